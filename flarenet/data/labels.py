@@ -1,0 +1,123 @@
+"""Label tables, groups and patterns, and the algebra between one label map and one map per group.
+
+A *label map* holds the values of the table. A *group map* (uint8) holds, for one group, 0 for background,
+1..n for the group's labels in their order, and HIDDEN where no question is asked: there a later group is
+drawn over this one, so what lies beneath was never looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from pydantic import Field
+
+from ..schema import Frozen
+
+HIDDEN = 255
+"""Value of a group map where nothing may be learned and nothing is asked."""
+
+DEFAULT_TOLERANCE_MM = 2.0
+
+LabelPattern = frozenset[int]
+"""The values somebody *looked for* in a case; a looked-for organ may well be absent."""
+
+
+class LabelSet(Frozen):
+    """The table of labels of a data set.
+
+    names         index = voxel value; names[0] is the background
+    groups        name -> values, in drawing order: later groups lie over earlier ones
+    tolerance_mm  of the surface Dice, by label name; labels not named have DEFAULT_TOLERANCE_MM
+    """
+
+    names: tuple[str, ...]
+    groups: dict[str, tuple[int, ...]]
+    tolerance_mm: dict[str, float] = Field(default_factory=dict)
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Every foreground value."""
+        return tuple(range(1, len(self.names)))
+
+    @property
+    def outputs(self) -> dict[str, int]:
+        """How many labels, background not counted, each group has: the heads of a network."""
+        return {name: len(values) for name, values in self.groups.items()}
+
+    def tolerance_of(self, value: int) -> float:
+        """The tolerance in mm of a label value."""
+        return self.tolerance_mm.get(self.names[value], DEFAULT_TOLERANCE_MM)
+
+    def names_of(self, values: Iterable[int]) -> tuple[str, ...]:
+        return tuple(self.names[value] for value in sorted(values))
+
+
+def asked(labels: LabelSet, group: str, annotated: Iterable[int]) -> np.ndarray:
+    """Which labels of `group` were looked for: bool [1 + n]; the first entry, background, is true if any was."""
+    looked_for = set(annotated)
+    flags = np.array([False] + [value in looked_for for value in labels.groups[group]])
+    flags[0] = flags.any()
+    return flags
+
+
+def split(label_map: np.ndarray, labels: LabelSet, annotated: Iterable[int]) -> dict[str, np.ndarray]:
+    """One uint8 group map per group from a label map of any shape.
+
+    Values that `annotated` does not hold become background of their group: the loss does not ask for them.
+    A voxel of a later group is HIDDEN in every earlier one.
+    """
+    looked_for = set(annotated)
+    maps: dict[str, np.ndarray] = {}
+    for group, values in labels.groups.items():
+        table = np.zeros(256, dtype=np.uint8)
+        for index, value in enumerate(values, start=1):
+            if value in looked_for:
+                table[value] = index
+        drawn = table[label_map]
+        for earlier in maps.values():
+            earlier[drawn > 0] = HIDDEN
+        maps[group] = drawn
+    return maps
+
+
+def join(maps: Mapping[str, np.ndarray], labels: LabelSet) -> np.ndarray:
+    """One uint8 label map from group maps, later groups drawn over earlier ones; HIDDEN counts as background."""
+    joined: np.ndarray | None = None
+    for group, values in labels.groups.items():
+        if group not in maps:
+            continue
+        table = np.zeros(256, dtype=np.uint8)
+        table[1 : len(values) + 1] = values
+        drawn = table[maps[group]]
+        joined = drawn if joined is None else np.where(drawn > 0, drawn, joined)
+    if joined is None:
+        raise ValueError("no group map given")
+    return joined
+
+
+def complete(
+    by_hand: Mapping[str, np.ndarray], pseudo: Mapping[str, np.ndarray], labels: LabelSet, annotated: Iterable[int]
+) -> tuple[dict[str, np.ndarray], LabelPattern]:
+    """Fill what nobody looked for with what a teacher predicted; what was drawn by hand stays as it is.
+
+    by_hand  group maps as split gives them      pseudo  group maps of the teachers, for some or all groups
+    Returns the filled maps and the pattern that they now answer. In a group of which some labels were looked for,
+    a pseudo label is taken only where the hand-drawn map has background, and only if nobody looked for it.
+    A pseudo voxel of a later group does not hide an earlier group's hand-drawn voxel.
+    """
+    looked_for = set(annotated)
+    filled, pattern = {}, set(looked_for)
+    for group, values in labels.groups.items():
+        drawn = by_hand[group]
+        if group not in pseudo:
+            filled[group] = drawn
+            continue
+        table = np.zeros(256, dtype=np.uint8)
+        table[HIDDEN] = HIDDEN
+        for index, value in enumerate(values, start=1):
+            if value not in looked_for:
+                table[index] = index
+        filled[group] = np.where(drawn == 0, table[pseudo[group]], drawn)
+        pattern |= set(values)
+    return filled, frozenset(pattern)

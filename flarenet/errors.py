@@ -1,0 +1,101 @@
+"""Every error a user can meet: what it is about, what was found, what was expected, what to do.
+
+Exit codes: 0 done, 1 a fault of flarenet, 2 usage, 3 some cases failed, 4 input invalid,
+5 environment (disk, memory, permission), 6 locked, 7 refused as unsafe, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FlarenetError(Exception):
+    """Base of all errors that flarenet raises on purpose.
+
+    thing     what the error is about: a file, a key of a file, a word of the command line
+    found     what was there
+    expected  what should have been there
+    remedy    what the user can do now
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self, thing: object, *, found: object = None, expected: object = None, remedy: str | None = None
+    ) -> None:
+        super().__init__(str(thing))
+        self.thing = str(thing)
+        self.found = None if found is None else str(found)
+        self.expected = None if expected is None else str(expected)
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        parts = [self.thing]
+        if self.found is not None:
+            parts.append(f"found: {self.found}")
+        if self.expected is not None:
+            parts.append(f"expected: {self.expected}")
+        if self.remedy is not None:
+            parts.append(f"what to do: {self.remedy}")
+        return "\n  ".join(parts)
+
+
+class UsageError(FlarenetError):
+    """A word of the command line or an argument that names nothing."""
+
+    exit_code = 2
+
+
+class CasesFailed(FlarenetError):
+    """Some cases of a run failed; the others are done."""
+
+    exit_code = 3
+
+
+class DatasetError(FlarenetError):
+    """A data set, an image or a label file that cannot be used as it is."""
+
+    exit_code = 4
+
+
+class GeometryError(DatasetError):
+    """Grids that do not fit each other or cannot be trusted."""
+
+
+class PlanError(FlarenetError):
+    """A plan that is missing, malformed or contradicts itself."""
+
+    exit_code = 4
+
+
+class RunError(FlarenetError):
+    """A training run or model folder that is missing, unfinished or damaged."""
+
+    exit_code = 4
+
+
+class StorageError(FlarenetError):
+    """Disk, memory or permission stands in the way."""
+
+    exit_code = 5
+
+
+class UnsafeError(FlarenetError):
+    """Input that is refused because using it could do harm."""
+
+    exit_code = 7
+
+
+def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
+    """The error for a name that names nothing: lists the real ones and the nearest.
+
+    kind: what the name should have been, as in "trainer" or "data set".
+    """
+    real = sorted(choices)
+    by_lower = {choice.lower(): choice for choice in real}
+    near = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.4)
+    remedy = f"did you mean {by_lower[near[0]]!r}?" if near else None
+    return UsageError(
+        f"unknown {kind} {name!r}", expected=", ".join(real) or f"no {kind} exists yet", remedy=remedy
+    )

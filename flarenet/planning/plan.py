@@ -1,0 +1,226 @@
+"""The plan: what every later stage reads, and what a user edits to change anything.
+
+A plan is data. A number that differs from its rule is changed here, by hand or by `--set`, and checked again
+whenever the plan is read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from ..data.labels import LabelSet
+from ..errors import PlanError, UsageError, unknown
+from ..schema import Frozen, load, parse, save
+
+PLAN_VERSION = 1
+
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class NetworkSpec(Frozen):
+    """A network by name and numbers; `networks.build` makes it.
+
+    kind      a name of networks.NETWORKS
+    features  channels at the five resolutions, finest first, then of the last decoder stage
+    groups    the groups it answers, in drawing order; each gets a head of 1 + n channels
+    """
+
+    kind: str
+    dimensions: Literal[2, 3]
+    input_channels: Count = 1
+    features: tuple[Count, ...]
+    groups: tuple[str, ...]
+
+
+class Configuration(Frozen):
+    """How an image becomes what a network sees.
+
+    spacing_mm            (z, y, x) the training cases are resampled to; None keeps the scan's own
+    inference_spacing_mm  the same for prediction; None per axis keeps the scan's own, but never finer than asked
+    patch                 (y, x) or (z, y, x) voxels
+    clip_hu               intensities are clipped to this window, then scaled to [0, 1]
+    overlap               share of a window that its neighbour covers in prediction
+    why                   the reason for each number
+    """
+
+    spacing_mm: tuple[float | None, float, float]
+    inference_spacing_mm: tuple[float | None, float, float]
+    patch: tuple[Count, ...]
+    clip_hu: tuple[float, float]
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    why: dict[str, str] = Field(default_factory=dict)
+
+
+class Subset(Frozen):
+    """The cases a step trains on: those whose annotated labels are exactly one of `patterns`.
+
+    Never a list of cases. `[]` among the patterns means the unlabelled cases.
+    """
+
+    patterns: tuple[tuple[int, ...], ...]
+
+    def holds(self, annotated: Iterable[int]) -> bool:
+        return tuple(sorted(annotated)) in {tuple(sorted(pattern)) for pattern in self.patterns}
+
+
+class Step(Frozen):
+    """One training run.
+
+    subset                which patterns it trains on
+    starts_from           the run whose weights it begins with, as "TRAINER/STEP"; None means random
+    trained               submodules that learn; everything else is frozen; empty means all
+    groups                the groups whose loss counts
+    teachers              group -> run, as "TRAINER/STEP", whose predictions fill what nobody looked for
+    epochs                passes; one epoch draws `batches_per_epoch` batches
+    warmup_epochs         epochs over which the learning rate rises linearly from 0
+    schedule              what follows the warm-up
+    selection             which epoch's weights are kept
+    """
+
+    subset: Subset
+    starts_from: str | None = None
+    trained: tuple[str, ...] = ()
+    groups: tuple[str, ...]
+    teachers: dict[str, str] = Field(default_factory=dict)
+    batch_size: Count
+    batches_per_epoch: Count
+    epochs: Count
+    learning_rate: Annotated[float, Field(gt=0)]
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    schedule: Literal["constant", "polynomial", "cosine"] = "polynomial"
+    selection: Literal["lowest loss", "best dice", "last"] = "last"
+
+
+class Augmentation(Frozen):
+    """Random changes of a training sample, each with its probability.
+
+    noise_sd     of Gaussian noise on [0, 1] intensities    scale, shift   intensity * (1 +- scale), + (+- shift)
+    rotation_deg about the slice axis                       zoom           size * (1 +- zoom)
+    gamma        exponent in [1 - gamma, 1 + gamma]         foreground     share of patches centred on a label
+    """
+
+    probability: Fraction = 0.5
+    noise_sd: Annotated[float, Field(ge=0)] = 0.05
+    scale: Fraction = 0.1
+    shift: Fraction = 0.1
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
+    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    foreground: Fraction = 0.0
+
+
+class TrainerPlan(Frozen):
+    """All that one trainer needs: what it sees, what it trains, and its steps in order (step 1 is steps[0])."""
+
+    configuration: str
+    network: NetworkSpec
+    augmentation: Augmentation = Augmentation()
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-5
+    steps: tuple[Step, ...]
+    options: dict[str, float] = Field(default_factory=dict)
+    why: dict[str, str] = Field(default_factory=dict)
+
+
+class Plan(Frozen):
+    """Everything between a fingerprint and a prediction.
+
+    validation_fraction  share of each cohort held out to choose the best epoch; the same cases in every step
+    precision            "auto" is bf16 autocast where the processor has it, else fp32
+    """
+
+    version: Literal[1] = PLAN_VERSION
+    recipe: Literal["auto", "paper"]
+    dataset: str
+    labels: LabelSet
+    fingerprint_hash: str
+    seed: int = 0
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    configurations: dict[str, Configuration]
+    trainers: dict[str, TrainerPlan]
+
+    def trainer(self, name: str) -> TrainerPlan:
+        """The part of one trainer. Raises UsageError where the plan has none, listing those it has."""
+        if name not in self.trainers:
+            raise unknown("trainer in this plan", name, self.trainers)
+        return self.trainers[name]
+
+    def step(self, trainer: str, number: int) -> Step:
+        """Step `number`, counted from 1. Raises UsageError where there is no such step."""
+        steps = self.trainer(trainer).steps
+        if not 1 <= number <= len(steps):
+            raise UsageError(f"step {number} of {trainer}", found=number, expected=f"1 to {len(steps)}")
+        return steps[number - 1]
+
+
+def load_plan(path: str | Path) -> Plan:
+    """Read and check a plan. Raises PlanError naming file, key, found and expected."""
+    plan = load(Plan, path, PlanError)
+    _check(plan, path)
+    return plan
+
+
+def save_plan(plan: Plan, path: str | Path) -> None:
+    save(plan, path)
+
+
+def override(plan: Plan, changes: Iterable[str]) -> Plan:
+    """`plan` with `key=value` changes, checked again.
+
+    A key is a path into the plan, as in `trainers.DualDecoder2D.steps.0.epochs` or `configurations.2d.patch`;
+    `*` stands for every entry (`trainers.*.steps.*.epochs`). A value is JSON, or a bare word as a string.
+    Raises UsageError for a key that names nothing and PlanError for a value that does not fit.
+    """
+    data = plan.model_dump(mode="json")
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {change!r}", found="no '='", expected="key=value")
+        _assign(data, key.split("."), _value(text), key)
+    changed = parse(Plan, data, "--set", PlanError)
+    _check(changed, "--set")
+    return changed
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _assign(node: Any, path: list[str], value: Any, key: str) -> None:
+    head, rest = path[0], path[1:]
+    names = list(node) if isinstance(node, dict) else [str(i) for i in range(len(node))] if isinstance(node, list) else []
+    if head != "*" and head not in names:
+        raise unknown(f"plan key {key!r}: part", head, names)
+    for name in names if head == "*" else [head]:
+        place = name if isinstance(node, dict) else int(name)
+        if rest:
+            _assign(node[place], rest, value, key)
+        else:
+            node[place] = value
+
+
+def _check(plan: Plan, source: object) -> None:
+    for name, trainer in plan.trainers.items():
+        where = f"{source}: trainers.{name}"
+        if trainer.configuration not in plan.configurations:
+            raise PlanError(f"{where}.configuration", found=trainer.configuration, expected=", ".join(plan.configurations))
+        patch = plan.configurations[trainer.configuration].patch
+        if len(patch) != trainer.network.dimensions:
+            raise PlanError(f"{where}: patch", found=patch, expected=f"{trainer.network.dimensions} numbers")
+        for number, step in enumerate(trainer.steps, start=1):
+            for group in (*step.groups, *step.teachers, *trainer.network.groups):
+                if group not in plan.labels.groups:
+                    raise PlanError(f"{where}.steps.{number - 1}", found=f"group {group!r}", expected=", ".join(plan.labels.groups))
+            for run in (*([step.starts_from] if step.starts_from else []), *step.teachers.values()):
+                teacher, _, digit = run.partition("/")
+                if teacher not in plan.trainers or not digit.isdigit() or not 1 <= int(digit) <= len(plan.trainers[teacher].steps):
+                    raise PlanError(f"{where}.steps.{number - 1}", found=f"run {run!r}", expected="TRAINER/STEP of this plan")

@@ -1,0 +1,158 @@
+"""An image and the place of its voxels in the world.
+
+Arrays are [Z, Y, X] everywhere. A Grid's affine takes an index (z, y, x, 1) to RAS+ millimetres, so its first
+column is the step along the array's first axis. *Canonical* means RAS: z grows to the head, y to the front,
+x to the patient's right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+# world axis of each array axis in canonical order: z -> world 2 (superior), y -> 1 (anterior), x -> 0 (right)
+_CANONICAL_WORLD_AXES = (2, 1, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where voxels lie: `shape` (z, y, x) and `affine` [4, 4], index (z, y, x, 1) -> RAS+ mm."""
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+    def __post_init__(self) -> None:
+        affine = np.array(self.affine, dtype=np.float64)
+        affine.setflags(write=False)
+        object.__setattr__(self, "affine", affine)
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance between voxel centres along z, y, x in mm."""
+        return tuple(float(v) for v in np.linalg.norm(self.affine[:3, :3], axis=0))
+
+    def is_near(self, other: Grid, tolerance_mm: float = 0.1) -> bool:
+        """Same shape, and no corner voxel further than `tolerance_mm` from its twin."""
+        return self.shape == other.shape and self.largest_distance_mm(other) <= tolerance_mm
+
+    def largest_distance_mm(self, other: Grid) -> float:
+        """The largest distance between the same corner voxel of both grids (shapes as in self)."""
+        ends = [(0, n - 1) for n in self.shape]
+        corners = np.array([(z, y, x, 1) for z in ends[0] for y in ends[1] for x in ends[2]], dtype=float)
+        return float(np.linalg.norm((corners @ (self.affine - other.affine).T)[:, :3], axis=1).max())
+
+    def cropped(self, box: Box) -> Grid:
+        """The grid of `data[box.slices]`."""
+        affine = self.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ np.array(box.start, dtype=float)
+        return Grid(box.shape, affine)
+
+    def resampled(self, shape: tuple[int, int, int]) -> Grid:
+        """The grid of `shape` voxels that fills the same space: outer voxel *edges* stay where they are."""
+        scale = np.array(self.shape, dtype=float) / np.array(shape, dtype=float)
+        affine = self.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ ((scale - 1) / 2)
+        affine[:3, :3] *= scale
+        return Grid(shape, affine)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """`data` [Z, Y, X] on `grid`."""
+
+    data: np.ndarray
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        if self.data.shape != self.grid.shape:
+            raise ValueError(f"data {self.data.shape} does not fill the grid {self.grid.shape}")
+
+
+@dataclass(frozen=True)
+class Box:
+    """A block of voxels: `start` (inclusive) to `stop` (exclusive), both (z, y, x)."""
+
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        return tuple(slice(a, b) for a, b in zip(self.start, self.stop))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return tuple(b - a for a, b in zip(self.start, self.stop))
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """How to turn an array to canonical order: transpose by `axes`, then flip each axis where `flips`."""
+
+    axes: tuple[int, int, int] = field(default=(0, 1, 2))
+    flips: tuple[bool, bool, bool] = field(default=(False, False, False))
+
+    def apply(self, data: np.ndarray) -> np.ndarray:
+        """A canonical *view* of `data` [Z, Y, X]; nothing is copied."""
+        return data.transpose(self.axes)[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
+
+    def undo(self, data: np.ndarray) -> np.ndarray:
+        """The inverse of apply, again a view."""
+        flipped = data[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
+        return flipped.transpose(tuple(int(i) for i in np.argsort(self.axes)))
+
+    def apply_to_grid(self, grid: Grid) -> Grid:
+        """The grid of apply(data)."""
+        shape = tuple(grid.shape[axis] for axis in self.axes)
+        affine = grid.affine[:, [*self.axes, 3]].copy()
+        for axis, flip in enumerate(self.flips):
+            if flip:
+                affine[:3, 3] += affine[:3, axis] * (shape[axis] - 1)
+                affine[:3, axis] *= -1
+        return Grid(shape, affine)
+
+
+def orientation_of(grid: Grid) -> Orientation:
+    """The Orientation that brings `grid` nearest to canonical; oblique grids go to the nearest axes.
+
+    The assignment of array axes to world axes maximises the sum of |cosines| over all six permutations.
+    """
+    cosines = grid.affine[:3, :3] / np.linalg.norm(grid.affine[:3, :3], axis=0)
+    permutations = [(a, b, 3 - a - b) for a in range(3) for b in range(3) if a != b]
+    axes = max(
+        permutations,
+        key=lambda p: sum(abs(cosines[world, axis]) for world, axis in zip(_CANONICAL_WORLD_AXES, p)),
+    )
+    flips = tuple(bool(cosines[world, axis] < 0) for world, axis in zip(_CANONICAL_WORLD_AXES, axes))
+    return Orientation(axes, flips)
+
+
+def canonical(volume: Volume) -> tuple[Volume, Orientation]:
+    """`volume` in RAS order (a view of its data) and the Orientation that undoes it."""
+    orientation = orientation_of(volume.grid)
+    return Volume(orientation.apply(volume.data), orientation.apply_to_grid(volume.grid)), orientation
+
+
+def box_where(mask: np.ndarray) -> Box | None:
+    """The smallest box that holds every true voxel of `mask` [Z, Y, X]; None where there is none."""
+    start, stop = [], []
+    for axis in range(3):
+        line = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        if line.size == 0:
+            return None
+        start.append(int(line[0]))
+        stop.append(int(line[-1]) + 1)
+    return Box(tuple(start), tuple(stop))
+
+
+def crop(volume: Volume, box: Box) -> Volume:
+    """The part of `volume` inside `box` (a view)."""
+    return Volume(volume.data[box.slices], volume.grid.cropped(box))
+
+
+def paste(data: np.ndarray, box: Box, shape: tuple[int, int, int], fill: float = 0) -> np.ndarray:
+    """The inverse of crop: a new array of `shape` that is `data` inside `box` and `fill` elsewhere."""
+    whole = np.full(shape, fill, dtype=data.dtype)
+    whole[box.slices] = data
+    return whole

@@ -1,0 +1,98 @@
+"""The one place that knows where each artefact lies.
+
+ROOT/raw/NAME/            dataset.json and the images, as the user keeps them; never written
+ROOT/prepared/NAME/       fingerprint.json, plan.json and one folder per configuration of prepared cases
+ROOT/runs/NAME/TRAINER/step_N/   a model folder, with the state of its training beside it
+ROOT/pseudo/NAME/TRAINER-HASH/   label maps that a finished model predicted
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import DatasetError, UsageError, unknown
+
+ROOT_VARIABLE = "FLARENET_ROOT"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The paths of one data set under one root."""
+
+    root: Path
+    dataset: str
+
+    @property
+    def raw(self) -> Path:
+        return self.root / "raw" / self.dataset
+
+    @property
+    def prepared(self) -> Path:
+        return self.root / "prepared" / self.dataset
+
+    @property
+    def plan(self) -> Path:
+        return self.prepared / "plan.json"
+
+    @property
+    def fingerprint(self) -> Path:
+        return self.prepared / "fingerprint.json"
+
+    def store(self, configuration: str) -> Path:
+        """The folder of the prepared cases of one configuration."""
+        return self.prepared / configuration
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs" / self.dataset
+
+    def run(self, trainer: str, step: int) -> Path:
+        """The model folder of one finished or running step."""
+        return self.runs / trainer / f"step_{step}"
+
+    def pseudo(self, trainer: str, model_hash: str) -> Path:
+        """The folder of the label maps predicted by one model."""
+        return self.root / "pseudo" / self.dataset / f"{trainer}-{model_hash[:12]}"
+
+
+def find_root(root: str | None = None) -> Path:
+    """The root given by `--root`, else by FLARENET_ROOT, else the current folder. Raises UsageError where it is no folder."""
+    path = Path(root or os.environ.get(ROOT_VARIABLE) or ".").expanduser()
+    if not path.is_dir():
+        raise UsageError(
+            f"root {path}", found="no such folder", expected=f"a folder, given by --root or {ROOT_VARIABLE}, that holds raw/NAME/"
+        )
+    return path.resolve()
+
+
+def open_workspace(root: Path, dataset: str) -> Workspace:
+    """The workspace of a data set whose raw folder exists. Raises UsageError listing the real ones."""
+    workspace = Workspace(root, dataset)
+    if not workspace.raw.is_dir():
+        raise unknown("data set", dataset, _folders(root / "raw"))
+    return workspace
+
+
+def only_planned(root: Path) -> Workspace:
+    """The workspace of the one planned data set of `root`. Raises where there is none or more than one."""
+    planned = [name for name in _folders(root / "prepared") if Workspace(root, name).plan.is_file()]
+    if len(planned) == 1:
+        return Workspace(root, planned[0])
+    if not planned:
+        raise DatasetError(root / "prepared", found="no planned data set", expected="one", remedy="flarenet_plan -d NAME")
+    raise UsageError(f"root {root}", found=f"planned data sets {', '.join(planned)}", expected="one, or -d NAME")
+
+
+def newest_model(root: Path) -> Path:
+    """The newest finished model folder of `root` that segments. Raises RunError's usage form where there is none."""
+    about = sorted(root.glob("runs/*/*/step_*/about.json"), key=lambda p: p.stat().st_mtime)
+    segmenting = [path.parent for path in about if path.parent.parent.name != "MAE"]
+    if not segmenting:
+        raise UsageError(root / "runs", found="no finished model", expected="one", remedy="flarenet_train DualDecoder2D, or -m MODEL")
+    return segmenting[-1]
+
+
+def _folders(path: Path) -> list[str]:
+    return sorted(p.name for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
