@@ -1,0 +1,77 @@
+"""From a scan to what a network sees. The same steps serve training and prediction.
+
+Orientation to RAS, crop to where there is anything brighter than the window's floor, clip, resample, scale to
+[0, 1]. Prepared images are fixed-point int16: 0 is the window's floor, FULL its ceiling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..planning.plan import Configuration
+from ..volume import Box, Grid, Orientation, Volume, box_where, canonical, crop
+from .resample import resample_linear, resample_nearest, resampled_shape
+
+FULL = 32767
+"""The stored value of the window's ceiling."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a prepared image lies in its scan, and so how to go back.
+
+    original     the scan's own grid                     orientation  turns the scan to RAS
+    box          the crop, in voxels of the turned scan  grid         of the prepared image
+    """
+
+    original: Grid
+    orientation: Orientation
+    box: Box
+    grid: Grid
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedImage:
+    """`image` int16 [Z, Y, X] in RAS order on `frame.grid`; see normalise."""
+
+    image: np.ndarray
+    frame: Frame
+
+
+def prepare_image(volume: Volume, configuration: Configuration, *, inference: bool = False) -> PreparedImage:
+    """Prepare a scan in any orientation.
+
+    inference  uses `inference_spacing_mm`, of which the slice distance is a lower bound: slices are never
+               interpolated between, because training never saw such slices
+    A scan with nothing above the window's floor keeps its whole extent.
+    """
+    upright, orientation = canonical(volume)
+    low, high = configuration.clip_hu
+    box = box_where(upright.data > low) or Box((0, 0, 0), upright.grid.shape)
+    cropped = crop(upright, box)
+    wanted = _wanted_spacing(cropped.grid, configuration, inference)
+    shape = resampled_shape(cropped.grid.shape, cropped.grid.spacing_mm, wanted)
+    scaled = (np.clip(cropped.data.astype(np.float32), low, high) - low) * (FULL / (high - low))
+    image = np.rint(resample_linear(scaled, shape)).astype(np.int16)
+    return PreparedImage(image, Frame(volume.grid, orientation, box, cropped.grid.resampled(shape)))
+
+
+def prepare_map(label_map: np.ndarray, frame: Frame) -> np.ndarray:
+    """A label or group map [Z, Y, X] of the scan's own grid, brought to the prepared grid; nearest voxel."""
+    return resample_nearest(frame.orientation.apply(label_map)[frame.box.slices], frame.grid.shape)
+
+
+def normalise(image: np.ndarray) -> np.ndarray:
+    """A prepared image of any shape as float32 in [0, 1]."""
+    return image.astype(np.float32) / FULL
+
+
+def _wanted_spacing(grid: Grid, configuration: Configuration, inference: bool) -> tuple[float | None, ...]:
+    if not inference:
+        return configuration.spacing_mm
+    z_mm, y_mm, x_mm = configuration.inference_spacing_mm
+    if len(configuration.patch) == 2 and (z_mm is None or grid.spacing_mm[0] >= z_mm):
+        z_mm = None
+    return z_mm, y_mm, x_mm
