@@ -1,0 +1,170 @@
+"""A model folder: what a training run leaves behind, and all that a prediction needs.
+
+weights.safetensors   the network's numbers
+plan.json             the plan it was trained from; it says how an image is prepared and what the network is
+about.json            trainer, step and the SHA-256 of both other files; written last: its presence means finished
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import JsonValue
+from torch import Tensor, nn
+
+from .. import __version__
+from ..data.labels import LabelSet
+from ..errors import FlarenetError, RunError
+from ..networks import build
+from ..planning.plan import Configuration, Plan, load_plan, save_plan
+from ..schema import Frozen, load, save
+from ..whole import sha256_of, whole_file
+
+WEIGHTS, PLAN, ABOUT = "weights.safetensors", "plan.json", "about.json"
+
+
+class About(Frozen):
+    """What about.json holds; `sha256` by file name, `summary` is free (epochs, scores, seconds)."""
+
+    trainer: str
+    step: int
+    dataset: str
+    flarenet: str
+    sha256: dict[str, str]
+    summary: dict[str, JsonValue] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained network, in eval mode, with the plan it came from."""
+
+    network: nn.Module
+    plan: Plan
+    trainer: str
+    step: int
+    folder: Path
+    weights_sha256: str
+
+    @property
+    def configuration(self) -> Configuration:
+        """How an image becomes what this network sees."""
+        return self.plan.configurations[self.plan.trainer(self.trainer).configuration]
+
+    @property
+    def labels(self) -> LabelSet:
+        return self.plan.labels
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups it answers; empty for a network that does not segment."""
+        return self.plan.trainer(self.trainer).network.groups
+
+
+def save_model(
+    folder: str | Path, network: nn.Module, *, plan: Plan, trainer: str, step: int, summary: dict[str, Any]
+) -> None:
+    """Write a finished model folder. Until about.json is there it counts as unfinished.
+
+    A folder that already holds a model is unfinished from the first byte of the new one on.
+    """
+    folder = Path(folder)
+    (folder / ABOUT).unlink(missing_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    with whole_file(folder / WEIGHTS) as temporary:
+        safetensors.torch.save_file(weights, temporary)
+    save_plan(plan, folder / PLAN)
+    digests = {name: sha256_of(folder / name) for name in (WEIGHTS, PLAN)}
+    about = About(
+        trainer=trainer, step=step, dataset=plan.dataset, flarenet=__version__, sha256=digests, summary=summary
+    )
+    save(about, folder / ABOUT)
+
+
+def is_finished(folder: str | Path) -> bool:
+    """Whether a training run has ended in this folder; says nothing about damage."""
+    return (Path(folder) / ABOUT).is_file()
+
+
+def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
+    """The model of a folder, checked byte for byte, in eval mode on `device`.
+
+    Raises RunError for a folder that is missing, unfinished or damaged, or whose weights are not those of the
+    network that its plan describes.
+    """
+    folder = Path(folder)
+    about = _about(folder)
+    state = _weights(folder, about)
+    _check_digest(folder / PLAN, sha256_of(folder / PLAN), about)
+    plan = load_plan(folder / PLAN)
+    try:
+        trainer = plan.trainer(about.trainer)
+        patch = plan.configurations[trainer.configuration].patch
+        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+            network = build(trainer.network, plan.labels.outputs, patch)
+    except FlarenetError as problem:
+        raise RunError(folder, found=problem, expected="a plan that describes the network of this model") from problem
+    _fit(network, state, folder)
+    network = network.to(device).eval()
+    return Model(network, plan, about.trainer, about.step, folder, about.sha256[WEIGHTS])
+
+
+def load_weights(folder: str | Path) -> dict[str, Tensor]:
+    """The weights of a finished model folder, checked byte for byte, on the CPU. Raises RunError as load_model."""
+    folder = Path(folder)
+    return _weights(folder, _about(folder))
+
+
+def _about(folder: Path) -> About:
+    if not folder.is_dir():
+        raise RunError(f"model {folder}", found="no such folder", expected="a model folder")
+    if not is_finished(folder):
+        raise RunError(
+            f"model {folder}", found=f"no {ABOUT}", expected="a finished model folder", remedy="finish the training run"
+        )
+    about = load(About, folder / ABOUT, RunError)
+    for name in (WEIGHTS, PLAN):
+        if name not in about.sha256:
+            raise RunError(folder / ABOUT, found=f"no sha256 of {name}", expected=f"those of {WEIGHTS} and {PLAN}")
+        if not (folder / name).is_file():
+            raise RunError(folder / name, found="no such file", expected=f"the file that {ABOUT} describes")
+    return about
+
+
+def _weights(folder: Path, about: About) -> dict[str, Tensor]:
+    content = (folder / WEIGHTS).read_bytes()
+    _check_digest(folder / WEIGHTS, hashlib.sha256(content).hexdigest(), about)
+    try:
+        return safetensors.torch.load(content)
+    except safetensors.SafetensorError as problem:
+        raise RunError(folder / WEIGHTS, found=problem, expected="a safetensors file") from problem
+
+
+def _check_digest(path: Path, found: str, about: About) -> None:
+    expected = about.sha256[path.name]
+    if found != expected:
+        raise RunError(
+            path,
+            found=f"sha256 {found}",
+            expected=f"sha256 {expected}",
+            remedy="the file is damaged: copy it again or train again",
+        )
+
+
+def _fit(network: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    """Give `network` (on the meta device) the numbers of `state`. Raises RunError for the first that does not fit."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    for name, shape in wanted.items():
+        if name not in state:
+            raise RunError(folder / WEIGHTS, found=f"no tensor {name!r}", expected=f"one of shape {shape}")
+        if tuple(state[name].shape) != shape:
+            raise RunError(f"{folder / WEIGHTS}: tensor {name!r}", found=tuple(state[name].shape), expected=shape)
+    extra = sorted(set(state) - set(wanted))
+    if extra:
+        raise RunError(folder / WEIGHTS, found=f"tensor {extra[0]!r}", expected="the network's own tensors only")
+    network.load_state_dict(state, assign=True)

@@ -1,0 +1,125 @@
+"""A model folder comes back as it was saved, or says exactly what is wrong with it."""
+
+import json
+
+import pytest
+import safetensors.torch
+import torch
+
+from flarenet.data.labels import LabelSet
+from flarenet.errors import RunError
+from flarenet.inference.model import is_finished, load_model, load_weights, save_model
+from flarenet.networks import build
+from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
+from flarenet.whole import sha256_of
+
+LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
+
+
+def small_plan(features=(4, 4, 4, 4, 4, 4)):
+    step = Step(
+        subset=Subset(patterns=((1, 2, 3),)), groups=("organ", "cancer"), batch_size=1, batches_per_epoch=1, epochs=1, learning_rate=1.0
+    )
+    network = NetworkSpec(kind="dual_decoder", dimensions=2, features=features, groups=("organ", "cancer"))
+    return Plan(
+        recipe="auto",
+        dataset="Toy",
+        labels=LABELS,
+        fingerprint_hash="0",
+        configurations={
+            "2d": Configuration(
+                spacing_mm=(None, 1.0, 1.0), inference_spacing_mm=(None, 1.0, 1.0), patch=(32, 32), clip_hu=(-200.0, 300.0)
+            )
+        },
+        trainers={"DualDecoder2D": TrainerPlan(configuration="2d", network=network, steps=(step,))},
+    )
+
+
+@pytest.fixture
+def saved(tmp_path):
+    plan = small_plan()
+    torch.manual_seed(0)
+    network = build(plan.trainers["DualDecoder2D"].network, LABELS.outputs).to(memory_format=torch.channels_last)
+    folder = tmp_path / "step_1"
+    save_model(folder, network, plan=plan, trainer="DualDecoder2D", step=1, summary={"best_dice": 0.5, "epochs": 3})
+    return folder, network
+
+
+def test_a_model_comes_back_as_it_was(saved):
+    folder, network = saved
+    model = load_model(folder)
+    assert (model.trainer, model.step, model.groups, model.plan) == ("DualDecoder2D", 1, ("organ", "cancer"), small_plan())
+    assert model.weights_sha256 == sha256_of(folder / "weights.safetensors")
+    assert model.configuration.patch == (32, 32) and not model.network.training
+    x = torch.rand(1, 1, 32, 32)
+    for group, logits in network.eval()(x).items():
+        torch.testing.assert_close(model.network(x)[group], logits)
+    assert json.loads((folder / "about.json").read_text())["summary"] == {"best_dice": 0.5, "epochs": 3}
+    assert load_weights(folder).keys() == network.state_dict().keys()
+
+
+def test_a_folder_without_about_is_unfinished(saved):
+    folder, _ = saved
+    assert is_finished(folder)
+    (folder / "about.json").unlink()
+    assert not is_finished(folder)
+    with pytest.raises(RunError, match=r"no about\.json"):
+        load_model(folder)
+    with pytest.raises(RunError, match="no such folder"):
+        load_model(folder / "nothing")
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "plan.json"])
+def test_one_flipped_byte_is_seen(saved, name):
+    folder, _ = saved
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(RunError) as caught:
+        load_model(folder)
+    assert name in caught.value.thing and "sha256" in caught.value.found and "sha256" in caught.value.expected
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "plan.json"])
+def test_a_missing_file_is_named(saved, name):
+    folder, _ = saved
+    (folder / name).unlink()
+    with pytest.raises(RunError, match=f"{name}\n  found: no such file"):
+        load_model(folder)
+
+
+def rewrite(folder, change):
+    """Change the tensors and make the checksum right again."""
+    path = folder / "weights.safetensors"
+    state = safetensors.torch.load_file(path)
+    change(state)
+    safetensors.torch.save_file(state, path)
+    about = json.loads((folder / "about.json").read_text())
+    about["sha256"][path.name] = sha256_of(path)
+    (folder / "about.json").write_text(json.dumps(about))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda state: state.pop("down_1.convs.conv_0.conv.bias"), r"no tensor 'down_1\.convs\.conv_0\.conv\.bias'"),
+        (lambda state: state.update(stranger=torch.zeros(1)), "tensor 'stranger'"),
+        (lambda state: state.update({"conv_0.conv_0.conv.bias": torch.zeros(5)}), r"found: \(5,\)\n  expected: \(4,\)"),
+    ],
+)
+def test_weights_of_another_network_are_refused(saved, change, message):
+    folder, _ = saved
+    rewrite(folder, change)
+    with pytest.raises(RunError, match=message):
+        load_model(folder)
+
+
+def test_an_unknown_network_in_the_plan_is_refused(saved):
+    folder, _ = saved
+    path = folder / "plan.json"
+    path.write_text(path.read_text().replace('"dual_decoder"', '"os.system"'))
+    about = json.loads((folder / "about.json").read_text())
+    about["sha256"]["plan.json"] = sha256_of(path)
+    (folder / "about.json").write_text(json.dumps(about))
+    with pytest.raises(RunError, match=r"unknown network 'os\.system'"):
+        load_model(folder)

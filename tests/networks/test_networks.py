@@ -1,0 +1,98 @@
+"""Parameter counts of the paper, equality with MONAI's BasicUNet, shapes, and the names of groups."""
+
+import pytest
+import torch
+from torch import nn
+
+from flarenet.errors import PlanError, UsageError
+from flarenet.networks import NETWORKS, build, module_name, parameter_count
+from flarenet.planning.plan import NetworkSpec
+
+SMALL = (4, 4, 8, 8, 16, 4)
+PAPER_3D = (16, 16, 32, 64, 128, 16)
+PAPER_2D = (16, 32, 64, 128, 256, 128)
+SEGMENTING = sorted(set(NETWORKS) - {"mae_vit"})
+
+
+def spec(kind, dimensions, features=SMALL, groups=("organ", "cancer")):
+    return NetworkSpec(kind=kind, dimensions=dimensions, features=features, groups=groups)
+
+
+@pytest.mark.parametrize("labels, expected", [(1, 1_438_802), (13, 1_439_006)])
+def test_the_3d_network_has_as_many_parameters_as_the_papers(labels, expected):
+    network = build(spec("unet", 3, PAPER_3D, ("organ",)), {"organ": labels})
+    assert parameter_count(network) == expected
+
+
+def test_the_dual_decoder_has_as_many_parameters_as_the_papers():
+    assert parameter_count(build(spec("dual_decoder", 2, PAPER_2D), {"organ": 13, "cancer": 1})) == 2_388_096
+
+
+@pytest.mark.parametrize("size", [(2, 1, 48, 33), (1, 1, 32, 32, 35), (1, 1, 37, 18, 41)])
+def test_the_unet_computes_what_basic_unet_computes(size):
+    monai_nets = pytest.importorskip("monai.networks.nets")
+    torch.manual_seed(1)
+    dimensions = len(size) - 2
+    reference = monai_nets.BasicUNet(spatial_dims=dimensions, in_channels=1, out_channels=4, features=SMALL)
+    for parameter in reference.parameters():  # the scale and shift of a fresh norm are 1 and 0, which hides mistakes
+        nn.init.normal_(parameter, std=0.3)
+    network = build(spec("unet", dimensions, groups=("organ",)), {"organ": 3})
+    ours, theirs = network.state_dict(), list(reference.state_dict().values())
+    network.load_state_dict(dict(zip(ours, theirs, strict=True)))
+    x = torch.rand(size)
+    torch.testing.assert_close(network(x)["organ"], reference(x), rtol=1e-6, atol=1e-6)
+
+
+def test_a_dual_decoder_with_one_group_is_a_unet():
+    torch.manual_seed(2)
+    one, dual = (build(spec(kind, 2, groups=("organ",)), {"organ": 2}) for kind in ("unet", "dual_decoder"))
+    dual.load_state_dict(dict(zip(dual.state_dict(), one.state_dict().values(), strict=True)))
+    x = torch.rand(1, 1, 32, 48)
+    torch.testing.assert_close(dual(x)["organ"], one(x)["organ"])
+
+
+@pytest.mark.parametrize("kind", SEGMENTING)
+@pytest.mark.parametrize("size", [(2, 1, 32, 48), (1, 1, 45, 33), (1, 1, 32, 32, 33)])
+def test_every_network_gives_one_head_per_group(kind, size):
+    network = build(spec(kind, len(size) - 2, groups=("a", "b", "c")), {"a": 5, "b": 1, "c": 2, "unused": 9})
+    x = torch.rand(size)
+    logits = network(x)
+    assert {group: tuple(t.shape) for group, t in logits.items()} == {
+        group: (size[0], 1 + n, *size[2:]) for group, n in {"a": 5, "b": 1, "c": 2}.items()
+    }
+    only = network(x, groups=("b",))
+    assert list(only) == ["b"]
+    torch.testing.assert_close(only["b"], logits["b"])
+
+
+def test_a_group_trains_alone_in_its_own_decoder():
+    network = build(spec("dual_decoder", 2), {"organ": 2, "cancer": 1})
+    network(torch.rand(1, 1, 32, 32), groups=("cancer",))["cancer"].sum().backward()
+    touched = {name.split(".")[0] for name, p in network.decoders.named_parameters() if p.grad is not None}
+    assert touched == {"cancer"}
+
+
+def test_odd_group_names_get_submodules_of_their_own():
+    names = ["organ", "train", "type", "a.b", "a_b", "", "train~", "größe", "a b"]
+    assert module_name("organ") == "organ"
+    assert len({module_name(name) for name in names}) == len(names)
+    for kind in SEGMENTING:
+        network = build(spec(kind, 2, groups=tuple(names)), dict.fromkeys(names, 1))
+        assert list(network(torch.rand(1, 1, 32, 32))) == names
+
+
+def test_the_same_seed_gives_the_same_network():
+    def first_weight():
+        torch.manual_seed(7)
+        return build(spec("unet", 2), {"organ": 1, "cancer": 1}).conv_0.conv_0.conv.weight
+
+    torch.testing.assert_close(first_weight(), first_weight(), rtol=0, atol=0)
+
+
+def test_names_and_numbers_that_make_no_network_are_refused():
+    with pytest.raises(UsageError, match="did you mean 'unet'"):
+        build(spec("unett", 2), {"organ": 1, "cancer": 1})
+    with pytest.raises(UsageError, match="unknown group 'cancer'"):
+        build(spec("unet", 2), {"organ": 1})
+    with pytest.raises(PlanError, match="5 numbers"):
+        build(spec("unet", 2, features=(4, 4, 8, 8, 16)), {"organ": 1, "cancer": 1})
