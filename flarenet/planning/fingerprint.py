@@ -160,9 +160,10 @@ def fingerprint(
     failures = [(job.case.name, error) for job, error in failed]
     usable = [case for case in measured if case is not None]
     if not usable:
+        listed = "".join(f"\n  {name}: {error}" for name, error in failures)
         raise DatasetError(
-            f"data set {dataset.name}: no case can be used",
-            found=f"{len(failures)} broken cases; the first, {failures[0][0]}: {failures[0][1]}" if failures else "no case",
+            f"data set {dataset.name}: no training case can be used",
+            found=f"{len(failures)} broken cases{listed}",
             expected="at least one readable training case",
         )
     return summarise(dataset.name, dataset.labels, usable), failures

@@ -19,6 +19,9 @@ from ..schema import Frozen, load, parse, save
 
 PLAN_VERSION = 1
 
+FACTS = ("version", "recipe", "dataset", "labels", "fingerprint_hash")
+"""What a plan only repeats; it is changed where it comes from."""
+
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -175,13 +178,17 @@ def override(plan: Plan, changes: Iterable[str]) -> Plan:
 
     A key is a path into the plan, as in `trainers.DualDecoder2D.steps.0.epochs` or `configurations.2d.patch`;
     `*` stands for every entry (`trainers.*.steps.*.epochs`). A value is JSON, or a bare word as a string.
-    Raises UsageError for a key that names nothing and PlanError for a value that does not fit.
+    Raises UsageError for a key that names nothing or one of FACTS, and PlanError for a value that does not fit.
     """
     data = plan.model_dump(mode="json")
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals or not key:
             raise UsageError(f"--set {change!r}", found="no '='", expected="key=value")
+        if key.split(".")[0] in FACTS:
+            raise UsageError(
+                f"--set {change!r}", found="a fact", expected="a choice", remedy="change dataset.json, or use --recipe"
+            )
         _assign(data, key.split("."), _value(text), key)
     changed = parse(Plan, data, "--set", PlanError)
     _check(changed, "--set")
@@ -197,30 +204,61 @@ def _value(text: str) -> Any:
 
 def _assign(node: Any, path: list[str], value: Any, key: str) -> None:
     head, rest = path[0], path[1:]
-    names = list(node) if isinstance(node, dict) else [str(i) for i in range(len(node))] if isinstance(node, list) else []
-    if head != "*" and head not in names:
-        raise unknown(f"plan key {key!r}: part", head, names)
-    for name in names if head == "*" else [head]:
-        place = name if isinstance(node, dict) else int(name)
+    places = _places(node)
+    if head != "*" and head not in places:
+        raise unknown(f"plan key {key!r}: part", head, places)
+    for name in places if head == "*" else [head]:
         if rest:
-            _assign(node[place], rest, value, key)
+            _assign(node[places[name]], rest, value, key)
         else:
-            node[place] = value
+            node[places[name]] = value
+
+
+def _places(node: Any) -> dict[str, str | int]:
+    """The parts of a JSON value by their names in a key: none for a plain value."""
+    if isinstance(node, dict):
+        return {name: name for name in node}
+    return {str(index): index for index in range(len(node))} if isinstance(node, list) else {}
 
 
 def _check(plan: Plan, source: object) -> None:
+    """What the fields alone cannot say: that the parts of a plan fit each other."""
+    for name, configuration in plan.configurations.items():
+        _check_configuration(configuration, f"{source}: configurations.{name}")
     for name, trainer in plan.trainers.items():
         where = f"{source}: trainers.{name}"
         if trainer.configuration not in plan.configurations:
-            raise PlanError(f"{where}.configuration", found=trainer.configuration, expected=", ".join(plan.configurations))
+            real = ", ".join(plan.configurations)
+            raise PlanError(f"{where}.configuration", found=trainer.configuration, expected=real)
         patch = plan.configurations[trainer.configuration].patch
         if len(patch) != trainer.network.dimensions:
             raise PlanError(f"{where}: patch", found=patch, expected=f"{trainer.network.dimensions} numbers")
-        for number, step in enumerate(trainer.steps, start=1):
-            for group in (*step.groups, *step.teachers, *trainer.network.groups):
-                if group not in plan.labels.groups:
-                    raise PlanError(f"{where}.steps.{number - 1}", found=f"group {group!r}", expected=", ".join(plan.labels.groups))
-            for run in (*([step.starts_from] if step.starts_from else []), *step.teachers.values()):
-                teacher, _, digit = run.partition("/")
-                if teacher not in plan.trainers or not digit.isdigit() or not 1 <= int(digit) <= len(plan.trainers[teacher].steps):
-                    raise PlanError(f"{where}.steps.{number - 1}", found=f"run {run!r}", expected="TRAINER/STEP of this plan")
+        _check_groups(trainer.network.groups, plan, f"{where}.network")
+        for number, step in enumerate(trainer.steps):
+            _check_step(step, plan, f"{where}.steps.{number}")
+
+
+def _check_configuration(configuration: Configuration, where: str) -> None:
+    low, high = configuration.clip_hu
+    if low >= high:
+        raise PlanError(f"{where}.clip_hu", found=configuration.clip_hu, expected="the lower bound first")
+    for field in ("spacing_mm", "inference_spacing_mm"):
+        spacing = getattr(configuration, field)
+        if any(mm is not None and mm <= 0 for mm in spacing):
+            raise PlanError(f"{where}.{field}", found=spacing, expected="distances above 0 mm")
+    if len(configuration.patch) not in (2, 3):
+        raise PlanError(f"{where}.patch", found=configuration.patch, expected="2 or 3 numbers")
+
+
+def _check_step(step: Step, plan: Plan, where: str) -> None:
+    _check_groups((*step.groups, *step.teachers), plan, where)
+    runs = [f"{name}/{number}" for name, part in plan.trainers.items() for number in range(1, len(part.steps) + 1)]
+    for run in (step.starts_from, *step.teachers.values()):
+        if run is not None and run not in runs:
+            raise PlanError(where, found=f"run {run!r}", expected=f"a run of this plan: {', '.join(runs)}")
+
+
+def _check_groups(groups: Iterable[str], plan: Plan, where: str) -> None:
+    for group in groups:
+        if group not in plan.labels.groups:
+            raise PlanError(where, found=f"group {group!r}", expected=", ".join(plan.labels.groups))

@@ -118,7 +118,7 @@ def inference_spacing_2d(fingerprint: Fingerprint) -> tuple[Spacing, str]:
     """Pixels as in training; slices no closer than SLICE_STEP_MM."""
     pixel = spacing_2d(fingerprint)[0][1]
     return (SLICE_STEP_MM, pixel, pixel), (
-        f"pixels as in training; slices closer than {SLICE_STEP_MM} mm are thinned, because time grows with their number"
+        f"pixels as in training; slices closer than {SLICE_STEP_MM} mm are thinned, because each costs time"
     )
 
 
@@ -163,7 +163,10 @@ def _derived(fingerprint: Fingerprint) -> dict[str, Configuration]:
     same_3d = spacing_3d(fingerprint)[0], "as in training"
     return {
         "3d": _configuration(
-            clip_hu=window, spacing_mm=spacing_3d(fingerprint), inference_spacing_mm=same_3d, patch=patch_3d(fingerprint)
+            clip_hu=window,
+            spacing_mm=spacing_3d(fingerprint),
+            inference_spacing_mm=same_3d,
+            patch=patch_3d(fingerprint),
         ),
         "2d": _configuration(
             clip_hu=window,

@@ -1,0 +1,148 @@
+"""flarenet_plan: look at a data set, decide every number, prepare the cases."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+
+from .shell import parser, run
+
+MOST_WORKERS = 8
+"""Each worker holds a whole scan, so memory, not the number of processors, is what runs out first."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = parser("flarenet_plan", "Look at a data set, write its plan, and prepare its cases for training.")
+    words.add_argument("-d", "--dataset", required=True, metavar="NAME", help="the data set in ROOT/raw/NAME")
+    words.add_argument(
+        "--recipe",
+        choices=("auto", "paper"),
+        default="auto",
+        help="auto: every number follows from the data; paper: the published numbers (default: %(default)s)",
+    )
+    words.add_argument(
+        "--set",
+        dest="changes",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="change a value of the plan, as in trainers.*.steps.*.epochs=10",
+    )
+    words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
+    words.add_argument(
+        "--workers",
+        type=int,
+        default=min(os.cpu_count() or 1, MOST_WORKERS),
+        metavar="N",
+        help="processes that read cases side by side (default: %(default)s)",
+    )
+    return run(words, work, argv)
+
+
+def work(arguments: Namespace) -> None:
+    """Check and measure the cases, write fingerprint.json and plan.json, print the tables, prepare the cases.
+
+    Raises CasesFailed, after everything else is done, where single cases are broken.
+    """
+    from ..data.dataset import read_dataset
+    from ..planning.fingerprint import fingerprint
+    from ..planning.plan import save_plan
+    from ..planning.summary import print_summary
+    from ..preparation.dataset import prepare_dataset
+    from ..schema import save
+    from ..workspace import find_root, open_workspace
+
+    workspace = open_workspace(find_root(arguments.root), arguments.dataset)
+    dataset = read_dataset(workspace.raw)
+    found, broken = fingerprint(dataset, workers=arguments.workers, cached=workspace.fingerprint)
+    _report(broken)
+    save(found, workspace.fingerprint)
+    plan = make_plan(found, arguments.recipe, arguments.changes)
+    parameters = _parameters(plan)
+    _keep_edited(workspace.plan, plan)
+    save_plan(plan, workspace.plan)
+    print_summary(plan, found, parameters)
+    skip = {name for name, _ in broken}
+    unprepared = prepare_dataset(dataset, plan, workspace, workers=arguments.workers, skip=skip)
+    _report(unprepared)
+    print(f"plan: {workspace.plan}\nprepared: {', '.join(str(workspace.store(name)) for name in plan.configurations)}")
+    _end_with(broken, unprepared, len(dataset.cases))
+
+
+def make_plan(found, recipe: str, changes: Sequence[str]):
+    """The Plan of a Fingerprint: rules, then every trainer that the set has something for, then `changes`.
+
+    Raises UsageError or PlanError where a change does not fit.
+    """
+    from ..planning.plan import Plan, override
+    from ..planning.rules import configurations
+    from ..trainers import TRAINERS
+
+    numbers = configurations(found, recipe)
+    parts = {name: trainer.plan(found, recipe, numbers) for name, trainer in TRAINERS.items()}
+    plan = Plan(
+        recipe=recipe,
+        dataset=found.dataset,
+        labels=found.labels,
+        fingerprint_hash=found.hash,
+        configurations=numbers,
+        trainers={name: part for name, part in parts.items() if part is not None},
+    )
+    changed = override(plan, changes)
+    _every_step_has_cases(changed, found)
+    return changed
+
+
+def _every_step_has_cases(plan, found) -> None:
+    from ..errors import PlanError
+
+    for name, trainer in plan.trainers.items():
+        for number, step in enumerate(trainer.steps):
+            if found.count(step.subset.patterns) == 0:
+                raise PlanError(
+                    f"trainers.{name}.steps.{number}.subset",
+                    found=f"patterns {[list(pattern) for pattern in step.subset.patterns]}, which no case has",
+                    expected=f"some of {[list(pattern) for pattern in found.patterns]}",
+                )
+
+
+def _parameters(plan) -> dict[str, int]:
+    """Build every network once: its size is shown, and numbers that make no network are found before the long work."""
+    from ..networks import build, parameter_count
+
+    counts = {}
+    for name, trainer in plan.trainers.items():
+        patch = plan.configurations[trainer.configuration].patch
+        counts[name] = parameter_count(build(trainer.network, plan.labels.outputs, patch))
+    return counts
+
+
+def _keep_edited(path, plan) -> None:
+    """A plan is made to be edited: another one that is there already moves aside, and no edit is lost."""
+    from ..schema import to_json
+
+    if path.is_file() and path.read_text(encoding="utf-8") != to_json(plan.model_dump(mode="json")) + "\n":
+        aside = path.with_name("plan.previous.json")
+        os.replace(path, aside)
+        print(f"the plan that was there is kept as {aside}")
+
+
+def _report(failures) -> None:
+    for name, error in failures:
+        print(f"flarenet_plan: case {name}: {error}", file=sys.stderr)
+
+
+def _end_with(broken, unprepared, total: int) -> None:
+    from ..errors import CasesFailed
+
+    names = sorted({name for name, _ in (*broken, *unprepared)})
+    if names:
+        raise CasesFailed(
+            f"{len(names)} of {total} cases failed",
+            found=", ".join(names),
+            expected="every case whole",
+            remedy="mend or remove them and run the same command again; the other cases are ready",
+        )

@@ -1,0 +1,144 @@
+"""What planning found and decided, as tables for a person."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from ..data.labels import LabelSet
+from .fingerprint import Fingerprint, Spread
+from .plan import Plan, Step
+
+WIDTH_WITHOUT_TERMINAL = 120
+MOST_SENTENCES = 12
+
+
+def print_summary(plan: Plan, fingerprint: Fingerprint, parameters: Mapping[str, int]) -> None:
+    """Print every table to stdout. `parameters`: trainer -> how many its network has."""
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL, highlight=False)
+    tables = (
+        cohort_table(fingerprint),
+        geometry_table(fingerprint),
+        configuration_table(plan),
+        network_table(plan, parameters),
+        step_table(plan, fingerprint),
+    )
+    for table in tables:
+        console.print(table)
+    for sentence in remarks(fingerprint):
+        console.print(f"! {sentence}", style="yellow", markup=False)
+
+
+def say_pattern(pattern: Iterable[int], labels: LabelSet) -> str:
+    """A pattern in words, group by group: all of it, all but one or two, or the names."""
+    looked_for, parts = set(pattern), []
+    for group, values in labels.groups.items():
+        there = [value for value in values if value in looked_for]
+        missing = [value for value in values if value not in looked_for]
+        if not there:
+            continue
+        if not missing:
+            parts.append(f"all of {group} ({len(values)})" if len(values) > 1 else labels.names[values[0]])
+        elif len(missing) < len(there) and len(missing) <= 2:
+            parts.append(f"{group} ({len(there)}): all but {', '.join(labels.names_of(missing))}")
+        else:
+            parts.append(f"{group} ({len(there)}): {', '.join(labels.names_of(there))}")
+    return " + ".join(parts) or "nothing (unlabelled)"
+
+
+def cohort_table(fingerprint: Fingerprint) -> Table:
+    """Which labels were looked for in how many cases, and where their intensities begin and end."""
+    table = Table(title=f"{fingerprint.dataset}: {len(fingerprint.cases)} cases by the labels looked for")
+    _columns(table, "labels looked for", ">cases", ">lowest HU", ">highest HU")
+    for cohort in fingerprint.cohorts:
+        floor, ceiling = f"{cohort.floor_hu:g}", f"{cohort.ceiling_hu:g}"
+        table.add_row(say_pattern(cohort.pattern, fingerprint.labels), str(cohort.cases), floor, ceiling)
+    return table
+
+
+def geometry_table(fingerprint: Fingerprint) -> Table:
+    """Sizes and spacings over the cases, z x y x x."""
+    table = Table(title="scans (z, y, x)")
+    _columns(table, "", "smallest", "median", "largest")
+    rows = {"voxels": fingerprint.shape, "spacing in mm": fingerprint.spacing_mm, "body in mm": fingerprint.body_mm}
+    for name, spread in rows.items():
+        table.add_row(name, *_spread(spread, ".2f" if name.startswith("spacing") else ".0f"))
+    return table
+
+
+def configuration_table(plan: Plan) -> Table:
+    """Every number of the configurations with its reason."""
+    table = Table(title=f"configurations, recipe {plan.recipe!r}", show_lines=True)
+    _columns(table, "configuration", "number", "value", "why")
+    for name, configuration in plan.configurations.items():
+        for field in ("spacing_mm", "inference_spacing_mm", "patch", "clip_hu"):
+            numbers = " x ".join("own" if v is None else f"{v:g}" for v in getattr(configuration, field))
+            value = numbers.replace(" x ", " to ") if field == "clip_hu" else numbers
+            table.add_row(name, field, value, configuration.why.get(field, "set by hand"))
+    return table
+
+
+def network_table(plan: Plan, parameters: Mapping[str, int]) -> Table:
+    """The networks by trainer, with their size."""
+    table = Table(title="networks")
+    _columns(table, "trainer", "network", "sees", "answers", "features", ">parameters")
+    for name, trainer in plan.trainers.items():
+        network = trainer.network
+        answers = ", ".join(f"{group} ({plan.labels.outputs[group]})" for group in network.groups) or "the image itself"
+        features = ", ".join(str(feature) for feature in network.features)
+        kind = f"{network.kind} ({network.dimensions}D)"
+        table.add_row(name, kind, trainer.configuration, answers, features, f"{parameters[name]:,}")
+    return table
+
+
+def step_table(plan: Plan, fingerprint: Fingerprint) -> Table:
+    """What is trained on what, in order."""
+    table = Table(title="training", show_lines=True)
+    _columns(table, "run", "trained on", ">cases", "starts from", "learns", "pseudo labels", ">epochs")
+    for name, trainer in plan.trainers.items():
+        for number, step in enumerate(trainer.steps, start=1):
+            table.add_row(
+                f"{name}/{number}",
+                "\n".join(say_pattern(pattern, plan.labels) for pattern in step.subset.patterns),
+                str(fingerprint.count(step.subset.patterns)),
+                step.starts_from or "random",
+                ", ".join(step.trained) or "all",
+                _teachers(step),
+                str(step.epochs),
+            )
+    return table
+
+
+def remarks(fingerprint: Fingerprint) -> list[str]:
+    """Sentences on what a person should know before training; a long list of odd cases is cut short and says so."""
+    labels, sentences = fingerprint.labels, []
+    for group, values in labels.groups.items():
+        never = [value for value in values if value in fingerprint.never_annotated]
+        if never:
+            sentences.append(
+                f"{group}: {', '.join(labels.names_of(never))} annotated in no case. Nothing can be learned about it: "
+                "the table keeps its value, the network its output, and a prediction of it means nothing."
+            )
+    odd = fingerprint.suspicious
+    sentences += odd[:MOST_SENTENCES]
+    if len(odd) > MOST_SENTENCES:
+        sentences.append(f"and {len(odd) - MOST_SENTENCES} more remarks in fingerprint.json, under 'suspicious'")
+    return sentences
+
+
+def _teachers(step: Step) -> str:
+    return "\n".join(f"{group}: {run}" for group, run in step.teachers.items()) or "none"
+
+
+def _spread(spread: Spread, form: str) -> tuple[str, ...]:
+    return tuple(" x ".join(f"{v:{form}}" for v in row) for row in (spread.smallest, spread.median, spread.largest))
+
+
+def _columns(table: Table, *names: str) -> None:
+    """Add columns; a name that begins with ">" is set to the right."""
+    table.title_justify = "left"
+    for name in names:
+        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
