@@ -1,0 +1,268 @@
+"""The floors of the house, and what is never done in it. The table below is the rule; the tests read the sources."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "flarenet"
+
+# A room imports only from floors below its own. Rooms of one floor are neighbours and do not know each other.
+FLOORS = (
+    {"errors"},
+    {"whole"},
+    {"schema", "volume", "workspace"},
+    {"data"},
+    {"planning", "evaluation", "phantom"},
+    {"preparation", "networks"},
+    {"inference"},
+    {"trainers"},
+    {"cli"},
+)
+TORCH_FREE = set.union(*FLOORS[:5])
+SLOW_TO_IMPORT = {"torch", "monai", "numpy", "scipy", "nibabel", "matplotlib", "pydantic"}
+LONGEST_FILE = 400
+
+# import names of the distributions that are not called like their module
+MODULE_OF = {"connected-components-3d": "cc3d", "acvl-utils": "acvl_utils", "jinja2": "jinja2"}
+FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "importlib", "pydoc"}
+FORBIDDEN_NAMES = {"eval", "exec", "compile", "__import__"}
+FORBIDDEN_CALLS = {("torch", "load"), ("torch", "save"), ("os", "system"), ("os", "popen"), ("yaml", "load")}
+# reading the package's own files and version is no import of a name found in data
+ALLOWED_SUBMODULES = {"importlib.resources", "importlib.metadata"}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def imports_of(tree, module, is_package):
+    """Every module that `tree` imports, absolute: [(name, node)]; names taken from a package count as its modules."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                keep = len(module.split(".")) - node.level + is_package
+                base = ".".join([*module.split(".")[:keep], *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                found.append((inner if inner in MODULES else base, node))
+    return found
+
+
+def floor_of(room):
+    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def room_of(module):
+    """The room of a module of the package; None for the package itself, which holds only the version."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else None
+
+
+def floor_faults(source, module, is_package=False):
+    faults = []
+    for name, node in imports_of(ast.parse(source), module, is_package):
+        room, target = room_of(module), room_of(name)
+        top = name.split(".")[0]
+        if top == "flarenet" and target is not None and target != room and floor_of(target) >= floor_of(room):
+            faults.append(f"{module}, line {node.lineno}: {room} must not import {target}")
+        if top in ("torch", "monai") and room in TORCH_FREE:
+            faults.append(f"{module}, line {node.lineno}: {room} must not import {top}")
+    return faults
+
+
+def danger_faults(source, module="source"):
+    tree = ast.parse(source)
+    faults = [
+        f"{module}, line {node.lineno}: import of {name}"
+        for name, node in imports_of(tree, "flarenet.source", False)
+        if name.split(".")[0] in FORBIDDEN_MODULES and name not in ALLOWED_SUBMODULES
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (reason := _danger(node)):
+            faults.append(f"{module}, line {node.lineno}: {reason}")
+        if isinstance(node, ast.ExceptHandler) and node.type is None:
+            faults.append(f"{module}, line {node.lineno}: bare except")
+    return faults
+
+
+def _danger(call):
+    words = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
+    if words.get("shell"):
+        return "shell=True"
+    if isinstance(call.func, ast.Name):
+        return f"call of {call.func.id}" if call.func.id in FORBIDDEN_NAMES else None
+    if not isinstance(call.func, ast.Attribute):
+        return None
+    owner, name = getattr(call.func.value, "id", None), call.func.attr
+    if (owner, name) in FORBIDDEN_CALLS or name == "extractall":
+        return f"call of {owner}.{name}"
+    if owner in ("np", "numpy") and name == "load" and words.get("allow_pickle") is not False:
+        return "np.load without allow_pickle=False"
+    return None
+
+
+def module_level(tree):
+    """`tree` without the bodies of its functions and of `if TYPE_CHECKING`: what runs on import."""
+
+    class Strip(ast.NodeTransformer):
+        def visit_FunctionDef(self, node):
+            return None
+
+        visit_AsyncFunctionDef = visit_FunctionDef
+
+        def visit_If(self, node):
+            return None if getattr(node.test, "id", None) == "TYPE_CHECKING" else self.generic_visit(node)
+
+    return Strip().visit(tree)
+
+
+def find_cycle(graph):
+    """One cycle of a directed graph {node: set of nodes} as a list; empty where there is none."""
+    done = set()
+
+    def walk(node, path):
+        if node in path:
+            return path[path.index(node) :] + [node]
+        if node in done:
+            return []
+        for following in sorted(graph.get(node, ())):
+            if cycle := walk(following, [*path, node]):
+                return cycle
+        done.add(node)
+        return []
+
+    return next((cycle for node in sorted(graph) if (cycle := walk(node, []))), [])
+
+
+def commands():
+    """{command: module} from pyproject.toml."""
+    text = (ROOT / "pyproject.toml").read_text()
+    return dict(re.findall(r'^(flarenet_\w+) = "([\w.]+):main"$', text, re.MULTILINE))
+
+
+def test_every_room_stands_on_a_floor():
+    rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert rooms - {"__init__"} == set.union(*FLOORS)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module):
+    path = MODULES[module]
+    assert floor_faults(path.read_text(), module, path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_dangerous_is_called(module):
+    assert danger_faults(MODULES[module].read_text(), module) == []
+
+
+def test_no_import_cycle():
+    graph = {
+        module: {
+            name
+            for name, _ in imports_of(module_level(ast.parse(path.read_text())), module, path.name == "__init__.py")
+            if name in MODULES
+        }
+        for module, path in MODULES.items()
+    }
+    assert find_cycle(graph) == []
+
+
+def test_files_stay_short():
+    long = {module: lines for module, path in MODULES.items() if (lines := path.read_text().count("\n")) > LONGEST_FILE}
+    assert long == {}
+
+
+def test_dependencies_are_those_imported():
+    text = (ROOT / "pyproject.toml").read_text()
+    declared = re.findall(r'"([\w-]+)', re.search(r"^dependencies = \[(.*?)^\]", text, re.DOTALL | re.MULTILINE).group(1))
+    used = {
+        name.split(".")[0]
+        for module, path in MODULES.items()
+        for name, _ in imports_of(ast.parse(path.read_text()), module, path.name == "__init__.py")
+    }
+    wanted = {MODULE_OF.get(name.lower(), name.lower()) for name in declared}
+    assert used - set(sys.stdlib_module_names) - {"flarenet"} == wanted
+
+
+@pytest.mark.parametrize("command, module", commands().items())
+def test_help_is_instant(command, module):
+    script = (
+        f"import sys, flarenet\nfrom {module} import main\n"
+        "try: main(['--help'])\nexcept SystemExit as end: assert end.code == 0\n"
+        "print('LOADED', *sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    said, _, loaded = done.stdout.partition("LOADED")
+    assert f"usage: {command}" in said
+    assert SLOW_TO_IMPORT & set(loaded.split()) == set()
+
+
+def test_all_commands_are_declared():
+    assert set(commands()) == {f"flarenet_{word}" for word in ("plan", "train", "predict", "evaluate", "demo")}
+
+
+# the checks themselves, on sources that break the rule
+
+
+@pytest.mark.parametrize(
+    "module, source",
+    [
+        ("flarenet.data.nifti", "from ..planning import plan"),
+        ("flarenet.data.nifti", "from ..trainers.losses import dice"),
+        ("flarenet.planning.rules", "def work():\n    from ..phantom import phantom_case"),
+        ("flarenet.networks.unet", "from ..preparation.prepare import prepare_image"),
+        ("flarenet.errors", "import flarenet.volume"),
+        ("flarenet.evaluation.overlap", "def work():\n    import torch.nn"),
+        ("flarenet.phantom.case", "from monai.networks import nets"),
+    ],
+)
+def test_a_wrong_import_is_found(module, source):
+    assert len(floor_faults(source, module)) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from importlib import import_module",
+        "torch.load(path)",
+        "eval(text)",
+        "exec(text)",
+        "subprocess.run(line, shell=True)",
+        "archive.extractall(folder)",
+        "np.load(path)",
+        "np.load(path, allow_pickle=True)",
+        "try:\n    work()\nexcept:\n    pass",
+    ],
+)
+def test_a_danger_is_found(source):
+    assert len(danger_faults(source)) == 1
+
+
+def test_what_is_allowed_is_not_found():
+    harmless = "network.eval()\nnp.load(path, mmap_mode='r', allow_pickle=False)\nimport importlib.resources"
+    assert danger_faults(harmless) == []
+    assert floor_faults("from ..data import labels\nfrom .plan import Plan\nimport numpy", "flarenet.planning.rules") == []
+
+
+def test_a_cycle_is_found():
+    assert find_cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c", "a"]
+    assert find_cycle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+    tree = module_level(ast.parse("import a\ndef f():\n    import b\nif TYPE_CHECKING:\n    import c"))
+    assert [name for name, _ in imports_of(tree, "flarenet.x", False)] == ["a"]
