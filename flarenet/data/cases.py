@@ -33,7 +33,7 @@ def map_cases(
         task = progress.add_task(describe, total=len(items))
         step = lambda: progress.advance(task)  # noqa: E731
         if workers <= 1 or len(items) <= 1:
-            outcomes = [_attempt(function, item, step) for item in items]
+            outcomes: list[Result | _Failure] = [_attempt(function, item, step) for item in items]
         else:
             outcomes = _in_processes(function, items, min(workers, len(items)), step)
     results = [outcome for outcome in outcomes if not isinstance(outcome, _Failure)]
@@ -69,7 +69,7 @@ def _in_processes(
             error = done.exception()
             if error is not None and not isinstance(error, (FlarenetError, OSError, ProcessExpired)):
                 raise error
-        outcomes = [_outcome(item, future) for item, future in zip(items, futures)]
+        outcomes: list[Result | _Failure] = [_outcome(item, future) for item, future in zip(items, futures)]
         pool.close()
     except BaseException:
         pool.stop()

@@ -106,6 +106,7 @@ def read_dataset(folder: str | Path) -> Dataset:
     content = _parse(source)
     labels = _labels(content, source)
     _check_channels(content, source)
+    test: dict[str, CaseEntry] | None
     if content.dataset is not None:
         entries, test = content.dataset, content.test or {}
         if content.numTraining != len(entries):
@@ -118,9 +119,8 @@ def read_dataset(folder: str | Path) -> Dataset:
             expected = f"{len(entries)}, the images in imagesTr (or {labelled}, those with a label)"
             raise DatasetError(f"{source}: key 'numTraining'", found=content.numTraining, expected=expected)
     if not entries:
-        raise DatasetError(
-            folder, found="no training case", expected=f"a 'dataset' table, or imagesTr/CASE{CHANNEL}{content.file_ending}"
-        )
+        expected = f"a 'dataset' table, or imagesTr/CASE{CHANNEL}{content.file_ending}"
+        raise DatasetError(folder, found="no training case", expected=expected)
     cases, held_out = (
         tuple(_case(name, entry, folder, labels, f"{source}: key '{table}.{name}'") for name, entry in part.items())
         for table, part in (("dataset", entries), ("test", test))
@@ -213,23 +213,24 @@ def _check_label_names(names: tuple[str, ...], where: str) -> None:
         if not name or not name.isprintable():
             raise DatasetError(where, found=f"the name {name!r}", expected="a printable name")
         if name == "ignore":
-            raise DatasetError(
-                where, found="the label 'ignore'", expected="no such label", remedy="say what was looked for by 'annotated'"
-            )
+            remedy = "say what was looked for by 'annotated'"
+            raise DatasetError(where, found="the label 'ignore'", expected="no such label", remedy=remedy)
 
 
 def _check_groups(groups: Mapping[str, tuple[int, ...]], names: tuple[str, ...], where: str) -> None:
     counts = Counter(value for values in groups.values() for value in values)
     for group, values in groups.items():
         if not _GROUP_NAME.fullmatch(group):
-            raise DatasetError(where, found=f"group {group!r}", expected="a letter, then up to 39 letters, digits, _ or -")
+            expected = "a letter, then up to 39 letters, digits, _ or -"
+            raise DatasetError(where, found=f"group {group!r}", expected=expected)
         if not values:
             raise DatasetError(f"{where}: {group!r}", found="no value", expected="at least one")
     for value, count in counts.items():
         if not 1 <= value < len(names):
             raise DatasetError(where, found=f"value {value}", expected=f"values of 'labels', 1 to {len(names) - 1}")
         if count > 1:
-            raise DatasetError(where, found=f"value {value} ({names[value]}) {count} times", expected="every value once")
+            found = f"value {value} ({names[value]}) {count} times"
+            raise DatasetError(where, found=found, expected="every value once")
     missing = [f"{value} ({names[value]})" for value in range(1, len(names)) if value not in counts]
     if missing:
         raise DatasetError(where, found="no group with value " + ", ".join(missing), expected="every value once")
@@ -243,7 +244,8 @@ def _check_channels(content: DatasetFile, source: Path) -> None:
             expected='{"0": "CT"}: one channel; more are not supported yet',
         )
     if content.file_ending not in FILE_ENDINGS:
-        raise DatasetError(f"{source}: key 'file_ending'", found=content.file_ending, expected=" or ".join(FILE_ENDINGS))
+        expected = " or ".join(FILE_ENDINGS)
+        raise DatasetError(f"{source}: key 'file_ending'", found=content.file_ending, expected=expected)
 
 
 def _case(name: str, entry: CaseEntry, folder: Path, labels: LabelSet, where: str) -> Case:
@@ -299,9 +301,8 @@ def _scan(folder: Path, part: str, ending: str) -> dict[str, CaseEntry]:
         entries[name] = CaseEntry(images=(f"images{part}/{file}",), label=label)
     alone = sorted(labels - {name + ending for name in entries})
     if alone:
-        raise DatasetError(
-            folder / f"labels{part}", found=f"{alone[0]} without an image", expected=f"an image for each of {len(labels)} labels"
-        )
+        expected = f"an image for each of {len(labels)} labels"
+        raise DatasetError(folder / f"labels{part}", found=f"{alone[0]} without an image", expected=expected)
     return entries
 
 

@@ -11,12 +11,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
 
 import nibabel
 import numpy as np
-from isal import igzip, isal_zlib
+from isal import igzip, igzip_lib
 from nibabel.spatialimages import HeaderDataError
 
 from ..errors import DatasetError, FlarenetError, GeometryError, StorageError
@@ -24,6 +24,7 @@ from ..volume import Grid, Volume
 from ..whole import whole_file
 from .dataset import CHANNEL, FILE_ENDINGS
 from .labels import LabelSet
+from .sniff import what_it_is
 
 LARGEST_VOXELS = 4_000_000_000
 FORMS_AGREE_MM = 0.1
@@ -38,7 +39,7 @@ _GEOMETRY_FIELDS = (
     *("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
     *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
 )
-_BROKEN = (EOFError, igzip.BadGzipFile, isal_zlib.error)
+_BROKEN: tuple[type[Exception], ...] = (EOFError, igzip.BadGzipFile, igzip_lib.IsalError)
 _CHUNK = 16 << 20
 
 
@@ -66,7 +67,7 @@ class _Header:
 
 
 def read_image(path: str | Path) -> Volume:
-    """An image in its file's order: int16 where it was stored in whole numbers that fit and without scaling, else float32.
+    """An image in its file's order: int16 where stored in whole numbers that fit and without scaling, else float32.
 
     Raises DatasetError for a file that is missing, damaged, no NIfTI, no single 3D volume, or holds a number that is
     not finite; GeometryError for a grid that cannot be trusted; StorageError when memory does not suffice.
@@ -77,7 +78,8 @@ def read_image(path: str | Path) -> Volume:
     if header.scaling is not None:
         slope, intercept = header.scaling
         if not np.isfinite([slope, intercept]).all():
-            raise DatasetError(f"{path}: scl_slope, scl_inter", found=f"{slope}, {intercept}", expected="finite numbers")
+            found = f"{slope}, {intercept}"
+            raise DatasetError(f"{path}: scl_slope, scl_inter", found=found, expected="finite numbers")
         values = stored.astype(np.float32)
         values *= np.float32(slope)
         values += np.float32(intercept)
@@ -110,9 +112,8 @@ def read_labels(path: str | Path, labels: LabelSet) -> Volume:
         _refuse_not_finite(stored, path)
     top = len(labels.names) - 1
     if stored.size and (stored.min() < 0 or stored.max() > top or not _whole_numbers(stored)):
-        raise DatasetError(
-            path, found=_outside(stored, top), expected=f"the values of the table, 0 to {top}", remedy=_label_remedy(stored)
-        )
+        expected = f"the values of the table, 0 to {top}"
+        raise DatasetError(path, found=_outside(stored, top), expected=expected, remedy=_label_remedy(stored))
     return Volume(stored.astype(np.uint8, copy=False), header.grid)
 
 
@@ -120,9 +121,9 @@ def write_labels(path: str | Path, labels_map: np.ndarray, *, like: str | Path) 
     """Write a label map, uint8 [Z, Y, X], on exactly the grid of the image `like`, in the order of its file.
 
     The geometry of like's header (sizes, spacing, units, both forms) is kept byte for byte; names, dates and
-    extensions are not, for they may tell of the patient. `path` ends in .nii.gz or .nii. The same map gives the same bytes.
-    The file is read back and compared before it takes its name. Raises GeometryError where the shape is not like's,
-    StorageError where the disk stands in the way, and as read_image does for `like`.
+    extensions are not, for they may tell of the patient. `path` ends in .nii.gz or .nii. The same map gives the same
+    bytes. The file is read back and compared before it takes its name. Raises GeometryError where the shape is not
+    like's, StorageError where the disk stands in the way, and as read_image does for `like`.
     """
     path, like = Path(path), Path(like)
     if labels_map.dtype != np.uint8:
@@ -132,7 +133,8 @@ def write_labels(path: str | Path, labels_map: np.ndarray, *, like: str | Path) 
     with _opened(like) as (stream, size):
         source = _parse_header(stream, like, size)
     if labels_map.shape != source.grid.shape:
-        raise GeometryError(path, found=f"a map of shape {labels_map.shape}", expected=f"{source.grid.shape}, as {like}")
+        expected = f"{source.grid.shape}, as {like}"
+        raise GeometryError(path, found=f"a map of shape {labels_map.shape}", expected=expected)
     head = _labels_header(source.raw)
     with whole_file(path) as temporary:
         with open(temporary, "wb") as file:
@@ -177,11 +179,8 @@ def find_images(path: str | Path) -> list[Path]:
     return inside
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+def _opened(path: Path) -> Iterator[tuple[BufferedIOBase, int]]:
     """The uncompressed bytes of `path` and the largest number of them there can be."""
     if not path.exists():
         raise DatasetError(path, found="no such file", expected="a NIfTI file")
@@ -213,7 +212,7 @@ def _read(path: Path) -> tuple[_Header, np.ndarray]:
         except MemoryError as error:
             expected = f"{header.data_bytes >> 20} MB for {header.grid.shape} voxels"
             raise StorageError(path, found="not enough memory", expected=expected) from error
-        _fill(stream, memoryview(buffer), path)
+        _fill(stream, buffer.data, path)
         if stream.read(1):
             raise DatasetError(path, found="more bytes than voxels", expected=f"{header.data_bytes} bytes of voxels")
     stored = buffer.view(header.dtype).reshape(header.grid.shape)
@@ -222,7 +221,7 @@ def _read(path: Path) -> tuple[_Header, np.ndarray]:
     return header, stored
 
 
-def _fill(stream: BinaryIO, target: memoryview, path: Path) -> None:
+def _fill(stream: BufferedIOBase, target: memoryview, path: Path) -> None:
     done = 0
     while done < len(target):
         count = stream.readinto(target[done : done + _CHUNK])
@@ -231,14 +230,14 @@ def _fill(stream: BinaryIO, target: memoryview, path: Path) -> None:
         done += count
 
 
-def _skip(stream: BinaryIO, offset: int, path: Path) -> None:
+def _skip(stream: BufferedIOBase, offset: int, path: Path) -> None:
     """Read on from the end of the header to the first voxel, past extensions."""
     while (here := stream.tell()) < offset:
         if not stream.read(min(_CHUNK, offset - here)):
             raise DatasetError(path, found=f"{here} bytes", expected=f"voxels from byte {offset} on")
 
 
-def _parse_header(stream: BinaryIO, path: Path, size: int) -> _Header:
+def _parse_header(stream: BufferedIOBase, path: Path, size: int) -> _Header:
     """Read and check a header; `size` is the most bytes that the file can hold."""
     start = stream.read(348)
     kind, order = _kind(start, path)
@@ -257,43 +256,13 @@ def _parse_header(stream: BinaryIO, path: Path, size: int) -> _Header:
 def _kind(start: bytes, path: Path) -> tuple[type[nibabel.Nifti1Header], str]:
     """The header class and the byte order, from the size field and the magic."""
     for order in "<>":
-        little = {"<": "little", ">": "big"}[order]
-        size = int.from_bytes(start[:4], little)
+        size = int.from_bytes(start[:4][:: 1 if order == ">" else -1], "big")
         if size == 348 and start[344:348] == b"n+1\0":
             return nibabel.Nifti1Header, order
         if size == 540 and start[4:12] == b"n+2\0\r\n\x1a\n":
             return nibabel.Nifti2Header, order
-    raise DatasetError(path, found=_what_it_is(start), expected="a NIfTI-1 or NIfTI-2 file in one piece (.nii or .nii.gz)")
-
-
-def _what_it_is(start: bytes) -> str:
-    """Words for a file that is no NIfTI, by how it begins."""
-    text = start.lstrip()[:200].lower()
-    if not start:
-        return "an empty file"
-    if text.startswith((b"<!doctype html", b"<html", b"<?xml", b"<head", b"<body")):
-        return "an HTML or XML page, as a failed download leaves it"
-    if text.startswith(b"version https://git-lfs"):
-        return "a git-lfs pointer: the file itself was not downloaded (git lfs pull)"
-    if text.startswith((b"{", b"[")):
-        return "JSON text"
-    known = {b"PK\x03\x04": "a zip archive", b"\x89PNG": "a PNG picture", b"\xff\xd8\xff": "a JPEG picture"}
-    for magic, words in known.items():
-        if start.startswith(magic):
-            return words
-    if start[128:132] == b"DICM":
-        return "a DICOM file"
-    if start.startswith(b"NRRD"):
-        return "an NRRD file"
-    if not start.strip(b"\0"):
-        return "zeros only"
-    if start[344:347] == b"ni1":
-        return "the header of a two-file NIfTI pair"
-    if 348 in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")) and len(start) == 348:
-        return "an Analyze 7.5 header, or a damaged NIfTI one"
-    if start[:200].isascii() and start[:200].decode("ascii").replace("\n", " ").replace("\r", " ").isprintable():
-        return f"text, beginning {start[:40].decode('ascii')!r}"
-    return f"bytes that begin {start[:8].hex(' ')}"
+    expected = "a NIfTI-1 or NIfTI-2 file in one piece (.nii or .nii.gz)"
+    raise DatasetError(path, found=what_it_is(start), expected=expected)
 
 
 def _shape(raw: nibabel.Nifti1Header, path: Path) -> tuple[int, int, int]:
@@ -313,10 +282,12 @@ def _shape(raw: nibabel.Nifti1Header, path: Path) -> tuple[int, int, int]:
 def _dtype(raw: nibabel.Nifti1Header, order: str, path: Path) -> np.dtype:
     code = int(raw["datatype"])
     if code not in _DTYPES:
-        raise DatasetError(f"{path}: datatype", found=f"code {code}", expected="whole or real numbers (no colour, no complex)")
+        expected = "whole or real numbers (no colour, no complex)"
+        raise DatasetError(f"{path}: datatype", found=f"code {code}", expected=expected)
     dtype = np.dtype(order + _DTYPES[code])
     if int(raw["bitpix"]) != dtype.itemsize * 8:
-        raise DatasetError(f"{path}: bitpix", found=int(raw["bitpix"]), expected=f"{dtype.itemsize * 8}, as datatype {code} says")
+        expected = f"{dtype.itemsize * 8}, as datatype {code} says"
+        raise DatasetError(f"{path}: bitpix", found=int(raw["bitpix"]), expected=expected)
     return dtype
 
 
@@ -372,9 +343,6 @@ def _trusted(affine: np.ndarray, where: str) -> np.ndarray:
     return affine
 
 
-# --- values ----------------------------------------------------------------------------------------------------------
-
-
 def _refuse_not_finite(values: np.ndarray, path: str | Path) -> None:
     with np.errstate(invalid="ignore"):
         extremes = values.min(), values.max()  # a NaN or inf anywhere shows in these: no mask of the whole is needed
@@ -407,9 +375,6 @@ def _label_remedy(stored: np.ndarray) -> str | None:
     return None
 
 
-# --- writing ---------------------------------------------------------------------------------------------------------
-
-
 def _labels_header(raw: nibabel.Nifti1Header) -> bytes:
     """The header and the empty extension field of a label file with the geometry of `raw`."""
     header = type(raw)(endianness=raw.endianness)
@@ -422,7 +387,7 @@ def _labels_header(raw: nibabel.Nifti1Header) -> bytes:
     return header.binaryblock + bytes(4)
 
 
-def _write(stream: BinaryIO, head: bytes, labels_map: np.ndarray) -> None:
+def _write(stream: BufferedIOBase, head: bytes, labels_map: np.ndarray) -> None:
     stream.write(head)
     for part in labels_map:
         stream.write(np.ascontiguousarray(part).data)

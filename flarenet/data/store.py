@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from pydantic import Field
@@ -205,7 +206,7 @@ def _damaged(path: Path, found: object, expected: object) -> DatasetError:
 
 
 def _rows(grid: Grid) -> Affine:
-    return tuple(tuple(float(v) for v in row) for row in grid.affine)
+    return cast(Affine, tuple(tuple(float(v) for v in row) for row in grid.affine))
 
 
 def _literal(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import partial
 
 import numpy as np
@@ -62,7 +61,7 @@ def _grid(case: Case, problems: list[FlarenetError]) -> Grid | None:
         return None
 
 
-def _check_grids(case: Case, image: Grid, label: Grid) -> Iterable[FlarenetError]:
+def _check_grids(case: Case, image: Grid, label: Grid) -> list[FlarenetError]:
     if label.shape != image.shape:
         return [
             GeometryError(
@@ -85,17 +84,18 @@ def _check_grids(case: Case, image: Grid, label: Grid) -> Iterable[FlarenetError
     ]
 
 
-def _check_annotated(case: Case, drawn: Volume, labels: LabelSet) -> Iterable[FlarenetError]:
+def _check_annotated(case: Case, drawn: Volume, labels: LabelSet) -> list[FlarenetError]:
     counts = np.bincount(drawn.data.ravel(), minlength=len(labels.names))
     surplus = [value for value in labels.values if counts[value] and value not in case.annotated]
     if not surplus:
         return []
+    allowed = ", ".join(f"{value} {labels.names[value]}" for value in sorted(case.annotated))
     listed = ", ".join(f"{value} {labels.names[value]} ({counts[value]} voxels)" for value in surplus)
     return [
         DatasetError(
             case.label,
             found=f"drawn: {listed}",
-            expected="only values of 'annotated': " + ", ".join(f"{v} {labels.names[v]}" for v in sorted(case.annotated)),
+            expected="only values of 'annotated': " + allowed,
             remedy="add the values to 'annotated' of this case if they were looked for, else clear them from the label",
         )
     ]
