@@ -1,0 +1,101 @@
+"""flarenet_demo: the whole way on a phantom data set, by the same commands that a real set needs."""
+
+from __future__ import annotations
+
+import time
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Sequence
+
+from .shell import parser, run
+
+NAME = "PHANTOM"
+TEST_CASES = 6
+
+QUICK = (
+    "configurations.3d.spacing_mm=[5.0,5.0,5.0]",
+    "configurations.3d.inference_spacing_mm=[5.0,5.0,5.0]",
+    "configurations.3d.patch=[32,48,64]",
+)
+"""What makes the plan of a clinic's set one of a few minutes on two processor cores."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = parser("flarenet_demo", "Plan, train, predict and score on synthetic CT scans: a few minutes, no data needed.")
+    words.add_argument("-o", "--output", default="demo", metavar="DIR", help="a new folder (default: %(default)s)")
+    words.add_argument("--cases", type=_count, default=24, metavar="N", help="training cases (default: %(default)s)")
+    words.add_argument("--seed", type=int, default=0, metavar="N", help="of the synthetic scans (default: %(default)s)")
+    words.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the fastest there is)")
+    return run(words, work, argv)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 5:
+        raise ArgumentTypeError(f"found {text!r}, expected 5 or more: one case for each of the five annotation patterns")
+    return int(text)
+
+
+def work(arguments: Namespace) -> int:
+    """Write the set, then call one command after the other; the exit code of the first that fails, else 0."""
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from ..phantom import write_phantom_set
+
+    started_s = time.perf_counter()
+    root = Path(arguments.output).expanduser().resolve()
+    console = Console(highlight=False, soft_wrap=True)
+    _claim(root, cases=arguments.cases, seed=arguments.seed)
+    write_phantom_set(root / "raw" / NAME, cases=arguments.cases, test_cases=TEST_CASES, seed=arguments.seed)
+    console.print(f"{arguments.cases} synthetic scans to train on, {TEST_CASES} to test on: {root / 'raw' / NAME}")
+    for command, words in _commands(root, arguments.device):
+        console.rule(f"[bold]{time.perf_counter() - started_s:.0f} s")
+        console.print(f"[bold]{command} {' '.join(words)}")
+        if code := _main_of(command)(words):
+            return code
+    console.rule(f"[bold]{time.perf_counter() - started_s:.0f} s")
+    _show_results(root / "scores", console)
+    return 0
+
+
+def _commands(root, device: str) -> list[tuple[str, list[str]]]:
+    """Every command of the way and its words, as one would type them."""
+    here, on = ["-d", NAME, "--root", str(root)], ["--device", device]
+    raw, predictions = root / "raw" / NAME, str(root / "predictions")
+    trainers = ("3DOrgan", "3DCancer", "MAE", "DualDecoder2D")
+    return [
+        ("flarenet_plan", [*here, "--set", *QUICK]),
+        *(("flarenet_train", [trainer, *here, *on]) for trainer in trainers),
+        ("flarenet_predict", ["-i", str(raw / "imagesTs"), "-o", predictions, "--root", str(root), *on]),
+        ("flarenet_evaluate", ["-p", predictions, "-g", str(raw / "labelsTs"), *here, "-o", str(root / "scores")]),
+    ]
+
+
+def _main_of(command: str):
+    from . import evaluate, plan, predict, train
+
+    return {"plan": plan, "train": train, "predict": predict, "evaluate": evaluate}[command.removeprefix("flarenet_")].main
+
+
+def _claim(root, **numbers: int) -> None:
+    """Make `root` the folder of this very demo, so that a second start goes on and nothing foreign is overwritten.
+
+    Raises UsageError where it holds something else, or a demo of other numbers.
+    """
+    from ..errors import DatasetError, UsageError
+    from ..schema import read_json, to_json
+    from ..whole import write_text
+
+    marker = root / "demo.json"
+    if not marker.is_file():
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise UsageError(root, found="something else", expected="a new or empty folder", remedy="name another by -o")
+        write_text(marker, to_json(numbers) + "\n")
+    elif (found := read_json(marker, DatasetError)) != numbers:
+        raise UsageError(root, found=f"a demo of {found}", expected=numbers, remedy="name another folder by -o")
+
+
+def _show_results(folder, console) -> None:
+    for kind, pattern in (("scores", "*.csv"), ("picture", "**/*.png"), ("page", "*.html")):
+        for path in sorted(folder.glob(pattern)):
+            console.print(f"{kind}: {path}")
