@@ -75,6 +75,16 @@ def open_workspace(root: Path, dataset: str) -> Workspace:
     return workspace
 
 
+def open_planned(root: Path, dataset: str) -> Workspace:
+    """The workspace of a data set that has a plan. Raises with the command to type where it has none."""
+    workspace = open_workspace(root, dataset)
+    if not workspace.plan.is_file():
+        raise DatasetError(
+            workspace.plan, found="no plan", expected="a planned data set", remedy=f"flarenet_plan -d {dataset}"
+        )
+    return workspace
+
+
 def only_planned(root: Path) -> Workspace:
     """The workspace of the one planned data set of `root`. Raises where there is none or more than one."""
     planned = [name for name in _folders(root / "prepared") if Workspace(root, name).plan.is_file()]

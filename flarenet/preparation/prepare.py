@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..planning.plan import Configuration
-from ..volume import Box, Grid, Orientation, Volume, box_where, canonical, crop
+from ..volume import Box, Grid, Orientation, Volume, box_where, canonical, crop, orientation_of
 from .resample import resample_linear, resample_nearest, resampled_shape
 
 FULL = 32767
@@ -56,6 +56,17 @@ def prepare_image(volume: Volume, configuration: Configuration, *, inference: bo
     scaled = (np.clip(cropped.data.astype(np.float32), low, high) - low) * (FULL / (high - low))
     image = np.rint(resample_linear(scaled, shape)).astype(np.int16)
     return PreparedImage(image, Frame(volume.grid, orientation, box, cropped.grid.resampled(shape)))
+
+
+def frame_between(original: Grid, grid: Grid) -> Frame:
+    """The Frame of an image on `grid` that prepare_image made from a scan on `original`: the grids say it all."""
+    orientation = orientation_of(original)
+    to_index = np.linalg.inv(orientation.apply_to_grid(original).affine) @ grid.affine
+    # the outer edges of the prepared image are the edges of the crop, and these lie half a voxel off whole numbers
+    first = (to_index @ [-0.5, -0.5, -0.5, 1])[:3] + 0.5
+    last = (to_index @ [*(n - 0.5 for n in grid.shape), 1])[:3] + 0.5
+    box = Box(tuple(int(round(v)) for v in first), tuple(int(round(v)) for v in last))
+    return Frame(original, orientation, box, grid)
 
 
 def prepare_map(label_map: np.ndarray, frame: Frame) -> np.ndarray:

@@ -1,0 +1,35 @@
+"""flarenet_train: train one trainer's steps from a plan."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+
+from .shell import parser, run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = parser("flarenet_train", "Train a model from a plan. Finished steps are skipped, broken ones go on.")
+    words.add_argument("trainer", help="3DOrgan, 3DCancer, MAE or DualDecoder2D")
+    words.add_argument("--step", type=int, help="one step, counted from 1; all of them in order where left out")
+    words.add_argument("-d", "--dataset", help="the planned data set; may be left out where there is only one")
+    words.add_argument("--root", help="the folder that holds raw/, prepared/ and runs/; else FLARENET_ROOT, else here")
+    words.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the plan for this run")
+    words.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    words.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="else as the plan says")
+    return run(words, _train, argv)
+
+
+def _train(arguments: Namespace) -> None:
+    from ..errors import unknown
+    from ..planning.plan import load_plan, override
+    from ..trainers import TRAINERS
+    from ..workspace import find_root, only_planned, open_planned
+
+    if arguments.trainer not in TRAINERS:
+        raise unknown("trainer", arguments.trainer, TRAINERS)
+    root = find_root(arguments.root)
+    workspace = open_planned(root, arguments.dataset) if arguments.dataset else only_planned(root)
+    plan = override(load_plan(workspace.plan), arguments.set)
+    trainer = TRAINERS[arguments.trainer](plan, workspace, device=arguments.device, precision=arguments.precision)
+    trainer.train(arguments.step)

@@ -1,0 +1,131 @@
+"""Batches of patches. Batch number `index` of an epoch is a function of (seed, epoch, index) and of nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.labels import HIDDEN
+from ..planning.plan import Augmentation
+from ..preparation.prepare import normalise
+from .augment import augment
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A prepared case as training sees it.
+
+    image  int16 [Z, Y, X], see preparation.normalise    maps  {group: uint8 [Z, Y, X]}
+    asked  {group: bool [1 + n]}, as labels.asked gives it
+    """
+
+    name: str
+    image: np.ndarray
+    maps: dict[str, np.ndarray]
+    asked: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """image [B, 1, *S] float32 in [0, 1]; labels {group: uint8 [B, *S]}, HIDDEN = no question; asked {group: bool [B, 1 + n]}."""
+
+    image: Tensor
+    labels: dict[str, Tensor]
+    asked: dict[str, Tensor]
+    names: tuple[str, ...]
+
+
+class Batches:
+    """Draws cases evenly, then a patch in each: at random, or about a voxel of a label drawn evenly among those there.
+
+    patch       (y, x): one slice per sample; (z, y, x): a block
+    foreground  share of the patches that are placed about a label (Augmentation.foreground)
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        patch: tuple[int, ...],
+        *,
+        batch_size: int,
+        seed: int,
+        augmentation: Augmentation | None,
+        foreground: float = 0.0,
+    ) -> None:
+        self.samples = tuple(samples)
+        self.patch = tuple(patch)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.augmentation = augmentation
+        self.foreground = foreground
+        self._places = [_slices_of_labels(sample) for sample in self.samples]
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        """Batch `index` of `epoch`. Cases come round in an order that is shuffled anew after each round."""
+        cut = [self._cut(epoch, index, row) for row in range(self.batch_size)]
+        chosen = [sample for sample, _, _ in cut]
+        return Batch(
+            image=torch.from_numpy(np.stack([image for _, image, _ in cut]))[:, None],
+            labels={g: torch.from_numpy(np.stack([maps[g] for _, _, maps in cut])) for g in chosen[0].maps},
+            asked={g: torch.from_numpy(np.stack([s.asked[g] for s in chosen])) for g in chosen[0].asked},
+            names=tuple(sample.name for sample in chosen),
+        )
+
+    def _cut(self, epoch: int, index: int, row: int) -> tuple[Sample, np.ndarray, dict[str, np.ndarray]]:
+        round_, turn = divmod(index * self.batch_size + row, len(self.samples))
+        order = np.random.default_rng([self.seed, epoch, round_, 2]).permutation(len(self.samples))
+        number = int(order[turn])
+        sample, draw = self.samples[number], np.random.default_rng([self.seed, epoch, index, row])
+        window = self._window(sample.image.shape, self._centre(number, draw), draw)
+        image = _pad(normalise(sample.image[window]), self.patch)
+        maps = {group: _pad(array[window], self.patch) for group, array in sample.maps.items()}
+        if self.augmentation is not None:
+            image, maps = augment(image, maps, self.augmentation, [self.seed, epoch, index, row])
+        return sample, image, maps
+
+    def _centre(self, number: int, draw: np.random.Generator) -> tuple[int, int, int] | None:
+        """A voxel of a label of the case, or None for a patch anywhere."""
+        places = self._places[number]
+        if not places or draw.random() >= self.foreground:
+            return None
+        group, value, slices = places[draw.integers(len(places))]
+        z = int(draw.choice(slices))
+        voxels = np.argwhere(self.samples[number].maps[group][z] == value)
+        return (z, *map(int, voxels[draw.integers(len(voxels))]))
+
+    def _window(self, shape: tuple[int, ...], centre: tuple[int, ...] | None, draw: np.random.Generator) -> tuple:
+        window: list[int | slice] = []
+        flat = len(self.patch) == 2
+        if flat:
+            window.append(int(draw.integers(shape[0])) if centre is None else centre[0])
+        for axis, size in zip(range(1 if flat else 0, 3), self.patch):
+            room = max(0, shape[axis] - size)
+            start = int(draw.integers(room + 1))
+            if centre is not None:  # about the centre, off it by up to a quarter of the patch
+                aside = int(draw.integers(-(size // 4), size // 4 + 1))
+                start = min(max(0, centre[axis] - size // 2 + aside), room)
+            window.append(slice(start, start + size))
+        return tuple(window)
+
+
+def _slices_of_labels(sample: Sample) -> list[tuple[str, int, np.ndarray]]:
+    """(group, index of the label, the slices that hold it) for every label that the case asks for and holds."""
+    found = []
+    for group, array in sample.maps.items():
+        present = np.zeros((array.shape[0], 256), dtype=bool)
+        for z, flat in enumerate(array):
+            present[z, np.unique(flat)] = True
+        for index in np.flatnonzero(sample.asked[group]):
+            if 0 < index < HIDDEN and present[:, index].any():
+                found.append((group, int(index), np.flatnonzero(present[:, index])))
+    return found
+
+
+def _pad(array: np.ndarray, patch: tuple[int, ...]) -> np.ndarray:
+    """Fill up to `patch` at the far end of each axis with 0: air in an image, background in a map."""
+    missing = [(0, size - n) for n, size in zip(array.shape, patch)]
+    return np.pad(array, missing) if any(after for _, after in missing) else np.ascontiguousarray(array)

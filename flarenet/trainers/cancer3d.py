@@ -1,0 +1,34 @@
+"""The 3D cancer model, M_c of the paper: the teacher of every group that is drawn over the first."""
+
+from __future__ import annotations
+
+from ..planning.fingerprint import Fingerprint
+from ..planning.patterns import asking
+from ..planning.plan import Augmentation, Configuration, TrainerPlan
+from .organ3d import AUTO_AUGMENTATION, unet_3d
+from .trainer import Trainer
+
+
+class Trainer3DCancer(Trainer):
+    """A 3D U-Net on the later groups of the data set, with a head for each."""
+
+    name = "3DCancer"
+
+    @classmethod
+    def plan(
+        cls, fingerprint: Fingerprint, recipe: str, configurations: dict[str, Configuration]
+    ) -> TrainerPlan | None:
+        """One step on every case in which lesions were looked for (D_c); None for a data set of one group."""
+        _, *later = fingerprint.labels.groups
+        if not later:
+            return None
+        values = [value for group in later for value in fingerprint.labels.groups[group]]
+        return unet_3d(
+            fingerprint,
+            tuple(later),
+            asking(fingerprint.patterns, values),
+            epochs=60,
+            warmup_epochs=5,
+            augmentation=Augmentation() if recipe == "paper" else AUTO_AUGMENTATION,
+            why="every case in which a label of these groups was looked for, as the paper's D_c",
+        )

@@ -1,0 +1,122 @@
+"""The dual-decoder 2D U-Net and its curriculum, M_1 to M_4 of the paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..networks import module_name
+from ..planning.epochs import batches_of, slices_of
+from ..planning.fingerprint import Fingerprint
+from ..planning.patterns import Pattern, asking, fullest, only, touching_all_groups, unlabelled
+from ..planning.plan import Augmentation, Configuration, NetworkSpec, Step, Subset, TrainerPlan
+from .cancer3d import Trainer3DCancer
+from .organ3d import AUTO_AUGMENTATION, Trainer3DOrgan
+from .trainer import Trainer
+
+FEATURES = (16, 32, 64, 128, 256, 128)
+"""Channels of the paper's dual-decoder 2D U-Net: 2.388 M parameters with 13 organs and the tumor."""
+
+BATCH_SIZE = 128
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What sets the steps apart (Table 3 of the paper)."""
+
+    patterns: tuple[Pattern, ...]
+    epochs: int
+    learning_rate: float
+    teachers: dict[str, str]
+    trained: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+class TrainerDualDecoder2D(Trainer):
+    """A 2D U-Net with a decoder per group: two steps of the whole network, then one per group with all else frozen."""
+
+    name = "DualDecoder2D"
+
+    @classmethod
+    def plan(
+        cls, fingerprint: Fingerprint, recipe: str, configurations: dict[str, Configuration]
+    ) -> TrainerPlan | None:
+        """2 + K steps for K groups, whatever cohorts there are.
+
+        paper  1 unlabelled cases, all pseudo; 2 cases that ask for every group, the rest pseudo; then per group those
+               with the most of the first group, and those with nothing but a later group
+        auto   1 all cases, with pseudo labels for what nobody looked for; 2 all annotated cases, by hand-drawn labels
+               alone; then per group every case that asks for it. With few cases no cohort is worth leaving out, and the
+               last steps, which decide, see only what people drew.
+        A cohort that the paper's step wants and the set has not is replaced by all cases that could serve.
+        """
+        stages = _paper(fingerprint) if recipe == "paper" else _auto(fingerprint)
+        return TrainerPlan(
+            configuration="2d",
+            network=NetworkSpec(
+                kind="dual_decoder", dimensions=2, features=FEATURES, groups=tuple(fingerprint.labels.groups)
+            ),
+            augmentation=Augmentation() if recipe == "paper" else AUTO_AUGMENTATION,
+            steps=tuple(_step(fingerprint, number, stage) for number, stage in enumerate(stages, start=1)),
+            why={"steps": "the whole network on what is plenty, then each group's decoder on what is best"},
+        )
+
+
+def _paper(fingerprint: Fingerprint) -> list[_Stage]:
+    labels, patterns = fingerprint.labels, fingerprint.patterns
+    annotated = tuple(pattern for pattern in patterns if pattern)
+    first = next(iter(labels.groups))
+    teachers, groups = _teachers(fingerprint), tuple(labels.groups)
+    completing = {group: run for group, run in teachers.items() if group == first}
+    stages = [
+        _Stage(unlabelled(patterns) or patterns, 20, 1e-4, teachers, (), groups),
+        _Stage(touching_all_groups(patterns, labels) or annotated, 30, 5e-4, completing, (), groups),
+    ]
+    for group, values in labels.groups.items():
+        best = fullest(patterns, values) if group == first else only(patterns, values)
+        epochs, rate = (60, 5e-4) if group == first else (20, 1e-4)
+        stages.append(_Stage(best or asking(patterns, values) or annotated, epochs, rate, {}, _decoder(group), (group,)))
+    return stages
+
+
+def _auto(fingerprint: Fingerprint) -> list[_Stage]:
+    labels, patterns = fingerprint.labels, fingerprint.patterns
+    annotated = tuple(pattern for pattern in patterns if pattern)
+    groups = tuple(labels.groups)
+    stages = [
+        _Stage(patterns, 30, 1e-3, _teachers(fingerprint), (), groups),
+        _Stage(annotated, 60, 1e-3, {}, (), groups),
+    ]
+    for group, values in labels.groups.items():
+        stages.append(_Stage(asking(patterns, values) or annotated, 20, 5e-4, {}, _decoder(group), (group,)))
+    return stages
+
+
+def _step(fingerprint: Fingerprint, number: int, stage: _Stage) -> Step:
+    batch_size = BATCH_SIZE
+    return Step(
+        subset=Subset(patterns=stage.patterns),
+        starts_from=None if number == 1 else f"{TrainerDualDecoder2D.name}/{number - 1}",
+        trained=stage.trained,
+        groups=stage.groups,
+        teachers=stage.teachers,
+        batch_size=batch_size,
+        batches_per_epoch=batches_of(slices_of(fingerprint, stage.patterns), batch_size),
+        epochs=stage.epochs,
+        learning_rate=stage.learning_rate,
+        schedule="polynomial",
+        selection="best dice",
+    )
+
+
+def _teachers(fingerprint: Fingerprint) -> dict[str, str]:
+    """Group -> the 3D model that answers it, for the groups that some case asks for."""
+    first = next(iter(fingerprint.labels.groups))
+    return {
+        group: f"{(Trainer3DOrgan if group == first else Trainer3DCancer).name}/1"
+        for group, values in fingerprint.labels.groups.items()
+        if asking(fingerprint.patterns, values)
+    }
+
+
+def _decoder(group: str) -> tuple[str, ...]:
+    return (f"decoders.{module_name(group)}",)

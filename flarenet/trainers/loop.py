@@ -1,0 +1,158 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from ..errors import RunError
+from ..planning.plan import Step
+from .batches import Batch, Batches
+from .curve import write_progress
+from .losses import Loss
+from .state import EpochRecord, TrainState, save_state
+
+Objective = Callable[[nn.Module, Batch], Loss]
+Validation = Callable[[nn.Module], Mapping[str, float]]
+
+_CLIP_NORM = 12.0  # nnU-Net's; far above the norms of a healthy run, it stops a single bad batch
+
+
+@dataclass(frozen=True)
+class Course:
+    """What fit needs beside the state: the numbers of the step, where batches come from, how they are judged."""
+
+    step: Step
+    batches: Batches
+    objective: Objective
+    validate: Validation | None
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager]
+    folder: Path
+    run_hash: str
+    title: str
+
+
+def fit(state: TrainState, course: Course) -> None:
+    """Train from `state.epoch` to the end of the step, saving state, CSV and curve after every epoch.
+
+    Raises RunError, before the weights are touched, where a loss is not finite.
+    """
+    console = Console(stderr=True)
+    while state.epoch < course.step.epochs:
+        started = time.perf_counter()
+        scores = _train_epoch(state, course, console)
+        if course.validate is not None:
+            state.network.eval()
+            scores |= course.validate(state.network)
+        scores["seconds"] = time.perf_counter() - started
+        rate = learning_rate(course.step, state.epoch)
+        state.epoch += 1
+        state.history.append(EpochRecord(epoch=state.epoch, learning_rate=rate, scores=scores))
+        _keep_best(state, course.step)
+        save_state(state, course.folder, course.run_hash)
+        write_progress(state.history, course.folder)
+        listed = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
+        console.print(f"{course.title} epoch {state.epoch}/{course.step.epochs}  {listed}", highlight=False)
+
+
+def learning_rate(step: Step, epoch: float) -> float:
+    """The learning rate at `epoch` (0 is the start, fractions are within an epoch).
+
+    A linear warm-up from 0, then constant, polynomial with power 0.9 (Tables 2 and 3 of the paper), or half a cosine.
+    """
+    if epoch < step.warmup_epochs:
+        return step.learning_rate * max(epoch, 1 / step.batches_per_epoch) / step.warmup_epochs
+    done = (epoch - step.warmup_epochs) / max(1, step.epochs - step.warmup_epochs)
+    if step.schedule == "polynomial":
+        return step.learning_rate * (1 - done) ** 0.9
+    if step.schedule == "cosine":
+        return step.learning_rate * (1 + math.cos(math.pi * done)) / 2
+    return step.learning_rate
+
+
+def _train_epoch(state: TrainState, course: Course, console: Console) -> dict[str, float]:
+    step, totals = course.step, {"loss": 0.0, "dice_loss": 0.0}
+    _train_mode(state.network)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task(f"{course.title} epoch {state.epoch + 1}", total=step.batches_per_epoch)
+        for index in range(step.batches_per_epoch):
+            rate = learning_rate(step, state.epoch + index / step.batches_per_epoch)
+            for group in state.optimizer.param_groups:
+                group["lr"] = rate
+            loss = _train_batch(state, course, index)
+            totals["loss"] += loss.total.item() / step.batches_per_epoch
+            totals["dice_loss"] += loss.dice.item() / step.batches_per_epoch
+            progress.advance(bar)
+    return totals
+
+
+def _train_batch(state: TrainState, course: Course, index: int) -> Loss:
+    batch = to_device(course.batches.batch(state.epoch, index), course.device)
+    torch.manual_seed(_seed(course.batches.seed, state.epoch, index))  # what a network draws, as the MAE its mask
+    with course.autocast():
+        loss = course.objective(state.network, batch)
+    if not torch.isfinite(loss.total):
+        raise RunError(
+            f"{course.title}, epoch {state.epoch + 1}, batch {index + 1}",
+            found=f"loss {loss.total.item()} on cases {', '.join(sorted(set(batch.names)))}",
+            expected="a finite loss",
+            remedy="look at these images; the state of the last epoch is kept",
+        )
+    state.optimizer.zero_grad(set_to_none=True)
+    if loss.total.requires_grad:
+        loss.total.backward()
+        nn.utils.clip_grad_norm_((p for p in state.network.parameters() if p.grad is not None), _CLIP_NORM)
+        state.optimizer.step()
+    return loss
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """`batch` with its tensors on `device`, the image in channels-last order, which convolutions are fastest in."""
+    order = torch.channels_last if batch.image.ndim == 4 else torch.channels_last_3d
+    return Batch(
+        image=batch.image.to(device, non_blocking=True).contiguous(memory_format=order),
+        labels={group: labels.to(device, non_blocking=True) for group, labels in batch.labels.items()},
+        asked={group: flags.to(device, non_blocking=True) for group, flags in batch.asked.items()},
+        names=batch.names,
+    )
+
+
+def _train_mode(network: nn.Module) -> None:
+    """Train mode for what learns; a module of which nothing learns rests, norm statistics too."""
+    network.train()
+    for module in network.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()
+
+
+def _keep_best(state: TrainState, step: Step) -> None:
+    scores = state.history[-1].scores
+    if step.selection == "last":
+        return
+    if step.selection == "lowest loss":
+        score = -scores.get("held_out_dice_loss", scores["dice_loss"])
+    else:
+        dice = [value for name, value in scores.items() if name.startswith("dice ")]
+        if not dice:  # nothing was held out: the last epoch is the only fair choice
+            return
+        score = sum(dice) / len(dice)
+    if state.best_score is None or score > state.best_score:
+        state.best_epoch, state.best_score = state.epoch, score
+        state.best = {name: tensor.detach().clone().cpu() for name, tensor in state.network.state_dict().items()}
