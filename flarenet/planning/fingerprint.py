@@ -263,16 +263,16 @@ class _Job:
 
 def _measure(job: _Job) -> CaseFingerprint:
     case = job.case
-    image_sha256 = sha256_of(case.image)
-    label_sha256 = sha256_of(case.label) if case.label is not None else None
-    facts = [FINGERPRINT_VERSION, case.name, sorted(case.annotated), image_sha256, label_sha256, job.labels.names]
+    # a file that is not there has no digest; check_case says so
+    digests = [sha256_of(path) if path is not None and path.is_file() else "" for path in (case.image, case.label)]
+    facts = [FINGERPRINT_VERSION, case.name, sorted(case.annotated), *digests, job.labels.names]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     if job.known is not None and job.known.key == key:
         return job.known
     problems = check_case(case, job.labels)
     if problems:
         raise problems[0] if len(problems) == 1 else _together(case, problems)
-    return measure_case(case, job.labels, key=key, image_sha256=image_sha256)
+    return measure_case(case, job.labels, key=key, image_sha256=digests[0])
 
 
 def _together(case: Case, problems: list[FlarenetError]) -> FlarenetError:

@@ -1,0 +1,141 @@
+import json
+
+import pytest
+
+from flarenet.data.labels import LabelSet
+from flarenet.errors import PlanError, UsageError
+from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan, load_plan, override, save_plan
+
+LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
+
+
+def step(**changes) -> Step:
+    numbers = dict(
+        subset=Subset(patterns=((1,),)), groups=("organ",), batch_size=2, batches_per_epoch=3, epochs=4, learning_rate=1e-3
+    )
+    return Step(**{**numbers, **changes})
+
+
+def trainer(dimensions: int, *steps: Step) -> TrainerPlan:
+    configuration = {2: "2d", 3: "3d"}[dimensions]
+    network = NetworkSpec(kind="unet", dimensions=dimensions, features=(4, 4), groups=("organ",))
+    return TrainerPlan(configuration=configuration, network=network, steps=steps)
+
+
+@pytest.fixture
+def plan() -> Plan:
+    flat = Configuration(
+        spacing_mm=(None, 1.0, 1.0), inference_spacing_mm=(2.5, 1.0, 1.0), patch=(64, 96), clip_hu=(-200.0, 300.0)
+    )
+    deep = Configuration(
+        spacing_mm=(1.0, 1.0, 1.0), inference_spacing_mm=(1.0, 1.0, 1.0), patch=(32, 32, 32), clip_hu=(-200.0, 300.0)
+    )
+    taught = step(teachers={"organ": "Deep/1"})
+    return Plan(
+        recipe="auto",
+        dataset="set",
+        labels=LABELS,
+        fingerprint_hash="0",
+        configurations={"2d": flat, "3d": deep},
+        trainers={"Deep": trainer(3, step()), "Flat": trainer(2, taught, step(starts_from="Flat/1"))},
+    )
+
+
+def test_a_plan_comes_back_from_its_file_as_it_was(plan, tmp_path):
+    save_plan(plan, tmp_path / "plan.json")
+    assert load_plan(tmp_path / "plan.json") == plan
+
+
+def test_one_value_is_set_and_the_rest_stays(plan):
+    changed = override(plan, ["trainers.Flat.steps.1.epochs=9"])
+    assert [s.epochs for s in changed.trainers["Flat"].steps] == [4, 9]
+    assert override(changed, ["trainers.Flat.steps.1.epochs=4"]) == plan
+
+
+def test_a_star_stands_for_every_entry(plan):
+    changed = override(plan, ["trainers.*.steps.*.epochs=1"])
+    assert [s.epochs for part in changed.trainers.values() for s in part.steps] == [1, 1, 1]
+
+
+def test_values_are_json_or_a_bare_word(plan):
+    changed = override(plan, ["configurations.2d.patch=[32, 64]", "precision=fp32", "seed=7"])
+    assert (changed.configurations["2d"].patch, changed.precision, changed.seed) == ((32, 64), "fp32", 7)
+
+
+def test_a_key_that_names_nothing_brings_the_nearest(plan):
+    with pytest.raises(UsageError, match=r"'epoch'.*\n.*\n.*did you mean 'epochs'"):
+        override(plan, ["trainers.Flat.steps.0.epoch=3"])
+    with pytest.raises(UsageError, match="did you mean 'Flat'"):
+        override(plan, ["trainers.Falt.steps.0.epochs=3"])
+    with pytest.raises(UsageError, match="'7'"):
+        override(plan, ["trainers.Flat.steps.7.epochs=3"])
+    with pytest.raises(UsageError, match="'deeper'"):
+        override(plan, ["seed.deeper=3"])
+
+
+def test_a_change_without_a_value_is_a_usage_error(plan):
+    with pytest.raises(UsageError, match="key=value"):
+        override(plan, ["trainers.Flat.steps.0.epochs"])
+
+
+@pytest.mark.parametrize("change", ["dataset=other", "labels.names=[]", "version=2", "recipe=paper", "fingerprint_hash=1"])
+def test_facts_are_not_set(plan, change):
+    with pytest.raises(UsageError, match="a fact"):
+        override(plan, [change])
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ("trainers.Flat.steps.0.epochs=many", "trainers.Flat.steps.0.epochs"),
+        ("trainers.Flat.steps.0.epochs=2.5", "trainers.Flat.steps.0.epochs"),
+        ("trainers.Flat.steps.0.epochs=0", "trainers.Flat.steps.0.epochs"),
+        ("trainers.Flat.steps.0.schedule=linear", "trainers.Flat.steps.0.schedule"),
+        ("validation_fraction=1.0", "validation_fraction"),
+        ('configurations.2d.patch="64"', "configurations.2d.patch"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_names_its_key(plan, change, place):
+    with pytest.raises(PlanError, match=place):
+        override(plan, [change])
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ("configurations.2d.patch=[64, 64, 64]", "trainers.Flat: patch"),
+        ("trainers.Flat.configuration=4d", "trainers.Flat.configuration"),
+        ('trainers.Flat.steps.0.groups=["bone"]', "trainers.Flat.steps.0"),
+        ("trainers.Flat.steps.1.starts_from=Flat/3", "trainers.Flat.steps.1"),
+        ("trainers.Flat.steps.0.teachers.organ=Nobody/1", "trainers.Flat.steps.0"),
+        ("configurations.3d.clip_hu=[300, -200]", "configurations.3d.clip_hu"),
+        ("configurations.3d.spacing_mm=[1, 0, 1]", "configurations.3d.spacing_mm"),
+    ],
+)
+def test_a_plan_that_contradicts_itself_is_refused(plan, change, place):
+    with pytest.raises(PlanError, match=place):
+        override(plan, [change])
+
+
+def test_a_file_edited_into_nonsense_names_file_and_key(plan, tmp_path):
+    path = tmp_path / "plan.json"
+    save_plan(plan, path)
+    data = json.loads(path.read_text())
+    data["trainers"]["Deep"]["steps"][0]["epochz"] = 3
+    path.write_text(json.dumps(data))
+    with pytest.raises(PlanError, match=r"plan.json: key 'trainers.Deep.steps.0.epochz'"):
+        load_plan(path)
+
+
+def test_steps_are_counted_from_one(plan):
+    assert plan.step("Flat", 2).starts_from == "Flat/1"
+    with pytest.raises(UsageError, match="1 to 2"):
+        plan.step("Flat", 3)
+    with pytest.raises(UsageError, match="did you mean 'Flat'"):
+        plan.step("flta", 1)
+
+
+def test_a_subset_holds_exact_patterns_in_any_order():
+    subset = Subset(patterns=((2, 1), ()))
+    assert subset.holds({1, 2}) and subset.holds(())
+    assert not subset.holds({1}) and not subset.holds({1, 2, 3})
