@@ -5,9 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from .shell import parser, run
+
+if TYPE_CHECKING:
+    from ..errors import FlarenetError
+    from ..planning.fingerprint import Fingerprint
+    from ..planning.plan import Plan
+
+    Failures = Iterable[tuple[str, FlarenetError]]
 
 MOST_WORKERS = 8
 """Each worker holds a whole scan, so memory, not the number of processors, is what runs out first."""
@@ -72,7 +81,7 @@ def work(arguments: Namespace) -> None:
     _end_with(broken, unprepared, len(dataset.cases))
 
 
-def make_plan(found, recipe: str, changes: Sequence[str]):
+def make_plan(found: Fingerprint, recipe: Literal["auto", "paper"], changes: Sequence[str] = ()) -> Plan:
     """The Plan of a Fingerprint: rules, then every trainer that the set has something for, then `changes`.
 
     Raises UsageError or PlanError where a change does not fit.
@@ -96,7 +105,7 @@ def make_plan(found, recipe: str, changes: Sequence[str]):
     return changed
 
 
-def _every_step_has_cases(plan, found) -> None:
+def _every_step_has_cases(plan: Plan, found: Fingerprint) -> None:
     from ..errors import PlanError
 
     for name, trainer in plan.trainers.items():
@@ -109,7 +118,7 @@ def _every_step_has_cases(plan, found) -> None:
                 )
 
 
-def _parameters(plan) -> dict[str, int]:
+def _parameters(plan: Plan) -> dict[str, int]:
     """Build every network once: its size is shown, and numbers that make no network are found before the long work."""
     from ..networks import build, parameter_count
 
@@ -120,7 +129,7 @@ def _parameters(plan) -> dict[str, int]:
     return counts
 
 
-def _keep_edited(path, plan) -> None:
+def _keep_edited(path: Path, plan: Plan) -> None:
     """A plan is made to be edited: another one that is there already moves aside, and no edit is lost."""
     from ..schema import to_json
 
@@ -130,12 +139,12 @@ def _keep_edited(path, plan) -> None:
         print(f"the plan that was there is kept as {aside}")
 
 
-def _report(failures) -> None:
+def _report(failures: Failures) -> None:
     for name, error in failures:
         print(f"flarenet_plan: case {name}: {error}", file=sys.stderr)
 
 
-def _end_with(broken, unprepared, total: int) -> None:
+def _end_with(broken: Failures, unprepared: Failures, total: int) -> None:
     from ..errors import CasesFailed
 
     names = sorted({name for name, _ in (*broken, *unprepared)})

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from ..volume import canonical
 from ..whole import sha256_of
 from .patterns import Pattern, cohorts
 
-FINGERPRINT_VERSION = 1
+FINGERPRINT_VERSION: Final = 1
 
 LOWEST_HU, BINS = -2048, 4096
 """The histogram has one bin per HU from -2048 to 2047; what lies outside counts in the outer bins."""
@@ -184,7 +184,7 @@ def measure_case(case: Case, labels: LabelSet, *, key: str, image_sha256: str) -
     return CaseFingerprint(
         name=case.name,
         shape=image.grid.shape,
-        spacing_mm=tuple(round(v, 5) for v in image.grid.spacing_mm),
+        spacing_mm=_triple(image.grid.spacing_mm),
         body_shape=body_shape(image.data),
         min_hu=float(image.data.min()),
         max_hu=float(image.data.max()),
@@ -209,12 +209,14 @@ def body_shape(image: np.ndarray) -> tuple[int, int, int]:
     An image without body gives its own shape.
     """
     above = image > BODY_HU
-    extent = []
+    extent = list(image.shape)
     for axis in range(3):
         share = above.mean(axis=tuple(other for other in range(3) if other != axis))
         planes = np.flatnonzero(share > BODY_SHARE)
-        extent.append(int(planes[-1] - planes[0] + 1) if planes.size else image.shape[axis])
-    return tuple(extent)
+        if planes.size:
+            extent[axis] = int(planes[-1] - planes[0]) + 1
+    z, y, x = extent
+    return z, y, x
 
 
 def pack_histogram(counts: np.ndarray) -> str:
@@ -305,15 +307,23 @@ def _cohorts(cases: tuple[CaseFingerprint, ...]) -> tuple[Cohort, ...]:
 
 def _spread(rows: list[tuple]) -> Spread:
     table = np.array(rows, dtype=float)
-    smallest, median, largest = (
-        tuple(round(float(v), 5) for v in summary(table, axis=0)) for summary in (np.min, np.median, np.max)
-    )
+    smallest, median, largest = (_triple(statistic(table, axis=0)) for statistic in (np.min, np.median, np.max))
     return Spread(smallest=smallest, median=median, largest=largest)
 
 
+def _triple(numbers: Iterable[float]) -> Triple:
+    """Headers hold single precision; five digits after the point hide its noise."""
+    z, y, x = (round(float(number), 5) for number in numbers)
+    return z, y, x
+
+
 def _intensities(cases: tuple[CaseFingerprint, ...]) -> Intensities:
-    source = "foreground" if any(case.histogram_of == "foreground" for case in cases) else "body"
-    total = sum(unpack_histogram(case.histogram) for case in cases if case.histogram_of == source)
+    drawn = any(case.histogram_of == "foreground" for case in cases)
+    source: Literal["foreground", "body"] = "foreground" if drawn else "body"
+    total = np.zeros(BINS, dtype=np.int64)
+    for case in cases:
+        if case.histogram_of == source:
+            total += unpack_histogram(case.histogram)
     hu = np.arange(BINS) + LOWEST_HU
     voxels = int(total.sum())
     if voxels == 0:
@@ -339,7 +349,8 @@ def _intensities(cases: tuple[CaseFingerprint, ...]) -> Intensities:
 
 
 def _suspicious(cases: tuple[CaseFingerprint, ...], labels: LabelSet) -> tuple[str, ...]:
-    sentences, seen = [], {}
+    sentences: list[str] = []
+    seen: dict[str, str] = {}
     for case in cases:
         if case.image_sha256 in seen:
             sentences.append(f"{case.name}: the same image as {seen[case.image_sha256]}")

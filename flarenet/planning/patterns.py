@@ -9,15 +9,22 @@ Every function keeps the order it is given and returns () where nothing fits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Protocol
 
-from ..data.dataset import Case
 from ..data.labels import LabelSet
 
 Pattern = tuple[int, ...]
 
 
-def cohorts(cases: Iterable[Case]) -> tuple[tuple[Pattern, int], ...]:
+class Annotated(Protocol):
+    """Anything that knows what was looked for in it: a Case, or its fingerprint."""
+
+    @property
+    def annotated(self) -> Collection[int]: ...
+
+
+def cohorts(cases: Iterable[Annotated]) -> tuple[tuple[Pattern, int], ...]:
     """Every pattern with its number of cases, from the most labels to the fewest, then by values."""
     counts = Counter(tuple(sorted(case.annotated)) for case in cases)
     return tuple(sorted(counts.items(), key=lambda item: (-len(item[0]), item[0])))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ from ..data.labels import LabelSet
 from ..errors import PlanError, UsageError, unknown
 from ..schema import Frozen, load, parse, save
 
-PLAN_VERSION = 1
+PLAN_VERSION: Final = 1
 
 FACTS = ("version", "recipe", "dataset", "labels", "fingerprint_hash")
 """What a plan only repeats; it is changed where it comes from."""

@@ -126,14 +126,14 @@ def patch_2d(fingerprint: Fingerprint) -> tuple[tuple[int, int], str]:
     """(y, x): the median body, in whole multiples of MULTIPLE_2D, at most LARGEST_2D_PATCH."""
     pixel = spacing_2d(fingerprint)[0][1]
     body = fingerprint.body_mm.median[1:]
-    patch = tuple(min(LARGEST_2D_PATCH, _up(mm / pixel, MULTIPLE_2D)) for mm in body)
-    return patch, (
+    y, x = (min(LARGEST_2D_PATCH, _up(mm / pixel, MULTIPLE_2D)) for mm in body)
+    return (y, x), (
         f"the median body is {body[0]:.0f} x {body[1]:.0f} mm, which is {body[0] / pixel:.0f} x {body[1] / pixel:.0f} "
         f"pixels; rounded up to multiples of {MULTIPLE_2D}, at most {LARGEST_2D_PATCH}"
     )
 
 
-def spacing_3d(fingerprint: Fingerprint) -> tuple[Spacing, str]:
+def spacing_3d(fingerprint: Fingerprint) -> tuple[tuple[float, float, float], str]:
     """(z, s, s): the median slice distance, and pixels no finer than half of it."""
     z, *plane = fingerprint.spacing_mm.median
     pixel = round(max(float(np.median(plane)), 0.5 * z), 1)
@@ -149,10 +149,10 @@ def patch_3d(fingerprint: Fingerprint) -> tuple[tuple[int, int, int], str]:
     spacing = spacing_3d(fingerprint)[0]
     side_mm = (VOXELS_3D * math.prod(spacing)) ** (1 / 3)
     body = fingerprint.body_mm.median
-    patch = tuple(
+    z, y, x = (
         min(_down(side_mm / mm, MULTIPLE_3D), _up(extent / mm, MULTIPLE_3D)) for mm, extent in zip(spacing, body)
     )
-    return patch, (
+    return (z, y, x), (
         f"a cube of {side_mm:.0f} mm fills the {VOXELS_3D} voxels that one patch may have; no axis longer than the "
         f"median body of {' x '.join(f'{mm:.0f}' for mm in body)} mm; multiples of {MULTIPLE_3D} for four halvings"
     )

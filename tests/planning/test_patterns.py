@@ -5,7 +5,8 @@ from flarenet.data.labels import LabelSet
 from flarenet.planning import patterns
 
 ORGAN, CANCER = tuple(range(1, 14)), (14,)
-FLARE23 = LabelSet(names=("background", *(f"label {v}" for v in range(1, 15))), groups={"organ": ORGAN, "cancer": CANCER})
+NAMES = ("background", *(f"label {v}" for v in range(1, 15)))
+FLARE23 = LabelSet(names=NAMES, groups={"organ": ORGAN, "cancer": CANCER})
 
 D_U, D_L1, D_L2, D_L3, D_L4 = (), ORGAN, (1, 2, 3, 4, 13), (1, 2, 3, 4, 13, 14), (14,)
 ALL = (D_L1, D_L3, D_L2, D_L4, D_U)

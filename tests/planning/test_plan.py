@@ -4,16 +4,25 @@ import pytest
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError, UsageError
-from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan, load_plan, override, save_plan
+from flarenet.planning.plan import (
+    Configuration,
+    NetworkSpec,
+    Plan,
+    Step,
+    Subset,
+    TrainerPlan,
+    load_plan,
+    override,
+    save_plan,
+)
 
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
 
 
 def step(**changes) -> Step:
-    numbers = dict(
-        subset=Subset(patterns=((1,),)), groups=("organ",), batch_size=2, batches_per_epoch=3, epochs=4, learning_rate=1e-3
-    )
-    return Step(**{**numbers, **changes})
+    subset = Subset(patterns=((1,),))
+    numbers = dict(groups=("organ",), batch_size=2, batches_per_epoch=3, epochs=4, learning_rate=1e-3)
+    return Step(subset=subset, **{**numbers, **changes})
 
 
 def trainer(dimensions: int, *steps: Step) -> TrainerPlan:
@@ -78,7 +87,10 @@ def test_a_change_without_a_value_is_a_usage_error(plan):
         override(plan, ["trainers.Flat.steps.0.epochs"])
 
 
-@pytest.mark.parametrize("change", ["dataset=other", "labels.names=[]", "version=2", "recipe=paper", "fingerprint_hash=1"])
+FACTS = ["dataset=other", "labels.names=[]", "version=2", "recipe=paper", "fingerprint_hash=1"]
+
+
+@pytest.mark.parametrize("change", FACTS)
 def test_facts_are_not_set(plan, change):
     with pytest.raises(UsageError, match="a fact"):
         override(plan, [change])

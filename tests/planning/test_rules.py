@@ -17,7 +17,9 @@ def histogram_with(lowest: int, highest: int) -> str:
     return pack_histogram(counts)
 
 
-def measured(name="a", *, spacing_mm=(2.5, 0.8, 0.8), body_shape=(100, 250, 400), hu=(-1000.0, 1200.0), foreground=(-60, 200)):
+def measured(
+    name="a", *, spacing_mm=(2.5, 0.8, 0.8), body_shape=(100, 250, 400), hu=(-1000.0, 1200.0), foreground=(-60, 200)
+):
     return CaseFingerprint(
         name=name,
         shape=(120, 512, 512),
