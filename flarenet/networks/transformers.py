@@ -7,6 +7,7 @@ ties the share of masked patches to rounding.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -40,20 +41,22 @@ class MaskedAutoencoder(nn.Module):
         numbers = dict(zip(_NUMBERS, spec.features))
         self.patch = tuple(patch)
         self.groups: tuple[str, ...] = ()
-        self.layers = MaskedAutoEncoderViT(
-            in_channels=spec.input_channels,
-            img_size=self.patch,
-            patch_size=TOKEN_VOXELS,
-            hidden_size=numbers["hidden"],
-            mlp_dim=numbers["mlp"],
-            num_layers=numbers["layers"],
-            num_heads=numbers["heads"],
-            masking_ratio=MASKED,
-            decoder_hidden_size=numbers["decoder_hidden"],
-            decoder_mlp_dim=numbers["decoder_mlp"],
-            decoder_num_layers=numbers["decoder_layers"],
-            decoder_num_heads=numbers["decoder_heads"],
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="torch.meshgrid", category=UserWarning)  # MONAI's, harmless
+            self.layers = MaskedAutoEncoderViT(
+                in_channels=spec.input_channels,
+                img_size=self.patch,
+                patch_size=TOKEN_VOXELS,
+                hidden_size=numbers["hidden"],
+                mlp_dim=numbers["mlp"],
+                num_layers=numbers["layers"],
+                num_heads=numbers["heads"],
+                masking_ratio=MASKED,
+                decoder_hidden_size=numbers["decoder_hidden"],
+                decoder_mlp_dim=numbers["decoder_mlp"],
+                decoder_num_layers=numbers["decoder_layers"],
+                decoder_num_heads=numbers["decoder_heads"],
+            )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """x [B, C, *patch] in [0, 1] -> the predicted cubes [B, T, 16^3 * C] and the mask [B, T], True = not seen.

@@ -18,7 +18,12 @@ LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"org
 
 def small_plan(features=(4, 4, 4, 4, 4, 4)):
     step = Step(
-        subset=Subset(patterns=((1, 2, 3),)), groups=("organ", "cancer"), batch_size=1, batches_per_epoch=1, epochs=1, learning_rate=1.0
+        subset=Subset(patterns=((1, 2, 3),)),
+        groups=("organ", "cancer"),
+        batch_size=1,
+        batches_per_epoch=1,
+        epochs=1,
+        learning_rate=1.0,
     )
     network = NetworkSpec(kind="dual_decoder", dimensions=2, features=features, groups=("organ", "cancer"))
     return Plan(
@@ -28,7 +33,10 @@ def small_plan(features=(4, 4, 4, 4, 4, 4)):
         fingerprint_hash="0",
         configurations={
             "2d": Configuration(
-                spacing_mm=(None, 1.0, 1.0), inference_spacing_mm=(None, 1.0, 1.0), patch=(32, 32), clip_hu=(-200.0, 300.0)
+                spacing_mm=(None, 1.0, 1.0),
+                inference_spacing_mm=(None, 1.0, 1.0),
+                patch=(32, 32),
+                clip_hu=(-200.0, 300.0),
             )
         },
         trainers={"DualDecoder2D": TrainerPlan(configuration="2d", network=network, steps=(step,))},
@@ -48,7 +56,8 @@ def saved(tmp_path):
 def test_a_model_comes_back_as_it_was(saved):
     folder, network = saved
     model = load_model(folder)
-    assert (model.trainer, model.step, model.groups, model.plan) == ("DualDecoder2D", 1, ("organ", "cancer"), small_plan())
+    assert (model.trainer, model.step, model.groups) == ("DualDecoder2D", 1, ("organ", "cancer"))
+    assert model.plan == small_plan()
     assert model.weights_sha256 == sha256_of(folder / "weights.safetensors")
     assert model.configuration.patch == (32, 32) and not model.network.training
     x = torch.rand(1, 1, 32, 32)

@@ -1,0 +1,107 @@
+"""flarenet_predict: label maps of scans, in each scan's own geometry."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import CasesFailed, DatasetError, FlarenetError, UsageError, unknown
+from ..workspace import find_root, newest_model
+from . import shell
+
+if TYPE_CHECKING:
+    from ..inference.predict import Prediction
+
+_ENDINGS = (".nii", ".nii.gz")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return shell.run(words(), work, argv)
+
+
+def words() -> ArgumentParser:
+    parser = shell.parser("flarenet_predict", "Label maps of scans: X_0000.nii.gz or X.nii.gz becomes X.nii.gz.")
+    parser.add_argument("-i", "--input", required=True, type=Path, metavar="IN", help="an image, or a folder of images")
+    parser.add_argument(
+        "-o", "--output", required=True, type=Path, metavar="OUT", help="a folder; for one image also a .nii.gz file"
+    )
+    parser.add_argument("-m", "--model", metavar="MODEL", help="a model folder (default: the newest of the root)")
+    parser.add_argument("--root", help="the folder that holds runs/ (default: FLARENET_ROOT, else here)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
+    parser.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16 (default: auto)")
+    parser.add_argument(
+        "--batch-size", type=_count, metavar="N", help="slices or blocks at once; fewer need less memory"
+    )
+    return parser
+
+
+def work(arguments: Namespace) -> int:
+    from ..data.nifti import find_images
+    from ..inference.predict import Predictor, output_names, predict_pairs
+
+    images = find_images(arguments.input)
+    outputs = _one_file(arguments) or output_names(images, _folder(arguments.output))
+    folder = _model_folder(arguments)
+    predictor = Predictor(
+        folder, device=arguments.device, precision=arguments.precision, batch_size=arguments.batch_size
+    )
+    print(f"{folder} on {predictor.device}", file=sys.stderr)
+    done, failures = predict_pairs(predictor, outputs, progress=partial(_tell, outputs))
+    return _end(len(done), failures)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _one_file(arguments: Namespace) -> dict[Path, Path] | None:
+    """The output named by hand, where one image goes to one file."""
+    if not arguments.output.name.lower().endswith(_ENDINGS) or arguments.output.is_dir():
+        return None
+    if arguments.input.is_dir():
+        raise UsageError(f"-o {arguments.output}", found="a file name for a folder of images", expected="a folder")
+    return {arguments.input: arguments.output}
+
+
+def _folder(path: Path) -> Path:
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"-o {path}", found="a file that exists", expected="a folder, or a name that ends in .nii.gz")
+    return path
+
+
+def _model_folder(arguments: Namespace) -> Path:
+    """The folder of -m, else the newest finished model. Raises UsageError listing the real ones."""
+    if arguments.model is None:
+        return newest_model(find_root(arguments.root))
+    if not Path(arguments.model).is_dir():
+        finished = find_root(arguments.root).glob("runs/*/*/step_*/about.json")
+        raise unknown("model folder", arguments.model, [str(about.parent) for about in finished])
+    return Path(arguments.model)
+
+
+def _tell(outputs: Mapping[Path, Path], image: Path, result: Prediction | FlarenetError) -> None:
+    if isinstance(result, FlarenetError):
+        print(f"{image.name}: failed\n  {result}", file=sys.stderr, flush=True)
+    else:
+        print(f"{image.name} -> {outputs[image]}  {result.seconds:.1f} s  peak {result.peak_mb:.0f} MB", flush=True)
+
+
+def _end(done: int, failures: list) -> int:
+    if not failures:
+        return 0
+    names = ", ".join(image.name for image, _ in failures)
+    if done:
+        raise CasesFailed(f"{len(failures)} of {done + len(failures)} images failed", found=names)
+    raise DatasetError(
+        "no image could be predicted", found=f"failures in {names}", expected="at least one usable image"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

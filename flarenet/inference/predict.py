@@ -1,0 +1,168 @@
+"""From an image to its label map: prepare, run, resample back, lay the groups over each other.
+
+>>> predictor = Predictor("runs/NAME/DualDecoder2D/step_4")
+>>> prediction = predictor.predict("scan_0000.nii.gz")
+>>> write_labels("scan.nii.gz", prediction.labels, like="scan_0000.nii.gz")
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..data.labels import join
+from ..data.nifti import case_name, read_image, write_labels
+from ..errors import FlarenetError, RunError, StorageError, UsageError
+from ..preparation.prepare import normalise, prepare_image
+from ..volume import Grid, Volume
+from .engines import pick_device, pick_precision
+from .model import Model, load_model
+from .stream import group_maps
+from .windows import slabs
+
+SLICES_AT_ONCE = 8
+BLOCKS_AT_ONCE = 1
+
+_MB = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The answer for one scan.
+
+    labels   uint8 [Z, Y, X] on the scan's own grid, values of the label table
+    seconds  from reading the file (or taking the array) to the finished map
+    peak_mb  most memory so far: of the GPU in this prediction, or of the whole process on the CPU
+    """
+
+    labels: np.ndarray
+    grid: Grid
+    seconds: float
+    peak_mb: float
+
+
+class Predictor:
+    """A loaded model that answers one scan after the other.
+
+    model       a model folder or a loaded Model
+    device      as pick_device      precision  as pick_precision
+    batch_size  slices (2D) or blocks (3D) that run at once; None is 8 slices or 1 block
+
+    Raises RunError for a model folder that cannot be used or a network that does not segment.
+    """
+
+    def __init__(
+        self, model: Model | Path | str, *, device: str = "auto", precision: str = "auto", batch_size: int | None = None
+    ) -> None:
+        self.device = pick_device(device)
+        pick_precision(self.device, precision)
+        self.precision = precision
+        self.model = model if isinstance(model, Model) else load_model(model, self.device)
+        if not self.model.groups:
+            raise RunError(
+                f"model {self.model.folder}", found=f"a network of {self.model.trainer}", expected="one that segments"
+            )
+        sliced = len(self.model.configuration.patch) == 2
+        self.batch_size = batch_size or (SLICES_AT_ONCE if sliced else BLOCKS_AT_ONCE)
+
+    def predict(self, image: Volume | Path | str) -> Prediction:
+        """The label map of a scan, on its own grid. Raises DatasetError for a file that cannot be read."""
+        began = time.perf_counter()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        volume = image if isinstance(image, Volume) else read_image(image)
+        labels = join(self.predict_groups(volume), self.model.labels)
+        return Prediction(labels, volume.grid, time.perf_counter() - began, self._peak_mb())
+
+    def predict_groups(self, volume: Volume) -> dict[str, np.ndarray]:
+        """{group: uint8 [Z, Y, X]} on the scan's own grid: 0 background, 1..n the group's labels in their order."""
+        configuration = self.model.configuration
+        prepared = prepare_image(volume, configuration, inference=True)
+        logits = slabs(
+            self.model.network,
+            normalise(prepared.image),
+            patch=configuration.patch,
+            overlap=configuration.overlap,
+            device=self.device,
+            precision=self.precision,
+            batch_size=self.batch_size,
+        )
+        return group_maps(logits, prepared.frame, self.model.groups)
+
+    def _peak_mb(self) -> float:
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / _MB
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / _MB if sys.platform == "darwin" else peak / 1024  # bytes there, KiB elsewhere
+
+
+Progress = Callable[[Path, Prediction | FlarenetError], None]
+Failures = list[tuple[Path, FlarenetError]]
+
+
+def predict_files(
+    predictor: Predictor, images: Iterable[Path], out_dir: Path, *, progress: Progress
+) -> tuple[list[Path], Failures]:
+    """Predict X_0000.nii.gz or X.nii.gz to out_dir/X.nii.gz, one after the other.
+
+    progress  called after each image with what came of it
+    Returns the files written and (image, error) of the images that failed; the others are done. Raises UsageError
+    before any work where two images would have the same output, or an output would replace an input.
+    """
+    return predict_pairs(predictor, output_names(images, Path(out_dir)), progress=progress)
+
+
+def output_names(images: Iterable[Path], out_dir: Path) -> dict[Path, Path]:
+    """Where the label map of each image goes: out_dir/X.nii.gz. Raises UsageError where two would be one file."""
+    outputs: dict[Path, Path] = {}
+    by_name: dict[str, Path] = {}
+    for image in images:
+        name = f"{case_name(image)}.nii.gz"
+        twin = by_name.setdefault(name.lower(), image)
+        if twin != image:
+            raise UsageError(
+                f"output {out_dir / name}", found=f"{twin} and {image}", expected="one image for each output"
+            )
+        outputs[image] = out_dir / name
+    return outputs
+
+
+def predict_pairs(
+    predictor: Predictor, outputs: Mapping[Path, Path], *, progress: Progress
+) -> tuple[list[Path], Failures]:
+    """As predict_files, for images whose output files are given."""
+    inputs = {image.resolve() for image in outputs}
+    for output in outputs.values():
+        if output.resolve() in inputs:
+            raise UsageError(
+                f"output {output}", found="an input image of that name", expected="another folder for the output"
+            )
+    done: list[Path] = []
+    failures: Failures = []
+    for image, output in outputs.items():
+        try:
+            prediction = predictor.predict(image)
+            write_labels(output, prediction.labels, like=image)
+        except (FlarenetError, OSError, MemoryError, torch.OutOfMemoryError) as problem:
+            error = problem if isinstance(problem, FlarenetError) else _as_storage_error(image, problem)
+            failures.append((image, error))
+            progress(image, error)
+        else:
+            done.append(output)
+            progress(image, prediction)
+    return done, failures
+
+
+def _as_storage_error(image: Path, problem: Exception) -> StorageError:
+    if isinstance(problem, OSError):
+        return StorageError(image, found=problem, expected="files that can be read and written")
+    return StorageError(
+        image, found="not enough memory", expected="enough for this scan", remedy="a smaller --batch-size"
+    )

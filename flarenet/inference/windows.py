@@ -1,0 +1,170 @@
+"""A network over a whole scan, yielding logits a slab at a time, lowest z first.
+
+A slab is (z_start, {group: float32 logits [1 + n, z, Y, X]}); the slabs follow each other without gap or overlap.
+Windows that overlap are blended with a Gaussian weight, as MONAI's sliding_window_inference does it
+(mode="gaussian", sigma_scale=0.125). An image smaller than the patch is padded at its high end with 0, the
+lowest intensity, as in training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .engines import autocast
+
+Slab = tuple[int, dict[str, Tensor]]
+
+SIGMA_SHARE = 0.125
+"""Standard deviation of the window weight as a share of the patch."""
+
+LEAST_WEIGHT = 1e-3
+"""No voxel of a window weighs less than this."""
+
+
+def slabs(
+    network: nn.Module,
+    image: np.ndarray,
+    *,
+    patch: Sequence[int],
+    overlap: float,
+    device: torch.device | str,
+    precision: str,
+    batch_size: int,
+) -> Iterator[Slab]:
+    """The logits of `network` on `image` (float32 [Z, Y, X] in [0, 1]); they stay on `device`.
+
+    patch       (y, x): the network sees single slices; (z, y, x): it sees blocks
+    overlap     share of a window that its neighbour covers
+    batch_size  windows that run at once
+    The network is left on `device` in eval mode. An image without voxels yields nothing.
+    """
+    device = torch.device(device)
+    layout = torch.channels_last if len(patch) == 2 else torch.channels_last_3d
+    network = network.to(device=device, memory_format=layout).eval()
+
+    def forward(windows: Tensor) -> dict[str, Tensor]:
+        with torch.inference_mode(), autocast(device, precision):
+            logits = network(windows.to(device).contiguous(memory_format=layout))
+            # the order of numbers that interpolation and argmax read fastest, whatever the network computed in
+            return {
+                group: value.to(torch.float32, memory_format=torch.contiguous_format) for group, value in logits.items()
+            }
+
+    if 0 in image.shape:
+        return iter(())
+    walk = _slices if len(patch) == 2 else _blocks
+    return walk(forward, image, tuple(patch), overlap=overlap, batch_size=batch_size)
+
+
+def window_starts(size: int, patch: int, overlap: float) -> list[int]:
+    """Where windows of `patch` voxels begin along an axis of `size` voxels; the last is moved back to end with it."""
+    if size <= patch:
+        return [0]
+    step = max(1, int(patch * (1 - overlap)))
+    return [*range(0, size - patch, step), size - patch]
+
+
+def window_weight(patch: Sequence[int]) -> Tensor:
+    """The weight of each voxel of a window, float32 of shape `patch`: a Gaussian, 1 at the centre."""
+    weight = torch.ones(())
+    for n in patch:
+        away = torch.arange(n, dtype=torch.float32) - (n - 1) / 2
+        weight = weight.unsqueeze(-1) * torch.exp(-(away**2) / (2 * (SIGMA_SHARE * n) ** 2))
+    return weight.clamp(min=LEAST_WEIGHT)
+
+
+def _slices(forward, image: np.ndarray, patch: tuple[int, ...], *, overlap: float, batch_size: int) -> Iterator[Slab]:
+    places = [(y, x) for y in window_starts(image.shape[1], patch[0], overlap)
+              for x in window_starts(image.shape[2], patch[1], overlap)]  # fmt: skip
+    for start in range(0, image.shape[0], batch_size):
+        slab = _padded(image[start : start + batch_size], patch)
+        if len(places) == 1:
+            blended = forward(slab.unsqueeze(1))
+        else:
+            blended = _blended_slices(forward, slab, patch, places)
+        inside = (..., slice(image.shape[1]), slice(image.shape[2]))
+        yield start, {group: value[inside].transpose(0, 1) for group, value in blended.items()}
+
+
+def _blended_slices(forward, slab: Tensor, patch: tuple[int, ...], places: list[tuple[int, int]]) -> dict[str, Tensor]:
+    """slab [b, Y, X] -> {group: logits [b, 1 + n, Y, X]}; every window place is one batch of b."""
+    sums: dict[str, Tensor] = {}
+    weight, total = window_weight(patch), None
+    for y, x in places:
+        inside = (..., slice(y, y + patch[0]), slice(x, x + patch[1]))
+        for group, logits in forward(slab[inside].unsqueeze(1)).items():
+            if total is None:
+                weight, total = weight.to(logits.device), torch.zeros(slab.shape[1:], device=logits.device)
+            if group not in sums:
+                sums[group] = torch.zeros((*logits.shape[:2], *slab.shape[1:]), device=logits.device)
+            sums[group][inside] += logits * weight
+        total[inside] += weight
+    return {group: value.div_(total) for group, value in sums.items()}
+
+
+def _blocks(forward, image: np.ndarray, patch: tuple[int, ...], *, overlap: float, batch_size: int) -> Iterator[Slab]:
+    """Rows of windows, lowest z first; what no later row reaches is yielded, so one row of sums is kept."""
+    padded = _padded(image, patch)
+    starts = window_starts(padded.shape[0], patch[0], overlap)
+    row = _Row(patch, padded.shape[1:], overlap)
+    for start, after in zip(starts, [*starts[1:], padded.shape[0]]):
+        row.add(forward, padded[start : start + patch[0]], batch_size)
+        final = row.take(after - start)
+        depth = min(after, image.shape[0]) - start
+        if depth > 0:
+            inside = (..., slice(depth), slice(image.shape[1]), slice(image.shape[2]))
+            yield start, {group: value[inside] for group, value in final.items()}
+
+
+class _Row:
+    """The weighted sums of logits over patch-high, full-width layers of the image."""
+
+    def __init__(self, patch: tuple[int, ...], plane: Sequence[int], overlap: float) -> None:
+        self.patch, self.plane = patch, tuple(plane)
+        self.places = [(y, x) for y in window_starts(plane[0], patch[1], overlap)
+                       for x in window_starts(plane[1], patch[2], overlap)]  # fmt: skip
+        self.sums: dict[str, Tensor] = {}
+        self.total: Tensor | None = None
+        self.weight = window_weight(patch)
+
+    def add(self, forward, layer: Tensor, batch_size: int) -> None:
+        """Run every window of `layer` [patch z, Y, X]."""
+        for first in range(0, len(self.places), batch_size):
+            batch = self.places[first : first + batch_size]
+            inside = [(..., slice(y, y + self.patch[1]), slice(x, x + self.patch[2])) for y, x in batch]
+            results = forward(torch.stack([layer[place] for place in inside]).unsqueeze(1))
+            self._accumulate(results, inside)
+
+    def _accumulate(self, results: dict[str, Tensor], inside: list[tuple]) -> None:
+        if self.total is None:
+            device = next(iter(results.values())).device
+            self.weight = self.weight.to(device)
+            self.total = torch.zeros((self.patch[0], *self.plane), device=device)
+            self.sums = {
+                group: torch.zeros((logits.shape[1], self.patch[0], *self.plane), device=device)
+                for group, logits in results.items()
+            }
+        for index, place in enumerate(inside):
+            self.total[place] += self.weight
+            for group, logits in results.items():
+                self.sums[group][place] += logits[index] * self.weight
+
+    def take(self, depth: int) -> dict[str, Tensor]:
+        """The blended logits of the lowest `depth` layers, which are then forgotten and the rest moved down."""
+        final = {group: value[:, :depth] / self.total[:depth] for group, value in self.sums.items()}
+        for kept in (self.total.unsqueeze(0), *self.sums.values()):
+            kept[:, : self.patch[0] - depth] = kept[:, depth:].clone()
+            kept[:, self.patch[0] - depth :] = 0
+        return final
+
+
+def _padded(image: np.ndarray, patch: tuple[int, ...]) -> Tensor:
+    """`image` as a float32 tensor, each of its last axes at least as long as the patch's; 0 at the high end."""
+    tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
+    lack = [max(0, p - n) for p, n in zip(patch, tensor.shape[-len(patch) :])]
+    return F.pad(tensor, [n for missing in reversed(lack) for n in (0, missing)]) if any(lack) else tensor

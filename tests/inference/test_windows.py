@@ -1,0 +1,113 @@
+"""Slabs cover a scan once, in order, and are blended as MONAI's sliding_window_inference does it."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from flarenet.inference.windows import slabs, window_starts, window_weight
+
+
+class Echo(nn.Module):
+    """Logits that a reader can follow: the input itself and its square, or a sum over the window's neighbours."""
+
+    def forward(self, x):
+        return {"organ": torch.cat([x, x * x], dim=1), "cancer": 3 * x}
+
+
+def convolution(dimensions):
+    """A network whose answer depends on the window's borders, so that blending matters."""
+    torch.manual_seed(0)
+    conv = {2: nn.Conv2d, 3: nn.Conv3d}[dimensions](1, 3, kernel_size=5, padding=2)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = conv
+
+        def forward(self, x):
+            return {"organ": self.conv(x)}
+
+    return Net()
+
+
+def run(network, image, patch, *, overlap=0.25, batch_size=2):
+    return list(
+        slabs(network, image, patch=patch, overlap=overlap, device="cpu", precision="fp32", batch_size=batch_size)
+    )
+
+
+def whole(found, group):
+    return torch.cat([logits[group] for _, logits in found], dim=1)
+
+
+@pytest.mark.parametrize("shape", [(5, 20, 17), (5, 40, 17), (1, 20, 60), (7, 33, 33), (40, 9, 33)])
+@pytest.mark.parametrize("patch", [(20, 24), (16, 20, 24)])
+def test_every_voxel_is_answered_once_in_order(shape, patch):
+    image = np.random.default_rng(0).random(shape, dtype=np.float32)
+    found = run(Echo(), image, patch)
+    ends = np.cumsum([logits["organ"].shape[1] for _, logits in found])
+    assert [start for start, _ in found] == [0, *ends[:-1]]
+    expected = torch.from_numpy(image)
+    torch.testing.assert_close(whole(found, "organ"), torch.stack([expected, expected**2]))
+    torch.testing.assert_close(whole(found, "cancer"), 3 * expected[None])
+    assert whole(found, "organ").dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape, patch", [((3, 50, 70), (32, 24)), ((30, 41, 33), (16, 20, 24))])
+@pytest.mark.parametrize("overlap", [0.25, 0.6])
+def test_blending_is_that_of_monai(shape, patch, overlap):
+    inferers = pytest.importorskip("monai.inferers")
+    image = np.random.default_rng(1).random(shape, dtype=np.float32)
+    network = convolution(len(patch))
+    tensor = torch.from_numpy(image)
+    inputs = tensor[:, None] if len(patch) == 2 else tensor[None, None]
+    with torch.inference_mode():
+        expected = inferers.sliding_window_inference(
+            inputs, patch, 4, lambda x: network(x)["organ"], overlap=overlap, mode="gaussian", sigma_scale=0.125
+        )
+    expected = expected.transpose(0, 1) if len(patch) == 2 else expected[0]
+    torch.testing.assert_close(
+        whole(run(network, image, patch, overlap=overlap), "organ"), expected, rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("patch", [(32, 32), (16, 32, 32)])
+def test_a_small_image_is_padded_with_0_at_its_high_end(patch):
+    image = np.random.default_rng(2).random((4, 20, 25), dtype=np.float32)
+    network = convolution(len(patch))
+    padded = np.zeros((4 if len(patch) == 2 else 16, 32, 32), dtype=np.float32)
+    padded[:4, :20, :25] = image
+    tensor = torch.from_numpy(padded)
+    with torch.inference_mode():
+        expected = (
+            network(tensor[:, None])["organ"].transpose(0, 1)
+            if len(patch) == 2
+            else network(tensor[None, None])["organ"][0]
+        )
+    torch.testing.assert_close(whole(run(network, image, patch), "organ"), expected[:, :4, :20, :25])
+
+
+def test_blocks_keep_no_more_than_a_patch_of_slices():
+    found = run(Echo(), np.zeros((100, 20, 20), dtype=np.float32), (16, 20, 20))
+    assert max(logits["organ"].shape[1] for _, logits in found) <= 16 and len(found) >= 100 // 16
+
+
+def test_windows_end_with_the_axis():
+    assert window_starts(10, 10, 0.5) == [0]
+    assert window_starts(7, 10, 0.5) == [0]
+    assert window_starts(11, 10, 0.5) == [0, 1]
+    assert window_starts(20, 10, 0.5) == [0, 5, 10]
+    assert window_starts(23, 10, 0.25) == [0, 7, 13]
+
+
+def test_a_window_weighs_most_at_its_centre():
+    weight = window_weight((5, 9))
+    assert weight.argmax().item() == 2 * 9 + 4 and weight[2, 4] == 1
+    # (sigma = 9 / 8; one voxel away: exp(-1 / (2 * 81 / 64)))
+    assert weight[2, 3].item() == pytest.approx(np.exp(-64 / 162))
+    assert weight[0, 0].item() == pytest.approx(1e-3)
+
+
+def test_an_image_without_voxels_yields_nothing():
+    assert run(Echo(), np.zeros((0, 4, 4), dtype=np.float32), (8, 8)) == []
