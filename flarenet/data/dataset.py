@@ -122,7 +122,7 @@ def read_dataset(folder: str | Path) -> Dataset:
         expected = f"a 'dataset' table, or imagesTr/CASE{CHANNEL}{content.file_ending}"
         raise DatasetError(folder, found="no training case", expected=expected)
     cases, held_out = (
-        tuple(_case(name, entry, folder, labels, f"{source}: key '{table}.{name}'") for name, entry in part.items())
+        tuple(_case(name, entry, folder, labels, f"{source}: key '{table}.{name}") for name, entry in part.items())
         for table, part in (("dataset", entries), ("test", test))
     )
     _check_distinct(cases, held_out, source)
@@ -249,24 +249,25 @@ def _check_channels(content: DatasetFile, source: Path) -> None:
 
 
 def _case(name: str, entry: CaseEntry, folder: Path, labels: LabelSet, where: str) -> Case:
-    check_name(name, where)
+    """`where` is file and key of the case, its closing quote left out."""
+    check_name(name, f"{where}'")
     if len(entry.images) != 1:
         expected = "one image: several channels are not supported yet"
-        raise DatasetError(f"{where}.images", found=f"{len(entry.images)} images", expected=expected)
-    image = _inside(folder, entry.images[0], f"{where}.images")
+        raise DatasetError(f"{where}.images'", found=f"{len(entry.images)} images", expected=expected)
+    image = _inside(folder, entry.images[0], f"{where}.images'")
     if entry.label is None:
         if entry.annotated:
             expected = "[], because the case has no 'label'"
-            raise DatasetError(f"{where}.annotated", found=list(entry.annotated), expected=expected)
+            raise DatasetError(f"{where}.annotated'", found=list(entry.annotated), expected=expected)
         return Case(name, image, None, frozenset())
     annotated = labels.values if entry.annotated is None else entry.annotated
     if not annotated:
         expected = "the values looked for in the label file, or no 'label'"
-        raise DatasetError(f"{where}.annotated", found=[], expected=expected)
+        raise DatasetError(f"{where}.annotated'", found=[], expected=expected)
     if len(set(annotated)) != len(annotated) or not set(annotated) <= set(labels.values):
         expected = f"different values of 1 to {len(labels.values)}"
-        raise DatasetError(f"{where}.annotated", found=list(annotated), expected=expected)
-    return Case(name, image, _inside(folder, entry.label, f"{where}.label"), frozenset(annotated))
+        raise DatasetError(f"{where}.annotated'", found=list(annotated), expected=expected)
+    return Case(name, image, _inside(folder, entry.label, f"{where}.label'"), frozenset(annotated))
 
 
 def _inside(folder: Path, path: str, where: str) -> Path:

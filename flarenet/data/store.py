@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Annotated, cast
 
 import numpy as np
 from pydantic import Field
@@ -28,6 +28,9 @@ IMAGE = "image.npy"
 Row = tuple[float, float, float, float]
 Affine = tuple[Row, Row, Row, Row]
 Shape = tuple[int, int, int]
+# nothing else is opened, whatever a record says
+FileName = Annotated[str, Field(pattern=r"^(image|map_[A-Za-z][A-Za-z0-9_-]*)\.npy$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class CaseRecord(Frozen):
@@ -47,7 +50,7 @@ class CaseRecord(Frozen):
     affine: Affine
     original_shape: Shape
     original_affine: Affine
-    sha256: dict[str, str] = Field(default_factory=dict)
+    sha256: dict[FileName, Digest] = Field(default_factory=dict)
 
     @property
     def grid(self) -> Grid:
@@ -137,7 +140,10 @@ class Store:
         folder = self._folder(name)
         if not folder.is_dir():
             raise DatasetError(f"prepared case {name}", found=f"no folder {folder}", expected="the case, prepared")
-        return load(CaseRecord, folder / RECORD, DatasetError)
+        record = load(CaseRecord, folder / RECORD, DatasetError)
+        if record.name != name:
+            raise _damaged(folder / RECORD, f"the case {record.name!r}", f"{name!r}")
+        return record
 
     def is_current(self, name: str, key: str) -> bool:
         """Whether the case is there, readable, and was made from what `key` stands for."""

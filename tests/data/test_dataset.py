@@ -1,0 +1,196 @@
+"""dataset.json: what is read from it, and that every mistake in it is named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from flarenet.data.dataset import Case, check_name, choose, default_groups, read_dataset
+from flarenet.errors import DatasetError, UnsafeError
+
+
+def test_reads_labels_cases_and_what_was_looked_for(small_set):
+    dataset = read_dataset(small_set)
+    assert dataset.name == "Small"
+    assert dataset.labels.names == ("background", "liver", "spleen", "tumor")
+    assert dataset.labels.groups == {"organ": (1, 2), "cancer": (3,)}
+    assert dataset.labels.tolerance_of(1) == 5.0
+    assert [(case.name, sorted(case.annotated)) for case in dataset.cases] == [("full", [1, 2, 3]), ("part", [1]), ("bare", [])]
+    assert dataset.cases[0].image == small_set / "imagesTr/full_0000.nii.gz"
+    assert dataset.cases[2].label is None
+    assert dataset.test == ()
+
+
+def test_order_of_given_groups_is_kept(small_set, edit_json):
+    edit_json(small_set, lambda d: d.update(groups={"b": [3], "a": [2, 1]}))
+    assert list(read_dataset(small_set).labels.groups.items()) == [("b", (3,)), ("a", (2, 1))]
+
+
+@pytest.mark.parametrize(
+    ("names", "groups"),
+    [
+        (("background", "liver", "liver tumour"), {"organ": (1,), "cancer": (2,)}),
+        (("background", "Lesion", "kidney", "Pancreatic Cancer"), {"organ": (2,), "cancer": (1, 3)}),
+        (("background", "liver"), {"organ": (1,)}),
+        (("background", "tumor"), {"cancer": (1,)}),
+    ],
+)
+def test_default_groups_come_from_names(names, groups):
+    assert list(default_groups(names).items()) == list(groups.items())
+
+
+def test_folders_alone_make_a_set(small_set, edit_json, save_nifti):
+    def without_tables(content):
+        del content["dataset"]
+
+    edit_json(small_set, without_tables)
+    (small_set / "imagesTs").mkdir()
+    (small_set / "imagesTr/full_0000.nii.gz").rename(small_set / "imagesTs/held_0000.nii.gz")
+    (small_set / "labelsTr/full.nii.gz").unlink()
+    (small_set / "imagesTr/._part_0000.nii.gz").write_text("what a Mac leaves behind")
+    edit_json(small_set, lambda d: d.update(numTraining=2))
+    dataset = read_dataset(small_set)
+    assert [(c.name, sorted(c.annotated)) for c in dataset.cases] == [("bare", []), ("part", [1, 2, 3])]
+    assert [(c.name, c.label) for c in dataset.test] == [("held", None)]
+
+
+def test_other_keys_of_nnunet_are_allowed(small_set, edit_json):
+    edit_json(small_set, lambda d: d.update(overwrite_image_reader_writer="SimpleITKIO", release="1.0", licence="CC BY"))
+    assert len(read_dataset(small_set).cases) == 3
+
+
+def set_key(*path_and_value):
+    """A change of dataset.json that assigns the last argument at the path of the others."""
+    *path, last, value = path_and_value
+
+    def change(content):
+        for key in path:
+            content = content[key]
+        content[last] = value
+
+    return change
+
+
+MISTAKES = {
+    "unknown key": (set_key("tolerance", {}), "key 'tolerance'", "tolerance_mm"),
+    "wrong type": (set_key("numTraining", "3"), "key 'numTraining'", "'3'"),
+    "wrong count": (set_key("numTraining", 4), "key 'numTraining'", "expected: 3"),
+    "gap in labels": (set_key("labels", {"background": 0, "liver": 2}), "key 'labels'", "without a gap"),
+    "value twice": (set_key("labels", {"background": 0, "a": 1, "b": 1}), "key 'labels'", "without a gap"),
+    "no background": (set_key("labels", {"liver": 0, "spleen": 1}), "key 'labels'", "'background' with value 0"),
+    "background alone": (set_key("labels", {"background": 0}), "key 'labels'", "background 0, then 1"),
+    "region": (set_key("labels", {"background": 0, "all": [1, 2], "x": 2}), "'all'", "region"),
+    "ignore label": (set_key("labels", "ignore", 4), "key 'labels'", "the label 'ignore'"),
+    "tolerance of nothing": (set_key("tolerance_mm", {"livre": 5}), "key 'tolerance_mm'", "did you mean 'liver'?"),
+    "tolerance of zero": (set_key("tolerance_mm", {"liver": 0}), "key 'tolerance_mm.liver'", "greater than 0"),
+    "value without group": (set_key("groups", {"organ": [1, 2]}), "key 'groups'", "3 (tumor)"),
+    "value in two groups": (set_key("groups", {"organ": [1, 2, 3], "c": [3]}), "key 'groups'", "value 3 (tumor) 2 times"),
+    "group of unknown value": (set_key("groups", {"organ": [1, 2, 3, 4]}), "key 'groups'", "value 4"),
+    "empty group": (set_key("groups", {"organ": [1, 2, 3], "c": []}), "'c'", "no value"),
+    "group named as a path": (set_key("groups", {"../organ": [1, 2, 3]}), "key 'groups'", "../organ"),
+    "two channels": (set_key("channel_names", {"0": "CT", "1": "PET"}), "key 'channel_names'", "one channel"),
+    "two images": (set_key("dataset", "bare", "images", ["a.nii.gz", "b.nii.gz"]), "dataset.bare.images", "2 images"),
+    "other format": (set_key("file_ending", ".nrrd"), "key 'file_ending'", ".nii.gz or .nii"),
+    "unknown key of a case": (set_key("dataset", "bare", "anotated", []), "dataset.bare.anotated", "[]"),
+    "annotated without label": (set_key("dataset", "bare", "annotated", [1]), "dataset.bare.annotated", "no 'label'"),
+    "label without annotated": (set_key("dataset", "part", "annotated", []), "dataset.part.annotated", "looked for"),
+    "annotated background": (set_key("dataset", "part", "annotated", [0, 1]), "dataset.part.annotated", "[0, 1]"),
+    "annotated outside": (set_key("dataset", "part", "annotated", [4]), "dataset.part.annotated", "1 to 3"),
+    "annotated as a word": (set_key("dataset", "part", "annotated", ["1"]), "dataset.part.annotated.0", "'1'"),
+    "no case": (lambda d: d.update(dataset={}, numTraining=0), "Small", "no training case"),
+    "names that differ in case": (
+        lambda d: d.update(dataset={"A": d["dataset"]["full"], "a": d["dataset"]["part"]}, numTraining=2),
+        "key 'dataset'",
+        "cases A, a",
+    ),
+    "test case that is trained on": (
+        lambda d: d.update(test={"other": {"images": ["imagesTr/full_0000.nii.gz"]}}),
+        "dataset.json",
+        "cases full and other",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_with_file_key_and_what_was_expected(small_set, edit_json, mistake):
+    change, place, words = MISTAKES[mistake]
+    edit_json(small_set, change)
+    with pytest.raises(DatasetError) as caught:
+        read_dataset(small_set)
+    assert place in caught.value.thing
+    assert words in str(caught.value)
+    assert caught.value.found is not None and caught.value.expected is not None
+
+
+@pytest.mark.parametrize("path", ["../secret.nii.gz", "imagesTr/../../x.nii.gz", "/etc/passwd", "C:\\x.nii.gz", "..\\x", ""])
+@pytest.mark.parametrize("key", ["images", "label"])
+def test_a_path_that_leaves_the_folder_is_refused(small_set, edit_json, path, key):
+    edit_json(small_set, set_key("dataset", "part", key, [path] if key == "images" else path))
+    with pytest.raises(UnsafeError) as caught:
+        read_dataset(small_set)
+    assert f"key 'dataset.part.{key}'" in caught.value.thing
+
+
+def test_a_link_that_leaves_the_folder_is_refused(small_set, tmp_path):
+    outside = tmp_path / "outside.nii.gz"
+    image = small_set / "imagesTr/part_0000.nii.gz"
+    image.rename(outside)
+    image.symlink_to(outside)
+    with pytest.raises(UnsafeError, match="part_0000"):
+        read_dataset(small_set)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a\\b", "-x", ".x", "..", "a\nb", "a\0b", "x" * 201, "a:b", "x "])
+def test_a_name_that_cannot_be_a_file_name_is_refused(name):
+    with pytest.raises(UnsafeError):
+        check_name(name, "a case")
+
+
+@pytest.mark.parametrize("name", ["btcv04", "FLARE22_Tr_0001", "case-1.2", "Müller", "x" * 200])
+def test_ordinary_names_are_accepted(name):
+    assert check_name(name, "a case") is None
+
+
+def test_a_folder_without_dataset_json_says_so(tmp_path):
+    with pytest.raises(DatasetError, match="no such file"):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"labels": {}, "labels": {}}', '{"numTraining": NaN}'])
+def test_json_that_is_none_is_a_dataset_error(tmp_path, text):
+    (tmp_path / "dataset.json").write_text(text)
+    with pytest.raises(DatasetError, match="dataset.json"):
+        read_dataset(tmp_path)
+
+
+def test_a_label_without_image_and_a_second_channel_are_named_when_scanning(small_set, edit_json):
+    edit_json(small_set, lambda d: d.pop("dataset"))
+    stray = small_set / "labelsTr/stray.nii.gz"
+    stray.write_bytes(b"")
+    with pytest.raises(DatasetError, match="stray.nii.gz without an image"):
+        read_dataset(small_set)
+    stray.unlink()
+    (small_set / "imagesTr/full_0001.nii.gz").write_bytes(b"")
+    with pytest.raises(DatasetError, match="further channel"):
+        read_dataset(small_set)
+
+
+def test_choose_keeps_the_order_and_asks_the_subset(small_set):
+    class Unlabelled:
+        def holds(self, annotated):
+            return not annotated
+
+    cases = read_dataset(small_set).cases
+    assert [case.name for case in choose(cases, Unlabelled())] == ["bare"]
+    assert choose((), Unlabelled()) == ()
+
+
+def test_the_real_set_has_the_cohorts_its_makers_name(flaremini):
+    dataset = read_dataset(flaremini)
+    full = frozenset(range(1, 14)) - {12}
+    assert len(dataset.cases) == json.loads((flaremini / "dataset.json").read_text())["numTraining"] == 35
+    counts = {len(p): sum(c.annotated == p for c in dataset.cases) for p in {c.annotated for c in dataset.cases}}
+    assert counts == {12: 10, 5: 8, 2: 4, 1: 4, 0: 9}
+    assert all(isinstance(c, Case) and c.annotated in (full, {1, 14}) for c in dataset.test)
+    assert dataset.labels.groups == {"organ": tuple(range(1, 14)), "cancer": (14,)}

@@ -1,0 +1,458 @@
+"""NIfTI: the same numbers as nibabel where nibabel is right, and a clear refusal where a file cannot be trusted."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+
+import nibabel
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flarenet.data.nifti import case_name, find_images, read_grid, read_image, read_labels, write_labels
+from flarenet.errors import DatasetError, FlarenetError, GeometryError, StorageError
+
+GEOMETRY = ("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d")
+GEOMETRY += ("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z")
+ORIENTATIONS = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))
+
+
+def numbers(dtype, shape=(3, 4, 5)):
+    return np.random.default_rng(0).integers(0, 100, shape).astype(dtype)
+
+
+def flip_byte(path, offset):
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 0xFF
+    path.write_bytes(content)
+
+
+def patch_header(path, **fields):
+    """Change header fields of an uncompressed NIfTI-1 file."""
+    content = path.read_bytes()
+    header = nibabel.Nifti1Header(content[:348], check=False)
+    for name, value in fields.items():
+        header[name] = value
+    path.write_bytes(header.binaryblock + content[348:])
+    return path
+
+
+# --- reading: against nibabel ---
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+def test_reads_what_nibabel_wrote(tmp_path, save_nifti, kind, ending):
+    path = save_nifti(tmp_path / f"x{ending}", numbers(np.int16), kind=kind)
+    volume, reference = read_image(path), nibabel.load(path)
+    assert volume.data.dtype == np.int16
+    assert volume.data.shape == (5, 4, 3)
+    np.testing.assert_array_equal(volume.data, np.asarray(reference.dataobj).T)
+    np.testing.assert_allclose(volume.grid.affine @ [2, 3, 1, 1], reference.affine @ [1, 3, 2, 1], atol=1e-6)
+    assert volume.grid.spacing_mm == (5.0, 1.5, 2.0)
+    assert read_grid(path).is_near(volume.grid, 0)
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [(np.uint8, np.int16), (np.int8, np.int16), (np.uint16, np.int16), (np.int32, np.int16), (np.uint32, np.int16)]
+    + [(np.int64, np.int16), (np.float32, np.float32), (np.float64, np.float32)],
+)
+def test_whole_numbers_that_fit_become_int16(tmp_path, save_nifti, stored, expected):
+    array = numbers(stored)
+    image = nibabel.Nifti1Image(array, np.diag([1, 1, 1, 1]), dtype=stored)
+    nibabel.save(image, tmp_path / "x.nii.gz")
+    volume = read_image(tmp_path / "x.nii.gz")
+    assert volume.data.dtype == expected
+    np.testing.assert_array_equal(volume.data, array.T)
+
+
+def test_whole_numbers_that_do_not_fit_become_float32(tmp_path, save_nifti):
+    array = numbers(np.uint16)
+    array[0, 0, 0] = 40000
+    volume = read_image(save_nifti(tmp_path / "x.nii", array))
+    assert volume.data.dtype == np.float32
+    assert volume.data[0, 0, 0] == 40000
+
+
+def test_scaling_is_applied(tmp_path, save_nifti):
+    path = save_nifti(tmp_path / "x.nii", numbers(np.int16))
+    patch_header(path, scl_slope=0.5, scl_inter=-1024)
+    volume = read_image(path)
+    assert volume.data.dtype == np.float32
+    np.testing.assert_array_equal(volume.data, numbers(np.int16).T * 0.5 - 1024)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(0, 7), (1, 0), (np.nan, np.nan)])
+def test_scaling_that_says_nothing_leaves_int16(tmp_path, save_nifti, slope, intercept):
+    path = patch_header(save_nifti(tmp_path / "x.nii", numbers(np.int16)), scl_slope=slope, scl_inter=intercept)
+    volume = read_image(path)
+    assert volume.data.dtype == np.int16
+    np.testing.assert_array_equal(volume.data, numbers(np.int16).T)
+
+
+@pytest.mark.parametrize("dtype", ["i2", "f4", "u1"])
+def test_big_endian(tmp_path, dtype):
+    header = nibabel.Nifti1Header(endianness=">")
+    header.set_data_dtype(np.dtype(">" + dtype))
+    image = nibabel.Nifti1Image(numbers(">" + dtype), np.diag([1, 2, 3, 1]), header)
+    nibabel.save(image, tmp_path / "x.nii.gz")
+    assert gzip.decompress((tmp_path / "x.nii.gz").read_bytes())[:4] == b"\0\0\x01\x5c"  # 348, big end first
+    volume = read_image(tmp_path / "x.nii.gz")
+    np.testing.assert_array_equal(volume.data, numbers(dtype).T)
+    assert volume.data.dtype.isnative
+
+
+def test_one_volume_of_four_dimensions(tmp_path, save_nifti):
+    path = save_nifti(tmp_path / "x.nii.gz", numbers(np.int16, (3, 4, 5, 1)))
+    np.testing.assert_array_equal(read_image(path).data, numbers(np.int16, (3, 4, 5, 1))[..., 0].T)
+
+
+def test_extensions_are_skipped(tmp_path):
+    image = nibabel.Nifti1Image(numbers(np.int16), np.eye(4))
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"PATIENT " * 100))
+    nibabel.save(image, tmp_path / "x.nii.gz")
+    np.testing.assert_array_equal(read_image(tmp_path / "x.nii.gz").data, numbers(np.int16).T)
+
+
+def test_sform_alone_and_qform_alone(tmp_path, save_nifti):
+    path = save_nifti(tmp_path / "x.nii", numbers(np.int16))
+    both = read_grid(path).affine
+    for code in ("sform_code", "qform_code"):
+        path = patch_header(save_nifti(tmp_path / "x.nii", numbers(np.int16)), **{code: 0})
+        np.testing.assert_allclose(read_grid(path).affine, both, atol=1e-5)
+
+
+# --- reading: what cannot be trusted ---
+
+
+@pytest.mark.parametrize("share", [0.01, 0.25, 0.5, 0.99])
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+def test_a_truncated_file_is_refused(tmp_path, save_nifti, share, ending):
+    path = save_nifti(tmp_path / f"x{ending}", np.random.default_rng(1).integers(0, 999, (9, 9, 9)).astype(np.int16))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(DatasetError) as caught:
+        read_image(path)
+    assert str(path) in caught.value.thing
+
+
+def test_the_last_bytes_of_a_gzip_file_count(tmp_path, save_nifti):
+    """The trailer holds CRC (4 bytes) and length (4 bytes): all voxels come before it."""
+    path = save_nifti(tmp_path / "x.nii.gz", numbers(np.int16))
+    whole = path.read_bytes()
+    for change in (lambda: flip_byte(path, -8), lambda: flip_byte(path, -1), lambda: path.write_bytes(whole[:-4])):
+        path.write_bytes(whole)
+        read_image(path)
+        change()
+        with pytest.raises(DatasetError, match="damaged gzip"):
+            read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "an empty file"),
+        (b"<!DOCTYPE html>\n<html><body>404</body></html>", "HTML"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "git-lfs pointer"),
+        (b'{"message": "Not Found"}', "JSON"),
+        (b"PK\x03\x04" + bytes(400), "a zip archive"),
+        (b"\x89PNG\r\n" + bytes(400), "a PNG picture"),
+        (bytes(128) + b"DICM" + bytes(400), "a DICOM file"),
+        (b"NRRD0004\n", "an NRRD file"),
+        (bytes(5000), "zeros only"),
+        (b"just some words", "text"),
+        (b"\x93\xff\x81\x07" * 200, "bytes that begin 93 ff"),
+    ],
+)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_file_that_is_no_image_is_called_what_it_is(tmp_path, content, words, zipped):
+    path = tmp_path / "x.nii.gz"
+    path.write_bytes(gzip.compress(content) if zipped else content)
+    for read in (read_image, read_grid):
+        with pytest.raises(DatasetError) as caught:
+            read(path)
+        assert words in caught.value.found
+        assert "NIfTI" in caught.value.expected
+
+
+def test_no_file_and_a_folder(tmp_path):
+    for path, words in ((tmp_path / "none.nii.gz", "no such file"), (tmp_path, "a folder")):
+        with pytest.raises(DatasetError, match=words):
+            read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"dim": [4, 3, 4, 5, 2, 1, 1, 1]}, DatasetError, "one 3D volume"),
+        ({"dim": [2, 12, 5, 1, 1, 1, 1, 1]}, DatasetError, "one 3D volume"),
+        ({"dim": [3, 3, -4, 5, 1, 1, 1, 1]}, DatasetError, "at least 1"),
+        ({"dim": [3, 0, 4, 5, 1, 1, 1, 1]}, DatasetError, "at least 1"),
+        ({"dim": [3, 32767, 32767, 32767, 1, 1, 1, 1]}, DatasetError, "at most 4000000000 voxels"),
+        ({"dim": [3, 1500, 1500, 1500, 1, 1, 1, 1]}, DatasetError, "a file of at most 472 bytes"),
+        ({"dim": [3, 3, 4, 4, 1, 1, 1, 1]}, DatasetError, "more bytes than voxels"),
+        ({"datatype": 128, "bitpix": 24}, DatasetError, "code 128"),
+        ({"datatype": 32, "bitpix": 64}, DatasetError, "code 32"),
+        ({"bitpix": 8}, DatasetError, "bitpix"),
+        ({"vox_offset": 0}, DatasetError, "vox_offset"),
+        ({"vox_offset": np.nan}, DatasetError, "vox_offset"),
+        ({"vox_offset": np.inf}, DatasetError, "vox_offset"),
+        ({"scl_slope": np.inf}, DatasetError, "scl_slope"),
+        ({"pixdim": [1, 0, 1, 1, 1, 1, 1, 1]}, GeometryError, "pixdim"),
+        ({"pixdim": [1, np.nan, 1, 1, 1, 1, 1, 1]}, GeometryError, "pixdim"),
+        ({"sform_code": 0, "qform_code": 0}, GeometryError, "both 0"),
+        ({"srow_x": [0, 0, 0, 0]}, GeometryError, "axes that span space"),
+        ({"srow_x": [np.inf, 0, 0, 0]}, GeometryError, "finite"),
+        ({"srow_z": [0, 0, 5, 7.2]}, GeometryError, "0.2 mm apart"),
+        ({"quatern_b": 3, "quatern_c": 3}, GeometryError, "qform"),
+        ({"xyzt_units": 1}, GeometryError, "metres"),
+    ],
+)
+def test_a_header_that_cannot_be_trusted_is_refused(tmp_path, save_nifti, fields, error, words):
+    path = patch_header(save_nifti(tmp_path / "x.nii", numbers(np.int16)), **fields)
+    assert path.stat().st_size == 352 + 3 * 4 * 5 * 2
+    with pytest.raises(error) as caught:
+        read_image(path)
+    assert words in str(caught.value)
+    assert str(path) in caught.value.thing
+
+
+def test_a_gzip_bomb_is_not_unpacked(tmp_path, save_nifti):
+    """Two gigabytes of zeros behind a header for 60 voxels: refused at once, not held in memory."""
+    plain = save_nifti(tmp_path / "x.nii", numbers(np.int16)).read_bytes()
+    bomb = tmp_path / "bomb.nii.gz"
+    with open(bomb, "wb") as file:
+        file.write(gzip.compress(plain))
+        zeros = gzip.compress(bytes(64 << 20), compresslevel=1)
+        for _ in range(32):
+            file.write(zeros)
+    with pytest.raises(DatasetError, match="more bytes than voxels"):
+        read_image(bomb)
+
+
+def test_a_header_that_promises_more_than_gzip_can_hold_is_refused_before_memory_is_taken(tmp_path, save_nifti):
+    path = patch_header(save_nifti(tmp_path / "x.nii", numbers(np.int16)), dim=[3, 1500, 1500, 1500, 1, 1, 1, 1])
+    zipped = tmp_path / "x.nii.gz"
+    zipped.write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(DatasetError, match="a file of at most"):
+        read_image(zipped)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_no_numbers_are_counted(tmp_path, save_nifti, bad):
+    array = numbers(np.float32)
+    array[0, 0, :2] = bad
+    with pytest.raises(DatasetError, match="2 voxels that are NaN or infinite"):
+        read_image(save_nifti(tmp_path / "x.nii.gz", array))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 471), st.integers(1, 255))
+def test_a_changed_byte_is_read_or_refused_but_never_a_crash(tmp_path_factory, where, change):
+    path = tmp_path_factory.mktemp("fuzz") / "x.nii"
+    nibabel.save(nibabel.Nifti1Image(numbers(np.int16), np.eye(4)), path)
+    content = bytearray(path.read_bytes())
+    content[where] ^= change
+    path.write_bytes(content)
+    try:
+        volume = read_image(path)
+    except FlarenetError as error:
+        assert error.found is not None
+    else:
+        assert np.isfinite(volume.data).all() and volume.data.shape == volume.grid.shape
+
+
+# --- labels ---
+
+
+def test_labels_become_uint8(tmp_path, save_nifti, labels):
+    for dtype in (np.uint8, np.int16, np.int32, np.float32, np.float64):
+        drawn = numbers(dtype) % 4
+        volume = read_labels(save_nifti(tmp_path / "x.nii.gz", drawn.astype(dtype)), labels)
+        assert volume.data.dtype == np.uint8
+        np.testing.assert_array_equal(volume.data, drawn.T)
+
+
+def test_values_outside_the_table_are_listed_with_their_counts(tmp_path, save_nifti, labels):
+    drawn = np.zeros((3, 4, 5), np.int16)
+    drawn[0, 0, :3], drawn[1, 0, 0], drawn[2, 0, 0] = 7, -1, 3
+    with pytest.raises(DatasetError) as caught:
+        read_labels(save_nifti(tmp_path / "x.nii.gz", drawn), labels)
+    assert caught.value.found == "-1 (1 voxels), 7 (3 voxels)"
+    assert caught.value.expected == "the values of the table, 0 to 3"
+
+
+def test_fractions_are_no_labels(tmp_path, save_nifti, labels):
+    drawn = np.zeros((3, 4, 5), np.float32)
+    drawn[0, 0, :2] = 1.5
+    with pytest.raises(DatasetError) as caught:
+        read_labels(save_nifti(tmp_path / "x.nii.gz", drawn), labels)
+    assert caught.value.found == "1.5 (2 voxels)"
+    assert "nearest neighbour" in caught.value.remedy
+
+
+def test_scaled_labels_are_read_as_their_values(tmp_path, save_nifti, labels):
+    path = patch_header(save_nifti(tmp_path / "x.nii", numbers(np.int16) % 2), scl_slope=2, scl_inter=1)
+    np.testing.assert_array_equal(read_labels(path, labels).data, (numbers(np.int16) % 2).T * 2 + 1)
+
+
+# --- writing ---
+
+
+def oriented(permutation, signs, angle=0.0):
+    """An affine [4, 4] whose axes go along the world's by `permutation` and `signs`, turned by `angle` about two axes."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[list(permutation)].T * signs * np.array([0.7, 1.1, 2.5])
+    c, s = np.cos(angle), np.sin(angle)
+    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    affine[:3, :3] = turn @ affine[:3, :3]
+    affine[:3, 3] = (-101.3, 55.7, 9.1)
+    return affine
+
+
+def fields_of(path):
+    header = nibabel.load(path).header
+    return {name: header[name].tobytes() for name in GEOMETRY}
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3])
+def test_all_48_orientations_keep_geometry_and_voxels(tmp_path, save_nifti, angle):
+    assert len(ORIENTATIONS) == 48
+    for permutation, signs in ORIENTATIONS:
+        like = save_nifti(tmp_path / "like.nii.gz", numbers(np.int16), oriented(permutation, signs, angle))
+        labels_map = (read_image(like).data % 5).astype(np.uint8)
+        write_labels(tmp_path / "out.nii.gz", labels_map, like=like)
+        assert fields_of(tmp_path / "out.nii.gz") == fields_of(like)
+        written, source = nibabel.load(tmp_path / "out.nii.gz"), nibabel.load(like)
+        np.testing.assert_array_equal(written.affine, source.affine)
+        np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(source.dataobj) % 5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(*[st.floats(-3.0, 3.0)] * 3),
+    st.tuples(*[st.floats(0.3, 8.0)] * 3),
+    st.tuples(*[st.floats(-500, 500)] * 3),
+    st.sampled_from([(0, 1), (1, 0), (1, 1), (2, 4)]),
+)
+def test_oblique_headers_come_back_byte_for_byte(tmp_path_factory, angles, spacing_mm, origin_mm, codes):
+    folder = tmp_path_factory.mktemp("oblique")
+    affine = nibabel.affines.from_matvec(nibabel.eulerangles.euler2mat(*angles) @ np.diag(spacing_mm), origin_mm)
+    image = nibabel.Nifti1Image(numbers(np.int16), affine)
+    image.set_qform(affine, codes[0])
+    image.set_sform(affine, codes[1])
+    nibabel.save(image, folder / "like.nii.gz")
+    write_labels(folder / "out.nii.gz", np.ones((5, 4, 3), np.uint8), like=folder / "like.nii.gz")
+    assert fields_of(folder / "out.nii.gz") == fields_of(folder / "like.nii.gz")
+    assert read_grid(folder / "out.nii.gz").is_near(read_grid(folder / "like.nii.gz"), 0)
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+@pytest.mark.parametrize("shape", [(3, 4, 5), (3, 4, 5, 1)])
+def test_a_written_file_says_nothing_of_the_patient(tmp_path, kind, ending, shape):
+    image = kind(numbers(np.int16, shape), np.eye(4))
+    image.header["descrip"], image.header["aux_file"], image.header["cal_max"] = b"Doe^John", b"doe.txt", 400
+    image.header["intent_name"] = b"Doe"
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"Doe^John 1950"))
+    image.header.set_slope_inter(2, -1024)
+    nibabel.save(image, tmp_path / "like.nii.gz")
+    write_labels(tmp_path / f"out{ending}", np.ones((5, 4, 3), np.uint8), like=tmp_path / "like.nii.gz")
+    content = (tmp_path / f"out{ending}").read_bytes()
+    assert b"doe" not in (gzip.decompress(content) if ending == ".nii.gz" else content).lower()
+    written = nibabel.load(tmp_path / f"out{ending}")
+    assert type(written) is kind
+    assert written.shape == shape
+    assert written.get_data_dtype() == np.uint8
+    assert not written.header.extensions
+    assert (np.asarray(written.dataobj) == 1).all()
+    assert float(written.header["cal_max"]) == 0
+
+
+def test_a_big_endian_header_stays_so(tmp_path):
+    header = nibabel.Nifti1Header(endianness=">")
+    nibabel.save(nibabel.Nifti1Image(numbers(np.int16), np.eye(4), header), tmp_path / "like.nii")
+    write_labels(tmp_path / "out.nii", np.full((5, 4, 3), 2, np.uint8), like=tmp_path / "like.nii")
+    like, out = (tmp_path / "like.nii").read_bytes(), (tmp_path / "out.nii").read_bytes()
+    assert out[:4] == like[:4] == b"\0\0\x01\x5c"
+    assert out[40:56] == like[40:56]  # dim
+    assert out[252:328] == like[252:328]  # both forms
+    assert out[352:] == b"\2" * 60
+
+
+def test_the_same_map_gives_the_same_bytes_under_any_name(tmp_path, save_nifti):
+    like = save_nifti(tmp_path / "like.nii.gz", numbers(np.int16))
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write_labels(tmp_path / name, np.ones((5, 4, 3), np.uint8), like=like)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_a_view_that_is_not_contiguous_is_written_as_it_looks(tmp_path, save_nifti):
+    like = save_nifti(tmp_path / "like.nii.gz", numbers(np.int16))
+    labels_map = numbers(np.uint8)[::-1].transpose(2, 1, 0)
+    write_labels(tmp_path / "out.nii.gz", labels_map, like=like)
+    np.testing.assert_array_equal(np.asarray(nibabel.load(tmp_path / "out.nii.gz").dataobj), labels_map.T)
+
+
+def test_a_wrong_shape_leaves_nothing_behind(tmp_path, save_nifti):
+    like = save_nifti(tmp_path / "like.nii.gz", numbers(np.int16))
+    with pytest.raises(GeometryError, match=r"\(3, 4, 5\)"):
+        write_labels(tmp_path / "out.nii.gz", np.ones((3, 4, 5), np.uint8), like=like)
+    with pytest.raises(DatasetError, match="ends in .nii.gz"):
+        write_labels(tmp_path / "out.png", np.ones((5, 4, 3), np.uint8), like=like)
+    with pytest.raises(ValueError, match="uint8"):
+        write_labels(tmp_path / "out.nii.gz", np.ones((5, 4, 3), np.int16), like=like)
+    assert [p.name for p in tmp_path.iterdir()] == ["like.nii.gz"]
+
+
+def test_a_target_that_cannot_be_written_leaves_nothing_half_done(tmp_path, save_nifti):
+    like = save_nifti(tmp_path / "like.nii.gz", numbers(np.int16))
+    (tmp_path / "out.nii.gz").mkdir()
+    with pytest.raises(StorageError, match="out.nii.gz"):
+        write_labels(tmp_path / "out.nii.gz", np.ones((5, 4, 3), np.uint8), like=like)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["like.nii.gz", "out.nii.gz"]
+
+
+# --- names and folders ---
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("a/x_0000.nii.gz", "x"), ("x.nii.gz", "x"), ("x_0000.nii", "x"), ("FLARE22_Tr_0001.nii.gz", "FLARE22_Tr_0001")],
+)
+def test_case_name(file, name):
+    assert case_name(file) == name
+
+
+def test_find_images(tmp_path):
+    for name in ("b_0000.nii.gz", "a.nii", ".hidden.nii.gz", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert [p.name for p in find_images(tmp_path)] == ["a.nii", "b_0000.nii.gz"]
+    assert find_images(tmp_path / "a.nii") == [tmp_path / "a.nii"]
+    (tmp_path / "b.nii.gz").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"b.nii.gz and b_0000.nii.gz"):
+        find_images(tmp_path)
+
+
+def test_find_images_says_what_it_found_instead(tmp_path):
+    with pytest.raises(DatasetError, match="no such file or folder"):
+        find_images(tmp_path / "none")
+    with pytest.raises(DatasetError, match="an empty folder"):
+        find_images(tmp_path)
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(DatasetError, match="1 other entries"):
+        find_images(tmp_path)
+
+
+# --- real scans ---
+
+
+def test_real_scans_are_read_as_nibabel_reads_them(flaremini):
+    for name in ("btcv04", "lits02", "totalseg_aorta"):
+        path = flaremini / f"imagesTr/{name}_0000.nii.gz"
+        volume, reference = read_image(path), nibabel.load(path)
+        np.testing.assert_array_equal(volume.data, np.asarray(reference.dataobj).T)
+        np.testing.assert_allclose(volume.grid.affine[:, [2, 1, 0, 3]], reference.affine)

@@ -1,0 +1,171 @@
+"""Stored cases: what goes in comes out, whole or not at all, and damage is named."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from flarenet.data.store import Store
+from flarenet.errors import DatasetError, StorageError, UnsafeError
+from flarenet.volume import Grid
+
+SHAPE = (4, 5, 6)
+GRID = Grid(SHAPE, np.diag([5.0, 1.5, 1.5, 1.0]))
+ORIGINAL = Grid((8, 9, 10), np.array([[0, 0, 0.7, 1], [0, 0.7, 0, 2], [2.5, 0, 0, 3], [0, 0, 0, 1]]))
+IMAGE = np.arange(120, dtype=np.int16).reshape(SHAPE) - 60
+MAPS = {"organ": (IMAGE > 0).astype(np.uint8), "cancer": np.where(IMAGE > 50, 255, 0).astype(np.uint8)}
+
+
+def put(store, name="a", key="k", image=IMAGE, maps=MAPS):
+    return store.write(name, annotated={3, 1}, key=key, grid=GRID, original=ORIGINAL, image=image, maps=maps)
+
+
+def test_what_goes_in_comes_out(tmp_path):
+    store = Store(tmp_path / "3d")
+    assert store.names() == []
+    put(store)
+    case = store.read("a")
+    np.testing.assert_array_equal(case.image, IMAGE)
+    assert list(case.maps) == ["organ", "cancer"]
+    for group, array in MAPS.items():
+        np.testing.assert_array_equal(case.maps[group], array)
+    assert (case.record.name, case.record.annotated, case.record.key) == ("a", (1, 3), "k")
+    assert case.record.grid.is_near(GRID, 0)
+    assert case.record.original.is_near(ORIGINAL, 0)
+    assert isinstance(case.image, np.memmap)
+    assert not case.image.flags.writeable
+    store.verify("a")
+
+
+def test_maps_without_an_image(tmp_path):
+    store = Store(tmp_path)
+    put(store, image=None)
+    assert store.read("a").image is None
+    np.testing.assert_array_equal(store.read("a").maps["cancer"], MAPS["cancer"])
+
+
+def test_an_image_without_maps(tmp_path):
+    store = Store(tmp_path)
+    put(store, maps={})
+    assert store.read("a").maps == {}
+
+
+def test_a_turned_view_is_stored_as_it_looks_and_in_one_piece_along_z(tmp_path):
+    store = Store(tmp_path)
+    turned = np.arange(120, dtype=np.int16).reshape(6, 5, 4).transpose(2, 1, 0)[::-1]
+    put(store, image=turned)
+    np.testing.assert_array_equal(store.read("a").image, turned)
+    assert store.read("a").image.flags.c_contiguous
+
+
+def test_current_means_the_same_key_and_whole_files(tmp_path):
+    store = Store(tmp_path)
+    assert not store.is_current("a", "k")
+    put(store)
+    assert store.is_current("a", "k")
+    assert not store.is_current("a", "other")
+    (tmp_path / "a" / "map_organ.npy").unlink()
+    assert not store.is_current("a", "k")
+
+
+def test_writing_again_replaces_the_case(tmp_path):
+    store = Store(tmp_path)
+    put(store)
+    (tmp_path / ".0123.tmp.a").mkdir()  # what a killed process leaves
+    put(store, key="new", image=IMAGE + np.int16(1), maps={})
+    case = store.read("a")
+    assert case.record.key == "new" and case.image[0, 0, 0] == -59 and case.maps == {}
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert store.names() == ["a"]
+
+
+def test_names_are_sorted_and_half_written_folders_do_not_count(tmp_path):
+    store = Store(tmp_path)
+    for name in ("b", "a", "c[1]"):
+        put(store, name)
+    (tmp_path / "half").mkdir()
+    (tmp_path / ".abc.tmp.d").mkdir()
+    assert store.names() == ["a", "b", "c[1]"]
+
+
+@pytest.mark.parametrize("size", [0, 50, 200, -1])
+def test_a_truncated_array_is_named(tmp_path, size):
+    store = Store(tmp_path)
+    put(store)
+    path = tmp_path / "a" / "image.npy"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(DatasetError, match="image.npy"):
+        store.read("a")
+
+
+def test_bytes_too_many_are_named(tmp_path):
+    store = Store(tmp_path)
+    put(store)
+    path = tmp_path / "a" / "image.npy"
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(DatasetError, match="image.npy"):
+        store.read("a")
+
+
+def test_verify_finds_one_changed_bit(tmp_path):
+    store = Store(tmp_path)
+    put(store)
+    path = tmp_path / "a" / "map_cancer.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    store.read("a")
+    with pytest.raises(DatasetError, match="map_cancer.npy") as caught:
+        store.verify("a")
+    assert "prepare the case again" in caught.value.remedy
+
+
+def test_a_pickle_in_place_of_an_array_is_not_opened(tmp_path):
+    store = Store(tmp_path)
+    put(store)
+    np.save(tmp_path / "a" / "image.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(DatasetError, match="image.npy"):
+        store.read("a")
+
+
+def test_a_record_that_names_files_elsewhere_reads_nothing(tmp_path):
+    store = Store(tmp_path)
+    put(store)
+    path = tmp_path / "a" / "record.json"
+    record = json.loads(path.read_text())
+    record["sha256"]["../../elsewhere.npy"] = "0" * 64
+    path.write_text(json.dumps(record))
+    with pytest.raises(DatasetError, match="record.json"):
+        store.read("a")
+
+
+def test_a_missing_case_and_a_damaged_record_are_named(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(DatasetError, match="prepared case a"):
+        store.read("a")
+    put(store)
+    (tmp_path / "a" / "record.json").write_text('{"name": "a"}')
+    with pytest.raises(DatasetError, match="key 'annotated'"):
+        store.read("a")
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "", ".a"])
+def test_a_name_cannot_leave_the_folder(tmp_path, name):
+    with pytest.raises(UnsafeError):
+        put(Store(tmp_path / "s"), name)
+    with pytest.raises(UnsafeError):
+        Store(tmp_path / "s").read(name)
+
+
+def test_wrong_arrays_and_a_folder_that_is_a_file_leave_nothing(tmp_path):
+    store = Store(tmp_path / "s")
+    with pytest.raises(ValueError, match="float32"):
+        put(store, image=IMAGE.astype(np.float32))
+    with pytest.raises(ValueError, match="organ"):
+        put(store, maps={"organ": np.zeros((1, 1, 1), np.uint8)})
+    assert not (tmp_path / "s").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError):
+        put(Store(tmp_path / "file"))

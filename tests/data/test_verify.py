@@ -1,0 +1,94 @@
+"""Every problem of a case is found, and only of that case."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from flarenet.data.dataset import read_dataset
+from flarenet.data.verify import check_case, check_dataset
+from flarenet.errors import DatasetError, GeometryError
+
+AFFINE_XYZ = np.array([[-2.0, 0, 0, 30], [0, 1.5, 0, -20], [0, 0, 5, 7], [0, 0, 0, 1]])
+
+
+def check(folder, name):
+    dataset = read_dataset(folder)
+    return check_case(next(case for case in dataset.cases if case.name == name), dataset.labels)
+
+
+def drawn(**values):
+    """A label map [3, 4, 5] of zeros whose first voxels along x hold the given counts of values."""
+    array = np.zeros((3, 4, 5), np.uint8)
+    flat = array.reshape(-1)
+    flat[: sum(values.values())] = np.repeat([int(name[1:]) for name in values], list(values.values()))
+    return array
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_sound_set_has_no_problem(small_set, workers):
+    assert check_dataset(read_dataset(small_set), workers=workers) == []
+
+
+def test_a_label_of_another_shape(small_set, save_nifti):
+    save_nifti(small_set / "labelsTr/full.nii.gz", np.zeros((3, 4, 6), np.uint8))
+    (error,) = check(small_set, "full")
+    assert isinstance(error, GeometryError)
+    assert error.thing.endswith("labelsTr/full.nii.gz")
+    assert "(6, 4, 3)" in error.found
+    assert "(5, 4, 3)" in error.expected and "imagesTr/full_0000.nii.gz" in error.expected
+
+
+@pytest.mark.parametrize(("shift_mm", "problems"), [(0.05, 0), (0.4, 1)])
+def test_a_label_beside_its_image(small_set, save_nifti, shift_mm, problems):
+    affine = AFFINE_XYZ.copy()
+    affine[0, 3] += shift_mm
+    save_nifti(small_set / "labelsTr/full.nii.gz", drawn(v1=2), affine)
+    errors = check(small_set, "full")
+    assert len(errors) == problems
+    assert all("0.4 mm" in error.found and "0.1 mm" in error.expected for error in errors)
+
+
+def test_a_label_drawn_mirrored(small_set, save_nifti):
+    """Same shape, x turned about: (2 * 2 mm) + (2 * 2 mm) apart at most, the width of three voxels twice."""
+    affine = AFFINE_XYZ.copy()
+    affine[0, :] = [2, 0, 0, 30]
+    save_nifti(small_set / "labelsTr/full.nii.gz", drawn(v1=2), affine)
+    (error,) = check(small_set, "full")
+    assert "8 mm" in error.found
+
+
+def test_values_outside_the_table(small_set, save_nifti):
+    save_nifti(small_set / "labelsTr/full.nii.gz", drawn(v9=4, v1=2))
+    (error,) = check(small_set, "full")
+    assert error.found == "9 (4 voxels)"
+
+
+def test_values_nobody_looked_for(small_set, save_nifti):
+    save_nifti(small_set / "labelsTr/part.nii.gz", drawn(v3=4, v1=2))
+    (error,) = check(small_set, "part")
+    assert isinstance(error, DatasetError)
+    assert error.found == "drawn: 3 tumor (4 voxels)"
+    assert error.expected == "only values of 'annotated': 1 liver"
+
+
+def test_all_problems_of_a_case_at_once(small_set, save_nifti):
+    save_nifti(small_set / "labelsTr/part.nii.gz", np.full((3, 4, 6), 3, np.uint8))
+    assert [type(error) for error in check(small_set, "part")] == [GeometryError, DatasetError]
+    (small_set / "imagesTr/part_0000.nii.gz").write_bytes(b"<html>not found</html>")
+    (small_set / "labelsTr/part.nii.gz").unlink()
+    assert [error.found.split(",")[0] for error in check(small_set, "part")] == ["an HTML or XML page", "no such file"]
+
+
+def test_a_set_names_each_bad_case_and_goes_on(small_set, save_nifti):
+    path = small_set / "imagesTr/full_0000.nii.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    save_nifti(small_set / "labelsTr/part.nii.gz", drawn(v7=1))
+    problems = check_dataset(read_dataset(small_set), workers=2)
+    assert [(case.name, type(error)) for case, error in problems] == [("full", DatasetError), ("part", DatasetError)]
+    assert "damaged gzip" in problems[0][1].found
+    assert problems[1][1].found == "7 (1 voxels)"
+
+
+def test_the_real_set_is_sound(flaremini):
+    assert check_dataset(read_dataset(flaremini), workers=1) == []
