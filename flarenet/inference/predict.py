@@ -150,7 +150,7 @@ def predict_pairs(
         try:
             prediction = predictor.predict(image)
             write_labels(output, prediction.labels, like=image)
-        except (FlarenetError, OSError, MemoryError, torch.OutOfMemoryError) as problem:
+        except (FlarenetError, OSError, MemoryError, torch.cuda.OutOfMemoryError) as problem:
             error = problem if isinstance(problem, FlarenetError) else _as_storage_error(image, problem)
             failures.append((image, error))
             progress(image, error)

@@ -1,0 +1,130 @@
+"""flarenet_predict: what it writes, what it says, how it ends."""
+
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+
+from flarenet.cli.predict import main
+from flarenet.data.labels import LabelSet
+from flarenet.inference.model import save_model
+from flarenet.networks import build
+from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
+
+LABELS = LabelSet(names=("background", "liver"), groups={"organ": (1,)})
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A root with one finished model (random weights) and a folder of two scans."""
+    network = NetworkSpec(kind="unet", dimensions=2, features=(2,) * 6, groups=("organ",))
+    step = Step(
+        subset=Subset(patterns=((1,),)),
+        groups=("organ",),
+        batch_size=1,
+        batches_per_epoch=1,
+        epochs=1,
+        learning_rate=1.0,
+    )
+    spacing = (None, 1.0, 1.0)
+    plan = Plan(
+        recipe="auto",
+        dataset="Toy",
+        labels=LABELS,
+        fingerprint_hash="0",
+        configurations={
+            "2d": Configuration(
+                spacing_mm=spacing, inference_spacing_mm=spacing, patch=(32, 32), clip_hu=(-200.0, 300.0)
+            )
+        },
+        trainers={"Toy2D": TrainerPlan(configuration="2d", network=network, steps=(step,))},
+    )
+    folder = tmp_path / "runs" / "Toy" / "Toy2D" / "step_1"
+    save_model(folder, build(network, LABELS.outputs), plan=plan, trainer="Toy2D", step=1, summary={})
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    data = np.random.default_rng(0).integers(-1000, 1000, (20, 21, 5)).astype(np.int16)
+    for name in ("a_0000.nii.gz", "b.nii.gz"):
+        nibabel.save(nibabel.Nifti1Image(data, np.diag([-1, -1, 3, 1])), scans / name)
+    return tmp_path
+
+
+def predict(root, *more, scans="scans"):
+    return main(["-i", str(root / scans), "-o", str(root / "out"), "--root", str(root), "--device", "cpu", *more])
+
+
+def written(root):
+    return sorted(path.name for path in (root / "out").iterdir()) if (root / "out").exists() else []
+
+
+def test_a_folder_with_the_newest_model(root, capsys):
+    assert predict(root) == 0
+    assert written(root) == ["a.nii.gz", "b.nii.gz"]
+    printed = capsys.readouterr()
+    assert "step_1" in printed.err
+    assert [line.split()[0] for line in printed.out.splitlines()] == ["a_0000.nii.gz", "b.nii.gz"]
+    assert " s " in printed.out and " MB" in printed.out
+
+
+def test_one_file_to_one_file(root):
+    out = root / "deep" / "answer.nii.gz"
+    assert main(["-i", str(root / "scans" / "b.nii.gz"), "-o", str(out), "--root", str(root), "--batch-size", "1"]) == 0
+    assert nibabel.load(out).shape == (20, 21, 5) and nibabel.load(out).get_data_dtype() == np.uint8
+
+
+def test_some_failed_then_all_failed(root, capsys):
+    (root / "scans" / "a_0000.nii.gz").write_bytes(b"this is no image")
+    assert predict(root) == 3
+    assert written(root) == ["b.nii.gz"]
+    assert "a_0000.nii.gz" in capsys.readouterr().err
+    (root / "scans" / "b.nii.gz").unlink()
+    assert predict(root) == 4
+
+
+def test_an_empty_folder(root, capsys):
+    (root / "empty").mkdir()
+    assert predict(root, scans="empty") == 4
+    assert "empty folder" in capsys.readouterr().err and written(root) == []
+
+
+def test_an_unknown_model_lists_the_real_ones(root, capsys):
+    assert predict(root, "-m", str(root / "runs" / "Toy" / "Toy2D" / "step_2")) == 2
+    message = capsys.readouterr().err
+    assert f"did you mean '{root / 'runs' / 'Toy' / 'Toy2D' / 'step_1'}'" in message and "Traceback" not in message
+
+
+def test_an_unfinished_model(root, capsys):
+    folder = root / "runs" / "Toy" / "Toy2D" / "step_1"
+    (folder / "about.json").unlink()
+    assert predict(root, "-m", str(folder)) == 4
+    assert predict(root) == 2
+    assert "no finished model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--device", "gpu"], ["--precision", "int3"]])
+def test_words_that_name_nothing(root, words, capsys):
+    assert predict(root, *words) == 2
+    assert words[1] in capsys.readouterr().err and written(root) == []
+
+
+def test_a_file_name_for_a_folder_of_images(root):
+    assert main(["-i", str(root / "scans"), "-o", str(root / "out.nii.gz"), "--root", str(root)]) == 2
+
+
+def test_batch_size_is_a_count(root, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        predict(root, "--batch-size", "0")
+    assert "at least 1" in capsys.readouterr().err
+
+
+def test_predicting_does_not_import_monai(root):
+    script = (
+        "import sys; from flarenet.cli.predict import main; code = main(sys.argv[1:]);"
+        "assert not [name for name in sys.modules if name.split('.')[0] in ('monai', 'einops')]; sys.exit(code)"
+    )
+    words = ["-i", str(root / "scans"), "-o", str(root / "out"), "--root", str(root), "--device", "cpu"]
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert written(root) == ["a.nii.gz", "b.nii.gz"]

@@ -1,0 +1,195 @@
+"""From a file to a file: a real model folder whose network marks what is brighter than its slice's mean."""
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flarenet.data.labels import LabelSet
+from flarenet.data.nifti import read_image, read_labels
+from flarenet.errors import DatasetError, RunError, UsageError
+from flarenet.inference.model import save_model
+from flarenet.inference.predict import Predictor, predict_files
+from flarenet.networks import build
+from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
+from flarenet.volume import Grid, Volume
+
+LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
+BODY_HU, AIR_HU = 300, -1000
+LIFT = 10.0
+
+
+def plan_for(groups, dimensions, patch):
+    network = NetworkSpec(kind="unet", dimensions=dimensions, features=(2,) * 6, groups=groups)
+    step = Step(
+        subset=Subset(patterns=((1,),)),
+        groups=("organ",),
+        batch_size=1,
+        batches_per_epoch=1,
+        epochs=1,
+        learning_rate=1.0,
+    )
+    spacing = (None, 1.0, 1.0) if dimensions == 2 else (1.0, 1.0, 1.0)
+    configuration = Configuration(
+        spacing_mm=spacing, inference_spacing_mm=spacing, patch=patch, clip_hu=(-200.0, 300.0)
+    )
+    return Plan(
+        recipe="auto",
+        dataset="Toy",
+        labels=LABELS,
+        fingerprint_hash="0",
+        configurations={"only": configuration},
+        trainers={"Threshold": TrainerPlan(configuration="only", network=network, steps=(step,))},
+    )
+
+
+def threshold_network(plan):
+    """A U-Net that passes its input through: liver where it is brighter than the mean of the window, never a tumor.
+
+    Each convolution is the identity of channel 0; each norm lifts it by 10 standard deviations, where the rectifier
+    does nothing. So the head sees (input - mean) / sd + 10.
+    """
+    network = build(plan.trainers["Threshold"].network, LABELS.outputs)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        for pair in (network.conv_0, network.upcat_1.convs):
+            for unit in (pair.conv_0, pair.conv_1):
+                unit.conv.weight[(0, 0, *(1 for _ in unit.conv.kernel_size))] = 1
+                unit.norm.weight[0] = 1
+                unit.norm.bias[0] = LIFT
+        network.heads["organ"].weight[1, 0] = 1
+        network.heads["organ"].bias[1] = -(LIFT + 0.01)  # of a constant window nothing is brighter than the mean
+        network.heads["cancer"].bias[1] = -1
+    return network
+
+
+def model_folder(folder, *, dimensions=2, patch=(32, 32)):
+    plan = plan_for(("organ", "cancer"), dimensions, patch)
+    save_model(folder, threshold_network(plan), plan=plan, trainer="Threshold", step=1, summary={})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory):
+    return Predictor(model_folder(tmp_path_factory.mktemp("model")), device="cpu", precision="fp32")
+
+
+def write_scan(path, body, affine):
+    """body bool [i, j, k] as a CT in file order; both forms set where the affine allows it."""
+    image = nibabel.Nifti1Image(np.where(body, BODY_HU, AIR_HU).astype(np.int16), affine)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
+
+
+def geometry(path):
+    """The bytes of a NIfTI-1 header that say where the voxels lie: dim, pixdim, units, both forms."""
+    raw = nibabel.load(path).header.binaryblock
+    return raw[40:56], raw[76:108], raw[123:124], raw[252:328]
+
+
+def rotation(degrees):
+    """About x, then y, then z."""
+    whole = np.eye(3)
+    for axis, angle in enumerate(np.deg2rad(degrees)):
+        a, b = [n for n in range(3) if n != axis]
+        turn = np.eye(3)
+        turn[[a, b], [a, b]] = np.cos(angle)
+        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
+        whole = turn @ whole
+    return whole
+
+
+@given(
+    order=st.permutations([0, 1, 2]),
+    signs=st.tuples(*[st.sampled_from([-1, 1])] * 3),
+    degrees=st.tuples(*[st.floats(-20, 20)] * 3),
+    shape=st.tuples(*[st.integers(2, 9)] * 3),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=96, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_answer_lies_on_the_scans_own_grid(predictor, tmp_path, order, signs, degrees, shape, seed):
+    body = np.random.default_rng(seed).random(shape) < 0.4
+    body[0, 0, 0] = True
+    affine = np.eye(4)
+    affine[:3, :3] = rotation(degrees) @ (np.eye(3)[:, order] * signs)  # 1 mm voxels: nothing is resampled
+    affine[:3, 3] = [-100, 50, 1000]
+    scan, out = tmp_path / "scan_0000.nii.gz", tmp_path / "out"
+    write_scan(scan, body, affine)
+    done, failures = predict_files(predictor, [scan], out, progress=lambda image, result: None)
+    assert (done, failures) == ([out / "scan.nii.gz"], [])
+    assert geometry(done[0]) == geometry(scan)
+    written = nibabel.load(done[0])
+    assert written.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asarray(written.dataobj), body)
+
+
+@pytest.mark.parametrize("dimensions, patch", [(2, (32, 32)), (3, (32, 32, 32))])
+@pytest.mark.parametrize("spacing", [(5.0, 0.7, 0.7), (0.8, 1.3, 1.3), (1.0, 1.0, 1.0)])
+def test_a_body_keeps_its_place_whatever_the_spacing(tmp_path, dimensions, patch, spacing):
+    grid = Grid((14, 36, 30), np.diag([*spacing, 1])[[2, 1, 0, 3]])
+    z, y, x = np.indices(grid.shape)
+    body = (abs(z - 7) <= 4) & ((y - 20) ** 2 + (x - 12) ** 2 < 100)
+    scan = Volume(np.where(body, BODY_HU, AIR_HU).astype(np.int16), grid)
+    model = model_folder(tmp_path / "model", dimensions=dimensions, patch=patch)
+    prediction = Predictor(model, device="cpu", precision="fp32", batch_size=3).predict(scan)
+    assert prediction.labels.shape == grid.shape and prediction.grid is grid
+    overlap = 2 * (body & (prediction.labels == 1)).sum() / (body.sum() + (prediction.labels == 1).sum())
+    assert overlap == 1 if spacing == (1.0, 1.0, 1.0) else overlap > 0.9
+    assert prediction.seconds > 0 and prediction.peak_mb > 10
+
+
+def test_every_group_has_its_map_and_later_groups_lie_on_top(tmp_path):
+    plan = plan_for(("organ", "cancer"), 2, (32, 32))
+    network = threshold_network(plan)
+    with torch.no_grad():
+        network.heads["cancer"].bias[1] = 1  # tumor everywhere
+    save_model(tmp_path / "model", network, plan=plan, trainer="Threshold", step=1, summary={})
+    predictor = Predictor(tmp_path / "model", device="cpu", precision="fp32")
+    data = np.full((3, 4, 5), AIR_HU, dtype=np.int16)
+    data[1:, 1:, 1:] = BODY_HU
+    scan = Volume(data, Grid(data.shape, np.eye(4)[[2, 1, 0, 3]]))
+    maps = predictor.predict_groups(scan)
+    assert {group: drawn.max() for group, drawn in maps.items()} == {"organ": 1, "cancer": 1}
+    np.testing.assert_array_equal(predictor.predict(scan).labels, np.where(data > 0, 2, 0))
+
+
+def test_a_scan_of_nothing_but_air_has_an_empty_answer(predictor):
+    data = np.full((3, 40, 50), AIR_HU, dtype=np.int16)
+    assert not predictor.predict(Volume(data, Grid(data.shape, np.eye(4)))).labels.any()
+
+
+def test_one_bad_file_is_named_and_the_others_go_on(predictor, tmp_path):
+    body = np.ones((4, 4, 4), dtype=bool)
+    for name in ("a", "b", "c"):
+        write_scan(tmp_path / f"{name}_0000.nii.gz", body, np.eye(4))
+    content = (tmp_path / "b_0000.nii.gz").read_bytes()
+    (tmp_path / "b_0000.nii.gz").write_bytes(content[: len(content) // 2])
+    seen = []
+    images = [tmp_path / f"{name}_0000.nii.gz" for name in "abc"]
+    done, failures = predict_files(
+        predictor, images, tmp_path / "out", progress=lambda image, result: seen.append((image.name[0], type(result)))
+    )
+    assert [path.name for path in done] == ["a.nii.gz", "c.nii.gz"]
+    assert [image for image, _ in failures] == [images[1]] and isinstance(failures[0][1], DatasetError)
+    assert [name for name, _ in seen] == ["a", "b", "c"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii.gz", "c.nii.gz"]
+    assert read_labels(done[0], LABELS).data.shape == read_image(images[0]).data.shape
+
+
+def test_outputs_that_would_be_lost_are_refused_before_any_work(predictor, tmp_path):
+    twins = [tmp_path / "a.nii.gz", tmp_path / "sub" / "a_0000.nii.gz"]
+    with pytest.raises(UsageError, match="one image for each output"):
+        predict_files(predictor, twins, tmp_path / "out", progress=lambda image, result: None)
+    with pytest.raises(UsageError, match="an input image of that name"):
+        predict_files(predictor, [tmp_path / "a.nii.gz"], tmp_path, progress=lambda image, result: None)
+
+
+def test_a_network_without_groups_does_not_predict(tmp_path):
+    plan = plan_for((), 2, (32, 32))
+    network = build(plan.trainers["Threshold"].network, {})
+    save_model(tmp_path, network, plan=plan, trainer="Threshold", step=1, summary={})
+    with pytest.raises(RunError, match="one that segments"):
+        Predictor(tmp_path, device="cpu")
