@@ -97,7 +97,8 @@ def test_a_distance_of_exactly_the_tolerance_counts_in_double_precision():
 
 def test_empty_masks():
     empty, full = np.zeros((4, 4, 4), dtype=bool), _box((4, 4, 4), 1, 1, 1)
-    both, one, other = (surface_distances(a, b, (1.0, 1.0, 1.0)) for a, b in ((empty, empty), (empty, full), (full, empty)))
+    pairs = ((empty, empty), (empty, full), (full, empty))
+    both, one, other = (surface_distances(a, b, (1.0, 1.0, 1.0)) for a, b in pairs)
     assert surface_dice(both, 2) == 1 and hausdorff_mm(both) == 0
     assert surface_dice(one, 2) == 0 == surface_dice(other, 2)
     assert hausdorff_mm(one) == math.inf == hausdorff_mm(other)
@@ -115,4 +116,4 @@ def test_robust_hausdorff_ignores_a_small_outlier():
     prediction[25, 5, 5] = True
     distances = surface_distances(truth, prediction, (1.0, 1.0, 1.0))
     assert hausdorff_mm(distances) == 0.0
-    assert hausdorff_mm(distances, 100) == 16.0  # the speck's upper cells (z 25 to 26) to the cube's top cells (z 9 to 10)
+    assert hausdorff_mm(distances, 100) == 16.0  # cells at z 25 to those at z 9
