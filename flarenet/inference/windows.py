@@ -8,7 +8,7 @@ lowest intensity, as in training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from .engines import autocast
 
 Slab = tuple[int, dict[str, Tensor]]
+Forward = Callable[[Tensor], dict[str, Tensor]]
+"""windows [B, 1, *patch] -> {group: float32 logits [B, 1 + n, *patch]}, on the device of the network."""
 
 SIGMA_SHARE = 0.125
 """Standard deviation of the window weight as a share of the patch."""
@@ -45,7 +47,7 @@ def slabs(
     """
     device = torch.device(device)
     layout = torch.channels_last if len(patch) == 2 else torch.channels_last_3d
-    network = network.to(device=device, memory_format=layout).eval()
+    network = network.to(device).to(memory_format=layout).eval()  # type: ignore[call-overload]
 
     def forward(windows: Tensor) -> dict[str, Tensor]:
         with torch.inference_mode(), autocast(device, precision):
@@ -58,7 +60,7 @@ def slabs(
     if 0 in image.shape:
         return iter(())
     walk = _slices if len(patch) == 2 else _blocks
-    return walk(forward, image, tuple(patch), overlap=overlap, batch_size=batch_size)
+    return walk(forward, image, tuple(patch), overlap=overlap, batch_size=batch_size, device=device)
 
 
 def window_starts(size: int, patch: int, overlap: float) -> list[int]:
@@ -78,40 +80,57 @@ def window_weight(patch: Sequence[int]) -> Tensor:
     return weight.clamp(min=LEAST_WEIGHT)
 
 
-def _slices(forward, image: np.ndarray, patch: tuple[int, ...], *, overlap: float, batch_size: int) -> Iterator[Slab]:
-    places = [(y, x) for y in window_starts(image.shape[1], patch[0], overlap)
-              for x in window_starts(image.shape[2], patch[1], overlap)]  # fmt: skip
+def _slices(
+    forward: Forward,
+    image: np.ndarray,
+    patch: tuple[int, ...],
+    *,
+    overlap: float,
+    batch_size: int,
+    device: torch.device,
+) -> Iterator[Slab]:
+    rows, columns = (window_starts(size, p, overlap) for size, p in zip(image.shape[1:], patch))
+    places = [(y, x) for y in rows for x in columns]
     for start in range(0, image.shape[0], batch_size):
         slab = _padded(image[start : start + batch_size], patch)
         if len(places) == 1:
             blended = forward(slab.unsqueeze(1))
         else:
-            blended = _blended_slices(forward, slab, patch, places)
+            blended = _blended_slices(forward, slab, patch, places=places, device=device)
         inside = (..., slice(image.shape[1]), slice(image.shape[2]))
         yield start, {group: value[inside].transpose(0, 1) for group, value in blended.items()}
 
 
-def _blended_slices(forward, slab: Tensor, patch: tuple[int, ...], places: list[tuple[int, int]]) -> dict[str, Tensor]:
+def _blended_slices(
+    forward: Forward, slab: Tensor, patch: tuple[int, ...], *, places: list[tuple[int, int]], device: torch.device
+) -> dict[str, Tensor]:
     """slab [b, Y, X] -> {group: logits [b, 1 + n, Y, X]}; every window place is one batch of b."""
+    weight = window_weight(patch).to(device)
+    total = torch.zeros(slab.shape[1:], device=device)
     sums: dict[str, Tensor] = {}
-    weight, total = window_weight(patch), None
     for y, x in places:
         inside = (..., slice(y, y + patch[0]), slice(x, x + patch[1]))
-        for group, logits in forward(slab[inside].unsqueeze(1)).items():
-            if total is None:
-                weight, total = weight.to(logits.device), torch.zeros(slab.shape[1:], device=logits.device)
-            if group not in sums:
-                sums[group] = torch.zeros((*logits.shape[:2], *slab.shape[1:]), device=logits.device)
-            sums[group][inside] += logits * weight
         total[inside] += weight
+        for group, logits in forward(slab[inside].unsqueeze(1)).items():
+            if group not in sums:
+                sums[group] = torch.zeros((*logits.shape[:2], *slab.shape[1:]), device=device)
+            sums[group][inside] += logits * weight
     return {group: value.div_(total) for group, value in sums.items()}
 
 
-def _blocks(forward, image: np.ndarray, patch: tuple[int, ...], *, overlap: float, batch_size: int) -> Iterator[Slab]:
+def _blocks(
+    forward: Forward,
+    image: np.ndarray,
+    patch: tuple[int, ...],
+    *,
+    overlap: float,
+    batch_size: int,
+    device: torch.device,
+) -> Iterator[Slab]:
     """Rows of windows, lowest z first; what no later row reaches is yielded, so one row of sums is kept."""
     padded = _padded(image, patch)
     starts = window_starts(padded.shape[0], patch[0], overlap)
-    row = _Row(patch, padded.shape[1:], overlap)
+    row = _Row(patch, padded.shape[1:], overlap=overlap, device=device)
     for start, after in zip(starts, [*starts[1:], padded.shape[0]]):
         row.add(forward, padded[start : start + patch[0]], batch_size)
         final = row.take(after - start)
@@ -124,35 +143,28 @@ def _blocks(forward, image: np.ndarray, patch: tuple[int, ...], *, overlap: floa
 class _Row:
     """The weighted sums of logits over patch-high, full-width layers of the image."""
 
-    def __init__(self, patch: tuple[int, ...], plane: Sequence[int], overlap: float) -> None:
-        self.patch, self.plane = patch, tuple(plane)
-        self.places = [(y, x) for y in window_starts(plane[0], patch[1], overlap)
-                       for x in window_starts(plane[1], patch[2], overlap)]  # fmt: skip
+    def __init__(self, patch: tuple[int, ...], plane: Sequence[int], *, overlap: float, device: torch.device) -> None:
+        self.patch = patch
+        self.places = [
+            (..., slice(y, y + patch[1]), slice(x, x + patch[2]))
+            for y in window_starts(plane[0], patch[1], overlap)
+            for x in window_starts(plane[1], patch[2], overlap)
+        ]
+        self.weight = window_weight(patch).to(device)
+        self.total = torch.zeros((patch[0], *plane), device=device)
         self.sums: dict[str, Tensor] = {}
-        self.total: Tensor | None = None
-        self.weight = window_weight(patch)
 
-    def add(self, forward, layer: Tensor, batch_size: int) -> None:
+    def add(self, forward: Forward, layer: Tensor, batch_size: int) -> None:
         """Run every window of `layer` [patch z, Y, X]."""
         for first in range(0, len(self.places), batch_size):
             batch = self.places[first : first + batch_size]
-            inside = [(..., slice(y, y + self.patch[1]), slice(x, x + self.patch[2])) for y, x in batch]
-            results = forward(torch.stack([layer[place] for place in inside]).unsqueeze(1))
-            self._accumulate(results, inside)
-
-    def _accumulate(self, results: dict[str, Tensor], inside: list[tuple]) -> None:
-        if self.total is None:
-            device = next(iter(results.values())).device
-            self.weight = self.weight.to(device)
-            self.total = torch.zeros((self.patch[0], *self.plane), device=device)
-            self.sums = {
-                group: torch.zeros((logits.shape[1], self.patch[0], *self.plane), device=device)
-                for group, logits in results.items()
-            }
-        for index, place in enumerate(inside):
-            self.total[place] += self.weight
-            for group, logits in results.items():
-                self.sums[group][place] += logits[index] * self.weight
+            for group, logits in forward(torch.stack([layer[inside] for inside in batch]).unsqueeze(1)).items():
+                if group not in self.sums:
+                    self.sums[group] = torch.zeros((logits.shape[1], *self.total.shape), device=logits.device)
+                for inside, window in zip(batch, logits):
+                    self.sums[group][inside] += window * self.weight
+            for inside in batch:
+                self.total[inside] += self.weight
 
     def take(self, depth: int) -> dict[str, Tensor]:
         """The blended logits of the lowest `depth` layers, which are then forgotten and the rest moved down."""

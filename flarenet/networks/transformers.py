@@ -35,11 +35,11 @@ class MaskedAutoencoder(nn.Module):
 
     def __init__(self, spec: NetworkSpec, *, patch: Sequence[int] | None) -> None:
         super().__init__()
-        _check(spec, patch)
+        size = _checked(spec, patch)
         from monai.networks.nets.masked_autoencoder_vit import MaskedAutoEncoderViT  # 3 s: only where it is built
 
         numbers = dict(zip(_NUMBERS, spec.features))
-        self.patch = tuple(patch)
+        self.patch = size
         self.groups: tuple[str, ...] = ()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.meshgrid", category=UserWarning)  # MONAI's, harmless
@@ -94,7 +94,8 @@ def cubes(x: Tensor) -> Tensor:
     return split.permute(0, 2, 4, 6, 3, 5, 7, 1).reshape(batch, z * y * x_count, TOKEN_VOXELS**3 * channels)
 
 
-def _check(spec: NetworkSpec, patch: Sequence[int] | None) -> None:
+def _checked(spec: NetworkSpec, patch: Sequence[int] | None) -> tuple[int, ...]:
+    """The patch, where it and the numbers of `spec` make an autoencoder; else PlanError."""
     where = f"network {spec.kind!r}"
     if len(spec.features) != len(_NUMBERS):
         expected = f"{len(_NUMBERS)} numbers: {', '.join(_NUMBERS)}"
@@ -105,6 +106,7 @@ def _check(spec: NetworkSpec, patch: Sequence[int] | None) -> None:
         if hidden % heads or hidden % 6:
             expected = f"a multiple of its {heads} heads and of 6 (position code)"
             raise PlanError(f"{part}hidden of {where}", found=hidden, expected=expected)
-    tokens = [n // TOKEN_VOXELS for n in patch or ()]
-    if len(tokens) != 3 or any(n % TOKEN_VOXELS for n in patch or ()) or tokens[0] * tokens[1] * tokens[2] < 2:
+    size = tuple(patch or ())
+    if len(size) != 3 or any(n % TOKEN_VOXELS for n in size) or max(size) < 2 * TOKEN_VOXELS:
         raise PlanError(f"patch of {where}", found=patch, expected="three multiples of 16, at least two cubes of 16^3")
+    return size
