@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data.labels import LabelSet
-from ..schema import Frozen
+from ..schema import Frozen, save
 from ..whole import write_text
 from .scores import PLAIN, CaseScores, Rules, Score
 
@@ -76,7 +76,7 @@ def case_mean(scores: dict[str, Score]) -> Score:
 
 def write_metrics(folder: Path, metrics: Metrics) -> None:
     """`metrics.json` and, one row per case and label, `scores.csv` in `folder`."""
-    write_text(folder / "metrics.json", metrics.model_dump_json(indent=1) + "\n")
+    save(metrics, folder / "metrics.json")
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("case", "label", "dsc", "nsd"))

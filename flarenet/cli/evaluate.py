@@ -1,0 +1,96 @@
+"""flarenet_evaluate: Dice and surface Dice of a folder of predictions, as a table, JSON, CSV, pictures and a report."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .shell import parser, run
+
+if TYPE_CHECKING:
+    from ..data.labels import LabelSet
+    from ..evaluation.scores import Pair
+    from ..evaluation.tables import Metrics
+
+MOST_PICTURES = 20
+"""The report holds pictures of the worst and of the best cases, half of each; all of them lie beside it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = parser("flarenet_evaluate", "Score predictions: Dice (DSC) and surface Dice (NSD) per class and case.")
+    words.add_argument("-p", "--predictions", type=Path, required=True, metavar="DIR", help="predictions CASE.nii.gz")
+    words.add_argument("-g", "--truth", type=Path, required=True, metavar="DIR", help="ground truth CASE.nii.gz")
+    words.add_argument(
+        "-d",
+        "--dataset",
+        required=True,
+        metavar="NAME",
+        help="the data set in ROOT/raw/NAME, whose dataset.json holds labels, tolerances and what was annotated",
+    )
+    words.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="DIR", help="where metrics.json and scores.csv are written"
+    )
+    words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
+    words.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes that score cases side by side (default: 1)"
+    )
+    words.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
+    words.add_argument(
+        "--images", type=Path, metavar="DIR", help="the CTs: writes a picture of each case, and report.html"
+    )
+    words.add_argument("--report", action="store_true", help="write report.html, also without pictures")
+    return run(words, work, argv)
+
+
+def work(arguments: Namespace) -> None:
+    """Score, write and print; then pictures and the report where they are asked for.
+
+    Raises CasesFailed, after everything else is done, where a case could not be scored as it should.
+    """
+    from ..data.dataset import read_dataset
+    from ..errors import CasesFailed
+    from ..evaluation.scores import OFFICIAL, PLAIN, evaluate, pair_up
+    from ..evaluation.tables import print_metrics, summarise, write_metrics
+    from ..workspace import find_root, open_workspace
+
+    dataset = read_dataset(open_workspace(find_root(arguments.root), arguments.dataset).raw)
+    rules = OFFICIAL if arguments.official else PLAIN
+    pairs, notes = pair_up(arguments.truth, arguments.predictions, dataset=dataset, rules=rules)
+    cases = evaluate(pairs, dataset.labels, rules=rules, workers=arguments.workers)
+    metrics = summarise(cases, dataset.labels, rules=rules, notes=notes)
+    write_metrics(arguments.out, metrics)
+    print_metrics(metrics)
+    if arguments.images or arguments.report:
+        _report(arguments, pairs, metrics, dataset.labels)
+    print(f"written: {arguments.out}")
+    if metrics.failed:
+        raise CasesFailed(
+            f"{len(metrics.failed)} of {metrics.expected} cases",
+            found="no usable prediction or ground truth: " + ", ".join(metrics.failed),
+            expected="all cases scored; the reasons are above and in metrics.json",
+        )
+
+
+def _report(arguments: Namespace, pairs: list[Pair], metrics: Metrics, labels: LabelSet) -> None:
+    from ..evaluation.gallery import draw_cases
+    from ..evaluation.report import write_report
+
+    pictures: dict[str, Path] = {}
+    if arguments.images:
+        pictures, undrawn = draw_cases(
+            pairs, metrics, labels=labels, images=arguments.images, out=arguments.out / "pictures", workers=arguments.workers
+        )
+        for subject, error in undrawn:
+            print(f"flarenet_evaluate: no picture of {subject.name}: {error}", file=sys.stderr)
+    captions = list(pictures)
+    if len(captions) > MOST_PICTURES:
+        captions = captions[: MOST_PICTURES // 2] + captions[-MOST_PICTURES // 2 :]
+    write_report(
+        arguments.out / "report.html",
+        metrics,
+        {caption: pictures[caption] for caption in captions},
+        title=f"{arguments.dataset}: evaluation of {arguments.predictions.name}",
+    )

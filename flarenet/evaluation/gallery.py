@@ -1,0 +1,75 @@
+"""One overlay picture per scored case: image, ground truth, prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ..data.cases import map_cases
+from ..data.labels import LabelSet
+from ..data.nifti import case_name, find_images, read_image, read_labels
+from ..errors import FlarenetError, GeometryError
+from ..volume import Volume
+from .pictures import overlay
+from .scores import Pair
+from .tables import Metrics, case_mean, shown
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A case to draw: the files, what the picture says and where it goes."""
+
+    name: str
+    image: Path
+    pair: Pair
+    caption: str
+    path: Path
+
+
+def draw_cases(
+    pairs: Sequence[Pair], metrics: Metrics, *, labels: LabelSet, images: Path, out: Path, workers: int = 1
+) -> tuple[dict[str, Path], list[tuple[Subject, FlarenetError]]]:
+    """Write `out`/CASE.png for every case that did not fail and whose image is in the folder `images`.
+
+    Returns caption -> picture, the lowest mean DSC first and cases without a score last, and the cases that could not
+    be drawn with their errors. Raises DatasetError where `images` holds no image.
+    """
+    found = {case_name(path): path for path in find_images(images)}
+    subjects = [
+        Subject(pair.name, found[pair.name], pair, _caption(pair.name, metrics), out / f"{pair.name}.png")
+        for pair in sorted(pairs, key=lambda pair: _rank(pair.name, metrics))
+        if pair.name in found and pair.name not in metrics.failed
+    ]
+    draw = partial(draw_case, labels=labels)
+    drawn, failures = map_cases(draw, subjects, workers=workers, describe="drawing")
+    return {subject.caption: subject.path for subject in drawn}, failures
+
+
+def draw_case(subject: Subject, *, labels: LabelSet) -> Subject:
+    """Draw one case and give it back. Raises GeometryError where the image does not lie on the label maps' grid."""
+    image = read_image(subject.image)
+    maps = {
+        "ground truth": _read_on(image, subject.pair.truth, labels),
+        "prediction": _read_on(image, subject.pair.prediction, labels),
+    }
+    overlay(image, maps, labels=labels, path=subject.path, caption=subject.caption)
+    return subject
+
+
+def _read_on(image: Volume, path: Path, labels: LabelSet) -> Volume:
+    volume = read_labels(path, labels)
+    if not volume.grid.is_near(image.grid):
+        raise GeometryError(path, found=f"another grid, shape {volume.grid.shape}", expected="the grid of the image")
+    return volume
+
+
+def _caption(name: str, metrics: Metrics) -> str:
+    mean = case_mean(metrics.cases[name])
+    return f"{name}: mean DSC {shown(mean.dsc)}"
+
+
+def _rank(name: str, metrics: Metrics) -> tuple[float, str]:
+    mean = case_mean(metrics.cases[name]).dsc
+    return (2.0 if mean is None else mean, name)

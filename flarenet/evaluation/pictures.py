@@ -1,0 +1,180 @@
+"""Overlay pictures: the image, and label maps drawn over it, slice beside slice.
+
+Radiological display: the patient's left is on the picture's right, the front is up in axial slices, the head is up in
+coronal ones.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from ..data.labels import LabelSet
+from ..volume import Box, Volume, box_where, canonical, crop
+from ..whole import whole_file
+
+WINDOW_HU = (-160.0, 240.0)
+"""The usual window of the abdomen: level 40, width 400."""
+
+BODY_HU = -300.0
+_INCHES_PER_PANEL = 3.2
+_OPACITY = 0.55
+_FRONT, _HEAD = 1, 0  # the canonical axis (z, y, x) that a coronal, an axial slice is taken across
+
+_COLOURS = (
+    *("#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#42d4f4", "#f032e6", "#bfef45"),
+    *("#fabed4", "#469990", "#dcbeff", "#9a6324", "#aaffc3", "#ff5ea8", "#a9a9ff"),
+)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One slice: across canonical axis 0 (axial) or 1 (coronal), at `index`."""
+
+    axis: int
+    index: int
+
+
+def colour_of(value: int) -> tuple[float, float, float]:
+    """The fixed colour (red, green, blue, each 0 to 1) of a label value >= 1; the first 15 are chosen by eye."""
+    if value <= len(_COLOURS):
+        digits = _COLOURS[value - 1]
+        return tuple(int(digits[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    # steps of the golden ratio around the circle of hues keep any number of further labels apart
+    return colorsys.hsv_to_rgb(value * 0.618034 % 1, 0.65 if value % 2 else 0.9, 0.95)
+
+
+def overlay(
+    image: Volume,
+    maps: Mapping[str, Volume],
+    *,
+    labels: LabelSet,
+    path: Path,
+    caption: str,
+    window_hu: tuple[float, float] = WINDOW_HU,
+) -> None:
+    """Write a PNG to `path`: a row per slice, a column for the image and one for each of `maps` (title -> label map).
+
+    image   HU, any orientation       maps  uint8, on the image's grid (any orientation that fills the same space)
+    The slices are chosen by the first map that holds a label: see choose_cuts. Where all are empty: the middle ones.
+    """
+    image, _ = canonical(image)
+    drawn = {title: canonical(volume)[0] for title, volume in maps.items()}
+    for title, volume in drawn.items():
+        if volume.data.shape != image.data.shape:
+            raise ValueError(f"{title}: shape {volume.data.shape} is not the image's, {image.data.shape}")
+    cuts = choose_cuts(next((v.data for v in drawn.values() if v.data.any()), np.zeros(image.data.shape)), labels)
+    body = box_where(image.data > BODY_HU) or Box((0, 0, 0), image.data.shape)
+    cuts = [Cut(cut.axis, min(max(cut.index, body.start[cut.axis]), body.stop[cut.axis] - 1)) for cut in cuts]
+    figure = _draw(image, drawn, cuts, body, caption=caption, window_hu=window_hu, labels=labels)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, format="png", facecolor="black", bbox_inches="tight", pad_inches=0.1)
+
+
+def choose_cuts(label_map: np.ndarray, labels: LabelSet) -> list[Cut]:
+    """The slices worth looking at in a canonical label map [Z, Y, X].
+
+    The axial slice with the most distinct labels (of equals, the one with the most labelled voxels); the axial slice
+    with the most of the last drawn group, where there are several groups and it is there; the coronal slice with the
+    most distinct labels.
+    """
+    axial = Cut(_HEAD, _richest(label_map, labels, axis=_HEAD))
+    coronal = Cut(_FRONT, _richest(label_map, labels, axis=_FRONT))
+    last = np.isin(label_map, list(labels.groups.values())[-1])
+    if len(labels.groups) < 2 or not last.any():
+        return [axial, coronal]
+    lesion = Cut(_HEAD, int(last.sum(axis=(1, 2)).argmax()))
+    return [axial, coronal] if lesion == axial else [axial, lesion, coronal]
+
+
+def _richest(label_map: np.ndarray, labels: LabelSet, *, axis: int) -> int:
+    others = tuple(a for a in range(3) if a != axis)
+    if not label_map.any():
+        return label_map.shape[axis] // 2
+    distinct = sum((label_map == value).any(axis=others).astype(int) for value in labels.values)
+    labelled = np.count_nonzero(label_map, axis=others)
+    return int(np.lexsort((labelled, distinct))[-1])
+
+
+def _draw(
+    image: Volume,
+    maps: Mapping[str, Volume],
+    cuts: list[Cut],
+    body: Box,
+    *,
+    caption: str,
+    window_hu: tuple[float, float],
+    labels: LabelSet,
+) -> Figure:
+    image = crop(image, body)
+    maps = {title: crop(volume, body) for title, volume in maps.items()}
+    panels = [(cut, _plane(image.data, cut, body)) for cut in cuts]
+    heights = [_height_to_width(plane, image, cut) for cut, plane in panels]
+    figure = Figure(figsize=(_INCHES_PER_PANEL * (1 + len(maps)), _INCHES_PER_PANEL * sum(heights) + 0.9), dpi=110)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(
+        len(cuts), 1 + len(maps), squeeze=False, height_ratios=heights, gridspec_kw={"wspace": 0.03, "hspace": 0.03}
+    )
+    figure.suptitle(caption, color="white", fontsize=12)
+    for row, (cut, plane) in zip(axes, panels):
+        for axis, (title, volume) in zip(row, [("image", None), *maps.items()]):
+            _show(axis, plane, image, cut, window_hu)
+            if volume is not None:
+                axis.imshow(_painted(_plane(volume.data, cut, body)), **_placing(image, cut))
+            if row is axes[0]:
+                axis.set_title(title, color="white", fontsize=10)
+    _legend(figure, maps, labels)
+    return figure
+
+
+def _plane(data: np.ndarray, cut: Cut, body: Box) -> np.ndarray:
+    """A slice of cropped canonical data, its last axis turned so that the patient's left is on the right."""
+    return data.take(cut.index - body.start[cut.axis], axis=cut.axis)[:, ::-1]
+
+
+def _placing(image: Volume, cut: Cut) -> dict:
+    spacing_mm = image.grid.spacing_mm
+    return {
+        "origin": "lower",  # rows grow to the front or to the head
+        "interpolation": "nearest",
+        "aspect": spacing_mm[1 - cut.axis] / spacing_mm[2],
+    }
+
+
+def _height_to_width(plane: np.ndarray, image: Volume, cut: Cut) -> float:
+    return plane.shape[0] / plane.shape[1] * _placing(image, cut)["aspect"]
+
+
+def _show(axis: Axes, plane: np.ndarray, image: Volume, cut: Cut, window_hu: tuple[float, float]) -> None:
+    axis.imshow(plane, cmap="gray", vmin=window_hu[0], vmax=window_hu[1], **_placing(image, cut))
+    axis.set_axis_off()
+    for x, side in ((0.02, "R"), (0.98, "L")):
+        align = "left" if side == "R" else "right"
+        axis.text(x, 0.5, side, color="yellow", fontsize=9, ha=align, va="center", transform=axis.transAxes)
+
+
+def _painted(label_plane: np.ndarray) -> np.ndarray:
+    """RGBA float [H, W, 4]: labels in their colours, background transparent."""
+    table = np.zeros((256, 4), dtype=np.float32)
+    for value in range(1, 256):
+        table[value] = (*colour_of(value), _OPACITY)
+    return table[label_plane]
+
+
+def _legend(figure: Figure, maps: Mapping[str, Volume], labels: LabelSet) -> None:
+    present = sorted({int(v) for volume in maps.values() for v in np.unique(volume.data)} - {0})
+    handles = [Patch(color=colour_of(value), label=labels.names[value]) for value in present]
+    if handles:
+        legend = figure.legend(
+            handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.06), ncols=5, fontsize=8, frameon=False
+        )
+        for text in legend.get_texts():
+            text.set_color("white")
