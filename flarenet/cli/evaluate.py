@@ -80,8 +80,9 @@ def _report(arguments: Namespace, pairs: list[Pair], metrics: Metrics, labels: L
 
     pictures: dict[str, Path] = {}
     if arguments.images:
+        out, workers = arguments.out / "pictures", arguments.workers
         pictures, undrawn = draw_cases(
-            pairs, metrics, labels=labels, images=arguments.images, out=arguments.out / "pictures", workers=arguments.workers
+            pairs, metrics, labels=labels, images=arguments.images, out=out, workers=workers
         )
         for subject, error in undrawn:
             print(f"flarenet_evaluate: no picture of {subject.name}: {error}", file=sys.stderr)

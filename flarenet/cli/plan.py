@@ -120,12 +120,15 @@ def _every_step_has_cases(plan: Plan, found: Fingerprint) -> None:
 
 def _parameters(plan: Plan) -> dict[str, int]:
     """Build every network once: its size is shown, and numbers that make no network are found before the long work."""
+    import torch
+
     from ..networks import build, parameter_count
 
     counts = {}
     for name, trainer in plan.trainers.items():
         patch = plan.configurations[trainer.configuration].patch
-        counts[name] = parameter_count(build(trainer.network, plan.labels.outputs, patch))
+        with torch.device("meta"):  # shapes without memory
+            counts[name] = parameter_count(build(trainer.network, plan.labels.outputs, patch))
     return counts
 
 

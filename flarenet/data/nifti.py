@@ -114,7 +114,8 @@ def read_labels(path: str | Path, labels: LabelSet) -> Volume:
     top = len(labels.names) - 1
     if stored.size and (stored.min() < 0 or stored.max() > top or not _whole_numbers(stored)):
         expected = f"the values of the table, 0 to {top}"
-        raise DatasetError(path, found=_outside(stored, top), expected=expected, remedy=_label_remedy(stored))
+        remedy = None if _whole_numbers(stored) else "were labels interpolated? resample them by nearest neighbour"
+        raise DatasetError(path, found=_outside(stored, top), expected=expected, remedy=remedy)
     return Volume(stored.astype(np.uint8, copy=False), header.grid)
 
 
@@ -248,8 +249,8 @@ def _parse_header(stream: BufferedIOBase, path: Path, size: int) -> _Header:
     raw = kind(start, endianness=order, check=False)
     shape, dtype, offset = _shape(raw, path), _dtype(raw, order, path), _offset(raw, path)
     header = _Header(raw, Grid(shape, _affine(raw, shape, path)), dtype, offset)
-    if offset + header.data_bytes > size:
-        expected = f"{offset + header.data_bytes}, for {shape[::-1]} voxels of {dtype.itemsize} bytes"
+    if (needed := offset + header.data_bytes) > size:
+        expected = f"{needed}, for {shape[::-1]} voxels of {dtype.itemsize} bytes"
         raise DatasetError(path, found=f"a file of at most {size} bytes, unpacked", expected=expected)
     return header
 
@@ -306,8 +307,7 @@ def _affine(raw: nibabel.Nifti1Header, shape: tuple[int, int, int], path: Path) 
     if not (np.isfinite(spacing) & (spacing > 0)).all():
         raise GeometryError(f"{path}: pixdim", found=spacing.tolist(), expected="three finite sizes above 0 mm")
     if int(raw["xyzt_units"]) & 7 in (1, 3):
-        found = {1: "metres", 3: "micrometres"}[int(raw["xyzt_units"]) & 7]
-        raise GeometryError(f"{path}: xyzt_units", found=found, expected="mm")
+        raise GeometryError(f"{path}: xyzt_units", found="metres or micrometres", expected="mm")
     forms = {}
     if int(raw["sform_code"]) > 0:
         forms["sform"] = raw.get_sform()
@@ -348,8 +348,8 @@ def _refuse_not_finite(values: np.ndarray, path: str | Path) -> None:
     with np.errstate(invalid="ignore"):
         extremes = values.min(), values.max()  # a NaN or inf anywhere shows in these: no mask of the whole is needed
     if not np.isfinite(extremes).all():
-        count = values.size - int(np.isfinite(values).sum())
-        raise DatasetError(path, found=f"{count} voxels that are NaN or infinite", expected="finite numbers")
+        found = f"{values.size - int(np.isfinite(values).sum())} voxels that are NaN or infinite"
+        raise DatasetError(path, found=found, expected="finite numbers")
 
 
 def _fits_int16(stored: np.ndarray) -> bool:
@@ -370,19 +370,12 @@ def _outside(stored: np.ndarray, top: int) -> str:
     return listed + (f" and {len(wrong) - 10} more values" if len(wrong) > 10 else "")
 
 
-def _label_remedy(stored: np.ndarray) -> str | None:
-    if stored.dtype.kind == "f" and not _whole_numbers(stored):
-        return "labels were interpolated, or this is an image: resample labels by nearest neighbour"
-    return None
-
-
 def _labels_header(raw: nibabel.Nifti1Header) -> bytes:
     """The header and the empty extension field of a label file with the geometry of `raw`."""
     header = type(raw)(endianness=raw.endianness)
     for name in _GEOMETRY_FIELDS:
         header[name] = raw[name]
-    header["datatype"], header["bitpix"] = 2, 8
-    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["datatype"], header["bitpix"], header["scl_slope"], header["scl_inter"] = 2, 8, 1, 0
     header["vox_offset"] = header.sizeof_hdr + 4
     header["magic"] = b"n+1" if header.sizeof_hdr == 348 else b"n+2"
     return header.binaryblock + bytes(4)

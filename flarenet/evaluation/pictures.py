@@ -25,14 +25,16 @@ WINDOW_HU = (-160.0, 240.0)
 """The usual window of the abdomen: level 40, width 400."""
 
 BODY_HU = -300.0
-_INCHES_PER_PANEL = 3.2
+_PANEL_INCHES, _GAP_INCHES, _HEAD_INCHES, _ENTRY_INCHES = 2.8, 0.06, 0.75, 0.2
+_LEGEND_COLUMNS = 5
 _OPACITY = 0.55
 _FRONT, _HEAD = 1, 0  # the canonical axis (z, y, x) that a coronal, an axial slice is taken across
 
 _COLOURS = (
-    *("#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#42d4f4", "#f032e6", "#bfef45"),
-    *("#fabed4", "#469990", "#dcbeff", "#9a6324", "#aaffc3", "#ff5ea8", "#a9a9ff"),
+    *("#b5493a", "#3cb44b", "#f4a6c8", "#4363d8", "#ff7f0e", "#42d4f4", "#f032e6", "#bfef45"),
+    *("#00705c", "#8c8c00", "#dcbeff", "#8a2be2", "#aaffc3", "#ffee00", "#8fa3bf"),
 )
+"""Far apart for neighbours: the tumor shows on the liver, the vena cava beside the aorta."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def overlay(
     cuts = [Cut(cut.axis, min(max(cut.index, body.start[cut.axis]), body.stop[cut.axis] - 1)) for cut in cuts]
     figure = _draw(image, drawn, cuts, body, caption=caption, window_hu=window_hu, labels=labels)
     with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png", facecolor="black", bbox_inches="tight", pad_inches=0.1)
+        figure.savefig(temporary, format="png")
 
 
 def choose_cuts(label_map: np.ndarray, labels: LabelSet) -> list[Cut]:
@@ -117,22 +119,37 @@ def _draw(
     image = crop(image, body)
     maps = {title: crop(volume, body) for title, volume in maps.items()}
     panels = [(cut, _plane(image.data, cut, body)) for cut in cuts]
-    heights = [_height_to_width(plane, image, cut) for cut, plane in panels]
-    figure = Figure(figsize=(_INCHES_PER_PANEL * (1 + len(maps)), _INCHES_PER_PANEL * sum(heights) + 0.9), dpi=110)
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(
-        len(cuts), 1 + len(maps), squeeze=False, height_ratios=heights, gridspec_kw={"wspace": 0.03, "hspace": 0.03}
-    )
+    present = sorted({int(v) for volume in maps.values() for v in np.unique(volume.data)} - {0})
+    heights = [_PANEL_INCHES * _height_to_width(plane, image, cut) for cut, plane in panels]
+    figure, axes = _frame(heights, 1 + len(maps), foot=_ENTRY_INCHES * (2 + len(present) // _LEGEND_COLUMNS))
     figure.suptitle(caption, color="white", fontsize=12)
     for row, (cut, plane) in zip(axes, panels):
-        for axis, (title, volume) in zip(row, [("image", None), *maps.items()]):
+        for axis, volume in zip(row, [None, *maps.values()]):
             _show(axis, plane, image, cut, window_hu)
             if volume is not None:
                 axis.imshow(_painted(_plane(volume.data, cut, body)), **_placing(image, cut))
-            if row is axes[0]:
-                axis.set_title(title, color="white", fontsize=10)
-    _legend(figure, maps, labels)
+    for axis, title in zip(axes[0], ["image", *maps]):
+        axis.set_title(title, color="white", fontsize=10)
+    _legend(figure, {labels.names[value]: colour_of(value) for value in present})
     return figure
+
+
+def _frame(heights: list[float], columns: int, *, foot: float) -> tuple[Figure, list[list[Axes]]]:
+    """A black figure with rows of axes of the given heights, below a head for titles, above a foot for the legend.
+
+    All in inches; placed by hand, because the automatic layouts leave wide gaps between pictures of fixed aspect.
+    """
+    width = columns * _PANEL_INCHES + (columns + 1) * _GAP_INCHES
+    height = _HEAD_INCHES + sum(heights) + len(heights) * _GAP_INCHES + foot
+    figure = Figure(figsize=(width, height), dpi=110, facecolor="black")
+    FigureCanvasAgg(figure)
+    axes, top = [], height - _HEAD_INCHES
+    for tall in heights:
+        lefts = [_GAP_INCHES + column * (_PANEL_INCHES + _GAP_INCHES) for column in range(columns)]
+        places = [(left / width, (top - tall) / height, _PANEL_INCHES / width, tall / height) for left in lefts]
+        axes.append([figure.add_axes(place) for place in places])
+        top -= tall + _GAP_INCHES
+    return figure, axes
 
 
 def _plane(data: np.ndarray, cut: Cut, body: Box) -> np.ndarray:
@@ -169,12 +186,9 @@ def _painted(label_plane: np.ndarray) -> np.ndarray:
     return table[label_plane]
 
 
-def _legend(figure: Figure, maps: Mapping[str, Volume], labels: LabelSet) -> None:
-    present = sorted({int(v) for volume in maps.values() for v in np.unique(volume.data)} - {0})
-    handles = [Patch(color=colour_of(value), label=labels.names[value]) for value in present]
+def _legend(figure: Figure, colours: Mapping[str, tuple[float, float, float]]) -> None:
+    handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
     if handles:
-        legend = figure.legend(
-            handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.06), ncols=5, fontsize=8, frameon=False
+        figure.legend(
+            handles=handles, loc="lower center", ncols=_LEGEND_COLUMNS, fontsize=8, frameon=False, labelcolor="white"
         )
-        for text in legend.get_texts():
-            text.set_color("white")

@@ -32,6 +32,8 @@ SLICE_STEP_MM = 2.5
 
 VOXELS_3D = 128**3
 MULTIPLE_3D = 16
+SHORTEST_3D = 32
+"""Four halvings leave two voxels of it: the fewest that a norm over them can work with."""
 
 Window = tuple[float, float]
 Spacing = tuple[float | None, float, float]
@@ -145,12 +147,13 @@ def spacing_3d(fingerprint: Fingerprint) -> tuple[tuple[float, float, float], st
 
 
 def patch_3d(fingerprint: Fingerprint) -> tuple[tuple[int, int, int], str]:
-    """(z, y, x): near a cube in mm of at most VOXELS_3D voxels, no larger than the median body; multiples of 16."""
+    """(z, y, x): near a cube in mm of at most VOXELS_3D voxels, no larger than the median body; multiples of 16, from 32."""
     spacing = spacing_3d(fingerprint)[0]
     side_mm = (VOXELS_3D * math.prod(spacing)) ** (1 / 3)
     body = fingerprint.body_mm.median
     z, y, x = (
-        min(_down(side_mm / mm, MULTIPLE_3D), _up(extent / mm, MULTIPLE_3D)) for mm, extent in zip(spacing, body)
+        max(SHORTEST_3D, min(_down(side_mm / mm, MULTIPLE_3D), _up(extent / mm, MULTIPLE_3D)))
+        for mm, extent in zip(spacing, body)
     )
     return (z, y, x), (
         f"a cube of {side_mm:.0f} mm fills the {VOXELS_3D} voxels that one patch may have; no axis longer than the "

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from ..data.labels import LabelSet
 from .fingerprint import Fingerprint, Spread
+from .patterns import Pattern
 from .plan import Plan, Step
 
 WIDTH_WITHOUT_TERMINAL = 120
@@ -29,7 +30,7 @@ def print_summary(plan: Plan, fingerprint: Fingerprint, parameters: Mapping[str,
     for table in tables:
         console.print(table)
     for sentence in remarks(fingerprint):
-        console.print(f"! {sentence}", style="yellow", markup=False)
+        console.print(f"note: {sentence}", style="yellow", markup=False)
 
 
 def say_pattern(pattern: Iterable[int], labels: LabelSet) -> str:
@@ -49,13 +50,18 @@ def say_pattern(pattern: Iterable[int], labels: LabelSet) -> str:
     return " + ".join(parts) or "nothing (unlabelled)"
 
 
+def cohort_names(fingerprint: Fingerprint) -> dict[Pattern, str]:
+    """Short names for the cohorts, C1 for the one with the most labels; only the tables use them."""
+    return {pattern: f"C{number}" for number, pattern in enumerate(fingerprint.patterns, start=1)}
+
+
 def cohort_table(fingerprint: Fingerprint) -> Table:
     """Which labels were looked for in how many cases, and where their intensities begin and end."""
     table = Table(title=f"{fingerprint.dataset}: {len(fingerprint.cases)} cases by the labels looked for")
-    _columns(table, "labels looked for", ">cases", ">lowest HU", ">highest HU")
-    for cohort in fingerprint.cohorts:
+    _columns(table, "cohort", "labels looked for", ">cases", ">lowest HU", ">highest HU")
+    for cohort, name in zip(fingerprint.cohorts, cohort_names(fingerprint).values()):
         floor, ceiling = f"{cohort.floor_hu:g}", f"{cohort.ceiling_hu:g}"
-        table.add_row(say_pattern(cohort.pattern, fingerprint.labels), str(cohort.cases), floor, ceiling)
+        table.add_row(name, say_pattern(cohort.pattern, fingerprint.labels), str(cohort.cases), floor, ceiling)
     return table
 
 
@@ -96,13 +102,14 @@ def network_table(plan: Plan, parameters: Mapping[str, int]) -> Table:
 
 def step_table(plan: Plan, fingerprint: Fingerprint) -> Table:
     """What is trained on what, in order."""
-    table = Table(title="training", show_lines=True)
-    _columns(table, "run", "trained on", ">cases", "starts from", "learns", "pseudo labels", ">epochs")
+    table = Table(title="training")
+    names = cohort_names(fingerprint)
+    _columns(table, "run", "cohorts", ">cases", "starts from", "learns", "pseudo labels", ">epochs")
     for name, trainer in plan.trainers.items():
         for number, step in enumerate(trainer.steps, start=1):
             table.add_row(
                 f"{name}/{number}",
-                "\n".join(say_pattern(pattern, plan.labels) for pattern in step.subset.patterns),
+                ", ".join(name for pattern, name in names.items() if step.subset.holds(pattern)),
                 str(fingerprint.count(step.subset.patterns)),
                 step.starts_from or "random",
                 ", ".join(step.trained) or "all",
@@ -119,8 +126,8 @@ def remarks(fingerprint: Fingerprint) -> list[str]:
         never = [value for value in values if value in fingerprint.never_annotated]
         if never:
             sentences.append(
-                f"{group}: {', '.join(labels.names_of(never))} annotated in no case. Nothing can be learned about it: "
-                "the table keeps its value, the network its output, and a prediction of it means nothing."
+                f"{group}: {', '.join(labels.names_of(never))} annotated in no case, so nothing is learned about it: "
+                "the networks keep its output and are taught to leave it empty"
             )
     odd = fingerprint.suspicious
     sentences += odd[:MOST_SENTENCES]
@@ -130,7 +137,7 @@ def remarks(fingerprint: Fingerprint) -> list[str]:
 
 
 def _teachers(step: Step) -> str:
-    return "\n".join(f"{group}: {run}" for group, run in step.teachers.items()) or "none"
+    return ", ".join(f"{group}: {run}" for group, run in step.teachers.items()) or "none"
 
 
 def _spread(spread: Spread, form: str) -> tuple[str, ...]:

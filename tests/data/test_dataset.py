@@ -16,7 +16,8 @@ def test_reads_labels_cases_and_what_was_looked_for(small_set):
     assert dataset.labels.names == ("background", "liver", "spleen", "tumor")
     assert dataset.labels.groups == {"organ": (1, 2), "cancer": (3,)}
     assert dataset.labels.tolerance_of(1) == 5.0
-    assert [(case.name, sorted(case.annotated)) for case in dataset.cases] == [("full", [1, 2, 3]), ("part", [1]), ("bare", [])]
+    looked_for = [(case.name, sorted(case.annotated)) for case in dataset.cases]
+    assert looked_for == [("full", [1, 2, 3]), ("part", [1]), ("bare", [])]
     assert dataset.cases[0].image == small_set / "imagesTr/full_0000.nii.gz"
     assert dataset.cases[2].label is None
     assert dataset.test == ()
@@ -56,7 +57,7 @@ def test_folders_alone_make_a_set(small_set, edit_json, save_nifti):
 
 
 def test_other_keys_of_nnunet_are_allowed(small_set, edit_json):
-    edit_json(small_set, lambda d: d.update(overwrite_image_reader_writer="SimpleITKIO", release="1.0", licence="CC BY"))
+    edit_json(small_set, lambda d: d.update(overwrite_image_reader_writer="x", release="1", licence="CC BY"))
     assert len(read_dataset(small_set).cases) == 3
 
 
@@ -85,7 +86,7 @@ MISTAKES = {
     "tolerance of nothing": (set_key("tolerance_mm", {"livre": 5}), "key 'tolerance_mm'", "did you mean 'liver'?"),
     "tolerance of zero": (set_key("tolerance_mm", {"liver": 0}), "key 'tolerance_mm.liver'", "greater than 0"),
     "value without group": (set_key("groups", {"organ": [1, 2]}), "key 'groups'", "3 (tumor)"),
-    "value in two groups": (set_key("groups", {"organ": [1, 2, 3], "c": [3]}), "key 'groups'", "value 3 (tumor) 2 times"),
+    "value in two groups": (set_key("groups", {"organ": [1, 2, 3], "c": [3]}), "key 'groups'", "3 (tumor) 2 times"),
     "group of unknown value": (set_key("groups", {"organ": [1, 2, 3, 4]}), "key 'groups'", "value 4"),
     "empty group": (set_key("groups", {"organ": [1, 2, 3], "c": []}), "'c'", "no value"),
     "group named as a path": (set_key("groups", {"../organ": [1, 2, 3]}), "key 'groups'", "../organ"),
@@ -123,7 +124,7 @@ def test_a_mistake_is_named_with_file_key_and_what_was_expected(small_set, edit_
     assert caught.value.found is not None and caught.value.expected is not None
 
 
-@pytest.mark.parametrize("path", ["../secret.nii.gz", "imagesTr/../../x.nii.gz", "/etc/passwd", "C:\\x.nii.gz", "..\\x", ""])
+@pytest.mark.parametrize("path", ["../x.nii.gz", "imagesTr/../../x.nii.gz", "/etc/passwd", "C:\\x.nii.gz", "..\\x", ""])
 @pytest.mark.parametrize("key", ["images", "label"])
 def test_a_path_that_leaves_the_folder_is_refused(small_set, edit_json, path, key):
     edit_json(small_set, set_key("dataset", "part", key, [path] if key == "images" else path))

@@ -303,7 +303,7 @@ def test_scaled_labels_are_read_as_their_values(tmp_path, save_nifti, labels):
 
 
 def oriented(permutation, signs, angle=0.0):
-    """An affine [4, 4] whose axes go along the world's by `permutation` and `signs`, turned by `angle` about two axes."""
+    """An affine [4, 4] whose axes go along the world's by `permutation` and `signs`, turned by `angle`."""
     affine = np.eye(4)
     affine[:3, :3] = np.eye(3)[list(permutation)].T * signs * np.array([0.7, 1.1, 2.5])
     c, s = np.cos(angle), np.sin(angle)

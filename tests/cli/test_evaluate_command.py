@@ -1,0 +1,107 @@
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+from flarenet.cli.evaluate import main
+
+TABLE = {"first": [1, 2], "second": [1]}
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A root with a set of two test cases; the predictions equal the truth, but for one more label in "second"."""
+    monkeypatch.delenv("FLARENET_ROOT", raising=False)
+    raw = tmp_path / "raw" / "Tiny"
+    image, drawn = np.zeros((10, 12, 14), dtype=np.int16), np.zeros((10, 12, 14), dtype=np.uint8)
+    drawn[2:6, 2:9, 2:9], drawn[3:5, 3:6, 3:6] = 1, 2
+    for name in TABLE:
+        _save(raw / "imagesTs" / f"{name}_0000.nii.gz", image)
+        _save(raw / "labelsTs" / f"{name}.nii.gz", drawn if name == "first" else np.minimum(drawn, 1))
+        _save(tmp_path / "predicted" / f"{name}.nii.gz", drawn)
+    content = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "liver": 1, "tumor": 2},
+        "numTraining": 1,
+        "file_ending": ".nii.gz",
+        "dataset": {"other": {"images": ["imagesTr/other_0000.nii.gz"], "annotated": []}},
+        "test": {name: _entry(name, annotated) for name, annotated in TABLE.items()},
+    }
+    (raw / "dataset.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def _entry(name, annotated):
+    images, label = [f"imagesTs/{name}_0000.nii.gz"], f"labelsTs/{name}.nii.gz"
+    return {"images": images, "label": label, "annotated": annotated}
+
+
+def _save(path, array_zyx):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(array_zyx.transpose(2, 1, 0), np.diag([2.0, 2.0, 3.0, 1.0])), path)
+
+
+def _evaluate(root, *words, dataset="Tiny"):
+    truth = root / "raw" / "Tiny" / "labelsTs"
+    places = ["-p", str(root / "predicted"), "-g", str(truth), "-o", str(root / "out"), "--root", str(root)]
+    return main([*places, "-d", dataset, *words])
+
+
+def _metrics(root):
+    return json.loads((root / "out" / "metrics.json").read_text())
+
+
+def test_what_was_not_annotated_is_left_out(root, capsys):
+    assert _evaluate(root) == 0
+    metrics = _metrics(root)
+    assert metrics["mode"] == "plain"
+    assert metrics["classes"]["tumor"] == {"dsc": 1.0, "nsd": 1.0, "n": 1}
+    assert metrics["classes"]["liver"]["n"] == 2
+    assert set(metrics["cases"]["second"]) == {"liver"}
+    assert metrics["cases"]["second"]["liver"]["dsc"] == 2 * 178 / (196 + 178)  # 4*7*7 voxels, 18 of them tumor
+    assert metrics["groups"]["cancer"] == {"dsc": 1.0, "nsd": 1.0}
+    assert (root / "out" / "scores.csv").read_text().startswith("case,label,dsc,nsd\nfirst,liver,1.0,1.0\n")
+    assert "2 of 2 cases scored, mode plain" in capsys.readouterr().out
+    assert not (root / "out" / "report.html").exists()
+
+
+def test_official_scores_every_label(root):
+    assert _evaluate(root, "--official") == 0
+    metrics = _metrics(root)
+    assert metrics["mode"] == "official"
+    assert metrics["classes"]["tumor"] == {"dsc": 0.5, "nsd": 0.5, "n": 2}
+    assert metrics["cases"]["second"]["liver"]["dsc"] == 0.9519
+
+
+def test_a_missing_prediction_is_exit_code_3_after_everything_is_written(root, capsys):
+    (root / "predicted" / "first.nii.gz").unlink()
+    assert _evaluate(root, "--report") == 3
+    assert _metrics(root)["cases"]["first"] == {"liver": {"dsc": 0.0, "nsd": 0.0}, "tumor": {"dsc": 0.0, "nsd": 0.0}}
+    assert "first" in _metrics(root)["failed"]
+    assert "1 of 2 cases" in capsys.readouterr().err
+    assert "first" in (root / "out" / "report.html").read_text()
+
+
+def test_pictures_and_report(root):
+    images = root / "raw" / "Tiny" / "imagesTs"
+    assert _evaluate(root, "--images", str(images), "--workers", "2") == 0
+    for name in TABLE:
+        assert (root / "out" / "pictures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert (root / "out" / "report.html").read_text().count("data:image/png;base64,") == 2
+
+
+def test_an_image_that_cannot_be_drawn_is_named_and_the_scores_stand(root, capsys):
+    images = root / "raw" / "Tiny" / "imagesTs"
+    (images / "first_0000.nii.gz").write_bytes(b"no image")
+    assert _evaluate(root, "--images", str(images)) == 0
+    assert "no picture of first" in capsys.readouterr().err
+    assert (root / "out" / "report.html").read_text().count("data:image/png;base64,") == 1
+
+
+def test_unknown_set_and_missing_folder(root, capsys):
+    assert _evaluate(root, dataset="Tiyn") == 2
+    assert "Tiny" in capsys.readouterr().err
+    (root / "predicted").rename(root / "gone")
+    assert _evaluate(root) == 4
+    assert "predicted" in capsys.readouterr().err

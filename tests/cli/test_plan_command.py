@@ -1,0 +1,150 @@
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+from flarenet.cli.plan import main
+from flarenet.data.store import Store
+from flarenet.errors import DatasetError
+from flarenet.planning.fingerprint import Fingerprint
+from flarenet.planning.plan import load_plan
+from flarenet.schema import load
+
+PATTERNS = {"full": [1, 2], "liver": [1], "both": [1, 3], "tumor": [3], "bare": []}
+SHAPE = (12, 16, 16)
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A root with one raw set of five small cases, one of each pattern; spleen (2) only in "full"."""
+    monkeypatch.delenv("FLARENET_ROOT", raising=False)
+    raw, random = tmp_path / "raw" / "Tiny", np.random.default_rng(0)
+    for folder in ("imagesTr", "labelsTr"):
+        (raw / folder).mkdir(parents=True)
+    table = {}
+    for name, annotated in PATTERNS.items():
+        image = random.normal(-900, 20, SHAPE)
+        image[2:10, 3:13, 3:13] = random.normal(60, 20, (8, 10, 10))
+        drawn = np.zeros(SHAPE, dtype=np.uint8)
+        for value in annotated:
+            drawn[3:6, 3 * value : 3 * value + 3, 4:7] = value
+        table[name] = {"images": [f"imagesTr/{name}_0000.nii.gz"], "annotated": annotated}
+        save(raw / "imagesTr" / f"{name}_0000.nii.gz", image.astype(np.int16))
+        if annotated:
+            table[name]["label"] = f"labelsTr/{name}.nii.gz"
+            save(raw / "labelsTr" / f"{name}.nii.gz", drawn)
+    content = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "liver": 1, "spleen": 2, "tumor": 3},
+        "numTraining": len(table),
+        "file_ending": ".nii.gz",
+        "dataset": table,
+    }
+    (raw / "dataset.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def save(path, array_zyx):
+    nibabel.save(nibabel.Nifti1Image(array_zyx.transpose(2, 1, 0), np.diag([2.0, 2.0, 3.0, 1.0])), path)
+
+
+def plan_it(root, *words):
+    return main(["-d", "Tiny", "--root", str(root), "--workers", "1", *words])
+
+
+def test_a_set_is_measured_planned_and_prepared(root, capsys):
+    assert plan_it(root) == 0
+    prepared = root / "prepared" / "Tiny"
+    found = load(Fingerprint, prepared / "fingerprint.json", DatasetError)
+    assert found.patterns == ((1, 2), (1, 3), (1,), (3,), ())
+    plan = load_plan(prepared / "plan.json")
+    assert (plan.dataset, plan.recipe, plan.fingerprint_hash) == ("Tiny", "auto", found.hash)
+    assert set(plan.trainers) == {"3DOrgan", "3DCancer", "MAE", "DualDecoder2D"}
+    assert plan.configurations["2d"].spacing_mm == (None, 2.0, 2.0)
+    for configuration in ("2d", "3d"):
+        assert sorted(Store(prepared / configuration).names()) == sorted(PATTERNS)
+    printed = capsys.readouterr().out
+    for words in ("all of organ (2)", "nothing (unlabelled)", "3.00 x 2.00 x 2.00", "DualDecoder2D/4", "clip_hu"):
+        assert words in printed
+
+
+def test_the_paper_s_recipe_gives_the_paper_s_steps(root, capsys):
+    assert plan_it(root, "--recipe", "paper") == 0
+    plan = load_plan(root / "prepared" / "Tiny" / "plan.json")
+    subsets = [step.subset.patterns for step in plan.trainers["DualDecoder2D"].steps]
+    assert subsets == [((),), ((1, 3),), ((1, 2),), ((3,),)]
+    assert plan.trainers["3DOrgan"].steps[-1].subset.patterns == ((1, 2),)
+    assert plan.trainers["3DCancer"].steps[-1].subset.patterns == ((1, 3), (3,))
+    assert plan.configurations["3d"].clip_hu == (-200, 300)
+    assert "1,438,802" in capsys.readouterr().out  # one tumor and background: the paper's cancer model
+
+
+def test_values_are_set_and_an_earlier_plan_is_kept(root, capsys):
+    prepared = root / "prepared" / "Tiny"
+    assert plan_it(root) == 0
+    first = (prepared / "plan.json").read_text()
+    assert plan_it(root) == 0
+    assert not (prepared / "plan.previous.json").exists()
+    assert plan_it(root, "--set", "trainers.*.steps.*.epochs=2", "seed=5") == 0
+    plan = load_plan(prepared / "plan.json")
+    assert plan.seed == 5 and {s.epochs for part in plan.trainers.values() for s in part.steps} == {2}
+    assert (prepared / "plan.previous.json").read_text() == first
+    assert "plan.previous.json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        ("trainers.DualDecoder2D.steps.0.epoch=3", 2, "did you mean 'epochs'"),
+        ("seed=often", 4, "key 'seed'"),
+        ("trainers.3DOrgan.network.kind=unett", 2, "did you mean 'unet'"),
+        ("trainers.3DOrgan.steps.0.subset.patterns=[[2, 3]]", 4, "which no case has"),
+    ],
+)
+def test_a_change_that_does_not_fit_writes_no_plan(root, capsys, change, code, words):
+    assert plan_it(root, "--set", change) == code
+    error = capsys.readouterr().err
+    assert words in error and "Traceback" not in error
+    assert not (root / "prepared" / "Tiny" / "plan.json").exists()
+
+
+def test_an_unknown_data_set_lists_the_real_ones_and_the_nearest(root, capsys):
+    assert main(["-d", "Tny", "--root", str(root)]) == 2
+    assert "did you mean 'Tiny'" in capsys.readouterr().err
+
+
+def test_broken_cases_are_named_and_the_others_go_on(root, capsys):
+    raw = root / "raw" / "Tiny"
+    whole = (raw / "imagesTr" / "tumor_0000.nii.gz").read_bytes()
+    (raw / "imagesTr" / "tumor_0000.nii.gz").write_bytes(whole[: len(whole) // 2])
+    save(raw / "labelsTr" / "liver.nii.gz", np.full(SHAPE, 9, dtype=np.uint8))
+    save(raw / "labelsTr" / "both.nii.gz", np.zeros((12, 16, 15), dtype=np.uint8))
+    (raw / "imagesTr" / "bare_0000.nii.gz").unlink()
+    assert plan_it(root) == 3
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    for words in ("case tumor:", "case liver:", "9", "case both:", "case bare:", "4 of 5 cases failed"):
+        assert words in error
+    prepared = root / "prepared" / "Tiny"
+    assert list(Store(prepared / "2d").names()) == ["full"]
+    assert set(load_plan(prepared / "plan.json").trainers) >= {"3DOrgan"}
+
+
+def test_a_set_without_one_usable_case_is_an_error(root, capsys):
+    for image in (root / "raw" / "Tiny" / "imagesTr").iterdir():
+        image.write_bytes(b"")
+    assert plan_it(root) == 4
+    error = capsys.readouterr().err
+    assert "5 broken cases" in error and all(name in error for name in PATTERNS)
+    assert not (root / "prepared").exists()
+
+
+def test_a_label_annotated_nowhere_is_said(root, capsys):
+    path = root / "raw" / "Tiny" / "dataset.json"
+    content = json.loads(path.read_text())
+    content["dataset"]["full"]["annotated"] = [1]
+    path.write_text(json.dumps(content))
+    save(root / "raw" / "Tiny" / "labelsTr" / "full.nii.gz", np.ones(SHAPE, dtype=np.uint8))
+    assert plan_it(root) == 0
+    assert "spleen annotated in no case" in capsys.readouterr().out

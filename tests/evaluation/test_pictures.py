@@ -1,0 +1,90 @@
+from itertools import combinations, permutations, product
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from flarenet.data.labels import LabelSet
+from flarenet.evaluation.pictures import Cut, choose_cuts, colour_of, overlay
+from flarenet.volume import Grid, Orientation, Volume
+
+LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
+CANONICAL_AFFINE = np.array([[0, 0, 1.5, 0], [0, 1.5, 0, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]])
+
+
+def _body_and_spleen() -> tuple[Volume, Volume]:
+    """Canonical: a body, and one label at the patient's left, front and top."""
+    image = np.full((20, 24, 28), 0, dtype=np.int16)
+    drawn = np.zeros(image.shape, dtype=np.uint8)
+    drawn[14:19, 16:23, 2:8] = 2  # z up, y to the front, x to the right: small x is left
+    grid = Grid(image.shape, CANONICAL_AFFINE)
+    return Volume(image, grid), Volume(drawn, grid)
+
+
+def _stored(volume: Volume, orientation: Orientation) -> Volume:
+    """The volume in another storage order of the same space."""
+    return Volume(orientation.apply(volume.data), orientation.apply_to_grid(volume.grid))
+
+
+def _coloured(path) -> np.ndarray:
+    """Where the picture is pink, as label 2 is: more blue than green, which neither grey nor the yellow marks are."""
+    rgb = imread(path)[..., :3]
+    return rgb[..., 2] > rgb[..., 1] + 0.03
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+@pytest.mark.parametrize("flips", [(False, False, False), (True, False, True), (False, True, True)])
+def test_left_is_on_the_right_and_front_and_head_are_up_in_any_orientation(tmp_path, axes, flips):
+    image, drawn = (_stored(volume, Orientation(axes, flips)) for volume in _body_and_spleen())
+    overlay(image, {"truth": drawn}, labels=LABELS, path=tmp_path / "a.png", caption="a")
+    coloured = _coloured(tmp_path / "a.png")
+    height, width = coloured.shape
+    rows, columns = np.nonzero(coloured[: int(height * 0.88)])  # without the legend
+    assert columns.min() > 0.75 * width  # the right half of the right panel
+    assert rows.size > 1000
+    # two panels of 20 x 2 and 24 x 1.5 mm height: in each the label begins in the upper half
+    bands = np.flatnonzero(np.diff(np.concatenate([[0], coloured[: int(height * 0.88)].any(axis=1), [0]])))
+    assert len(bands) == 4
+    panel = (height * 0.88 - bands[0]) / 2
+    assert bands[1] - bands[0] < panel / 2 and bands[3] - bands[2] < panel / 2
+
+
+def test_every_orientation_gives_the_same_picture(tmp_path):
+    pictures = []
+    for axes, flips in list(product(permutations(range(3)), product((False, True), repeat=3)))[::9]:
+        image, drawn = (_stored(volume, Orientation(axes, flips)) for volume in _body_and_spleen())
+        overlay(image, {"truth": drawn}, labels=LABELS, path=tmp_path / "b.png", caption="b")
+        pictures.append(imread(tmp_path / "b.png"))
+    assert len(pictures) == 6
+    assert all(np.array_equal(pictures[0], picture) for picture in pictures)
+
+
+def test_cuts_show_most_labels_most_tumor_and_a_coronal():
+    drawn = np.zeros((10, 12, 14), dtype=np.uint8)
+    drawn[2, 3:5, 3:5], drawn[2, 7, 7] = 1, 2  # two labels in slice 2
+    drawn[6, 3:9, 3:9] = 3
+    assert choose_cuts(drawn, LABELS) == [Cut(0, 2), Cut(0, 6), Cut(1, 4)]
+    drawn[6] = 0
+    assert choose_cuts(drawn, LABELS)[:1] == [Cut(0, 2)] and len(choose_cuts(drawn, LABELS)) == 2
+
+
+def test_an_empty_map_is_drawn_in_the_middle(tmp_path):
+    image, drawn = _body_and_spleen()
+    empty = Volume(np.zeros_like(drawn.data), drawn.grid)
+    assert choose_cuts(empty.data, LABELS) == [Cut(0, 10), Cut(1, 12)]
+    overlay(image, {"truth": empty}, labels=LABELS, path=tmp_path / "c.png", caption="c")
+    assert not _coloured(tmp_path / "c.png").any()
+
+
+def test_a_map_of_another_shape_is_refused(tmp_path):
+    image, drawn = _body_and_spleen()
+    smaller = Volume(drawn.data[1:], Grid(drawn.data[1:].shape, drawn.grid.affine))
+    with pytest.raises(ValueError, match="truth"):
+        overlay(image, {"truth": smaller}, labels=LABELS, path=tmp_path / "d.png", caption="d")
+    assert not (tmp_path / "d.png").exists()
+
+
+def test_colours_are_fixed_and_apart():
+    colours = [np.array(colour_of(value)) for value in range(1, 16)]
+    assert min(np.linalg.norm(a - b) for a, b in combinations(colours, 2)) > 0.25
+    assert len({colour_of(value) for value in range(1, 255)}) == 254

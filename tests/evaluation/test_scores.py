@@ -1,0 +1,189 @@
+import json
+import os
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from flarenet.data.dataset import Case, Dataset, read_dataset
+from flarenet.data.labels import LabelSet
+from flarenet.errors import DatasetError, GeometryError
+from flarenet.evaluation.scores import OFFICIAL, PLAIN, Score, evaluate, pair_up, score_case
+from flarenet.evaluation.tables import summarise
+from flarenet.volume import Grid, Volume
+
+LABELS = LabelSet(
+    names=("background", "liver", "aorta", "tumor"),
+    groups={"organ": (1, 2), "cancer": (3,)},
+    tolerance_mm={"liver": 5.0},
+)
+ONE, ZERO = Score(dsc=1.0, nsd=1.0), Score(dsc=0.0, nsd=0.0)
+SHAPE = (12, 10, 10)
+DATA = Path(os.environ.get("FLARENET_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+# names of the challenge's columns, in the order of the label values
+OFFICIAL_COLUMNS = (
+    *("Liver", "RK", "Spleen", "Pancreas", "Aorta", "IVC", "RAG"),
+    *("LAG", "Gallbladder", "Esophagus", "Stomach", "Duodenum", "LK", "Lesion"),
+)
+
+
+def _map(**blocks) -> np.ndarray:
+    """A label map of SHAPE: name -> slice of z; a block takes rows of its own."""
+    data = np.zeros(SHAPE, dtype=np.uint8)
+    for name, along_z in blocks.items():
+        value = LABELS.names.index(name)
+        data[along_z, 2:8, 3 * value - 3 : 3 * value] = value
+    return data
+
+
+def _volume(data: np.ndarray, spacing_mm=(2.0, 1.0, 1.0)) -> Volume:
+    affine = np.eye(4)
+    affine[[2, 1, 0, 3], [0, 1, 2, 3]] = (*spacing_mm, 1)
+    affine[0, 0] = affine[2, 2] = 0
+    return Volume(data, Grid(data.shape, affine))
+
+
+def _write(folder: Path, name: str, data: np.ndarray, step=2.0) -> None:
+    folder.mkdir(exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(data.transpose(2, 1, 0), np.diag([1, 1, step, 1])), folder / f"{name}.nii.gz")
+
+
+def _dataset(tmp_path: Path, **annotated) -> Dataset:
+    nowhere = tmp_path / "image.nii.gz"
+    cases = tuple(Case(name, nowhere, None, frozenset(values)) for name, values in annotated.items())
+    return Dataset("Tiny", tmp_path, LABELS, cases, ())
+
+
+def _scores(truth: np.ndarray, prediction: np.ndarray, rules=PLAIN, asked=(1, 2, 3)) -> dict[str, Score]:
+    return score_case(_volume(truth), _volume(prediction), labels=LABELS, asked=asked, rules=rules)
+
+
+def test_only_what_is_asked_is_scored():
+    truth = _map(liver=slice(2, 8))
+    assert _scores(truth, _map(liver=slice(2, 8), tumor=slice(0, 3)), asked=(1,)) == {"liver": ONE}
+
+
+def test_a_label_in_neither_is_right_and_in_one_is_wrong():
+    truth, prediction = _map(liver=slice(2, 8)), _map(aorta=slice(2, 8))
+    assert _scores(truth, prediction) == {"liver": ZERO, "aorta": ZERO, "tumor": ONE}
+
+
+def test_each_label_has_its_own_tolerance():
+    # both organs are moved by one slice of 3 mm: within 5 mm (liver), beyond 2 mm (aorta)
+    volumes = [_volume(_map(liver=s, aorta=s), (3.0, 1.0, 1.0)) for s in (slice(2, 8), slice(3, 9))]
+    scores = score_case(*volumes, labels=LABELS, asked=(1, 2))
+    assert scores["liver"] == Score(dsc=5 / 6, nsd=1.0)
+    assert scores["aorta"].dsc == 5 / 6
+    assert 0 < scores["aorta"].nsd < 1
+
+
+def test_another_grid_is_refused():
+    data = _map(liver=slice(2, 8))
+    with pytest.raises(GeometryError):
+        score_case(_volume(data), _volume(data[:-1]), labels=LABELS, asked=(1,))
+    with pytest.raises(GeometryError):
+        score_case(_volume(data), _volume(data, (2.1, 1.0, 1.0)), labels=LABELS, asked=(1,))
+
+
+def test_official_drops_the_last_slice_of_a_tube():
+    truth, prediction = _map(aorta=slice(2, 8), liver=slice(2, 8)), _map(aorta=slice(2, 7), liver=slice(2, 7))
+    official, plain = _scores(truth, prediction, OFFICIAL), _scores(truth, prediction)
+    assert official["aorta"] == ONE
+    assert official["liver"].dsc == 0.9091  # 2 * 5 / 11, to four digits
+    assert plain["aorta"].dsc == plain["liver"].dsc == 10 / 11
+
+
+def test_official_ignores_a_tube_beyond_the_truth():
+    assert _scores(_map(aorta=slice(2, 8)), _map(aorta=slice(0, 12)), OFFICIAL)["aorta"] == ONE
+
+
+def test_official_scores_a_tube_of_one_slice_on_that_slice():
+    truth = _map(aorta=slice(4, 5))
+    assert _scores(truth, truth, OFFICIAL)["aorta"] == ONE
+    assert _scores(truth, _map(aorta=slice(6, 7)), OFFICIAL)["aorta"] == ZERO
+
+
+def test_official_gives_no_surface_score_below_a_dice_of_a_fifth():
+    truth, prediction = _map(liver=slice(0, 6)), _map(liver=slice(5, 12))  # 2 * 1 / 13 = 0.1538
+    assert _scores(truth, prediction, OFFICIAL)["liver"] == Score(dsc=0.1538, nsd=0.0)
+    assert _scores(truth, prediction)["liver"].nsd > 0
+
+
+def test_missing_and_broken_predictions_count_as_zero_and_are_named(tmp_path):
+    data = _map(liver=slice(2, 8))
+    truth, predicted = tmp_path / "truth", tmp_path / "predicted"
+    for name in ("good", "missing", "broken", "shifted", "strange"):
+        _write(truth, name, data)
+    _write(predicted, "good", data)
+    _write(predicted, "shifted", data, step=4.0)
+    _write(predicted, "strange", data * 9)
+    (predicted / "broken.nii.gz").write_bytes((predicted / "good.nii.gz").read_bytes()[:-20])
+    _write(predicted, "extra", data)
+    dataset = _dataset(tmp_path, **{path.name.split(".")[0]: {1} for path in truth.iterdir()})
+    pairs, notes = pair_up(truth, predicted, dataset=dataset)
+    metrics = summarise(evaluate(pairs, LABELS), LABELS, notes=notes)
+    assert metrics.cases["good"] == {"liver": ONE}
+    assert set(metrics.failed) == {"missing", "broken", "shifted", "strange"}
+    assert all(metrics.cases[name] == {"liver": ZERO} for name in metrics.failed)
+    assert metrics.classes["liver"].n == 5
+    assert metrics.classes["liver"].dsc == metrics.groups["organ"].dsc == 0.2
+    assert (metrics.expected, metrics.scored) == (5, 1)
+    assert "9" in metrics.failed["strange"]
+    assert [note for note in metrics.notes if "extra" in note]
+
+
+def test_a_broken_truth_is_named_and_not_counted_against_the_prediction(tmp_path):
+    _write(tmp_path / "truth", "a", _map(liver=slice(2, 8)))
+    _write(tmp_path / "predicted", "b", _map(liver=slice(2, 8)))
+    _write(tmp_path / "truth", "b", _map(liver=slice(2, 8)) * 7)
+    _write(tmp_path / "predicted", "a", _map(liver=slice(2, 8)))
+    pairs, _ = pair_up(tmp_path / "truth", tmp_path / "predicted", dataset=_dataset(tmp_path, a={1}, b={1}))
+    metrics = summarise(evaluate(pairs, LABELS), LABELS)
+    assert metrics.failed.keys() == {"b"} and metrics.cases["b"] == {}
+    assert metrics.classes["liver"].n == 1 and metrics.expected == metrics.scored + 1
+
+
+def test_annotations_decide_what_is_asked_unless_official(tmp_path):
+    for name in ("known", "unknown", "bare"):
+        _write(tmp_path / "truth", name, _map(liver=slice(2, 8)))
+    dataset = _dataset(tmp_path, known={1, 3}, bare=set())
+    pairs, notes = pair_up(tmp_path / "truth", tmp_path / "truth", dataset=dataset)
+    assert {p.name: p.asked for p in pairs} == {"bare": set(), "known": {1, 3}, "unknown": {1, 2, 3}}
+    assert any("unknown" in note for note in notes) and any("bare" in note for note in notes)
+    official, _ = pair_up(tmp_path / "truth", tmp_path / "truth", dataset=dataset, rules=OFFICIAL)
+    assert all(pair.asked == {1, 2, 3} for pair in official)
+
+
+def test_folders_that_cannot_be_scored(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for truth, predicted in (("empty", "empty"), ("nowhere", "empty"), ("empty", "nowhere")):
+        with pytest.raises(DatasetError):
+            pair_up(tmp_path / truth, tmp_path / predicted, dataset=_dataset(tmp_path))
+
+
+def test_the_challenge_digits_are_reproduced():
+    if not (DATA / "official" / "scores.json").is_file():
+        pytest.skip(f"no scores of the challenge's own code in {DATA / 'official'} (FLARENET_TEST_DATA)")
+    expected = json.loads((DATA / "official" / "scores.json").read_text())
+    dataset = read_dataset(DATA / "FLAREmini")
+    folders = (DATA / "FLAREmini" / "labelsTs", "predictions"), (DATA / "official" / "truth_edge", "predictions_edge")
+    pairs = [
+        pair
+        for truth, predicted in folders
+        for pair in pair_up(truth, DATA / "official" / predicted, dataset=dataset, rules=OFFICIAL)[0]
+    ]
+    metrics = summarise(evaluate(pairs, dataset.labels, rules=OFFICIAL), dataset.labels, rules=OFFICIAL)
+    columns = dict(zip(dataset.labels.names[1:], OFFICIAL_COLUMNS))
+    for case, scores in metrics.cases.items():
+        assert _as_columns(scores, columns) == expected["cases"][f"{case}.nii.gz"], case
+    overall = _as_columns(metrics.classes, columns)
+    overall |= {"Organ_DSC": metrics.groups["organ"].dsc, "Organ_NSD": metrics.groups["organ"].nsd}
+    assert len(metrics.cases) == 12
+    assert overall == expected["overall"]
+
+
+def _as_columns(scores, columns) -> dict[str, float]:
+    found = {f"{columns[name]}_DSC": score.dsc for name, score in scores.items()}
+    return found | {f"{columns[name]}_NSD": score.nsd for name, score in scores.items()}

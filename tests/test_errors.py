@@ -1,0 +1,48 @@
+"""Errors say what, found, expected and what to do; each kind has its exit code."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from flarenet import errors
+from flarenet.errors import DatasetError, FlarenetError, unknown
+
+
+def test_a_message_has_one_line_per_known_part():
+    full = DatasetError("x.nii", found="3", expected="4", remedy="count again")
+    assert str(full) == "x.nii\n  found: 3\n  expected: 4\n  what to do: count again"
+    assert str(DatasetError("x.nii", found=0)) == "x.nii\n  found: 0"
+    assert str(DatasetError("x.nii")) == "x.nii"
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [("FlarenetError", 1), ("UsageError", 2), ("CasesFailed", 3), ("DatasetError", 4), ("GeometryError", 4)]
+    + [("PlanError", 4), ("RunError", 4), ("StorageError", 5), ("UnsafeError", 7)],
+)
+def test_exit_codes(kind, code):
+    error = getattr(errors, kind)
+    assert issubclass(error, FlarenetError)
+    assert error("x").exit_code == code
+
+
+def test_an_error_comes_out_of_another_process_as_it_went_in():
+    sent = errors.GeometryError("x.nii", found="3", expected="4", remedy="count again")
+    received = pickle.loads(pickle.dumps(sent))  # noqa: S301  what a process pool does with it
+    assert type(received) is errors.GeometryError
+    assert str(received) == str(sent)
+
+
+def test_an_unknown_name_lists_the_real_ones_and_the_nearest():
+    error = unknown("trainer", "3dorgn", ["MAE", "3DOrgan", "3DCancer"])
+    assert error.thing == "unknown trainer '3dorgn'"
+    assert error.expected == "3DCancer, 3DOrgan, MAE"
+    assert error.remedy == "did you mean '3DOrgan'?"
+    assert error.exit_code == 2
+
+
+def test_nothing_is_proposed_where_nothing_is_near_or_there():
+    assert unknown("trainer", "zzzz", ["MAE"]).remedy is None
+    assert unknown("data set", "x", []).expected == "no data set exists yet"

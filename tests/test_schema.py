@@ -1,0 +1,110 @@
+"""JSON at the border: strict, bounded, and every mistake with its place."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from flarenet import schema
+from flarenet.errors import DatasetError, PlanError
+from flarenet.schema import Frozen, load, parse, read_json, save, to_json
+
+
+class Leaf(Frozen):
+    count: int
+    sizes: tuple[float, ...] = ()
+
+
+class Tree(Frozen):
+    leaf: Leaf
+    names: dict[str, int] = {}
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    tree = Tree(leaf=Leaf(count=3, sizes=(0.1, 2.0)), names={"ä": 1})
+    save(tree, tmp_path / "t.json")
+    assert load(Tree, tmp_path / "t.json", PlanError) == tree
+    assert (tmp_path / "t.json").read_text().endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        ({"leaf": {"count": "3"}}, "leaf.count"),
+        ({"leaf": {"count": 3.5}}, "leaf.count"),
+        ({"leaf": {"count": True}}, "leaf.count"),
+        ({"leaf": {}}, "leaf.count"),
+        ({"leaf": {"count": 3, "colour": 1}}, "leaf.colour"),
+        ({"leaf": {"count": 3, "sizes": [1, "2"]}}, "leaf.sizes.1"),
+        ({"leaf": {"count": 3}, "names": {"a": None}}, "names.a"),
+        ([], "(top level)"),
+    ],
+)
+def test_a_wrong_field_is_named_by_its_path(data, key):
+    with pytest.raises(PlanError) as caught:
+        parse(Tree, data, "plan.json", PlanError)
+    assert caught.value.thing == f"plan.json: key {key!r}"
+    assert caught.value.found and caught.value.expected
+
+
+def test_a_missing_field_is_found_as_nothing():
+    with pytest.raises(PlanError) as caught:
+        parse(Tree, {}, "plan.json", PlanError)
+    assert caught.value.found == "nothing"
+
+
+def test_frozen_means_frozen():
+    leaf = Leaf(count=1)
+    with pytest.raises(ValidationError):
+        leaf.count = 2
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"a": 1, "b": 2, "a": 3}', "key 'a'"),
+        (b'{"x": {"b": 1, "b": 1}}', "key 'b'"),
+        (b'{"a": NaN}', "NaN"),
+        (b"[-Infinity]", "-Infinity"),
+        (b'{\n "a": }', "line 2, column 7"),
+        (b"", "line 1, column 1"),
+        (b"\xff\xfe", "UTF-8"),
+        (b"[" * 200_000, "nested too deeply"),
+    ],
+)
+def test_json_that_cannot_be_trusted_is_refused(tmp_path, content, words):
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(DatasetError) as caught:
+        read_json(path, DatasetError)
+    assert words in str(caught.value)
+    assert str(path) in caught.value.thing
+
+
+def test_size_is_bounded_and_a_missing_file_named(tmp_path, monkeypatch):
+    with pytest.raises(DatasetError, match="no such file"):
+        read_json(tmp_path / "none.json", DatasetError)
+    (tmp_path / "x.json").write_text('"12345678"')
+    monkeypatch.setattr(schema, "LARGEST_JSON_BYTES", 9)
+    with pytest.raises(DatasetError, match="10 bytes"):
+        read_json(tmp_path / "x.json", DatasetError)
+
+
+@given(VALUES)
+def test_to_json_is_json(value):
+    assert json.loads(to_json(value)) == value
+
+
+def test_short_values_stay_on_one_line_and_long_ones_do_not():
+    assert to_json({"a": [1, 2, 3]}) == '{"a": [1, 2, 3]}'
+    assert to_json({"a": ["x" * 60, "y" * 60]}) == f'{{\n "a": [\n  "{"x" * 60}",\n  "{"y" * 60}"\n ]\n}}'

@@ -1,0 +1,56 @@
+"""A file appears whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from flarenet.errors import StorageError
+from flarenet.whole import sha256_of, whole_file, write_text
+
+
+def test_content_appears_under_its_name_and_nothing_else_is_left(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    write_text(path, "zwölf")
+    assert path.read_bytes() == "zwölf".encode()
+    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_the_name_is_not_there_before_the_end(tmp_path):
+    path = tmp_path / "a.nii.gz"
+    with whole_file(path) as temporary:
+        temporary.write_text("half")
+        assert not path.exists()
+        assert temporary.parent == path.parent
+        assert temporary.name.endswith(".nii.gz") and temporary.name.startswith(".")
+    assert path.read_text() == "half"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_leaves_the_old_file_as_it_was(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(error), whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_what_the_disk_refuses_is_a_storage_error(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError, match="folder"):
+        write_text(tmp_path / "folder", "x")
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) + 1])
+def test_sha256(tmp_path, size):
+    (tmp_path / "a").write_bytes(b"x" * size)
+    assert sha256_of(tmp_path / "a") == hashlib.sha256(b"x" * size).hexdigest()
+
+
+def test_sha256_of_nothing_is_the_known_number(tmp_path):
+    (tmp_path / "a").touch()
+    assert sha256_of(tmp_path / "a") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"

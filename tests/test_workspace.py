@@ -1,0 +1,70 @@
+"""Where things lie, and what is said where they do not."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from flarenet.errors import DatasetError, UsageError
+from flarenet.workspace import Workspace, find_root, newest_model, only_planned, open_workspace
+
+
+def test_paths(tmp_path):
+    work = Workspace(tmp_path, "A")
+    relative = [work.raw, work.plan, work.fingerprint, work.store("3d"), work.run("MAE", 1), work.pseudo("X", "0123456789abcdef")]
+    assert [path.relative_to(tmp_path).as_posix() for path in relative] == [
+        "raw/A",
+        "prepared/A/plan.json",
+        "prepared/A/fingerprint.json",
+        "prepared/A/3d",
+        "runs/A/MAE/step_1",
+        "pseudo/A/X-0123456789ab",
+    ]
+
+
+def test_root_is_the_flag_then_the_variable_then_here(tmp_path, monkeypatch):
+    for name in ("flag", "variable", "here"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.delenv("FLARENET_ROOT", raising=False)
+    assert find_root() == tmp_path / "here"
+    monkeypatch.setenv("FLARENET_ROOT", str(tmp_path / "variable"))
+    assert find_root() == tmp_path / "variable"
+    assert find_root(str(tmp_path / "flag")) == tmp_path / "flag"
+    with pytest.raises(UsageError, match="no such folder"):
+        find_root(str(tmp_path / "none"))
+
+
+def test_an_unknown_set_lists_the_real_ones(tmp_path):
+    (tmp_path / "raw" / "FLAREmini").mkdir(parents=True)
+    assert open_workspace(tmp_path, "FLAREmini").raw == tmp_path / "raw" / "FLAREmini"
+    with pytest.raises(UsageError) as caught:
+        open_workspace(tmp_path, "flaremin")
+    assert caught.value.expected == "FLAREmini"
+    assert caught.value.remedy == "did you mean 'FLAREmini'?"
+
+
+def test_the_only_planned_set_is_taken(tmp_path):
+    (tmp_path / "prepared" / "unplanned").mkdir(parents=True)
+    with pytest.raises(DatasetError, match="no planned data set"):
+        only_planned(tmp_path)
+    for name in ("A", "B"):
+        (tmp_path / "prepared" / name).mkdir()
+        (tmp_path / "prepared" / name / "plan.json").touch()
+        if name == "A":
+            assert only_planned(tmp_path).dataset == "A"
+    with pytest.raises(UsageError, match="A, B"):
+        only_planned(tmp_path)
+
+
+def test_the_newest_model_that_segments_is_taken(tmp_path):
+    with pytest.raises(UsageError, match="no finished model"):
+        newest_model(tmp_path)
+    for age, run in enumerate(["A/MAE/step_1", "A/DualDecoder2D/step_2", "B/3DOrgan/step_1"]):
+        folder = tmp_path / "runs" / run
+        folder.mkdir(parents=True)
+        (folder / "about.json").touch()
+        os.utime(folder / "about.json", (1000 - age, 1000 - age))
+    (tmp_path / "runs/A/DualDecoder2D/step_3").mkdir()
+    assert newest_model(tmp_path) == tmp_path / "runs/A/DualDecoder2D/step_2"
