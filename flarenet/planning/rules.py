@@ -147,7 +147,10 @@ def spacing_3d(fingerprint: Fingerprint) -> tuple[tuple[float, float, float], st
 
 
 def patch_3d(fingerprint: Fingerprint) -> tuple[tuple[int, int, int], str]:
-    """(z, y, x): near a cube in mm of at most VOXELS_3D voxels, no larger than the median body; multiples of 16, from 32."""
+    """(z, y, x): near a cube in mm of at most VOXELS_3D voxels, no longer than the median body.
+
+    In multiples of MULTIPLE_3D, none below SHORTEST_3D.
+    """
     spacing = spacing_3d(fingerprint)[0]
     side_mm = (VOXELS_3D * math.prod(spacing)) ** (1 / 3)
     body = fingerprint.body_mm.median

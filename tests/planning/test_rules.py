@@ -107,7 +107,8 @@ def test_3d_patch_is_not_larger_than_the_body():
     body = data_set(measured(spacing_mm=(3.0, 2.0, 2.0), body_shape=(40, 200, 200)))
     assert rules.patch_3d(body)[0] == (48, 144, 144)
     # a body of ten planes still gets the shortest axis that four halvings can work with
-    assert rules.patch_3d(data_set(measured(spacing_mm=(3.0, 2.0, 2.0), body_shape=(10, 200, 200))))[0] == (32, 144, 144)
+    body = data_set(measured(spacing_mm=(3.0, 2.0, 2.0), body_shape=(10, 200, 200)))
+    assert rules.patch_3d(body)[0] == (32, 144, 144)
 
 
 def test_the_paper_s_numbers_do_not_depend_on_the_data():
