@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-
 import pytest
 
 from flarenet import errors
@@ -26,13 +24,6 @@ def test_exit_codes(kind, code):
     error = getattr(errors, kind)
     assert issubclass(error, FlarenetError)
     assert error("x").exit_code == code
-
-
-def test_an_error_comes_out_of_another_process_as_it_went_in():
-    sent = errors.GeometryError("x.nii", found="3", expected="4", remedy="count again")
-    received = pickle.loads(pickle.dumps(sent))  # noqa: S301  what a process pool does with it
-    assert type(received) is errors.GeometryError
-    assert str(received) == str(sent)
 
 
 def test_an_unknown_name_lists_the_real_ones_and_the_nearest():

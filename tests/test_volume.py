@@ -81,8 +81,8 @@ def test_every_orientation_comes_to_canonical_and_back(orientation):
     np.testing.assert_array_equal(found.undo(found.apply(turned)), turned)
 
 
-@pytest.mark.parametrize("signs", itertools.product((1, -1), repeat=3))
-@pytest.mark.parametrize("axes", itertools.permutations(range(3)))
+@pytest.mark.parametrize("signs", list(itertools.product((1, -1), repeat=3)))
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
 def test_canonical_is_what_nibabel_calls_closest_canonical(axes, signs):
     """nibabel's arrays are [i, j, k] = ours transposed; slightly oblique, so that 'nearest' means something."""
     c, s = np.cos(0.2), np.sin(0.2)

@@ -12,8 +12,9 @@ from flarenet.workspace import Workspace, find_root, newest_model, only_planned,
 
 def test_paths(tmp_path):
     work = Workspace(tmp_path, "A")
-    relative = [work.raw, work.plan, work.fingerprint, work.store("3d"), work.run("MAE", 1), work.pseudo("X", "0123456789abcdef")]
-    assert [path.relative_to(tmp_path).as_posix() for path in relative] == [
+    paths = [work.raw, work.plan, work.fingerprint, work.store("3d"), work.run("MAE", 1)]
+    paths.append(work.pseudo("X", 2 * "0123456789ab"))
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
         "raw/A",
         "prepared/A/plan.json",
         "prepared/A/fingerprint.json",
