@@ -49,7 +49,8 @@ def colour_of(value: int) -> tuple[float, float, float]:
     """The fixed colour (red, green, blue, each 0 to 1) of a label value >= 1; the first 15 are chosen by eye."""
     if value <= len(_COLOURS):
         digits = _COLOURS[value - 1]
-        return tuple(int(digits[at : at + 2], 16) / 255 for at in (1, 3, 5))
+        red, green, blue = (int(digits[at : at + 2], 16) / 255 for at in (1, 3, 5))
+        return red, green, blue
     # steps of the golden ratio around the circle of hues keep any number of further labels apart
     return colorsys.hsv_to_rgb(value * 0.618034 % 1, 0.65 if value % 2 else 0.9, 0.95)
 

@@ -200,7 +200,8 @@ def _around(one: tuple[slice, ...], other: tuple[slice, ...]) -> tuple[slice, ..
 
 def _stored_spacing_mm(grid: Grid) -> tuple[float, float, float]:
     """The spacing as NIfTI headers hold it, in single precision: what lies exactly at a tolerance depends on it."""
-    return tuple(float(np.float32(step)) for step in grid.spacing_mm)
+    z, y, x = (float(np.float32(step)) for step in grid.spacing_mm)
+    return z, y, x
 
 
 def _check_same_grid(truth: Grid, prediction: Grid) -> None:

@@ -19,9 +19,9 @@ from scipy.spatial import cKDTree
 
 from ..volume import box_where
 
-Corner = tuple[int, int, int]
+Corner = tuple[int, ...]
 Corners = frozenset[Corner]
-Vectors = tuple[tuple[float, float, float], ...]
+Vectors = tuple[tuple[float, ...], ...]
 
 _CORNERS: tuple[Corner, ...] = tuple(product((0, 1), repeat=3))
 

@@ -95,8 +95,8 @@ def print_metrics(metrics: Metrics, console: Console | None = None) -> None:
     for name, score in metrics.classes.items():
         table.add_row(name, shown(score.dsc), shown(score.nsd), str(score.n))
     table.add_section()
-    for name, score in metrics.groups.items():
-        table.add_row(f"{name} (mean)", shown(score.dsc), shown(score.nsd), "")
+    for name, mean in metrics.groups.items():
+        table.add_row(f"{name} (mean)", shown(mean.dsc), shown(mean.nsd), "")
     console.print(table)
     for note in metrics.notes:
         console.print(f"note: {note}", markup=False)
