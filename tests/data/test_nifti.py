@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flarenet.data import nifti
 from flarenet.data.nifti import case_name, find_images, read_grid, read_image, read_labels, write_labels
 from flarenet.errors import DatasetError, FlarenetError, GeometryError, StorageError
 
@@ -123,6 +124,14 @@ def test_sform_alone_and_qform_alone(tmp_path, save_nifti):
     for code in ("sform_code", "qform_code"):
         path = patch_header(save_nifti(tmp_path / "x.nii", numbers(np.int16)), **{code: 0})
         np.testing.assert_allclose(read_grid(path).affine, both, atol=1e-5)
+
+
+def test_a_handedness_of_zero_counts_as_one(tmp_path, save_nifti):
+    """The first number of pixdim; some writers leave it 0."""
+    right_handed = np.diag([2.0, 3, 4, 1])
+    path = save_nifti(tmp_path / "x.nii", numbers(np.int16), right_handed)
+    patch_header(path, sform_code=0, pixdim=[0, 2, 3, 4, 0, 0, 0, 0])
+    np.testing.assert_allclose(read_grid(path).affine, right_handed[:, [2, 1, 0, 3]])
 
 
 # --- reading: what cannot be trusted ---
@@ -387,7 +396,20 @@ def test_the_same_map_gives_the_same_bytes_under_any_name(tmp_path, save_nifti):
     like = save_nifti(tmp_path / "like.nii.gz", numbers(np.int16))
     for name in ("a.nii.gz", "b.nii.gz"):
         write_labels(tmp_path / name, np.ones((5, 4, 3), np.uint8), like=like)
-    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+    content = (tmp_path / "a.nii.gz").read_bytes()
+    assert content == (tmp_path / "b.nii.gz").read_bytes()
+    assert content[3] & 8 == 0 and content[4:8] == bytes(4)  # RFC 1952: no name, no time
+
+
+@pytest.mark.parametrize("spoil", [lambda part: part ^ 1, lambda part: part[:-1], lambda part: part.repeat(2, axis=0)])
+def test_a_file_that_reads_back_otherwise_never_gets_its_name(tmp_path, save_nifti, monkeypatch, spoil):
+    """A disk that changes, loses or repeats bytes."""
+    like = save_nifti(tmp_path / "like.nii.gz", numbers(np.int16))
+    write = nifti._write
+    monkeypatch.setattr(nifti, "_write", lambda stream, head, data: write(stream, head, spoil(data)))
+    with pytest.raises(StorageError, match="out.nii.gz"):
+        write_labels(tmp_path / "out.nii.gz", np.ones((5, 4, 3), np.uint8), like=like)
+    assert [p.name for p in tmp_path.iterdir()] == ["like.nii.gz"]
 
 
 def test_a_view_that_is_not_contiguous_is_written_as_it_looks(tmp_path, save_nifti):

@@ -52,9 +52,10 @@ def test_an_image_without_maps(tmp_path):
     assert store.read("a").maps == {}
 
 
-def test_a_turned_view_is_stored_as_it_looks_and_in_one_piece_along_z(tmp_path):
+@pytest.mark.parametrize("step", [1, -1])
+def test_a_turned_view_is_stored_as_it_looks_and_in_one_piece_along_z(tmp_path, step):
     store = Store(tmp_path)
-    turned = np.arange(120, dtype=np.int16).reshape(6, 5, 4).transpose(2, 1, 0)[::-1]
+    turned = np.arange(120, dtype=np.int16).reshape(6, 5, 4).transpose(2, 1, 0)[::step]
     put(store, image=turned)
     np.testing.assert_array_equal(store.read("a").image, turned)
     assert store.read("a").image.flags.c_contiguous
