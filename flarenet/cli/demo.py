@@ -78,13 +78,13 @@ def work(arguments: Namespace) -> int:
 def _commands(root, device: str) -> list[tuple[str, list[str]]]:
     """Every command of the way and its words, as one would type them."""
     here, on = ["-d", NAME, "--root", str(root)], ["--device", device]
-    raw, predictions = root / "raw" / NAME, str(root / "predictions")
+    raw, predictions, out = root / "raw" / NAME, str(root / "predictions"), ["-o", str(root / "scores")]
     trainers = ("3DOrgan", "3DCancer", "MAE", "DualDecoder2D")
     return [
         ("flarenet_plan", [*here, *(word for change in QUICK for word in ("--set", change))]),
         *(("flarenet_train", [trainer, *here, *on]) for trainer in trainers),
         ("flarenet_predict", ["-i", str(raw / "imagesTs"), "-o", predictions, "--root", str(root), *on]),
-        ("flarenet_evaluate", ["-p", predictions, "-g", str(raw / "labelsTs"), *here, "-o", str(root / "scores")]),
+        ("flarenet_evaluate", ["-p", predictions, "-g", str(raw / "labelsTs"), *here, *out, "--images", str(raw / "imagesTs")]),
     ]
 
 
