@@ -37,7 +37,7 @@ QUICK = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = parser("flarenet_demo", "Plan, train, predict and score on synthetic CT scans: a few minutes, no data needed.")
+    words = parser("flarenet_demo", "Plan, train, predict and score on synthetic CT: minutes, no data needed.")
     words.add_argument("-o", "--output", default="demo", metavar="DIR", help="a new folder (default: %(default)s)")
     words.add_argument("--cases", type=_count, default=24, metavar="N", help="training cases (default: %(default)s)")
     words.add_argument("--seed", type=int, default=0, metavar="N", help="of the synthetic scans (default: %(default)s)")
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 5:
-        raise ArgumentTypeError(f"found {text!r}, expected 5 or more: one case for each of the five annotation patterns")
+        raise ArgumentTypeError(f"found {text!r}, expected 5 or more: a case for each of five annotation patterns")
     return int(text)
 
 
@@ -79,19 +79,21 @@ def _commands(root, device: str) -> list[tuple[str, list[str]]]:
     """Every command of the way and its words, as one would type them."""
     here, on = ["-d", NAME, "--root", str(root)], ["--device", device]
     raw, predictions, out = root / "raw" / NAME, str(root / "predictions"), ["-o", str(root / "scores")]
+    images = str(raw / "imagesTs")
     trainers = ("3DOrgan", "3DCancer", "MAE", "DualDecoder2D")
     return [
         ("flarenet_plan", [*here, *(word for change in QUICK for word in ("--set", change))]),
         *(("flarenet_train", [trainer, *here, *on]) for trainer in trainers),
-        ("flarenet_predict", ["-i", str(raw / "imagesTs"), "-o", predictions, "--root", str(root), *on]),
-        ("flarenet_evaluate", ["-p", predictions, "-g", str(raw / "labelsTs"), *here, *out, "--images", str(raw / "imagesTs")]),
+        ("flarenet_predict", ["-i", images, "-o", predictions, "--root", str(root), *on]),
+        ("flarenet_evaluate", ["-p", predictions, "-g", str(raw / "labelsTs"), *here, *out, "--images", images]),
     ]
 
 
 def _main_of(command: str):
     from . import evaluate, plan, predict, train
 
-    return {"plan": plan, "train": train, "predict": predict, "evaluate": evaluate}[command.removeprefix("flarenet_")].main
+    modules = {"plan": plan, "train": train, "predict": predict, "evaluate": evaluate}
+    return modules[command.removeprefix("flarenet_")].main
 
 
 def _claim(root, **numbers: int) -> None:
@@ -106,7 +108,7 @@ def _claim(root, **numbers: int) -> None:
     marker = root / "demo.json"
     if not marker.is_file():
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise UsageError(root, found="something else", expected="a new or empty folder", remedy="name another by -o")
+            raise UsageError(root, found="other files", expected="a new or empty folder", remedy="name another by -o")
         write_text(marker, to_json(numbers) + "\n")
     elif (found := read_json(marker, DatasetError)) != numbers:
         raise UsageError(root, found=f"a demo of {found}", expected=numbers, remedy="name another folder by -o")
