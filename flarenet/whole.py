@@ -36,7 +36,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             target, found=error.strerror or error, expected="a folder that can be written, with room for the file"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:

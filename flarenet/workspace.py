@@ -58,11 +58,16 @@ class Workspace:
 
 
 def find_root(root: str | None = None) -> Path:
-    """The root given by `--root`, else by FLARENET_ROOT, else the current folder. Raises UsageError where it is no folder."""
+    """The root given by `--root`, else by FLARENET_ROOT, else the current folder.
+
+    Raises UsageError where it is no folder.
+    """
     path = Path(root or os.environ.get(ROOT_VARIABLE) or ".").expanduser()
     if not path.is_dir():
         raise UsageError(
-            f"root {path}", found="no such folder", expected=f"a folder, given by --root or {ROOT_VARIABLE}, that holds raw/NAME/"
+            f"root {path}",
+            found="no such folder",
+            expected=f"a folder, given by --root or {ROOT_VARIABLE}, that holds raw/NAME/",
         )
     return path.resolve()
 
@@ -91,16 +96,23 @@ def only_planned(root: Path) -> Workspace:
     if len(planned) == 1:
         return Workspace(root, planned[0])
     if not planned:
-        raise DatasetError(root / "prepared", found="no planned data set", expected="one", remedy="flarenet_plan -d NAME")
+        raise DatasetError(
+            root / "prepared", found="no planned data set", expected="one", remedy="flarenet_plan -d NAME"
+        )
     raise UsageError(f"root {root}", found=f"planned data sets {', '.join(planned)}", expected="one, or -d NAME")
 
 
 def newest_model(root: Path) -> Path:
-    """The newest finished model folder of `root` that segments. Raises RunError's usage form where there is none."""
-    about = sorted(root.glob("runs/*/*/step_*/about.json"), key=lambda p: p.stat().st_mtime)
+    """The newest finished model folder of `root` that segments. Raises UsageError where there is none."""
+    about = sorted(root.glob("runs/*/*/step_*/about.json"), key=lambda path: path.stat().st_mtime_ns)
     segmenting = [path.parent for path in about if path.parent.parent.name != "MAE"]
     if not segmenting:
-        raise UsageError(root / "runs", found="no finished model", expected="one", remedy="flarenet_train DualDecoder2D, or -m MODEL")
+        raise UsageError(
+            root / "runs",
+            found="no finished model",
+            expected="one",
+            remedy="flarenet_train DualDecoder2D, or name a model folder by -m",
+        )
     return segmenting[-1]
 
 

@@ -14,7 +14,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     words.add_argument("--step", type=int, help="one step, counted from 1; all of them in order where left out")
     words.add_argument("-d", "--dataset", help="the planned data set; may be left out where there is only one")
     words.add_argument("--root", help="the folder that holds raw/, prepared/ and runs/; else FLARENET_ROOT, else here")
-    words.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the plan for this run")
+    words.add_argument(
+        "--set",
+        dest="changes",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change values of the plan for this run, as in trainers.*.steps.*.epochs=10",
+    )
     words.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     words.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="else as the plan says")
     return run(words, _train, argv)
@@ -30,6 +38,6 @@ def _train(arguments: Namespace) -> None:
         raise unknown("trainer", arguments.trainer, TRAINERS)
     root = find_root(arguments.root)
     workspace = open_planned(root, arguments.dataset) if arguments.dataset else only_planned(root)
-    plan = override(load_plan(workspace.plan), arguments.set)
+    plan = override(load_plan(workspace.plan), arguments.changes)
     trainer = TRAINERS[arguments.trainer](plan, workspace, device=arguments.device, precision=arguments.precision)
     trainer.train(arguments.step)

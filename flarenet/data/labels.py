@@ -114,7 +114,8 @@ def complete(
             filled[group] = drawn
             continue
         table = np.zeros(256, dtype=np.uint8)
-        table[HIDDEN] = HIDDEN
+        if not looked_for.issuperset(values):
+            table[HIDDEN] = HIDDEN  # where the teacher is not sure, nothing is asked
         for index, value in enumerate(values, start=1):
             if value not in looked_for:
                 table[index] = index

@@ -9,12 +9,6 @@ from .fingerprint import Fingerprint
 from .patterns import Pattern
 
 
-def cases_of(fingerprint: Fingerprint, patterns: Iterable[Pattern]) -> int:
-    """The number of cases whose pattern is one of `patterns`."""
-    wanted = set(patterns)
-    return sum(cohort.cases for cohort in fingerprint.cohorts if cohort.pattern in wanted)
-
-
 def slices_of(fingerprint: Fingerprint, patterns: Iterable[Pattern]) -> int:
     """The number of axial slices of these cases."""
     wanted = set(patterns)

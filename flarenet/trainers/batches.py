@@ -31,7 +31,13 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """image [B, 1, *S] float32 in [0, 1]; labels {group: uint8 [B, *S]}, HIDDEN = no question; asked {group: bool [B, 1 + n]}."""
+    """What one training step sees.
+
+    image   float32 [B, 1, *S] in [0, 1]
+    labels  {group: uint8 [B, *S]}, HIDDEN where no question is asked
+    asked   {group: bool [B, 1 + n]}
+    names   the case of each sample
+    """
 
     image: Tensor
     labels: dict[str, Tensor]

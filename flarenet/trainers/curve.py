@@ -20,8 +20,8 @@ def write_progress(history: Sequence[EpochRecord], folder: Path) -> None:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["epoch", "learning_rate", *names])
     for record in history:
-        values = [record.scores.get(name) for name in names]
-        table.writerow([record.epoch, f"{record.learning_rate:.6g}", *("" if v is None else f"{v:.6g}" for v in values)])
+        values = [f"{record.scores[name]:.6g}" if name in record.scores else "" for name in names]
+        table.writerow([record.epoch, f"{record.learning_rate:.6g}", *values])
     write_text(folder / "progress.csv", text.getvalue())
     _draw(history, names, folder / "progress.png")
 

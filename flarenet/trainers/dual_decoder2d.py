@@ -74,7 +74,8 @@ def _paper(fingerprint: Fingerprint) -> list[_Stage]:
     for group, values in labels.groups.items():
         best = fullest(patterns, values) if group == first else only(patterns, values)
         epochs, rate = (60, 5e-4) if group == first else (20, 1e-4)
-        stages.append(_Stage(best or asking(patterns, values) or annotated, epochs, rate, {}, _decoder(group), (group,)))
+        serving = best or asking(patterns, values) or annotated
+        stages.append(_Stage(serving, epochs, rate, {}, _decoder(group), (group,)))
     return stages
 
 

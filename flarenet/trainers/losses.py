@@ -58,7 +58,7 @@ def marginal_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Loss:
 
 
 def _merge(log_p: Tensor, asked: Tensor) -> Tensor:
-    """Put the probability of what was not asked into channel 0; the channels of what was not asked get probability 0."""
+    """Add the probability of what was not asked to channel 0, and leave none in the channels it came from."""
     if bool(asked.all()):
         return log_p
     merged = asked[:, :, None].clone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..planning.epochs import batches_of, cases_of
+from ..planning.epochs import batches_of
 from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Augmentation, Configuration, NetworkSpec, Step, Subset, TrainerPlan
 from .batches import Batch
@@ -31,7 +31,7 @@ class TrainerMAE(Trainer):
             subset=Subset(patterns=fingerprint.patterns),
             groups=(),
             batch_size=batch_size,
-            batches_per_epoch=batches_of(CROPS_PER_CASE * cases_of(fingerprint, fingerprint.patterns), batch_size),
+            batches_per_epoch=batches_of(CROPS_PER_CASE * fingerprint.count(fingerprint.patterns), batch_size),
             epochs=500,
             learning_rate=3e-4,
             warmup_epochs=50,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..planning.epochs import batches_of, cases_of
+from ..planning.epochs import batches_of
 from ..planning.fingerprint import Fingerprint
 from ..planning.patterns import asking, fullest
 from ..planning.plan import Augmentation, Configuration, NetworkSpec, Step, Subset, TrainerPlan
@@ -67,7 +67,7 @@ def unet_3d(
         subset=Subset(patterns=patterns),
         groups=groups,
         batch_size=batch_size,
-        batches_per_epoch=batches_of(CROPS_PER_CASE * cases_of(fingerprint, patterns), batch_size),
+        batches_per_epoch=batches_of(CROPS_PER_CASE * fingerprint.count(patterns), batch_size),
         epochs=epochs,
         learning_rate=5e-4,
         warmup_epochs=warmup_epochs,

@@ -17,7 +17,7 @@ from ..data.labels import complete, split
 from ..data.nifti import read_image, read_labels
 from ..data.store import Store
 from ..inference.predict import Predictor
-from ..planning.plan import Plan, Step
+from ..planning.plan import Plan
 from ..preparation.dataset import case_key
 from ..preparation.prepare import frame_between, prepare_map
 from ..workspace import Workspace

@@ -88,7 +88,10 @@ def load_state(state: TrainState, folder: Path, run_hash: str) -> bool:
     again = f"remove the folder {folder} to train this step from its start"
     if record.run_hash != run_hash:
         raise RunError(
-            folder, found="a half-finished run of another plan or of other cases", expected="the same plan", remedy=again
+            folder,
+            found="a half-finished run of another plan or of other cases",
+            expected="the same plan and cases",
+            remedy=again,
         )
     path = folder / record.tensors
     if not path.is_file() or sha256_of(path) != record.sha256:

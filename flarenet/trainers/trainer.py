@@ -172,7 +172,7 @@ class Trainer:
                 expected="at least one",
                 remedy=f"flarenet_plan -d {self._plan.dataset}, or another subset in the plan",
             )
-        answers = Store(self._teachers(step).complete(chosen, self._part.configuration).folder) if step.teachers else store
+        answers = self._teachers(step).complete(chosen, self._part.configuration) if step.teachers else store
         train, held_out = split_cases(dataset.cases, fraction=self._plan.validation_fraction, seed=self._plan.seed)
         absent = self._absent(step, dataset.cases, [answers.read(case.name).record.annotated for case in chosen])
         samples = {case.name: self._sample(case, store, answers, absent) for case in chosen}
