@@ -19,7 +19,7 @@ lint: $(READY)
 	$(BIN)/ruff check flarenet tests
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 wheel: $(READY)
 	$(BIN)/python -m build
