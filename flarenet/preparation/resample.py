@@ -14,8 +14,9 @@ Shape = tuple[int, int, int]
 
 def resampled_shape(shape: Shape, spacing_mm: tuple[float, ...], wanted_mm: tuple[float | None, ...]) -> Shape:
     """The shape that brings `spacing_mm` nearest to `wanted_mm`; None keeps an axis; at least one voxel each."""
+    # twice rounded: a ratio halfway between two whole numbers must not be decided by the last bits of an affine
     return tuple(
-        n if wanted is None else max(1, round(n * spacing / wanted))
+        n if wanted is None else max(1, round(round(n * spacing / wanted, 4)))
         for n, spacing, wanted in zip(shape, spacing_mm, wanted_mm)
     )
 

@@ -31,7 +31,7 @@ def augment(
 
 
 def _change_intensity(image: np.ndarray, settings: Augmentation, draw: np.random.Generator) -> np.ndarray:
-    sample = image[None]  # batchgenerators wants a channel axis
+    sample = image[None].copy()  # batchgenerators wants a channel axis, and writes into what it is given
     with _numpy_seed(int(draw.integers(2**32))):
         if settings.gamma and draw.random() < settings.probability:
             sample = augment_gamma(sample, (1 - settings.gamma, 1 + settings.gamma), retain_stats=False)
