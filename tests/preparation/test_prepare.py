@@ -1,0 +1,136 @@
+"""From scan to prepared image and back: orientation, crop, window, spacing."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from flarenet.planning.plan import Configuration
+from flarenet.preparation.prepare import FULL, frame_between, normalise, prepare_image, prepare_map
+from flarenet.preparation.resample import resample_linear, resample_nearest, resampled_shape
+from flarenet.volume import Grid, Orientation, Volume
+
+ORIENTATIONS = [
+    Orientation(axes, flips)
+    for axes in itertools.permutations(range(3))
+    for flips in itertools.product((False, True), repeat=3)
+]
+
+
+def configuration(spacing=(None, 2.0, 2.0), inference=(2.5, 2.0, 2.0), patch=(16, 16)):
+    return Configuration(spacing_mm=spacing, inference_spacing_mm=inference, patch=patch, clip_hu=(-160, 240))
+
+
+def scan(spacing=(5.0, 1.5, 1.0), shape=(6, 20, 24)):
+    """A canonical scan (z up, y to the front, x to the right) of soft tissue in air."""
+    data = np.full(shape, -1000, dtype=np.int16)
+    data[1:5, 3:17, 4:20] = np.random.default_rng(0).integers(-100, 300, (4, 14, 16))
+    affine = np.array([[0, 0, spacing[2], -11], [0, spacing[1], 0, 7], [spacing[0], 0, 0, 40], [0, 0, 0, 1.0]])
+    return Volume(data, Grid(shape, affine))
+
+
+def turned(volume, orientation):
+    """The same scan, stored so that `orientation` brings it back: voxels found one by one through the world."""
+    shape = orientation.undo(volume.data).shape
+    data = np.ascontiguousarray(orientation.undo(volume.data))
+    numbers = orientation.undo(np.arange(volume.data.size).reshape(volume.data.shape))
+    where = np.array(np.unravel_index(numbers.ravel(), volume.data.shape))
+    world = volume.grid.affine @ np.vstack([where, np.ones(where.shape[1])])
+    index = np.array(np.unravel_index(np.arange(data.size), shape))
+    affine = np.linalg.lstsq(np.vstack([index, np.ones(data.size)]).T, world.T, rcond=None)[0].T
+    return Volume(data, Grid(shape, affine))
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS, ids=str)
+def test_every_orientation_gives_the_identical_image(orientation):
+    upright = prepare_image(scan(), configuration())
+    other = prepare_image(turned(scan(), orientation), configuration())
+    np.testing.assert_array_equal(other.image, upright.image)
+    assert other.frame.grid.is_near(upright.frame.grid, tolerance_mm=1e-6)
+    assert other.frame.box == upright.frame.box
+    assert other.frame.orientation == orientation
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS[::5], ids=str)
+@pytest.mark.parametrize("spacing", [(None, 2.0, 2.0), (3.0, 0.7, 1.9)])
+def test_the_frame_follows_from_the_two_grids(orientation, spacing):
+    volume = turned(scan(), orientation)
+    frame = prepare_image(volume, configuration(spacing)).frame
+    again = frame_between(volume.grid, frame.grid)
+    assert (again.box, again.orientation) == (frame.box, frame.orientation)
+    assert again.original is volume.grid and again.grid is frame.grid
+
+
+def test_crop_window_and_scale_by_hand():
+    data = np.full((2, 4, 4), -1000, dtype=np.int16)
+    data[1, 1:3, 1:4] = [[-159, 40, 240], [-500, 500, -160]]
+    prepared = prepare_image(Volume(data, Grid((2, 4, 4), scan().grid.affine)), configuration((None, 1.5, 1.0)))
+    # brighter than -160 are rows 1 and 2, columns 1 to 3 of slice 1
+    assert (prepared.frame.box.start, prepared.frame.box.stop) == ((1, 1, 1), (2, 3, 4))
+    np.testing.assert_array_equal(prepared.image, [[[82, 16384, FULL], [0, FULL, 0]]])  # 32767 / 400 = 81.9
+    assert prepared.image.dtype == np.int16
+    np.testing.assert_allclose(normalise(prepared.image)[0, 0], [1 / 400, 0.5, 1.0], atol=2e-5)
+
+
+def test_a_scan_with_nothing_above_the_floor_keeps_its_extent():
+    volume = Volume(np.full((3, 8, 10), -1000, dtype=np.int16), Grid((3, 8, 10), scan().grid.affine))
+    prepared = prepare_image(volume, configuration())
+    assert prepared.frame.box.start == (0, 0, 0) and prepared.frame.box.shape == (3, 8, 10)
+    assert prepared.image.shape[0] == 3 and not prepared.image.any()
+
+
+def test_the_prepared_spacing_is_the_one_asked_for():
+    prepared = prepare_image(scan(), configuration((2.5, 3.0, 2.0)))
+    # the crop is 4 x 14 x 16 voxels of 5 x 1.5 x 1 mm: 20 x 21 x 16 mm
+    assert prepared.image.shape == (8, 7, 8)
+    np.testing.assert_allclose(prepared.frame.grid.spacing_mm, (2.5, 3.0, 2.0))
+
+
+@pytest.mark.parametrize(("slice_mm", "wanted_slices"), [(5.0, 4), (2.5, 4), (1.25, 2)])
+def test_inference_never_adds_slices_in_two_dimensions(slice_mm, wanted_slices):
+    prepared = prepare_image(scan((slice_mm, 1.5, 1.0)), configuration(), inference=True)
+    assert prepared.image.shape[0] == wanted_slices  # 4 slices; those finer than 2.5 mm are thinned to it
+
+
+def test_training_keeps_the_slices_and_three_dimensions_resample_them():
+    assert prepare_image(scan((1.25, 1.5, 1.0)), configuration()).image.shape[0] == 4
+    blocks = configuration((2.5, 2.0, 2.0), (2.5, 2.0, 2.0), (8, 16, 16))
+    assert prepare_image(scan(), blocks, inference=True).image.shape[0] == 8
+
+
+def test_a_map_takes_the_nearest_voxel_by_hand():
+    row = np.array([[[1, 2, 3, 4, 5, 6]]], dtype=np.uint8)
+    # three voxels of width 2: centres at 1, 3, 5, on the edges of old voxels, which go to the later one
+    np.testing.assert_array_equal(resample_nearest(row, (1, 1, 3))[0, 0], [2, 4, 6])
+    # four of width 1.5: centres 0.75, 2.25, 3.75, 5.25
+    np.testing.assert_array_equal(resample_nearest(row, (1, 1, 4))[0, 0], [1, 3, 4, 6])
+    np.testing.assert_array_equal(resample_nearest(row, (1, 1, 12))[0, 0], np.repeat(row[0, 0], 2))
+    assert resample_nearest(row, (2, 2, 2)).dtype == np.uint8
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS[::7], ids=str)
+def test_a_map_lies_on_its_image(orientation):
+    volume = turned(scan(), orientation)
+    drawn = (volume.data > -1000).astype(np.uint8)
+    prepared = prepare_image(volume, configuration())
+    mapped = prepare_map(drawn, prepared.frame)
+    assert mapped.shape == prepared.image.shape and mapped.all()  # the crop is the block itself
+    stripes = np.zeros(scan().data.shape, dtype=np.uint8)
+    stripes[2] = 7
+    mapped = prepare_map(np.ascontiguousarray(orientation.undo(stripes)), prepared.frame)
+    np.testing.assert_array_equal(np.unique(mapped[1]), [7])
+    assert not mapped[[0, 2, 3]].any()
+
+
+def test_linear_resampling_by_hand():
+    row = np.array([[[0.0, 1.0, 2.0, 3.0]]])
+    np.testing.assert_allclose(resample_linear(row, (1, 1, 2))[0, 0], [0.5, 2.5])
+    np.testing.assert_allclose(resample_linear(row, (1, 1, 8))[0, 0], [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3])
+    block = np.random.default_rng(1).random((3, 5, 7)).astype(np.float32)
+    slices = resample_linear(block, (3, 9, 4))
+    for z in range(3):  # slice by slice is what a block of one slice gives
+        np.testing.assert_allclose(slices[z], resample_linear(block[z : z + 1], (1, 9, 4))[0], atol=1e-6)
+
+
+def test_resampled_shape_keeps_an_axis_and_at_least_one_voxel():
+    assert resampled_shape((10, 100, 3), (5.0, 0.8, 0.1), (None, 1.6, 4.0)) == (10, 50, 1)

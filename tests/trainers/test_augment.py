@@ -1,0 +1,92 @@
+"""Random changes of samples: none where none is asked for, the same for the same seed, labels on the image."""
+
+import numpy as np
+import pytest
+
+from flarenet.planning.plan import Augmentation
+from flarenet.trainers.augment import augment
+
+STILL = {"noise_sd": 0.0, "scale": 0.0, "shift": 0.0}
+
+
+def square(shape):
+    """An image that is 1 in a block off the centre, and the map of it."""
+    image = np.zeros(shape, dtype=np.float32)
+    image[..., 8:20, 26:36] = 1
+    return image, {"organ": (image > 0).astype(np.uint8)}
+
+
+@pytest.mark.parametrize("shape", [(48, 40), (6, 48, 40)])
+def test_probability_zero_changes_nothing(shape):
+    image, maps = square(shape)
+    settings = Augmentation(probability=0.0, rotation_deg=30, zoom=0.3, gamma=0.3)
+    changed, labels = augment(image, maps, settings, [1, 2, 3])
+    assert changed.dtype == np.float32
+    np.testing.assert_array_equal(changed, image)
+    np.testing.assert_array_equal(labels["organ"], maps["organ"])
+
+
+@pytest.mark.parametrize("shape", [(48, 40), (6, 48, 40)])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_label_turns_with_the_image(shape, seed):
+    image, maps = square(shape)
+    settings = Augmentation(probability=1.0, rotation_deg=20, zoom=0.1, **STILL)
+    turned, labels = augment(image, maps, settings, [seed])
+    bright, label = turned > 0.5, labels["organ"] > 0
+    assert (bright != maps["organ"].astype(bool)).mean() > 0.005, "nothing turned"
+    overlap = 2 * (bright & label).sum() / (bright.sum() + label.sum())
+    assert overlap > 0.95
+    assert set(np.unique(labels["organ"])) <= {0, 1} and labels["organ"].dtype == np.uint8
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_turn_is_rigid_on_oblong_slices(seed):
+    """Rotation alone keeps areas; a shear from the unequal sides would not keep the principal widths."""
+    image = np.zeros((64, 32), dtype=np.float32)
+    image[28:36, 12:20] = 1
+    settings = Augmentation(probability=1.0, rotation_deg=45, **STILL)
+    _, labels = augment(image, {"organ": image.astype(np.uint8)}, settings, [seed])
+    places = np.argwhere(labels["organ"])
+    widths = np.linalg.eigvalsh(np.cov(places.T))
+    assert len(places) == pytest.approx(64, abs=8)
+    assert widths[1] / widths[0] < 1.3
+
+
+def test_air_and_background_come_in_from_outside():
+    image = np.ones((32, 32), dtype=np.float32)
+    settings = Augmentation(probability=1.0, rotation_deg=45, **STILL)
+    samples = [augment(image, {"organ": image.astype(np.uint8)}, settings, [seed]) for seed in range(6)]
+    assert min(turned[0, 0] for turned, _ in samples) == 0
+    assert min(labels["organ"][0, 0] for _, labels in samples) == 0
+    assert all(turned[16, 16] == pytest.approx(1) and labels["organ"][16, 16] == 1 for turned, labels in samples)
+
+
+def test_each_change_of_intensity_changes_the_image_and_no_label():
+    image = np.full((16, 16), 0.5, dtype=np.float32)
+    image[:4] = 0.2
+    maps = {"organ": (image > 0.3).astype(np.uint8)}
+    for change in ({"noise_sd": 0.05}, {"scale": 0.1}, {"shift": 0.1}, {"gamma": 0.3}):
+        changed, labels = augment(image, maps, Augmentation(probability=1.0, **{**STILL, **change}), [7])
+        assert not np.array_equal(changed, image), change
+        assert np.abs(changed - image).max() < 0.4, change
+        assert changed.dtype == np.float32 and changed.shape == image.shape
+        np.testing.assert_array_equal(labels["organ"], maps["organ"])
+
+
+def test_the_same_seed_gives_the_same_sample_and_another_does_not():
+    image, maps = square((48, 40))
+    settings = Augmentation(probability=1.0, rotation_deg=20, zoom=0.1, gamma=0.2)
+    first, again, other = (augment(image, maps, settings, seed)[0] for seed in ([1, 2], [1, 2], [1, 3]))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_the_input_and_numpys_global_generator_stay_as_they_were():
+    image, maps = square((48, 40))
+    kept = image.copy()
+    np.random.seed(11)
+    wanted = np.random.random(3)
+    np.random.seed(11)
+    augment(image, maps, Augmentation(probability=1.0, rotation_deg=20, gamma=0.2), [1])
+    np.testing.assert_array_equal(np.random.random(3), wanted)
+    np.testing.assert_array_equal(image, kept)

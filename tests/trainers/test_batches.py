@@ -1,0 +1,109 @@
+"""Batches: functions of (seed, epoch, index), padded at the far end, placed about labels when asked."""
+
+import numpy as np
+import pytest
+import torch
+
+from flarenet.planning.plan import Augmentation
+from flarenet.preparation.prepare import FULL
+from flarenet.trainers.batches import Batches, Sample
+
+
+def sample(name, shape=(5, 24, 20), value=0, looked_for=True):
+    """Random intensities; one voxel of label 1 at (3, 20, 2) and, in a second group, of label 2 at (1, 4, 17)."""
+    image = np.random.default_rng(value).integers(1, FULL, shape, dtype=np.int16)
+    organ, cancer = np.zeros(shape, dtype=np.uint8), np.zeros(shape, dtype=np.uint8)
+    if looked_for:
+        organ[3, 20, 2] = 1
+        cancer[1, 4, 17] = 2
+    flags = {"organ": np.array([looked_for] * 2), "cancer": np.array([looked_for] * 3)}
+    return Sample(name, image, {"organ": organ, "cancer": cancer}, flags)
+
+
+def batches(samples, patch=(16, 16), *, batch_size=2, seed=0, augmentation=None, foreground=0.0):
+    return Batches(
+        samples, patch, batch_size=batch_size, seed=seed, augmentation=augmentation, foreground=foreground
+    )
+
+
+FIVE = [sample(f"case_{i}", value=i) for i in range(5)]
+
+
+def same(a, b):
+    return a.names == b.names and torch.equal(a.image, b.image)
+
+
+def test_the_same_numbers_give_the_same_batch_and_others_do_not():
+    settings = Augmentation(probability=0.8, rotation_deg=10, gamma=0.2)
+    one, two = (batches(FIVE, seed=4, augmentation=settings, foreground=0.5) for _ in range(2))
+    two.batch(7, 1)  # what was drawn before has no influence
+    wanted = one.batch(2, 3)
+    again = two.batch(2, 3)
+    assert same(wanted, again)
+    assert all(torch.equal(wanted.labels[group], again.labels[group]) for group in wanted.labels)
+    other_seed = batches(FIVE, seed=5, augmentation=settings, foreground=0.5)
+    for other in (one.batch(2, 4), one.batch(3, 3), other_seed.batch(2, 3)):
+        assert not torch.equal(wanted.image, other.image)
+
+
+@pytest.mark.parametrize("patch", [(16, 12), (3, 16, 12)])
+def test_shapes_types_and_range(patch):
+    batch = batches(FIVE, patch, batch_size=3).batch(0, 0)
+    assert batch.image.shape == (3, 1, *patch) and batch.image.dtype == torch.float32
+    assert 0 <= batch.image.min() and batch.image.max() <= 1
+    assert {group: (tuple(m.shape), m.dtype) for group, m in batch.labels.items()} == {
+        group: ((3, *patch), torch.uint8) for group in ("organ", "cancer")
+    }
+    assert batch.asked["organ"].shape == (3, 2) and batch.asked["cancer"].dtype == torch.bool
+
+
+def test_a_patch_is_a_part_of_the_case():
+    batch = batches(FIVE, (2, 16, 12), batch_size=1).batch(0, 0)
+    image = next(s.image for s in FIVE if s.name == batch.names[0])
+    windows = np.lib.stride_tricks.sliding_window_view(image, (2, 16, 12))
+    patch = np.rint(batch.image[0, 0].numpy() * FULL).astype(np.int16)
+    assert (windows == patch).all(axis=(3, 4, 5)).sum() == 1
+
+
+@pytest.mark.parametrize(("patch", "inside"), [((32, 24), (24, 20)), ((8, 32, 24), (5, 24, 20))])
+def test_small_cases_are_padded_at_the_far_end_with_nothing(patch, inside):
+    batch = batches(FIVE, patch, batch_size=1, foreground=1.0).batch(0, 0)
+    image = batch.image[0, 0]
+    within = torch.zeros(patch, dtype=torch.bool)
+    within[tuple(slice(n) for n in inside)] = True
+    assert (image[within] > 0).all()  # the intensities of the cases are all above 0
+    assert torch.count_nonzero(image[~within]) == 0
+    assert all(torch.count_nonzero(labels[0][~within]) == 0 for labels in batch.labels.values())
+
+
+@pytest.mark.parametrize("patch", [(8, 8), (3, 8, 8)])
+def test_foreground_patches_hold_a_label_of_the_case(patch):
+    source = batches(FIVE, patch, batch_size=5, foreground=1.0)
+    seen = set()
+    for index in range(8):
+        batch = source.batch(0, index)
+        for row in range(5):
+            held = {group for group, labels in batch.labels.items() if labels[row].any()}
+            assert held, (index, batch.names[row])
+            seen |= held
+    assert seen == {"organ", "cancer"}
+
+
+def test_without_foreground_most_small_patches_miss_the_label():
+    source = batches(FIVE, (8, 8), batch_size=5, foreground=0.0)
+    held = [labels[row].any() for i in range(8) for labels in [source.batch(0, i).labels["organ"]] for row in range(5)]
+    assert sum(held) < 10
+
+
+def test_a_case_without_labels_gives_patches_all_the_same():
+    batch = batches([sample("bare", looked_for=False)], batch_size=4, foreground=1.0).batch(0, 0)
+    assert batch.image.shape == (4, 1, 16, 16)
+    assert not batch.asked["organ"].any() and not batch.asked["cancer"].any()
+
+
+def test_one_round_visits_every_case_once():
+    source = batches(FIVE, batch_size=2)
+    names = [name for index in range(10) for name in source.batch(1, index).names]
+    rounds = [names[start : start + 5] for start in range(0, 20, 5)]
+    assert all(sorted(one) == [s.name for s in FIVE] for one in rounds)
+    assert len({tuple(one) for one in rounds}) > 1, "the order is shuffled anew"
