@@ -115,11 +115,11 @@ ORGANS: dict[str, tuple[Ellipsoid | Tube, ...]] = {
 }
 
 HOSTS: dict[str, tuple[float, float, float]] = {
-    "liver": (0.42, 9, 24),
-    "right kidney": (0.14, 9, 18),
-    "left kidney": (0.14, 9, 18),
-    "pancreas": (0.16, 9, 15),
-    "spleen": (0.14, 8, 16),
+    "liver": (0.56, 14, 28),
+    "right kidney": (0.12, 13, 20),
+    "left kidney": (0.12, 13, 20),
+    "pancreas": (0.08, 12, 18),
+    "spleen": (0.12, 13, 20),
 }
 """Organs that bear tumours: share of the tumours, smallest and largest radius in mm."""
 

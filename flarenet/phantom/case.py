@@ -142,7 +142,7 @@ def _draw_tumours(bodies: dict[str, tuple[Ellipsoid | Tube, ...]], rng: np.rando
     for name in rng.choice(hosts, size=count, p=shares / shares.sum()):
         _, smallest, largest = HOSTS[name]
         radii = rng.uniform(smallest, largest) * rng.uniform(0.8, 1.2, size=3)
-        contrast_hu = rng.uniform(38, 65) * (-1 if rng.random() < 0.85 else 1)
+        contrast_hu = -rng.uniform(45, 75)  # lesions of these organs take up less contrast medium in the portal phase
         if name in bodies:
             shape = bodies[name][rng.integers(len(bodies[name]))]
             blob = Ellipsoid(_point(shape.point_inside(rng)), _point(radii))
