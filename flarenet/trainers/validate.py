@@ -16,6 +16,7 @@ from .loop import Objective, to_device
 class HeldOut:
     """Callable for fit: {"held_out_dice_loss": mean, "dice GROUP": mean over labels} of `count` fixed batches.
 
+    A network that does not segment has no groups and so no Dice; its first entry is "held_out_loss" instead.
     The Dice of a label counts voxels over all patches of the cases that ask for it. A label that is neither drawn nor
     predicted there is left out of the mean; a group of which nothing is left has no entry.
     """
@@ -39,12 +40,13 @@ class HeldOut:
         for index in range(self._count):
             batch = to_device(self._batches.batch(0, index), self._device)
             with self._autocast():
-                loss += self._objective(network, batch).dice.item() / self._count
-                logits = network(batch.image, self._groups)
+                judged = self._objective(network, batch)
+                loss += (judged.dice if self._groups else judged.total).item() / self._count
+                logits = network(batch.image, self._groups) if self._groups else {}
             for group in self._groups:
                 found = _counts(logits[group], batch.labels[group], batch.asked[group])
                 counts[group] = counts.get(group, 0) + found
-        scores = {"held_out_dice_loss": loss}
+        scores = {"held_out_dice_loss" if self._groups else "held_out_loss": loss}
         for group, (twice_overlap, sizes) in counts.items():
             dice = (twice_overlap / sizes)[sizes > 0]
             if dice.numel():

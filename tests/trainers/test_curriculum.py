@@ -1,0 +1,125 @@
+"""The whole cascade on a tiny phantom set, by the commands, with networks that learn nothing worth having."""
+
+import numpy as np
+import pytest
+import torch
+
+from flarenet.cli import plan, train
+from flarenet.data.store import Store
+from flarenet.inference.model import load_weights
+from flarenet.phantom import write_phantom_set
+from flarenet.workspace import Workspace
+
+TINY = [
+    "configurations.3d.spacing_mm=[10,9,9]",
+    "configurations.3d.inference_spacing_mm=[10,9,9]",
+    "configurations.3d.patch=[32,32,32]",
+    "configurations.2d.spacing_mm=[null,8,8]",
+    "configurations.2d.inference_spacing_mm=[null,8,8]",
+    "configurations.2d.patch=[32,48]",
+    "validation_fraction=0.5",
+    "trainers.*.steps.*.batch_size=2",
+    "trainers.*.steps.*.batches_per_epoch=2",
+    "trainers.*.steps.*.epochs=2",
+    "trainers.*.steps.*.warmup_epochs=0",
+    "trainers.3DOrgan.network.features=[4,4,8,8,8,4]",
+    "trainers.3DCancer.network.features=[4,4,8,8,8,4]",
+    "trainers.DualDecoder2D.network.features=[4,4,8,8,8,4]",
+    "trainers.MAE.network.features=[12,12,1,2,12,12,1,2]",
+]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    root = tmp_path_factory.mktemp("root")
+    write_phantom_set(root / "raw" / "P", cases=6, test_cases=1, seed=0)
+    assert plan.main(["-d", "P", "--root", str(root), "--workers", "1", "--set", *TINY]) == 0
+    return Workspace(root, "P")
+
+
+@pytest.fixture(scope="module")
+def trained(workspace):
+    words = ["-d", "P", "--root", str(workspace.root), "--device", "cpu"]
+    for trainer in ("3DOrgan", "3DCancer", "MAE", "DualDecoder2D"):
+        assert train.main([trainer, *words]) == 0
+    return workspace
+
+
+def run(capsys, workspace, *words):
+    code = train.main([*words, "--root", str(workspace.root)])
+    return code, capsys.readouterr().err
+
+
+def test_a_missing_teacher_is_named_with_the_command_to_type(workspace, capsys):
+    if (workspace.run("3DOrgan", 1) / "about.json").exists():
+        pytest.skip("the teachers are trained already: run this file from its start")
+    code, said = run(capsys, workspace, "DualDecoder2D")
+    assert code == 4
+    assert "flarenet_train 3DOrgan --step 1 -d P" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["DualDecoder"], "did you mean 'DualDecoder2D'"),
+        (["3DOrgan", "-d", "Q"], "expected: P"),
+        (["3DOrgan", "--step", "9"], "expected: 1 to 1"),
+        (["3DOrgan", "--set", "trainers.3DOrgan.stps=1"], "did you mean 'steps'"),
+    ],
+)
+def test_names_that_name_nothing(workspace, capsys, words, named):
+    code, said = run(capsys, workspace, *words)
+    assert code == 2
+    assert named in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(("step", "learns"), [(3, "decoders.organ."), (4, "decoders.cancer.")])
+def test_the_last_steps_change_one_decoder_and_nothing_else(trained, step, learns):
+    before = load_weights(trained.run("DualDecoder2D", step - 1))
+    after = load_weights(trained.run("DualDecoder2D", step))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all(name.startswith(learns) for name in changed)
+    assert any(name.endswith("conv.weight") for name in changed)
+
+
+def test_finished_steps_are_skipped(trained, capsys):
+    files = sorted(trained.runs.rglob("weights.safetensors"))
+    assert len(files) == 7
+    before = [path.stat().st_mtime_ns for path in files]
+    code, said = run(capsys, trained, "DualDecoder2D")
+    assert code == 0 and said.count("skipped") == 4
+    assert [path.stat().st_mtime_ns for path in files] == before
+
+
+def test_pseudo_labels_leave_what_was_drawn(trained):
+    drawn = trained.store("2d")
+    completed = next((trained.root / "pseudo" / "P").glob("completed-2d-*"))
+    names = Store(completed).names()
+    assert names == Store(drawn).names() and len(names) == 6
+    compared = 0
+    for name in names:
+        by_hand, filled = Store(drawn).read(name), Store(completed).read(name)
+        assert filled.record.annotated == tuple(range(1, 15))
+        for group, array in by_hand.maps.items():
+            kept = array > 0
+            assert np.array_equal(filled.maps[group][kept], array[kept])
+            compared += int(kept.sum())
+    assert compared > 1000
+
+
+def test_every_run_left_a_line_and_a_point_for_each_epoch(trained):
+    for number in (1, 2, 3, 4):
+        folder = trained.run("DualDecoder2D", number)
+        assert len((folder / "progress.csv").read_text().splitlines()) == 3
+        assert (folder / "progress.png").stat().st_size > 1000
+        assert not list(folder.glob("state*"))
+
+
+def test_the_same_seed_gives_the_same_weights(trained, tmp_path, capsys):
+    folder = trained.run("3DCancer", 1)
+    first = (folder / "weights.safetensors").read_bytes()
+    folder.rename(tmp_path / "kept")
+    code, _ = run(capsys, trained, "3DCancer", "--device", "cpu")
+    assert code == 0
+    assert (folder / "weights.safetensors").read_bytes() == first
