@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from .shell import parser, run
 
 NAME = "PHANTOM"
-TEST_CASES = 6
+TEST_CASES = 8
 
 QUICK = (
     "configurations.3d.spacing_mm=[5.0,4.7,4.7]",
@@ -28,7 +28,7 @@ QUICK = (
     "trainers.MAE.steps.*.epochs=2",
     "trainers.DualDecoder2D.steps.*.batch_size=16",
     "trainers.DualDecoder2D.steps.*.batches_per_epoch=20",
-    "trainers.DualDecoder2D.steps.0.epochs=8",
+    "trainers.DualDecoder2D.steps.0.epochs=6",
     "trainers.DualDecoder2D.steps.1.epochs=12",
     "trainers.DualDecoder2D.steps.2.epochs=6",
     "trainers.DualDecoder2D.steps.3.epochs=6",
@@ -39,7 +39,7 @@ QUICK = (
 def main(argv: Sequence[str] | None = None) -> int:
     words = parser("flarenet_demo", "Plan, train, predict and score on synthetic CT: minutes, no data needed.")
     words.add_argument("-o", "--output", default="demo", metavar="DIR", help="a new folder (default: %(default)s)")
-    words.add_argument("--cases", type=_count, default=24, metavar="N", help="training cases (default: %(default)s)")
+    words.add_argument("--cases", type=_count, default=36, metavar="N", help="training cases (default: %(default)s)")
     words.add_argument("--seed", type=int, default=0, metavar="N", help="of the synthetic scans (default: %(default)s)")
     words.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the fastest there is)")
     return run(words, work, argv)
