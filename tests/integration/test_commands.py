@@ -19,6 +19,7 @@ from flarenet.phantom.anatomy import LABELS
 ROOT = Path(__file__).resolve().parents[2]
 
 TINY = (
+    "validation_fraction=0.5",
     "configurations.3d.spacing_mm=[10.0,8.0,8.0]",
     "configurations.3d.inference_spacing_mm=[10.0,8.0,8.0]",
     "configurations.3d.patch=[16,32,48]",
@@ -226,9 +227,9 @@ def _with_value(data, value):
         (("flarenet_train", "DualDecoder"), "DualDecoder2D"),
         (("flarenet_train", "DualDecoder2D", "--step", "9"), "1 to 4"),
         (("flarenet_train", "3DOrgan", "-d", "FANTOM"), "PHANTOM"),
-        (("flarenet_predict", "-i", ".", "-o", "out", "-m", "no/such/model"), "step_4"),
+        (("flarenet_predict", "-i", "{root}/raw/PHANTOM/imagesTs", "-o", "out", "-m", "no/such/model"), "step_4"),
         (("flarenet_evaluate", "-p", ".", "-g", ".", "-d", "PHANTOMS", "-o", "out"), "PHANTOM"),
     ],
 )
 def test_unknown_names_are_answered_with_the_real_ones(call, trained, words, hint):
-    assert hint in call(*words, "--root", trained, code=2)
+    assert hint in call(*(word.format(root=trained) for word in words), "--root", trained, code=2)
