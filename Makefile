@@ -1,5 +1,5 @@
 # make demo    own .venv, install, then the whole way on a phantom data set into ./demo
-# make test    own .venv, install, lint, tests
+# make test    own .venv, install, lint, types, tests
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -17,6 +17,7 @@ demo: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check flarenet tests
+	$(BIN)/mypy
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

@@ -8,8 +8,11 @@ x to the patient's right.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
+
+Triple = tuple[int, int, int]
 
 # world axis of each array axis in canonical order: z -> world 2 (superior), y -> 1 (anterior), x -> 0 (right)
 _CANONICAL_WORLD_AXES = (2, 1, 0)
@@ -31,7 +34,8 @@ class Grid:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Distance between voxel centres along z, y, x in mm."""
-        return tuple(float(v) for v in np.linalg.norm(self.affine[:3, :3], axis=0))
+        z_mm, y_mm, x_mm = (float(v) for v in np.linalg.norm(self.affine[:3, :3], axis=0))
+        return z_mm, y_mm, x_mm
 
     def is_near(self, other: Grid, tolerance_mm: float = 0.1) -> bool:
         """Same shape, and no corner voxel further than `tolerance_mm` from its twin."""
@@ -78,12 +82,12 @@ class Box:
     stop: tuple[int, int, int]
 
     @property
-    def slices(self) -> tuple[slice, slice, slice]:
+    def slices(self) -> tuple[slice, ...]:
         return tuple(slice(a, b) for a, b in zip(self.start, self.stop))
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        return tuple(b - a for a, b in zip(self.start, self.stop))
+        return cast(Triple, tuple(b - a for a, b in zip(self.start, self.stop)))
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Orientation:
 
     def apply_to_grid(self, grid: Grid) -> Grid:
         """The grid of apply(data)."""
-        shape = tuple(grid.shape[axis] for axis in self.axes)
+        shape = cast(Triple, tuple(grid.shape[axis] for axis in self.axes))
         affine = grid.affine[:, [*self.axes, 3]].copy()
         for axis, flip in enumerate(self.flips):
             if flip:
@@ -125,7 +129,7 @@ def orientation_of(grid: Grid) -> Orientation:
         key=lambda p: sum(abs(cosines[world, axis]) for world, axis in zip(_CANONICAL_WORLD_AXES, p)),
     )
     flips = tuple(bool(cosines[world, axis] < 0) for world, axis in zip(_CANONICAL_WORLD_AXES, axes))
-    return Orientation(axes, flips)
+    return Orientation(axes, cast(tuple[bool, bool, bool], flips))
 
 
 def canonical(volume: Volume) -> tuple[Volume, Orientation]:
@@ -143,7 +147,7 @@ def box_where(mask: np.ndarray) -> Box | None:
             return None
         start.append(int(line[0]))
         stop.append(int(line[-1]) + 1)
-    return Box(tuple(start), tuple(stop))
+    return Box(cast(Triple, tuple(start)), cast(Triple, tuple(stop)))
 
 
 def crop(volume: Volume, box: Box) -> Volume:

@@ -7,11 +7,12 @@ Orientation to RAS, crop to where there is anything brighter than the window's f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
 from ..planning.plan import Configuration
-from ..volume import Box, Grid, Orientation, Volume, box_where, canonical, crop, orientation_of
+from ..volume import Box, Grid, Orientation, Triple, Volume, box_where, canonical, crop, orientation_of
 from .resample import resample_linear, resample_nearest, resampled_shape
 
 FULL = 32767
@@ -65,8 +66,8 @@ def frame_between(original: Grid, grid: Grid) -> Frame:
     # the outer edges of the prepared image are the edges of the crop, and these lie half a voxel off whole numbers
     first = (to_index @ [-0.5, -0.5, -0.5, 1])[:3] + 0.5
     last = (to_index @ [*(n - 0.5 for n in grid.shape), 1])[:3] + 0.5
-    box = Box(tuple(int(round(v)) for v in first), tuple(int(round(v)) for v in last))
-    return Frame(original, orientation, box, grid)
+    start, stop = (cast(Triple, tuple(int(round(v)) for v in corner)) for corner in (first, last))
+    return Frame(original, orientation, Box(start, stop), grid)
 
 
 def prepare_map(label_map: np.ndarray, frame: Frame) -> np.ndarray:

@@ -5,23 +5,26 @@ Images are interpolated linearly, label maps take the nearest voxel, as in the F
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch.nn import functional
 
-Shape = tuple[int, int, int]
+from ..volume import Triple
 
 
-def resampled_shape(shape: Shape, spacing_mm: tuple[float, ...], wanted_mm: tuple[float | None, ...]) -> Shape:
+def resampled_shape(shape: Triple, spacing_mm: tuple[float, ...], wanted_mm: tuple[float | None, ...]) -> Triple:
     """The shape that brings `spacing_mm` nearest to `wanted_mm`; None keeps an axis; at least one voxel each."""
     # twice rounded: a ratio halfway between two whole numbers must not be decided by the last bits of an affine
-    return tuple(
+    resampled = (
         n if wanted is None else max(1, round(round(n * spacing / wanted, 4)))
         for n, spacing, wanted in zip(shape, spacing_mm, wanted_mm)
     )
+    return cast(Triple, tuple(resampled))
 
 
-def resample_linear(image: np.ndarray, shape: Shape) -> np.ndarray:
+def resample_linear(image: np.ndarray, shape: Triple) -> np.ndarray:
     """`image` [Z, Y, X] interpolated linearly to `shape`, as float32."""
     data = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     if tuple(data.shape) == tuple(shape):
@@ -31,7 +34,7 @@ def resample_linear(image: np.ndarray, shape: Shape) -> np.ndarray:
     return functional.interpolate(data[None, None], size=shape, mode="trilinear", align_corners=False)[0, 0].numpy()
 
 
-def resample_nearest(label_map: np.ndarray, shape: Shape) -> np.ndarray:
+def resample_nearest(label_map: np.ndarray, shape: Triple) -> np.ndarray:
     """`label_map` [Z, Y, X] at the nearest voxel centres of `shape`; the type stays."""
     data = label_map
     for axis, (n, wanted) in enumerate(zip(label_map.shape, shape)):

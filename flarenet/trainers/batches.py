@@ -101,7 +101,8 @@ class Batches:
         group, value, slices = places[draw.integers(len(places))]
         z = int(draw.choice(slices))
         voxels = np.argwhere(self.samples[number].maps[group][z] == value)
-        return (z, *map(int, voxels[draw.integers(len(voxels))]))
+        y, x = voxels[draw.integers(len(voxels))]
+        return z, int(y), int(x)
 
     def _window(self, shape: tuple[int, ...], centre: tuple[int, ...] | None, draw: np.random.Generator) -> tuple:
         window: list[int | slice] = []

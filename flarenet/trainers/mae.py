@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import nn
 
+from ..networks import MaskedAutoencoder
 from ..planning.epochs import batches_of
 from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Augmentation, Configuration, NetworkSpec, Step, Subset, TrainerPlan
@@ -48,5 +51,5 @@ class TrainerMAE(Trainer):
 
     def objective(self, step: Step, network: nn.Module, batch: Batch) -> Loss:
         """The mean squared error on masked voxels; there is no Dice."""
-        error = network.reconstruction_loss(batch.image)
+        error = cast(MaskedAutoencoder, network).reconstruction_loss(batch.image)
         return Loss(error.new_zeros(()), error)

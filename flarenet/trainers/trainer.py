@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -63,7 +65,8 @@ class Trainer:
         """Equation (1) over what is annotated, summed over the step's groups."""
         logits = network(batch.image, step.groups)
         losses = [marginal_loss(logits[group], batch.labels[group], batch.asked[group]) for group in step.groups]
-        return Loss(sum(loss.dice for loss in losses), sum(loss.cross_entropy for loss in losses))
+        dice, cross_entropy = ([getattr(loss, term) for loss in losses] for term in ("dice", "cross_entropy"))
+        return Loss(torch.stack(dice).sum(), torch.stack(cross_entropy).sum())
 
     def train(self, step: int | None = None) -> None:
         """Train one step, or all in order; finished ones are skipped. Goes on from the last epoch of a broken run.
@@ -85,7 +88,8 @@ class Trainer:
         if step.starts_from is not None:
             network.load_state_dict(load_weights(self._finished(step.starts_from)))
         freeze(network, step.trained)
-        network.to(self._device, memory_format=torch.channels_last if len(patch) == 2 else torch.channels_last_3d)
+        order = torch.channels_last if len(patch) == 2 else torch.channels_last_3d
+        network.to(self._device).to(memory_format=order)  # type: ignore[call-overload]  # torch's stubs lack it
         train, held_out = self._samples(step)
         title = f"{self.name} step {number}"
         self._console.print(
@@ -126,10 +130,12 @@ class Trainer:
     def _configuration(self) -> Configuration:
         return self._plan.configurations[self._part.configuration]
 
-    def _course(self, step: Step, title: str, train: list[Sample], held_out: list[Sample], folder) -> Course:
-        numbers = dict(batch_size=step.batch_size, foreground=self._part.augmentation.foreground)
-        batches = Batches(
-            train, self._configuration.patch, seed=self._plan.seed, augmentation=self._part.augmentation, **numbers
+    def _course(self, step: Step, title: str, train: list[Sample], held_out: list[Sample], folder: Path) -> Course:
+        draw = partial(
+            Batches,
+            patch=self._configuration.patch,
+            batch_size=step.batch_size,
+            foreground=self._part.augmentation.foreground,
         )
 
         def objective(network: nn.Module, batch: Batch) -> Loss:
@@ -140,7 +146,7 @@ class Trainer:
 
         validate: Validation | None = None
         if held_out:
-            fixed = Batches(held_out, self._configuration.patch, seed=self._plan.seed + 1, augmentation=None, **numbers)
+            fixed = draw(held_out, seed=self._plan.seed + 1, augmentation=None)
             count = max(1, step.batches_per_epoch // 5)  # the paper's share of held-out slices, 20 %
             validate = HeldOut(
                 fixed, count=count, groups=step.groups, objective=objective, device=self._device, autocast=context
@@ -149,7 +155,7 @@ class Trainer:
         identity = [self._part.model_dump(mode="json"), self._configuration.model_dump(mode="json"), title, names]
         return Course(
             step=step,
-            batches=batches,
+            batches=draw(train, seed=self._plan.seed, augmentation=self._part.augmentation),
             objective=objective,
             validate=validate,
             device=self._device,
@@ -183,6 +189,8 @@ class Trainer:
 
     def _sample(self, case: Case, store: Store, answers: Store, absent: frozenset[int]) -> Sample:
         image, stored = store.read(case.name).image, answers.read(case.name)
+        if image is None:
+            raise RunError(f"prepared case {case.name}", found="no image", expected="one", remedy="flarenet_plan again")
         labels = self._plan.labels
         pattern = set(stored.record.annotated)
         maps = {
@@ -216,7 +224,7 @@ class Trainer:
         }
         return Teachers(predictors, self._plan, self._workspace)
 
-    def _finished(self, run: str):
+    def _finished(self, run: str) -> Path:
         """The model folder of "TRAINER/STEP". Raises RunError with the command that makes it."""
         trainer, _, number = run.partition("/")
         folder = self._workspace.run(trainer, int(number))

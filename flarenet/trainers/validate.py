@@ -36,7 +36,7 @@ class HeldOut:
 
     @torch.inference_mode()
     def __call__(self, network: nn.Module) -> dict[str, float]:
-        loss, counts = 0.0, {}
+        loss, counts = 0.0, dict[str, Tensor]()
         for index in range(self._count):
             batch = to_device(self._batches.batch(0, index), self._device)
             with self._autocast():
@@ -45,7 +45,7 @@ class HeldOut:
                 logits = network(batch.image, self._groups) if self._groups else {}
             for group in self._groups:
                 found = _counts(logits[group], batch.labels[group], batch.asked[group])
-                counts[group] = counts.get(group, 0) + found
+                counts[group] = counts[group] + found if group in counts else found
         scores = {"held_out_dice_loss" if self._groups else "held_out_loss": loss}
         for group, (twice_overlap, sizes) in counts.items():
             dice = (twice_overlap / sizes)[sizes > 0]
