@@ -26,7 +26,7 @@ WINDOW_HU = (-160.0, 240.0)
 
 BODY_HU = -300.0
 _PANEL_INCHES, _GAP_INCHES, _HEAD_INCHES, _ENTRY_INCHES = 2.8, 0.06, 0.75, 0.2
-_LEGEND_COLUMNS = 5
+_ENTRY_WIDTH_INCHES = 1.7
 _OPACITY = 0.55
 _FRONT, _HEAD = 1, 0  # the canonical axis (z, y, x) that a coronal, an axial slice is taken across
 
@@ -122,7 +122,8 @@ def _draw(
     panels = [(cut, _plane(image.data, cut, body)) for cut in cuts]
     present = sorted({int(v) for volume in maps.values() for v in np.unique(volume.data)} - {0})
     heights = [_PANEL_INCHES * _height_to_width(plane, image, cut) for cut, plane in panels]
-    figure, axes = _frame(heights, 1 + len(maps), foot=_ENTRY_INCHES * (2 + len(present) // _LEGEND_COLUMNS))
+    entries = int((1 + len(maps)) * _PANEL_INCHES / _ENTRY_WIDTH_INCHES)  # of the legend in one line
+    figure, axes = _frame(heights, 1 + len(maps), foot=_ENTRY_INCHES * (2 + len(present) // entries))
     figure.suptitle(caption, color="white", fontsize=12)
     for row, (cut, plane) in zip(axes, panels):
         for axis, volume in zip(row, [None, *maps.values()]):
@@ -131,7 +132,7 @@ def _draw(
                 axis.imshow(_painted(_plane(volume.data, cut, body)), **_placing(image, cut))
     for axis, title in zip(axes[0], ["image", *maps]):
         axis.set_title(title, color="white", fontsize=10)
-    _legend(figure, {labels.names[value]: colour_of(value) for value in present})
+    _legend(figure, {labels.names[value]: colour_of(value) for value in present}, entries)
     return figure
 
 
@@ -187,9 +188,9 @@ def _painted(label_plane: np.ndarray) -> np.ndarray:
     return table[label_plane]
 
 
-def _legend(figure: Figure, colours: Mapping[str, tuple[float, float, float]]) -> None:
+def _legend(figure: Figure, colours: Mapping[str, tuple[float, float, float]], columns: int) -> None:
     handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
     if handles:
         figure.legend(
-            handles=handles, loc="lower center", ncols=_LEGEND_COLUMNS, fontsize=8, frameon=False, labelcolor="white"
+            handles=handles, loc="lower center", ncols=columns, fontsize=8, frameon=False, labelcolor="white"
         )
