@@ -29,23 +29,15 @@ class Trainer3DOrgan(Trainer):
         """One step. `paper`: the cases with the most organs only; `auto`: every case with any, by the marginal loss."""
         group, values = next(iter(fingerprint.labels.groups.items()))
         if recipe == "paper":
-            return unet_3d(
-                fingerprint,
-                (group,),
-                fullest(fingerprint.patterns, values),
-                epochs=250,
-                warmup_epochs=10,
-                augmentation=Augmentation(),
-                why="the cases with the most labels of the group, as the paper's D_o13",
+            patterns, augmentation = fullest(fingerprint.patterns, values), Augmentation()
+            why = "the cases with the most labels of the group, as the paper's D_o13"
+        else:
+            patterns, augmentation = asking(fingerprint.patterns, values), AUTO_AUGMENTATION
+            why = (
+                "every case in which any label of the group was looked for; the loss merges the others with background"
             )
         return unet_3d(
-            fingerprint,
-            (group,),
-            asking(fingerprint.patterns, values),
-            epochs=250,
-            warmup_epochs=10,
-            augmentation=AUTO_AUGMENTATION,
-            why="every case in which any label of the group was looked for; the loss merges the others with background",
+            fingerprint, (group,), patterns, epochs=250, warmup_epochs=10, augmentation=augmentation, why=why
         )
 
 
