@@ -93,6 +93,7 @@ class Predictor:
             device=self.device,
             precision=self.precision,
             batch_size=self.batch_size,
+            neighbours=configuration.neighbours,
         )
         return group_maps(logits, prepared.frame, self.model.groups)
 

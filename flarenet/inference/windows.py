@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..preparation.prepare import beside
 from .engines import autocast
 
 Slab = tuple[int, dict[str, Tensor]]
 Forward = Callable[[Tensor], dict[str, Tensor]]
-"""windows [B, 1, *patch] -> {group: float32 logits [B, 1 + n, *patch]}, on the device of the network."""
+"""windows [B, C, *patch] -> {group: float32 logits [B, 1 + n, *patch]}, on the device of the network."""
 
 SIGMA_SHARE = 0.125
 """Standard deviation of the window weight as a share of the patch."""
@@ -37,12 +38,14 @@ def slabs(
     device: torch.device | str,
     precision: str,
     batch_size: int,
+    neighbours: int = 0,
 ) -> Iterator[Slab]:
     """The logits of `network` on `image` (float32 [Z, Y, X] in [0, 1]); they stay on `device`.
 
     patch       (y, x): the network sees single slices; (z, y, x): it sees blocks
     overlap     share of a window that its neighbour covers
     batch_size  windows that run at once
+    neighbours  slices on either side that a slice-wise network sees as channels
     The network is left on `device` in eval mode. An image without voxels yields nothing.
     """
     device = torch.device(device)
@@ -59,8 +62,17 @@ def slabs(
 
     if 0 in image.shape:
         return iter(())
-    walk = _slices if len(patch) == 2 else _blocks
-    return walk(forward, image, tuple(patch), overlap=overlap, batch_size=batch_size, device=device)
+    if len(patch) == 3:
+        return _blocks(forward, image, tuple(patch), overlap=overlap, batch_size=batch_size, device=device)
+    return _slices(
+        forward,
+        image,
+        tuple(patch),
+        overlap=overlap,
+        batch_size=batch_size,
+        device=device,
+        neighbours=neighbours,
+    )
 
 
 def window_starts(size: int, patch: int, overlap: float) -> list[int]:
@@ -88,13 +100,16 @@ def _slices(
     overlap: float,
     batch_size: int,
     device: torch.device,
+    neighbours: int,
 ) -> Iterator[Slab]:
     rows, columns = (window_starts(size, p, overlap) for size, p in zip(image.shape[1:], patch))
     places = [(y, x) for y in rows for x in columns]
-    for start in range(0, image.shape[0], batch_size):
-        slab = _padded(image[start : start + batch_size], patch)
+    depth = image.shape[0]
+    for start in range(0, depth, batch_size):
+        seen = [beside(z, depth, neighbours) for z in range(start, min(start + batch_size, depth))]
+        slab = _padded(image[np.array(seen)], patch)
         if len(places) == 1:
-            blended = forward(slab.unsqueeze(1))
+            blended = forward(slab)
         else:
             blended = _blended_slices(forward, slab, patch, places=places, device=device)
         inside = (..., slice(image.shape[1]), slice(image.shape[2]))
@@ -104,16 +119,16 @@ def _slices(
 def _blended_slices(
     forward: Forward, slab: Tensor, patch: tuple[int, ...], *, places: list[tuple[int, int]], device: torch.device
 ) -> dict[str, Tensor]:
-    """slab [b, Y, X] -> {group: logits [b, 1 + n, Y, X]}; every window place is one batch of b."""
+    """slab [b, C, Y, X] -> {group: logits [b, 1 + n, Y, X]}; every window place is one batch of b."""
     weight = window_weight(patch).to(device)
-    total = torch.zeros(slab.shape[1:], device=device)
+    total = torch.zeros(slab.shape[2:], device=device)
     sums: dict[str, Tensor] = {}
     for y, x in places:
         inside = (..., slice(y, y + patch[0]), slice(x, x + patch[1]))
         total[inside] += weight
-        for group, logits in forward(slab[inside].unsqueeze(1)).items():
+        for group, logits in forward(slab[inside]).items():
             if group not in sums:
-                sums[group] = torch.zeros((*logits.shape[:2], *slab.shape[1:]), device=device)
+                sums[group] = torch.zeros((*logits.shape[:2], *slab.shape[2:]), device=device)
             sums[group][inside] += logits * weight
     return {group: value.div_(total) for group, value in sums.items()}
 

@@ -30,6 +30,7 @@ class NetworkSpec(Frozen):
     """A network by name and numbers; `networks.build` makes it.
 
     kind      a name of networks.NETWORKS
+    input_channels  1, and 2 more for each of a configuration's `neighbours`
     features  channels at the five resolutions, finest first, then of the last decoder stage
     groups    the groups it answers, in drawing order; each gets a head of 1 + n channels
     """
@@ -47,6 +48,7 @@ class Configuration(Frozen):
     spacing_mm            (z, y, x) the training cases are resampled to; None keeps the scan's own
     inference_spacing_mm  the same for prediction; None per axis keeps the scan's own, but never finer than asked
     patch                 (y, x) or (z, y, x) voxels
+    neighbours            slices on either side that a slice-wise network sees beside the one it answers
     clip_hu               intensities are clipped to this window, then scaled to [0, 1]
     overlap               share of a window that its neighbour covers in prediction
     why                   the reason for each number
@@ -55,6 +57,7 @@ class Configuration(Frozen):
     spacing_mm: tuple[float | None, float, float]
     inference_spacing_mm: tuple[float | None, float, float]
     patch: tuple[Count, ...]
+    neighbours: Annotated[int, Field(ge=0, le=8)] = 0
     clip_hu: tuple[float, float]
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
     why: dict[str, str] = Field(default_factory=dict)
@@ -80,6 +83,8 @@ class Step(Frozen):
     trained               submodules that learn; everything else is frozen; empty means all
     groups                the groups whose loss counts
     teachers              group -> run, as "TRAINER/STEP", whose predictions fill what nobody looked for
+    balance               a case is drawn in proportion to the number of labels it answers, to this power:
+                          0 draws every case alike, 1 every answer alike
     epochs                passes; one epoch draws `batches_per_epoch` batches
     warmup_epochs         epochs over which the learning rate rises linearly from 0
     schedule              what follows the warm-up
@@ -93,6 +98,7 @@ class Step(Frozen):
     teachers: dict[str, str] = Field(default_factory=dict)
     batch_size: Count
     batches_per_epoch: Count
+    balance: Fraction = 0.0
     epochs: Count
     learning_rate: Annotated[float, Field(gt=0)]
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
@@ -233,6 +239,7 @@ def _check(plan: Plan, source: object) -> None:
         patch = plan.configurations[trainer.configuration].patch
         if len(patch) != trainer.network.dimensions:
             raise PlanError(f"{where}: patch", found=patch, expected=f"{trainer.network.dimensions} numbers")
+        _check_channels(trainer, plan.configurations[trainer.configuration], where)
         _check_groups(trainer.network.groups, plan, f"{where}.network")
         for number, step in enumerate(trainer.steps):
             _check_step(step, plan, f"{where}.steps.{number}")
@@ -248,6 +255,15 @@ def _check_configuration(configuration: Configuration, where: str) -> None:
             raise PlanError(f"{where}.{field}", found=spacing, expected="distances above 0 mm")
     if len(configuration.patch) not in (2, 3):
         raise PlanError(f"{where}.patch", found=configuration.patch, expected="2 or 3 numbers")
+    if configuration.neighbours and len(configuration.patch) == 3:
+        raise PlanError(f"{where}.neighbours", found=configuration.neighbours, expected="0: a block has its own depth")
+
+
+def _check_channels(trainer: TrainerPlan, configuration: Configuration, where: str) -> None:
+    channels = 1 + 2 * configuration.neighbours
+    if trainer.network.input_channels != channels:
+        expected = f"{channels}: a slice and {configuration.neighbours} neighbours on either side"
+        raise PlanError(f"{where}.network.input_channels", found=trainer.network.input_channels, expected=expected)
 
 
 def _check_step(step: Step, plan: Plan, where: str) -> None:

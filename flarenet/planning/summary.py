@@ -84,6 +84,9 @@ def configuration_table(plan: Plan) -> Table:
             numbers = " x ".join("own" if v is None else f"{v:g}" for v in getattr(configuration, field))
             value = numbers.replace(" x ", " to ") if field == "clip_hu" else numbers
             table.add_row(name, field, value, configuration.why.get(field, "set by hand"))
+        if configuration.neighbours:
+            why = configuration.why.get("neighbours", "set by hand")
+            table.add_row(name, "neighbours", str(configuration.neighbours), why)
     return table
 
 

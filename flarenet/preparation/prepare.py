@@ -80,6 +80,11 @@ def normalise(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float32) / FULL
 
 
+def beside(z: int, depth: int, neighbours: int) -> list[int]:
+    """The slices z - neighbours .. z + neighbours of an image of `depth` slices; the outermost one repeats."""
+    return [min(max(0, z + step), depth - 1) for step in range(-neighbours, neighbours + 1)]
+
+
 def _wanted_spacing(grid: Grid, configuration: Configuration, inference: bool) -> tuple[float | None, ...]:
     if not inference:
         return configuration.spacing_mm

@@ -18,7 +18,7 @@ from ..planning.plan import Augmentation
 def augment(
     image: np.ndarray, maps: Mapping[str, np.ndarray], settings: Augmentation, seed: Sequence[int]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """One sample: `image` float32 [*S] in [0, 1] and its group maps uint8 [*S], changed as `settings` say.
+    """One sample: `image` float32 [C, *S] in [0, 1] and its group maps uint8 [*S], changed as `settings` say.
 
     Labels are never mirrored or exchanged: left and right stay what they are.
     """
@@ -31,17 +31,18 @@ def augment(
 
 
 def _change_intensity(image: np.ndarray, settings: Augmentation, draw: np.random.Generator) -> np.ndarray:
-    sample = image[None].copy()  # batchgenerators wants a channel axis, and writes into what it is given
+    sample = image.copy()  # batchgenerators writes into what it is given
     with _numpy_seed(int(draw.integers(2**32))):
         if settings.gamma and draw.random() < settings.probability:
             sample = augment_gamma(sample, (1 - settings.gamma, 1 + settings.gamma), retain_stats=False)
         if settings.scale and draw.random() < settings.probability:
-            sample = augment_brightness_multiplicative(sample, (1 - settings.scale, 1 + settings.scale))
+            factors = (1 - settings.scale, 1 + settings.scale)
+            sample = augment_brightness_multiplicative(sample, factors, per_channel=False)
         if settings.shift and draw.random() < settings.probability:
             sample = sample + np.float32(draw.uniform(-settings.shift, settings.shift))
         if settings.noise_sd and draw.random() < settings.probability:
             sample = augment_gaussian_noise(sample, (settings.noise_sd, settings.noise_sd))
-    return np.ascontiguousarray(sample[0], dtype=np.float32)
+    return np.ascontiguousarray(sample, dtype=np.float32)
 
 
 def _turn(
@@ -52,19 +53,19 @@ def _turn(
     cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
     # affine_grid works in [-1, 1] per axis: the ratio of the sides keeps the rotation rigid in voxels
     inner = np.array([[cos, -sin * height / width], [sin * width / height, cos]])
-    if image.ndim == 2:
+    if image.ndim == 3:  # channels of a slice
         theta = np.concatenate([inner, np.zeros((2, 1))], axis=1)
     else:
         theta = np.zeros((3, 4))
         theta[:2, :2], theta[2, 2] = inner, 1 / zoom
-    grid = functional.affine_grid(torch.from_numpy(theta[None]).float(), [1, 1, *image.shape], align_corners=False)
-    turned = {name: _sample(array, grid, "nearest").astype(np.uint8) for name, array in maps.items()}
+    grid = functional.affine_grid(torch.from_numpy(theta[None]).float(), [1, *image.shape], align_corners=False)
+    turned = {name: _sample(array[None], grid, "nearest")[0].astype(np.uint8) for name, array in maps.items()}
     return _sample(image, grid, "bilinear"), turned
 
 
 def _sample(array: np.ndarray, grid: Tensor, mode: str) -> np.ndarray:
-    data = torch.from_numpy(array.astype(np.float32))[None, None]
-    return functional.grid_sample(data, grid, mode=mode, padding_mode="zeros", align_corners=False)[0, 0].numpy()
+    data = torch.from_numpy(array.astype(np.float32))[None]
+    return functional.grid_sample(data, grid, mode=mode, padding_mode="zeros", align_corners=False)[0].numpy()
 
 
 @contextmanager

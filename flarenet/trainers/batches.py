@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data.labels import HIDDEN
 from ..planning.plan import Augmentation
-from ..preparation.prepare import normalise
+from ..preparation.prepare import beside, normalise
 from .augment import augment
 
 
@@ -33,7 +33,7 @@ class Sample:
 class Batch:
     """What one training step sees.
 
-    image   float32 [B, 1, *S] in [0, 1]
+    image   float32 [B, C, *S] in [0, 1]; C counts a slice and its neighbours
     labels  {group: uint8 [B, *S]}, HIDDEN where no question is asked
     asked   {group: bool [B, 1 + n]}
     names   the case of each sample
@@ -46,9 +46,11 @@ class Batch:
 
 
 class Batches:
-    """Draws cases evenly, then a patch in each: at random, or about a voxel of a label drawn evenly among those there.
+    """Draws a case, then a patch in it: at random, or about a voxel of a label drawn evenly among those there.
 
     patch       (y, x): one slice per sample; (z, y, x): a block
+    neighbours  slices on either side of a slice that come as channels beside it; the outermost slice repeats
+    weights     how often each case is drawn, in proportion; all alike where None
     foreground  share of the patches that are placed about a label (Augmentation.foreground)
     """
 
@@ -61,6 +63,8 @@ class Batches:
         seed: int,
         augmentation: Augmentation | None,
         foreground: float = 0.0,
+        neighbours: int = 0,
+        weights: Sequence[float] | None = None,
     ) -> None:
         self.samples = tuple(samples)
         self.patch = tuple(patch)
@@ -68,30 +72,47 @@ class Batches:
         self.seed = seed
         self.augmentation = augmentation
         self.foreground = foreground
+        self.neighbours = neighbours
+        self._shares = np.cumsum(np.ones(len(self.samples)) if weights is None else weights)
         self._places = [_slices_of_labels(sample) for sample in self.samples]
 
     def batch(self, epoch: int, index: int) -> Batch:
-        """Batch `index` of `epoch`. Cases come round in an order that is shuffled anew after each round."""
+        """Batch `index` of `epoch`. Cases come round as often as they weigh, in an order shuffled anew each round."""
         cut = [self._cut(epoch, index, row) for row in range(self.batch_size)]
         chosen = [sample for sample, _, _ in cut]
         return Batch(
-            image=torch.from_numpy(np.stack([image for _, image, _ in cut]))[:, None],
+            image=torch.from_numpy(np.stack([image for _, image, _ in cut])),
             labels={g: torch.from_numpy(np.stack([maps[g] for _, _, maps in cut])) for g in chosen[0].maps},
             asked={g: torch.from_numpy(np.stack([s.asked[g] for s in chosen])) for g in chosen[0].asked},
             names=tuple(sample.name for sample in chosen),
         )
 
     def _cut(self, epoch: int, index: int, row: int) -> tuple[Sample, np.ndarray, dict[str, np.ndarray]]:
-        round_, turn = divmod(index * self.batch_size + row, len(self.samples))
-        order = np.random.default_rng([self.seed, epoch, round_, 2]).permutation(len(self.samples))
-        number = int(order[turn])
+        number = self._case(epoch, index * self.batch_size + row)
         sample, draw = self.samples[number], np.random.default_rng([self.seed, epoch, index, row])
         window = self._window(sample.image.shape, self._centre(number, draw), draw)
-        image = _pad(normalise(sample.image[window]), self.patch)
+        image = np.stack([_pad(normalise(channel), self.patch) for channel in self._channels(sample.image, window)])
         maps = {group: _pad(array[window], self.patch) for group, array in sample.maps.items()}
         if self.augmentation is not None:
             image, maps = augment(image, maps, self.augmentation, [self.seed, epoch, index, row])
         return sample, image, maps
+
+    def _case(self, epoch: int, turn: int) -> int:
+        """The case of one turn: systematic sampling, so that a round of N draws holds each as often as it weighs.
+
+        The points (u + k) / N, k = 0 .. N - 1, are looked up among the cumulative weights; where all weigh alike,
+        every case comes exactly once a round.
+        """
+        count = len(self.samples)
+        round_, place = divmod(turn, count)
+        draw = np.random.default_rng([self.seed, epoch, round_, 2])
+        point = (draw.permutation(count)[place] + draw.random()) / count
+        return min(int(np.searchsorted(self._shares, point * self._shares[-1], side="right")), count - 1)
+
+    def _channels(self, image: np.ndarray, window: tuple) -> list[np.ndarray]:
+        if len(self.patch) == 3:
+            return [image[window]]
+        return [image[(z, *window[1:])] for z in beside(window[0], image.shape[0], self.neighbours)]
 
     def _centre(self, number: int, draw: np.random.Generator) -> tuple[int, int, int] | None:
         """A voxel of a label of the case, or None for a patch anywhere."""
@@ -117,6 +138,12 @@ class Batches:
                 start = min(max(0, centre[axis] - size // 2 + aside), room)
             window.append(slice(start, start + size))
         return tuple(window)
+
+
+def case_weights(samples: Sequence[Sample], groups: Sequence[str], balance: float) -> list[float]:
+    """The number of labels of `groups` that each case answers, at least 1, to the power of `balance`."""
+    answers = [max(1, sum(int(sample.asked[group][1:].sum()) for group in groups)) for sample in samples]
+    return [float(count) ** balance for count in answers]
 
 
 def _slices_of_labels(sample: Sample) -> list[tuple[str, int, np.ndarray]]:

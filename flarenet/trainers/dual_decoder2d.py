@@ -10,7 +10,7 @@ from ..planning.fingerprint import Fingerprint
 from ..planning.patterns import Pattern, asking, fullest, only, touching_all_groups, unlabelled
 from ..planning.plan import Augmentation, Configuration, NetworkSpec, Step, Subset, TrainerPlan
 from .cancer3d import Trainer3DCancer
-from .organ3d import AUTO_AUGMENTATION, Trainer3DOrgan
+from .organ3d import AUTO_AUGMENTATION, AUTO_BALANCE, Trainer3DOrgan
 from .trainer import Trainer
 
 FEATURES = (16, 32, 64, 128, 256, 128)
@@ -29,6 +29,7 @@ class _Stage:
     teachers: dict[str, str]
     trained: tuple[str, ...]
     groups: tuple[str, ...]
+    balance: float = 0.0
 
 
 class TrainerDualDecoder2D(Trainer):
@@ -49,11 +50,16 @@ class TrainerDualDecoder2D(Trainer):
                last steps, which decide, see only what people drew.
         A cohort that the paper's step wants and the set has not is replaced by all cases that could serve.
         """
+        channels = 1 + 2 * configurations["2d"].neighbours
         stages = _paper(fingerprint) if recipe == "paper" else _auto(fingerprint)
         return TrainerPlan(
             configuration="2d",
             network=NetworkSpec(
-                kind="dual_decoder", dimensions=2, features=FEATURES, groups=tuple(fingerprint.labels.groups)
+                kind="dual_decoder",
+                dimensions=2,
+                input_channels=channels,
+                features=FEATURES,
+                groups=tuple(fingerprint.labels.groups),
             ),
             augmentation=Augmentation() if recipe == "paper" else AUTO_AUGMENTATION,
             steps=tuple(_step(fingerprint, number, stage) for number, stage in enumerate(stages, start=1)),
@@ -85,10 +91,11 @@ def _auto(fingerprint: Fingerprint) -> list[_Stage]:
     groups = tuple(labels.groups)
     stages = [
         _Stage(patterns, 30, 1e-3, _teachers(fingerprint), (), groups),
-        _Stage(annotated, 60, 1e-3, {}, (), groups),
+        _Stage(annotated, 60, 1e-3, {}, (), groups, AUTO_BALANCE),
     ]
     for group, values in labels.groups.items():
-        stages.append(_Stage(asking(patterns, values) or annotated, 20, 5e-4, {}, _decoder(group), (group,)))
+        serving = asking(patterns, values) or annotated
+        stages.append(_Stage(serving, 20, 5e-4, {}, _decoder(group), (group,), AUTO_BALANCE))
     return stages
 
 
@@ -102,6 +109,7 @@ def _step(fingerprint: Fingerprint, number: int, stage: _Stage) -> Step:
         teachers=stage.teachers,
         batch_size=batch_size,
         batches_per_epoch=batches_of(slices_of(fingerprint, stage.patterns), batch_size),
+        balance=stage.balance,
         epochs=stage.epochs,
         learning_rate=stage.learning_rate,
         schedule="polynomial",

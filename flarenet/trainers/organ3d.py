@@ -14,7 +14,12 @@ FEATURES = (16, 16, 32, 64, 128, 16)
 CROPS_PER_CASE = 2
 """Section 3.2 of the paper: each image gives two patches an epoch."""
 
-AUTO_AUGMENTATION = Augmentation(gamma=0.2, rotation_deg=15.0, zoom=0.2, foreground=0.5)
+AUTO_AUGMENTATION = Augmentation(gamma=0.3, scale=0.2, rotation_deg=15.0, zoom=0.2, foreground=0.5)
+"""Wider in intensity than the paper's: a small set holds few of the phases of contrast that a new scan may show."""
+
+AUTO_BALANCE = 0.5
+"""Between drawing every case alike, where most batches say nothing about the labels that few cases answer, and drawing
+every answer alike, where cohorts with few labels, as those of tumors, nearly vanish."""
 
 
 class Trainer3DOrgan(Trainer):
@@ -37,7 +42,14 @@ class Trainer3DOrgan(Trainer):
                 "every case in which any label of the group was looked for; the loss merges the others with background"
             )
         return unet_3d(
-            fingerprint, (group,), patterns, epochs=250, warmup_epochs=10, augmentation=augmentation, why=why
+            fingerprint,
+            (group,),
+            patterns,
+            epochs=250,
+            warmup_epochs=10,
+            augmentation=augmentation,
+            balance=0.0 if recipe == "paper" else AUTO_BALANCE,
+            why=why,
         )
 
 
@@ -49,6 +61,7 @@ def unet_3d(
     epochs: int,
     warmup_epochs: int,
     augmentation: Augmentation,
+    balance: float = 0.0,
     why: str,
 ) -> TrainerPlan | None:
     """One step of a 3D U-Net from random weights (Table 2 of the paper); None where no case asks for the groups."""
@@ -60,6 +73,7 @@ def unet_3d(
         groups=groups,
         batch_size=batch_size,
         batches_per_epoch=batches_of(CROPS_PER_CASE * fingerprint.count(patterns), batch_size),
+        balance=balance,
         epochs=epochs,
         learning_rate=5e-4,
         warmup_epochs=warmup_epochs,

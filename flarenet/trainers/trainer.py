@@ -25,7 +25,7 @@ from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Configuration, Plan, Step, TrainerPlan
 from ..schema import to_json
 from ..workspace import Workspace
-from .batches import Batch, Batches, Sample
+from .batches import Batch, Batches, Sample, case_weights
 from .loop import Course, Validation, fit
 from .losses import Loss, marginal_loss
 from .pseudo import Teachers
@@ -136,6 +136,7 @@ class Trainer:
             patch=self._configuration.patch,
             batch_size=step.batch_size,
             foreground=self._part.augmentation.foreground,
+            neighbours=self._configuration.neighbours,
         )
 
         def objective(network: nn.Module, batch: Batch) -> Loss:
@@ -155,7 +156,12 @@ class Trainer:
         identity = [self._part.model_dump(mode="json"), self._configuration.model_dump(mode="json"), title, names]
         return Course(
             step=step,
-            batches=draw(train, seed=self._plan.seed, augmentation=self._part.augmentation),
+            batches=draw(
+                train,
+                seed=self._plan.seed,
+                augmentation=self._part.augmentation,
+                weights=case_weights(train, step.groups, step.balance),
+            ),
             objective=objective,
             validate=validate,
             device=self._device,

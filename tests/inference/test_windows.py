@@ -111,3 +111,21 @@ def test_a_window_weighs_most_at_its_centre():
 
 def test_an_image_without_voxels_yields_nothing():
     assert run(Echo(), np.zeros((0, 4, 4), dtype=np.float32), (8, 8)) == []
+
+
+class Channels(nn.Module):
+    """Answers with the channels it sees, so that a reader can tell which slices they are."""
+
+    def forward(self, x):
+        return {"organ": x}
+
+
+@pytest.mark.parametrize("patch", [(20, 24), (12, 12)])
+def test_a_slice_is_seen_with_its_neighbours(patch):
+    image = np.random.default_rng(0).random((5, 20, 17), dtype=np.float32)
+    found = slabs(
+        Channels(), image, patch=patch, overlap=0.25, device="cpu", precision="fp32", batch_size=2, neighbours=1
+    )
+    channels = whole(list(found), "organ").numpy()
+    below, above = image[[0, 0, 1, 2, 3]], image[[1, 2, 3, 4, 4]]
+    np.testing.assert_allclose(channels, np.stack([below, image, above]), atol=1e-6)

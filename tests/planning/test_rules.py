@@ -123,8 +123,9 @@ def test_the_paper_s_numbers_do_not_depend_on_the_data():
 
 @pytest.mark.parametrize("recipe", ["auto", "paper"])
 def test_every_number_has_a_reason(recipe):
-    for configuration in rules.configurations(data_set(measured()), recipe).values():
-        assert set(configuration.why) == {"spacing_mm", "inference_spacing_mm", "patch", "clip_hu"}
+    for name, configuration in rules.configurations(data_set(measured()), recipe).items():
+        always = {"spacing_mm", "inference_spacing_mm", "patch", "clip_hu"}
+        assert set(configuration.why) == (always | {"neighbours"} if (name, recipe) == ("2d", "auto") else always)
         assert all(len(why) > 10 for why in configuration.why.values())
 
 

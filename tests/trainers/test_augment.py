@@ -9,11 +9,11 @@ from flarenet.trainers.augment import augment
 STILL = {"noise_sd": 0.0, "scale": 0.0, "shift": 0.0}
 
 
-def square(shape):
+def square(shape, channels=1):
     """An image that is 1 in a block off the centre, and the map of it."""
-    image = np.zeros(shape, dtype=np.float32)
+    image = np.zeros((channels, *shape), dtype=np.float32)
     image[..., 8:20, 26:36] = 1
-    return image, {"organ": (image > 0).astype(np.uint8)}
+    return image, {"organ": (image[0] > 0).astype(np.uint8)}
 
 
 @pytest.mark.parametrize("shape", [(48, 40), (6, 48, 40)])
@@ -32,7 +32,7 @@ def test_the_label_turns_with_the_image(shape, seed):
     image, maps = square(shape)
     settings = Augmentation(probability=1.0, rotation_deg=20, zoom=0.1, **STILL)
     turned, labels = augment(image, maps, settings, [seed])
-    bright, label = turned > 0.5, labels["organ"] > 0
+    bright, label = turned[0] > 0.5, labels["organ"] > 0
     assert (bright != maps["organ"].astype(bool)).mean() > 0.005, "nothing turned"
     overlap = 2 * (bright & label).sum() / (bright.sum() + label.sum())
     assert overlap > 0.95
@@ -45,7 +45,7 @@ def test_a_turn_is_rigid_on_oblong_slices(seed):
     image = np.zeros((64, 32), dtype=np.float32)
     image[28:36, 12:20] = 1
     settings = Augmentation(probability=1.0, rotation_deg=45, **STILL)
-    _, labels = augment(image, {"organ": image.astype(np.uint8)}, settings, [seed])
+    _, labels = augment(image[None], {"organ": image.astype(np.uint8)}, settings, [seed])
     places = np.argwhere(labels["organ"])
     widths = np.linalg.eigvalsh(np.cov(places.T))
     assert len(places) == pytest.approx(64, abs=8)
@@ -55,16 +55,16 @@ def test_a_turn_is_rigid_on_oblong_slices(seed):
 def test_air_and_background_come_in_from_outside():
     image = np.ones((32, 32), dtype=np.float32)
     settings = Augmentation(probability=1.0, rotation_deg=45, **STILL)
-    samples = [augment(image, {"organ": image.astype(np.uint8)}, settings, [seed]) for seed in range(6)]
-    assert min(turned[0, 0] for turned, _ in samples) == 0
+    samples = [augment(image[None], {"organ": image.astype(np.uint8)}, settings, [seed]) for seed in range(6)]
+    assert min(turned[0, 0, 0] for turned, _ in samples) == 0
     assert min(labels["organ"][0, 0] for _, labels in samples) == 0
-    assert all(turned[16, 16] == pytest.approx(1) and labels["organ"][16, 16] == 1 for turned, labels in samples)
+    assert all(turned[0, 16, 16] == pytest.approx(1) and labels["organ"][16, 16] == 1 for turned, labels in samples)
 
 
 def test_each_change_of_intensity_changes_the_image_and_no_label():
-    image = np.full((16, 16), 0.5, dtype=np.float32)
-    image[:4] = 0.2
-    maps = {"organ": (image > 0.3).astype(np.uint8)}
+    image = np.full((3, 16, 16), 0.5, dtype=np.float32)
+    image[:, :4] = 0.2
+    maps = {"organ": (image[0] > 0.3).astype(np.uint8)}
     for change in ({"noise_sd": 0.05}, {"scale": 0.1}, {"shift": 0.1}, {"gamma": 0.3}):
         changed, labels = augment(image, maps, Augmentation(probability=1.0, **{**STILL, **change}), [7])
         assert not np.array_equal(changed, image), change
@@ -90,3 +90,11 @@ def test_the_input_and_numpys_global_generator_stay_as_they_were():
     augment(image, maps, Augmentation(probability=1.0, rotation_deg=20, gamma=0.2), [1])
     np.testing.assert_array_equal(np.random.random(3), wanted)
     np.testing.assert_array_equal(image, kept)
+
+
+def test_a_slice_and_its_neighbours_change_together():
+    image, maps = square((48, 40), channels=3)
+    settings = Augmentation(probability=1.0, rotation_deg=20, zoom=0.1, gamma=0.3, scale=0.2, shift=0.1, noise_sd=0.0)
+    changed, _ = augment(image, maps, settings, [5])
+    assert not np.array_equal(changed[0], image[0])
+    np.testing.assert_allclose(changed[1:], changed[:2], atol=1e-6)

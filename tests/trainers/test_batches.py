@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from flarenet.planning.plan import Augmentation
-from flarenet.preparation.prepare import FULL
-from flarenet.trainers.batches import Batches, Sample
+from flarenet.preparation.prepare import FULL, normalise
+from flarenet.trainers.batches import Batches, Sample, case_weights
 
 
 def sample(name, shape=(5, 24, 20), value=0, looked_for=True):
@@ -107,3 +107,31 @@ def test_one_round_visits_every_case_once():
     rounds = [names[start : start + 5] for start in range(0, 20, 5)]
     assert all(sorted(one) == [s.name for s in FIVE] for one in rounds)
     assert len({tuple(one) for one in rounds}) > 1, "the order is shuffled anew"
+
+
+def test_cases_come_round_as_often_as_they_weigh():
+    source = Batches(FIVE, (8, 8), batch_size=5, seed=0, augmentation=None, weights=[3, 1, 1, 0, 0])
+    names = [name for index in range(20) for name in source.batch(0, index).names]
+    assert {name: names.count(name) for name in sorted(set(names))} == {"case_0": 60, "case_1": 20, "case_2": 20}
+
+
+@pytest.mark.parametrize(("balance", "expected"), [(0.0, [1, 1, 1]), (0.5, [2, 1, 1]), (1.0, [4, 1, 1])])
+def test_a_case_weighs_by_the_labels_it_answers(balance, expected):
+    answers = ([True] * 5, [True, True, False, False, False], [False] * 5)
+    samples = [Sample("a", FIVE[0].image, {}, {"organ": np.array(flags)}) for flags in answers]
+    np.testing.assert_allclose(case_weights(samples, ("organ",), balance), expected)
+
+
+def test_neighbouring_slices_come_as_channels_and_the_outermost_repeats():
+    source = Batches(FIVE, (24, 20), batch_size=5, seed=0, augmentation=None, neighbours=1)
+    by_name = {s.name: normalise(s.image) for s in FIVE}
+    seen = set()
+    for index in range(12):
+        batch = source.batch(0, index)
+        assert batch.image.shape == (5, 3, 24, 20)
+        for name, channels in zip(batch.names, batch.image.numpy()):
+            slices = by_name[name]
+            z = next(z for z in range(5) if np.array_equal(slices[z], channels[1]))
+            np.testing.assert_array_equal(channels, slices[[max(z - 1, 0), z, min(z + 1, 4)]])
+            seen.add(z)
+    assert seen == set(range(5))
