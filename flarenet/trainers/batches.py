@@ -112,7 +112,7 @@ class Batches:
     def _channels(self, image: np.ndarray, window: tuple) -> list[np.ndarray]:
         if len(self.patch) == 3:
             return [image[window]]
-        return [image[(z, *window[1:])] for z in beside(window[0], image.shape[0], self.neighbours)]
+        return [image[z][window[1:]] for z in beside(window[0], image.shape[0], self.neighbours)]
 
     def _centre(self, number: int, draw: np.random.Generator) -> tuple[int, int, int] | None:
         """A voxel of a label of the case, or None for a patch anywhere."""
