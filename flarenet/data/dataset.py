@@ -11,7 +11,7 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -20,6 +20,7 @@ from pydantic import Field
 from ..errors import DatasetError, UnsafeError
 from ..schema import Frozen, parse, read_json
 from .labels import LabelPattern, LabelSet
+from .reading import Reading
 
 FILE_ENDINGS = (".nii.gz", ".nii")
 LARGEST_LABEL = 254
@@ -35,12 +36,20 @@ _GROUP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 
 @dataclass(frozen=True)
 class Case:
-    """One scan. `label` is None where nobody drew anything; then `annotated` is empty."""
+    """One scan. `label` is None where nobody drew anything; then `annotated` is empty.
+
+    declared  whether `annotated` was stated; where not, it stands for every label until planning infers it
+    values    value in the label file -> value of the table, where the two number labels differently; else empty
+    reading   how an ambiguous file is to be read
+    """
 
     name: str
     image: Path
     label: Path | None
     annotated: LabelPattern
+    declared: bool = True
+    values: Mapping[int, int] = field(default_factory=dict)
+    reading: Reading = Reading()
 
 
 @dataclass(frozen=True)
@@ -267,7 +276,8 @@ def _case(name: str, entry: CaseEntry, folder: Path, labels: LabelSet, where: st
     if len(set(annotated)) != len(annotated) or not set(annotated) <= set(labels.values):
         expected = f"different values of 1 to {len(labels.values)}"
         raise DatasetError(f"{where}.annotated'", found=list(annotated), expected=expected)
-    return Case(name, image, _inside(folder, entry.label, f"{where}.label'"), frozenset(annotated))
+    label = _inside(folder, entry.label, f"{where}.label'")
+    return Case(name, image, label, frozenset(annotated), declared=entry.annotated is not None)
 
 
 def _inside(folder: Path, path: str, where: str) -> Path:
