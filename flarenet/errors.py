@@ -1,13 +1,17 @@
 """Every error a user can meet: what it is about, what was found, what was expected, what to do.
 
-Exit codes: 0 done, 1 a fault of flarenet, 2 usage, 3 some cases failed, 4 input invalid,
-5 environment (disk, memory, permission), 6 locked, 7 refused as unsafe, 130 interrupted.
+Exit codes of all commands: 0 done, 1 a fault of flarenet, 2 usage, 3 some cases failed, 4 input invalid,
+5 environment (disk, memory, permission), 6 locked by another run, 7 refused as unsafe, 75 ended by SIGTERM and
+130 by Ctrl-C (both: the same command goes on from there).
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+FAULT, TERMINATED, INTERRUPTED = 1, 75, 130
+"""Exit codes that belong to no error below; 75 is EX_TEMPFAIL of sysexits.h: try again later."""
 
 
 class FlarenetError(Exception):
@@ -19,7 +23,7 @@ class FlarenetError(Exception):
     remedy    what the user can do now
     """
 
-    exit_code = 1
+    exit_code = FAULT
 
     def __init__(
         self, thing: object, *, found: object = None, expected: object = None, remedy: str | None = None
@@ -85,6 +89,13 @@ class UnsafeError(FlarenetError):
     """Input that is refused because using it could do harm."""
 
     exit_code = 7
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out: Python's own, or torch's of the CPU or a GPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:

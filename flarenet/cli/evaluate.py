@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .shell import parser, run
+from .shell import add_pool, parser, pool, run
 
 if TYPE_CHECKING:
     from ..data.labels import LabelSet
@@ -34,9 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "-o", "--out", type=Path, required=True, metavar="DIR", help="where metrics.json and scores.csv are written"
     )
     words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
-    words.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes that score cases side by side (default: 1)"
-    )
+    add_pool(words, workers=1)
     words.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
     words.add_argument(
         "--images", type=Path, metavar="DIR", help="the CTs: writes a picture of each case, and report.html"
@@ -59,7 +57,7 @@ def work(arguments: Namespace) -> None:
     dataset = read_dataset(open_workspace(find_root(arguments.root), arguments.dataset).raw)
     rules = OFFICIAL if arguments.official else PLAIN
     pairs, notes = pair_up(arguments.truth, arguments.predictions, dataset=dataset, rules=rules)
-    cases = evaluate(pairs, dataset.labels, rules=rules, workers=arguments.workers)
+    cases = evaluate(pairs, dataset.labels, rules=rules, workers=pool(arguments))
     metrics = summarise(cases, dataset.labels, rules=rules, notes=notes)
     write_metrics(arguments.out, metrics)
     print_metrics(metrics)
@@ -80,7 +78,7 @@ def _report(arguments: Namespace, pairs: list[Pair], metrics: Metrics, labels: L
 
     pictures: dict[str, Path] = {}
     if arguments.images:
-        out, workers = arguments.out / "pictures", arguments.workers
+        out, workers = arguments.out / "pictures", pool(arguments)
         pictures, undrawn = draw_cases(
             pairs, metrics, labels=labels, images=arguments.images, out=out, workers=workers
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from .shell import parser, run
+from .shell import add_pool, parser, pool, run
 
 if TYPE_CHECKING:
     from ..errors import FlarenetError
@@ -41,13 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="change a value of the plan, as in trainers.*.steps.*.epochs=10",
     )
     words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
-    words.add_argument(
-        "--workers",
-        type=int,
-        default=min(os.cpu_count() or 1, MOST_WORKERS),
-        metavar="N",
-        help="processes that read cases side by side (default: %(default)s)",
-    )
+    add_pool(words, workers=min(os.cpu_count() or 1, MOST_WORKERS))
     return run(words, work, argv)
 
 
@@ -64,9 +58,9 @@ def work(arguments: Namespace) -> None:
     from ..schema import save
     from ..workspace import find_root, open_workspace
 
-    workspace = open_workspace(find_root(arguments.root), arguments.dataset)
+    workspace, workers = open_workspace(find_root(arguments.root), arguments.dataset), pool(arguments)
     dataset = read_dataset(workspace.raw)
-    found, broken = fingerprint(dataset, workers=arguments.workers, cached=workspace.fingerprint)
+    found, broken = fingerprint(dataset, workers=workers, cached=workspace.fingerprint)
     _report(broken)
     save(found, workspace.fingerprint)
     plan = make_plan(found, arguments.recipe, arguments.changes)
@@ -75,7 +69,7 @@ def work(arguments: Namespace) -> None:
     save_plan(plan, workspace.plan)
     print_summary(plan, found, parameters)
     skip = {name for name, _ in broken}
-    unprepared = prepare_dataset(dataset, plan, workspace, workers=arguments.workers, skip=skip)
+    unprepared = prepare_dataset(dataset, plan, workspace, workers=workers, skip=skip)
     _report(unprepared)
     print(f"plan: {workspace.plan}\nprepared: {', '.join(str(workspace.store(name)) for name in plan.configurations)}")
     _end_with(broken, unprepared, len(dataset.cases))

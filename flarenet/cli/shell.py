@@ -1,15 +1,25 @@
-"""What every command shares: errors become one message and an exit code, never a traceback unless asked."""
+"""What every command shares: errors become one message and an exit code, never a traceback unless asked.
+
+The exit codes are those of flarenet.errors. A command that is ended by SIGTERM (a preempted job, say) stops its
+processes and exits with 75, one that is interrupted from the keyboard with 130: the same command goes on from there.
+"""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 import traceback
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from ..errors import FlarenetError
+from ..errors import FAULT, INTERRUPTED, TERMINATED, FlarenetError, StorageError, is_out_of_memory
 
-INTERRUPTED = 130
+if TYPE_CHECKING:
+    from ..data.cases import Pool
 
 
 def parser(command: str, description: str) -> ArgumentParser:
@@ -19,16 +29,117 @@ def parser(command: str, description: str) -> ArgumentParser:
     return words
 
 
+def add_pool(words: ArgumentParser, *, workers: int) -> None:
+    """The flags that say where cases are worked on; `pool` reads them."""
+    words.add_argument(
+        "--workers",
+        type=int,
+        default=workers,
+        metavar="N",
+        help="processes that work on cases side by side (default: %(default)s)",
+    )
+    words.add_argument(
+        "--timeout-s", type=_seconds, metavar="S", help="give a case up after so many seconds (default: never)"
+    )
+    words.add_argument(
+        "--scheduler", metavar="ADDRESS", help="work on a dask cluster instead, as tcp://HOST:PORT of its scheduler"
+    )
+
+
+def pool(arguments: Namespace) -> Pool:
+    """Where cases are worked on, as the flags of add_pool say."""
+    from ..data.cases import Pool
+
+    return Pool(arguments.workers, timeout_s=arguments.timeout_s, scheduler=arguments.scheduler)
+
+
 def run(words: ArgumentParser, work: Callable[[Namespace], int | None], argv: Sequence[str] | None) -> int:
-    """Parse `argv`, do `work`, return the exit code. Errors that flarenet raises on purpose go to stderr."""
-    arguments = words.parse_args(argv)
+    """Parse `argv`, do `work`, return the exit code; what went wrong goes to stderr.
+
+    Errors that flarenet raises on purpose are shown as they are, anything else in one line.
+    """
+    debug = False
     try:
-        return work(arguments) or 0
-    except FlarenetError as error:
-        if arguments.debug:
+        with _sigterm_raises():
+            arguments = words.parse_args(argv)
+            debug = arguments.debug
+            code = work(arguments) or 0
+            sys.stdout.flush()
+        return code
+    except SystemExit:  # argparse: --help, or words that do not fit
+        _flush()
+        raise
+    except BaseException as error:  # noqa: BLE001 - nothing is swallowed: the exit code and the message tell
+        if debug:
             traceback.print_exc()
-        print(f"{words.prog}: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print(f"{words.prog}: interrupted; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
+        return _end(words.prog, error)
+
+
+class _Terminated(BaseException):
+    """SIGTERM came."""
+
+
+def _end(command: str, error: BaseException) -> int:
+    """Say on stderr what happened; returns the exit code."""
+    if isinstance(error, BrokenPipeError):
+        return _reader_is_gone()
+    message, code = _explain(error)
+    print(f"{command}: {message}", file=sys.stderr)
+    return code
+
+
+def _explain(error: BaseException) -> tuple[object, int]:
+    if isinstance(error, FlarenetError):
+        return error, error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the same command goes on from here", INTERRUPTED
+    if isinstance(error, _Terminated):
+        return "ended by SIGTERM; the same command goes on from here", TERMINATED
+    if is_out_of_memory(error):
+        return "not enough memory: fewer workers or a smaller batch size may help", StorageError.exit_code
+    if isinstance(error, OSError):
+        return error, StorageError.exit_code
+    first = "".join(traceback.format_exception_only(type(error), error)).strip().split("\n")[0]
+    return f"a fault of flarenet: {first} (where: --debug)", FAULT
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _reader_is_gone()
+
+
+def _reader_is_gone() -> int:
+    """Whoever read our output has left, as `head` does: nothing is said, and Python has nothing to flush at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return StorageError.exit_code
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    owner = os.getpid()
+
+    def end(*_: object) -> None:
+        if os.getpid() != owner:  # a forked child, which is ended by its parent: as if there were no handler
+            os._exit(128 + signal.SIGTERM)
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # only there can a handler be set
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds

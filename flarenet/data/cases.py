@@ -1,104 +1,315 @@
-"""The same work for many cases: in order, in processes, and a case that fails does not stop the others."""
+"""The same work for many cases: in order, in processes or on a cluster; a case that fails does not stop the others.
+
+Processes are started anew ("spawn"), so a script that calls anything with more than one worker needs the guard
+
+    if __name__ == "__main__":
+        main()
+
+or each process would run the script from its top. What goes to another process and comes back is pickled between
+processes of one user, by multiprocessing here and by dask on a cluster; flarenet itself unpickles no file.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import traceback
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, as_completed
-from typing import TypeVar
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from concurrent.futures import TimeoutError as OutOfTime
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any, Generic, Protocol, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..errors import FlarenetError, StorageError
+from ..errors import FlarenetError, StorageError, UsageError, is_out_of_memory
+from .memory import available_mb
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Where cases are worked on.
+
+    workers    processes of this machine; 0 or 1 without a timeout is this process itself
+    timeout_s  seconds after which a case is given up; None waits for ever
+    scheduler  address of a dask scheduler, as "tcp://host:8786" (needs the extra `cluster`): its workers do the work,
+               `workers` counts for nothing. They must see the same files under the same paths.
+    """
+
+    workers: int = 1
+    timeout_s: float | None = None
+    scheduler: str | None = None
+
+
+class CaseFault(Exception):
+    """An error in the work on a case that only a fault of the program explains; its cause holds the traceback."""
+
+
 def map_cases(
-    function: Callable[[Item], Result], items: Iterable[Item], *, workers: int = 1, describe: str
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int | Pool = 1,
+    describe: str,
+    need_mb: Callable[[Item], float] | None = None,
 ) -> tuple[list[Result], list[tuple[Item, FlarenetError]]]:
     """`function` of every item: the results of those that succeeded and (item, error) of the others, both in order.
 
-    workers   processes; 0 or 1 works in this process. With more, `function` and the items must be picklable.
+    workers   a Pool, or its number of processes. Beyond one, `function` and the items must be picklable.
     describe  what is being done, for the progress bar on stderr
+    need_mb   the memory that the process of an item needs at its peak, in MB. The largest items then start first, no
+              more run at once than fit in memory, and one that does not even fit alone is refused.
 
-    Only FlarenetError and OSError count as the failure of a case; so does the death of its process (killed for
-    memory, say). Anything else is a fault of the program, ends the work and is raised.
+    FlarenetError, OSError and MemoryError are the failure of a case. So is running out of time, and the death of its
+    process (killed for memory, say) if that happens again when the case is retried with nothing beside it. Anything
+    else is a fault of the program: it ends the work and is raised as CaseFault, which names the case.
     """
-    items = list(items)
-    with _progress() as progress:
+    items, pool = list(items), workers if isinstance(workers, Pool) else Pool(workers)
+    with _progress() as progress, _place(pool, len(items)) as place:
         task = progress.add_task(describe, total=len(items))
-        step = lambda: progress.advance(task)  # noqa: E731
-        if workers <= 1 or len(items) <= 1:
-            outcomes: list[Result | _Failure] = [_attempt(function, item, step) for item in items]
-        else:
-            outcomes = _in_processes(function, items, min(workers, len(items)), step)
+        needs = [_need(need_mb, item) if need_mb else 0.0 for item in items]
+        outcomes = _Queue(place, _Call(function), items, needs).work(lambda: progress.advance(task))
     results = [outcome for outcome in outcomes if not isinstance(outcome, _Failure)]
     failures = [(item, outcome.error) for item, outcome in zip(items, outcomes) if isinstance(outcome, _Failure)]
     return results, failures
 
 
+def _need(need_mb: Callable[[Item], float], item: Item) -> float:
+    try:
+        return need_mb(item)
+    except (FlarenetError, OSError):  # a file that cannot be read: the work on the case says so, and needs nothing
+        return 0.0
+
+
+@dataclass(frozen=True)
 class _Failure:
     """What stands for the result of a case that failed."""
 
-    def __init__(self, error: FlarenetError) -> None:
-        self.error = error
+    error: FlarenetError
 
 
-def _attempt(function: Callable[[Item], Result], item: Item, step: Callable[[], None]) -> Result | _Failure:
+@dataclass(frozen=True)
+class _Fault:
+    """What stands for any other exception: text, because not every exception can go to another process."""
+
+    summary: str
+    traceback: str
+
+
+class _Call(Generic[Item, Result]):
+    """The function, with whatever it raises as its result; this is what runs in the other process."""
+
+    def __init__(self, function: Callable[[Item], Result]) -> None:
+        self.function = function
+
+    def __call__(self, item: Item) -> Result | _Failure | _Fault:
+        try:
+            return self.function(item)
+        except FlarenetError as error:
+            return _Failure(error)
+        except Exception as error:  # noqa: BLE001 - nothing is swallowed: it is raised as CaseFault where it arrives
+            if is_out_of_memory(error):
+                return _Failure(_failure(item, "not enough memory", "enough of it: fewer workers may help"))
+            if isinstance(error, OSError):
+                return _Failure(_failure(item, error, "files that can be read and written"))
+            summary = "".join(traceback.format_exception_only(type(error), error)).strip()
+            return _Fault(summary, traceback.format_exc())
+
+
+class Place(Protocol):
+    """Where a call runs: its future ends with what the call gave, or with an exception that tells what became of it.
+
+    slots       how many calls run side by side
+    memory_mb   what all of them together may take
+    largest_mb  what one of them may take
+    """
+
+    @property
+    def slots(self) -> int: ...
+
+    @property
+    def memory_mb(self) -> float: ...
+
+    @property
+    def largest_mb(self) -> float: ...
+
+    def submit(self, call: Callable[[Any], Any], item: Any) -> Future: ...
+
+
+def _place(pool: Pool, items: int) -> AbstractContextManager[Place]:
+    if pool.scheduler is not None:
+        return _cluster(pool)
+    if pool.timeout_s is None and (pool.workers <= 1 or items <= 1):
+        return _Here()
+    return _Processes(max(1, min(pool.workers, items)), pool.timeout_s)
+
+
+def _cluster(pool: Pool) -> AbstractContextManager[Place]:
     try:
-        return function(item)
-    except (FlarenetError, OSError) as error:
-        return _Failure(_as_failure(item, error))
-    finally:
-        step()
+        from .cluster import Cluster
+    except ModuleNotFoundError as missing:
+        remedy = "pip install 'flarenet[cluster]'"
+        raise UsageError("a scheduler", found=missing, expected="the extra `cluster`", remedy=remedy) from missing
+    return Cluster(str(pool.scheduler), pool.timeout_s)
 
 
-def _in_processes(
-    function: Callable[[Item], Result], items: Sequence[Item], workers: int, step: Callable[[], None]
-) -> list[Result | _Failure]:
-    # spawn: a forked child would inherit locks that threads of torch or BLAS hold
-    pool = ProcessPool(max_workers=workers, context=multiprocessing.get_context("spawn"))
-    try:
-        futures = [pool.schedule(function, args=(item,)) for item in items]
-        for done in as_completed(futures):
+class _Here(AbstractContextManager):
+    """This process."""
+
+    slots = 1
+
+    def __init__(self) -> None:
+        self.memory_mb = self.largest_mb = available_mb()
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, call: Callable[[Any], Any], item: Any) -> Future:
+        future: Future = Future()
+        future.set_result(call(item))
+        return future
+
+
+class _Processes(AbstractContextManager):
+    """Processes of this machine, each a pool of its own: no pipe and no lock is shared, so what happens to one process,
+    at whatever moment, is of no concern to the others.
+    """
+
+    def __init__(self, workers: int, timeout_s: float | None) -> None:
+        self.slots, self.timeout_s = workers, timeout_s
+        self.memory_mb = self.largest_mb = available_mb()
+        self.last: dict[ProcessPool, Future] = {}
+
+    def __exit__(self, *_: object) -> None:
+        for pool in self.last:
+            pool.stop()
+        for pool in self.last:
+            pool.join()
+
+    def submit(self, call: Callable[[Any], Any], item: Any) -> Future:
+        free = (pool for pool, last in self.last.items() if last.done() and pool.active)
+        pool = next(free, None) or self._another()
+        self.last[pool] = pool.schedule(call, args=(item,), timeout=self.timeout_s)
+        return self.last[pool]
+
+    def _another(self) -> ProcessPool:
+        # spawn: a forked child would inherit locks that threads of torch or BLAS hold
+        context, threads = multiprocessing.get_context("spawn"), max(1, len(os.sched_getaffinity(0)) // self.slots)
+        return ProcessPool(1, initializer=_begin, initargs=(threads,), context=context)
+
+
+def _begin(threads: int) -> None:
+    """In a new process, before its work is imported: its share of the processors, and no life after its parent's."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+class _Queue(Generic[Item, Result]):
+    """Items on their way through a Place."""
+
+    def __init__(self, place: Place, call: _Call[Item, Result], items: Sequence[Item], needs: Sequence[float]) -> None:
+        self.place, self.call, self.items, self.needs = place, call, items, needs
+        self.memory_mb = place.memory_mb
+        self.outcomes: list[Any] = [None] * len(items)
+        # taken from the end: the largest that fits, and the first of equals
+        self.waiting = sorted(range(len(items)), key=lambda index: (needs[index], -index))
+        self.died: list[int] = []
+        self.retried: set[int] = set()
+        self.running: dict[Future, int] = {}
+
+    def work(self, step: Callable[[], None]) -> list[Result | _Failure]:
+        """Every outcome, in order; `step` is called once for each as it comes."""
+        self._refuse(step)
+        while self.waiting or self.died or self.running:
+            self._start()
+            for future in wait(self.running, return_when=FIRST_COMPLETED).done:
+                if self._is_settled(self.running.pop(future), future):
+                    step()
+        return self.outcomes
+
+    def _refuse(self, step: Callable[[], None]) -> None:
+        largest_mb = self.place.largest_mb
+        while self.waiting and self.needs[self.waiting[-1]] > largest_mb:
+            index = self.waiting.pop()
+            found, needed = f"{largest_mb:.0f} MB of memory", f"about {self.needs[index]:.0f} MB for this case"
+            self.outcomes[index] = _Failure(_failure(self.items[index], found, needed))
             step()
-            error = done.exception()
-            if error is not None and not isinstance(error, (FlarenetError, OSError, ProcessExpired)):
-                raise error
-        outcomes: list[Result | _Failure] = [_outcome(item, future) for item, future in zip(items, futures)]
-        pool.close()
-    except BaseException:
-        pool.stop()
-        raise
-    finally:
-        pool.join()
-    return outcomes
+
+    def _start(self) -> None:
+        while len(self.running) < self.place.slots and (index := self._next()) is not None:
+            self.running[self.place.submit(self.call, self.items[index])] = index
+
+    def _next(self) -> int | None:
+        if not self.waiting:
+            return self.died.pop(0) if self.died and not self.running else None
+        free_mb = self.memory_mb - sum(self.needs[index] for index in self.running.values())
+        fitting = bisect_right(self.waiting, free_mb, key=lambda index: self.needs[index])
+        return self.waiting.pop(fitting - 1) if fitting else None
+
+    def _is_settled(self, index: int, future: Future) -> bool:
+        """Note what became of an item; False where its process died for the first time: it is tried again, alone."""
+        if isinstance(future.exception(), _DEATHS) and index not in self.retried:
+            self.retried.add(index)
+            self.died.append(index)
+            return False
+        self.outcomes[index] = _outcome(self.items[index], future)
+        return True
 
 
-def _outcome(item: Item, future: Future) -> Result | _Failure:
+_DEATHS = (ProcessExpired, BrokenExecutor)
+
+
+def _outcome(item: Any, future: Future) -> Any:
     error = future.exception()
-    return future.result() if error is None else _Failure(_as_failure(item, error))
+    if isinstance(error, _DEATHS):
+        return _Failure(_death(item, error))
+    if isinstance(error, OutOfTime):
+        return _Failure(_failure(item, "not done when its time was up", "a case that ends: see --timeout-s"))
+    if isinstance(error, FlarenetError):  # of the place, not of the case
+        raise error
+    if error is not None:
+        raise CaseFault(f"case {name_of(item)}: {type(error).__name__}: {error}") from error
+    outcome = future.result()
+    if isinstance(outcome, _Fault):
+        raise CaseFault(f"case {name_of(item)}: {outcome.summary}") from RuntimeError(f"\n{outcome.traceback}")
+    return outcome
 
 
-def _as_failure(item: object, error: BaseException) -> FlarenetError:
-    if isinstance(error, FlarenetError):
-        return error
-    name = getattr(item, "name", item)
-    if isinstance(error, ProcessExpired):
-        code = getattr(error, "exitcode", None)
-        return StorageError(
-            f"case {name}",
-            found=f"its process died with exit code {code}",
-            expected="a process that lives to the end",
-            remedy="most often memory ran out: use fewer workers",
-        )
-    return StorageError(f"case {name}", found=error, expected="files that can be read and written")
+def _death(item: object, error: BaseException) -> StorageError:
+    how = f"with exit code {error.exitcode}" if isinstance(error, ProcessExpired) else f"({error})"
+    return StorageError(
+        f"case {name_of(item)}",
+        found=f"its process died {how}, and again when nothing ran beside it",
+        expected="a process that lives to the end",
+        remedy="most often memory ran out: use a machine with more of it",
+    )
+
+
+def name_of(item: object) -> str:
+    """What an item is called in messages: its `name` where it has one."""
+    return str(getattr(item, "name", item))
+
+
+def _failure(item: object, found: object, expected: str) -> StorageError:
+    return StorageError(f"case {name_of(item)}", found=found, expected=expected)
 
 
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True))
+    left = (TextColumn("left"), TimeRemainingColumn())
+    return Progress(*columns, *left, console=Console(stderr=True))

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import DatasetError, FlarenetError, GeometryError
 from ..volume import Grid, Volume
-from .cases import map_cases
+from .cases import Pool, map_cases
 from .dataset import Case, Dataset
 from .labels import LabelSet
 from .nifti import read_image, read_labels
@@ -17,7 +17,7 @@ SAME_GRID_MM = 0.1
 """How far a label's corner voxel may lie from its image's."""
 
 
-def check_dataset(dataset: Dataset, *, workers: int = 1) -> list[tuple[Case, FlarenetError]]:
+def check_dataset(dataset: Dataset, *, workers: int | Pool = 1) -> list[tuple[Case, FlarenetError]]:
     """Every problem of every case, training and test, in order; an empty list is a sound data set.
 
     workers  processes, as in map_cases

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..data.cases import map_cases
+from ..data.cases import Pool, map_cases
 from ..data.labels import LabelSet
 from ..data.nifti import case_name, find_images, read_image, read_labels
 from ..errors import FlarenetError, GeometryError
@@ -29,7 +29,7 @@ class Subject:
 
 
 def draw_cases(
-    pairs: Sequence[Pair], metrics: Metrics, *, labels: LabelSet, images: Path, out: Path, workers: int = 1
+    pairs: Sequence[Pair], metrics: Metrics, *, labels: LabelSet, images: Path, out: Path, workers: int | Pool = 1
 ) -> tuple[dict[str, Path], list[tuple[Subject, FlarenetError]]]:
     """Write `out`/CASE.png for every case that did not fail and whose image is in the folder `images`.
 

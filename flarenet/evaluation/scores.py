@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import find_objects
 
-from ..data.cases import map_cases
+from ..data.cases import Pool, map_cases
 from ..data.dataset import Dataset
 from ..data.labels import LabelPattern, LabelSet
 from ..data.nifti import case_name, find_images, read_labels
@@ -143,7 +143,7 @@ def pair_up(
 
 
 def evaluate(
-    pairs: Sequence[Pair], labels: LabelSet, *, rules: Rules = PLAIN, workers: int = 1
+    pairs: Sequence[Pair], labels: LabelSet, *, rules: Rules = PLAIN, workers: int | Pool = 1
 ) -> list[CaseScores]:
     """The scores of every pair, in their order; nothing that happens to one case is lost or stops the others."""
     done, failures = map_cases(

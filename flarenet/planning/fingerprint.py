@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from ..data.cases import map_cases
+from ..data.cases import Pool, map_cases
 from ..data.dataset import Case, Dataset
 from ..data.labels import LabelSet
 from ..data.nifti import read_image, read_labels
@@ -146,7 +146,7 @@ class Fingerprint(Frozen):
 
 
 def fingerprint(
-    dataset: Dataset, *, workers: int = 1, cached: Path | None = None
+    dataset: Dataset, *, workers: int | Pool = 1, cached: Path | None = None
 ) -> tuple[Fingerprint, list[tuple[str, FlarenetError]]]:
     """Check and measure every training case; returns the Fingerprint and the failures as (case name, error).
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.cases import map_cases
+from ..data.cases import Pool, map_cases
 from ..data.dataset import Case, Dataset
 from ..data.labels import LabelSet, split
 from ..data.nifti import read_image, read_labels
@@ -38,7 +38,7 @@ class _Work:
 
 
 def prepare_dataset(
-    dataset: Dataset, plan: Plan, workspace: Workspace, *, workers: int = 1, skip: Collection[str] = ()
+    dataset: Dataset, plan: Plan, workspace: Workspace, *, workers: int | Pool = 1, skip: Collection[str] = ()
 ) -> list[tuple[str, FlarenetError]]:
     """Fill the stores of `plan` with the training cases of `dataset`, `skip` left out.
 

@@ -1,0 +1,127 @@
+"""The exit codes of every command, and that an error is a message and no traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flarenet.cli.shell import add_pool, parser, pool, run
+from flarenet.data.cases import Pool
+from flarenet.errors import CasesFailed, DatasetError, StorageError, UnsafeError, UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class OutOfMemoryError(RuntimeError):
+    """Stands for torch.cuda.OutOfMemoryError, which bears this name."""
+
+
+def fail(error):
+    def work(arguments):
+        raise error
+
+    return work
+
+
+def run_it(work, *words):
+    return run(parser("flarenet_x", "For tests."), work, words)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ZeroDivisionError("division by zero"), 1, "a fault of flarenet: ZeroDivisionError: division by zero"),
+        (ValueError("one\ntwo\nthree"), 1, "ValueError: one (where: --debug)"),
+        (AssertionError(), 1, "AssertionError"),
+        (UsageError("-o x", found="nothing"), 2, "-o x\n  found: nothing"),
+        (CasesFailed("2 of 9"), 3, "2 of 9"),
+        (DatasetError("x.nii"), 4, "x.nii"),
+        (StorageError("x.nii"), 5, "x.nii"),
+        (MemoryError(), 5, "not enough memory"),
+        (OutOfMemoryError("CUDA out of memory"), 5, "not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 5, "not enough memory"),
+        (PermissionError(13, "Permission denied", "/x"), 5, "Permission denied: '/x'"),
+        (OSError(28, "No space left on device"), 5, "No space left on device"),
+        (UnsafeError("x.pkl"), 7, "x.pkl"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command goes on from here"),
+    ],
+)
+def test_what_goes_wrong_is_a_message_and_a_code(capsys, error, code, said):
+    assert run_it(fail(error)) == code
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("flarenet_x: ") and said in err and "Traceback" not in err
+    assert err.count("\n") == 1 + str(said).count("\n")
+
+
+def test_debug_shows_where(capsys):
+    assert run_it(fail(ZeroDivisionError()), "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_nothing_wrong_is_zero():
+    assert run_it(lambda arguments: None) == 0
+
+
+def test_words_that_do_not_fit_are_usage(capsys):
+    with pytest.raises(SystemExit) as end:
+        run_it(lambda arguments: None, "--nonsense")
+    assert end.value.code == 2
+    assert "--nonsense" in capsys.readouterr().err
+
+
+def test_the_flags_of_a_pool():
+    words, seen = parser("flarenet_x", "For tests."), []
+    add_pool(words, workers=3)
+    run(words, lambda arguments: seen.append(pool(arguments)), [])
+    run(words, lambda arguments: seen.append(pool(arguments)), ["--timeout-s", "2.5", "--scheduler", "tcp://a:1"])
+    assert seen == [Pool(3), Pool(3, timeout_s=2.5, scheduler="tcp://a:1")]
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
+def test_a_timeout_is_a_number_of_seconds(capsys, seconds):
+    words = parser("flarenet_x", "For tests.")
+    add_pool(words, workers=1)
+    with pytest.raises(SystemExit) as end:
+        run(words, lambda arguments: None, [f"--timeout-s={seconds}"])
+    assert end.value.code == 2 and "above 0" in capsys.readouterr().err
+
+
+COMMAND = """
+import sys, time
+from flarenet.cli.shell import parser, run
+def work(arguments):
+    print("begun", flush=True)
+    {work}
+sys.exit(run(parser("flarenet_x", "For tests."), work, sys.argv[1:]))
+"""
+
+
+def start(work, *words):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", COMMAND.format(work=work), *words], env=environment, **pipes)
+
+
+@pytest.mark.parametrize(("ending", "code", "said"), [(signal.SIGTERM, 75, "SIGTERM"), (signal.SIGINT, 130, "interr")])
+def test_a_signal_ends_a_command_with_its_code(ending, code, said):
+    with start("time.sleep(60)") as process:
+        process.stdout.readline()
+        process.send_signal(ending)
+        _, err = process.communicate(timeout=10)
+    assert process.returncode == code
+    assert said in err and "goes on from here" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("words", [(), ("--help",)])
+def test_a_reader_that_leaves_is_no_matter_for_words(words):
+    """As in `flarenet_x | head -1`."""
+    with start("print('x' * 1_000_000)", *words) as process:
+        process.stdout.close()
+        err = process.stderr.read()
+    assert err == ""
+    assert process.returncode == (0 if words else 5)
