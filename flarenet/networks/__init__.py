@@ -17,6 +17,9 @@ __all__ = ["NETWORKS", "DualDecoderUNet", "MaskedAutoencoder", "UNet", "build", 
 
 Outputs = Mapping[str, int]
 Patch = Sequence[int] | None
+Maker = Callable[[NetworkSpec, Outputs, Patch], nn.Module]
+
+FEWEST_RESOLUTIONS, MOST_RESOLUTIONS = 3, 7
 
 
 def build(spec: NetworkSpec, outputs: Outputs, patch: Patch = None) -> nn.Module:
@@ -40,30 +43,39 @@ def parameter_count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _unet(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> nn.Module:
-    return UNet(spec.dimensions, spec.input_channels, features=_six(spec), outputs=outputs)
+def _u_shaped(made: type[UNet] | type[DualDecoderUNet], *, residual: bool = False) -> Maker:
+    def make(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> nn.Module:
+        _check_numbers(spec, residual)
+        return made(
+            spec.dimensions, spec.input_channels, features=spec.features, outputs=outputs, blocks=spec.blocks
+        )
+
+    return make
 
 
-def _dual_decoder(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> nn.Module:
-    return DualDecoderUNet(spec.dimensions, spec.input_channels, features=_six(spec), outputs=outputs)
+def _check_numbers(spec: NetworkSpec, residual: bool) -> None:
+    resolutions = len(spec.features) - 1
+    if not FEWEST_RESOLUTIONS <= resolutions <= MOST_RESOLUTIONS:
+        raise PlanError(
+            f"features of network {spec.kind!r}",
+            found=f"{len(spec.features)} numbers {spec.features}",
+            expected=f"{FEWEST_RESOLUTIONS} to {MOST_RESOLUTIONS} numbers, channels at each resolution, finest first, "
+            "then one for the last decoder stage",
+        )
+    wanted = resolutions if residual else 0
+    if len(spec.blocks) != wanted:
+        expected = f"{wanted} numbers, one for each resolution" if residual else "none"
+        raise PlanError(f"blocks of network {spec.kind!r}", found=spec.blocks, expected=expected)
 
 
 def _mae_vit(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> nn.Module:
     return MaskedAutoencoder(spec, patch=patch)
 
 
-def _six(spec: NetworkSpec) -> tuple[int, ...]:
-    if len(spec.features) != 6:
-        raise PlanError(
-            f"features of network {spec.kind!r}",
-            found=f"{len(spec.features)} numbers {spec.features}",
-            expected="6: channels at five resolutions, finest first, then of the last decoder stage",
-        )
-    return spec.features
-
-
-NETWORKS: dict[str, Callable[[NetworkSpec, Outputs, Patch], nn.Module]] = {
-    "unet": _unet,
-    "dual_decoder": _dual_decoder,
+NETWORKS: dict[str, Maker] = {
+    "unet": _u_shaped(UNet),
+    "dual_decoder": _u_shaped(DualDecoderUNet),
+    "residual_unet": _u_shaped(UNet, residual=True),
+    "residual_dual_decoder": _u_shaped(DualDecoderUNet, residual=True),
     "mae_vit": _mae_vit,
 }

@@ -1,9 +1,11 @@
-"""The pieces a U-Net is made of, in 2 and 3 dimensions: the form of MONAI's BasicUNet in plain torch.
+"""The pieces a U-Net is made of, in 2 and 3 dimensions: the form of MONAI's BasicUNet, and residual blocks.
 
 Shapes are written for C channels and spatial sizes S = (z, y, x) or (y, x).
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -55,13 +57,45 @@ class TwoConv(nn.Sequential):
         self.conv_1 = ConvNormAct(dimensions, channels_out, channels_out)
 
 
-class Down(nn.Sequential):
-    """Maximum over 2^n voxels, then TwoConv: [B, Cin, *S] -> [B, Cout, *(S // 2)]."""
+class Residual(nn.Module):
+    """Two 3^n convolutions and the input added to their result (He et al., arXiv 1512.03385).
+
+    [B, Cin, *S] -> [B, Cout, *S]; where Cin and Cout differ, the input passes a 1^n convolution and a norm first.
+    """
 
     def __init__(self, dimensions: int, channels_in: int, channels_out: int) -> None:
         super().__init__()
+        self.conv_0 = ConvNormAct(dimensions, channels_in, channels_out)
+        self.conv_1 = _conv_norm(dimensions, channels_out, channels_out, kernel_size=3)
+        self.same: nn.Module = nn.Identity()
+        if channels_in != channels_out:
+            self.same = _conv_norm(dimensions, channels_in, channels_out, kernel_size=1)
+        self.act = nn.LeakyReLU(LEAK, inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.conv_1(self.conv_0(x)) + self.same(x))
+
+
+def _conv_norm(dimensions: int, channels_in: int, channels_out: int, *, kernel_size: int) -> nn.Module:
+    conv = _CONV[dimensions](channels_in, channels_out, kernel_size=kernel_size, padding=kernel_size // 2)
+    return nn.Sequential(conv, InstanceNorm(channels_out))
+
+
+def stage(dimensions: int, channels_in: int, channels_out: int, *, blocks: int) -> nn.Module:
+    """What one resolution of the encoder does: TwoConv, or that many residual blocks where `blocks` is above 0."""
+    if not blocks:
+        return TwoConv(dimensions, channels_in, channels_out)
+    widths = [channels_in] + [channels_out] * blocks
+    return nn.Sequential(*(Residual(dimensions, before, after) for before, after in zip(widths, widths[1:])))
+
+
+class Down(nn.Sequential):
+    """Maximum over 2^n voxels, then the stage of the coarser resolution: [B, Cin, *S] -> [B, Cout, *(S // 2)]."""
+
+    def __init__(self, dimensions: int, channels_in: int, channels_out: int, *, blocks: int = 0) -> None:
+        super().__init__()
         self.pool = _POOL[dimensions](kernel_size=2)
-        self.convs = TwoConv(dimensions, channels_in, channels_out)
+        self.convs = stage(dimensions, channels_in, channels_out, blocks=blocks)
 
 
 class UpCat(nn.Module):
@@ -89,25 +123,47 @@ class UpCat(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Five resolutions: [B, Cin, *S] -> features at S, S/2, S/4, S/8, S/16, finest first.
+    """N resolutions: [B, Cin, *S] -> features at S, S/2 ... S/2^(N-1), finest first.
 
-    A base class, so that its parts keep the short names `conv_0`, `down_1` ... `down_4` in the network.
+    channels  of each resolution, finest first      blocks  residual blocks of each; empty: TwoConv everywhere
+
+    A base class, so that its parts keep the short names `conv_0`, `down_1` ... in the network.
     """
 
-    def __init__(self, dimensions: int, channels_in: int, features: tuple[int, ...]) -> None:
+    def __init__(
+        self, dimensions: int, channels_in: int, *, channels: Sequence[int], blocks: Sequence[int] = ()
+    ) -> None:
         super().__init__()
-        self.conv_0 = TwoConv(dimensions, channels_in, features[0])
-        self.down_1 = Down(dimensions, features[0], features[1])
-        self.down_2 = Down(dimensions, features[1], features[2])
-        self.down_3 = Down(dimensions, features[2], features[3])
-        self.down_4 = Down(dimensions, features[3], features[4])
+        counts = tuple(blocks) or (0,) * len(channels)
+        self.conv_0 = stage(dimensions, channels_in, channels[0], blocks=counts[0])
+        self.depth = len(channels)
+        for level in range(1, self.depth):
+            down = Down(dimensions, channels[level - 1], channels[level], blocks=counts[level])
+            self.add_module(f"down_{level}", down)
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        x0 = self.conv_0(x)
-        x1 = self.down_1(x0)
-        x2 = self.down_2(x1)
-        x3 = self.down_3(x2)
-        return x0, x1, x2, x3, self.down_4(x3)
+    def encode(self, x: Tensor) -> list[Tensor]:
+        found = [self.conv_0(x)]
+        for level in range(1, self.depth):
+            found.append(self.get_submodule(f"down_{level}")(found[-1]))
+        return found
+
+
+def add_ascent(network: nn.Module, dimensions: int, *, features: Sequence[int], levels: Iterable[int]) -> None:
+    """Give `network` the decoder stages `upcat_LEVEL`, each from resolution LEVEL to the next finer one.
+
+    features  as NetworkSpec.features: the last number is the width of the stage that ends at full resolution
+    """
+    for level in levels:
+        finer, last = features[level - 1], level == 1
+        width = features[-1] if last else finer
+        network.add_module(f"upcat_{level}", UpCat(dimensions, features[level], finer, width, halves=not last))
+
+
+def ascend(network: nn.Module, deep: Tensor, *, skips: Sequence[Tensor], levels: Iterable[int]) -> Tensor:
+    """`deep` brought up by the stages that add_ascent made; `skips` are the encoder's features, finest first."""
+    for level in levels:
+        deep = network.get_submodule(f"upcat_{level}")(deep, skips[level - 1])
+    return deep
 
 
 def head(dimensions: int, channels: int, outputs: int) -> nn.Module:

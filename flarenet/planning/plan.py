@@ -29,16 +29,18 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class NetworkSpec(Frozen):
     """A network by name and numbers; `networks.build` makes it.
 
-    kind      a name of networks.NETWORKS
+    kind            a name of networks.NETWORKS
     input_channels  1, and 2 more for each of a configuration's `neighbours`
-    features  channels at the five resolutions, finest first, then of the last decoder stage
-    groups    the groups it answers, in drawing order; each gets a head of 1 + n channels
+    features        channels at each resolution, finest first, then of the last decoder stage
+    blocks          residual blocks at each resolution, for the residual kinds
+    groups          the groups it answers, in drawing order; each gets a head of 1 + n channels
     """
 
     kind: str
     dimensions: Literal[2, 3]
     input_channels: Count = 1
     features: tuple[Count, ...]
+    blocks: tuple[Count, ...] = ()
     groups: tuple[str, ...]
 
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from flarenet.errors import PlanError, UsageError
 from flarenet.networks import NETWORKS, build, module_name, parameter_count
+from flarenet.networks.blocks import stage
 from flarenet.planning.plan import NetworkSpec
 
 SMALL = (4, 4, 8, 8, 16, 4)
@@ -15,7 +16,8 @@ SEGMENTING = sorted(set(NETWORKS) - {"mae_vit"})
 
 
 def spec(kind, dimensions, features=SMALL, groups=("organ", "cancer")):
-    return NetworkSpec(kind=kind, dimensions=dimensions, features=features, groups=groups)
+    blocks = (1, 2, 1, 1, 1, 1, 1)[: len(features) - 1] if kind.startswith("residual") else ()
+    return NetworkSpec(kind=kind, dimensions=dimensions, features=features, blocks=blocks, groups=groups)
 
 
 @pytest.mark.parametrize("labels, expected", [(1, 1_438_802), (13, 1_439_006)])
@@ -65,8 +67,27 @@ def test_every_network_gives_one_head_per_group(kind, size):
     torch.testing.assert_close(only["b"], logits["b"])
 
 
-def test_a_group_trains_alone_in_its_own_decoder():
-    network = build(spec("dual_decoder", 2), {"organ": 2, "cancer": 1})
+@pytest.mark.parametrize("kind", SEGMENTING)
+@pytest.mark.parametrize("resolutions", [3, 4, 6, 7])
+def test_a_network_is_as_deep_as_its_features_say(kind, resolutions):
+    network = build(spec(kind, 2, (4,) * (resolutions + 1)), {"organ": 2, "cancer": 1})
+    size = 2**resolutions  # two voxels along each axis at the coarsest resolution: the fewest a norm can work with
+    coarsest = network.encode(torch.rand(1, 1, size, size + 3))[-1]
+    assert coarsest.shape == (1, 4, 2, 2)
+    assert network(torch.rand(1, 1, size, size + 3))["organ"].shape == (1, 3, size, size + 3)
+
+
+def test_a_residual_stage_adds_its_input():
+    residual = stage(2, 3, 3, blocks=2)
+    for parameter in residual.parameters():
+        nn.init.zeros_(parameter)
+    x = torch.rand(1, 3, 8, 8)  # positive, so that the rectifier leaves the sum as it is
+    torch.testing.assert_close(residual(x), x)
+
+
+@pytest.mark.parametrize("kind", ["dual_decoder", "residual_dual_decoder"])
+def test_a_group_trains_alone_in_its_own_decoder(kind):
+    network = build(spec(kind, 2), {"organ": 2, "cancer": 1})
     network(torch.rand(1, 1, 32, 32), groups=("cancer",))["cancer"].sum().backward()
     touched = {name.split(".")[0] for name, p in network.decoders.named_parameters() if p.grad is not None}
     assert touched == {"cancer"}
@@ -94,5 +115,11 @@ def test_names_and_numbers_that_make_no_network_are_refused():
         build(spec("unett", 2), {"organ": 1, "cancer": 1})
     with pytest.raises(UsageError, match="unknown group 'cancer'"):
         build(spec("unet", 2), {"organ": 1})
-    with pytest.raises(PlanError, match="5 numbers"):
-        build(spec("unet", 2, features=(4, 4, 8, 8, 16)), {"organ": 1, "cancer": 1})
+    for features in ((4, 4, 8), (4,) * 9):
+        with pytest.raises(PlanError, match=f"features of network 'unet'\n.*{len(features)} numbers"):
+            build(spec("unet", 2, features=features), {"organ": 1, "cancer": 1})
+    plain = spec("unet", 2).model_copy(update={"blocks": (1,) * 5})
+    with pytest.raises(PlanError, match="blocks of network 'unet'"):
+        build(plain, {"organ": 1, "cancer": 1})
+    with pytest.raises(PlanError, match="5 numbers, one for each resolution"):
+        build(plain.model_copy(update={"kind": "residual_unet", "blocks": (1, 1)}), {"organ": 1, "cancer": 1})
