@@ -16,7 +16,7 @@ demo: $(READY)
 	$(BIN)/flarenet_demo -o demo
 
 lint: $(READY)
-	$(BIN)/ruff check flarenet tests
+	$(BIN)/ruff check flarenet tests benchmarks
 	$(BIN)/mypy
 
 test: lint
