@@ -1,4 +1,4 @@
-"""Prepared cases on disk: one folder per case, arrays as .npy for memory-mapped reads, record.json written last.
+"""Prepared cases on disk: one folder per case, arrays compressed for reads at random, record.json written last.
 
 A case appears whole or not at all: its folder is filled under a temporary name, flushed, then renamed.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -18,19 +20,28 @@ from pydantic import Field
 
 from ..errors import DatasetError, StorageError
 from ..schema import Frozen, load, save
-from ..volume import Grid
+from ..volume import Grid, Triple
 from ..whole import sha256_of
 from .dataset import check_name
+from .packed import Packed, damaged, pack
+from .places import places_of
 
 RECORD = "record.json"
-IMAGE = "image.npy"
+IMAGE = "image.b2nd"
 
 Row = tuple[float, float, float, float]
 Affine = tuple[Row, Row, Row, Row]
-Shape = tuple[int, int, int]
 # nothing else is opened, whatever a record says
-FileName = Annotated[str, Field(pattern=r"^(image|map_[A-Za-z][A-Za-z0-9_-]*)\.npy$")]
+_GROUP = r"[A-Za-z][A-Za-z0-9_-]*"
+FileName = Annotated[str, Field(pattern=rf"^(image\.b2nd|map_{_GROUP}\.b2nd|places_{_GROUP}\.npy)$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class FileRecord(Frozen):
+    """A file of a stored case as it was written."""
+
+    size_bytes: Annotated[int, Field(ge=1)]
+    sha256: Digest
 
 
 class CaseRecord(Frozen):
@@ -40,17 +51,19 @@ class CaseRecord(Frozen):
     key                               stands for everything it was made from; another key means prepare again
     shape, affine                     the grid of the stored arrays
     original_shape, original_affine   the grid of the scan
-    sha256                            file name -> digest
+    voxels                            group -> label -> how many voxels its map holds; HIDDEN is none
+    files                             file name -> what was written
     """
 
     name: str
     annotated: tuple[int, ...]
     key: str
-    shape: Shape
+    shape: Triple
     affine: Affine
-    original_shape: Shape
+    original_shape: Triple
     original_affine: Affine
-    sha256: dict[FileName, Digest] = Field(default_factory=dict)
+    voxels: dict[str, dict[int, int]] = Field(default_factory=dict)
+    files: dict[FileName, FileRecord] = Field(default_factory=dict)
 
     @property
     def grid(self) -> Grid:
@@ -63,10 +76,15 @@ class CaseRecord(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class StoredCase:
-    """`image` int16 [Z, Y, X], or None in a store of label maps; `maps` group -> uint8 [Z, Y, X]. Memory-mapped."""
+    """A case of a Store; its arrays are read from disk as they are indexed.
 
-    image: np.ndarray | None
-    maps: dict[str, np.ndarray]
+    image  int16 [Z, Y, X], or None in a store of label maps      maps    group -> uint8 [Z, Y, X]
+    places group -> uint32 [n, 2], as places.places_of gives them
+    """
+
+    image: Packed | None
+    maps: dict[str, Packed]
+    places: dict[str, np.ndarray]
     record: CaseRecord
 
 
@@ -99,13 +117,14 @@ class Store:
         Raises ValueError for another type or shape, StorageError when the disk stands in the way.
         """
         target = self._folder(name)
-        arrays = _arrays(grid.shape, image, maps)
-        for leftover in self.folder.glob(f".*.tmp.{_literal(name)}"):  # of a process that was killed
-            shutil.rmtree(leftover, ignore_errors=True)
+        _check(grid.shape, image, maps)
+        places = {group: places_of(array) for group, array in maps.items()}
+        self.remove_leftovers(_literal(name))
         temporary = self.folder / f".{secrets.token_hex(6)}.tmp.{name}"
         try:
             temporary.mkdir(parents=True)
-            digests = {file: _save(temporary / file, array) for file, array in arrays.items()}
+            contents = _contents(image, maps, {group: found for group, (found, _) in places.items()})
+            files = {file: _save(temporary / file, content) for file, content in contents}
             record = CaseRecord(
                 name=name,
                 annotated=tuple(sorted(int(value) for value in annotated)),
@@ -114,7 +133,8 @@ class Store:
                 affine=_rows(grid),
                 original_shape=original.shape,
                 original_affine=_rows(original),
-                sha256=digests,
+                voxels={group: counts for group, (_, counts) in places.items()},
+                files=files,
             )
             save(record, temporary / RECORD)
             _replace(temporary, target)
@@ -126,14 +146,20 @@ class Store:
         return record
 
     def read(self, name: str) -> StoredCase:
-        """A case, memory-mapped. Sizes and types are checked here, digests by verify.
+        """A case, its arrays still on disk. Sizes are checked here, types when arrays are read, digests by verify.
 
         Raises DatasetError where the case is missing or its files are not those that were written.
         """
-        record = self.record(name)
-        arrays = {file: _open(self._folder(name) / file, record.shape) for file in record.sha256}
-        maps = {file.removeprefix("map_").removesuffix(".npy"): a for file, a in arrays.items() if file != IMAGE}
-        return StoredCase(arrays.get(IMAGE), maps, record)
+        record, folder = self.record(name), self._folder(name)
+        for file, written in record.files.items():
+            _check_size(folder / file, written.size_bytes)
+        groups = [file.removeprefix("map_").removesuffix(".b2nd") for file in record.files if file.startswith("map_")]
+        return StoredCase(
+            image=Packed(folder / IMAGE, record.shape, np.dtype(np.int16)) if IMAGE in record.files else None,
+            maps={group: Packed(folder / _map(group), record.shape, np.dtype(np.uint8)) for group in groups},
+            places={group: _open_places(folder / _places(group)) for group in groups},
+            record=record,
+        )
 
     def record(self, name: str) -> CaseRecord:
         """The record of a case. Raises DatasetError where it is missing or damaged."""
@@ -142,7 +168,7 @@ class Store:
             raise DatasetError(f"prepared case {name}", found=f"no folder {folder}", expected="the case, prepared")
         record = load(CaseRecord, folder / RECORD, DatasetError)
         if record.name != name:
-            raise _damaged(folder / RECORD, f"the case {record.name!r}", f"{name!r}")
+            raise damaged(folder / RECORD, found=f"the case {record.name!r}", expected=f"{name!r}")
         return record
 
     def is_current(self, name: str, key: str) -> bool:
@@ -154,33 +180,56 @@ class Store:
 
     def verify(self, name: str) -> None:
         """Read every byte of a case. Raises DatasetError where a file is not the one that was written."""
-        for file, digest in self.read(name).record.sha256.items():
+        for file, written in self.read(name).record.files.items():
             found = sha256_of(self._folder(name) / file)
-            if found != digest:
-                raise _damaged(self._folder(name) / file, f"sha256 {found}", digest)
+            if found != written.sha256:
+                raise damaged(self._folder(name) / file, found=f"sha256 {found}", expected=written.sha256)
+
+    def remove_leftovers(self, name: str = "*") -> None:
+        """Remove what processes that were killed left of a case, or of all."""
+        for kind in ("tmp", "old"):
+            for leftover in self.folder.glob(f".*.{kind}.{name}"):
+                shutil.rmtree(leftover, ignore_errors=True)
 
     def _folder(self, name: str) -> Path:
         check_name(name, "a prepared case")
         return self.folder / name
 
 
-def _arrays(shape: Shape, image: np.ndarray | None, maps: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    arrays = {} if image is None else {IMAGE: image}
-    arrays |= {f"map_{group}.npy": array for group, array in maps.items()}
-    for file, array in arrays.items():
-        dtype = np.dtype(np.int16 if file == IMAGE else np.uint8)
+def _map(group: str) -> str:
+    return f"map_{group}.b2nd"
+
+
+def _places(group: str) -> str:
+    return f"places_{group}.npy"
+
+
+def _check(shape: Triple, image: np.ndarray | None, maps: Mapping[str, np.ndarray]) -> None:
+    for what, array in {**({} if image is None else {IMAGE: image}), **maps}.items():
+        dtype = np.dtype(np.int16 if what == IMAGE else np.uint8)
         if array.shape != shape or array.dtype != dtype:
-            raise ValueError(f"{file}: {array.dtype} {array.shape} where {dtype} {shape} belongs")
-    return arrays
+            raise ValueError(f"{what}: {array.dtype} {array.shape} where {dtype} {shape} belongs")
 
 
-def _save(path: Path, array: np.ndarray) -> str:
+def _contents(
+    image: np.ndarray | None, maps: Mapping[str, np.ndarray], places: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of each file of a case, one at a time in memory."""
+    if image is not None:
+        yield IMAGE, pack(image)
+    for group, array in maps.items():
+        yield _map(group), pack(array)
+        stream = BytesIO()
+        np.save(stream, places[group], allow_pickle=False)
+        yield _places(group), stream.getvalue()
+
+
+def _save(path: Path, content: bytes) -> FileRecord:
     with open(path, "wb") as stream:
-        # C order, so that a memory-mapped slice along z lies in one piece
-        np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
+        stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
-    return sha256_of(path)
+    return FileRecord(size_bytes=len(content), sha256=sha256(content).hexdigest())
 
 
 def _replace(temporary: Path, target: Path) -> None:
@@ -193,22 +242,20 @@ def _replace(temporary: Path, target: Path) -> None:
         os.rename(temporary, target)
 
 
-def _open(path: Path, shape: Shape) -> np.ndarray:
-    dtype = np.dtype(np.int16 if path.name == IMAGE else np.uint8)
+def _check_size(path: Path, size_bytes: int) -> None:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        size = path.stat().st_size
+        found = path.stat().st_size
+    except OSError as error:
+        raise damaged(path, found=error.strerror or error, expected=f"{size_bytes} bytes") from error
+    if found != size_bytes:
+        raise damaged(path, found=f"{found} bytes", expected=f"{size_bytes} bytes")
+
+
+def _open_places(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise _damaged(path, error, "an array file") from error
-    if not isinstance(array, np.memmap) or array.shape != shape or array.dtype != dtype:
-        raise _damaged(path, f"{array.dtype} {array.shape}", f"{dtype} {shape}")
-    if size != array.offset + array.nbytes:
-        raise _damaged(path, f"{size} bytes", f"{array.offset + array.nbytes} bytes")
-    return array
-
-
-def _damaged(path: Path, found: object, expected: object) -> DatasetError:
-    return DatasetError(path, found=found, expected=expected, remedy=f"remove {path.parent} and prepare the case again")
+        raise damaged(path, found=error, expected="an array file") from error
 
 
 def _rows(grid: Grid) -> Affine:

@@ -52,6 +52,7 @@ class Configuration(Frozen):
     patch                 (y, x) or (z, y, x) voxels
     neighbours            slices on either side that a slice-wise network sees beside the one it answers
     clip_hu               intensities are clipped to this window, then scaled to [0, 1]
+    interpolation         of images; along thick slices always linear (preparation.prepare)
     overlap               share of a window that its neighbour covers in prediction
     why                   the reason for each number
     """
@@ -61,6 +62,7 @@ class Configuration(Frozen):
     patch: tuple[Count, ...]
     neighbours: Annotated[int, Field(ge=0, le=8)] = 0
     clip_hu: tuple[float, float]
+    interpolation: Literal["linear", "cubic"] = "linear"
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
     why: dict[str, str] = Field(default_factory=dict)
 

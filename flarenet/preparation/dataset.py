@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+
+import numpy as np
 
 from ..data.cases import Pool, map_cases
 from ..data.dataset import Case, Dataset
@@ -15,22 +16,23 @@ from ..data.store import Store
 from ..errors import FlarenetError
 from ..planning.plan import Configuration, Plan
 from ..schema import to_json
+from ..volume import Volume
 from ..whole import sha256_of
 from ..workspace import Workspace
 from .prepare import prepare_image, prepare_map
 
-PREPARATION_VERSION = 1
+PREPARATION_VERSION = 2
 """Part of every key: a change of prepare that changes its output makes all stored cases stale."""
 
 
 @dataclass(frozen=True)
 class _Work:
-    """One case for one configuration; small enough to send to another process."""
+    """One case for every configuration; small enough to send to another process."""
 
     case: Case
     labels: LabelSet
-    configuration: Configuration
-    store: Path
+    configurations: Mapping[str, Configuration]
+    workspace: Workspace
 
     @property
     def name(self) -> str:
@@ -44,48 +46,67 @@ def prepare_dataset(
 
     Returns (case, error) of those that failed; the others are done.
     """
-    failures: list[tuple[str, FlarenetError]] = []
-    for name, configuration in plan.configurations.items():
-        work = [
-            _Work(case, plan.labels, configuration, workspace.store(name))
-            for case in dataset.cases
-            if case.name not in skip
-        ]
-        _, failed = map_cases(prepare_case, work, workers=workers, describe=f"prepare {name}")
-        failures += [(item.name, error) for item, error in failed]
-    return failures
+    for name in plan.configurations:
+        workspace.store(name).mkdir(parents=True, exist_ok=True)
+        Store(workspace.store(name)).remove_leftovers()
+    work = [
+        _Work(case, plan.labels, plan.configurations, workspace) for case in dataset.cases if case.name not in skip
+    ]
+    _, failed = map_cases(prepare_case, work, workers=workers, describe="prepare")
+    return [(item.name, error) for item, error in failed]
 
 
 def prepare_case(work: _Work) -> str:
-    """Prepare one case unless its store holds it already, made from the same bytes by the same numbers."""
-    store, key = Store(work.store), case_key(work.case, work.configuration, work.labels)
-    if not store.is_current(work.case.name, key):
-        prepared = prepare_image(read_image(work.case.image), work.configuration)
-        maps = {}
-        if work.case.label is not None:
-            drawn = read_labels(work.case.label, work.labels)
-            by_hand = split(drawn.data, work.labels, work.case.annotated)
-            maps = {group: prepare_map(array, prepared.frame) for group, array in by_hand.items()}
-        store.write(
-            work.case.name,
-            annotated=work.case.annotated,
-            key=key,
-            grid=prepared.frame.grid,
-            original=prepared.frame.original,
-            image=prepared.image,
-            maps=maps,
-        )
-    return work.case.name
+    """Prepare one case for each configuration whose store does not hold it from the same bytes by the same numbers.
+
+    Its files are read once, however many configurations there are.
+    """
+    case, inputs = work.case, _digest_of_inputs(work.case)
+    stale = {}
+    for name, configuration in work.configurations.items():
+        key = _key(case, inputs, configuration, work.labels)
+        if not Store(work.workspace.store(name)).is_current(case.name, key):
+            stale[name] = key
+    if stale:
+        image = read_image(case.image)
+        drawn = None if case.label is None else read_labels(case.label, work.labels).data
+        for name, key in stale.items():
+            _prepare(image, drawn, work, configuration=name, key=key)
+    return case.name
 
 
 def case_key(case: Case, configuration: Configuration, labels: LabelSet) -> str:
     """What a prepared case was made from: bytes of image and label, pattern, groups and numbers, as one SHA-256."""
+    return _key(case, _digest_of_inputs(case), configuration, labels)
+
+
+def _prepare(image: Volume, drawn: np.ndarray | None, work: _Work, *, configuration: str, key: str) -> None:
+    prepared = prepare_image(image, work.configurations[configuration])
+    maps = {}
+    if drawn is not None:
+        # every voxel is split alike, so the fewer voxels of the prepared grid do
+        maps = split(prepare_map(drawn, prepared.frame), work.labels, work.case.annotated)
+    Store(work.workspace.store(configuration)).write(
+        work.case.name,
+        annotated=work.case.annotated,
+        key=key,
+        grid=prepared.frame.grid,
+        original=prepared.frame.original,
+        image=prepared.image,
+        maps=maps,
+    )
+
+
+def _digest_of_inputs(case: Case) -> tuple[str, str]:
+    return sha256_of(case.image), "" if case.label is None else sha256_of(case.label)
+
+
+def _key(case: Case, inputs: tuple[str, str], configuration: Configuration, labels: LabelSet) -> str:
     made_from = [
         PREPARATION_VERSION,
-        sha256_of(case.image),
-        sha256_of(case.label) if case.label is not None else "",
+        *inputs,
         sorted(case.annotated),
         {group: list(values) for group, values in labels.groups.items()},
-        configuration.model_dump(mode="json", include={"spacing_mm", "clip_hu"}),
+        configuration.model_dump(mode="json", include={"spacing_mm", "clip_hu", "interpolation"}),
     ]
     return hashlib.sha256(to_json(made_from).encode()).hexdigest()

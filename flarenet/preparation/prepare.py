@@ -6,6 +6,7 @@ Orientation to RAS, crop to where there is anything brighter than the window's f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,10 +14,15 @@ import numpy as np
 
 from ..planning.plan import Configuration
 from ..volume import Box, Grid, Orientation, Triple, Volume, box_where, canonical, crop, orientation_of
-from .resample import resample_linear, resample_nearest, resampled_shape
+from .resample import Interpolation, resample, resample_nearest, resampled_shape
 
-FULL = 32767
-"""The stored value of the window's ceiling."""
+FULL = 2047
+"""The stored value of the window's ceiling: steps of a quarter HU in a window of 500 HU, far below the noise of any
+scanner; finer ones would only store more digits of it."""
+
+THICK = 3.0
+"""Along an axis whose voxels are this many times longer than the shortest, a cubic spline is no better than a line
+and overshoots (benchmarks/preparation/quality.py); the ratio is that from which nnU-Net treats an axis apart."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +58,15 @@ def prepare_image(volume: Volume, configuration: Configuration, *, inference: bo
     low, high = configuration.clip_hu
     box = box_where(upright.data > low) or Box((0, 0, 0), upright.grid.shape)
     cropped = crop(upright, box)
-    wanted = _wanted_spacing(cropped.grid, configuration, inference)
-    shape = resampled_shape(cropped.grid.shape, cropped.grid.spacing_mm, wanted)
-    scaled = (np.clip(cropped.data.astype(np.float32), low, high) - low) * (FULL / (high - low))
-    image = np.rint(resample_linear(scaled, shape)).astype(np.int16)
-    return PreparedImage(image, Frame(volume.grid, orientation, box, cropped.grid.resampled(shape)))
+    grid = cropped.grid
+    shape = resampled_shape(grid.shape, grid.spacing_mm, _wanted_spacing(grid, configuration, inference))
+    image, done = np.empty(shape, dtype=np.int16), 0
+    interpolation = along_axes(configuration.interpolation, grid.spacing_mm)
+    for slab in resample(_scaled(cropped.data, low, high), grid.shape, shape, interpolation):
+        np.rint(slab, out=slab)
+        image[done : done + len(slab)] = np.clip(slab, 0, FULL, out=slab)  # a spline overshoots
+        done += len(slab)
+    return PreparedImage(image, Frame(volume.grid, orientation, box, grid.resampled(shape)))
 
 
 def frame_between(original: Grid, grid: Grid) -> Frame:
@@ -75,6 +85,11 @@ def prepare_map(label_map: np.ndarray, frame: Frame) -> np.ndarray:
     return resample_nearest(frame.orientation.apply(label_map)[frame.box.slices], frame.grid.shape)
 
 
+def along_axes(interpolation: Interpolation, spacing_mm: tuple[float, ...]) -> tuple[Interpolation, ...]:
+    """The interpolation along each axis of a scan: that of the plan, and linear along axes that are THICK."""
+    return tuple("linear" if mm >= THICK * min(spacing_mm) else interpolation for mm in spacing_mm)
+
+
 def normalise(image: np.ndarray) -> np.ndarray:
     """A prepared image of any shape as float32 in [0, 1]."""
     return image.astype(np.float32) / FULL
@@ -83,6 +98,16 @@ def normalise(image: np.ndarray) -> np.ndarray:
 def beside(z: int, depth: int, neighbours: int) -> list[int]:
     """The slices z - neighbours .. z + neighbours of an image of `depth` slices; the outermost one repeats."""
     return [min(max(0, z + step), depth - 1) for step in range(-neighbours, neighbours + 1)]
+
+
+def _scaled(image: np.ndarray, low: float, high: float) -> Iterator[np.ndarray]:
+    """The planes of an image [Z, Y, X], clipped and scaled to [0, FULL], float32; one at a time is in memory."""
+    for plane in image:
+        scaled = plane.astype(np.float32, order="C")
+        np.clip(scaled, low, high, out=scaled)
+        scaled -= np.float32(low)
+        scaled *= np.float32(FULL / (high - low))
+        yield scaled
 
 
 def _wanted_spacing(grid: Grid, configuration: Configuration, inference: bool) -> tuple[float | None, ...]:

@@ -1,17 +1,38 @@
 """Resampling between grids that fill the same space: outer voxel edges coincide (align_corners=False).
 
-Images are interpolated linearly, label maps take the nearest voxel, as in the FLARE 2023 paper, section 2.2.
+Images are interpolated linearly, as in the FLARE 2023 paper, section 2.2, or by cubic splines; label maps take the
+nearest voxel. An interpolation along one axis is a matrix with a narrow band of weights. It is applied in blocks of
+rows, each a small dense product: faster than gathering neighbours, and a spline costs little more than a line.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Literal, cast
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from ..volume import Triple
+
+Interpolation = Literal["linear", "cubic"]
+
+ROWS_AT_ONCE = 16
+"""Smaller blocks multiply fewer zeros, larger ones call less often; 16 was the fastest of 8 to 128."""
+
+SPLINE_REACH = 12
+"""Voxels on either side that count in a cubic spline: the weight falls by 0.27 a voxel, to less than 1e-6 here."""
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """Rows of a matrix of weights: `weights` float32 [row, column] are all that differ from 0."""
+
+    rows: slice
+    columns: slice
+    weights: np.ndarray
 
 
 def resampled_shape(shape: Triple, spacing_mm: tuple[float, ...], wanted_mm: tuple[float | None, ...]) -> Triple:
@@ -24,22 +45,91 @@ def resampled_shape(shape: Triple, spacing_mm: tuple[float, ...], wanted_mm: tup
     return cast(Triple, tuple(resampled))
 
 
-def resample_linear(image: np.ndarray, shape: Triple) -> np.ndarray:
-    """`image` [Z, Y, X] interpolated linearly to `shape`, as float32."""
-    data = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
-    if tuple(data.shape) == tuple(shape):
-        return data.numpy()
-    if data.shape[0] == shape[0]:  # slice by slice is several times faster than trilinear, and the same
-        return functional.interpolate(data[:, None], size=shape[1:], mode="bilinear", align_corners=False)[:, 0].numpy()
-    return functional.interpolate(data[None, None], size=shape, mode="trilinear", align_corners=False)[0, 0].numpy()
+def resample(
+    planes: Iterable[np.ndarray], before: Triple, after: Triple, interpolation: tuple[Interpolation, ...]
+) -> Iterator[np.ndarray]:
+    """An image of shape `before`, given plane by plane along z, as slabs float32 [z, Y, X] of one of shape `after`.
+
+    planes  float32 [Y, X], lowest z first      interpolation  along z, y, x
+    At any time few planes exist, so neither image need be in memory as a whole.
+    """
+    flat = (_resample_plane(plane, after[1:], interpolation[1:]) for plane in planes)
+    if before[0] == after[0]:
+        yield from (plane[None] for plane in flat)
+        return
+    first, kept = 0, np.empty((0, *after[1:]), dtype=np.float32)
+    for band in bands(before[0], after[0], interpolation[0]):
+        more = islice(flat, max(0, band.columns.stop - first - len(kept)))
+        kept = np.concatenate([kept, *(plane[None] for plane in more)])[band.columns.start - first :]
+        first = band.columns.start
+        yield (band.weights @ kept.reshape(len(kept), -1)).reshape(-1, *after[1:])
 
 
 def resample_nearest(label_map: np.ndarray, shape: Triple) -> np.ndarray:
     """`label_map` [Z, Y, X] at the nearest voxel centres of `shape`; the type stays."""
-    data = label_map
-    for axis, (n, wanted) in enumerate(zip(label_map.shape, shape)):
-        if n != wanted:
-            # centre of voxel k of the new axis, in voxels of the old one, to the nearest old centre
-            nearest = np.floor((np.arange(wanted) + 0.5) * n / wanted).astype(np.intp)
-            data = data.take(np.clip(nearest, 0, n - 1), axis=axis)
-    return np.ascontiguousarray(data)
+    z, y, x = (_nearest(n, wanted) for n, wanted in zip(label_map.shape, shape))
+    in_plane = y[:, None] * label_map.shape[2] + x
+    resampled = np.empty(shape, dtype=label_map.dtype)
+    for plane, source in zip(resampled, z):
+        np.take(label_map[source].reshape(-1), in_plane, out=plane, mode="clip")  # without "clip" take copies
+    return resampled
+
+
+@lru_cache(maxsize=64)
+def bands(n: int, wanted: int, interpolation: Interpolation) -> tuple[Band, ...]:
+    """The matrix [wanted, n] that interpolates along one axis, in blocks of rows. Each row adds up to 1.
+
+    Beyond the image its outermost voxels go on without end.
+    """
+    columns, weights = _taps(n, wanted, interpolation)
+    blocks = []
+    for start in range(0, wanted, ROWS_AT_ONCE):
+        rows = slice(start, min(start + ROWS_AT_ONCE, wanted))
+        first, stop = int(columns[rows].min()), int(columns[rows].max()) + 1
+        block = np.zeros((rows.stop - start, stop - first))
+        np.add.at(block, (np.arange(len(block))[:, None], columns[rows] - first), weights[rows])
+        block /= block.sum(axis=1, keepdims=True)
+        blocks.append(Band(rows, slice(first, stop), block.astype(np.float32)))
+    return tuple(blocks)
+
+
+def _resample_plane(plane: np.ndarray, shape: tuple[int, ...], interpolation: tuple[Interpolation, ...]) -> np.ndarray:
+    if plane.shape[0] != shape[0]:
+        upright = np.empty((shape[0], plane.shape[1]), dtype=np.float32)
+        for band in bands(plane.shape[0], shape[0], interpolation[0]):
+            np.matmul(band.weights, plane[band.columns], out=upright[band.rows])
+        plane = upright
+    if plane.shape[1] != shape[1]:
+        across = np.empty(shape, dtype=np.float32)
+        for band in bands(plane.shape[1], shape[1], interpolation[1]):
+            np.matmul(plane[:, band.columns], band.weights.T, out=across[:, band.rows])
+        plane = across
+    return plane
+
+
+def _nearest(n: int, wanted: int) -> np.ndarray:
+    """The old voxel that each new centre lies in; on an edge, the later one."""
+    return np.clip(np.floor((np.arange(wanted) + 0.5) * n / wanted).astype(np.intp), 0, n - 1)
+
+
+def _taps(n: int, wanted: int, interpolation: Interpolation) -> tuple[np.ndarray, np.ndarray]:
+    """For each new voxel the old ones that it is made of, and their weights: both [wanted, taps]."""
+    place = (np.arange(wanted) + 0.5) * n / wanted - 0.5
+    below = np.floor(place).astype(np.intp)
+    t = place - below
+    if interpolation == "linear":
+        reach, weights = np.arange(2), np.stack([1 - t, t], axis=1)
+    else:
+        reach, weights = np.arange(-SPLINE_REACH, SPLINE_REACH + 2), _cardinal_spline(t)
+    return np.clip(below[:, None] + reach, 0, n - 1), weights
+
+
+def _cardinal_spline(t: np.ndarray) -> np.ndarray:
+    """Weights of the voxels -SPLINE_REACH to SPLINE_REACH + 1 about each `t` in [0, 1): the cubic spline through them.
+
+    It is a sum of B-splines whose coefficients are the voxels filtered by sqrt(3) z^|k| with z = sqrt(3) - 2
+    (Unser, Aldroubi, Eden: B-spline signal processing, IEEE Trans. Signal Processing 41, 1993).
+    """
+    b_spline = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (1 - t) ** 3 - 6 * (1 - t) ** 2 + 4, t**3], axis=1)
+    offsets = np.arange(-SPLINE_REACH, SPLINE_REACH + 2)[None, :] - np.arange(-1, 3)[:, None]
+    return b_spline / 6 @ (np.sqrt(3) * (np.sqrt(3) - 2) ** np.abs(offsets))

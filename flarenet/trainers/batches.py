@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.labels import HIDDEN
+from ..data.packed import Packed
 from ..planning.plan import Augmentation
 from ..preparation.prepare import beside, normalise
 from .augment import augment
@@ -21,12 +21,14 @@ class Sample:
 
     image  int16 [Z, Y, X], see preparation.normalise    maps  {group: uint8 [Z, Y, X]}
     asked  {group: bool [1 + n]}, as labels.asked gives it
+    places {group: uint32 [n, 2]}, as data.places.places_of gives them; without them patches lie anywhere
     """
 
     name: str
-    image: np.ndarray
-    maps: dict[str, np.ndarray]
+    image: np.ndarray | Packed
+    maps: Mapping[str, np.ndarray | Packed]
     asked: dict[str, np.ndarray]
+    places: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,6 @@ class Batches:
         self.foreground = foreground
         self.neighbours = neighbours
         self._shares = np.cumsum(np.ones(len(self.samples)) if weights is None else weights)
-        self._places = [_slices_of_labels(sample) for sample in self.samples]
 
     def batch(self, epoch: int, index: int) -> Batch:
         """Batch `index` of `epoch`. Cases come round as often as they weigh, in an order shuffled anew each round."""
@@ -90,7 +91,7 @@ class Batches:
     def _cut(self, epoch: int, index: int, row: int) -> tuple[Sample, np.ndarray, dict[str, np.ndarray]]:
         number = self._case(epoch, index * self.batch_size + row)
         sample, draw = self.samples[number], np.random.default_rng([self.seed, epoch, index, row])
-        window = self._window(sample.image.shape, self._centre(number, draw), draw)
+        window = self._window(sample.image.shape, self._centre(sample, draw), draw)
         image = np.stack([_pad(normalise(channel), self.patch) for channel in self._channels(sample.image, window)])
         maps = {group: _pad(array[window], self.patch) for group, array in sample.maps.items()}
         if self.augmentation is not None:
@@ -109,21 +110,24 @@ class Batches:
         point = (draw.permutation(count)[place] + draw.random()) / count
         return min(int(np.searchsorted(self._shares, point * self._shares[-1], side="right")), count - 1)
 
-    def _channels(self, image: np.ndarray, window: tuple) -> list[np.ndarray]:
+    def _channels(self, image: np.ndarray | Packed, window: tuple) -> list[np.ndarray]:
         if len(self.patch) == 3:
             return [image[window]]
-        return [image[z][window[1:]] for z in beside(window[0], image.shape[0], self.neighbours)]
+        slices = beside(window[0], image.shape[0], self.neighbours)
+        block = image[(slice(slices[0], slices[-1] + 1), *window[1:])]
+        return [block[z - slices[0]] for z in slices]
 
-    def _centre(self, number: int, draw: np.random.Generator) -> tuple[int, int, int] | None:
-        """A voxel of a label of the case, or None for a patch anywhere."""
-        places = self._places[number]
-        if not places or draw.random() >= self.foreground:
+    def _centre(self, sample: Sample, draw: np.random.Generator) -> tuple[int, ...] | None:
+        """A voxel of a label of the case, its slice drawn evenly among those there; None for a patch anywhere."""
+        if draw.random() >= self.foreground:
             return None
-        group, value, slices = places[draw.integers(len(places))]
-        z = int(draw.choice(slices))
-        voxels = np.argwhere(self.samples[number].maps[group][z] == value)
-        y, x = voxels[draw.integers(len(voxels))]
-        return z, int(y), int(x)
+        labels = _voxels_of_labels(sample)
+        if not labels:
+            return None
+        voxels = labels[draw.integers(len(labels))]
+        z, y, x = np.unravel_index(voxels, sample.image.shape)
+        row = int(draw.choice(np.flatnonzero(z == draw.choice(np.unique(z)))))
+        return int(z[row]), int(y[row]), int(x[row])
 
     def _window(self, shape: tuple[int, ...], centre: tuple[int, ...] | None, draw: np.random.Generator) -> tuple:
         window: list[int | slice] = []
@@ -146,16 +150,13 @@ def case_weights(samples: Sequence[Sample], groups: Sequence[str], balance: floa
     return [float(count) ** balance for count in answers]
 
 
-def _slices_of_labels(sample: Sample) -> list[tuple[str, int, np.ndarray]]:
-    """(group, index of the label, the slices that hold it) for every label that the case asks for and holds."""
+def _voxels_of_labels(sample: Sample) -> list[np.ndarray]:
+    """The places, as indices into the flattened case, of every label that the case asks for and holds."""
     found = []
-    for group, array in sample.maps.items():
-        present = np.zeros((array.shape[0], 256), dtype=bool)
-        for z, flat in enumerate(array):
-            present[z, np.unique(flat)] = True
-        for index in np.flatnonzero(sample.asked[group]):
-            if 0 < index < HIDDEN and present[:, index].any():
-                found.append((group, int(index), np.flatnonzero(present[:, index])))
+    for group, places in sample.places.items():
+        values = np.flatnonzero(sample.asked[group][1:]) + 1
+        first, last = (np.searchsorted(places[:, 0], values, side=side) for side in ("left", "right"))
+        found += [places[a:b, 1] for a, b in zip(first, last) if a < b]
     return found
 
 

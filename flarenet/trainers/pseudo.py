@@ -89,4 +89,4 @@ class Teachers:
             store.write(
                 case.name, annotated=(), key=key, grid=volume.grid, original=volume.grid, image=None, maps=maps
             )
-        return store.read(case.name).maps[group]
+        return np.asarray(store.read(case.name).maps[group])

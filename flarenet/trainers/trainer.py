@@ -207,7 +207,7 @@ class Trainer:
         for group, values in labels.groups.items():
             looked_for = pattern & set(values)
             flags[group] = asked(labels, group, looked_for | absent if looked_for else ())
-        return Sample(case.name, image, maps, flags)
+        return Sample(case.name, image, maps, flags, stored.places)
 
     def _absent(
         self, step: Step, cases: Sequence[Case], patterns: Sequence[Sequence[int]]

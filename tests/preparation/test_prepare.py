@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.ndimage import zoom
 
 from flarenet.planning.plan import Configuration
-from flarenet.preparation.prepare import FULL, frame_between, normalise, prepare_image, prepare_map
-from flarenet.preparation.resample import resample_linear, resample_nearest, resampled_shape
+from flarenet.preparation.prepare import FULL, along_axes, frame_between, normalise, prepare_image, prepare_map
+from flarenet.preparation.resample import bands, resample, resample_nearest, resampled_shape
 from flarenet.volume import Grid, Orientation, Volume
 
 ORIENTATIONS = [
@@ -63,13 +64,13 @@ def test_the_frame_follows_from_the_two_grids(orientation, spacing):
 
 def test_crop_window_and_scale_by_hand():
     data = np.full((2, 4, 4), -1000, dtype=np.int16)
-    data[1, 1:3, 1:4] = [[-159, 40, 240], [-500, 500, -160]]
+    data[1, 1:3, 1:4] = [[-159, 41, 240], [-500, 500, -160]]
     prepared = prepare_image(Volume(data, Grid((2, 4, 4), scan().grid.affine)), configuration((None, 1.5, 1.0)))
     # brighter than -160 are rows 1 and 2, columns 1 to 3 of slice 1
     assert (prepared.frame.box.start, prepared.frame.box.stop) == ((1, 1, 1), (2, 3, 4))
-    np.testing.assert_array_equal(prepared.image, [[[82, 16384, FULL], [0, FULL, 0]]])  # 32767 / 400 = 81.9
+    np.testing.assert_array_equal(prepared.image, [[[5, 1029, FULL], [0, FULL, 0]]])  # 2047 / 400 = 5.1
     assert prepared.image.dtype == np.int16
-    np.testing.assert_allclose(normalise(prepared.image)[0, 0], [1 / 400, 0.5, 1.0], atol=2e-5)
+    np.testing.assert_allclose(normalise(prepared.image)[0, 0], [1 / 400, 201 / 400, 1.0], atol=0.5 / FULL)
 
 
 def test_a_scan_with_nothing_above_the_floor_keeps_its_extent():
@@ -122,14 +123,53 @@ def test_a_map_lies_on_its_image(orientation):
     assert not mapped[[0, 2, 3]].any()
 
 
-def test_linear_resampling_by_hand():
-    row = np.array([[[0.0, 1.0, 2.0, 3.0]]])
-    np.testing.assert_allclose(resample_linear(row, (1, 1, 2))[0, 0], [0.5, 2.5])
-    np.testing.assert_allclose(resample_linear(row, (1, 1, 8))[0, 0], [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3])
-    block = np.random.default_rng(1).random((3, 5, 7)).astype(np.float32)
-    slices = resample_linear(block, (3, 9, 4))
-    for z in range(3):  # slice by slice is what a block of one slice gives
-        np.testing.assert_allclose(slices[z], resample_linear(block[z : z + 1], (1, 9, 4))[0], atol=1e-6)
+def resampled(image, shape, interpolation="linear"):
+    return np.concatenate(list(resample(iter(image.astype(np.float32)), image.shape, shape, (interpolation,) * 3)))
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_linear_resampling_by_hand(axis):
+    row = np.moveaxis(np.array([[[0.0, 1.0, 2.0, 3.0]]]), 2, axis)
+    for n, wanted in ((2, [0.5, 2.5]), (8, [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3])):
+        shape = tuple(n if a == axis else 1 for a in range(3))
+        np.testing.assert_allclose(resampled(row, shape).ravel(), wanted, atol=1e-6)
+
+
+SHAPES = [((9, 20, 30), (9, 13, 44)), ((30, 31, 7), (13, 64, 7)), ((2, 5, 4), (9, 2, 1)), ((90, 6, 5), (3, 60, 5))]
+
+
+@pytest.mark.parametrize(("before", "after"), SHAPES)
+@pytest.mark.parametrize(("interpolation", "order"), [("linear", 1), ("cubic", 3)])
+def test_resampling_is_that_of_scipy(before, after, interpolation, order):
+    image = np.random.default_rng(1).random(before)
+    factors = [m / n for n, m in zip(before, after)]
+    wanted = zoom(image, factors, order=order, mode="nearest", grid_mode=True)  # in double precision
+    np.testing.assert_allclose(resampled(image, after, interpolation), wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "cubic"])
+@pytest.mark.parametrize(("n", "wanted"), [(1, 1), (1, 5), (5, 1), (2, 3), (40, 7), (7, 40)])
+def test_weights_of_every_voxel_add_up_to_one(interpolation, n, wanted):
+    blocks = bands(n, wanted, interpolation)
+    assert [i for band in blocks for i in range(band.rows.start, band.rows.stop)] == list(range(wanted))
+    for band in blocks:
+        np.testing.assert_allclose(band.weights.sum(axis=1), 1, atol=1e-6)
+
+
+def test_a_spline_stays_in_the_window_and_runs_along_thick_slices_as_a_line():
+    edges = np.full((4, 8, 8), -1000, dtype=np.int16)
+    edges[1:3, 2:6, 2:6] = 1000
+    edges[0, 0, 0] = edges[3, 7, 7] = 1000  # the crop is the whole
+    volume = Volume(edges, Grid(edges.shape, scan((3.0, 1.0, 1.0)).grid.affine))
+    numbers = configuration((2.0, 0.7, 0.7)).model_copy(update={"interpolation": "cubic"})
+    image = prepare_image(volume, numbers).image
+    assert image.min() == 0 and image.max() == FULL
+    scaled = np.clip(edges, -160, 240).astype(float) + 160
+    along_z = zoom(scaled, (1.5, 1, 1), order=1, mode="nearest", grid_mode=True)
+    wanted = np.stack([zoom(plane, 11 / 8, order=3, mode="nearest", grid_mode=True) for plane in along_z])
+    np.testing.assert_allclose(image, np.clip(wanted, 0, 400) * (FULL / 400), atol=0.51)
+    assert along_axes("cubic", (3.0, 1.0, 1.2)) == ("linear", "cubic", "cubic")
+    assert along_axes("cubic", (2.9, 1.0, 1.0)) == ("cubic",) * 3
 
 
 def test_resampled_shape_keeps_an_axis_and_at_least_one_voxel():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from flarenet.data.places import places_of
 from flarenet.planning.plan import Augmentation
 from flarenet.preparation.prepare import FULL, normalise
 from flarenet.trainers.batches import Batches, Sample, case_weights
@@ -17,7 +18,8 @@ def sample(name, shape=(5, 24, 20), value=0, looked_for=True):
         organ[3, 20, 2] = 1
         cancer[1, 4, 17] = 2
     flags = {"organ": np.array([looked_for] * 2), "cancer": np.array([looked_for] * 3)}
-    return Sample(name, image, {"organ": organ, "cancer": cancer}, flags)
+    maps = {"organ": organ, "cancer": cancer}
+    return Sample(name, image, maps, flags, {group: places_of(array)[0] for group, array in maps.items()})
 
 
 def batches(samples, patch=(16, 16), *, batch_size=2, seed=0, augmentation=None, foreground=0.0):
