@@ -114,7 +114,8 @@ class Batches:
         if len(self.patch) == 3:
             return [image[window]]
         slices = beside(window[0], image.shape[0], self.neighbours)
-        block = image[(slice(slices[0], slices[-1] + 1), *window[1:])]
+        around = (slice(slices[0], slices[-1] + 1), *window[1:])
+        block = image[around]
         return [block[z - slices[0]] for z in slices]
 
     def _centre(self, sample: Sample, draw: np.random.Generator) -> tuple[int, ...] | None:
