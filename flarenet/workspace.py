@@ -1,7 +1,8 @@
 """The one place that knows where each artefact lies.
 
 ROOT/raw/NAME/            dataset.json and the images, as the user keeps them; never written
-ROOT/prepared/NAME/       fingerprint.json, plan.json and one folder per configuration of prepared cases
+ROOT/prepared/NAME/       fingerprint.json, plan.json, dataset.json with everything settled, and one folder per
+                          configuration of prepared cases
 ROOT/runs/NAME/TRAINER/step_N/   a model folder, with the state of its training beside it
 ROOT/pseudo/NAME/TRAINER-HASH/   label maps that a finished model predicted
 """
@@ -35,6 +36,11 @@ class Workspace:
     @property
     def plan(self) -> Path:
         return self.prepared / "plan.json"
+
+    @property
+    def settled(self) -> Path:
+        """The data set as planning settled it; see data.settled."""
+        return self.prepared / "dataset.json"
 
     @property
     def fingerprint(self) -> Path:

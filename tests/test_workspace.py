@@ -12,12 +12,13 @@ from flarenet.workspace import Workspace, find_root, newest_model, only_planned,
 
 def test_paths(tmp_path):
     work = Workspace(tmp_path, "A")
-    paths = [work.raw, work.plan, work.fingerprint, work.store("3d"), work.run("MAE", 1)]
+    paths = [work.raw, work.plan, work.fingerprint, work.settled, work.store("3d"), work.run("MAE", 1)]
     paths.append(work.pseudo("X", 2 * "0123456789ab"))
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
         "raw/A",
         "prepared/A/plan.json",
         "prepared/A/fingerprint.json",
+        "prepared/A/dataset.json",
         "prepared/A/3d",
         "runs/A/MAE/step_1",
         "pseudo/A/X-0123456789ab",

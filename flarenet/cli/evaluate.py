@@ -48,7 +48,7 @@ def work(arguments: Namespace) -> None:
 
     Raises CasesFailed, after everything else is done, where a case could not be scored as it should.
     """
-    from ..data.dataset import read_dataset
+    from ..data.dataset_file import read_dataset
     from ..errors import CasesFailed
     from ..evaluation.scores import OFFICIAL, PLAIN, evaluate, pair_up
     from ..evaluation.tables import print_metrics, summarise, write_metrics

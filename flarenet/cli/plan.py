@@ -50,7 +50,8 @@ def work(arguments: Namespace) -> None:
 
     Raises CasesFailed, after everything else is done, where single cases are broken.
     """
-    from ..data.dataset import read_dataset
+    from ..data.dataset_file import read_dataset
+    from ..data.settled import save_settled
     from ..planning.fingerprint import fingerprint
     from ..planning.plan import save_plan
     from ..planning.summary import print_summary
@@ -66,6 +67,7 @@ def work(arguments: Namespace) -> None:
     plan = make_plan(found, arguments.recipe, arguments.changes)
     parameters = _parameters(plan)
     _keep_edited(workspace.plan, plan)
+    save_settled(dataset, workspace.settled)
     save_plan(plan, workspace.plan)
     print_summary(plan, found, parameters)
     skip = {name for name, _ in broken}

@@ -8,7 +8,7 @@ Fields and rules: the NIfTI-1 and NIfTI-2 standards (nifti1.h, nifti2.h, https:/
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -23,7 +23,7 @@ from ..errors import DatasetError, FlarenetError, GeometryError, StorageError
 from ..volume import Grid, Volume
 from ..whole import whole_file
 from .dataset import CHANNEL, FILE_ENDINGS
-from .labels import LabelSet
+from .labels import LabelSet, list_outside, renumber
 from .sniff import what_it_is
 
 LARGEST_VOXELS = 4_000_000_000
@@ -99,11 +99,12 @@ def read_grid(path: str | Path) -> Grid:
         return _parse_header(stream, Path(path), size).grid
 
 
-def read_labels(path: str | Path, labels: LabelSet) -> Volume:
-    """A label map, uint8, in its file's order.
+def read_labels(path: str | Path, labels: LabelSet, *, values: Mapping[int, int] | None = None) -> Volume:
+    """A label map in the values of the table, uint8, in its file's order.
 
-    Raises DatasetError listing the values, and how many voxels have them, that the table of `labels` does not hold;
-    otherwise as read_image does.
+    values  value in the file -> value of the table, for every label the file may hold; empty where they are the same
+    Raises DatasetError listing the values, and how many voxels have them, that the table does not hold; otherwise as
+    read_image does.
     """
     header, stored = _read(Path(path))
     if header.scaling is not None:
@@ -111,12 +112,15 @@ def read_labels(path: str | Path, labels: LabelSet) -> Volume:
         stored = stored.astype(np.float64) * slope + intercept
     if stored.dtype.kind == "f":
         _refuse_not_finite(stored, path)
-    top = len(labels.names) - 1
-    if stored.size and (stored.min() < 0 or stored.max() > top or not _whole_numbers(stored)):
-        expected = f"the values of the table, 0 to {top}"
-        remedy = None if _whole_numbers(stored) else "were labels interpolated? resample them by nearest neighbour"
-        raise DatasetError(path, found=_outside(stored, top), expected=expected, remedy=remedy)
-    return Volume(stored.astype(np.uint8, copy=False), header.grid)
+    table = {0: 0, **(values or {value: value for value in labels.values})}
+    whole, drawn = _whole_numbers(stored), None
+    if whole and stored.min() >= 0 and stored.max() <= max(table):
+        drawn = renumber(stored, table) if values else stored.astype(np.uint8, copy=False)
+    if drawn is None:
+        expected = f"the values of the table, {sorted(table) if values else f'0 to {max(table)}'}"
+        remedy = None if whole else "were labels interpolated? resample them by nearest neighbour"
+        raise DatasetError(path, found=list_outside(stored, table), expected=expected, remedy=remedy)
+    return Volume(drawn, header.grid)
 
 
 def write_labels(path: str | Path, labels_map: np.ndarray, *, like: str | Path) -> None:
@@ -361,13 +365,6 @@ def _fits_int16(stored: np.ndarray) -> bool:
 
 def _whole_numbers(stored: np.ndarray) -> bool:
     return stored.dtype.kind != "f" or all(bool((part == np.rint(part)).all()) for part in stored)
-
-
-def _outside(stored: np.ndarray, top: int) -> str:
-    values, counts = np.unique(stored, return_counts=True)
-    wrong = [(v, n) for v, n in zip(values.tolist(), counts.tolist()) if not (0 <= v <= top and v == int(v))]
-    listed = ", ".join(f"{value:g} ({count} voxels)" for value, count in wrong[:10])
-    return listed + (f" and {len(wrong) - 10} more values" if len(wrong) > 10 else "")
 
 
 def _labels_header(raw: nibabel.Nifti1Header) -> bytes:

@@ -41,7 +41,7 @@ def check_case(case: Case, labels: LabelSet) -> list[FlarenetError]:
     if case.label is None:
         return problems
     try:
-        drawn = read_labels(case.label, labels)
+        drawn = read_labels(case.label, labels, values=case.values)
     except FlarenetError as error:
         return [*problems, error]
     if image is not None:

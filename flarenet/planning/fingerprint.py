@@ -175,7 +175,7 @@ def measure_case(case: Case, labels: LabelSet, *, key: str, image_sha256: str) -
     voxels: dict[int, int] = {}
     foreground = np.zeros(image.data.shape, dtype=bool)
     if case.label is not None:
-        drawn = orientation.apply(read_labels(case.label, labels).data)
+        drawn = orientation.apply(read_labels(case.label, labels, values=case.values).data)
         counts = np.bincount(drawn.ravel(), minlength=256)
         voxels = {value: int(counts[value]) for value in sorted(case.annotated)}
         foreground = np.isin(drawn, sorted(case.annotated))
@@ -267,7 +267,8 @@ def _measure(job: _Job) -> CaseFingerprint:
     case = job.case
     # a file that is not there has no digest; check_case says so
     digests = [sha256_of(path) if path is not None and path.is_file() else "" for path in (case.image, case.label)]
-    facts = [FINGERPRINT_VERSION, case.name, sorted(case.annotated), *digests, job.labels.names]
+    meant = [sorted(case.annotated), sorted(case.values.items()), job.labels.names]
+    facts = [FINGERPRINT_VERSION, case.name, *meant, *digests]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     if job.known is not None and job.known.key == key:
         return job.known

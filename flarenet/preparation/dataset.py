@@ -69,7 +69,7 @@ def prepare_case(work: _Work) -> str:
             stale[name] = key
     if stale:
         image = read_image(case.image)
-        drawn = None if case.label is None else read_labels(case.label, work.labels).data
+        drawn = None if case.label is None else read_labels(case.label, work.labels, values=case.values).data
         for name, key in stale.items():
             _prepare(image, drawn, work, configuration=name, key=key)
     return case.name
@@ -106,6 +106,7 @@ def _key(case: Case, inputs: tuple[str, str], configuration: Configuration, labe
         PREPARATION_VERSION,
         *inputs,
         sorted(case.annotated),
+        sorted(case.values.items()),
         {group: list(values) for group, values in labels.groups.items()},
         configuration.model_dump(mode="json", include={"spacing_mm", "clip_hu", "interpolation"}),
     ]

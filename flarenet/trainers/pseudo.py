@@ -78,7 +78,7 @@ class Teachers:
         labels = self._plan.labels
         if case.label is None:
             return {group: np.zeros(shape, dtype=np.uint8) for group in labels.groups}
-        return split(read_labels(case.label, labels).data, labels, case.annotated)
+        return split(read_labels(case.label, labels, values=case.values).data, labels, case.annotated)
 
     def _predict(self, case: Case, key: str, group: str, predictor: Predictor) -> np.ndarray:
         """The teacher's map on the scan's own grid; `key` stands for the bytes of the scan."""

@@ -13,8 +13,9 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from ..data.dataset import Case, choose, read_dataset
+from ..data.dataset import Case, choose
 from ..data.labels import asked
+from ..data.settled import load_settled
 from ..data.store import Store
 from ..errors import RunError
 from ..inference.engines import autocast, pick_device
@@ -173,7 +174,7 @@ class Trainer:
 
     def _samples(self, step: Step) -> tuple[list[Sample], list[Sample]]:
         """(training, held out), read from the store; what nobody looked for is filled in by the step's teachers."""
-        dataset = read_dataset(self._workspace.raw)
+        dataset = load_settled(self._workspace.settled)
         store = Store(self._workspace.store(self._part.configuration))
         prepared = set(store.names())
         chosen = [case for case in choose(dataset.cases, step.subset) if case.name in prepared]

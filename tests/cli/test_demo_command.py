@@ -4,7 +4,7 @@ import pytest
 
 from flarenet.cli.demo import QUICK, _commands, main
 from flarenet.cli.plan import make_plan
-from flarenet.data.dataset import read_dataset
+from flarenet.data.dataset_file import read_dataset
 from flarenet.phantom import write_phantom_set
 from flarenet.planning.fingerprint import fingerprint
 

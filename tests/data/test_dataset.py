@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from flarenet.data.dataset import Case, check_name, choose, default_groups, read_dataset
+from flarenet.data.dataset import Case, check_name, choose
+from flarenet.data.dataset_file import default_groups, read_dataset
 from flarenet.errors import DatasetError, UnsafeError
 
 

@@ -294,6 +294,18 @@ def test_values_outside_the_table_are_listed_with_their_counts(tmp_path, save_ni
     assert caught.value.expected == "the values of the table, 0 to 3"
 
 
+def test_labels_that_a_file_numbers_otherwise_get_the_values_of_the_table(tmp_path, save_nifti, labels):
+    drawn = np.zeros((3, 4, 5), np.int16)
+    drawn[0, 0, 0], drawn[1, 0, 0], drawn[2, 0, 0] = 6, 300, 4
+    path = save_nifti(tmp_path / "x.nii.gz", drawn)
+    volume = read_labels(path, labels, values={6: 1, 300: 3, 4: 0})
+    assert volume.data.dtype == np.uint8 and np.unique(volume.data).tolist() == [0, 1, 3]
+    assert (volume.data[0, 0, 0], volume.data[0, 0, 1], volume.data[0, 0, 2]) == (1, 3, 0)
+    with pytest.raises(DatasetError) as caught:
+        read_labels(path, labels, values={6: 1, 300: 3})
+    assert caught.value.found == "4 (1 voxels)" and "[0, 6, 300]" in caught.value.expected
+
+
 def test_fractions_are_no_labels(tmp_path, save_nifti, labels):
     drawn = np.zeros((3, 4, 5), np.float32)
     drawn[0, 0, :2] = 1.5

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flarenet.data.dataset import read_dataset
+from flarenet.data.dataset_file import read_dataset
 from flarenet.data.verify import check_case, check_dataset
 from flarenet.errors import DatasetError, GeometryError
 

@@ -6,7 +6,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from flarenet.data.dataset import Case, Dataset, read_dataset
+from flarenet.data.dataset import Case, Dataset
+from flarenet.data.dataset_file import read_dataset
 from flarenet.data.labels import LabelSet
 from flarenet.errors import DatasetError, GeometryError
 from flarenet.evaluation.scores import OFFICIAL, PLAIN, Score, evaluate, pair_up, score_case

@@ -1,0 +1,99 @@
+"""A data set with everything resolved: what planning found out about it, for everything that comes after planning.
+
+dataset.json may leave things open: which labels were looked for in a case, where the files of a folder lie. Planning
+closes them and writes the result to prepared/NAME/dataset.json; trainers read that file and no other.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ..errors import DatasetError
+from ..schema import Frozen, load, save
+from .dataset import Case, Dataset, check_name
+from .labels import LabelSet
+from .reading import Reading
+
+
+class SettledCase(Frozen):
+    """A Case as JSON. Paths are relative to the folder of the data set, absolute where they lead out of it."""
+
+    name: str
+    image: str
+    label: str | None = None
+    annotated: tuple[int, ...]
+    declared: bool = True
+    values: dict[int, int] = Field(default_factory=dict)
+    reading: Reading = Reading()
+
+
+class Settled(Frozen):
+    """A Dataset as JSON. `folder` is relative to the folder of the file, so that a root can be moved."""
+
+    version: Literal[1] = 1
+    name: str
+    folder: str
+    labels: LabelSet
+    cases: tuple[SettledCase, ...]
+    test: tuple[SettledCase, ...]
+
+
+def save_settled(dataset: Dataset, path: str | Path) -> None:
+    """Write `dataset` as it stands, whole or not at all: each case's `annotated` is what it will be trained as."""
+    path, folder = Path(path).absolute(), dataset.folder.absolute()
+    settled = Settled(
+        name=dataset.name,
+        folder=Path(os.path.relpath(folder, path.parent)).as_posix(),
+        labels=dataset.labels,
+        cases=tuple(_to_json(case, folder) for case in dataset.cases),
+        test=tuple(_to_json(case, folder) for case in dataset.test),
+    )
+    save(settled, path)
+
+
+def load_settled(path: str | Path) -> Dataset:
+    """The data set that save_settled wrote. Raises DatasetError where there is none, or none of this version."""
+    path = Path(path).absolute()
+    if not path.is_file():
+        remedy = f"flarenet_plan -d {path.parent.name}"
+        raise DatasetError(path, found="no such file", expected="the data set as planning settled it", remedy=remedy)
+    settled = load(Settled, path, DatasetError)
+    folder = Path(os.path.normpath(path.parent / settled.folder))
+    cases, test = (
+        tuple(_from_json(case, folder, path) for case in part) for part in (settled.cases, settled.test)
+    )
+    return Dataset(settled.name, folder, settled.labels, cases, test)
+
+
+def _to_json(case: Case, folder: Path) -> SettledCase:
+    return SettledCase(
+        name=case.name,
+        image=_below(case.image, folder),
+        label=None if case.label is None else _below(case.label, folder),
+        annotated=tuple(sorted(case.annotated)),
+        declared=case.declared,
+        values=dict(case.values),
+        reading=case.reading,
+    )
+
+
+def _from_json(case: SettledCase, folder: Path, source: Path) -> Case:
+    check_name(case.name, source)
+    return Case(
+        name=case.name,
+        image=folder / case.image,
+        label=None if case.label is None else folder / case.label,
+        annotated=frozenset(case.annotated),
+        declared=case.declared,
+        values=case.values,
+        reading=case.reading,
+    )
+
+
+def _below(path: Path, folder: Path) -> str:
+    path = path.absolute()
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()

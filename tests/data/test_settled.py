@@ -1,0 +1,65 @@
+"""The settled data set: what planning writes is what training reads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from flarenet.data.dataset import Case
+from flarenet.data.dataset_file import read_dataset
+from flarenet.data.reading import Reading
+from flarenet.data.settled import load_settled, save_settled
+from flarenet.errors import DatasetError, UnsafeError
+
+
+def test_what_is_saved_is_loaded(small_set, tmp_path):
+    dataset = read_dataset(small_set)
+    other = Case(
+        name="other",
+        image=tmp_path / "elsewhere" / "x.nii.gz",
+        label=tmp_path / "elsewhere" / "y.nii.gz",
+        annotated=frozenset({2, 3}),
+        declared=False,
+        values={6: 1, 7: 0},
+        reading=Reading(affine="sform", volume=2, allow_external=True),
+    )
+    dataset = replace(dataset, cases=(*dataset.cases, other), test=(replace(other, name="held"),))
+    path = tmp_path / "prepared" / "Small" / "dataset.json"
+    save_settled(dataset, path)
+    assert load_settled(path) == dataset
+    stored = json.loads(path.read_text())
+    assert stored["folder"] == "../../Small"
+    assert [case["image"] for case in stored["cases"]] == [
+        *(f"imagesTr/{name}_0000.nii.gz" for name in ("full", "part", "bare")),
+        (tmp_path / "elsewhere" / "x.nii.gz").as_posix(),
+    ]
+
+
+def test_a_moved_root_takes_its_data_along(small_set, tmp_path):
+    root = tmp_path / "root"
+    (root / "raw").mkdir(parents=True)
+    shutil.move(small_set, root / "raw" / "Small")
+    save_settled(read_dataset(root / "raw" / "Small"), root / "prepared" / "Small" / "dataset.json")
+    root.rename(tmp_path / "moved")
+    dataset = load_settled(tmp_path / "moved" / "prepared" / "Small" / "dataset.json")
+    assert dataset.cases[0].image == tmp_path / "moved" / "raw" / "Small" / "imagesTr" / "full_0000.nii.gz"
+
+
+def test_a_set_that_was_never_settled_says_what_to_type(tmp_path):
+    with pytest.raises(DatasetError) as caught:
+        load_settled(tmp_path / "Small" / "dataset.json")
+    assert caught.value.remedy == "flarenet_plan -d Small"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error"),
+    [("version", 2, DatasetError), ("colour", 1, DatasetError), ("name", "../x", UnsafeError)],
+)
+def test_what_is_not_settled_is_refused(small_set, tmp_path, edit_json, key, value, error):
+    save_settled(read_dataset(small_set), tmp_path / "dataset.json")
+    edit_json(tmp_path, lambda d: (d["cases"][0] if key == "name" else d).update({key: value}))
+    with pytest.raises(error):
+        load_settled(tmp_path / "dataset.json")
