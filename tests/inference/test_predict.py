@@ -4,8 +4,6 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from flarenet.data.labels import LabelSet
 from flarenet.data.nifti import read_image, read_labels
@@ -82,48 +80,6 @@ def write_scan(path, body, affine):
     image = nibabel.Nifti1Image(np.where(body, BODY_HU, AIR_HU).astype(np.int16), affine)
     image.header.set_xyzt_units("mm")
     nibabel.save(image, path)
-
-
-def geometry(path):
-    """The bytes of a NIfTI-1 header that say where the voxels lie: dim, pixdim, units, both forms."""
-    raw = nibabel.load(path).header.binaryblock
-    return raw[40:56], raw[76:108], raw[123:124], raw[252:328]
-
-
-def rotation(degrees):
-    """About x, then y, then z."""
-    whole = np.eye(3)
-    for axis, angle in enumerate(np.deg2rad(degrees)):
-        a, b = [n for n in range(3) if n != axis]
-        turn = np.eye(3)
-        turn[[a, b], [a, b]] = np.cos(angle)
-        turn[a, b], turn[b, a] = -np.sin(angle), np.sin(angle)
-        whole = turn @ whole
-    return whole
-
-
-@given(
-    order=st.permutations([0, 1, 2]),
-    signs=st.tuples(*[st.sampled_from([-1, 1])] * 3),
-    degrees=st.tuples(*[st.floats(-20, 20)] * 3),
-    shape=st.tuples(*[st.integers(2, 9)] * 3),
-    seed=st.integers(0, 1000),
-)
-@settings(max_examples=96, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_the_answer_lies_on_the_scans_own_grid(predictor, tmp_path, order, signs, degrees, shape, seed):
-    body = np.random.default_rng(seed).random(shape) < 0.4
-    body[0, 0, 0] = True
-    affine = np.eye(4)
-    affine[:3, :3] = rotation(degrees) @ (np.eye(3)[:, order] * signs)  # 1 mm voxels: nothing is resampled
-    affine[:3, 3] = [-100, 50, 1000]
-    scan, out = tmp_path / "scan_0000.nii.gz", tmp_path / "out"
-    write_scan(scan, body, affine)
-    done, failures = predict_files(predictor, [scan], out, progress=lambda image, result: None)
-    assert (done, failures) == ([out / "scan.nii.gz"], [])
-    assert geometry(done[0]) == geometry(scan)
-    written = nibabel.load(done[0])
-    assert written.get_data_dtype() == np.uint8
-    np.testing.assert_array_equal(np.asarray(written.dataobj), body)
 
 
 @pytest.mark.parametrize("dimensions, patch", [(2, (32, 32)), (3, (32, 32, 32))])

@@ -1,0 +1,79 @@
+"""From a file to a file: a network that answers what it sees gives every voxel its label back, on the scan's own grid.
+
+Properties G01 (any placement), G04 (sheared and oblique) and G08 (reading and writing again and again).
+"""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flarenet.data.nifti import read_labels, write_labels
+from flarenet.inference.predict import predict_files
+from tests.geometry.worlds import (
+    LABELS,
+    examples,
+    geometry,
+    label_maps,
+    own_spacing_mm,
+    placements,
+    predictor,
+    voxels,
+    write_scan,
+)
+
+CODES = st.sampled_from([(1, 1), (0, 1), (1, 0), (2, 4)])
+
+
+def answer(scan, out, affine, shape):
+    """The file that prediction writes where nothing has to be resampled."""
+    done, failures = predict_files(predictor(own_spacing_mm(affine, shape)), [scan], out, progress=lambda *_: None)
+    assert (done, failures) == ([out / "scan.nii.gz"], [])
+    return done[0]
+
+
+@given(affine=placements(), drawn=label_maps(), codes=CODES)
+@examples(fast=500, full=20_000)
+def test_any_placement_comes_back_byte_for_byte_and_no_voxel_is_wrong(tmp_path, affine, drawn, codes):
+    scan = write_scan(tmp_path / "scan_0000.nii.gz", drawn, affine, codes=codes)
+    written = answer(scan, tmp_path / "out", affine, drawn.shape)
+    assert geometry(written) == geometry(scan)
+    assert nibabel.load(written).get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(voxels(written), drawn)
+
+
+@given(affine=placements(shear=0.3), drawn=label_maps(), marker=st.tuples(*[st.integers(0, 8)] * 3))
+@examples(fast=100, full=4_000)
+def test_a_sheared_scan_keeps_its_header_and_a_marker_its_place_in_the_world(tmp_path, affine, drawn, marker):
+    """A gantry that leans: only an sform can say so."""
+    place = tuple(np.minimum(marker, np.array(drawn.shape) - 1))
+    drawn = np.where(drawn == 4, 1, drawn)
+    drawn[place] = 4
+    scan = write_scan(tmp_path / "scan_0000.nii.gz", drawn, affine, codes=(0, 1))
+    written = answer(scan, tmp_path / "out", affine, drawn.shape)
+    assert geometry(written) == geometry(scan)
+    found = np.argwhere(voxels(written) == 4).mean(axis=0)
+    apart_mm = nibabel.affines.apply_affine(nibabel.load(written).affine, found) - affine_point(affine, place)
+    assert np.linalg.norm(apart_mm) <= 0.5 * np.linalg.norm(affine[:3, :3], axis=0).min()
+
+
+def affine_point(affine, index):
+    return affine[:3, :3] @ index + affine[:3, 3]
+
+
+@given(affine=placements(), drawn=label_maps(most=5), codes=CODES)
+@examples(fast=20, full=500)
+def test_ten_times_read_and_written_is_the_same_file(tmp_path, affine, drawn, codes):
+    like = write_scan(tmp_path / "scan.nii.gz", drawn, affine, codes=codes)
+    first = tmp_path / "0.nii.gz"
+    write_labels(first, np.ascontiguousarray(drawn.T), like=like)
+    before = first
+    for cycle in range(1, 10):
+        after = tmp_path / f"{cycle}.nii.gz"
+        write_labels(after, read_labels(before, LABELS).data, like=before)
+        before = after
+    assert geometry(first) == geometry(like)
+    assert before.read_bytes() == first.read_bytes()
+    np.testing.assert_array_equal(voxels(before), drawn)
