@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,6 +15,8 @@ from .errors import FlarenetError
 from .whole import write_text
 
 LARGEST_JSON_BYTES = 64 << 20
+LONGEST_NUMBER = 40
+"""Digits of a whole number, far more than any of 64 bits has."""
 
 
 class Frozen(BaseModel):
@@ -23,33 +28,24 @@ class Frozen(BaseModel):
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def read_json(path: str | Path, error: type[FlarenetError]) -> Any:
-    """The content of a JSON file, more strictly than JSON asks: no duplicate keys, no NaN, bounded size.
+def read_json(path: str | Path, error: type[FlarenetError], *, largest_bytes: int = LARGEST_JSON_BYTES) -> Any:
+    """The content of a JSON file, more strictly than JSON asks: no duplicate keys, no NaN, bounded size and numbers.
 
-    Raises `error`, naming the file and the place.
+    Raises `error`, naming the file and the place: line and column of what is no JSON, else the path of the key.
     """
     path = Path(path)
     try:
-        if path.stat().st_size > LARGEST_JSON_BYTES:
-            raise error(path, found=f"{path.stat().st_size} bytes", expected=f"at most {LARGEST_JSON_BYTES} bytes")
+        if path.exists() and not path.is_file():
+            raise error(path, found="a folder" if path.is_dir() else "no regular file", expected="a JSON file")
+        if path.stat().st_size > largest_bytes:
+            raise error(path, found=f"{path.stat().st_size} bytes", expected=f"at most {largest_bytes} bytes")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as problem:
         raise error(path, found="no such file", expected="a JSON file") from problem
     except (OSError, UnicodeDecodeError) as problem:
         raise error(path, found=problem, expected="a readable UTF-8 JSON file") from problem
-
-    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        seen = dict(items)
-        if len(seen) != len(items):
-            twice = sorted({key for key, _ in items if sum(k == key for k, _ in items) > 1})
-            raise error(f"{path}: key {twice[0]!r}", found="the same key twice", expected="every key once")
-        return seen
-
-    def constant(name: str) -> None:
-        raise error(path, found=name, expected="finite numbers")
-
     try:
-        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        return _strict_json(text, path, error)
     except json.JSONDecodeError as problem:
         raise error(
             f"{path}, line {problem.lineno}, column {problem.colno}", found=problem.msg, expected="valid JSON"
@@ -58,15 +54,82 @@ def read_json(path: str | Path, error: type[FlarenetError]) -> Any:
         raise error(path, found="brackets nested too deeply", expected="a flat JSON file") from problem
 
 
+@dataclass(frozen=True)
+class _Fault:
+    """Stands in for a value that JSON has and we do not take, until its place is known."""
+
+    found: str
+    expected: str
+
+
+def _strict_json(text: str, path: Path, error: type[FlarenetError]) -> Any:
+    faults = []
+
+    def fault(found: str, expected: str) -> _Fault:
+        faults.append(_Fault(found, expected))
+        return faults[-1]
+
+    def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        seen = dict(items)
+        if len(seen) != len(items):
+            twice = next(key for key, count in Counter(key for key, _ in items).items() if count > 1)
+            seen[twice] = fault("the same key twice", "every key once")
+        return seen
+
+    def integer(digits: str) -> int | _Fault:
+        if len(digits) > LONGEST_NUMBER:
+            return fault(f"a number of {len(digits)} characters", f"at most {LONGEST_NUMBER}")
+        return int(digits)
+
+    def real(digits: str) -> float | _Fault:
+        return number if math.isfinite(number := float(digits)) else fault(digits[:LONGEST_NUMBER], "finite numbers")
+
+    content = json.loads(
+        text,
+        object_pairs_hook=pairs,
+        parse_constant=lambda name: fault(name, "finite numbers"),
+        parse_int=integer,
+        parse_float=real,
+    )
+    if faults:
+        place, first = _first_fault(content)
+        raise error(f"{path}: key {place or '(top level)'!r}", found=first.found, expected=first.expected)
+    return content
+
+
+def _first_fault(content: Any) -> tuple[str, _Fault]:
+    """The first _Fault in `content`, which has one, and the path of its key."""
+    left: list[tuple[str, Any]] = [("", content)]
+    while not isinstance(left[-1][1], _Fault):
+        place, value = left.pop()
+        inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        left += [(f"{place}.{key}".lstrip("."), inner) for key, inner in reversed(list(inside))]
+    return left[-1]
+
+
 def parse(model: type[Model], data: Any, source: object, error: type[FlarenetError]) -> Model:
     """`data` (as read_json gives it) as a `model`. Raises `error` with the path of the first wrong field."""
+    value, wrong = parse_all(model, data, source, error)
+    if value is None:
+        raise next(iter(wrong.values()))
+    return value
+
+
+def parse_all(
+    model: type[Model], data: Any, source: object, error: type[FlarenetError]
+) -> tuple[Model | None, dict[tuple[str | int, ...], FlarenetError]]:
+    """As parse, but with every wrong field, by its path, instead of raising; then there is no model."""
     try:
-        return model.model_validate_json(json.dumps(data))
+        return model.model_validate_json(json.dumps(data)), {}
     except ValidationError as problem:
-        first = problem.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
-        found = "nothing" if first["type"] == "missing" else _short(first["input"])
-        raise error(f"{source}: key {key!r}", found=found, expected=first["msg"]) from problem
+        return None, {
+            fault["loc"]: error(
+                f"{source}: key {'.'.join(str(part) for part in fault['loc']) or '(top level)'!r}",
+                found="nothing" if fault["type"] == "missing" else _short(fault["input"]),
+                expected=fault["msg"],
+            )
+            for fault in problem.errors(include_url=False)
+        }
 
 
 def load(model: type[Model], path: str | Path, error: type[FlarenetError]) -> Model:

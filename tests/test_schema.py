@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from flarenet import schema
 from flarenet.errors import DatasetError, PlanError
-from flarenet.schema import Frozen, load, parse, read_json, save, to_json
+from flarenet.schema import Frozen, load, parse, parse_all, read_json, save, to_json
 
 
 class Leaf(Frozen):
@@ -73,8 +74,12 @@ def test_frozen_means_frozen():
     ("content", "words"),
     [
         (b'{"a": 1, "b": 2, "a": 3}', "key 'a'"),
-        (b'{"x": {"b": 1, "b": 1}}', "key 'b'"),
-        (b'{"a": NaN}', "NaN"),
+        (b'{"x": {"b": 1, "b": 1}}', "key 'x.b'"),
+        (b'{"a": {"b": [1, {"c": NaN}]}}', "key 'a.b.1.c'"),
+        (b'{"x": {"a": NaN}, "x": 1}', "key 'x'"),
+        (b'{"a": 1e999}', "key 'a'"),
+        (b'{"a": ' + b"9" * 401 + b"}", "a number of 401 characters"),
+        (b'\xef\xbb\xbf{"a": 1}', "line 1, column 1"),
         (b"[-Infinity]", "-Infinity"),
         (b'{\n "a": }', "line 2, column 7"),
         (b"", "line 1, column 1"),
@@ -91,13 +96,43 @@ def test_json_that_cannot_be_trusted_is_refused(tmp_path, content, words):
     assert str(path) in caught.value.thing
 
 
-def test_size_is_bounded_and_a_missing_file_named(tmp_path, monkeypatch):
+def test_what_would_take_long_is_refused_at_once(tmp_path):
+    path, contents = tmp_path / "x.json", (b"[" * 100_000, b'{"a":' * 100_000, b"9" * 4_000_000)
+    for content in contents:
+        path.write_bytes(content)
+        begin = time.perf_counter()
+        with pytest.raises(DatasetError):
+            read_json(path, DatasetError)
+        assert time.perf_counter() - begin < 1
+    with open(path, "wb") as stream:
+        stream.truncate(50 << 20)
+    with pytest.raises(DatasetError, match="52428800 bytes"):
+        read_json(path, DatasetError, largest_bytes=32 << 20)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DatasetError, match="no regular file"):
+        read_json(tmp_path / "pipe", DatasetError)
+
+
+def test_every_wrong_field_is_found():
+    tree, wrong = parse_all(Tree, {"leaf": {"count": "3", "colour": 1}, "names": {"a": None}}, "t", PlanError)
+    assert tree is None
+    keys = [error.thing.split()[-1] for error in wrong.values()]
+    assert keys == ["'leaf.count'", "'leaf.colour'", "'names.a'"]
+    assert parse_all(Tree, {"leaf": {"count": 3}}, "t", PlanError) == (Tree(leaf=Leaf(count=3)), {})
+
+
+def test_deep_data_is_refused_by_a_model_too(tmp_path):
+    (tmp_path / "x.json").write_text("[" * 700 + "]" * 700)
+    with pytest.raises(PlanError):
+        load(Tree, tmp_path / "x.json", PlanError)
+
+
+def test_size_is_bounded_and_a_missing_file_named(tmp_path):
     with pytest.raises(DatasetError, match="no such file"):
         read_json(tmp_path / "none.json", DatasetError)
     (tmp_path / "x.json").write_text('"12345678"')
-    monkeypatch.setattr(schema, "LARGEST_JSON_BYTES", 9)
     with pytest.raises(DatasetError, match="10 bytes"):
-        read_json(tmp_path / "x.json", DatasetError)
+        read_json(tmp_path / "x.json", DatasetError, largest_bytes=9)
 
 
 @given(VALUES)

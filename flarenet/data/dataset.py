@@ -37,13 +37,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set. `name` is that of its folder; `cases` are for training, `test` is never trained on."""
+    """A data set. `name` is that of its folder; `cases` are for training, `test` is never trained on.
+
+    modality  what channel_names calls its channel; "CT" for CT in any case of letters
+    """
 
     name: str
     folder: Path
     labels: LabelSet
     cases: tuple[Case, ...]
     test: tuple[Case, ...]
+    modality: str = "CT"
 
 
 class Chooser(Protocol):
@@ -59,8 +63,9 @@ def choose(cases: Iterable[Case], subset: Chooser) -> tuple[Case, ...]:
 
 def check_name(name: str, source: object) -> None:
     """Raise UnsafeError where `name` cannot be the name of a case, which becomes the name of files and folders."""
-    if not name or len(name) > LONGEST_CASE_NAME:
-        raise UnsafeError(source, found=f"a name of {len(name)} characters", expected=f"1 to {LONGEST_CASE_NAME}")
+    size = len(name.encode(errors="replace"))
+    if not 1 <= size <= LONGEST_CASE_NAME:
+        raise UnsafeError(source, found=f"a name of {size} bytes", expected=f"1 to {LONGEST_CASE_NAME}")
     if name[0] in "-. " or name[-1] in ". " or set(name) & set('/\\:*?"<>|') or not name.isprintable():
         raise UnsafeError(
             source,

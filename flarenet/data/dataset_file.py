@@ -1,50 +1,46 @@
 """dataset.json -> Dataset: the labels, the groups and the cases of a data set, each with what was looked for in it.
 
-The file is nnU-Net v2's, with four additions: `groups` (name -> values, in drawing order), `tolerance_mm` (of the
-surface Dice, by label name), `annotated` per case (the values somebody looked for) and a `test` table like `dataset`.
-A set without tables is read from its folders: imagesTr/CASE_0000.ext, labelsTr/CASE.ext, imagesTs, labelsTs.
+The file is nnU-Net v2's, with additions: `groups` (name -> labels, in drawing order), `tolerance_mm` (of the surface
+Dice, by label), `annotated` and `values` per case, `patterns` (what was looked for, by cohort) and a `test` table like
+`dataset`. A set without tables is read from its folders: imagesTr/CASE_0000.ext, labelsTr/CASE.ext, imagesTs, labelsTs.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from ..errors import DatasetError, UnsafeError
-from ..schema import Frozen, parse, read_json
-from .dataset import CHANNEL, FILE_ENDINGS, Case, Dataset, check_name
-from .labels import LabelSet
+from ..errors import DatasetError, FlarenetError
+from ..schema import Frozen, parse_all, read_json
+from .case_table import AllCases, CaseEntry, CohortEntry
+from .dataset import CHANNEL, FILE_ENDINGS, Case, Dataset
+from .findings import Finding
+from .folders import scan
+from .label_table import LabelTable, label_table
+from .problems import Problems
+from .reading import Reading
 
-LARGEST_LABEL = 254
-"""Group maps are uint8 and 255 is HIDDEN."""
+LARGEST_DATASET_FILE_BYTES = 32 << 20
+"""Room for 100,000 cases."""
 
-CANCER_WORDS = ("tumor", "tumour", "cancer", "lesion")
-_GROUP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
-
-
-class CaseEntry(Frozen):
-    """One case of the tables: paths relative to the folder of dataset.json."""
-
-    images: tuple[str, ...]
-    label: str | None = None
-    annotated: tuple[int, ...] | None = None
+STRICT = Reading()
+"""Nobody decided anything: what is ambiguous is refused."""
 
 
 class DatasetFile(Frozen):
     """dataset.json as it is written. The last lines are keys that nnU-Net allows and nothing here reads."""
 
     channel_names: dict[str, str]
-    labels: dict[str, int | list[int]]
+    labels: dict[str, Any]
     numTraining: Annotated[int, Field(ge=0)]
     file_ending: str
-    groups: dict[str, tuple[int, ...]] | None = None
+    groups: dict[str, tuple[Any, ...]] | None = None
     tolerance_mm: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    patterns: dict[str, CohortEntry] = Field(default_factory=dict)
     dataset: dict[str, CaseEntry] | None = None
     test: dict[str, CaseEntry] | None = None
     name: str | None = None
@@ -62,129 +58,142 @@ class DatasetFile(Frozen):
     contact: Any = None
 
 
-def read_dataset(folder: str | Path) -> Dataset:
+def read_dataset(folder: str | Path, reading: Reading = STRICT, *, sources: Sequence[Path] = ()) -> Dataset:
     """The data set of a folder that holds dataset.json.
 
-    Whether the files of a case exist and are what they should be is the case's own affair: see verify.check_case.
-    Raises DatasetError naming file, key, found and expected; UnsafeError for a path that leaves the folder or a
-    case name that cannot be a file name.
+    reading  what a person decided; the cases carry it
+    sources  further folders that a person named, whose files the cases may be
+    Whether the files of a case exist and are what they should be is the case's own affair: see verify.
+    Raises the first mistake: DatasetError naming file, key, found and expected; UnsafeError for a path that leaves the
+    folder or a case name that cannot be a file name. dataset_findings has them all.
     """
-    folder = Path(folder)
+    dataset, problems = _read(Path(folder), reading, sources)
+    return _sound(dataset, problems)
+
+
+def dataset_findings(
+    folder: str | Path, reading: Reading = STRICT, *, sources: Sequence[Path] = ()
+) -> tuple[Dataset | None, list[Finding]]:
+    """As read_dataset, with everything that is wrong instead of the first.
+
+    A refusal of a case leaves the case out of the data set; one of the set (`case` empty) means that there is none.
+    """
+    dataset, problems = _read(Path(folder), reading, sources)
+    return dataset, problems.findings
+
+
+def dataset_of(
+    content: Mapping[str, Any], folder: Path, reading: Reading = STRICT, *, sources: Sequence[Path] = ()
+) -> Dataset:
+    """The data set that a dataset.json of this content in `folder` would describe. Raises as read_dataset does."""
+    problems = Problems()
+    return _sound(_dataset(content, folder, reading, sources, problems), problems)
+
+
+def _sound(dataset: Dataset | None, problems: Problems) -> Dataset:
+    if problems.errors or dataset is None:
+        raise problems.errors[0]
+    return dataset
+
+
+def _read(folder: Path, reading: Reading, sources: Sequence[Path]) -> tuple[Dataset | None, Problems]:
+    problems = Problems()
+    with problems.collected():
+        content = read_json(folder / "dataset.json", DatasetError, largest_bytes=LARGEST_DATASET_FILE_BYTES)
+        return _dataset(content, folder, reading, sources, problems), problems
+    return None, problems
+
+
+def _dataset(
+    data: Any, folder: Path, reading: Reading, sources: Sequence[Path], problems: Problems
+) -> Dataset | None:
     source = folder / "dataset.json"
-    content = _parse(source)
-    labels = _labels(content, source)
-    _check_channels(content, source)
-    test: dict[str, CaseEntry] | None
-    if content.dataset is not None:
-        entries, test = content.dataset, content.test or {}
-        if content.numTraining != len(entries):
-            raise DatasetError(f"{source}: key 'numTraining'", found=content.numTraining, expected=len(entries))
-    else:
-        entries, test = _scan(folder, "Tr", content.file_ending), content.test
-        test = _scan(folder, "Ts", content.file_ending) if test is None else test
-        labelled = sum(entry.label is not None for entry in entries.values())
-        if entries and content.numTraining not in (len(entries), labelled):
-            expected = f"{len(entries)}, the images in imagesTr (or {labelled}, those with a label)"
-            raise DatasetError(f"{source}: key 'numTraining'", found=content.numTraining, expected=expected)
-    if not entries:
-        expected = f"a 'dataset' table, or imagesTr/CASE{CHANNEL}{content.file_ending}"
-        raise DatasetError(folder, found="no training case", expected=expected)
-    cases, held_out = (
-        tuple(_case(name, entry, folder, labels, f"{source}: key '{table}.{name}") for name, entry in part.items())
-        for table, part in (("dataset", entries), ("test", test))
-    )
-    _check_distinct(cases, held_out, source)
-    return Dataset(folder.resolve().name, folder, labels, cases, held_out)
+    content = _parse(data, source, problems)
+    if content is None:
+        return None
+    table: LabelTable | None = None
+    with problems.collected():
+        table = label_table(content.labels, content.groups, content.tolerance_mm, source)
+    with problems.collected():
+        _check_channels(content, source)
+    training, test = _tables(content, data, folder, problems)
+    every = AllCases(training, test, folder=folder, table=table, reading=reading, sources=sources, problems=problems)
+    cases, held_out = every.cases(content.patterns)
+    if table is None or problems.refuse_the_set:
+        return None
+    _remark(cases, len(training), table, source=source, problems=problems)
+    return Dataset(folder.resolve().name, folder, table.labels, cases, held_out, _modality(content))
 
 
-def _parse(source: Path) -> DatasetFile:
-    data = read_json(source, DatasetError)
+def _parse(data: Any, source: Path, problems: Problems) -> DatasetFile | None:
+    """The file's content without the cases whose entries are malformed; None where anything else is."""
     if not isinstance(data, dict):
-        raise DatasetError(source, found=type(data).__name__, expected="a JSON object")
-    for key in data:
-        if key not in DatasetFile.model_fields:
-            near = difflib.get_close_matches(key, DatasetFile.model_fields, n=1)
-            raise DatasetError(
-                f"{source}: key {key!r}",
-                found="an unknown key",
-                expected="one of " + ", ".join(DatasetFile.model_fields),
-                remedy=f"did you mean {near[0]!r}?" if near else "take it out",
+        problems.add(DatasetError(source, found=type(data).__name__, expected="a JSON object"))
+        return None
+    for key in set(data) - set(DatasetFile.model_fields):
+        problems.add(_unknown_key(key, data, source))
+    known = {key: value for key, value in data.items() if key in DatasetFile.model_fields}
+    content, wrong = parse_all(DatasetFile, known, source, DatasetError)
+    for place, error in wrong.items():
+        problems.add(error, case=str(place[1]) if _is_of_a_case(place) else "")
+    if wrong and all(_is_of_a_case(place) for place in wrong):
+        left_out = {place[:2] for place in wrong}
+        for table in {str(place[0]) for place in wrong}:
+            known[table] = {name: entry for name, entry in known[table].items() if (table, name) not in left_out}
+        content, _ = parse_all(DatasetFile, known, source, DatasetError)
+    return content
+
+
+def _is_of_a_case(place: tuple[str | int, ...]) -> bool:
+    return len(place) > 1 and place[0] in ("dataset", "test")
+
+
+def _unknown_key(key: str, data: Mapping[str, Any], source: Path) -> FlarenetError:
+    near = difflib.get_close_matches(key, DatasetFile.model_fields, n=1)
+    remedy = f"did you mean {near[0]!r}?" if near else "take it out"
+    if "training" in data and "dataset" not in data:
+        remedy = f"a Medical Segmentation Decathlon file? flarenet_plan -d NAME --from {source.parent} reads it"
+    return DatasetError(
+        f"{source}: key {key!r}",
+        found="an unknown key",
+        expected="one of " + ", ".join(DatasetFile.model_fields),
+        remedy=remedy,
+    )
+
+
+def _tables(
+    content: DatasetFile, data: Mapping[str, Any], folder: Path, problems: Problems
+) -> tuple[dict[str, CaseEntry], dict[str, CaseEntry]]:
+    """(training, test) as the file lists them, else as they lie in the folders."""
+    ending, test = content.file_ending, content.test
+    if content.dataset is not None:
+        training, counts = content.dataset, {len(data["dataset"])}
+    else:
+        training = _scan(folder, "Tr", ending, problems)
+        counts = {len(training), sum(entry.label is not None for entry in training.values())}
+        test = _scan(folder, "Ts", ending, problems) if test is None else test
+    if not counts - {0}:
+        expected = f"a 'dataset' table, or imagesTr/CASE{CHANNEL}{ending}"
+        problems.add(DatasetError(folder, found="no training case", expected=expected))
+    elif content.numTraining not in counts:
+        place, expected = f"{folder / 'dataset.json'}: key 'numTraining'", " or ".join(map(str, sorted(counts)))
+        if content.dataset is None:
+            expected += ", the images in imagesTr or those with a label"
+        problems.add(DatasetError(place, found=content.numTraining, expected=expected))
+    return training, test or {}
+
+
+def _scan(folder: Path, part: str, ending: str, problems: Problems) -> dict[str, CaseEntry]:
+    with problems.collected():
+        found = scan(folder, part, ending)
+        if found.unlabelled and part == "Tr" and len(found.unlabelled) < len(found.cases):
+            problems.remark(
+                folder / "labelsTr",
+                found=f"no label for {len(found.unlabelled)} images: {', '.join(found.unlabelled[:10])} ...",
+                expected="a label for each, or unlabelled cases on purpose: that is what they are taken for",
             )
-    return parse(DatasetFile, data, source, DatasetError)
-
-
-def _labels(content: DatasetFile, source: Path) -> LabelSet:
-    where = f"{source}: key 'labels'"
-    regions = [name for name, value in content.labels.items() if isinstance(value, list)]
-    if regions:
-        raise DatasetError(
-            f"{where}: {regions[0]!r}",
-            found=f"a region, {content.labels[regions[0]]}",
-            expected="one value per label",
-            remedy="regions of several values are not supported yet; name every value, and group them by 'groups'",
-        )
-    by_value = sorted((value, name) for name, value in content.labels.items())
-    names = tuple(name for _, name in by_value)
-    if [value for value, _ in by_value] != list(range(len(names))) or len(names) < 2:
-        found = ", ".join(f"{name} {value}" for value, name in by_value) or "nothing"
-        raise DatasetError(where, found=found, expected="background 0, then 1, 2, 3 ... without a gap")
-    if names[0] != "background":
-        raise DatasetError(where, found=f"{names[0]!r} with value 0", expected="'background' with value 0")
-    if len(names) - 1 > LARGEST_LABEL:
-        raise DatasetError(where, found=f"{len(names) - 1} labels", expected=f"at most {LARGEST_LABEL}")
-    _check_label_names(names, where)
-    for name in content.tolerance_mm:
-        if name not in names[1:]:
-            near = difflib.get_close_matches(name, names[1:], n=1)
-            raise DatasetError(
-                f"{source}: key 'tolerance_mm'",
-                found=f"label {name!r}",
-                expected=", ".join(names[1:]),
-                remedy=f"did you mean {near[0]!r}?" if near else None,
-            )
-    groups = default_groups(names) if content.groups is None else content.groups
-    _check_groups(groups, names, f"{source}: key 'groups'")
-    return LabelSet(names=names, groups=dict(groups), tolerance_mm=content.tolerance_mm)
-
-
-def default_groups(names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """Labels named like a tumour form group "cancer", drawn over group "organ", the rest; an empty group is left out.
-
-    names  index = voxel value; names[0] is the background
-    """
-    cancer = tuple(v for v, name in enumerate(names) if v and any(word in name.lower() for word in CANCER_WORDS))
-    organ = tuple(v for v in range(1, len(names)) if v not in cancer)
-    return {group: values for group, values in (("organ", organ), ("cancer", cancer)) if values}
-
-
-def _check_label_names(names: tuple[str, ...], where: str) -> None:
-    for name, count in Counter(name.strip().lower() for name in names).items():
-        if count > 1:
-            raise DatasetError(where, found=f"{name!r} {count} times (upper and lower case aside)", expected="once")
-        if not name or not name.isprintable():
-            raise DatasetError(where, found=f"the name {name!r}", expected="a printable name")
-        if name == "ignore":
-            remedy = "say what was looked for by 'annotated'"
-            raise DatasetError(where, found="the label 'ignore'", expected="no such label", remedy=remedy)
-
-
-def _check_groups(groups: Mapping[str, tuple[int, ...]], names: tuple[str, ...], where: str) -> None:
-    counts = Counter(value for values in groups.values() for value in values)
-    for group, values in groups.items():
-        if not _GROUP_NAME.fullmatch(group):
-            expected = "a letter, then up to 39 letters, digits, _ or -"
-            raise DatasetError(where, found=f"group {group!r}", expected=expected)
-        if not values:
-            raise DatasetError(f"{where}: {group!r}", found="no value", expected="at least one")
-    for value, count in counts.items():
-        if not 1 <= value < len(names):
-            raise DatasetError(where, found=f"value {value}", expected=f"values of 'labels', 1 to {len(names) - 1}")
-        if count > 1:
-            found = f"value {value} ({names[value]}) {count} times"
-            raise DatasetError(where, found=found, expected="every value once")
-    missing = [f"{value} ({names[value]})" for value in range(1, len(names)) if value not in counts]
-    if missing:
-        raise DatasetError(where, found="no group with value " + ", ".join(missing), expected="every value once")
+        return {name: CaseEntry(images=(image,), label=label) for name, (image, label) in found.cases.items()}
+    return {}
 
 
 def _check_channels(content: DatasetFile, source: Path) -> None:
@@ -199,85 +208,19 @@ def _check_channels(content: DatasetFile, source: Path) -> None:
         raise DatasetError(f"{source}: key 'file_ending'", found=content.file_ending, expected=expected)
 
 
-def _case(name: str, entry: CaseEntry, folder: Path, labels: LabelSet, where: str) -> Case:
-    """`where` is file and key of the case, its closing quote left out."""
-    check_name(name, f"{where}'")
-    if len(entry.images) != 1:
-        expected = "one image: several channels are not supported yet"
-        raise DatasetError(f"{where}.images'", found=f"{len(entry.images)} images", expected=expected)
-    image = _inside(folder, entry.images[0], f"{where}.images'")
-    if entry.label is None:
-        if entry.annotated:
-            expected = "[], because the case has no 'label'"
-            raise DatasetError(f"{where}.annotated'", found=list(entry.annotated), expected=expected)
-        return Case(name, image, None, frozenset())
-    annotated = labels.values if entry.annotated is None else entry.annotated
-    if not annotated:
-        expected = "the values looked for in the label file, or no 'label'"
-        raise DatasetError(f"{where}.annotated'", found=[], expected=expected)
-    if len(set(annotated)) != len(annotated) or not set(annotated) <= set(labels.values):
-        expected = f"different values of 1 to {len(labels.values)}"
-        raise DatasetError(f"{where}.annotated'", found=list(annotated), expected=expected)
-    label = _inside(folder, entry.label, f"{where}.label'")
-    return Case(name, image, label, frozenset(annotated), declared=entry.annotated is not None)
+def _modality(content: DatasetFile) -> str:
+    name = content.channel_names["0"]
+    return "CT" if name.upper() == "CT" else name
 
 
-def _inside(folder: Path, path: str, where: str) -> Path:
-    """`folder / path`, which may not lead out of the folder: not by '..', not absolute, not through a link."""
-    parts = re.split(r"[/\\]", path)
-    if not path.strip() or not path.isprintable():
-        raise UnsafeError(where, found=repr(path), expected="a path of printable characters")
-    if ".." in parts or not parts[0] or re.match(r"[A-Za-z]:", path):
-        raise UnsafeError(where, found=path, expected="a path below the folder of dataset.json, without '..'")
-    full = folder / path
-    real = full.resolve()
-    if not real.is_relative_to(folder.resolve()):
-        remedy = "copy or hard-link the files instead of linking out of the folder"
-        raise UnsafeError(where, found=f"{path}, which is {real}", expected=f"a file below {folder}", remedy=remedy)
-    return full
-
-
-def _scan(folder: Path, part: str, ending: str) -> dict[str, CaseEntry]:
-    """The table of imagesTr/labelsTr (`part` "Tr") or imagesTs/labelsTs ("Ts"), in the order of the names."""
-    images = _files(folder / f"images{part}", ending)
-    labels = set(_files(folder / f"labels{part}", ending))
-    entries = {}
-    for file in images:
-        stem = file.removesuffix(ending)
-        if not stem.endswith(CHANNEL):
-            channel = re.search(r"_\d{4}$", stem)
-            found = f"{file}, a further channel" if channel else f"{file}, without a channel"
-            expected = f"CASE{CHANNEL}{ending}: one channel; more are not supported yet"
-            raise DatasetError(folder / f"images{part}", found=found, expected=expected)
-        name = stem.removesuffix(CHANNEL)
-        label = f"labels{part}/{name}{ending}" if name + ending in labels else None
-        entries[name] = CaseEntry(images=(f"images{part}/{file}",), label=label)
-    alone = sorted(labels - {name + ending for name in entries})
-    if alone:
-        expected = f"an image for each of {len(labels)} labels"
-        raise DatasetError(folder / f"labels{part}", found=f"{alone[0]} without an image", expected=expected)
-    return entries
-
-
-def _files(folder: Path, ending: str) -> list[str]:
-    if not folder.is_dir():
-        return []
-    return sorted(p.name for p in folder.iterdir() if p.name.endswith(ending) and not p.name.startswith("."))
-
-
-def _check_distinct(cases: tuple[Case, ...], test: tuple[Case, ...], source: Path) -> None:
-    """No two cases may write the same files or, across training and test, be the same image."""
-    for table, part in (("dataset", cases), ("test", test)):
-        for name, count in Counter(case.name.lower() for case in part).items():
-            if count > 1:
-                same = ", ".join(case.name for case in part if case.name.lower() == name)
-                raise DatasetError(
-                    f"{source}: key {table!r}", found=f"cases {same}", expected="names that differ in more than case"
-                )
-    seen: dict[Path, str] = {}
-    for case in (*cases, *test):
-        image = case.image.resolve()
-        if image in seen:
-            found = f"{case.image.name} in cases {seen[image]} and {case.name}"
-            raise DatasetError(source, found=found, expected="one case for each image")
-        seen[image] = case.name
+def _remark(
+    cases: tuple[Case, ...], listed: int, table: LabelTable, *, source: Path, problems: Problems
+) -> None:
+    if listed == 1:
+        expected = "several: nothing can be held out to watch the training"
+        problems.remark(source, found="one training case", expected=expected)
+    told = {value for case in cases for value in case.annotated}
+    silent = table.labels.names_of(set(table.labels.values) - told)
+    if silent:
+        found = "annotated in no case: " + ", ".join(silent)
+        problems.remark(f"{source}: key 'labels'", found=found, expected="a case that was searched for each label")

@@ -38,6 +38,7 @@ class Settled(Frozen):
     name: str
     folder: str
     labels: LabelSet
+    modality: str
     cases: tuple[SettledCase, ...]
     test: tuple[SettledCase, ...]
 
@@ -49,6 +50,7 @@ def save_settled(dataset: Dataset, path: str | Path) -> None:
         name=dataset.name,
         folder=Path(os.path.relpath(folder, path.parent)).as_posix(),
         labels=dataset.labels,
+        modality=dataset.modality,
         cases=tuple(_to_json(case, folder) for case in dataset.cases),
         test=tuple(_to_json(case, folder) for case in dataset.test),
     )
@@ -66,7 +68,7 @@ def load_settled(path: str | Path) -> Dataset:
     cases, test = (
         tuple(_from_json(case, folder, path) for case in part) for part in (settled.cases, settled.test)
     )
-    return Dataset(settled.name, folder, settled.labels, cases, test)
+    return Dataset(settled.name, folder, settled.labels, cases, test, settled.modality)
 
 
 def _to_json(case: Case, folder: Path) -> SettledCase:

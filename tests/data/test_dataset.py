@@ -7,7 +7,9 @@ import json
 import pytest
 
 from flarenet.data.dataset import Case, check_name, choose
-from flarenet.data.dataset_file import default_groups, read_dataset
+from flarenet.data.dataset_file import dataset_findings, read_dataset
+from flarenet.data.label_table import default_groups
+from flarenet.data.reading import Reading
 from flarenet.errors import DatasetError, UnsafeError
 
 
@@ -74,21 +76,25 @@ def set_key(*path_and_value):
     return change
 
 
+def cohort(annotated, *cases):
+    """A change of dataset.json that gives it one cohort."""
+    return set_key("patterns", {"a": {"annotated": annotated, "cases": list(cases)}})
+
+
 MISTAKES = {
     "unknown key": (set_key("tolerance", {}), "key 'tolerance'", "tolerance_mm"),
     "wrong type": (set_key("numTraining", "3"), "key 'numTraining'", "'3'"),
     "wrong count": (set_key("numTraining", 4), "key 'numTraining'", "expected: 3"),
-    "gap in labels": (set_key("labels", {"background": 0, "liver": 2}), "key 'labels'", "without a gap"),
-    "value twice": (set_key("labels", {"background": 0, "a": 1, "b": 1}), "key 'labels'", "without a gap"),
+    "value twice": (set_key("labels", {"background": 0, "a": 1, "b": 1}), "key 'labels'", "a 1, b 1"),
     "no background": (set_key("labels", {"liver": 0, "spleen": 1}), "key 'labels'", "'background' with value 0"),
-    "background alone": (set_key("labels", {"background": 0}), "key 'labels'", "background 0, then 1"),
+    "background alone": (set_key("labels", {"background": 0}), "key 'labels'", "background 0, then a value"),
     "region": (set_key("labels", {"background": 0, "all": [1, 2], "x": 2}), "'all'", "region"),
     "ignore label": (set_key("labels", "ignore", 4), "key 'labels'", "the label 'ignore'"),
     "tolerance of nothing": (set_key("tolerance_mm", {"livre": 5}), "key 'tolerance_mm'", "did you mean 'liver'?"),
     "tolerance of zero": (set_key("tolerance_mm", {"liver": 0}), "key 'tolerance_mm.liver'", "greater than 0"),
-    "value without group": (set_key("groups", {"organ": [1, 2]}), "key 'groups'", "3 (tumor)"),
-    "value in two groups": (set_key("groups", {"organ": [1, 2, 3], "c": [3]}), "key 'groups'", "3 (tumor) 2 times"),
-    "group of unknown value": (set_key("groups", {"organ": [1, 2, 3, 4]}), "key 'groups'", "value 4"),
+    "value without group": (set_key("groups", {"organ": [1, 2]}), "key 'groups'", "no group with tumor"),
+    "value in two groups": (set_key("groups", {"organ": [1, 2, 3], "c": [3]}), "key 'groups'", "tumor in 2 groups"),
+    "group of unknown value": (set_key("groups", {"organ": [1, 2, 3, 4]}), "key 'groups'", "[1, 2, 3, 4]"),
     "empty group": (set_key("groups", {"organ": [1, 2, 3], "c": []}), "'c'", "no value"),
     "group named as a path": (set_key("groups", {"../organ": [1, 2, 3]}), "key 'groups'", "../organ"),
     "two channels": (set_key("channel_names", {"0": "CT", "1": "PET"}), "key 'channel_names'", "one channel"),
@@ -96,14 +102,23 @@ MISTAKES = {
     "other format": (set_key("file_ending", ".nrrd"), "key 'file_ending'", ".nii.gz or .nii"),
     "unknown key of a case": (set_key("dataset", "bare", "anotated", []), "dataset.bare.anotated", "[]"),
     "annotated without label": (set_key("dataset", "bare", "annotated", [1]), "dataset.bare.annotated", "no 'label'"),
+    "values of nothing": (set_key("dataset", "part", "values", {"6": 4}), "dataset.part.values.6", "found: 4"),
+    "values of words": (set_key("dataset", "part", "values", {"six": 1}), "dataset.part.values.six", "valid integer"),
+    "cohort of nobody": (cohort([1], "x*"), "patterns.a.cases", "'x*'"),
+    "cohort of unknown labels": (cohort([4], "part"), "patterns.a.annotated", "[4]"),
+    "cohort of unlabelled cases": (
+        lambda d: (d["dataset"]["bare"].pop("annotated"), cohort([1], "bare")(d)),
+        "patterns.a.annotated",
+        "no 'label'",
+    ),
     "label without annotated": (set_key("dataset", "part", "annotated", []), "dataset.part.annotated", "looked for"),
     "annotated background": (set_key("dataset", "part", "annotated", [0, 1]), "dataset.part.annotated", "[0, 1]"),
-    "annotated outside": (set_key("dataset", "part", "annotated", [4]), "dataset.part.annotated", "1 to 3"),
-    "annotated as a word": (set_key("dataset", "part", "annotated", ["1"]), "dataset.part.annotated.0", "'1'"),
+    "annotated outside": (set_key("dataset", "part", "annotated", [4]), "part.annotated", "of 1 liver, 2 spleen, 3"),
+    "annotated as a word": (set_key("dataset", "part", "annotated", ["livre"]), "part.annotated", "mean 'liver'"),
     "no case": (lambda d: d.update(dataset={}, numTraining=0), "Small", "no training case"),
     "names that differ in case": (
         lambda d: d.update(dataset={"A": d["dataset"]["full"], "a": d["dataset"]["part"]}, numTraining=2),
-        "key 'dataset'",
+        "dataset.json",
         "cases A, a",
     ),
     "test case that is trained on": (
@@ -152,6 +167,87 @@ def test_a_name_that_cannot_be_a_file_name_is_refused(name):
 @pytest.mark.parametrize("name", ["btcv04", "FLARE22_Tr_0001", "case-1.2", "Müller", "x" * 200])
 def test_ordinary_names_are_accepted(name):
     assert check_name(name, "a case") is None
+
+
+def test_labels_with_gaps_are_numbered_anew(small_set, edit_json):
+    def change(content):
+        content["labels"] = {"tumor": 9, "Background": 0, "liver": 2, "spleen": 4}
+        content["groups"] = {"organ": [2, "Spleen"], "cancer": ["tumor"]}
+        content["dataset"]["part"].update(annotated=["liver", 9], values={"1": 2, "7": 9, "8": 0})
+
+    edit_json(small_set, change)
+    dataset = read_dataset(small_set)
+    assert dataset.labels.names == ("background", "liver", "spleen", "tumor")
+    assert dataset.labels.groups == {"organ": (1, 2), "cancer": (3,)}
+    full, part, bare = dataset.cases
+    assert full.values == {2: 1, 4: 2, 9: 3} and bare.values == {}
+    assert (part.values, part.annotated) == ({1: 1, 7: 3, 8: 0}, {1, 3})
+
+
+def test_what_was_looked_for_is_declared_by_case_by_cohort_or_not_at_all(small_set, edit_json):
+    def change(content):
+        for name in ("full", "more"):
+            content["dataset"][name] = {"images": [f"imagesTr/{name}_0000.nii.gz"], "label": f"labelsTr/{name}.nii.gz"}
+        content["dataset"]["open"] = {"images": ["imagesTr/open_0000.nii.gz"], "label": "labelsTr/open.nii.gz"}
+        content["patterns"] = {
+            "organs": {"annotated": ["liver", "spleen"], "cases": ["part", "[fm][uo]*"]},
+            "again": {"annotated": [2, 1], "cases": ["full"]},
+        }
+        content["numTraining"] = 5
+
+    edit_json(small_set, change)
+    assert {case.name: (set(case.annotated), case.declared) for case in read_dataset(small_set).cases} == {
+        "full": ({1, 2}, True),
+        "more": ({1, 2}, True),
+        "part": ({1}, True),
+        "open": ({1, 2, 3}, False),
+        "bare": (set(), True),
+    }
+
+
+def test_two_cohorts_that_disagree_about_a_case_refuse_it(small_set, edit_json):
+    patterns = {"a": {"annotated": [1], "cases": ["*l*"]}, "b": {"annotated": [1, 2], "cases": ["full"]}}
+    edit_json(small_set, set_key("patterns", patterns))
+    dataset, findings = dataset_findings(small_set)
+    [refused] = [finding for finding in findings if finding.severity == "refuse"]
+    assert refused.case == "full" and refused.file.endswith("key 'patterns.b.cases'")
+    assert [case.name for case in dataset.cases] == ["part", "bare"]
+
+
+def test_everything_that_is_wrong_is_found_at_once_and_the_other_cases_stay(small_set, edit_json):
+    def change(content):
+        content["dataset"]["-x"] = {"images": ["../x.nii.gz"], "label": "/y.nii.gz", "annotated": [7]}
+        content["dataset"]["typo"] = {"images": ["z.nii.gz"], "lable": "z"}
+        content["numTraining"] = 5
+
+    edit_json(small_set, change)
+    dataset, findings = dataset_findings(small_set)
+    assert [case.name for case in dataset.cases] == ["full", "part", "bare"]
+    keys = ["dataset.typo.lable", "dataset.-x", "dataset.-x.images", "dataset.-x.label", "dataset.-x.annotated"]
+    assert [(f.case, f.file) for f in findings] == [
+        (key.split(".")[1], f"{small_set / 'dataset.json'}: key '{key}'") for key in keys
+    ]
+    assert [f.exit_code for f in findings] == [4, 7, 7, 7, 4]
+    edit_json(small_set, set_key("numTraining", 3))
+    dataset, findings = dataset_findings(small_set)
+    assert dataset is None and len(findings) == 6
+
+
+def test_paths_may_leave_the_folder_where_a_person_allows_it(small_set, edit_json, tmp_path):
+    image = (small_set / "imagesTr/part_0000.nii.gz").rename(tmp_path / "part.nii.gz")
+    for path in (str(image), "../part.nii.gz"):
+        edit_json(small_set, set_key("dataset", "part", "images", [path]))
+        with pytest.raises(UnsafeError, match="--allow-external"):
+            read_dataset(small_set)
+        for allowed in ({"reading": Reading(allow_external=True)}, {"sources": [tmp_path]}):
+            assert read_dataset(small_set, **allowed).cases[1].image.resolve() == image
+    with pytest.raises(UnsafeError):
+        read_dataset(small_set, sources=[tmp_path / "other"])
+
+
+def test_the_cases_carry_how_they_are_to_be_read(small_set):
+    reading = Reading(affine="sform", volume=1)
+    assert {case.reading for case in read_dataset(small_set, reading).cases} == {reading}
 
 
 def test_a_folder_without_dataset_json_says_so(tmp_path):

@@ -1,0 +1,195 @@
+"""The cases of dataset.json: names, paths, values, and what was looked for, by case or by cohort."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ..errors import DatasetError, UnsafeError
+from ..schema import Frozen
+from .dataset import Case, check_name
+from .label_table import LARGEST_VALUE, LabelTable
+from .problems import Problems
+from .reading import Reading
+
+
+class CaseEntry(Frozen):
+    """One case of the tables.
+
+    images     one path, relative to the folder of dataset.json, as is `label`
+    annotated  the labels looked for, by value or name
+    values     value in the label file -> value in `labels`, 0 for what is to be background
+    """
+
+    images: tuple[str, ...]
+    label: str | None = None
+    annotated: tuple[Any, ...] | None = None
+    values: dict[Annotated[int, Field(ge=0, le=LARGEST_VALUE)], int] | None = None
+
+
+class CohortEntry(Frozen):
+    """What was looked for in all of some cases; `cases` are names or patterns of names, with * and ?."""
+
+    annotated: tuple[Any, ...]
+    cases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AllCases:
+    """Both tables of a file and what their cases are read by; `table` is None where the labels are wrong already."""
+
+    training: Mapping[str, CaseEntry]
+    test: Mapping[str, CaseEntry]
+    folder: Path
+    table: LabelTable | None
+    reading: Reading
+    sources: Sequence[Path]
+    problems: Problems
+
+    def cases(self, cohorts: Mapping[str, CohortEntry]) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+        """(training, test), without those that are refused."""
+        annotated = self._by_cohort(cohorts)
+        training, test = (
+            tuple(case for name, entry in part.items() if (case := self._case(name, entry, key, annotated.get(name))))
+            for key, part in (("dataset", self.training), ("test", self.test))
+        )
+        self._check_distinct([*training, *test])
+        refused = {finding.case for finding in self.problems.findings if finding.severity == "refuse"}
+        training, test = (tuple(case for case in part if case.name not in refused) for part in (training, test))
+        return training, test
+
+    @property
+    def _source(self) -> Path:
+        return self.folder / "dataset.json"
+
+    def _by_cohort(self, cohorts: Mapping[str, CohortEntry]) -> dict[str, tuple[str, tuple[Any, ...]]]:
+        """Case name -> (cohort, the labels it looks for)."""
+        names = [*self.training, *self.test]
+        found: dict[str, tuple[str, tuple[Any, ...]]] = {}
+        for cohort, entry in cohorts.items():
+            where = f"{self._source}: key 'patterns.{cohort}"
+            with self.problems.collected():
+                pattern = entry.annotated
+                if self.table is not None:
+                    pattern = self.table.resolve(pattern, f"{where}.annotated'")
+                for name in _matching(entry.cases, names, f"{where}.cases'"):
+                    other, before = found.setdefault(name, (cohort, pattern))
+                    if set(before) != set(pattern):
+                        expected = f"one pattern: cohort {other} says {list(before)}"
+                        error = DatasetError(f"{where}.cases'", found=f"{name}, as {list(pattern)}", expected=expected)
+                        self.problems.add(error, case=name)
+        return found
+
+    def _case(
+        self, name: str, entry: CaseEntry, key: str, cohort: tuple[str, tuple[Any, ...]] | None
+    ) -> Case | None:
+        where = f"{self._source}: key '{key}.{name}"
+        before = len(self.problems.errors)
+        with self.problems.collected(name):
+            check_name(name, f"{where}'")
+        with self.problems.collected(name):
+            image = self._image(entry, where)
+        label: Path | None = None
+        with self.problems.collected(name):
+            label = None if entry.label is None else self._inside(entry.label, f"{where}.label'")
+        with self.problems.collected(name):
+            annotated, declared = self._annotated(entry, where, cohort)
+        with self.problems.collected(name):
+            values = self._values(entry, where)
+        if len(self.problems.errors) > before:
+            return None
+        return Case(name, image, label, annotated, declared=declared, values=values, reading=self.reading)
+
+    def _image(self, entry: CaseEntry, where: str) -> Path:
+        if len(entry.images) != 1:
+            expected = "one image: several channels are not supported yet"
+            raise DatasetError(f"{where}.images'", found=f"{len(entry.images)} images", expected=expected)
+        return self._inside(entry.images[0], f"{where}.images'")
+
+    def _annotated(
+        self, entry: CaseEntry, where: str, cohort: tuple[str, tuple[int, ...]] | None
+    ) -> tuple[frozenset[int], bool]:
+        """(values looked for, whether that was stated)."""
+        declared, key, given = entry.annotated is not None, f"{where}.annotated'", entry.annotated
+        if given is None and cohort is not None:
+            declared, key, given = True, f"{self._source}: key 'patterns.{cohort[0]}.annotated'", cohort[1]
+        if entry.label is None:
+            if given:
+                expected = "[], because the case has no 'label'"
+                raise DatasetError(key, found=list(given), expected=expected)
+            return frozenset(), True
+        if given is not None and not given:
+            raise DatasetError(key, found=[], expected="the values looked for in the label file, or no 'label'")
+        if self.table is None:
+            return frozenset(), declared
+        if given is None:
+            return frozenset(self.table.labels.values), False
+        # a cohort's are resolved already
+        return frozenset(given if entry.annotated is None else self.table.resolve(given, key)), True
+
+    def _values(self, entry: CaseEntry, where: str) -> dict[int, int]:
+        if self.table is None or entry.label is None:
+            return {}
+        known = {0: 0, **self.table.values}
+        if entry.values is None:
+            return dict(self.table.values) if self.table.has_gaps else {}
+        for before, after in entry.values.items():
+            if after not in known or (before == 0 and after != 0):
+                expected = "a value of 'labels', or 0 for background"
+                raise DatasetError(f"{where}.values.{before}'", found=after, expected=expected)
+        return {before: known[after] for before, after in entry.values.items()}
+
+    def _inside(self, path: str, where: str) -> Path:
+        """`folder / path`, which may leave the folder only for `sources`, unless a person allowed it."""
+        if not path.strip() or not path.isprintable():
+            raise UnsafeError(where, found=repr(path), expected="a path of printable characters")
+        full = self.folder / path
+        if self.reading.allow_external:
+            return full
+        real = full.resolve()
+        if any(real.is_relative_to(source.resolve()) for source in self.sources):
+            return full
+        remedy = "--allow-external, if you trust this file; or copy or hard-link the files into the folder"
+        parts = re.split(r"[/\\]", path)
+        if ".." in parts or parts[0] in ("", "~") or path[0] == "$" or re.match(r"[A-Za-z]:", path):
+            expected = "a path below the folder of dataset.json, without '..'"
+            raise UnsafeError(where, found=path, expected=expected, remedy=remedy)
+        if not real.is_relative_to(self.folder.resolve()):
+            expected = f"a file below {self.folder}"
+            raise UnsafeError(where, found=f"{path}, which is {real}", expected=expected, remedy=remedy)
+        return full
+
+    def _check_distinct(self, cases: Sequence[Case]) -> None:
+        """No two cases may write the same files or be the same image, across training and test too."""
+        by_name: dict[str, list[str]] = defaultdict(list)
+        by_image: dict[Path, list[str]] = defaultdict(list)
+        for case in cases:
+            by_name[unicodedata.normalize("NFC", case.name).casefold()].append(case.name)
+            by_image[case.image.resolve()].append(case.name)
+        for names in by_name.values():
+            if len(names) > 1:
+                expected = "names that differ in more than capitals and the spelling of accents, training and test"
+                self.problems.add(DatasetError(self._source, found=f"cases {', '.join(names)}", expected=expected))
+        for image, names in by_image.items():
+            if len(names) > 1:
+                found = f"{image.name} in cases {' and '.join(names)}"
+                self.problems.add(DatasetError(self._source, found=found, expected="one case for each image"))
+
+
+def _matching(wanted: Iterable[str], names: Sequence[str], where: str) -> list[str]:
+    """The names that are wanted. Raises DatasetError where an entry names no case at all."""
+    known, found = set(names), []
+    for item in wanted:
+        matched = [item] if item in known else fnmatch.filter(names, item)
+        if not matched:
+            raise DatasetError(where, found=f"{item!r}, as no case is named", expected="names, or with * and ?")
+        found += matched
+    return found

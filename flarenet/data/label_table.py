@@ -1,0 +1,172 @@
+"""The label table of a file: names, values, groups and tolerances, as people write them -> LabelSet.
+
+A file may number its labels with gaps; a LabelSet does not. What a file says by its own numbers is translated here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import DatasetError
+from .labels import LabelSet
+
+MOST_LABELS = 254
+"""Group maps are uint8 and 255 is HIDDEN."""
+
+LARGEST_VALUE = 65_535
+CANCER_WORDS = ("tumor", "tumour", "cancer", "lesion")
+BACKGROUND = "background"
+_GROUP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
+_LISTED = 20
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """`labels` has the values 1, 2, 3 ...; `values` is the file's value of a label -> its value there."""
+
+    labels: LabelSet
+    values: Mapping[int, int]
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether the file numbers its labels otherwise than the LabelSet."""
+        return any(before != after for before, after in self.values.items())
+
+    def resolve(self, items: Iterable[Any], where: str) -> tuple[int, ...]:
+        """Labels given by the file's values or by name, as values of `labels`.
+
+        Raises DatasetError where one is none or is given twice.
+        """
+        items = tuple(items)
+        found = [self._value(item) for item in items]
+        if None in found or len(set(found)) != len(found):
+            wrong = next((str(item) for item, value in zip(items, found) if value is None), "")
+            near = difflib.get_close_matches(wrong.lower(), self.labels.names[1:], n=1)
+            raise DatasetError(
+                where,
+                found=list(items),
+                expected=f"different ones of {self._listed}",
+                remedy=f"did you mean {near[0]!r}?" if near else None,
+            )
+        return tuple(value for value in found if value is not None)
+
+    def _value(self, item: Any) -> int | None:
+        if type(item) is int:  # True is no number
+            return self.values.get(item)
+        names = [plain(name) for name in self.labels.names]
+        return names.index(plain(item)) if isinstance(item, str) and plain(item) in names[1:] else None
+
+    @property
+    def _listed(self) -> str:
+        shown = [f"{value} {self.labels.names[mine]}" for value, mine in sorted(self.values.items())]
+        return ", ".join(shown[:_LISTED]) + (f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else "")
+
+
+def plain(name: str) -> str:
+    """A label's name as it is compared: small letters, single spaces for _ and -."""
+    return " ".join(re.split(r"[\s_-]+", name.strip().lower()))
+
+
+def label_table(
+    values: Mapping[str, Any],
+    groups: Mapping[str, Iterable[Any]] | None,
+    tolerance_mm: Mapping[str, float],
+    source: object,
+) -> LabelTable:
+    """The table of `values` (name -> value, background 0); `groups` are default_groups where None.
+
+    Raises DatasetError, with `source` and the key, for the first mistake.
+    """
+    where = f"{source}: key 'labels'"
+    by_value = _by_value(values, where)
+    names = (BACKGROUND, *(name for _, name in by_value[1:]))
+    _check_names(names, where)
+    for name in tolerance_mm:
+        if name not in names[1:]:
+            near = difflib.get_close_matches(name, names[1:], n=1)
+            raise DatasetError(
+                f"{source}: key 'tolerance_mm'",
+                found=f"label {name!r}",
+                expected=", ".join(names[1:]),
+                remedy=f"did you mean {near[0]!r}?" if near else None,
+            )
+    numbers = {value: mine for mine, (value, _) in enumerate(by_value) if mine}
+    plain_table = LabelTable(LabelSet(names=names, groups=default_groups(names)), numbers)
+    if groups is not None:
+        given = _check_groups(groups, plain_table, f"{source}: key 'groups'")
+    else:
+        given = plain_table.labels.groups
+    return LabelTable(LabelSet(names=names, groups=given, tolerance_mm=dict(tolerance_mm)), numbers)
+
+
+def default_groups(names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Labels named like a tumour form group "cancer", drawn over group "organ", the rest; an empty group is left out.
+
+    names  index = voxel value; names[0] is the background
+    """
+    cancer = tuple(v for v, name in enumerate(names) if v and any(word in name.lower() for word in CANCER_WORDS))
+    organ = tuple(v for v in range(1, len(names)) if v not in cancer)
+    return {group: values for group, values in (("organ", organ), ("cancer", cancer)) if values}
+
+
+def _by_value(values: Mapping[str, Any], where: str) -> list[tuple[int, str]]:
+    """(value, name), background first, by value."""
+    for name, value in values.items():
+        if isinstance(value, list):
+            remedy = "regions of several values are not supported yet; name every value, and group them by 'groups'"
+            raise DatasetError(
+                f"{where}: {name!r}", found=f"a region, {value}", expected="one value per label", remedy=remedy
+            )
+        if type(value) is not int or not 0 <= value <= LARGEST_VALUE:
+            expected = f"a whole number, 0 to {LARGEST_VALUE}"
+            raise DatasetError(f"{where}: {name!r}", found=repr(value), expected=expected)
+    by_value = sorted((value, name) for name, value in values.items())
+    shown = ", ".join(f"{name} {value}" for value, name in by_value) or "nothing"
+    if not by_value or by_value[0][0] != 0 or plain(by_value[0][1]) != BACKGROUND:
+        found = f"{by_value[0][1]!r} with value {by_value[0][0]}" if by_value else "nothing"
+        raise DatasetError(where, found=found, expected=f"{BACKGROUND!r} with value 0")
+    if len(by_value) < 2 or len({value for value, _ in by_value}) < len(by_value):
+        raise DatasetError(where, found=shown, expected="background 0, then a value of its own for every label")
+    if len(by_value) - 1 > MOST_LABELS:
+        raise DatasetError(where, found=f"{len(by_value) - 1} labels", expected=f"at most {MOST_LABELS}")
+    return by_value
+
+
+def _check_names(names: tuple[str, ...], where: str) -> None:
+    for name, count in Counter(plain(name) for name in names).items():
+        if count > 1:
+            found = f"{name!r} {count} times (capitals, spaces, _ and - aside)"
+            raise DatasetError(where, found=found, expected="once")
+    for name in names:
+        if not name.strip() or not name.isprintable():
+            raise DatasetError(where, found=f"the name {name!r}", expected="a printable name")
+        if name == "ignore":
+            remedy = "say what was looked for by 'annotated'"
+            raise DatasetError(where, found="the label 'ignore'", expected="no such label", remedy=remedy)
+
+
+def _check_groups(
+    groups: Mapping[str, Iterable[Any]], table: LabelTable, where: str
+) -> dict[str, tuple[int, ...]]:
+    """The groups with the values of the table; every label stands in exactly one."""
+    found = {}
+    for group, items in groups.items():
+        if not _GROUP_NAME.fullmatch(group):
+            expected = "a letter, then up to 39 letters, digits, _ or -"
+            raise DatasetError(where, found=f"group {group!r}", expected=expected)
+        found[group] = table.resolve(items, f"{where}: {group!r}")
+        if not found[group]:
+            raise DatasetError(f"{where}: {group!r}", found="no value", expected="at least one")
+    names, counts = table.labels.names, Counter(value for values in found.values() for value in values)
+    for value, count in counts.items():
+        if count > 1:
+            raise DatasetError(where, found=f"{names[value]} in {count} groups", expected="every label in one")
+    missing = [names[value] for value in table.labels.values if value not in counts]
+    if missing:
+        raise DatasetError(where, found="no group with " + ", ".join(missing), expected="every label in one")
+    return found

@@ -1,0 +1,39 @@
+"""Problems are collected while a data set is read, so that all of them can be shown at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import FlarenetError
+from .findings import Finding, refusal
+
+
+class Problems:
+    """What is wrong with a data set, in the order it was found. `errors` are those behind the refusals."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+        self.errors: list[FlarenetError] = []
+
+    @property
+    def refuse_the_set(self) -> bool:
+        """Whether anything is wrong beyond single cases."""
+        return any(finding.severity == "refuse" and not finding.case for finding in self.findings)
+
+    def add(self, error: FlarenetError, *, case: str = "") -> None:
+        self.errors.append(error)
+        self.findings.append(refusal(case, error))
+
+    def remark(self, file: object, *, found: str, expected: str, case: str = "") -> None:
+        """Something to look at that refuses nothing."""
+        finding = Finding(severity="warn", case=case, file=str(file), found=found, expected=expected, remedy="")
+        self.findings.append(finding)
+
+    @contextmanager
+    def collected(self, case: str = "") -> Iterator[None]:
+        """A FlarenetError of the block ends the block, and is collected."""
+        try:
+            yield
+        except FlarenetError as error:
+            self.add(error, case=case)
