@@ -1,0 +1,174 @@
+"""flarenet_plan on thousands of tiny cases: seconds, memory, and how many cases were really worked on.
+
+    python benchmarks/scale/plan_4000.py                 # 4000 cases, 2 workers, in a temporary folder
+    python benchmarks/scale/plan_4000.py --cases 400 --workers 1 --folder /fast/disk/scale
+
+Three times: from nothing, again with nothing changed, and with ten cases more. The first of each pair of rows is the
+fingerprint and the plan alone, the second the whole command, which also prepares the cases. Targets for 4000 cases on
+two cores: 300 s and 500 MB from nothing, 20 s with nothing changed, 10 cases worked on with ten more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import psutil
+
+LABELS = ("background", "liver", "right kidney", "spleen", "pancreas", "left kidney", "tumor")
+PATTERNS = ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 6], [1, 3], [6], [])
+SHAPE = (8, 8, 8)
+NAME = "Scale"
+
+MEASURE = """
+import sys
+from pathlib import Path
+from flarenet.cli.plan import make_plan
+from flarenet.data.dataset_file import read_dataset
+from flarenet.planning.fingerprint import fingerprint
+from flarenet.schema import save
+from flarenet.workspace import open_workspace
+if __name__ == "__main__":
+    workspace = open_workspace(Path(sys.argv[1]), sys.argv[2])
+    found, _ = fingerprint(read_dataset(workspace.raw), workers=int(sys.argv[3]), cached=workspace.fingerprint)
+    save(found, workspace.fingerprint)
+    make_plan(found, "auto")
+"""
+COMMAND = """
+import sys
+from flarenet.cli.plan import main
+if __name__ == "__main__":
+    sys.exit(main(["--root", sys.argv[1], "-d", sys.argv[2], "--workers", sys.argv[3]]))
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run; cpu_seconds are those of all its processes, which a busy machine changes least."""
+
+    what: str
+    seconds: float
+    cpu_seconds: float
+    parent_mb: float
+    tree_mb: float
+    prepared: int
+
+
+def main() -> int:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--cases", type=int, default=4000)
+    words.add_argument("--workers", type=int, default=2)
+    words.add_argument("--folder", type=Path, help="a new folder, which stays (default: a temporary one)")
+    arguments = words.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        root = arguments.folder or Path(temporary)
+        rows = list(measure(root, arguments.cases, arguments.workers))
+    print(table(rows, arguments))
+    return 0
+
+
+def measure(root: Path, count: int, workers: int) -> Iterable[Row]:
+    for what, cases in (("from nothing", count), ("nothing changed", count), ("ten cases more", count + 10)):
+        write_set(root / "raw" / NAME, cases)
+        yield timed(f"{what}: fingerprint and plan", MEASURE, root, workers)
+        yield timed(f"{what}: the whole command", COMMAND, root, workers)
+
+
+def timed(what: str, script: str, root: Path, workers: int) -> Row:
+    """Run `script` in a process of its own, looking at its memory and its children's ten times a second."""
+    path = root / "run.py"
+    path.write_text(script)
+    parent_mb = tree_mb = 0.0
+    before, began, used = time.time(), time.perf_counter(), cpu_seconds()
+    with subprocess.Popen([sys.executable, path, root, NAME, str(workers)], stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            own, children = resident_mb(process.pid)
+            parent_mb, tree_mb = max(parent_mb, own), max(tree_mb, own + children)
+            time.sleep(0.1)
+    if process.returncode:
+        raise SystemExit(f"{what}: exit code {process.returncode}")
+    seconds, cpu = time.perf_counter() - began, cpu_seconds() - used
+    return Row(what, seconds, cpu, parent_mb, tree_mb, prepared_since(root / "prepared", before))
+
+
+def cpu_seconds() -> float:
+    """Of all processes that were started from here and have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def resident_mb(pid: int) -> tuple[float, float]:
+    """Of a process, and of all below it together."""
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        own, *others = (member.memory_info().rss / (1 << 20) for member in family)
+    except psutil.NoSuchProcess:  # it ended while we looked
+        return 0.0, 0.0
+    return own, sum(others)
+
+
+def prepared_since(folder: Path, moment: float) -> int:
+    """Cases of which some configuration has written a record since `moment`."""
+    return len({path.parent.name for path in folder.glob("*/*/*/record.json") if path.stat().st_mtime >= moment})
+
+
+def write_set(folder: Path, count: int) -> None:
+    """`count` cases of SHAPE voxels in five patterns; those that are there stay as they are."""
+    (folder / "imagesTr").mkdir(parents=True, exist_ok=True)
+    (folder / "labelsTr").mkdir(exist_ok=True)
+    table = {f"case{index:05d}": write_case(folder, index) for index in range(count)}
+    content = {
+        "channel_names": {"0": "CT"},
+        "labels": {name: value for value, name in enumerate(LABELS)},
+        "numTraining": count,
+        "file_ending": ".nii.gz",
+        "dataset": table,
+    }
+    (folder / "dataset.json").write_text(json.dumps(content))
+
+
+def write_case(folder: Path, index: int) -> dict:
+    name, annotated = f"case{index:05d}", PATTERNS[index % len(PATTERNS)]
+    entry = {"images": [f"imagesTr/{name}_0000.nii.gz"], "annotated": annotated}
+    if annotated:
+        entry["label"] = f"labelsTr/{name}.nii.gz"
+    if not (folder / entry["images"][0]).exists():
+        random = np.random.default_rng(index)
+        write(folder / entry["images"][0], random.integers(-200, 300, SHAPE, dtype=np.int16))
+        if annotated:
+            write(folder / entry["label"], random.choice(np.array([0, *annotated], dtype=np.uint8), SHAPE))
+    return entry
+
+
+def write(path: Path, array: np.ndarray) -> None:
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([2.0, 2.0, 5.0, 1.0])), path)
+
+
+def table(rows: Iterable[Row], arguments: argparse.Namespace) -> str:
+    cores = len(os.sched_getaffinity(0))
+    lines = [
+        f"{arguments.cases} cases of 8 x 8 x 8 voxels, {arguments.workers} workers, {cores} cores",
+        "",
+        "| | seconds | CPU seconds | MB, parent | MB, all processes | cases prepared |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        seconds, memory = f"{row.seconds:.1f} | {row.cpu_seconds:.1f}", f"{row.parent_mb:.0f} | {row.tree_mb:.0f}"
+        lines.append(f"| {row.what} | {seconds} | {memory} | {row.prepared} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
