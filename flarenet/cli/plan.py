@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from .shell import add_pool, parser, pool, run
 
 if TYPE_CHECKING:
     from ..errors import FlarenetError
-    from ..planning.fingerprint import Fingerprint
+    from ..planning.budget import Budget
     from ..planning.plan import Plan
 
     Failures = Iterable[tuple[str, FlarenetError]]
@@ -41,12 +41,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="change a value of the plan, as in trainers.*.steps.*.epochs=10",
     )
     words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
+    _add_budget(words)
+    words.add_argument(
+        "--dry-run", action="store_true", help="show the plan, the disk and the time it takes; write nothing"
+    )
     add_pool(words, workers=min(os.cpu_count() or 1, MOST_WORKERS))
     return run(words, work, argv)
 
 
+def _add_budget(words: ArgumentParser) -> None:
+    """Flags whose default, None, leaves the recipe's own budget as it is; see planning.budget."""
+    words.add_argument(
+        "--gpu-memory-gb", type=float, metavar="G", help="of the card that trains (default: 16; recipe paper: 64)"
+    )
+    words.add_argument(
+        "--inference-memory-gb", type=float, metavar="G", help="of a process that predicts (default: 4)"
+    )
+    words.add_argument("--inference-seconds", type=float, metavar="S", help="for a median scan (default: 15)")
+    words.add_argument(
+        "--size", choices=("s", "m", "l"), help="networks: s, the paper's; m, l: wider, residual (default: s)"
+    )
+
+
 def work(arguments: Namespace) -> None:
     """Check and measure the cases, write fingerprint.json and plan.json, print the tables, prepare the cases.
+
+    With --dry-run nothing is written.
 
     Raises CasesFailed, after everything else is done, where single cases are broken.
     """
@@ -57,19 +77,21 @@ def work(arguments: Namespace) -> None:
     from ..planning.summary import print_summary
     from ..preparation.dataset import prepare_dataset
     from ..schema import save
+    from ..trainers.planner import make_plan, parameter_counts
     from ..workspace import find_root, open_workspace
 
     workspace, workers = open_workspace(find_root(arguments.root), arguments.dataset), pool(arguments)
     dataset = read_dataset(workspace.raw)
     found, broken = fingerprint(dataset, workers=workers, cached=workspace.fingerprint)
     _report(broken)
+    plan = make_plan(found, arguments.recipe, budget=_budget(arguments), changes=arguments.changes)
+    print_summary(plan, found, parameter_counts(plan))
+    if arguments.dry_run:
+        return _end_with(broken, (), len(dataset.cases))
     save(found, workspace.fingerprint)
-    plan = make_plan(found, arguments.recipe, arguments.changes)
-    parameters = _parameters(plan)
     _keep_edited(workspace.plan, plan)
     save_settled(dataset, workspace.settled)
     save_plan(plan, workspace.plan)
-    print_summary(plan, found, parameters)
     skip = {name for name, _ in broken}
     unprepared = prepare_dataset(dataset, plan, workspace, workers=workers, skip=skip)
     _report(unprepared)
@@ -77,55 +99,16 @@ def work(arguments: Namespace) -> None:
     _end_with(broken, unprepared, len(dataset.cases))
 
 
-def make_plan(found: Fingerprint, recipe: Literal["auto", "paper"], changes: Sequence[str] = ()) -> Plan:
-    """The Plan of a Fingerprint: rules, then every trainer that the set has something for, then `changes`.
+def _budget(arguments: Namespace) -> Budget:
+    """The recipe's budget with what was said on the command line. Raises UsageError for a number not above 0."""
+    from ..errors import UsageError
+    from ..planning.budget import default_budget
+    from ..schema import parse
 
-    Raises UsageError or PlanError where a change does not fit.
-    """
-    from ..planning.plan import Plan, override
-    from ..planning.rules import configurations
-    from ..trainers import TRAINERS
-
-    numbers = configurations(found, recipe)
-    parts = {name: trainer.plan(found, recipe, numbers) for name, trainer in TRAINERS.items()}
-    plan = Plan(
-        recipe=recipe,
-        dataset=found.dataset,
-        labels=found.labels,
-        fingerprint_hash=found.hash,
-        configurations=numbers,
-        trainers={name: part for name, part in parts.items() if part is not None},
-    )
-    changed = override(plan, changes)
-    _every_step_has_cases(changed, found)
-    return changed
-
-
-def _every_step_has_cases(plan: Plan, found: Fingerprint) -> None:
-    from ..errors import PlanError
-
-    for name, trainer in plan.trainers.items():
-        for number, step in enumerate(trainer.steps):
-            if found.count(step.subset.patterns) == 0:
-                raise PlanError(
-                    f"trainers.{name}.steps.{number}.subset",
-                    found=f"patterns {[list(pattern) for pattern in step.subset.patterns]}, which no case has",
-                    expected=f"some of {[list(pattern) for pattern in found.patterns]}",
-                )
-
-
-def _parameters(plan: Plan) -> dict[str, int]:
-    """Build every network once: its size is shown, and numbers that make no network are found before the long work."""
-    import torch
-
-    from ..networks import build, parameter_count
-
-    counts = {}
-    for name, trainer in plan.trainers.items():
-        patch = plan.configurations[trainer.configuration].patch
-        with torch.device("meta"):  # shapes without memory
-            counts[name] = parameter_count(build(trainer.network, plan.labels.outputs, patch))
-    return counts
+    stated = {name: getattr(arguments, name) for name in ("gpu_memory_gb", "inference_memory_gb", "inference_seconds")}
+    stated = {name: value for name, value in {**stated, "size": arguments.size}.items() if value is not None}
+    budget = default_budget(arguments.recipe)
+    return parse(type(budget), budget.model_dump() | stated, "the budget", UsageError)
 
 
 def _keep_edited(path: Path, plan: Plan) -> None:

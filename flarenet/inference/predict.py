@@ -20,15 +20,13 @@ import torch
 from ..data.labels import join
 from ..data.nifti import case_name, read_image, write_labels
 from ..errors import FlarenetError, RunError, StorageError, UsageError
+from ..planning.memory import windows_at_once
 from ..preparation.prepare import normalise, prepare_image
 from ..volume import Grid, Volume
 from .engines import pick_device, pick_precision
 from .model import Model, load_model
 from .stream import group_maps
 from .windows import slabs
-
-SLICES_AT_ONCE = 8
-BLOCKS_AT_ONCE = 1
 
 _MB = 1 << 20
 
@@ -53,7 +51,7 @@ class Predictor:
 
     model       a model folder or a loaded Model
     device      as pick_device      precision  as pick_precision
-    batch_size  slices (2D) or blocks (3D) that run at once; None is 8 slices or 1 block
+    batch_size  slices (2D) or blocks (3D) that run at once; None is memory.windows_at_once
 
     Raises RunError for a model folder that cannot be used or a network that does not segment.
     """
@@ -69,8 +67,7 @@ class Predictor:
             raise RunError(
                 f"model {self.model.folder}", found=f"a network of {self.model.trainer}", expected="one that segments"
             )
-        sliced = len(self.model.configuration.patch) == 2
-        self.batch_size = batch_size or (SLICES_AT_ONCE if sliced else BLOCKS_AT_ONCE)
+        self.batch_size = batch_size or windows_at_once(self.model.configuration.patch)
 
     def predict(self, image: Volume | Path | str) -> Prediction:
         """The label map of a scan, on its own grid. Raises DatasetError for a file that cannot be read."""

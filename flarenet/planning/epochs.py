@@ -1,4 +1,4 @@
-"""How much a step trains on, and so how many batches make an epoch."""
+"""How long a step trains: how many batches make an epoch, and how many epochs, by the size of its data."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ from collections.abc import Iterable
 from .fingerprint import Fingerprint
 from .patterns import Pattern
 
+LONGEST_EPOCH = 500
+"""Batches. An epoch is where progress is saved and judged; with thousands of cases that is too rare otherwise."""
+
+FEWEST_EPOCHS = 20
+"""The fewest of the paper; a schedule needs some epochs to fall."""
+
 
 def slices_of(fingerprint: Fingerprint, patterns: Iterable[Pattern]) -> int:
     """The number of axial slices of these cases."""
@@ -15,6 +21,19 @@ def slices_of(fingerprint: Fingerprint, patterns: Iterable[Pattern]) -> int:
     return sum(case.shape[0] for case in fingerprint.cases if case.annotated in wanted)
 
 
-def batches_of(samples: int, batch_size: int) -> int:
-    """Batches that show every sample once; at least one."""
-    return max(1, math.ceil(samples / batch_size))
+def batches_of(samples: int, batch_size: int, *, most: int | None = None) -> int:
+    """Batches that show every sample once; at least one, at most `most`."""
+    batches = max(1, math.ceil(samples / batch_size))
+    return batches if most is None else min(batches, most)
+
+
+def epochs_for(updates: int, batches_per_epoch: int, *, most: int) -> tuple[int, str]:
+    """Epochs that make about `updates` steps of the optimizer, FEWEST_EPOCHS to `most`.
+
+    A set of any size needs about the same number of updates; a small one would then see each case too often.
+    """
+    epochs = round(updates / batches_per_epoch)
+    why = f"{updates:,} updates, of the order of the paper's, in epochs of {batches_per_epoch} batches"
+    if epochs > most:
+        return most, f"{why} would show every sample {epochs} times; {most} epochs are the most"
+    return max(epochs, FEWEST_EPOCHS), why

@@ -106,6 +106,7 @@ class Spread(Frozen):
 class Fingerprint(Frozen):
     """A data set, from its cases.
 
+    modality    "CT", or what dataset.json calls its channel
     cohorts     from the most labels to the fewest
     shape       in voxels      body_mm    size of the body's box
     suspicious  sentences on what a person should look at; nothing is left out because of them
@@ -113,6 +114,7 @@ class Fingerprint(Frozen):
 
     version: Literal[1] = FINGERPRINT_VERSION
     dataset: str
+    modality: str = "CT"
     labels: LabelSet
     cohorts: tuple[Cohort, ...]
     shape: Spread
@@ -166,7 +168,7 @@ def fingerprint(
             found=f"{len(failures)} broken cases{listed}",
             expected="at least one readable training case",
         )
-    return summarise(dataset.name, dataset.labels, usable), failures
+    return summarise(dataset.name, dataset.labels, usable, modality=dataset.modality), failures
 
 
 def measure_case(case: Case, labels: LabelSet, *, key: str, image_sha256: str) -> CaseFingerprint:
@@ -235,19 +237,22 @@ def unpack_histogram(text: str) -> np.ndarray:
     return np.frombuffer(data, dtype="<u4").astype(np.int64)
 
 
-def summarise(name: str, labels: LabelSet, cases: Iterable[CaseFingerprint]) -> Fingerprint:
+def summarise(
+    name: str, labels: LabelSet, cases: Iterable[CaseFingerprint], *, modality: str = "CT"
+) -> Fingerprint:
     """The Fingerprint of a data set from those of its cases (at least one), ordered by name."""
     ordered = tuple(sorted(cases, key=lambda case: case.name))
     body_mm = [tuple(n * mm for n, mm in zip(case.body_shape, case.spacing_mm)) for case in ordered]
     return Fingerprint(
         dataset=name,
+        modality=modality,
         labels=labels,
         cohorts=_cohorts(ordered),
         shape=_spread([case.shape for case in ordered]),
         spacing_mm=_spread([case.spacing_mm for case in ordered]),
         body_mm=_spread(body_mm),
         intensities=_intensities(ordered),
-        suspicious=_suspicious(ordered, labels),
+        suspicious=_suspicious(ordered, labels, in_hu=modality == "CT"),
         cases=ordered,
     )
 
@@ -349,14 +354,14 @@ def _intensities(cases: tuple[CaseFingerprint, ...]) -> Intensities:
     )
 
 
-def _suspicious(cases: tuple[CaseFingerprint, ...], labels: LabelSet) -> tuple[str, ...]:
+def _suspicious(cases: tuple[CaseFingerprint, ...], labels: LabelSet, *, in_hu: bool) -> tuple[str, ...]:
     sentences: list[str] = []
     seen: dict[str, str] = {}
     for case in cases:
         if case.image_sha256 in seen:
             sentences.append(f"{case.name}: the same image as {seen[case.image_sha256]}")
         seen.setdefault(case.image_sha256, case.name)
-        if case.min_hu >= 0:
+        if in_hu and case.min_hu >= 0:
             sentences.append(f"{case.name}: no value below 0; are these HU?")
         if min(case.spacing_mm) < 0.2 or max(case.spacing_mm) > 10:
             sentences.append(f"{case.name}: unusual spacing {' x '.join(f'{mm:g}' for mm in case.spacing_mm)} mm")

@@ -16,10 +16,13 @@ from pydantic import Field
 from ..data.labels import LabelSet
 from ..errors import PlanError, UsageError, unknown
 from ..schema import Frozen, load, parse, save
+from .budget import Budget
+from .fits import check_fits
+from .memory import Scan
 
 PLAN_VERSION: Final = 1
 
-FACTS = ("version", "recipe", "dataset", "labels", "fingerprint_hash")
+FACTS = ("version", "recipe", "dataset", "labels", "fingerprint_hash", "scans")
 """What a plan only repeats; it is changed where it comes from."""
 
 Count = Annotated[int, Field(ge=1)]
@@ -51,7 +54,9 @@ class Configuration(Frozen):
     inference_spacing_mm  the same for prediction; None per axis keeps the scan's own, but never finer than asked
     patch                 (y, x) or (z, y, x) voxels
     neighbours            slices on either side that a slice-wise network sees beside the one it answers
-    clip_hu               intensities are clipped to this window, then scaled to [0, 1]
+    normalisation         "window": clipped to clip_hu, then scaled to [0, 1]; "percentile": clipped to the 0.5 and 99.5
+                          percentile of the image itself, for intensities without a unit, as in MR
+    clip_hu               None where the image's own percentiles count
     interpolation         of images; along thick slices always linear (preparation.prepare)
     overlap               share of a window that its neighbour covers in prediction
     why                   the reason for each number
@@ -61,7 +66,8 @@ class Configuration(Frozen):
     inference_spacing_mm: tuple[float | None, float, float]
     patch: tuple[Count, ...]
     neighbours: Annotated[int, Field(ge=0, le=8)] = 0
-    clip_hu: tuple[float, float]
+    normalisation: Literal["window", "percentile"] = "window"
+    clip_hu: tuple[float, float] | None
     interpolation: Literal["linear", "cubic"] = "linear"
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
     why: dict[str, str] = Field(default_factory=dict)
@@ -145,6 +151,8 @@ class Plan(Frozen):
 
     validation_fraction  share of each cohort held out to choose the best epoch; the same cases in every step
     precision            "auto" is bf16 autocast where the processor has it, else fp32
+    budget               what training and prediction may use
+    scans                sizes of scans of the set, by memory.scans_of: what has to fit in the budget
     """
 
     version: Literal[1] = PLAN_VERSION
@@ -155,8 +163,17 @@ class Plan(Frozen):
     seed: int = 0
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    budget: Budget = Budget()
+    scans: dict[str, Scan] = Field(default_factory=dict)
     configurations: dict[str, Configuration]
     trainers: dict[str, TrainerPlan]
+
+    @property
+    def final_trainers(self) -> tuple[str, ...]:
+        """The trainers that segment and teach no other: what they predict is the result."""
+        steps = [step for part in self.trainers.values() for step in part.steps]
+        teachers = {run.partition("/")[0] for step in steps for run in step.teachers.values()}
+        return tuple(name for name, part in self.trainers.items() if part.network.groups and name not in teachers)
 
     def trainer(self, name: str) -> TrainerPlan:
         """The part of one trainer. Raises UsageError where the plan has none, listing those it has."""
@@ -247,12 +264,11 @@ def _check(plan: Plan, source: object) -> None:
         _check_groups(trainer.network.groups, plan, f"{where}.network")
         for number, step in enumerate(trainer.steps):
             _check_step(step, plan, f"{where}.steps.{number}")
+    check_fits(plan, source)
 
 
 def _check_configuration(configuration: Configuration, where: str) -> None:
-    low, high = configuration.clip_hu
-    if low >= high:
-        raise PlanError(f"{where}.clip_hu", found=configuration.clip_hu, expected="the lower bound first")
+    _check_window(configuration, f"{where}.clip_hu")
     for field in ("spacing_mm", "inference_spacing_mm"):
         spacing = getattr(configuration, field)
         if any(mm is not None and mm <= 0 for mm in spacing):
@@ -261,6 +277,15 @@ def _check_configuration(configuration: Configuration, where: str) -> None:
         raise PlanError(f"{where}.patch", found=configuration.patch, expected="2 or 3 numbers")
     if configuration.neighbours and len(configuration.patch) == 3:
         raise PlanError(f"{where}.neighbours", found=configuration.neighbours, expected="0: a block has its own depth")
+
+
+def _check_window(configuration: Configuration, where: str) -> None:
+    window = configuration.clip_hu
+    if (window is None) != (configuration.normalisation == "percentile"):
+        expected = "null with normalisation 'percentile', two numbers with 'window'"
+        raise PlanError(where, found=window, expected=expected)
+    if window is not None and window[0] >= window[1]:
+        raise PlanError(where, found=window, expected="the lower bound first")
 
 
 def _check_channels(trainer: TrainerPlan, configuration: Configuration, where: str) -> None:

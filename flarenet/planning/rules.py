@@ -1,17 +1,25 @@
 """Every number of a configuration, by a small rule: from a fingerprint to (value, the reason in a sentence).
 
-Two recipes. `paper` pins what the paper states; `auto` derives each number from the data.
+Two recipes. `paper` pins what the paper states; `auto` derives each number from the data and the budget. The rules in
+words: docs/planning.md.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
 
 import numpy as np
 
-from ..errors import unknown
+from ..errors import UsageError, unknown
+from .budget import Budget
 from .fingerprint import Fingerprint
+from .memory import GB, PREPARED_BYTES, scans_of, training_gb
 from .plan import Configuration
+from .presets import FEWEST_SAMPLES, network
+from .speed import prediction_seconds
 
 SOFT_TISSUE_HU = (-160.0, 240.0)
 """The usual abdominal reading window (width 400, level 40): a clip window is never narrower by choice."""
@@ -26,18 +34,34 @@ NARROWEST_HU = 100.0
 """A common window narrower than this would hide the organs themselves, so it is not used."""
 
 FINEST_2D_MM = 0.75
-LARGEST_2D_PATCH = 224
+LARGEST_2D_PATCH = 512
 MULTIPLE_2D = 32
 SLICE_STEP_MM = 2.5
 NEIGHBOURS_2D = 1
 
-VOXELS_3D = 128**3
+LARGEST_3D_EDGE = {"s": 128, "m": 160, "l": 192}
+"""Of a cubic patch: the paper's, and what cards of 24 GB and more hold of the larger networks."""
+
 MULTIPLE_3D = 16
 SHORTEST_3D = 32
-"""Four halvings leave two voxels of it: the fewest that a norm over them can work with."""
+"""Three halvings leave four voxels of it."""
+
+SEARCH_2D = ((0.5, 2.5), (0.25, 2.5), (0.1, 2.5), (0.1, 3.0), (0.1, 4.0), (0.1, 5.0))
+OVERLAPS_3D = (0.5, 0.25, 0.1)
+"""From the best to the fastest: (overlap, least distance of slices in mm) in 2D, overlap in 3D."""
 
 Window = tuple[float, float]
 Spacing = tuple[float | None, float, float]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What every trainer's part of a plan starts from."""
+
+    recipe: Literal["auto", "paper"]
+    budget: Budget
+    configurations: dict[str, Configuration]
+
 
 PAPER = {
     "2d": Configuration(
@@ -49,7 +73,11 @@ PAPER = {
             "spacing_mm": "the paper trains on 1 x 1 mm pixels and leaves the slices as they are",
             "inference_spacing_mm": "the paper predicts at 2.5 mm between slices, so that thin slices do not cost time",
             "patch": "the paper's crop of 224 x 224",
+            "normalisation": "the paper clips to a window and scales to [0, 1]",
             "clip_hu": "the paper's window",
+            "neighbours": "the paper's network sees one slice",
+            "interpolation": "the paper's, for images",
+            "overlap": "not stated; MONAI's default of a quarter",
         },
     ),
     "3d": Configuration(
@@ -61,18 +89,36 @@ PAPER = {
             "spacing_mm": "the paper resamples to 1 mm cubes",
             "inference_spacing_mm": "as in training",
             "patch": "the paper's crop of 128 x 128 x 128",
+            "normalisation": "the paper clips to a window and scales to [0, 1]",
             "clip_hu": "the paper's window",
+            "interpolation": "the paper's, for images",
+            "overlap": "not stated; MONAI's default of a quarter",
         },
     ),
 }
 
 
-def configurations(fingerprint: Fingerprint, recipe: str = "auto") -> dict[str, Configuration]:
-    """The configurations "3d" and "2d" of a recipe, "paper" or "auto". Raises UsageError for another name."""
-    recipes = {"paper": lambda _: {name: PAPER[name] for name in ("3d", "2d")}, "auto": _derived}
-    if recipe not in recipes:
-        raise unknown("recipe", recipe, recipes)
-    return recipes[recipe](fingerprint)
+def make_outline(fingerprint: Fingerprint, recipe: str, budget: Budget) -> Outline:
+    """The configurations "3d" and "2d" of a recipe, "paper" or "auto".
+
+    Raises UsageError for another name, and for recipe "paper" with another size than the paper's.
+    """
+    if recipe not in ("auto", "paper"):
+        raise unknown("recipe", recipe, ("auto", "paper"))
+    if recipe == "paper" and budget.size != "s":
+        raise UsageError(f"--size {budget.size}", found="recipe 'paper'", expected="s, the paper's own network")
+    made = _derived(fingerprint, budget) if recipe == "auto" else {name: PAPER[name] for name in ("3d", "2d")}
+    return Outline(cast(Literal["auto", "paper"], recipe), budget, made)
+
+
+def normalisation(fingerprint: Fingerprint) -> tuple[Literal["window", "percentile"], str]:
+    """"window" for CT, whose values mean the same in every scan; "percentile" for anything else."""
+    if fingerprint.modality == "CT":
+        return "window", "CT is in HU, so one window serves every scan; it is scaled to [0, 1]"
+    return "percentile", (
+        f"{fingerprint.modality} has no unit: each image is clipped to its own 0.5 and 99.5 percentile, then scaled "
+        "to [0, 1]"
+    )
 
 
 def clip_window(fingerprint: Fingerprint) -> tuple[Window, str]:
@@ -107,82 +153,166 @@ def kept_by_all(fingerprint: Fingerprint) -> tuple[Window, str]:
     return (floor, highest), why
 
 
-def spacing_2d(fingerprint: Fingerprint) -> tuple[Spacing, str]:
+def spacing_2d(fingerprint: Fingerprint, budget: Budget) -> tuple[Spacing, str]:
     """(None, s, s): pixels of one size in plane, slices as the scan has them."""
     median = float(np.median(fingerprint.spacing_mm.median[1:]))
     pixel = round(max(median, FINEST_2D_MM), 2)
-    return (None, pixel, pixel), (
+    why = (
         f"pixels are {median:.2f} mm in the median case, and no finer than {FINEST_2D_MM} mm; "
         "slices stay as they are, because a slice-wise network never looks across them"
     )
+    return _held((None, pixel, pixel), fingerprint, budget, why)
 
 
-def inference_spacing_2d(fingerprint: Fingerprint) -> tuple[Spacing, str]:
-    """Pixels as in training; slices no closer than SLICE_STEP_MM."""
-    pixel = spacing_2d(fingerprint)[0][1]
-    return (SLICE_STEP_MM, pixel, pixel), (
-        f"pixels as in training; slices closer than {SLICE_STEP_MM} mm are thinned, because each costs time"
-    )
-
-
-def patch_2d(fingerprint: Fingerprint) -> tuple[tuple[int, int], str]:
-    """(y, x): the median body, in whole multiples of MULTIPLE_2D, at most LARGEST_2D_PATCH."""
-    pixel = spacing_2d(fingerprint)[0][1]
+def patch_2d(fingerprint: Fingerprint, budget: Budget) -> tuple[tuple[int, int], str]:
+    """(y, x): the median body, in whole multiples of MULTIPLE_2D, at most LARGEST_2D_PATCH and what the card holds."""
+    pixel = spacing_2d(fingerprint, budget)[0][1]
     body = fingerprint.body_mm.median[1:]
-    y, x = (min(LARGEST_2D_PATCH, _up(mm / pixel, MULTIPLE_2D)) for mm in body)
-    return (y, x), (
+    whole = [_up(mm / pixel, MULTIPLE_2D) for mm in body]
+    limit = LARGEST_2D_PATCH
+    while limit > MULTIPLE_2D and not _trains([min(limit, n) for n in whole], fingerprint, budget):
+        limit -= MULTIPLE_2D
+    y, x = (min(limit, n) for n in whole)
+    why = (
         f"the median body is {body[0]:.0f} x {body[1]:.0f} mm, which is {body[0] / pixel:.0f} x {body[1] / pixel:.0f} "
-        f"pixels; rounded up to multiples of {MULTIPLE_2D}, at most {LARGEST_2D_PATCH}"
+        f"pixels; rounded up to multiples of {MULTIPLE_2D}, so that a slice is seen whole"
     )
+    if max(whole) > limit:
+        why += f", but at most {limit}, of which the card holds {FEWEST_SAMPLES[2]} or more"
+    return (y, x), why
 
 
-def spacing_3d(fingerprint: Fingerprint) -> tuple[tuple[float, float, float], str]:
+def spacing_3d(fingerprint: Fingerprint, budget: Budget) -> tuple[Spacing, str]:
     """(z, s, s): the median slice distance, and pixels no finer than half of it."""
     z, *plane = fingerprint.spacing_mm.median
-    pixel = round(max(float(np.median(plane)), 0.5 * z), 1)
-    step = round(z, 2)
-    return (step, pixel, pixel), (
+    pixel = max(float(np.median(plane)), 0.5 * z)
+    why = (
         f"slices are {z:.2f} mm apart in the median case; pixels ({np.median(plane):.2f} mm) no finer than half of "
         "that, so that a voxel is near a cube and a patch sees far enough"
     )
+    digits = 2 if pixel >= 0.5 else 4
+    return _held((round(z, digits), round(pixel, digits), round(pixel, digits)), fingerprint, budget, why)
 
 
-def patch_3d(fingerprint: Fingerprint) -> tuple[tuple[int, int, int], str]:
-    """(z, y, x): near a cube in mm of at most VOXELS_3D voxels, no longer than the median body.
+def patch_3d(fingerprint: Fingerprint, budget: Budget) -> tuple[tuple[int, int, int], str]:
+    """(z, y, x): near a cube in mm, no longer than the median body, as large as the card holds twice.
 
     In multiples of MULTIPLE_3D, none below SHORTEST_3D.
     """
-    spacing = spacing_3d(fingerprint)[0]
-    side_mm = (VOXELS_3D * math.prod(spacing)) ** (1 / 3)
-    body = fingerprint.body_mm.median
+    spacing, body = cast(tuple[float, float, float], spacing_3d(fingerprint, budget)[0]), fingerprint.body_mm.median
+    edge = LARGEST_3D_EDGE[budget.size]
+    while edge > SHORTEST_3D and not _trains(_cuboid(edge, spacing, body), fingerprint, budget):
+        edge -= MULTIPLE_3D
+    z, y, x = _cuboid(edge, spacing, body)
+    side_mm = edge * math.prod(spacing) ** (1 / 3)
+    limit = "that one patch may have" if edge == LARGEST_3D_EDGE[budget.size] else "of which the card holds two"
+    return (z, y, x), (
+        f"a cube of {side_mm:.0f} mm fills the {edge}^3 voxels {limit}; no axis longer than the "
+        f"median body of {' x '.join(f'{mm:.0f}' for mm in body)} mm; multiples of {MULTIPLE_3D}, which halve evenly"
+    )
+
+
+def _cuboid(edge: int, spacing: tuple[float, ...], body: tuple[float, ...]) -> tuple[int, int, int]:
+    side_mm = edge * math.prod(spacing) ** (1 / 3)
     z, y, x = (
         max(SHORTEST_3D, min(_down(side_mm / mm, MULTIPLE_3D), _up(extent / mm, MULTIPLE_3D)))
         for mm, extent in zip(spacing, body)
     )
-    return (z, y, x), (
-        f"a cube of {side_mm:.0f} mm fills the {VOXELS_3D} voxels that one patch may have; no axis longer than the "
-        f"median body of {' x '.join(f'{mm:.0f}' for mm in body)} mm; multiples of {MULTIPLE_3D} for four halvings"
+    return z, y, x
+
+
+def _trains(patch: Sequence[int], fingerprint: Fingerprint, budget: Budget) -> bool:
+    """Whether the card holds the fewest samples that are worth a batch, with the network of all groups."""
+    outputs = fingerprint.labels.outputs
+    spec = network(budget.size, patch, tuple(outputs))
+    need_gb = training_gb(
+        spec, outputs, patch=tuple(patch), batch_size=FEWEST_SAMPLES[len(patch)], precision="auto"
+    )
+    return need_gb <= budget.gpu_memory_gb
+
+
+def _held(spacing: Spacing, fingerprint: Fingerprint, budget: Budget, why: str) -> tuple[Spacing, str]:
+    """`spacing`, coarsened evenly where a scan of the set would not fit in memory with it."""
+    scan = max(scans_of(fingerprint).values(), key=lambda scan: scan.voxels_at(spacing))
+    need_gb = PREPARED_BYTES * scan.voxels_at(spacing) / GB
+    if need_gb <= budget.host_memory_gb:
+        return spacing, why
+    axes = sum(mm is not None for mm in spacing)
+    factor = math.ceil(100 * (need_gb / budget.host_memory_gb) ** (1 / axes)) / 100
+    coarser = cast(Spacing, tuple(None if mm is None else round(mm * factor, 3) for mm in spacing))
+    return coarser, (
+        f"{why}; {factor:g} times coarser than that, because a scan of "
+        f"{' x '.join(f'{mm:g}' for mm in scan.extent_mm)} mm would need {need_gb:.0f} GB, and a process may have "
+        f"{budget.host_memory_gb:g} GB"
     )
 
 
-def _derived(fingerprint: Fingerprint) -> dict[str, Configuration]:
-    window = clip_window(fingerprint)
-    same_3d = spacing_3d(fingerprint)[0], "as in training"
-    return {
-        "3d": _configuration(
-            clip_hu=window,
-            spacing_mm=spacing_3d(fingerprint),
-            inference_spacing_mm=same_3d,
-            patch=patch_3d(fingerprint),
-        ),
-        "2d": _configuration(
-            clip_hu=window,
-            spacing_mm=spacing_2d(fingerprint),
-            inference_spacing_mm=inference_spacing_2d(fingerprint),
-            patch=patch_2d(fingerprint),
-            neighbours=(NEIGHBOURS_2D, "one slice on either side tells a vessel from a fold, at no cost in time"),
-        ),
+def _derived(fingerprint: Fingerprint, budget: Budget) -> dict[str, Configuration]:
+    kind, why = normalisation(fingerprint)
+    common = {
+        "normalisation": (kind, why),
+        "interpolation": ("linear", "as in the paper; a cubic spline costs more, and gains little across thick slices"),
+        "clip_hu": clip_window(fingerprint) if kind == "window" else (None, "each image has its own"),
     }
+    spacing = spacing_3d(fingerprint, budget)
+    deep = _configuration(
+        **common,
+        spacing_mm=spacing,
+        inference_spacing_mm=(spacing[0], "as in training"),
+        patch=patch_3d(fingerprint, budget),
+    )
+    flat = _configuration(
+        **common,
+        spacing_mm=spacing_2d(fingerprint, budget),
+        inference_spacing_mm=(spacing_2d(fingerprint, budget)[0], "as in training"),
+        patch=patch_2d(fingerprint, budget),
+        neighbours=(NEIGHBOURS_2D, "one slice on either side tells a vessel from a fold, at no cost in time"),
+    )
+    return {"3d": _timed_3d(deep, fingerprint, budget), "2d": _timed_2d(flat, fingerprint, budget)}
+
+
+def _timed_2d(configuration: Configuration, fingerprint: Fingerprint, budget: Budget) -> Configuration:
+    """With the overlap and the slice distance of prediction: the best of SEARCH_2D that keeps to the budget."""
+    pixel = configuration.spacing_mm[1]
+    for overlap, step_mm in SEARCH_2D:
+        made = configuration.model_copy(
+            update={"overlap": overlap, "inference_spacing_mm": (step_mm, pixel, pixel)}
+        )
+        seconds = _seconds(made, fingerprint, budget)
+        if seconds <= budget.inference_seconds:
+            break
+    return _explained(
+        made,
+        overlap=_time_why(overlap, seconds, budget),
+        inference_spacing_mm=f"pixels as in training; slices closer than {step_mm:g} mm are thinned, because each "
+        + ("costs time, and they differ little" if step_mm == SLICE_STEP_MM else "costs time beyond the budget"),
+    )
+
+
+def _timed_3d(configuration: Configuration, fingerprint: Fingerprint, budget: Budget) -> Configuration:
+    for overlap in OVERLAPS_3D:
+        made = configuration.model_copy(update={"overlap": overlap})
+        seconds = _seconds(made, fingerprint, budget)
+        if seconds <= budget.inference_seconds:
+            break
+    return _explained(made, overlap=_time_why(overlap, seconds, budget))
+
+
+def _time_why(overlap: float, seconds: float, budget: Budget) -> str:
+    held = f"within the budget of {budget.inference_seconds:g} s"
+    if seconds > budget.inference_seconds:
+        held = f"above the budget of {budget.inference_seconds:g} s, and no choice is faster"
+    return f"windows that overlap by {overlap:.0%} take about {seconds:.1f} s for a median scan on a card, {held}"
+
+
+def _seconds(configuration: Configuration, fingerprint: Fingerprint, budget: Budget) -> float:
+    outputs = fingerprint.labels.outputs
+    spec = network(budget.size, configuration.patch, tuple(outputs), channels=1 + 2 * configuration.neighbours)
+    return prediction_seconds(scans_of(fingerprint)["median"], configuration, spec, outputs)
+
+
+def _explained(configuration: Configuration, **why: str) -> Configuration:
+    return configuration.model_copy(update={"why": {**configuration.why, **why}})
 
 
 def _configuration(**numbers) -> Configuration:

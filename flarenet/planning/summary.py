@@ -10,11 +10,18 @@ from rich.table import Table
 
 from ..data.labels import LabelSet
 from .fingerprint import Fingerprint, Spread
+from .memory import prediction_gb, stored_gb, training_gb
 from .patterns import Pattern
 from .plan import Plan, Step
+from .speed import prediction_seconds, preparation_seconds, training_seconds
 
 WIDTH_WITHOUT_TERMINAL = 120
 MOST_SENTENCES = 12
+
+NUMBERS = (
+    "spacing_mm", "inference_spacing_mm", "patch", "neighbours", "normalisation", "clip_hu", "interpolation", "overlap"
+)  # fmt: skip
+"""Of a configuration, in the order of the table."""
 
 
 def print_summary(plan: Plan, fingerprint: Fingerprint, parameters: Mapping[str, int]) -> None:
@@ -26,6 +33,8 @@ def print_summary(plan: Plan, fingerprint: Fingerprint, parameters: Mapping[str,
         configuration_table(plan),
         network_table(plan, parameters),
         step_table(plan, fingerprint),
+        reason_table(plan),
+        need_table(plan, fingerprint),
     )
     for table in tables:
         console.print(table)
@@ -80,13 +89,48 @@ def configuration_table(plan: Plan) -> Table:
     table = Table(title=f"configurations, recipe {plan.recipe!r}", show_lines=True)
     _columns(table, "configuration", "number", "value", "why")
     for name, configuration in plan.configurations.items():
-        for field in ("spacing_mm", "inference_spacing_mm", "patch", "clip_hu"):
-            numbers = " x ".join("own" if v is None else f"{v:g}" for v in getattr(configuration, field))
-            value = numbers.replace(" x ", " to ") if field == "clip_hu" else numbers
-            table.add_row(name, field, value, configuration.why.get(field, "set by hand"))
-        if configuration.neighbours:
-            why = configuration.why.get("neighbours", "set by hand")
-            table.add_row(name, "neighbours", str(configuration.neighbours), why)
+        for field in NUMBERS:
+            value = getattr(configuration, field)
+            if value is not None:
+                table.add_row(name, field, _say(field, value), configuration.why.get(field, "set by hand"))
+    return table
+
+
+def reason_table(plan: Plan) -> Table:
+    """Why each trainer's network, batch and epochs are what they are."""
+    table = Table(title="reasons", show_lines=True)
+    _columns(table, "trainer", "choice", "why")
+    for name, trainer in plan.trainers.items():
+        for field, why in trainer.why.items():
+            table.add_row(name, field, why)
+    return table
+
+
+def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
+    """What the plan needs, by the formulas of planning.memory and planning.speed, beside its budget."""
+    table = Table(title="estimates")
+    _columns(table, "what", ">needs", ">budget")
+    budget = plan.budget
+    for name, trainer in plan.trainers.items():
+        patch = plan.configurations[trainer.configuration].patch
+        steps = [training_seconds(step, trainer.network, plan.labels.outputs, patch) for step in trainer.steps]
+        most = max(step.batch_size for step in trainer.steps)
+        need_gb = training_gb(
+            trainer.network, plan.labels.outputs, patch=patch, batch_size=most, precision=plan.precision
+        )
+        table.add_row(f"{name}: memory to train", f"{need_gb:.1f} GB", f"{budget.gpu_memory_gb:g} GB")
+        table.add_row(f"{name}: time to train on a card", f"{sum(steps) / 3600:.1f} h", "")
+    for name in plan.final_trainers:
+        trainer = plan.trainers[name]
+        choice = plan.configurations[trainer.configuration], trainer.network, plan.labels.outputs
+        need_gb = prediction_gb(plan.scans["large"], *choice)
+        seconds = prediction_seconds(plan.scans["median"], *choice)
+        table.add_row(f"{name}: memory, a large scan", f"{need_gb:.1f} GB", f"{budget.inference_memory_gb:g} GB")
+        table.add_row(f"{name}: time, a median scan on a card", f"{seconds:.1f} s", f"{budget.inference_seconds:g} s")
+    disk_gb = sum(stored_gb(fingerprint, configuration) for configuration in plan.configurations.values())
+    table.add_row("prepared cases on disk", f"up to {disk_gb:.1f} GB", "")
+    seconds = preparation_seconds(fingerprint)
+    table.add_row("preparation in one process", f"{seconds * len(plan.configurations) / 60:.0f} min", "")
     return table
 
 
@@ -137,6 +181,13 @@ def remarks(fingerprint: Fingerprint) -> list[str]:
     if len(odd) > MOST_SENTENCES:
         sentences.append(f"and {len(odd) - MOST_SENTENCES} more remarks in fingerprint.json, under 'suspicious'")
     return sentences
+
+
+def _say(field: str, value: object) -> str:
+    if not isinstance(value, tuple):
+        return str(value)
+    between = " to " if field == "clip_hu" else " x "
+    return between.join("own" if number is None else f"{number:g}" for number in value)
 
 
 def _teachers(step: Step) -> str:

@@ -24,6 +24,9 @@ THICK = 3.0
 """Along an axis whose voxels are this many times longer than the shortest, a cubic spline is no better than a line
 and overshoots (benchmarks/preparation/quality.py); the ratio is that from which nnU-Net treats an axis apart."""
 
+PERCENTILES = (0.5, 99.5)
+"""Of all voxels of an image in which intensities have no unit: the tails hold noise and bright artefacts."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -55,7 +58,7 @@ def prepare_image(volume: Volume, configuration: Configuration, *, inference: bo
     A scan with nothing above the window's floor keeps its whole extent.
     """
     upright, orientation = canonical(volume)
-    low, high = configuration.clip_hu
+    low, high = window(upright.data, configuration)
     box = box_where(upright.data > low) or Box((0, 0, 0), upright.grid.shape)
     cropped = crop(upright, box)
     grid = cropped.grid
@@ -88,6 +91,17 @@ def prepare_map(label_map: np.ndarray, frame: Frame) -> np.ndarray:
 def along_axes(interpolation: Interpolation, spacing_mm: tuple[float, ...]) -> tuple[Interpolation, ...]:
     """The interpolation along each axis of a scan: that of the plan, and linear along axes that are THICK."""
     return tuple("linear" if mm >= THICK * min(spacing_mm) else interpolation for mm in spacing_mm)
+
+
+def window(image: np.ndarray, configuration: Configuration) -> tuple[float, float]:
+    """What the intensities of `image` are clipped to: the plan's window, or the image's own PERCENTILES.
+
+    An image whose percentiles coincide gets a window of width 1 above them.
+    """
+    if configuration.clip_hu is not None:
+        return configuration.clip_hu
+    low, high = (float(value) for value in np.percentile(image, PERCENTILES))
+    return low, max(high, low + 1.0)
 
 
 def normalise(image: np.ndarray) -> np.ndarray:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ..planning.fingerprint import Fingerprint
 from ..planning.patterns import asking
-from ..planning.plan import Augmentation, Configuration, TrainerPlan
-from .organ3d import AUTO_AUGMENTATION, unet_3d
+from ..planning.plan import TrainerPlan
+from ..planning.rules import Outline
+from .organ3d import unet_3d
 from .trainer import Trainer
 
 
@@ -15,9 +16,7 @@ class Trainer3DCancer(Trainer):
     name = "3DCancer"
 
     @classmethod
-    def plan(
-        cls, fingerprint: Fingerprint, recipe: str, configurations: dict[str, Configuration]
-    ) -> TrainerPlan | None:
+    def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
         """One step on every case in which lesions were looked for (D_c); None for a data set of one group."""
         _, *later = fingerprint.labels.groups
         if not later:
@@ -25,10 +24,10 @@ class Trainer3DCancer(Trainer):
         values = [value for group in later for value in fingerprint.labels.groups[group]]
         return unet_3d(
             fingerprint,
-            tuple(later),
-            asking(fingerprint.patterns, values),
-            epochs=60,
+            outline,
+            groups=tuple(later),
+            patterns=asking(fingerprint.patterns, values),
+            paper_epochs=60,
             warmup_epochs=5,
-            augmentation=Augmentation() if recipe == "paper" else AUTO_AUGMENTATION,
             why="every case in which a label of these groups was looked for, as the paper's D_c",
         )

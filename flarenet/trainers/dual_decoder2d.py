@@ -5,26 +5,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..networks import module_name
-from ..planning.epochs import batches_of, slices_of
+from ..planning.epochs import LONGEST_EPOCH, batches_of, epochs_for, slices_of
 from ..planning.fingerprint import Fingerprint
 from ..planning.patterns import Pattern, asking, fullest, only, touching_all_groups, unlabelled
-from ..planning.plan import Augmentation, Configuration, NetworkSpec, Step, Subset, TrainerPlan
+from ..planning.plan import Augmentation, Step, Subset, TrainerPlan
+from ..planning.presets import PAPER_RESOLUTIONS, batch_size, network, network_why
+from ..planning.rules import Outline
 from .cancer3d import Trainer3DCancer
 from .organ3d import AUTO_AUGMENTATION, AUTO_BALANCE, Trainer3DOrgan
 from .trainer import Trainer
 
-FEATURES = (16, 32, 64, 128, 256, 128)
-"""Channels of the paper's dual-decoder 2D U-Net: 2.388 M parameters with 13 organs and the tumor."""
+UPDATES_OF_ALL, UPDATES_OF_A_DECODER = 40_000, 20_000
+"""Steps of the optimizer. With about 190 slices a case the paper's steps on the whole network have 53,000 and 27,000 of
+them, and those on a decoder 22,000 and 26,000."""
 
-BATCH_SIZE = 128
+MOST_EPOCHS = 200
+"""Neighbouring slices are nearly alike: an epoch of a small set shows each organ dozens of times."""
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """What sets the steps apart (Table 3 of the paper)."""
+    """What sets the steps apart (Table 3 of the paper); epochs None: by the size of the data."""
 
     patterns: tuple[Pattern, ...]
-    epochs: int
+    epochs: int | None
     learning_rate: float
     teachers: dict[str, str]
     trained: tuple[str, ...]
@@ -38,9 +42,7 @@ class TrainerDualDecoder2D(Trainer):
     name = "DualDecoder2D"
 
     @classmethod
-    def plan(
-        cls, fingerprint: Fingerprint, recipe: str, configurations: dict[str, Configuration]
-    ) -> TrainerPlan | None:
+    def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
         """2 + K steps for K groups, whatever cohorts there are.
 
         paper  1 unlabelled cases, all pseudo; 2 cases that ask for every group, the rest pseudo; then per group those
@@ -50,20 +52,30 @@ class TrainerDualDecoder2D(Trainer):
                last steps, which decide, see only what people drew.
         A cohort that the paper's step wants and the set has not is replaced by all cases that could serve.
         """
-        channels = 1 + 2 * configurations["2d"].neighbours
-        stages = _paper(fingerprint) if recipe == "paper" else _auto(fingerprint)
+        paper, flat = outline.recipe == "paper", outline.configurations["2d"]
+        spec = network(
+            outline.budget.size,
+            flat.patch,
+            tuple(fingerprint.labels.groups),
+            depth=PAPER_RESOLUTIONS if paper else 0,
+            channels=1 + 2 * flat.neighbours,
+        )
+        samples, batch_why = batch_size(
+            spec, fingerprint.labels.outputs, flat.patch, budget=outline.budget, paper=paper
+        )
+        stages = _paper(fingerprint) if paper else _auto(fingerprint)
+        made = [_step(fingerprint, number, stage, batch_size=samples) for number, stage in enumerate(stages, start=1)]
         return TrainerPlan(
             configuration="2d",
-            network=NetworkSpec(
-                kind="dual_decoder",
-                dimensions=2,
-                input_channels=channels,
-                features=FEATURES,
-                groups=tuple(fingerprint.labels.groups),
-            ),
-            augmentation=Augmentation() if recipe == "paper" else AUTO_AUGMENTATION,
-            steps=tuple(_step(fingerprint, number, stage) for number, stage in enumerate(stages, start=1)),
-            why={"steps": "the whole network on what is plenty, then each group's decoder on what is best"},
+            network=spec,
+            augmentation=Augmentation() if paper else AUTO_AUGMENTATION,
+            steps=tuple(step for step, _ in made),
+            why={
+                "network": network_why(spec, flat.patch, paper=paper),
+                "steps": "the whole network on what is plenty, then each group's decoder on what is best",
+                "batch_size": batch_why,
+                **{f"steps.{number}.epochs": why for number, (_, why) in enumerate(made)},
+            },
         )
 
 
@@ -90,31 +102,37 @@ def _auto(fingerprint: Fingerprint) -> list[_Stage]:
     annotated = tuple(pattern for pattern in patterns if pattern)
     groups = tuple(labels.groups)
     stages = [
-        _Stage(patterns, 30, 1e-3, _teachers(fingerprint), (), groups),
-        _Stage(annotated, 60, 1e-3, {}, (), groups, AUTO_BALANCE),
+        _Stage(patterns, None, 1e-3, _teachers(fingerprint), (), groups),
+        _Stage(annotated, None, 1e-3, {}, (), groups, AUTO_BALANCE),
     ]
     for group, values in labels.groups.items():
         serving = asking(patterns, values) or annotated
-        stages.append(_Stage(serving, 20, 5e-4, {}, _decoder(group), (group,), AUTO_BALANCE))
+        stages.append(_Stage(serving, None, 5e-4, {}, _decoder(group), (group,), AUTO_BALANCE))
     return stages
 
 
-def _step(fingerprint: Fingerprint, number: int, stage: _Stage) -> Step:
-    batch_size = BATCH_SIZE
-    return Step(
+def _step(fingerprint: Fingerprint, number: int, stage: _Stage, *, batch_size: int) -> tuple[Step, str]:
+    """The step and the reason for its epochs."""
+    slices = slices_of(fingerprint, stage.patterns)
+    batches = batches_of(slices, batch_size, most=LONGEST_EPOCH if stage.epochs is None else None)
+    epochs, why = epochs_for(UPDATES_OF_ALL if not stage.trained else UPDATES_OF_A_DECODER, batches, most=MOST_EPOCHS)
+    if stage.epochs is not None:
+        epochs, why = stage.epochs, "Table 3 of the paper"
+    step = Step(
         subset=Subset(patterns=stage.patterns),
         starts_from=None if number == 1 else f"{TrainerDualDecoder2D.name}/{number - 1}",
         trained=stage.trained,
         groups=stage.groups,
         teachers=stage.teachers,
         batch_size=batch_size,
-        batches_per_epoch=batches_of(slices_of(fingerprint, stage.patterns), batch_size),
+        batches_per_epoch=batches,
         balance=stage.balance,
-        epochs=stage.epochs,
+        epochs=epochs,
         learning_rate=stage.learning_rate,
         schedule="polynomial",
         selection="best dice",
     )
+    return step, why
 
 
 def _teachers(fingerprint: Fingerprint) -> dict[str, str]:

@@ -7,9 +7,11 @@ from typing import cast
 from torch import nn
 
 from ..networks import MaskedAutoencoder
-from ..planning.epochs import batches_of
+from ..planning.epochs import LONGEST_EPOCH, batches_of
 from ..planning.fingerprint import Fingerprint
-from ..planning.plan import Augmentation, Configuration, NetworkSpec, Step, Subset, TrainerPlan
+from ..planning.plan import Augmentation, NetworkSpec, Step, Subset, TrainerPlan
+from ..planning.presets import batch_size
+from ..planning.rules import Outline
 from .batches import Batch
 from .losses import Loss
 from .organ3d import CROPS_PER_CASE
@@ -25,16 +27,17 @@ class TrainerMAE(Trainer):
     name = "MAE"
 
     @classmethod
-    def plan(
-        cls, fingerprint: Fingerprint, recipe: str, configurations: dict[str, Configuration]
-    ) -> TrainerPlan | None:
+    def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
         """One step on all cases; AdamW 3e-4 with weight decay 0.05, a long warm-up and a cosine."""
-        batch_size = 4
+        spec = NetworkSpec(kind="mae_vit", dimensions=3, features=VIT_BASE, groups=())
+        patch, outputs = outline.configurations["3d"].patch, fingerprint.labels.outputs
+        samples, batch_why = batch_size(spec, outputs, patch, budget=outline.budget)
+        patches = CROPS_PER_CASE * fingerprint.count(fingerprint.patterns)
         step = Step(
             subset=Subset(patterns=fingerprint.patterns),
             groups=(),
-            batch_size=batch_size,
-            batches_per_epoch=batches_of(CROPS_PER_CASE * fingerprint.count(fingerprint.patterns), batch_size),
+            batch_size=samples,
+            batches_per_epoch=batches_of(patches, samples, most=LONGEST_EPOCH),
             epochs=500,
             learning_rate=3e-4,
             warmup_epochs=50,
@@ -42,11 +45,16 @@ class TrainerMAE(Trainer):
         )
         return TrainerPlan(
             configuration="3d",
-            network=NetworkSpec(kind="mae_vit", dimensions=3, features=VIT_BASE, groups=()),
+            network=spec,
             augmentation=Augmentation(probability=0.0),
             weight_decay=0.05,
             steps=(step,),
-            why={"subset": "every scan: nothing but the image is needed"},
+            why={
+                "network": "ViT-B with He et al.'s lighter decoder, as in the paper's reference [3]",
+                "subset": "every scan: nothing but the image is needed",
+                "batch_size": batch_why,
+                "epochs": "as long as pre-training of this kind takes; the paper does not say",
+            },
         )
 
     def objective(self, step: Step, network: nn.Module, batch: Batch) -> Loss:

@@ -24,6 +24,7 @@ from ..inference.predict import Predictor
 from ..networks import build
 from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Configuration, Plan, Step, TrainerPlan
+from ..planning.rules import Outline
 from ..schema import to_json
 from ..workspace import Workspace
 from .batches import Batch, Batches, Sample, case_weights
@@ -56,9 +57,7 @@ class Trainer:
         self._console = Console(stderr=True)
 
     @classmethod
-    def plan(
-        cls, fingerprint: Fingerprint, recipe: str, configurations: dict[str, Configuration]
-    ) -> TrainerPlan | None:
+    def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
         """Its part of a new plan; None where the data set has nothing for it."""
         raise NotImplementedError
 

@@ -3,10 +3,10 @@
 import pytest
 
 from flarenet.cli.demo import QUICK, _commands, main
-from flarenet.cli.plan import make_plan
 from flarenet.data.dataset_file import read_dataset
 from flarenet.phantom import write_phantom_set
 from flarenet.planning.fingerprint import fingerprint
+from flarenet.trainers.planner import make_plan
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path, capsys):
@@ -35,7 +35,7 @@ def test_the_schedule_fits_the_plan(tmp_path):
     write_phantom_set(tmp_path / "PHANTOM", cases=6, test_cases=0, seed=0, detail=0.4)
     found, failures = fingerprint(read_dataset(tmp_path / "PHANTOM"), workers=1)
     assert failures == []
-    plan = make_plan(found, "auto", QUICK)
+    plan = make_plan(found, "auto", changes=QUICK)
     assert plan.configurations["3d"].patch == (32, 48, 64)
     assert len(plan.trainers["DualDecoder2D"].steps) == 4
     assert all(step.epochs <= 40 for trainer in plan.trainers.values() for step in trainer.steps)

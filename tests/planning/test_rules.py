@@ -4,8 +4,11 @@ import pytest
 from flarenet.data.labels import LabelSet
 from flarenet.errors import UsageError
 from flarenet.planning import rules
+from flarenet.planning.budget import PAPER, Budget
 from flarenet.planning.fingerprint import BINS, LOWEST_HU, CaseFingerprint, Fingerprint, pack_histogram, summarise
+from flarenet.planning.plan import Configuration
 
+BUDGET = Budget(gpu_memory_gb=24.0)
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
 
 
@@ -73,47 +76,51 @@ def test_sources_without_a_common_window_keep_the_wide_one():
 
 
 def test_2d_pixels_are_the_median_and_never_finer_than_three_quarters_of_a_millimetre():
-    assert rules.spacing_2d(data_set(measured(spacing_mm=(5.0, 2.0, 2.0))))[0] == (None, 2.0, 2.0)
-    assert rules.spacing_2d(data_set(measured(spacing_mm=(1.0, 0.6, 0.6))))[0] == (None, 0.75, 0.75)
+    assert rules.spacing_2d(data_set(measured(spacing_mm=(5.0, 2.0, 2.0))), BUDGET)[0] == (None, 2.0, 2.0)
+    assert rules.spacing_2d(data_set(measured(spacing_mm=(1.0, 0.6, 0.6))), BUDGET)[0] == (None, 0.75, 0.75)
 
 
 def test_2d_prediction_thins_slices_closer_than_two_and_a_half_millimetres():
-    assert rules.inference_spacing_2d(data_set(measured(spacing_mm=(1.0, 2.0, 2.0))))[0] == (2.5, 2.0, 2.0)
+    made = rules.make_outline(data_set(measured(spacing_mm=(1.0, 2.0, 2.0))), "auto", BUDGET).configurations["2d"]
+    assert made.inference_spacing_mm == (2.5, 2.0, 2.0)
 
 
 def test_2d_patch_holds_the_median_body():
     # 115 x 165 pixels of 2 mm: the next multiples of 32 are 128 and 192
-    assert rules.patch_2d(data_set(measured(spacing_mm=(3.0, 2.0, 2.0), body_shape=(90, 115, 165))))[0] == (128, 192)
-    # exactly 128 stays 128; 400 pixels are more than the largest patch
-    assert rules.patch_2d(data_set(measured(spacing_mm=(3.0, 1.0, 1.0), body_shape=(90, 128, 400))))[0] == (128, 224)
+    small = data_set(measured(spacing_mm=(3.0, 2.0, 2.0), body_shape=(90, 115, 165)))
+    assert rules.patch_2d(small, BUDGET)[0] == (128, 192)
+    # exactly 128 stays 128; 600 pixels are more than the largest patch
+    wide = data_set(measured(spacing_mm=(3.0, 1.0, 1.0), body_shape=(90, 128, 600)))
+    assert rules.patch_2d(wide, BUDGET)[0] == (128, 512)
 
 
 def test_3d_pixels_are_no_finer_than_half_the_slice_distance():
-    assert rules.spacing_3d(data_set(measured(spacing_mm=(5.0, 0.8, 0.8))))[0] == (5.0, 2.5, 2.5)
-    assert rules.spacing_3d(data_set(measured(spacing_mm=(3.0, 2.0, 2.0))))[0] == (3.0, 2.0, 2.0)
+    assert rules.spacing_3d(data_set(measured(spacing_mm=(5.0, 0.8, 0.8))), BUDGET)[0] == (5.0, 2.5, 2.5)
+    assert rules.spacing_3d(data_set(measured(spacing_mm=(3.0, 2.0, 2.0))), BUDGET)[0] == (3.0, 2.0, 2.0)
 
 
 def test_3d_patch_is_a_cube_in_space_of_at_most_128_cubed_voxels():
     # 1 mm cubes and a body of 300 mm: 128 each way
     body = data_set(measured(spacing_mm=(1.0, 1.0, 1.0), body_shape=(300, 300, 300)))
-    assert rules.patch_3d(body)[0] == (128, 128, 128)
+    assert rules.patch_3d(body, BUDGET)[0] == (128, 128, 128)
     # 3 x 2 x 2 mm: the cube root of 12 times 128 is 293 mm, 97 x 146 x 146 voxels, down to multiples of 16
     body = data_set(measured(spacing_mm=(3.0, 2.0, 2.0), body_shape=(200, 200, 200)))
-    assert rules.patch_3d(body)[0] == (96, 144, 144)
+    assert rules.patch_3d(body, BUDGET)[0] == (96, 144, 144)
 
 
 def test_3d_patch_is_not_larger_than_the_body():
     # 40 planes of 3 mm need 48; the other axes keep the cube's 144
     body = data_set(measured(spacing_mm=(3.0, 2.0, 2.0), body_shape=(40, 200, 200)))
-    assert rules.patch_3d(body)[0] == (48, 144, 144)
+    assert rules.patch_3d(body, BUDGET)[0] == (48, 144, 144)
     # a body of ten planes still gets the shortest axis that four halvings can work with
     body = data_set(measured(spacing_mm=(3.0, 2.0, 2.0), body_shape=(10, 200, 200)))
-    assert rules.patch_3d(body)[0] == (32, 144, 144)
+    assert rules.patch_3d(body, BUDGET)[0] == (32, 144, 144)
 
 
 def test_the_paper_s_numbers_do_not_depend_on_the_data():
-    first = rules.configurations(data_set(measured()), "paper")
-    second = rules.configurations(data_set(measured(spacing_mm=(5.0, 2.0, 2.0), hu=(-125.0, 200.0))), "paper")
+    other = data_set(measured(spacing_mm=(5.0, 2.0, 2.0), hu=(-125.0, 200.0)))
+    first = rules.make_outline(data_set(measured()), "paper", PAPER).configurations
+    second = rules.make_outline(other, "paper", PAPER).configurations
     assert first == second
     assert first["3d"].spacing_mm == (1, 1, 1) and first["3d"].patch == (128, 128, 128)
     assert first["2d"].spacing_mm == (None, 1, 1) and first["2d"].patch == (224, 224)
@@ -123,12 +130,12 @@ def test_the_paper_s_numbers_do_not_depend_on_the_data():
 
 @pytest.mark.parametrize("recipe", ["auto", "paper"])
 def test_every_number_has_a_reason(recipe):
-    for name, configuration in rules.configurations(data_set(measured()), recipe).items():
-        always = {"spacing_mm", "inference_spacing_mm", "patch", "clip_hu"}
-        assert set(configuration.why) == (always | {"neighbours"} if (name, recipe) == ("2d", "auto") else always)
+    for name, configuration in rules.make_outline(data_set(measured()), recipe, BUDGET).configurations.items():
+        numbers = set(Configuration.model_fields) - {"why"} - ({"neighbours"} if name == "3d" else set())
+        assert set(configuration.why) == numbers
         assert all(len(why) > 10 for why in configuration.why.values())
 
 
 def test_an_unknown_recipe_names_the_real_ones():
     with pytest.raises(UsageError, match="auto, paper"):
-        rules.configurations(data_set(measured()), "papr")
+        rules.make_outline(data_set(measured()), "papr", BUDGET)

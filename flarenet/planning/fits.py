@@ -1,0 +1,59 @@
+"""Whether a plan fits in memory: asked before it is written and whenever it is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import PlanError
+from .memory import prediction_gb, prepared_gb, training_gb
+
+if TYPE_CHECKING:
+    from .plan import Plan, TrainerPlan
+
+
+def check_fits(plan: Plan, source: object) -> None:
+    """Raise PlanError, naming key, need and budget, for a plan that asks for more memory than its budget.
+
+    Every case at the training spacing, and prediction by a teacher, must fit in `host_memory_gb`; training in
+    `gpu_memory_gb`; prediction by a trainer that teaches no other, for 95 of 100 scans, in `inference_memory_gb`.
+    A plan without `scans` (made by hand) is checked for training only.
+    """
+    for name, configuration in plan.configurations.items():
+        for scan in plan.scans.values():
+            need_gb = prepared_gb(scan, configuration)
+            where = f"{source}: configurations.{name}.spacing_mm {_mm(configuration.spacing_mm)}"
+            _within(need_gb, plan, "host_memory_gb", where, f"for a scan of {_mm(scan.extent_mm)} mm; larger spacing")
+    for name, trainer in plan.trainers.items():
+        _check_training(trainer, plan, f"{source}: trainers.{name}")
+        if "large" in plan.scans and trainer.network.groups:
+            configuration = plan.configurations[trainer.configuration]
+            need_gb = prediction_gb(plan.scans["large"], configuration, trainer.network, plan.labels.outputs)
+            field = "inference_memory_gb" if name in plan.final_trainers else "host_memory_gb"
+            where = f"{source}: configurations.{trainer.configuration}.inference_spacing_mm"
+            where += f" {_mm(configuration.inference_spacing_mm)}, prediction by {name}"
+            _within(need_gb, plan, field, where, "for a large scan; larger spacing")
+
+
+def _check_training(trainer: TrainerPlan, plan: Plan, where: str) -> None:
+    patch = plan.configurations[trainer.configuration].patch
+    for number, step in enumerate(trainer.steps):
+        need_gb = training_gb(
+            trainer.network, plan.labels.outputs, patch=patch, batch_size=step.batch_size, precision=plan.precision
+        )
+        key = f"{where}.steps.{number}.batch_size {step.batch_size} with patch {_mm(patch)}"
+        _within(need_gb, plan, "gpu_memory_gb", key, "to train; a smaller batch, patch or network")
+
+
+def _within(need_gb: float, plan: Plan, field: str, where: str, what: str) -> None:
+    allowed_gb, (purpose, _, remedy) = getattr(plan.budget, field), what.partition("; ")
+    if need_gb > allowed_gb:
+        raise PlanError(
+            where,
+            found=f"needs about {need_gb:.1f} GB {purpose}",
+            expected=f"at most {allowed_gb:g} GB, the plan's budget.{field}",
+            remedy=f"{remedy}, or a larger {field}",
+        )
+
+
+def _mm(numbers: tuple[float | None, ...]) -> str:
+    return " x ".join("own" if number is None else f"{number:g}" for number in numbers)

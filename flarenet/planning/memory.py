@@ -1,0 +1,154 @@
+"""How much memory a plan takes, by formulas that benchmarks/planning/memory.py compares with what is measured.
+
+training     RUNTIME_GB + 16 bytes * parameters
+             + bytes of a number * batch * (numbers kept for the backward pass + gradients of the widest layer)
+prediction   RUNTIME_GB + scan + prepared image + network + logits, each as its function below says
+preparation  the same without network and logits
+
+1 GB is 10^9 bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from ..schema import Frozen
+from .cost import cost
+
+if TYPE_CHECKING:
+    from .fingerprint import Fingerprint
+    from .plan import Configuration, NetworkSpec
+
+GB: Final = 10**9
+
+RUNTIME_GB = 0.5
+"""Python with torch on a CPU, or the context of a card."""
+
+ADAM_BYTES = 16
+"""A parameter in float32, its gradient and Adam's two moments."""
+
+NUMBER_BYTES = {"fp32": 4, "auto": 4, "bf16": 3, "fp16": 3}
+"""Of a number kept for the backward pass; "auto" may meet a card without bf16; autocast keeps some in float32."""
+
+GRADIENTS = 2
+"""Going backward, a layer needs the gradients of what it gave and of what it was given."""
+
+SCAN_BYTES = 4
+"""Of a voxel of the scan while it is prepared: int16, what the reader held, and a comparison with the window."""
+
+PREPARED_BYTES = 3
+"""Of a voxel of the prepared image: int16, and the slab that is being interpolated."""
+
+PIXELS_AT_ONCE = 8 * 224**2
+"""Of slices that prediction runs at once: eight of the paper's patches."""
+
+
+class Scan(Frozen):
+    """The size of a scan: voxels and mm, both (z, y, x)."""
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+
+    @property
+    def voxels(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def extent_mm(self) -> tuple[float, ...]:
+        return tuple(round(n * mm, 1) for n, mm in zip(self.shape, self.spacing_mm))
+
+    def voxels_at(self, spacing_mm: tuple[float | None, ...]) -> float:
+        """Voxels after resampling to `spacing_mm`, where None keeps the scan's own."""
+        return math.prod(self.extent_at(spacing_mm))
+
+    def extent_at(self, spacing_mm: tuple[float | None, ...]) -> tuple[float, ...]:
+        return tuple(
+            n if wanted is None else max(1.0, n * own / wanted)
+            for n, own, wanted in zip(self.shape, self.spacing_mm, spacing_mm)
+        )
+
+
+def scans_of(fingerprint: Fingerprint) -> dict[str, Scan]:
+    """The scans of a set that decide what fits.
+
+    "median", "large" (95 of 100 have no more voxels), "most voxels" and "longest" (the most mm^3)
+    """
+    scans = [Scan(shape=case.shape, spacing_mm=case.spacing_mm) for case in fingerprint.cases]
+    by_voxels = sorted(scans, key=lambda scan: scan.voxels)
+    return {
+        "median": by_voxels[len(scans) // 2],
+        "large": by_voxels[math.ceil(0.95 * len(scans)) - 1],
+        "most voxels": by_voxels[-1],
+        "longest": max(scans, key=lambda scan: math.prod(scan.extent_mm)),
+    }
+
+
+def training_gb(
+    network: NetworkSpec, outputs: Mapping[str, int], *, patch: tuple[int, ...], batch_size: int, precision: str
+) -> float:
+    """The peak of one training step. 0 for a kind of network whose cost is not known."""
+    spent = cost(network, outputs, patch)
+    if spent is None:
+        return 0.0
+    numbers = batch_size * (spent.kept + GRADIENTS * spent.alive)
+    return RUNTIME_GB + (ADAM_BYTES * spent.parameters + NUMBER_BYTES[precision] * numbers) / GB
+
+
+def preparation_gb(scan: Scan, configuration: Configuration) -> float:
+    """The peak of preparing `scan` for training."""
+    return RUNTIME_GB + (SCAN_BYTES * scan.voxels + PREPARED_BYTES * scan.voxels_at(configuration.spacing_mm)) / GB
+
+
+def prediction_gb(
+    scan: Scan, configuration: Configuration, network: NetworkSpec, outputs: Mapping[str, int]
+) -> float:
+    """The peak of predicting `scan` in float32 on a CPU, where network and logits share memory with the scan.
+
+    scan      int16, and for each group a label map and its copy in the scan's own orientation, then the joined map
+    prepared  int16 and float32
+    network   4 bytes a parameter, and what is alive in its widest layer
+    logits    float32: per channel two layers of windows over the whole plane, and three slices at the scan's own size
+    """
+    spent = cost(network, outputs, configuration.patch)
+    if spent is None:
+        return 0.0
+    spacing_mm = inference_spacing(scan, configuration)
+    _, rows, columns = scan.extent_at(spacing_mm)
+    windows = windows_at_once(configuration.patch)
+    depth = windows if network.dimensions == 2 else configuration.patch[0]
+    channels = sum(1 + outputs[group] for group in network.groups)
+    scan_bytes = (3 + 2 * len(network.groups)) * scan.voxels
+    prepared_bytes = 6 * scan.voxels_at(spacing_mm)
+    network_bytes = 4 * (spent.parameters + windows * spent.alive)
+    logit_bytes = 4 * channels * (2 * depth * rows * columns + 3 * math.prod(scan.shape[1:]))
+    return RUNTIME_GB + (scan_bytes + prepared_bytes + network_bytes + logit_bytes) / GB
+
+
+def windows_at_once(patch: tuple[int, ...]) -> int:
+    """How many slices prediction runs at once, at least one; blocks run one by one."""
+    return max(1, PIXELS_AT_ONCE // math.prod(patch)) if len(patch) == 2 else 1
+
+
+def inference_spacing(scan: Scan, configuration: Configuration) -> tuple[float | None, ...]:
+    """What `scan` is resampled to for prediction: a slice-wise network never sees interpolated slices."""
+    z_mm, *plane = configuration.inference_spacing_mm
+    if len(configuration.patch) == 2 and (z_mm is None or scan.spacing_mm[0] >= z_mm):
+        z_mm = None
+    return z_mm, *plane
+
+
+def prepared_gb(scan: Scan, configuration: Configuration) -> float:
+    """`scan` at the training spacing, by itself: what a plan asks for beyond what the scan is."""
+    return PREPARED_BYTES * scan.voxels_at(configuration.spacing_mm) / GB
+
+
+def stored_gb(fingerprint: Fingerprint, configuration: Configuration) -> float:
+    """Disk for all cases of a configuration, before compression: int16, and a byte for each group of a drawn case."""
+    groups = len(fingerprint.labels.groups)
+    total = 0.0
+    for case in fingerprint.cases:
+        scan = Scan(shape=case.shape, spacing_mm=case.spacing_mm)
+        total += (2 + (groups if case.annotated else 0)) * scan.voxels_at(configuration.spacing_mm)
+    return total / GB

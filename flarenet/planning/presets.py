@@ -1,0 +1,102 @@
+"""The networks by size and the batches they train on: width by size, depth by patch, batch by memory.
+
+"s" has the widths of the paper's networks. "m" and "l" are wider and have residual encoders with the numbers of blocks
+of nnU-Net's residual presets (Isensee et al., arXiv 2404.09556).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .budget import Budget, Size
+from .memory import training_gb
+from .plan import NetworkSpec
+
+FEWEST_RESOLUTIONS, MOST_RESOLUTIONS = 3, 7
+
+PAPER_WIDTHS = {2: (16, 32, 64, 128, 256, 256, 256), 3: (16, 16, 32, 64, 128, 128, 128)}
+PAPER_LAST = {2: 128, 3: 16}
+"""Channels of the last decoder stage. With five resolutions the networks are the paper's: 2.388 M and 1.439 M."""
+
+PAPER_RESOLUTIONS = 5
+
+FIRST_WIDTH: dict[Size, int] = {"m": 32, "l": 48}
+WIDEST = {2: 512, 3: 320}
+BLOCKS = (1, 3, 4, 6, 6, 6, 6)
+
+LONGEST_COARSE, SHORTEST_COARSE = 15, 4
+"""Voxels of the coarsest resolution: at most 15 along its longest axis, so that one voxel sees much of the patch (14
+and 8 in the paper's networks), and at least 4 along its shortest, so that norms have something to work with."""
+
+MOST_SAMPLES = {2: 128, 3: 4}
+"""The paper's batches. Larger ones would need another learning rate."""
+
+FEWEST_SAMPLES = {2: 16, 3: 2}
+"""Slices hold few labels each, so that a Dice over fewer of them is mostly noise; a block holds most labels."""
+
+
+def resolutions(patch: Sequence[int]) -> int:
+    """How often a network on `patch` halves it, plus one: see LONGEST_COARSE; every axis is halved without rest."""
+    size, count = tuple(patch), 1
+    while (
+        count < MOST_RESOLUTIONS
+        and max(size) > LONGEST_COARSE
+        and min(size) >= 2 * SHORTEST_COARSE
+        and not any(n % 2 for n in size)
+    ):
+        size, count = tuple(n // 2 for n in size), count + 1
+    return max(count, FEWEST_RESOLUTIONS)
+
+
+def network(
+    size: Size, patch: Sequence[int], groups: Sequence[str], *, depth: int = 0, channels: int = 1
+) -> NetworkSpec:
+    """The network of a size for a patch: in 2D with a decoder for each group, in 3D with a head for each.
+
+    depth  resolutions; 0 follows `resolutions`
+    """
+    dimensions, count = len(patch), depth or resolutions(patch)
+    form = "dual_decoder" if dimensions == 2 else "unet"
+    if size == "s":
+        widths, last = PAPER_WIDTHS[dimensions][:count], PAPER_LAST[dimensions]
+    else:
+        last = FIRST_WIDTH[size]
+        widths = tuple(min(last * 2**level, WIDEST[dimensions]) for level in range(count))
+    return NetworkSpec(
+        kind=form if size == "s" else f"residual_{form}",
+        dimensions=2 if dimensions == 2 else 3,
+        input_channels=channels,
+        features=(*widths, last),
+        blocks=() if size == "s" else BLOCKS[:count],
+        groups=tuple(groups),
+    )
+
+
+def batch_size(
+    spec: NetworkSpec, outputs: Mapping[str, int], patch: tuple[int, ...], *, budget: Budget, paper: bool = False
+) -> tuple[int, str]:
+    """The largest power of two up to the paper's batch that the card holds, but not below FEWEST_SAMPLES.
+
+    paper  the paper's batch, whether it fits or not: a plan that does not fit is refused, not changed
+    """
+    fewest = FEWEST_SAMPLES[spec.dimensions]
+    samples = most = MOST_SAMPLES[spec.dimensions]
+
+    def need_gb() -> float:
+        return training_gb(spec, outputs, patch=patch, batch_size=samples, precision="auto")
+
+    while not paper and samples > fewest and need_gb() > budget.gpu_memory_gb:
+        samples //= 2
+    why = f"{samples} samples need about {need_gb():.1f} GB of the card's {budget.gpu_memory_gb:g}"
+    return samples, why + (", and the paper trains on no more" if samples == most else "; twice as many do not fit")
+
+
+def network_why(spec: NetworkSpec, patch: Sequence[int], *, paper: bool = False) -> str:
+    if paper:
+        return "the network whose number of parameters is the paper's"
+    coarse = " x ".join(str(n // 2 ** (len(spec.features) - 2)) for n in patch)
+    width = "the paper's widths" if not spec.blocks else f"{spec.features[0]} channels, doubled at each resolution"
+    return (
+        f"{width}; {len(spec.features) - 1} resolutions, so that the coarsest has {coarse} voxels of a patch: no more "
+        f"than {LONGEST_COARSE} along an axis where the patch halves evenly, no fewer than {SHORTEST_COARSE}"
+    )

@@ -1,0 +1,60 @@
+"""A whole plan: the configurations by rule, then the part of every trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ..errors import PlanError
+from ..networks import build, parameter_count
+from ..planning.budget import Budget, default_budget
+from ..planning.fingerprint import Fingerprint
+from ..planning.memory import scans_of
+from ..planning.plan import Plan, override
+from ..planning.rules import make_outline
+from . import TRAINERS
+
+
+def make_plan(found: Fingerprint, recipe: str, *, budget: Budget | None = None, changes: Sequence[str] = ()) -> Plan:
+    """The Plan of a Fingerprint: rules, then every trainer that the set has something for, then `changes`.
+
+    budget  the recipe's own where None
+    Raises UsageError or PlanError where a change does not fit, and PlanError where the plan does not fit its budget.
+    """
+    outline = make_outline(found, recipe, budget or default_budget(recipe))
+    parts = {name: trainer.plan(found, outline) for name, trainer in TRAINERS.items()}
+    plan = Plan(
+        recipe=outline.recipe,
+        dataset=found.dataset,
+        labels=found.labels,
+        fingerprint_hash=found.hash,
+        budget=outline.budget,
+        scans=scans_of(found),
+        configurations=outline.configurations,
+        trainers={name: part for name, part in parts.items() if part is not None},
+    )
+    changed = override(plan, changes)
+    _every_step_has_cases(changed, found)
+    return changed
+
+
+def parameter_counts(plan: Plan) -> dict[str, int]:
+    """How many numbers each trainer's network learns. Raises PlanError or UsageError for one that cannot be built."""
+    counts = {}
+    for name, trainer in plan.trainers.items():
+        patch = plan.configurations[trainer.configuration].patch
+        with torch.device("meta"):  # shapes without memory
+            counts[name] = parameter_count(build(trainer.network, plan.labels.outputs, patch))
+    return counts
+
+
+def _every_step_has_cases(plan: Plan, found: Fingerprint) -> None:
+    for name, trainer in plan.trainers.items():
+        for number, step in enumerate(trainer.steps):
+            if found.count(step.subset.patterns) == 0:
+                raise PlanError(
+                    f"trainers.{name}.steps.{number}.subset",
+                    found=f"patterns {[list(pattern) for pattern in step.subset.patterns]}, which no case has",
+                    expected=f"some of {[list(pattern) for pattern in found.patterns]}",
+                )
