@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words.add_argument(
         "--dry-run", action="store_true", help="show the plan, the disk and the time it takes; write nothing"
     )
-    add_pool(words, workers=min(os.cpu_count() or 1, MOST_WORKERS))
+    add_pool(words, workers=min(len(os.sched_getaffinity(0)), MOST_WORKERS))
     return run(words, work, argv)
 
 

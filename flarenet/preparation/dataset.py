@@ -5,24 +5,29 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
 from ..data.cases import Pool, map_cases
 from ..data.dataset import Case, Dataset
 from ..data.labels import LabelSet, split
-from ..data.nifti import read_image, read_labels
+from ..data.nifti import read_grid, read_image, read_labels
 from ..data.store import Store
 from ..errors import FlarenetError
 from ..planning.plan import Configuration, Plan
 from ..schema import to_json
-from ..volume import Volume
+from ..volume import Volume, orientation_of
 from ..whole import sha256_of
 from ..workspace import Workspace
 from .prepare import prepare_image, prepare_map
+from .resample import resampled_shape
 
 PREPARATION_VERSION = 2
 """Part of every key: a change of prepare that changes its output makes all stored cases stale."""
+
+PROCESS_MB, BYTES_PER_VOXEL, BYTES_PER_PREPARED_VOXEL = 150, 4, 8
+"""Measured, and rounded up: Python with what it imports; image and labels; the same prepared, on their way to the disk."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,19 @@ def prepare_dataset(
     work = [
         _Work(case, plan.labels, plan.configurations, workspace) for case in dataset.cases if case.name not in skip
     ]
-    _, failed = map_cases(prepare_case, work, workers=workers, describe="prepare")
+    _, failed = map_cases(prepare_case, work, workers=workers, describe="prepare", need_mb=need_mb)
     return [(item.name, error) for item, error in failed]
+
+
+def need_mb(work: _Work) -> float:
+    """What the process that prepares a case takes at its peak, from the header of its image: rather too much."""
+    grid = read_grid(work.case.image)
+    upright = orientation_of(grid).apply_to_grid(grid)
+    prepared = max(
+        prod(resampled_shape(upright.shape, upright.spacing_mm, configuration.spacing_mm))
+        for configuration in work.configurations.values()
+    )
+    return PROCESS_MB + (prod(grid.shape) * BYTES_PER_VOXEL + prepared * BYTES_PER_PREPARED_VOXEL) / (1 << 20)
 
 
 def prepare_case(work: _Work) -> str:
