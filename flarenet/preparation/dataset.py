@@ -27,7 +27,7 @@ PREPARATION_VERSION = 2
 """Part of every key: a change of prepare that changes its output makes all stored cases stale."""
 
 PROCESS_MB, BYTES_PER_VOXEL, BYTES_PER_PREPARED_VOXEL = 150, 4, 8
-"""Measured, and rounded up: Python with what it imports; image and labels; the same prepared, on their way to the disk."""
+"""Measured, and rounded up: Python with what it imports; image and labels; the same prepared, until they are stored."""
 
 
 @dataclass(frozen=True)
