@@ -27,9 +27,9 @@ ANISOTROPY = st.tuples(*[st.floats(2, 10)] * 3)
 
 def frame_of(affine, drawn, finer):
     """The frame of a scan [i, j, k] that shows `drawn`, prepared on a grid `finer` times as fine (z, y, x)."""
-    own_mm = own_spacing_mm(affine, drawn.shape)
-    planned = configuration(tuple(mm / times for mm, times in zip(own_mm, finer)), patch=(8, 8, 8))
-    return prepare_image(Volume(hounsfield(drawn).T, grid_of(affine, drawn.shape)), planned).frame
+    grid = grid_of(affine, drawn.shape)
+    planned = configuration(tuple(mm / times for mm, times in zip(own_spacing_mm(grid), finer)), patch=(8, 8, 8))
+    return prepare_image(Volume(hounsfield(drawn).T, grid), planned).frame
 
 
 def one_hot(label_map):

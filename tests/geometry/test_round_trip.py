@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flarenet.data.nifti import read_labels, write_labels
+from flarenet.data.nifti import read_grid, read_labels, write_labels
 from flarenet.inference.predict import predict_files
 from tests.geometry.worlds import (
     LABELS,
@@ -27,9 +27,10 @@ from tests.geometry.worlds import (
 CODES = st.sampled_from([(1, 1), (0, 1), (1, 0), (2, 4)])
 
 
-def answer(scan, out, affine, shape):
+def answer(scan, out):
     """The file that prediction writes where nothing has to be resampled."""
-    done, failures = predict_files(predictor(own_spacing_mm(affine, shape)), [scan], out, progress=lambda *_: None)
+    planned = predictor(own_spacing_mm(read_grid(scan)))
+    done, failures = predict_files(planned, [scan], out, progress=lambda *_: None)
     assert (done, failures) == ([out / "scan.nii.gz"], [])
     return done[0]
 
@@ -38,7 +39,7 @@ def answer(scan, out, affine, shape):
 @examples(fast=500, full=20_000)
 def test_any_placement_comes_back_byte_for_byte_and_no_voxel_is_wrong(tmp_path, affine, drawn, codes):
     scan = write_scan(tmp_path / "scan_0000.nii.gz", drawn, affine, codes=codes)
-    written = answer(scan, tmp_path / "out", affine, drawn.shape)
+    written = answer(scan, tmp_path / "out")
     assert geometry(written) == geometry(scan)
     assert nibabel.load(written).get_data_dtype() == np.uint8
     np.testing.assert_array_equal(voxels(written), drawn)
@@ -52,7 +53,7 @@ def test_a_sheared_scan_keeps_its_header_and_a_marker_its_place_in_the_world(tmp
     drawn = np.where(drawn == 4, 1, drawn)
     drawn[place] = 4
     scan = write_scan(tmp_path / "scan_0000.nii.gz", drawn, affine, codes=(0, 1))
-    written = answer(scan, tmp_path / "out", affine, drawn.shape)
+    written = answer(scan, tmp_path / "out")
     assert geometry(written) == geometry(scan)
     found = np.argwhere(voxels(written) == 4).mean(axis=0)
     apart_mm = nibabel.affines.apply_affine(nibabel.load(written).affine, found) - affine_point(affine, place)

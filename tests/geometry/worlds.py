@@ -143,7 +143,6 @@ def grid_of(affine: np.ndarray, shape: tuple[int, ...]) -> Grid:
     return Grid(shape[::-1], affine[:, [2, 1, 0, 3]])
 
 
-def own_spacing_mm(affine: np.ndarray, shape: tuple[int, ...]) -> tuple[float, float, float]:
-    """The spacing of a scan in canonical order: where it is planned, nothing is resampled."""
-    grid = grid_of(affine, shape)
+def own_spacing_mm(grid: Grid) -> tuple[float, float, float]:
+    """The spacing of a grid in canonical order: where it is planned, nothing is resampled."""
     return orientation_of(grid).apply_to_grid(grid).spacing_mm
