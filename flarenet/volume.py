@@ -37,6 +37,12 @@ class Grid:
         z_mm, y_mm, x_mm = (float(v) for v in np.linalg.norm(self.affine[:3, :3], axis=0))
         return z_mm, y_mm, x_mm
 
+    @property
+    def shear(self) -> float:
+        """The largest |cosine| between two axes: 0 where all stand at right angles."""
+        axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(abs(axes.T @ axes - np.eye(3)).max())
+
     def is_near(self, other: Grid, tolerance_mm: float = 0.1) -> bool:
         """Same shape, and no corner voxel further than `tolerance_mm` from its twin."""
         return self.shape == other.shape and self.largest_distance_mm(other) <= tolerance_mm

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from ..errors import FlarenetError
+from ..errors import DatasetError, FlarenetError
 from ..schema import Frozen
 
 
@@ -36,3 +37,43 @@ def refusal(case: str, error: FlarenetError) -> Finding:
         remedy=error.remedy or "",
         exit_code=error.exit_code,
     )
+
+
+def remark(file: object, *, found: object, expected: object, remedy: str = "", case: str = "") -> Finding:
+    """A warning. Who reads a file leaves `case` empty; of_case fills it in."""
+    return Finding(
+        severity="warn", case=case, file=str(file), found=str(found), expected=str(expected), remedy=remedy
+    )
+
+
+def of_case(name: str, findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The same findings, about case `name`."""
+    return tuple(finding.model_copy(update={"case": name}) for finding in findings)
+
+
+def refusals(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Those that keep a case from being used."""
+    return tuple(finding for finding in findings if finding.severity == "refuse")
+
+
+def as_error(findings: Sequence[Finding]) -> FlarenetError:
+    """At least one refusal of one case, as the error to raise for it; its exit code is the highest of theirs."""
+    told = [
+        _Refused(f.file, found=f.found, expected=f.expected, remedy=f.remedy or None, exit_code=f.exit_code)
+        for f in findings
+    ]
+    if len(told) == 1:
+        return told[0]
+    return _Refused(
+        f"case {findings[0].case}: {len(told)} problems",
+        found="\n  ".join(str(error) for error in told),
+        exit_code=max(error.exit_code for error in told),
+    )
+
+
+class _Refused(DatasetError):
+    """A refusal with the exit code of the error that it was made of."""
+
+    def __init__(self, thing: str, *, exit_code: int, **words: object) -> None:
+        super().__init__(thing, **words)  # type: ignore[arg-type]
+        self.exit_code = exit_code

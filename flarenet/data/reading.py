@@ -12,7 +12,8 @@ from ..schema import Frozen
 class Reading(Frozen):
     """What a person decided about files that can be read in more than one way.
 
-    affine          which form counts where sform and qform differ: "agree" refuses such a file
+    affine          which form counts where sform and qform, or the sform's sizes and pixdim, differ: "agree" refuses
+                    such a file
     assume_affine   a file without sform and qform is taken as RAS with its pixdim, instead of refused
     volume          which volume of a 4D file of several is the image, counted from 0; None refuses such a file
     allow_external  paths of dataset.json may lead out of its folder

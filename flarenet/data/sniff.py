@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+PAIR_REMEDY = "convert it to one .nii.gz file"
+
 
 def what_it_is(start: bytes) -> str:
     """Words for a file that is no NIfTI, by how it begins."""
@@ -27,7 +29,7 @@ def what_it_is(start: bytes) -> str:
     if start[344:347] == b"ni1":
         return "the header of a two-file NIfTI pair"
     if 348 in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")) and len(start) == 348:
-        return "an Analyze 7.5 header, or a damaged NIfTI one"
+        return "the header of an Analyze pair, or a damaged NIfTI one"
     if start[:200].isascii() and start[:200].decode("ascii").replace("\n", " ").replace("\r", " ").isprintable():
         return f"text, beginning {start[:40].decode('ascii')!r}"
     return f"bytes that begin {start[:8].hex(' ')}"

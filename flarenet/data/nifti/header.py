@@ -1,0 +1,157 @@
+"""A NIfTI header, parsed and checked before a voxel is read or memory taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BufferedIOBase
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from ...errors import DatasetError
+from ...volume import Grid
+from ..findings import Finding, remark
+from ..reading import Reading
+from ..sniff import PAIR_REMEDY, what_it_is
+from .geometry import locate
+from .stream import Source
+
+LARGEST_VOXELS = 4_000_000_000
+LARGEST_EXTENSION_BYTES = 64 << 20
+
+_DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+
+
+@dataclass(frozen=True)
+class Header:
+    """A checked header: `raw` as nibabel parsed it, the grid [k, j, i], and where the voxels lie in the file.
+
+    volumes  how many the file holds     volume  the one that counts     remarks  warnings of the file
+    """
+
+    raw: nibabel.Nifti1Header
+    grid: Grid
+    dtype: np.dtype
+    offset: int
+    volumes: int
+    volume: int
+    remarks: tuple[Finding, ...]
+
+    @property
+    def voxels(self) -> int:
+        """Of one volume."""
+        nk, nj, ni = self.grid.shape
+        return nk * nj * ni
+
+    @property
+    def data_bytes(self) -> int:
+        """Of all volumes."""
+        return self.volumes * self.voxels * self.dtype.itemsize
+
+    @property
+    def scaling(self) -> tuple[float, float] | None:
+        """(slope, intercept), or None where the stored numbers are the values: slope 0, or (1, 0)."""
+        slope, intercept = float(self.raw["scl_slope"]), float(self.raw["scl_inter"])
+        return None if slope == 0 or (slope, intercept) == (1, 0) else (slope, intercept)
+
+
+def parse_header(source: Source, path: Path, reading: Reading) -> Header:
+    """Read and check a header. Raises DatasetError and GeometryError naming the field."""
+    start = source.stream.read(348)
+    kind, order = _kind(start, path)
+    start += source.stream.read(kind.sizeof_hdr - 348)
+    if len(start) < kind.sizeof_hdr:
+        raise DatasetError(path, found=f"{len(start)} bytes", expected=f"a header of {kind.sizeof_hdr} bytes")
+    raw = kind(start, endianness=order, check=False)
+    shape, volumes = _shape(raw, path)
+    volume = _volume(volumes, reading, path)
+    dtype, offset = _dtype(raw, order, path), _offset(raw, path)
+    _check_scaling(raw, path)
+    grid, remarks = locate(raw, shape, path, reading)
+    header = Header(raw, grid, dtype, offset, volumes, volume, (*_name_remarks(source, path), *remarks))
+    if (needed := offset + header.data_bytes) > source.most_bytes:
+        expected = f"{needed}, for {shape[::-1]} voxels of {dtype.itemsize} bytes"
+        raise DatasetError(path, found=f"a file of at most {source.most_bytes} bytes, unpacked", expected=expected)
+    return header
+
+
+def _kind(start: bytes, path: Path) -> tuple[type[nibabel.Nifti1Header], str]:
+    """The header class and the byte order, from the size field and the magic."""
+    for order in "<>":
+        size = int.from_bytes(start[:4][:: 1 if order == ">" else -1], "big")
+        if size == 348 and start[344:348] == b"n+1\0":
+            return nibabel.Nifti1Header, order
+        if size == 540 and start[4:12] == b"n+2\0\r\n\x1a\n":
+            return nibabel.Nifti2Header, order
+    found = what_it_is(start)
+    expected = "a NIfTI-1 or NIfTI-2 file in one piece (.nii or .nii.gz)"
+    raise DatasetError(path, found=found, expected=expected, remedy=PAIR_REMEDY if "pair" in found else None)
+
+
+def _shape(raw: nibabel.Nifti1Header, path: Path) -> tuple[tuple[int, int, int], int]:
+    """(nk, nj, ni) of one volume, and how many volumes there are."""
+    count = int(raw["dim"][0])
+    sizes = [int(n) for n in raw["dim"][1 : 1 + count]] if 1 <= count <= 7 else []
+    where, found = f"{path}: dim", " x ".join(map(str, sizes)) or f"{count} dimensions"
+    if count not in (3, 4):
+        raise DatasetError(where, found=found, expected="one 3D volume")
+    if min(sizes) < 1:
+        raise DatasetError(where, found=found, expected="sizes of at least 1")
+    if sizes[0] * sizes[1] * sizes[2] > LARGEST_VOXELS:
+        raise DatasetError(where, found=found, expected=f"at most {LARGEST_VOXELS} voxels")
+    return (sizes[2], sizes[1], sizes[0]), sizes[3] if count == 4 else 1
+
+
+def _volume(volumes: int, reading: Reading, path: Path) -> int:
+    if volumes == 1:
+        return 0
+    if reading.volume is None:
+        remedy = "name the volume that is the image, as in --volume 0"
+        raise DatasetError(f"{path}: dim", found=f"{volumes} volumes", expected="one 3D volume", remedy=remedy)
+    if reading.volume >= volumes:
+        expected = f"a volume from 0 to {volumes - 1}"
+        raise DatasetError(f"{path}: dim", found=f"--volume {reading.volume}", expected=expected)
+    return reading.volume
+
+
+def _dtype(raw: nibabel.Nifti1Header, order: str, path: Path) -> np.dtype:
+    code = int(raw["datatype"])
+    if code not in _DTYPES:
+        expected = "whole or real numbers (no colour, no complex)"
+        raise DatasetError(f"{path}: datatype", found=f"code {code}", expected=expected)
+    dtype = np.dtype(order + _DTYPES[code])
+    if int(raw["bitpix"]) != dtype.itemsize * 8:
+        expected = f"{dtype.itemsize * 8}, as datatype {code} says"
+        raise DatasetError(f"{path}: bitpix", found=int(raw["bitpix"]), expected=expected)
+    return dtype
+
+
+def _offset(raw: nibabel.Nifti1Header, path: Path) -> int:
+    offset, least = float(raw["vox_offset"]), raw.sizeof_hdr + 4
+    if not least <= offset <= least + LARGEST_EXTENSION_BYTES or offset != int(offset):
+        expected = f"a whole number from {least} to {least + LARGEST_EXTENSION_BYTES}"
+        raise DatasetError(f"{path}: vox_offset", found=offset, expected=expected)
+    return int(offset)
+
+
+def _check_scaling(raw: nibabel.Nifti1Header, path: Path) -> None:
+    slope, intercept = float(raw["scl_slope"]), float(raw["scl_inter"])
+    where, found = f"{path}: scl_slope, scl_inter", f"{slope:g}, {intercept:g}"
+    if not np.isfinite(slope) or (slope != 0 and not np.isfinite(intercept)):
+        raise DatasetError(where, found=found, expected="finite numbers")
+    if slope == 0 and intercept != 0:
+        raise DatasetError(
+            where,
+            found=found,
+            expected="a slope that is not 0, or both 0",
+            remedy="readers differ on whether the intercept counts; write slope 1 if it does, intercept 0 if not",
+        )
+
+
+def _name_remarks(source: Source, path: Path) -> list[Finding]:
+    if source.zipped == path.name.lower().endswith(".gz"):
+        return []
+    found = "a gzip file" if source.zipped else "a file that is not compressed"
+    ending = ".nii.gz" if source.zipped else ".nii"
+    return [remark(path, found=found, expected=f"what its name says: {ending}", remedy="rename it; other readers fail")]

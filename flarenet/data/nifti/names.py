@@ -1,0 +1,40 @@
+"""Names of image files, and the images of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import DatasetError
+from ..dataset import CHANNEL, FILE_ENDINGS
+
+
+def case_name(path: str | Path) -> str:
+    """X for X_0000.nii.gz, X.nii.gz, X_0000.nii and X.nii."""
+    name = Path(path).name
+    for ending in FILE_ENDINGS:
+        if name.lower().endswith(ending):
+            return name[: -len(ending)].removesuffix(CHANNEL)
+    return name
+
+
+def find_images(path: str | Path) -> list[Path]:
+    """The file itself, or the *.nii.gz and *.nii of a folder, sorted by name; hidden files are left out.
+
+    Raises DatasetError where there is none, or where two are of the same case.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DatasetError(path, found="no such file or folder", expected="an image, or a folder of images")
+    inside = sorted(p for p in path.iterdir() if p.name.lower().endswith(FILE_ENDINGS) and p.name[0] != ".")
+    if not inside:
+        count = sum(1 for _ in path.iterdir())
+        found = f"a folder of {count} other entries" if count else "an empty folder"
+        raise DatasetError(path, found=found, expected="images: *" + " or *".join(FILE_ENDINGS))
+    seen: dict[str, Path] = {}
+    for image in inside:
+        twin = seen.setdefault(case_name(image).lower(), image)
+        if twin is not image:
+            raise DatasetError(path, found=f"{twin.name} and {image.name}", expected="one image for each case")
+    return inside

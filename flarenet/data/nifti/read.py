@@ -1,0 +1,145 @@
+"""Reading NIfTI files strictly. Arrays come out [Z, Y, X] = (k, j, i) of the file, without being reordered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import DatasetError, StorageError
+from ...volume import Grid, Volume
+from ..findings import Finding, remark
+from ..labels import LabelSet
+from ..reading import Reading
+from .header import Header, parse_header
+from .stream import Source, opened, parts, skip
+from .voxels import Seen, Table, check_seen, image_values, label_table, label_values
+
+LARGEST_IMAGE_RATIO, RATIO_FROM_BYTES = 250, 512 << 20
+"""A scan of more than so many bytes is never so many times smaller in gzip: noise alone prevents it."""
+
+AS_IT_IS = Reading()
+
+
+def read_image(path: str | Path, reading: Reading = AS_IT_IS) -> Volume:
+    """An image in its file's order: int16 where stored in whole numbers that fit and without scaling, else float32.
+
+    Raises DatasetError for a file that is missing, damaged, no NIfTI, no single 3D volume, or holds numbers that are
+    no scan; GeometryError for a grid that cannot be trusted; StorageError when it cannot be read or memory does not
+    suffice. What is read all the same, but should be looked at, inspect_image tells.
+    """
+    return inspect_image(path, reading)[0]
+
+
+def inspect_image(path: str | Path, reading: Reading = AS_IT_IS) -> tuple[Volume, tuple[Finding, ...]]:
+    """As read_image, with the warnings about the file."""
+    path, seen = Path(path), Seen()
+    with opened(path) as source:
+        header = parse_header(source, path, reading)
+        _refuse_line(header, path)
+        _refuse_bomb(source, header, path)
+        whole = header.scaling is None and header.dtype.kind != "f"
+        with _enough_memory(header, path):
+            out = np.empty(header.voxels, np.int16 if whole else np.float32)
+            same = out.dtype == header.dtype.newbyteorder("=")
+            stored = _stored(source, header, path, into=out if same else None)
+            out = image_values(stored, out, header.scaling, seen)
+            _refuse_more(source, header, path)
+    remarks = check_seen(seen, out, header.scaling, path)
+    return Volume(out.reshape(header.grid.shape), header.grid), (*header.remarks, *remarks)
+
+
+def read_grid(path: str | Path, reading: Reading = AS_IT_IS) -> Grid:
+    """The grid of an image from its header alone. Raises as read_image does."""
+    with opened(Path(path)) as source:
+        return parse_header(source, Path(path), reading).grid
+
+
+def read_labels(
+    path: str | Path, labels: LabelSet, *, values: Mapping[int, int] | None = None, reading: Reading = AS_IT_IS
+) -> Volume:
+    """A label map, uint8, in its file's order.
+
+    values  value in the file -> value of the table, where the file numbers labels differently; 0 is 0 unless given
+    Raises DatasetError listing the values, and how many voxels have them, that stand for no label; otherwise as
+    read_image does.
+    """
+    return inspect_labels(path, labels, values=values, reading=reading)[0]
+
+
+def inspect_labels(
+    path: str | Path, labels: LabelSet, *, values: Mapping[int, int] | None = None, reading: Reading = AS_IT_IS
+) -> tuple[Volume, tuple[Finding, ...]]:
+    """As read_labels, with the warnings about the file."""
+    path, top = Path(path), len(labels.names) - 1
+    table = label_table(top, values or {})
+    with opened(path) as source:
+        header = parse_header(source, path, reading.model_copy(update={"volume": None}))
+        with _enough_memory(header, path):
+            out = label_values(_stored(source, header, path), header.voxels, header.scaling, table)
+            _refuse_more(source, header, path)
+    if table.wrong:
+        raise _no_labels(path, table, top, values or {})
+    return Volume(out.reshape(header.grid.shape), header.grid), (*header.remarks, *_scaling_remark(header, path))
+
+
+def _stored(
+    source: Source, header: Header, path: Path, *, into: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
+    """The stored numbers of the volume that counts, part by part; volumes before and after it are read and dropped."""
+    skip(source.stream, header.offset, path)
+    for volume in range(header.volumes):
+        counts = volume == header.volume
+        for part in parts(source.stream, header.voxels, header.dtype, path=path, into=into if counts else None):
+            if counts:
+                yield part
+
+
+def _refuse_line(header: Header, path: Path) -> None:
+    if sum(n == 1 for n in header.grid.shape) > 1:
+        found = " x ".join(str(n) for n in header.grid.shape[::-1])
+        raise DatasetError(f"{path}: dim", found=f"{found} voxels", expected="a scan, or one slice of it")
+
+
+def _refuse_bomb(source: Source, header: Header, path: Path) -> None:
+    if header.data_bytes <= RATIO_FROM_BYTES or header.data_bytes <= LARGEST_IMAGE_RATIO * source.size:
+        return
+    raise DatasetError(
+        path,
+        found=f"{header.data_bytes >> 20} MB of voxels in a file of {source.size} bytes",
+        expected=f"a scan, which gzip makes at most {LARGEST_IMAGE_RATIO} times smaller",
+        remedy="if it is to be read all the same, unpack it to .nii",
+    )
+
+
+def _refuse_more(source: Source, header: Header, path: Path) -> None:
+    """Reading on to the end also has gzip check its CRC and length."""
+    if source.stream.read(1):
+        raise DatasetError(path, found="more bytes than voxels", expected=f"{header.data_bytes} bytes of voxels")
+
+
+@contextmanager
+def _enough_memory(header: Header, path: Path) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        expected = f"{header.data_bytes >> 20} MB for {header.grid.shape} voxels"
+        raise StorageError(path, found="not enough memory", expected=expected) from error
+
+
+def _no_labels(path: Path, table: Table, top: int, values: Mapping[int, int]) -> DatasetError:
+    listed = sorted(table.wrong.items(), key=lambda item: float(item[0]))
+    found = ", ".join(f"{value} ({count} voxels)" for value, count in listed[:10])
+    found += f" and {len(listed) - 10} more values" if len(listed) > 10 else ""
+    expected = f"values of this file: {', '.join(map(str, sorted({0, *values})))}" if values else f"0 to {top}"
+    remedy = "were labels interpolated? resample them by nearest neighbour" if table.fractions else None
+    return DatasetError(path, found=found, expected=f"the values of the table, {expected}", remedy=remedy)
+
+
+def _scaling_remark(header: Header, path: Path) -> list[Finding]:
+    if header.scaling is None:
+        return []
+    found = "scl_slope {:g}, scl_inter {:g} on labels".format(*header.scaling)
+    return [remark(path, found=found, expected="no scaling", remedy="applied; it gives values of the table")]

@@ -1,0 +1,164 @@
+"""Stored numbers to the type that is needed, part by part: nothing holds a whole volume but the result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...errors import DatasetError
+from ..findings import Finding, remark
+
+MOST_NOT_FINITE = 0.001
+"""Up to this share of voxels that are NaN or infinite is taken as air."""
+
+LARGEST_VALUE = 1e7
+"""No scanner gives larger numbers: HU end near 3e4, counts of PET and MR below 1e7."""
+
+WRAPPED_FROM, WRAPPED_SHARE = 61440, 0.001
+"""A uint16 of 61440 or more is -4096 .. -1 read as int16; some writers store negative HU so."""
+
+OUTSIDE = 255
+"""In a table of labels: no label. The largest label is 254."""
+
+MOST_WRONG_VALUES = 1000
+
+Scaling = tuple[float, float] | None
+
+
+@dataclass
+class Seen:
+    """What went past while an image was read. lowest, highest: of the stored numbers that are finite."""
+
+    lowest: float = np.inf
+    highest: float = -np.inf
+    not_finite: int = 0
+    wrapped: int = 0
+    between: int = 0
+
+    def note(self, part: np.ndarray) -> None:
+        low, high = float(part.min()), float(part.max())
+        if not np.isfinite([low, high]).all():  # a NaN or inf anywhere shows in these
+            finite = part[np.isfinite(part)]
+            self.not_finite += part.size - finite.size
+            if not finite.size:
+                return
+            low, high = float(finite.min()), float(finite.max())
+        if part.dtype == np.uint16 and high >= WRAPPED_FROM:
+            self.wrapped += int((part >= WRAPPED_FROM).sum())
+            self.between += int(((part > np.iinfo(np.int16).max) & (part < WRAPPED_FROM)).sum())
+        self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
+
+
+def image_values(parts: Iterator[np.ndarray], out: np.ndarray, scaling: Scaling, seen: Seen) -> np.ndarray:
+    """The numbers of `parts` as `out` (flat), or as a float32 copy of it where whole numbers do not fit its int16.
+
+    `parts` may lie in `out` itself.
+    """
+    done = 0
+    for part in parts:
+        seen.note(part)
+        if out.dtype == np.int16 and not _fits_int16(part):
+            out = out.astype(np.float32)
+        here = out[done : done + part.size]
+        if not np.shares_memory(here, part):
+            with np.errstate(over="ignore", invalid="ignore"):  # what is no number or too large: check_seen
+                here[:] = part
+        if scaling is not None:
+            with np.errstate(over="ignore", invalid="ignore"):
+                here *= np.float32(scaling[0])
+                here += np.float32(scaling[1])
+        done += part.size
+    return out
+
+
+def check_seen(seen: Seen, values: np.ndarray, scaling: Scaling, path: object) -> list[Finding]:
+    """Raise DatasetError for numbers that are no scan; a few that are not finite become the lowest value there is."""
+    slope, intercept = scaling or (1.0, 0.0)
+    lowest, highest = sorted((slope * seen.lowest + intercept, slope * seen.highest + intercept))
+    remarks = _check_finite(seen, values.size, path)
+    if max(abs(lowest), abs(highest)) > LARGEST_VALUE:
+        found = f"values from {lowest:.3g} to {highest:.3g}"
+        raise DatasetError(path, found=found, expected=f"at most {LARGEST_VALUE:g}, as scanners give")
+    if lowest == highest:
+        raise DatasetError(path, found=f"{lowest:g} in every voxel", expected="an image")
+    _check_wrapped(seen, values.size, path)
+    if remarks:
+        for part in np.array_split(values, max(1, values.size >> 20)):
+            part[~np.isfinite(part)] = lowest
+    return remarks
+
+
+def _check_finite(seen: Seen, voxels: int, path: object) -> list[Finding]:
+    if not seen.not_finite:
+        return []
+    found = f"{seen.not_finite} voxels that are NaN or infinite"
+    if seen.not_finite > MOST_NOT_FINITE * voxels:
+        expected = f"finite numbers, or at most {MOST_NOT_FINITE:.1%} of {voxels} voxels otherwise"
+        raise DatasetError(path, found=found, expected=expected)
+    return [remark(path, found=found, expected="finite numbers", remedy="taken as air, the lowest value of the image")]
+
+
+def _check_wrapped(seen: Seen, voxels: int, path: object) -> None:
+    """Wrapped negatives lie at the upper end with nothing below them; a range that is really used has no such gap."""
+    if seen.wrapped <= WRAPPED_SHARE * voxels or seen.between:
+        return
+    found = f"uint16 numbers up to {seen.highest:.0f} in {seen.wrapped} voxels, and none from 32768 to {WRAPPED_FROM}"
+    expected, remedy = "HU: these look like negative ones, wrapped around", "store it again as int16"
+    raise DatasetError(path, found=found, expected=expected, remedy=remedy)
+
+
+def _fits_int16(part: np.ndarray) -> bool:
+    if part.dtype in (np.int16, np.int8, np.uint8):
+        return True
+    limits = np.iinfo(np.int16)
+    return bool(part.min() >= limits.min and part.max() <= limits.max)
+
+
+@dataclass
+class Table:
+    """File value -> label, and what was met that is none: {value as text: voxels}."""
+
+    labels: np.ndarray
+    wrong: Counter[str] = field(default_factory=Counter)
+    fractions: bool = False
+
+    def look_up(self, part: np.ndarray) -> np.ndarray:
+        """uint8 labels of stored numbers; OUTSIDE where there is none."""
+        if part.dtype == np.uint8:
+            found = self.labels[part]
+        else:
+            last = len(self.labels) - 1
+            index = np.where((part >= 0) & (part < last), part, last).astype(np.intp)
+            found = np.where(index == part, self.labels[index], np.uint8(OUTSIDE))
+        if found.size and found.max() == OUTSIDE:
+            self._note(part[found == OUTSIDE])
+        return found
+
+    def _note(self, wrong: np.ndarray) -> None:
+        self.fractions |= bool((wrong != np.rint(wrong)).any())
+        for value, count in zip(*(array.tolist() for array in np.unique(wrong, return_counts=True))):
+            text = f"{value:.6g}" if isinstance(value, float) else str(value)
+            if text in self.wrong or len(self.wrong) < MOST_WRONG_VALUES:
+                self.wrong[text] += count
+
+
+def label_table(top: int, values: Mapping[int, int]) -> Table:
+    """The table of labels 0 to `top`; `values` says which file value is which label where the file has its own."""
+    meaning = {0: 0, **values} if values else {value: value for value in range(top + 1)}
+    labels = np.full(max(256, max(meaning) + 1) + 1, OUTSIDE, dtype=np.uint8)
+    for value, label in meaning.items():
+        labels[value] = label
+    return Table(labels)
+
+
+def label_values(parts: Iterator[np.ndarray], voxels: int, scaling: Scaling, table: Table) -> np.ndarray:
+    """The labels of `parts`, uint8 [voxels]."""
+    out, done = np.empty(voxels, np.uint8), 0
+    for part in parts:
+        stored = part if scaling is None else part * np.float64(scaling[0]) + scaling[1]
+        out[done : done + part.size] = table.look_up(stored)
+        done += part.size
+    return out
