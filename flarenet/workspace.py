@@ -46,6 +46,11 @@ class Workspace:
     def fingerprint(self) -> Path:
         return self.prepared / "fingerprint.json"
 
+    @property
+    def check(self) -> Path:
+        """The report of flarenet_plan --check."""
+        return self.prepared / "check.json"
+
     def store(self, configuration: str) -> Path:
         """The folder of the prepared cases of one configuration."""
         return self.prepared / configuration

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .shell import add_pool, parser, pool, run
+from .check import check
+from .shell import add_pool, add_reading, parser, pool, reading, run
 
 if TYPE_CHECKING:
     from ..errors import FlarenetError
@@ -45,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words.add_argument(
         "--dry-run", action="store_true", help="show the plan, the disk and the time it takes; write nothing"
     )
+    words.add_argument("--check", action="store_true", help="only look for what is wrong or odd, and report all of it")
+    words.add_argument("--report", metavar="FILE", help="what --check writes (default: ROOT/prepared/NAME/check.json)")
+    add_reading(words)
     add_pool(words, workers=min(len(os.sched_getaffinity(0)), MOST_WORKERS))
     return run(words, work, argv)
 
@@ -63,7 +67,7 @@ def _add_budget(words: ArgumentParser) -> None:
     )
 
 
-def work(arguments: Namespace) -> None:
+def work(arguments: Namespace) -> int | None:
     """Check and measure the cases, write fingerprint.json and plan.json, print the tables, prepare the cases.
 
     With --dry-run nothing is written.
@@ -81,13 +85,16 @@ def work(arguments: Namespace) -> None:
     from ..workspace import find_root, open_workspace
 
     workspace, workers = open_workspace(find_root(arguments.root), arguments.dataset), pool(arguments)
-    dataset = read_dataset(workspace.raw)
+    if arguments.check:
+        return check(workspace, arguments)
+    dataset = read_dataset(workspace.raw, reading(arguments))
     found, broken = fingerprint(dataset, workers=workers, cached=workspace.fingerprint)
     _report(broken)
     plan = make_plan(found, arguments.recipe, budget=_budget(arguments), changes=arguments.changes)
     print_summary(plan, found, parameter_counts(plan))
     if arguments.dry_run:
-        return _end_with(broken, (), len(dataset.cases))
+        _end_with(broken, (), len(dataset.cases))
+        return None
     save(found, workspace.fingerprint)
     _keep_edited(workspace.plan, plan)
     save_settled(dataset, workspace.settled)
@@ -97,6 +104,7 @@ def work(arguments: Namespace) -> None:
     _report(unprepared)
     print(f"plan: {workspace.plan}\nprepared: {', '.join(str(workspace.store(name)) for name in plan.configurations)}")
     _end_with(broken, unprepared, len(dataset.cases))
+    return None
 
 
 def _budget(arguments: Namespace) -> Budget:

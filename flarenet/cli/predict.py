@@ -36,6 +36,7 @@ def words() -> ArgumentParser:
     parser.add_argument(
         "--batch-size", type=_count, metavar="N", help="slices or blocks at once; fewer need less memory"
     )
+    shell.add_reading(parser)
     return parser
 
 
@@ -50,7 +51,8 @@ def work(arguments: Namespace) -> int:
         folder, device=arguments.device, precision=arguments.precision, batch_size=arguments.batch_size
     )
     print(f"{folder} on {predictor.device}", file=sys.stderr)
-    done, failures = predict_pairs(predictor, outputs, progress=partial(_tell, outputs))
+    tell, reading = partial(_tell, outputs), shell.reading(arguments)
+    done, failures = predict_pairs(predictor, outputs, progress=tell, reading=reading)
     return _end(len(done), failures)
 
 
@@ -89,6 +91,8 @@ def _tell(outputs: Mapping[Path, Path], image: Path, result: Prediction | Flaren
     if isinstance(result, FlarenetError):
         print(f"{image.name}: failed\n  {result}", file=sys.stderr, flush=True)
     else:
+        for said in result.remarks:
+            print(f"{image.name}: warning\n  {said}", file=sys.stderr, flush=True)
         print(f"{image.name} -> {outputs[image]}  {result.seconds:.1f} s  peak {result.peak_mb:.0f} MB", flush=True)
 
 

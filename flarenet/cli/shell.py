@@ -20,6 +20,7 @@ from ..errors import FAULT, INTERRUPTED, TERMINATED, FlarenetError, StorageError
 
 if TYPE_CHECKING:
     from ..data.cases import Pool
+    from ..data.reading import Reading
 
 
 def parser(command: str, description: str) -> ArgumentParser:
@@ -51,6 +52,26 @@ def pool(arguments: Namespace) -> Pool:
     from ..data.cases import Pool
 
     return Pool(arguments.workers, timeout_s=arguments.timeout_s, scheduler=arguments.scheduler)
+
+
+def add_reading(words: ArgumentParser) -> None:
+    """The flags that decide how ambiguous images are read; `reading` reads them."""
+    words.add_argument(
+        "--affine", choices=("sform", "qform"), default="agree", help="what counts where the two differ (else refused)"
+    )
+    words.add_argument(
+        "--assume-affine", action="store_true", help="take images without sform and qform as RAS (else refused)"
+    )
+    words.add_argument(
+        "--volume", type=_index, metavar="K", help="which volume of a 4D image counts, from 0 on (else refused)"
+    )
+
+
+def reading(arguments: Namespace) -> Reading:
+    """How ambiguous images are read, as the flags of add_reading say."""
+    from ..data.reading import Reading
+
+    return Reading(affine=arguments.affine, assume_affine=arguments.assume_affine, volume=arguments.volume)
 
 
 def run(words: ArgumentParser, work: Callable[[Namespace], int | None], argv: Sequence[str] | None) -> int:
@@ -133,6 +154,12 @@ def _sigterm_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _index(text: str) -> int:
+    if not text.isdigit():
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

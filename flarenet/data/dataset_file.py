@@ -22,13 +22,10 @@ from .findings import Finding
 from .folders import scan
 from .label_table import LabelTable, label_table
 from .problems import Problems
-from .reading import Reading
+from .reading import STRICT, Reading
 
 LARGEST_DATASET_FILE_BYTES = 32 << 20
 """Room for 100,000 cases."""
-
-STRICT = Reading()
-"""Nobody decided anything: what is ambiguous is refused."""
 
 
 class DatasetFile(Frozen):

@@ -25,6 +25,10 @@ class Finding(Frozen):
     remedy: str
     exit_code: int = 0
 
+    def __str__(self) -> str:
+        remedy = f"\n  what to do: {self.remedy}" if self.remedy else ""
+        return f"{self.file}\n  found: {self.found}\n  expected: {self.expected}{remedy}"
+
 
 def refusal(case: str, error: FlarenetError) -> Finding:
     """The Finding of an error that a case, or the set where `case` is empty, raised."""
@@ -74,6 +78,6 @@ def as_error(findings: Sequence[Finding]) -> FlarenetError:
 class _Refused(DatasetError):
     """A refusal with the exit code of the error that it was made of."""
 
-    def __init__(self, thing: str, *, exit_code: int, **words: object) -> None:
+    def __init__(self, thing: str, *, exit_code: int = DatasetError.exit_code, **words: object) -> None:
         super().__init__(thing, **words)  # type: ignore[arg-type]
         self.exit_code = exit_code

@@ -53,27 +53,6 @@ class LabelSet(Frozen):
         return tuple(self.names[value] for value in sorted(values))
 
 
-def renumber(label_map: np.ndarray, table: Mapping[int, int]) -> np.ndarray | None:
-    """`table` (value -> value of at most 254) looked up in a label map [Z, ...] of whole numbers, 0 to its highest key.
-
-    uint8; None where the map holds a value that the table lacks.
-    """
-    found = np.full(max(table) + 1, HIDDEN, dtype=np.uint8)
-    found[list(table)] = list(table.values())
-    renumbered = np.empty(label_map.shape, dtype=np.uint8)
-    for before, after in zip(label_map, renumbered):  # plane by plane: the index takes eight bytes a voxel
-        after[...] = found[before.astype(np.intp)]
-    return None if renumbered.max() == HIDDEN else renumbered
-
-
-def list_outside(label_map: np.ndarray, table: Mapping[int, int]) -> str:
-    """The values of a map that `table` does not hold, with how many voxels have them, in words: ten at most."""
-    values, counts = np.unique(label_map, return_counts=True)
-    wrong = [(v, n) for v, n in zip(values.tolist(), counts.tolist()) if v not in table]
-    listed = ", ".join(f"{value:g} ({count} voxels)" for value, count in wrong[:10])
-    return listed + (f" and {len(wrong) - 10} more values" if len(wrong) > 10 else "")
-
-
 def asked(labels: LabelSet, group: str, annotated: Iterable[int]) -> np.ndarray:
     """Which labels of `group` were looked for: bool [1 + n]; the first entry, background, is true if any was."""
     looked_for = set(annotated)

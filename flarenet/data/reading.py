@@ -23,3 +23,7 @@ class Reading(Frozen):
     assume_affine: bool = False
     volume: Annotated[int, Field(ge=0)] | None = None
     allow_external: bool = False
+
+
+STRICT = Reading()
+"""Nobody decided anything: what is ambiguous is refused."""

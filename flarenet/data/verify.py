@@ -1,64 +1,117 @@
-"""Is a case what dataset.json says it is? Every problem of a case is found, not only the first."""
+"""Is a case what dataset.json says it is? Everything about a case is found, not only the first problem."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
-from ..errors import DatasetError, FlarenetError, GeometryError
+from ..errors import CasesFailed, DatasetError, FlarenetError, GeometryError, UnsafeError
+from ..schema import Frozen
 from ..volume import Grid, Volume
 from .cases import Pool, map_cases
 from .dataset import Case, Dataset
+from .findings import Finding, of_case, refusal, refusals, remark
 from .labels import LabelSet
-from .nifti import read_image, read_labels
+from .nifti import inspect_image, inspect_labels
+from .plausible import doubts_on_image, doubts_on_labels
 
 SAME_GRID_MM = 0.1
 """How far a label's corner voxel may lie from its image's."""
 
 
-def check_dataset(dataset: Dataset, *, workers: int | Pool = 1) -> list[tuple[Case, FlarenetError]]:
-    """Every problem of every case, training and test, in order; an empty list is a sound data set.
+class Check(Frozen):
+    """What a check of a data set found. cases: how many it looked at; findings: in the order of the cases."""
+
+    version: Literal[1] = 1
+    dataset: str
+    cases: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """The names of the cases that cannot be used, in order."""
+        return tuple(dict.fromkeys(finding.case for finding in refusals(self.findings) if finding.case))
+
+    @property
+    def exit_code(self) -> int:
+        """0 clean or only warnings; 7 anything unsafe; 3 some cases refused; else the highest code of a refusal."""
+        refused = refusals(self.findings)
+        highest = max((finding.exit_code for finding in refused), default=0)
+        whole_set = any(not finding.case for finding in refused) or len(self.refused) == self.cases
+        return highest if whole_set or highest in (0, UnsafeError.exit_code) else CasesFailed.exit_code
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What the files of a case hold; None where there is no file or it cannot be used, which `findings` then tell."""
+
+    image: Volume | None
+    drawn: Volume | None
+    findings: tuple[Finding, ...]
+
+
+def check_dataset(dataset: Dataset, *, workers: int | Pool = 1, beside: Sequence[Finding] = ()) -> Check:
+    """Everything about every case, training and test, in order.
 
     workers  processes, as in map_cases
+    beside   what dataset_findings found, which comes first; the cases it refused are no longer in `dataset`
     """
     cases = [*dataset.cases, *dataset.test]
-    found, failed = map_cases(
-        partial(_with_case, labels=dataset.labels), cases, workers=workers, describe=f"check {dataset.name}"
-    )
-    problems = {case.image: errors for case, errors in found} | {case.image: [error] for case, error in failed}
-    return [(case, error) for case in cases for error in problems[case.image]]
+    work = partial(_checked, labels=dataset.labels, is_ct=dataset.modality == "CT")
+    found, failed = map_cases(work, cases, workers=workers, describe=f"check {dataset.name}")
+    by_image = {case.image: findings for case, findings in found}
+    by_image |= {case.image: (refusal(case.name, error),) for case, error in failed}
+    findings = (*beside, *(finding for case in cases for finding in by_image[case.image]))
+    left_out = {finding.case for finding in refusals(beside) if finding.case}
+    return Check(dataset=dataset.name, cases=len(cases) + len(left_out), findings=findings)
 
 
-def check_case(case: Case, labels: LabelSet) -> list[FlarenetError]:
-    """Every problem of one case; an empty list is a sound case.
+def check_case(case: Case, labels: LabelSet, *, is_ct: bool = True) -> tuple[Finding, ...]:
+    """Everything about one case; empty for a sound one."""
+    return read_case(case, labels, is_ct=is_ct).findings
 
-    Image and label must be readable to their last byte and lie on one grid; the label must hold no value outside
-    the table (then read_labels says which) and none that nobody looked for.
+
+def read_case(case: Case, labels: LabelSet, *, is_ct: bool = True) -> Content:
+    """Read a case, each file once and to its last byte, and check it.
+
+    Image and label must lie on one grid; the label must hold no value outside the table and none that nobody looked
+    for. is_ct: whether numbers should be HU. Nothing is raised for bad files: they are refusals among the findings.
     """
-    problems: list[FlarenetError] = []
-    image = _grid(case, problems)
-    if case.label is None:
-        return problems
+    findings: list[Finding] = []
+    image = drawn = None
     try:
-        drawn = read_labels(case.label, labels, values=case.values)
+        image, said = inspect_image(case.image, case.reading)
+        findings += said
     except FlarenetError as error:
-        return [*problems, error]
+        findings.append(refusal(case.name, error))
+    if case.label is not None:
+        try:
+            drawn, said = inspect_labels(case.label, labels, values=case.values, reading=case.reading)
+            findings += said
+        except FlarenetError as error:
+            findings.append(refusal(case.name, error))
     if image is not None:
-        problems += _check_grids(case, image, drawn.grid)
-    return problems + _check_annotated(case, drawn, labels)
+        findings += doubts_on_image(image, case.image, is_ct=is_ct)
+    if drawn is not None:
+        findings += _check_drawn(case, labels, image, drawn)
+    return Content(image, drawn, of_case(case.name, findings))
 
 
-def _with_case(case: Case, *, labels: LabelSet) -> tuple[Case, list[FlarenetError]]:
-    return case, check_case(case, labels)
+def _checked(case: Case, *, labels: LabelSet, is_ct: bool) -> tuple[Case, tuple[Finding, ...]]:
+    return case, check_case(case, labels, is_ct=is_ct)
 
 
-def _grid(case: Case, problems: list[FlarenetError]) -> Grid | None:
-    try:
-        return read_image(case.image).grid
-    except FlarenetError as error:
-        problems.append(error)
-        return None
+def _check_drawn(case: Case, labels: LabelSet, image: Volume | None, drawn: Volume) -> list[Finding]:
+    apart = [] if image is None else _check_grids(case, image.grid, drawn.grid)
+    findings = [refusal("", error) for error in (*apart, *_check_annotated(case, drawn, labels))]
+    findings += _check_empty(case, drawn)
+    if image is not None and not apart:
+        findings += doubts_on_labels(image, drawn, case.label)
+    return findings
 
 
 def _check_grids(case: Case, image: Grid, label: Grid) -> list[FlarenetError]:
@@ -99,3 +152,11 @@ def _check_annotated(case: Case, drawn: Volume, labels: LabelSet) -> list[Flaren
             remedy="add the values to 'annotated' of this case if they were looked for, else clear them from the label",
         )
     ]
+
+
+def _check_empty(case: Case, drawn: Volume) -> list[Finding]:
+    """An empty map is an answer where it was stated what was looked for, and a question where it was not."""
+    if case.declared or drawn.data.any():
+        return []
+    expected, remedy = "labels, or a word on what is absent", "say by 'annotated' what was looked for in this case"
+    return [remark(case.label, found="an empty label map", expected=expected, remedy=remedy)]

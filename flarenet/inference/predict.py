@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..data.findings import Finding
 from ..data.labels import join
-from ..data.nifti import case_name, read_image, write_labels
+from ..data.nifti import case_name, inspect_image, write_labels
+from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError, RunError, StorageError, UsageError
 from ..planning.memory import windows_at_once
 from ..preparation.prepare import normalise, prepare_image
@@ -37,6 +39,7 @@ class Prediction:
 
     labels   uint8 [Z, Y, X] on the scan's own grid, values of the label table
     seconds  from reading the file (or taking the array) to the finished map
+    remarks  what should be looked at about the file
     peak_mb  most memory so far: of the GPU in this prediction, or of the whole process on the CPU
     """
 
@@ -44,6 +47,7 @@ class Prediction:
     grid: Grid
     seconds: float
     peak_mb: float
+    remarks: tuple[Finding, ...] = ()
 
 
 class Predictor:
@@ -69,14 +73,14 @@ class Predictor:
             )
         self.batch_size = batch_size or windows_at_once(self.model.configuration.patch)
 
-    def predict(self, image: Volume | Path | str) -> Prediction:
+    def predict(self, image: Volume | Path | str, reading: Reading = STRICT) -> Prediction:
         """The label map of a scan, on its own grid. Raises DatasetError for a file that cannot be read."""
         began = time.perf_counter()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        volume = image if isinstance(image, Volume) else read_image(image)
+        volume, remarks = (image, ()) if isinstance(image, Volume) else inspect_image(image, reading)
         labels = join(self.predict_groups(volume), self.model.labels)
-        return Prediction(labels, volume.grid, time.perf_counter() - began, self._peak_mb())
+        return Prediction(labels, volume.grid, time.perf_counter() - began, self._peak_mb(), remarks)
 
     def predict_groups(self, volume: Volume) -> dict[str, np.ndarray]:
         """{group: uint8 [Z, Y, X]} on the scan's own grid: 0 background, 1..n the group's labels in their order."""
@@ -133,9 +137,9 @@ def output_names(images: Iterable[Path], out_dir: Path) -> dict[Path, Path]:
 
 
 def predict_pairs(
-    predictor: Predictor, outputs: Mapping[Path, Path], *, progress: Progress
+    predictor: Predictor, outputs: Mapping[Path, Path], *, progress: Progress, reading: Reading = STRICT
 ) -> tuple[list[Path], Failures]:
-    """As predict_files, for images whose output files are given."""
+    """As predict_files, for images whose output files are given, read as `reading` says."""
     inputs = {image.resolve() for image in outputs}
     for output in outputs.values():
         if output.resolve() in inputs:
@@ -146,8 +150,8 @@ def predict_pairs(
     failures: Failures = []
     for image, output in outputs.items():
         try:
-            prediction = predictor.predict(image)
-            write_labels(output, prediction.labels, like=image)
+            prediction = predictor.predict(image, reading)
+            write_labels(output, prediction.labels, like=image, reading=reading)
         except (FlarenetError, OSError, MemoryError, torch.cuda.OutOfMemoryError) as problem:
             error = problem if isinstance(problem, FlarenetError) else _as_storage_error(image, problem)
             failures.append((image, error))

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..data.cases import Pool, map_cases
 from ..data.dataset import Case, Dataset
+from ..data.findings import as_error, refusals
 from ..data.labels import LabelSet
 from ..data.nifti import read_image, read_labels
 from ..data.verify import check_case
@@ -173,11 +174,11 @@ def fingerprint(
 
 def measure_case(case: Case, labels: LabelSet, *, key: str, image_sha256: str) -> CaseFingerprint:
     """Read a case and measure it. Raises DatasetError as data.nifti does."""
-    image, orientation = canonical(read_image(case.image))
+    image, orientation = canonical(read_image(case.image, case.reading))
     voxels: dict[int, int] = {}
     foreground = np.zeros(image.data.shape, dtype=bool)
     if case.label is not None:
-        drawn = orientation.apply(read_labels(case.label, labels, values=case.values).data)
+        drawn = orientation.apply(read_labels(case.label, labels, values=case.values, reading=case.reading).data)
         counts = np.bincount(drawn.ravel(), minlength=256)
         voxels = {value: int(counts[value]) for value in sorted(case.annotated)}
         foreground = np.isin(drawn, sorted(case.annotated))
@@ -272,19 +273,14 @@ def _measure(job: _Job) -> CaseFingerprint:
     case = job.case
     # a file that is not there has no digest; check_case says so
     digests = [sha256_of(path) if path is not None and path.is_file() else "" for path in (case.image, case.label)]
-    meant = [sorted(case.annotated), sorted(case.values.items()), job.labels.names]
+    meant = [sorted(case.annotated), sorted(case.values.items()), case.reading.model_dump(), job.labels.names]
     facts = [FINGERPRINT_VERSION, case.name, *meant, *digests]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     if job.known is not None and job.known.key == key:
         return job.known
-    problems = check_case(case, job.labels)
-    if problems:
-        raise problems[0] if len(problems) == 1 else _together(case, problems)
+    if refused := refusals(check_case(case, job.labels)):
+        raise as_error(refused)
     return measure_case(case, job.labels, key=key, image_sha256=digests[0])
-
-
-def _together(case: Case, problems: list[FlarenetError]) -> FlarenetError:
-    return DatasetError(f"case {case.name}: {len(problems)} problems", found="\n  ".join(str(p) for p in problems))
 
 
 def _known(cached: Path | None) -> Mapping[str, CaseFingerprint]:

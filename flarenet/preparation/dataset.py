@@ -63,7 +63,7 @@ def prepare_dataset(
 
 def need_mb(work: _Work) -> float:
     """What the process that prepares a case takes at its peak, from the header of its image: rather too much."""
-    grid = read_grid(work.case.image)
+    grid = read_grid(work.case.image, work.case.reading)
     upright = orientation_of(grid).apply_to_grid(grid)
     prepared = max(
         prod(resampled_shape(upright.shape, upright.spacing_mm, configuration.spacing_mm))
@@ -84,8 +84,9 @@ def prepare_case(work: _Work) -> str:
         if not Store(work.workspace.store(name)).is_current(case.name, key):
             stale[name] = key
     if stale:
-        image = read_image(case.image)
-        drawn = None if case.label is None else read_labels(case.label, work.labels, values=case.values).data
+        image, drawn = read_image(case.image, case.reading), None
+        if case.label is not None:
+            drawn = read_labels(case.label, work.labels, values=case.values, reading=case.reading).data
         for name, key in stale.items():
             _prepare(image, drawn, work, configuration=name, key=key)
     return case.name
@@ -123,6 +124,7 @@ def _key(case: Case, inputs: tuple[str, str], configuration: Configuration, labe
         *inputs,
         sorted(case.annotated),
         sorted(case.values.items()),
+        case.reading.model_dump(),
         {group: list(values) for group, values in labels.groups.items()},
         configuration.model_dump(mode="json", include={"spacing_mm", "clip_hu", "interpolation"}),
     ]

@@ -78,13 +78,14 @@ class Teachers:
         labels = self._plan.labels
         if case.label is None:
             return {group: np.zeros(shape, dtype=np.uint8) for group in labels.groups}
-        return split(read_labels(case.label, labels, values=case.values).data, labels, case.annotated)
+        drawn = read_labels(case.label, labels, values=case.values, reading=case.reading)
+        return split(drawn.data, labels, case.annotated)
 
     def _predict(self, case: Case, key: str, group: str, predictor: Predictor) -> np.ndarray:
         """The teacher's map on the scan's own grid; `key` stands for the bytes of the scan."""
         store = Store(self._workspace.pseudo(predictor.model.trainer, predictor.model.weights_sha256))
         if not store.is_current(case.name, key):
-            volume = read_image(case.image)
+            volume = read_image(case.image, case.reading)
             maps = predictor.predict_groups(volume)
             store.write(
                 case.name, annotated=(), key=key, grid=volume.grid, original=volume.grid, image=None, maps=maps

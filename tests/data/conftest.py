@@ -29,6 +29,7 @@ def save_nifti():
         image = kind(array, affine)
         image.set_qform(affine, 1)
         image.set_sform(affine, 1)
+        image.header.set_xyzt_units("mm")
         path.parent.mkdir(parents=True, exist_ok=True)
         nibabel.save(image, path)
         return path
@@ -40,7 +41,7 @@ def save_nifti():
 def small_set(tmp_path: Path, save_nifti) -> Path:
     """Three cases: `full` with everything looked for, `part` with the liver only, `bare` without a label."""
     folder = tmp_path / "Small"
-    scan = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    scan = np.arange(60, dtype=np.int16).reshape(3, 4, 5) * 20 - 1000
     drawn = np.zeros((3, 4, 5), np.uint8)
     drawn[0, 0, :2], drawn[1, 1, 1] = 1, 3
     for name in ("full", "part", "bare"):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from flarenet.data.labels import HIDDEN, LabelSet, asked, complete, join, renumber, split
+from flarenet.data.labels import HIDDEN, LabelSet, asked, complete, join, split
 
 # values: 1 liver, 2 spleen, 3 tumor; the tumor is drawn over the organs
 TABLE = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
@@ -133,9 +133,3 @@ def test_complete_never_changes_a_voxel_drawn_by_hand(label_map, annotated, pred
         new = filled[group][(drawn == 0) & ~np.isin(filled[group], (0, HIDDEN))]
         assert not {TABLE.groups[group][index - 1] for index in new.tolist()} & annotated
     assert pattern == {1, 2, 3}
-
-
-def test_renumber_looks_up_every_value_and_says_where_one_is_missing():
-    drawn = np.array([[0, 6], [300, 2]], dtype=np.int16)
-    assert renumber(drawn, {0: 0, 6: 1, 300: 2, 2: 0}).tolist() == [[0, 1], [2, 0]]
-    assert renumber(drawn, {0: 0, 6: 1, 300: 2}) is None

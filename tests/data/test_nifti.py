@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flarenet.data.nifti import write as nifti
 from flarenet.data.nifti import case_name, find_images, read_grid, read_image, read_labels, write_labels
+from flarenet.data.nifti import write as nifti
 from flarenet.errors import DatasetError, FlarenetError, GeometryError, StorageError
 
 GEOMETRY = ("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from flarenet.data.dataset_file import read_dataset
+from flarenet.data.findings import Finding
 from flarenet.data.verify import check_case, check_dataset
-from flarenet.errors import DatasetError, GeometryError
 
 AFFINE_XYZ = np.array([[-2.0, 0, 0, 30], [0, 1.5, 0, -20], [0, 0, 5, 7], [0, 0, 0, 1]])
 
@@ -27,14 +27,14 @@ def drawn(**values):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_sound_set_has_no_problem(small_set, workers):
-    assert check_dataset(read_dataset(small_set), workers=workers) == []
+    assert check_dataset(read_dataset(small_set), workers=workers) .findings == ()
 
 
 def test_a_label_of_another_shape(small_set, save_nifti):
-    save_nifti(small_set / "labelsTr/full.nii.gz", np.zeros((3, 4, 6), np.uint8))
+    save_nifti(small_set / "labelsTr/full.nii.gz", np.ones((3, 4, 6), np.uint8))
     (error,) = check(small_set, "full")
-    assert isinstance(error, GeometryError)
-    assert error.thing.endswith("labelsTr/full.nii.gz")
+    assert isinstance(error, Finding) and error.severity == "refuse"
+    assert error.file.endswith("labelsTr/full.nii.gz")
     assert "(6, 4, 3)" in error.found
     assert "(5, 4, 3)" in error.expected and "imagesTr/full_0000.nii.gz" in error.expected
 
@@ -67,14 +67,14 @@ def test_values_outside_the_table(small_set, save_nifti):
 def test_values_nobody_looked_for(small_set, save_nifti):
     save_nifti(small_set / "labelsTr/part.nii.gz", drawn(v3=4, v1=2))
     (error,) = check(small_set, "part")
-    assert isinstance(error, DatasetError)
+    assert error.severity == "refuse"
     assert error.found == "drawn: 3 tumor (4 voxels)"
     assert error.expected == "only values of 'annotated': 1 liver"
 
 
 def test_all_problems_of_a_case_at_once(small_set, save_nifti):
     save_nifti(small_set / "labelsTr/part.nii.gz", np.full((3, 4, 6), 3, np.uint8))
-    assert [type(error) for error in check(small_set, "part")] == [GeometryError, DatasetError]
+    assert ["shape" in error.found for error in check(small_set, "part")[:2]] == [True, False]
     (small_set / "imagesTr/part_0000.nii.gz").write_bytes(b"<html>not found</html>")
     (small_set / "labelsTr/part.nii.gz").unlink()
     assert [error.found.split(",")[0] for error in check(small_set, "part")] == ["an HTML or XML page", "no such file"]
@@ -84,11 +84,12 @@ def test_a_set_names_each_bad_case_and_goes_on(small_set, save_nifti):
     path = small_set / "imagesTr/full_0000.nii.gz"
     path.write_bytes(path.read_bytes()[:-20])
     save_nifti(small_set / "labelsTr/part.nii.gz", drawn(v7=1))
-    problems = check_dataset(read_dataset(small_set), workers=2)
-    assert [(case.name, type(error)) for case, error in problems] == [("full", DatasetError), ("part", DatasetError)]
-    assert "damaged gzip" in problems[0][1].found
-    assert problems[1][1].found == "7 (1 voxels)"
+    found = check_dataset(read_dataset(small_set), workers=2)
+    assert [(finding.case, finding.severity) for finding in found.findings] == [("full", "refuse"), ("part", "refuse")]
+    assert "damaged gzip" in found.findings[0].found
+    assert found.findings[1].found == "7 (1 voxels)"
+    assert (found.cases, found.refused, found.exit_code) == (3, ("full", "part"), 3)
 
 
 def test_the_real_set_is_sound(flaremini):
-    assert check_dataset(read_dataset(flaremini), workers=1) == []
+    assert check_dataset(read_dataset(flaremini), workers=1) .findings == ()

@@ -12,6 +12,12 @@ from .read import inspect_image, inspect_labels, read_grid, read_image, read_lab
 from .write import write_labels
 
 __all__ = [
-    *("case_name", "find_images", "inspect_image", "inspect_labels", "read_grid", "read_image", "read_labels"),
+    "case_name",
+    "find_images",
+    "inspect_image",
+    "inspect_labels",
+    "read_grid",
+    "read_image",
+    "read_labels",
     "write_labels",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from io import BufferedIOBase
 from pathlib import Path
 
 import nibabel
@@ -27,7 +26,8 @@ _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 
 class Header:
     """A checked header: `raw` as nibabel parsed it, the grid [k, j, i], and where the voxels lie in the file.
 
-    volumes  how many the file holds     volume  the one that counts     remarks  warnings of the file
+    volumes     how many the file holds     volume      the one that counts
+    about_file  warnings about the file     about_grid  and about its grid
     """
 
     raw: nibabel.Nifti1Header
@@ -36,7 +36,8 @@ class Header:
     offset: int
     volumes: int
     volume: int
-    remarks: tuple[Finding, ...]
+    about_file: tuple[Finding, ...]
+    about_grid: tuple[Finding, ...]
 
     @property
     def voxels(self) -> int:
@@ -68,8 +69,9 @@ def parse_header(source: Source, path: Path, reading: Reading) -> Header:
     volume = _volume(volumes, reading, path)
     dtype, offset = _dtype(raw, order, path), _offset(raw, path)
     _check_scaling(raw, path)
-    grid, remarks = locate(raw, shape, path, reading)
-    header = Header(raw, grid, dtype, offset, volumes, volume, (*_name_remarks(source, path), *remarks))
+    grid, about_grid = locate(raw, shape, path, reading)
+    about_file = tuple(_name_remarks(source, path))
+    header = Header(raw, grid, dtype, offset, volumes, volume, about_file, tuple(about_grid))
     if (needed := offset + header.data_bytes) > source.most_bytes:
         expected = f"{needed}, for {shape[::-1]} voxels of {dtype.itemsize} bytes"
         raise DatasetError(path, found=f"a file of at most {source.most_bytes} bytes, unpacked", expected=expected)

@@ -12,7 +12,7 @@ from ...errors import DatasetError, StorageError
 from ...volume import Grid, Volume
 from ..findings import Finding, remark
 from ..labels import LabelSet
-from ..reading import Reading
+from ..reading import STRICT, Reading
 from .header import Header, parse_header
 from .stream import Source, opened, parts, skip
 from .voxels import Seen, Table, check_seen, image_values, label_table, label_values
@@ -20,10 +20,8 @@ from .voxels import Seen, Table, check_seen, image_values, label_table, label_va
 LARGEST_IMAGE_RATIO, RATIO_FROM_BYTES = 250, 512 << 20
 """A scan of more than so many bytes is never so many times smaller in gzip: noise alone prevents it."""
 
-AS_IT_IS = Reading()
 
-
-def read_image(path: str | Path, reading: Reading = AS_IT_IS) -> Volume:
+def read_image(path: str | Path, reading: Reading = STRICT) -> Volume:
     """An image in its file's order: int16 where stored in whole numbers that fit and without scaling, else float32.
 
     Raises DatasetError for a file that is missing, damaged, no NIfTI, no single 3D volume, or holds numbers that are
@@ -33,7 +31,7 @@ def read_image(path: str | Path, reading: Reading = AS_IT_IS) -> Volume:
     return inspect_image(path, reading)[0]
 
 
-def inspect_image(path: str | Path, reading: Reading = AS_IT_IS) -> tuple[Volume, tuple[Finding, ...]]:
+def inspect_image(path: str | Path, reading: Reading = STRICT) -> tuple[Volume, tuple[Finding, ...]]:
     """As read_image, with the warnings about the file."""
     path, seen = Path(path), Seen()
     with opened(path) as source:
@@ -48,21 +46,21 @@ def inspect_image(path: str | Path, reading: Reading = AS_IT_IS) -> tuple[Volume
             out = image_values(stored, out, header.scaling, seen)
             _refuse_more(source, header, path)
     remarks = check_seen(seen, out, header.scaling, path)
-    return Volume(out.reshape(header.grid.shape), header.grid), (*header.remarks, *remarks)
+    return Volume(out.reshape(header.grid.shape), header.grid), (*header.about_file, *header.about_grid, *remarks)
 
 
-def read_grid(path: str | Path, reading: Reading = AS_IT_IS) -> Grid:
+def read_grid(path: str | Path, reading: Reading = STRICT) -> Grid:
     """The grid of an image from its header alone. Raises as read_image does."""
     with opened(Path(path)) as source:
         return parse_header(source, Path(path), reading).grid
 
 
 def read_labels(
-    path: str | Path, labels: LabelSet, *, values: Mapping[int, int] | None = None, reading: Reading = AS_IT_IS
+    path: str | Path, labels: LabelSet, *, values: Mapping[int, int] | None = None, reading: Reading = STRICT
 ) -> Volume:
     """A label map, uint8, in its file's order.
 
-    values  value in the file -> value of the table, where the file numbers labels differently; 0 is 0 unless given
+    values  value in the file -> value of the table, for every label the file may hold; empty where they are the same
     Raises DatasetError listing the values, and how many voxels have them, that stand for no label; otherwise as
     read_image does.
     """
@@ -70,9 +68,9 @@ def read_labels(
 
 
 def inspect_labels(
-    path: str | Path, labels: LabelSet, *, values: Mapping[int, int] | None = None, reading: Reading = AS_IT_IS
+    path: str | Path, labels: LabelSet, *, values: Mapping[int, int] | None = None, reading: Reading = STRICT
 ) -> tuple[Volume, tuple[Finding, ...]]:
-    """As read_labels, with the warnings about the file."""
+    """As read_labels, with the warnings about the file; about its grid the image's are enough."""
     path, top = Path(path), len(labels.names) - 1
     table = label_table(top, values or {})
     with opened(path) as source:
@@ -82,7 +80,7 @@ def inspect_labels(
             _refuse_more(source, header, path)
     if table.wrong:
         raise _no_labels(path, table, top, values or {})
-    return Volume(out.reshape(header.grid.shape), header.grid), (*header.remarks, *_scaling_remark(header, path))
+    return Volume(out.reshape(header.grid.shape), header.grid), (*header.about_file, *_scaling_remark(header, path))
 
 
 def _stored(
@@ -133,7 +131,7 @@ def _no_labels(path: Path, table: Table, top: int, values: Mapping[int, int]) ->
     listed = sorted(table.wrong.items(), key=lambda item: float(item[0]))
     found = ", ".join(f"{value} ({count} voxels)" for value, count in listed[:10])
     found += f" and {len(listed) - 10} more values" if len(listed) > 10 else ""
-    expected = f"values of this file: {', '.join(map(str, sorted({0, *values})))}" if values else f"0 to {top}"
+    expected = str(sorted({0, *values})) if values else f"0 to {top}"
     remedy = "were labels interpolated? resample them by nearest neighbour" if table.fractions else None
     return DatasetError(path, found=found, expected=f"the values of the table, {expected}", remedy=remedy)
 

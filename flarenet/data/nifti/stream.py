@@ -87,7 +87,7 @@ def skip(stream: BufferedIOBase, offset: int, path: Path) -> None:
 
 def _fill(stream: BufferedIOBase, part: np.ndarray) -> int:
     """How many bytes of `part` could be filled."""
-    target, done = memoryview(part).cast("B"), 0
+    target, done = part.view(np.uint8).data, 0
     while done < len(target) and (count := stream.readinto(target[done:])):
         done += count
     return done

@@ -13,10 +13,9 @@ from ...errors import DatasetError, FlarenetError, GeometryError, StorageError
 from ...volume import Grid
 from ...whole import whole_file
 from ..dataset import FILE_ENDINGS
-from ..reading import Reading
+from ..reading import STRICT, Reading
 from .geometry import SHEAR_THAT_COUNTS
 from .header import parse_header
-from .read import AS_IT_IS
 from .stream import opened
 
 _GEOMETRY_FIELDS = (
@@ -26,7 +25,7 @@ _GEOMETRY_FIELDS = (
 
 
 def write_labels(
-    path: str | Path, labels_map: np.ndarray, *, like: str | Path | Grid, reading: Reading = AS_IT_IS
+    path: str | Path, labels_map: np.ndarray, *, like: str | Path | Grid, reading: Reading = STRICT
 ) -> None:
     """Write a label map, uint8 [Z, Y, X], on exactly the grid of the image `like`, in the order of its file.
 

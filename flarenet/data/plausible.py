@@ -1,0 +1,104 @@
+"""Does what was read look like what it should be? Doubts about images and label maps, as findings; nothing is changed.
+
+Every threshold is far outside what sound data show: it separates kinds of mistakes, not good scans from better ones.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import DatasetError
+from ..volume import Grid, Volume, canonical
+from .findings import Finding, refusal, remark
+
+USUAL_SPACING_MM = (0.2, 10.0)
+
+SCALED_HU = 50.0
+"""A CT whose numbers all lie within +-50 was scaled to 0..1 or to unit variance."""
+
+AIR_ONLY_HU = -500.0
+"""A CT with nothing above it shows neither tissue nor lung."""
+
+MIRRORED = 1.5
+"""How many times less the intensities within labels must vary when the label map is mirrored, before that is told. In
+41 real cases a mirrored map made them vary at least 2.2 times more."""
+
+SAMPLES_PER_AXIS, FEWEST_SAMPLES = 96, 100
+
+_AXES = {2: "left-right", 1: "front-back", 0: "head-feet"}
+
+
+def doubts_on_image(image: Volume, file: object, *, is_ct: bool) -> list[Finding]:
+    """Unusual spacing, and for CT numbers that are no HU. One that refuses has an empty case."""
+    return [*_spacing(image.grid, file), *(_hounsfield(image.data, file) if is_ct else [])]
+
+
+def doubts_on_labels(image: Volume, drawn: Volume, file: object) -> list[Finding]:
+    """Everything drawn, or drawn as in a mirror. Both volumes lie on one grid."""
+    if drawn.data.all():
+        return [remark(file, found="every voxel labelled", expected="background beside the labels")]
+    return _mirrored(image, drawn, file)
+
+
+def _spacing(grid: Grid, file: object) -> list[Finding]:
+    low, high = USUAL_SPACING_MM
+    if low <= min(grid.spacing_mm) and max(grid.spacing_mm) <= high:
+        return []
+    found = f"voxels of {' x '.join(f'{mm:.4g}' for mm in grid.spacing_mm[::-1])} mm"
+    remedy = "is the unit right? nothing is changed"
+    return [remark(file, found=found, expected=f"{low:g} to {high:g} mm along each axis", remedy=remedy)]
+
+
+def _hounsfield(data: np.ndarray, file: object) -> list[Finding]:
+    low, high = float(data.min()), float(data.max())
+    found = f"values from {low:.4g} to {high:.4g}"
+    if -SCALED_HU < low and high < SCALED_HU:
+        remedy = "undo the scaling, or name the modality in 'channel_names' if this is no CT"
+        return [refusal("", DatasetError(file, found=found, expected="HU: air near -1000, water 0", remedy=remedy))]
+    if high < AIR_ONLY_HU:
+        return [remark(file, found=found, expected="tissue, near 0 HU", remedy="is this the right scan?")]
+    if low < 0:
+        return []
+    remedy = "is this CT? if so, what was done to its numbers? nothing is shifted"
+    if _looks_shifted(data):
+        found += ", air near 0 and tissue near 1024"
+        remedy = "if so, subtract 1024 from this file; nothing is shifted"
+    return [remark(file, found=found, expected="HU: air near -1000, water 0", remedy=remedy)]
+
+
+def _looks_shifted(data: np.ndarray) -> bool:
+    """As CT is stored before the intercept of -1024 is applied."""
+    sample = data[_strides(data.shape)]
+    air, tissue = ((sample >= low) & (sample <= high) for low, high in ((0, 200), (850, 1250)))
+    return bool(air.mean() > 0.05 and tissue.mean() > 0.05)
+
+
+def _mirrored(image: Volume, drawn: Volume, file: object) -> list[Finding]:
+    """Where labels fit, intensities within each of them are alike; mirrored, they take in all sorts of things."""
+    upright, orientation = canonical(image)
+    strides = _strides(upright.data.shape)
+    labels = orientation.apply(drawn.data)[strides]
+    if np.count_nonzero(labels) < FEWEST_SAMPLES:
+        return []
+    values = np.clip(upright.data[strides], *np.percentile(upright.data[strides], [1, 99])).astype(np.float64)
+    as_it_is = _variance(values, labels)
+    mirrored = {axis: _variance(values, np.flip(labels, axis)) for axis in _AXES}
+    axis = min(mirrored, key=mirrored.__getitem__)
+    if mirrored[axis] * MIRRORED >= as_it_is:
+        return []
+    found = f"labels that fit the image better when mirrored {_AXES[axis]}"
+    return [remark(file, found=found, expected="labels where the image has them", remedy="look at both in a viewer")]
+
+
+def _variance(values: np.ndarray, labels: np.ndarray) -> float:
+    """Of `values` within the labels, background left out; each voxel counts alike."""
+    inside = labels > 0
+    index, inner = labels[inside], values[inside]
+    counts = np.bincount(index)
+    sums, squares = np.bincount(index, inner), np.bincount(index, inner * inner)
+    present = counts > 0
+    return float((squares[present] - sums[present] ** 2 / counts[present]).sum() / counts.sum())
+
+
+def _strides(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(None, None, max(1, n // SAMPLES_PER_AXIS)) for n in shape)
