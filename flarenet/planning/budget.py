@@ -18,7 +18,7 @@ class Budget(Frozen):
     gpu_memory_gb        of the card that trains; 16 GB is a common card, and the one the paper was timed on
     inference_memory_gb  of the process that predicts a large scan; 4 GB is FLARE's tolerance
     inference_seconds    for a median scan; 15 s is FLARE's tolerance
-    host_memory_gb       of a process that holds the largest case prepared for training, or predicts as a teacher
+    host_memory_gb       of a process that holds the largest case prepared for training
     size                 of the networks: "s" is the paper's, "m" and "l" are wider with residual encoders
     """
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def check_fits(plan: Plan, source: object) -> None:
     """Raise PlanError, naming key, need and budget, for a plan that asks for more memory than its budget.
 
-    Every case at the training spacing, and prediction by a teacher, must fit in `host_memory_gb`; training in
-    `gpu_memory_gb`; prediction by a trainer that teaches no other, for 95 of 100 scans, in `inference_memory_gb`.
-    A plan without `scans` (made by hand) is checked for training only.
+    Every case at the training spacing must fit in `host_memory_gb`, training in `gpu_memory_gb`, and prediction of 95
+    of 100 scans in `inference_memory_gb`. What is not the final result is predicted where it was trained, so there
+    the larger of the other two counts. A plan without `scans` (made by hand) is checked for training only.
     """
     for name, configuration in plan.configurations.items():
         for scan in plan.scans.values():
@@ -28,10 +28,14 @@ def check_fits(plan: Plan, source: object) -> None:
         if "large" in plan.scans and trainer.network.groups:
             configuration = plan.configurations[trainer.configuration]
             need_gb = prediction_gb(plan.scans["large"], configuration, trainer.network, plan.labels.outputs)
-            field = "inference_memory_gb" if name in plan.final_trainers else "host_memory_gb"
+            field = "inference_memory_gb" if name in plan.final_trainers else _larger(plan)
             where = f"{source}: configurations.{trainer.configuration}.inference_spacing_mm"
             where += f" {_mm(configuration.inference_spacing_mm)}, prediction by {name}"
             _within(need_gb, plan, field, where, "for a large scan; larger spacing")
+
+
+def _larger(plan: Plan) -> str:
+    return "host_memory_gb" if plan.budget.host_memory_gb > plan.budget.gpu_memory_gb else "gpu_memory_gb"
 
 
 def _check_training(trainer: TrainerPlan, plan: Plan, where: str) -> None:

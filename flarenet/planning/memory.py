@@ -75,14 +75,14 @@ def scans_of(fingerprint: Fingerprint) -> dict[str, Scan]:
 
     "median", "large" (95 of 100 have no more voxels), "most voxels" and "longest" (the most mm^3)
     """
-    scans = [Scan(shape=case.shape, spacing_mm=case.spacing_mm) for case in fingerprint.cases]
-    by_voxels = sorted(scans, key=lambda scan: scan.voxels)
-    return {
-        "median": by_voxels[len(scans) // 2],
-        "large": by_voxels[math.ceil(0.95 * len(scans)) - 1],
+    by_voxels = sorted(fingerprint.cases, key=lambda case: math.prod(case.shape))
+    chosen = {
+        "median": by_voxels[len(by_voxels) // 2],
+        "large": by_voxels[math.ceil(0.95 * len(by_voxels)) - 1],
         "most voxels": by_voxels[-1],
-        "longest": max(scans, key=lambda scan: math.prod(scan.extent_mm)),
+        "longest": max(by_voxels, key=lambda case: math.prod(case.shape) * math.prod(case.spacing_mm)),
     }
+    return {name: Scan(shape=case.shape, spacing_mm=case.spacing_mm) for name, case in chosen.items()}
 
 
 def training_gb(

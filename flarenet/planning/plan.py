@@ -170,10 +170,11 @@ class Plan(Frozen):
 
     @property
     def final_trainers(self) -> tuple[str, ...]:
-        """The trainers that segment and teach no other: what they predict is the result."""
+        """The trainers that answer every group and teach no other: what they predict is the result."""
         steps = [step for part in self.trainers.values() for step in part.steps]
         teachers = {run.partition("/")[0] for step in steps for run in step.teachers.values()}
-        return tuple(name for name, part in self.trainers.items() if part.network.groups and name not in teachers)
+        every = set(self.labels.groups)
+        return tuple(n for n, part in self.trainers.items() if set(part.network.groups) == every and n not in teachers)
 
     def trainer(self, name: str) -> TrainerPlan:
         """The part of one trainer. Raises UsageError where the plan has none, listing those it has."""

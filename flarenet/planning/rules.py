@@ -33,7 +33,6 @@ STORAGE_FLOOR_HU = -500.0
 NARROWEST_HU = 100.0
 """A common window narrower than this would hide the organs themselves, so it is not used."""
 
-FINEST_2D_MM = 0.75
 LARGEST_2D_PATCH = 512
 MULTIPLE_2D = 32
 SLICE_STEP_MM = 2.5
@@ -156,10 +155,11 @@ def kept_by_all(fingerprint: Fingerprint) -> tuple[Window, str]:
 def spacing_2d(fingerprint: Fingerprint, budget: Budget) -> tuple[Spacing, str]:
     """(None, s, s): pixels of one size in plane, slices as the scan has them."""
     median = float(np.median(fingerprint.spacing_mm.median[1:]))
-    pixel = round(max(median, FINEST_2D_MM), 2)
+    widest = max(fingerprint.body_mm.median[1:])
+    pixel = _in_hundredths(max(median, widest / LARGEST_2D_PATCH))
     why = (
-        f"pixels are {median:.2f} mm in the median case, and no finer than {FINEST_2D_MM} mm; "
-        "slices stay as they are, because a slice-wise network never looks across them"
+        f"pixels are {median:.2f} mm in the median case, and no finer than a body of {widest:.0f} mm in "
+        f"{LARGEST_2D_PATCH} pixels; slices stay as they are, because a slice-wise network never looks across them"
     )
     return _held((None, pixel, pixel), fingerprint, budget, why)
 
@@ -190,8 +190,8 @@ def spacing_3d(fingerprint: Fingerprint, budget: Budget) -> tuple[Spacing, str]:
         f"slices are {z:.2f} mm apart in the median case; pixels ({np.median(plane):.2f} mm) no finer than half of "
         "that, so that a voxel is near a cube and a patch sees far enough"
     )
-    digits = 2 if pixel >= 0.5 else 4
-    return _held((round(z, digits), round(pixel, digits), round(pixel, digits)), fingerprint, budget, why)
+    pixel = _in_hundredths(pixel)
+    return _held((_in_hundredths(z), pixel, pixel), fingerprint, budget, why)
 
 
 def patch_3d(fingerprint: Fingerprint, budget: Budget) -> tuple[tuple[int, int, int], str]:
@@ -318,6 +318,11 @@ def _explained(configuration: Configuration, **why: str) -> Configuration:
 def _configuration(**numbers) -> Configuration:
     values = {field: value for field, (value, _) in numbers.items()}
     return Configuration(**values, why={field: why for field, (_, why) in numbers.items()})
+
+
+def _in_hundredths(mm: float) -> float:
+    """For people to read; below a tenth of a millimetre two digits would be too few."""
+    return round(mm, 2 if mm >= 0.1 else 4)
 
 
 def _up(size: float, multiple: int) -> int:

@@ -43,13 +43,14 @@ class TrainerDualDecoder2D(Trainer):
 
     @classmethod
     def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
-        """2 + K steps for K groups, whatever cohorts there are.
+        """Steps of the whole network, then of one decoder after the other.
 
         paper  1 unlabelled cases, all pseudo; 2 cases that ask for every group, the rest pseudo; then per group those
                with the most of the first group, and those with nothing but a later group
-        auto   1 all cases, with pseudo labels for what nobody looked for; 2 all annotated cases, by hand-drawn labels
-               alone; then per group every case that asks for it. With few cases no cohort is worth leaving out, and the
-               last steps, which decide, see only what people drew.
+        auto   all cases, with pseudo labels for what nobody looked for (where there is such); all annotated cases, by
+               hand-drawn labels alone; then, where there are several groups, per group every case that asks for it.
+               With few cases no cohort is worth leaving out, and the last steps, which decide, see only what people
+               drew.
         A cohort that the paper's step wants and the set has not is replaced by all cases that could serve.
         """
         paper, flat = outline.recipe == "paper", outline.configurations["2d"]
@@ -100,12 +101,11 @@ def _paper(fingerprint: Fingerprint) -> list[_Stage]:
 def _auto(fingerprint: Fingerprint) -> list[_Stage]:
     labels, patterns = fingerprint.labels, fingerprint.patterns
     annotated = tuple(pattern for pattern in patterns if pattern)
-    groups = tuple(labels.groups)
-    stages = [
-        _Stage(patterns, None, 1e-3, _teachers(fingerprint), (), groups),
-        _Stage(annotated, None, 1e-3, {}, (), groups, AUTO_BALANCE),
-    ]
-    for group, values in labels.groups.items():
+    groups, stages = tuple(labels.groups), []
+    if len(patterns) > 1:  # else every case answers the same, and there is nothing to fill in
+        stages.append(_Stage(patterns, None, 1e-3, _teachers(fingerprint), (), groups))
+    stages.append(_Stage(annotated, None, 1e-3, {}, (), groups, AUTO_BALANCE))
+    for group, values in labels.groups.items() if len(groups) > 1 else ():
         serving = asking(patterns, values) or annotated
         stages.append(_Stage(serving, None, 5e-4, {}, _decoder(group), (group,), AUTO_BALANCE))
     return stages

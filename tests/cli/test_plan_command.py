@@ -109,6 +109,49 @@ def test_a_change_that_does_not_fit_writes_no_plan(root, capsys, change, code, w
     assert not (root / "prepared" / "Tiny" / "plan.json").exists()
 
 
+def test_a_dry_run_shows_plan_disk_and_time_and_writes_nothing(root, capsys):
+    before = sorted(root.rglob("*"))
+    assert plan_it(root, "--dry-run") == 0
+    assert sorted(root.rglob("*")) == before
+    printed = capsys.readouterr().out
+    for words in ("DualDecoder2D: memory to train", "prepared cases on disk", "time to train on a card", "16 GB"):
+        assert words in printed
+
+
+def test_a_budget_changes_network_and_is_kept_in_the_plan(root, capsys):
+    words = ("--size", "m", "--gpu-memory-gb", "24", "--inference-memory-gb", "6", "--inference-seconds", "30")
+    assert plan_it(root, *words) == 0
+    plan = load_plan(root / "prepared" / "Tiny" / "plan.json")
+    assert plan.budget.model_dump(include={"size", "gpu_memory_gb", "inference_memory_gb", "inference_seconds"}) == {
+        "size": "m", "gpu_memory_gb": 24, "inference_memory_gb": 6, "inference_seconds": 30
+    }  # fmt: skip
+    assert plan.trainers["3DOrgan"].network.kind == "residual_unet"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("--gpu-memory-gb", "-1"), 2, "gpu_memory_gb"),
+        (("--recipe", "paper", "--size", "l"), 2, "--size l"),
+        (("--recipe", "paper", "--gpu-memory-gb", "8"), 4, "budget.gpu_memory_gb"),
+        (("--set", "configurations.2d.spacing_mm=[null,0.001,0.001]"), 4, "budget.host_memory_gb"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused_before_anything_is_written(root, capsys, words, code, said):
+    assert plan_it(root, *words) == code
+    error = capsys.readouterr().err
+    assert said in error and "Traceback" not in error
+    assert not (root / "prepared" / "Tiny" / "plan.json").exists()
+
+
+def test_mr_is_prepared_by_its_own_percentiles(root):
+    path = root / "raw" / "Tiny" / "dataset.json"
+    path.write_text(path.read_text().replace('"CT"', '"MR"'))
+    assert plan_it(root) == 0
+    plan = load_plan(root / "prepared" / "Tiny" / "plan.json")
+    assert {(c.normalisation, c.clip_hu) for c in plan.configurations.values()} == {("percentile", None)}
+
+
 def test_an_unknown_data_set_lists_the_real_ones_and_the_nearest(root, capsys):
     assert main(["-d", "Tny", "--root", str(root)]) == 2
     assert "did you mean 'Tiny'" in capsys.readouterr().err

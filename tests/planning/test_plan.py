@@ -4,6 +4,7 @@ import pytest
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError, UsageError
+from flarenet.planning.memory import Scan
 from flarenet.planning.plan import (
     Configuration,
     NetworkSpec,
@@ -87,7 +88,7 @@ def test_a_change_without_a_value_is_a_usage_error(plan):
         override(plan, ["trainers.Flat.steps.0.epochs"])
 
 
-FACTS = ["dataset=other", "labels.names=[]", "version=2", "recipe=paper", "fingerprint_hash=1"]
+FACTS = ["scans={}", "dataset=other", "labels.names=[]", "version=2", "recipe=paper", "fingerprint_hash=1"]
 
 
 @pytest.mark.parametrize("change", FACTS)
@@ -124,11 +125,44 @@ def test_a_value_of_the_wrong_kind_names_its_key(plan, change, place):
         ("configurations.2d.neighbours=1", "trainers.Flat.network.input_channels"),
         ("configurations.3d.clip_hu=[300, -200]", "configurations.3d.clip_hu"),
         ("configurations.3d.spacing_mm=[1, 0, 1]", "configurations.3d.spacing_mm"),
+        ("configurations.3d.normalisation=percentile", "configurations.3d.clip_hu"),
+        ("configurations.3d.clip_hu=null", "configurations.3d.clip_hu"),
     ],
 )
 def test_a_plan_that_contradicts_itself_is_refused(plan, change, place):
     with pytest.raises(PlanError, match=place):
         override(plan, [change])
+
+
+def test_a_spacing_that_would_not_fit_in_memory_is_refused_with_both_numbers(plan, tmp_path):
+    """400 mm each way at 0.05 mm: 8000 voxels an axis, 5.12e11 of 3 bytes."""
+    scans = {"longest": Scan(shape=(400, 400, 400), spacing_mm=(1.0, 1.0, 1.0))}
+    sized = plan.model_copy(update={"scans": scans})
+    with pytest.raises(PlanError, match=r"(?s)configurations.3d.spacing_mm 0.05.*1536.0 GB.*400 x 400 x 400 mm.*8 GB"):
+        override(sized, ["configurations.3d.spacing_mm=[0.05,0.05,0.05]"])
+    save_plan(sized, tmp_path / "plan.json")
+    edited = (tmp_path / "plan.json").read_text().replace("[1.0, 1.0, 1.0],\n   \"inf", "[0.05, 0.05, 0.05],\n   \"inf")
+    assert "0.05" in edited
+    (tmp_path / "plan.json").write_text(edited)
+    with pytest.raises(PlanError, match=r"plan.json: configurations.3d.spacing_mm 0.05"):
+        load_plan(tmp_path / "plan.json")
+
+
+def test_a_prediction_that_would_not_fit_is_refused(plan):
+    sized = plan.model_copy(update={"scans": {"large": Scan(shape=(400, 400, 400), spacing_mm=(1.0, 1.0, 1.0))}})
+    with pytest.raises(PlanError, match=r"(?s)inference_spacing_mm.*prediction by Deep.*budget.gpu_memory_gb"):
+        override(sized, ["configurations.3d.inference_spacing_mm=[0.05,0.05,0.05]"])
+
+
+def test_training_that_would_not_fit_is_refused_until_the_budget_grows(plan):
+    deep = plan.trainers["Deep"].model_copy(
+        update={"network": NetworkSpec(kind="unet", dimensions=3, features=(16, 16, 32, 16), groups=("organ",))}
+    )
+    real = plan.model_copy(update={"trainers": {**plan.trainers, "Deep": deep}})
+    large = ["trainers.Deep.steps.0.batch_size=4096"]
+    with pytest.raises(PlanError, match=r"(?s)trainers.Deep.steps.0.batch_size 4096 with patch 32 x 32 x 32.*16 GB"):
+        override(real, large)
+    assert override(real, [*large, "budget.gpu_memory_gb=640"]).budget.gpu_memory_gb == 640
 
 
 def test_a_file_edited_into_nonsense_names_file_and_key(plan, tmp_path):

@@ -75,9 +75,13 @@ def test_sources_without_a_common_window_keep_the_wide_one():
     assert "no window" in why
 
 
-def test_2d_pixels_are_the_median_and_never_finer_than_three_quarters_of_a_millimetre():
+def test_2d_pixels_are_the_median_and_let_the_body_fit_into_the_largest_patch():
     assert rules.spacing_2d(data_set(measured(spacing_mm=(5.0, 2.0, 2.0))), BUDGET)[0] == (None, 2.0, 2.0)
-    assert rules.spacing_2d(data_set(measured(spacing_mm=(1.0, 0.6, 0.6))), BUDGET)[0] == (None, 0.75, 0.75)
+    # 192 mm of body in 384 pixels of 0.5 mm stay; 384 mm in 768 pixels become 512 of 0.75 mm
+    small = measured(spacing_mm=(3.0, 0.5, 0.5), body_shape=(20, 384, 384))
+    assert rules.spacing_2d(data_set(small), BUDGET)[0] == (None, 0.5, 0.5)
+    wide = measured(spacing_mm=(1.0, 0.5, 0.5), body_shape=(300, 400, 768))
+    assert rules.spacing_2d(data_set(wide), BUDGET)[0] == (None, 0.75, 0.75)
 
 
 def test_2d_prediction_thins_slices_closer_than_two_and_a_half_millimetres():
@@ -115,6 +119,46 @@ def test_3d_patch_is_not_larger_than_the_body():
     # a body of ten planes still gets the shortest axis that four halvings can work with
     body = data_set(measured(spacing_mm=(3.0, 2.0, 2.0), body_shape=(10, 200, 200)))
     assert rules.patch_3d(body, BUDGET)[0] == (32, 144, 144)
+
+
+def test_a_small_card_gets_a_smaller_patch_and_says_so():
+    body = data_set(measured(spacing_mm=(1.0, 1.0, 1.0), body_shape=(300, 300, 400)))
+    large, small = (rules.patch_3d(body, Budget(gpu_memory_gb=gb)) for gb in (16.0, 4.0))
+    assert large[0] == (128, 128, 128) and small[0] == (96, 96, 96)
+    assert "card holds two" in small[1]
+    patch, why = rules.patch_2d(body, Budget(gpu_memory_gb=8.0))
+    assert patch == (224, 224) and "the card holds 16 or more" in why
+
+
+def test_a_scan_too_fine_to_be_held_is_coarsened_and_says_why():
+    """40 mm at 0.02 mm are 2000 voxels an axis: 8e9 in all, at 3 bytes 24 GB, three times the 8 GB of a process."""
+    micro = measured(spacing_mm=(0.02, 0.02, 0.02), body_shape=(2000, 2000, 2000))
+    found = data_set(micro.model_copy(update={"shape": (2000, 2000, 2000)}))
+    spacing, why = rules.spacing_3d(found, BUDGET)
+    assert spacing[0] == pytest.approx(0.02 * 3 ** (1 / 3), rel=0.02)
+    assert "24 GB" in why and "1.45 times coarser" in why
+
+
+def test_little_time_costs_overlap_first_and_then_slices():
+    found = data_set(measured(spacing_mm=(1.0, 0.8, 0.8), body_shape=(100, 400, 400)))
+    made = [
+        rules.make_outline(found, "auto", Budget(inference_seconds=seconds)).configurations["2d"]
+        for seconds in (60.0, 4.0, 0.1)
+    ]
+    assert [c.overlap for c in made] == [0.5, 0.25, 0.1]
+    assert [c.inference_spacing_mm[0] for c in made] == [2.5, 2.5, 5.0]
+    assert "above the budget of 0.1 s" in made[2].why["overlap"]
+
+
+def test_ct_has_a_window_and_anything_else_its_own_percentiles():
+    assert rules.normalisation(data_set(measured()))[0] == "window"
+    kind, why = rules.normalisation(data_set(measured()).model_copy(update={"modality": "T2 MR"}))
+    assert kind == "percentile" and "T2 MR has no unit" in why
+
+
+def test_the_paper_s_recipe_has_only_the_paper_s_size():
+    with pytest.raises(UsageError, match="--size m"):
+        rules.make_outline(data_set(measured()), "paper", Budget(size="m"))
 
 
 def test_the_paper_s_numbers_do_not_depend_on_the_data():

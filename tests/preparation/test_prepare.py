@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import zoom
 
 from flarenet.planning.plan import Configuration
-from flarenet.preparation.prepare import FULL, along_axes, frame_between, normalise, prepare_image, prepare_map
+from flarenet.preparation.prepare import FULL, along_axes, frame_between, normalise, prepare_image, prepare_map, window
 from flarenet.preparation.resample import bands, resample, resample_nearest, resampled_shape
 from flarenet.volume import Grid, Orientation, Volume
 
@@ -174,3 +174,17 @@ def test_a_spline_stays_in_the_window_and_runs_along_thick_slices_as_a_line():
 
 def test_resampled_shape_keeps_an_axis_and_at_least_one_voxel():
     assert resampled_shape((10, 100, 3), (5.0, 0.8, 0.1), (None, 1.6, 4.0)) == (10, 50, 1)
+
+
+def test_an_image_without_a_unit_is_scaled_by_its_own_percentiles():
+    """Values 0 to 999, each once: 0.5 % and 99.5 % lie at 4.995 and 994.005; ten times the values, the same picture."""
+    data = np.arange(1000, dtype=np.int16).reshape(10, 10, 10)
+    grid = Grid(data.shape, scan(spacing=(1.0, 1.0, 1.0)).grid.affine)
+    plain = configuration((1.0, 1.0, 1.0), patch=(8, 8, 8))
+    own = plain.model_copy(update={"normalisation": "percentile", "clip_hu": None})
+    assert window(data, own) == pytest.approx((4.995, 994.005))
+    assert window(data, plain) == (-160, 240)
+    one, ten = (prepare_image(Volume(values, grid), own).image for values in (data, 10 * data))
+    assert one.min() == 0 and one.max() == FULL
+    assert np.abs(one.astype(int) - ten).max() <= 1
+    assert window(np.zeros((2, 2, 2)), own) == (0, 1)

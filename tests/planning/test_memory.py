@@ -1,0 +1,51 @@
+import pytest
+
+from flarenet.planning.memory import Scan, inference_spacing, prediction_gb, prepared_gb, training_gb, windows_at_once
+from flarenet.planning.plan import Configuration, NetworkSpec
+
+OUTPUTS = {"organ": 13}
+UNET = NetworkSpec(kind="unet", dimensions=2, features=(16, 32, 64, 128, 256, 128), groups=("organ",))
+FLAT = Configuration(
+    spacing_mm=(None, 1.0, 1.0), inference_spacing_mm=(2.5, 1.0, 1.0), patch=(224, 224), clip_hu=(-200.0, 300.0)
+)
+SCAN = Scan(shape=(100, 500, 500), spacing_mm=(1.0, 0.8, 0.8))
+
+
+def test_a_scan_is_resampled_axis_by_axis():
+    assert SCAN.extent_at((2.0, 0.4, None)) == (50, 1000, 500)
+    assert SCAN.voxels_at((None, None, None)) == 25_000_000
+    assert SCAN.extent_mm == (100, 400, 400)
+
+
+def test_thin_slices_are_thinned_and_thick_ones_stay():
+    assert inference_spacing(SCAN, FLAT) == (2.5, 1.0, 1.0)
+    thick = SCAN.model_copy(update={"spacing_mm": (5.0, 0.8, 0.8)})
+    assert inference_spacing(thick, FLAT) == (None, 1.0, 1.0)
+
+
+def test_a_prepared_case_has_three_bytes_a_voxel():
+    """100 x 400 x 400 voxels at 1 mm in plane: 16 million, 48 MB; at 0.05 mm 400 times as many, 19.2 GB."""
+    assert prepared_gb(SCAN, FLAT) == pytest.approx(0.048)
+    fine = FLAT.model_copy(update={"spacing_mm": (None, 0.05, 0.05)})
+    assert prepared_gb(SCAN, fine) == pytest.approx(19.2)
+
+
+def test_training_grows_by_the_sample():
+    def need(batch_size, precision="fp32"):
+        return training_gb(UNET, OUTPUTS, patch=(224, 224), batch_size=batch_size, precision=precision)
+
+    assert need(3) - need(2) == pytest.approx(need(2) - need(1))
+    assert need(2, "bf16") < need(2)
+    assert need(2, "auto") == need(2)  # a card without bf16 computes in float32
+
+
+def test_prediction_of_a_finer_spacing_needs_more():
+    fine = FLAT.model_copy(update={"inference_spacing_mm": (2.5, 0.1, 0.1)})
+    assert prediction_gb(SCAN, fine, UNET, OUTPUTS) > 5 * prediction_gb(SCAN, FLAT, UNET, OUTPUTS)
+
+
+def test_slices_run_together_as_far_as_eight_of_the_paper_s_patches_go():
+    assert windows_at_once((224, 224)) == 8
+    assert windows_at_once((448, 448)) == 2
+    assert windows_at_once((1024, 1024)) == 1
+    assert windows_at_once((128, 128, 128)) == 1
