@@ -14,6 +14,9 @@ import numpy as np
 
 Triple = tuple[int, int, int]
 
+SHEAR_THAT_COUNTS = 1e-3
+"""Below it an axis leans by less than 0.06 degrees, a voxel in a thousand: it is treated as upright."""
+
 # world axis of each array axis in canonical order: z -> world 2 (superior), y -> 1 (anterior), x -> 0 (right)
 _CANONICAL_WORLD_AXES = (2, 1, 0)
 

@@ -24,6 +24,7 @@ from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError, RunError, StorageError, UsageError
 from ..planning.memory import windows_at_once
 from ..preparation.prepare import normalise, prepare_image
+from ..preparation.upright import on_grid, upright
 from ..volume import Grid, Volume
 from .engines import pick_device, pick_precision
 from .model import Model, load_model
@@ -84,8 +85,8 @@ class Predictor:
 
     def predict_groups(self, volume: Volume) -> dict[str, np.ndarray]:
         """{group: uint8 [Z, Y, X]} on the scan's own grid: 0 background, 1..n the group's labels in their order."""
-        configuration = self.model.configuration
-        prepared = prepare_image(volume, configuration, inference=True)
+        configuration, straight = self.model.configuration, upright(volume)
+        prepared = prepare_image(straight, configuration, inference=True)
         logits = slabs(
             self.model.network,
             normalise(prepared.image),
@@ -96,7 +97,8 @@ class Predictor:
             batch_size=self.batch_size,
             neighbours=configuration.neighbours,
         )
-        return group_maps(logits, prepared.frame, self.model.groups)
+        maps = group_maps(logits, prepared.frame, self.model.groups)
+        return {group: on_grid(drawn, straight.grid, volume.grid) for group, drawn in maps.items()}
 
     def _peak_mb(self) -> float:
         if self.device.type == "cuda":

@@ -22,6 +22,7 @@ from ..whole import sha256_of
 from ..workspace import Workspace
 from .prepare import prepare_image, prepare_map
 from .resample import resampled_shape
+from .upright import on_grid, upright
 
 PREPARATION_VERSION = 2
 """Part of every key: a change of prepare that changes its output makes all stored cases stale."""
@@ -84,9 +85,10 @@ def prepare_case(work: _Work) -> str:
         if not Store(work.workspace.store(name)).is_current(case.name, key):
             stale[name] = key
     if stale:
-        image, drawn = read_image(case.image, case.reading), None
+        image, drawn = upright(read_image(case.image, case.reading)), None
         if case.label is not None:
-            drawn = read_labels(case.label, work.labels, values=case.values, reading=case.reading).data
+            by_hand = read_labels(case.label, work.labels, values=case.values, reading=case.reading)
+            drawn = on_grid(by_hand.data, by_hand.grid, image.grid)
         for name, key in stale.items():
             _prepare(image, drawn, work, configuration=name, key=key)
     return case.name

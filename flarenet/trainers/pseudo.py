@@ -20,6 +20,8 @@ from ..inference.predict import Predictor
 from ..planning.plan import Plan
 from ..preparation.dataset import case_key
 from ..preparation.prepare import frame_between, prepare_map
+from ..preparation.upright import on_grid, upright
+from ..volume import Grid
 from ..workspace import Workspace
 
 
@@ -56,7 +58,7 @@ class Teachers:
     def _complete_case(self, case: Case, key: str, store: Store, configuration: str) -> None:
         labels = self._plan.labels
         prepared = Store(self._workspace.store(configuration)).read(case.name).record
-        by_hand = self._by_hand(case, prepared.original.shape)
+        by_hand = self._by_hand(case, prepared.original)
         pseudo = {
             group: self._predict(case, prepared.key, group, predictor)
             for group, predictor in self._predictors.items()
@@ -74,18 +76,18 @@ class Teachers:
             maps={group: prepare_map(array, frame) for group, array in maps.items()},
         )
 
-    def _by_hand(self, case: Case, shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
+    def _by_hand(self, case: Case, grid: Grid) -> dict[str, np.ndarray]:
         labels = self._plan.labels
         if case.label is None:
-            return {group: np.zeros(shape, dtype=np.uint8) for group in labels.groups}
+            return {group: np.zeros(grid.shape, dtype=np.uint8) for group in labels.groups}
         drawn = read_labels(case.label, labels, values=case.values, reading=case.reading)
-        return split(drawn.data, labels, case.annotated)
+        return split(on_grid(drawn.data, drawn.grid, grid), labels, case.annotated)
 
     def _predict(self, case: Case, key: str, group: str, predictor: Predictor) -> np.ndarray:
-        """The teacher's map on the scan's own grid; `key` stands for the bytes of the scan."""
+        """The teacher's map on the scan's own grid, upright; `key` stands for the bytes of the scan."""
         store = Store(self._workspace.pseudo(predictor.model.trainer, predictor.model.weights_sha256))
         if not store.is_current(case.name, key):
-            volume = read_image(case.image, case.reading)
+            volume = upright(read_image(case.image, case.reading))
             maps = predictor.predict_groups(volume)
             store.write(
                 case.name, annotated=(), key=key, grid=volume.grid, original=volume.grid, image=None, maps=maps

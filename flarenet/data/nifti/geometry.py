@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from ...errors import GeometryError
-from ...volume import Grid
+from ...volume import SHEAR_THAT_COUNTS, Grid
 from ..findings import Finding, remark
 from ..reading import Reading
 
@@ -18,9 +18,6 @@ FORMS_AGREE_MM = 0.1
 
 SIZES_AGREE = 0.01
 """How far, relatively, the sizes in the sform may be from pixdim."""
-
-SHEAR_THAT_COUNTS = 1e-3
-"""Below it an axis leans by less than 0.06 degrees, a voxel in a thousand: it is treated as upright."""
 
 _UNIT_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
 

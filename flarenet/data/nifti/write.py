@@ -10,11 +10,10 @@ import numpy as np
 from isal import igzip
 
 from ...errors import DatasetError, FlarenetError, GeometryError, StorageError
-from ...volume import Grid
+from ...volume import SHEAR_THAT_COUNTS, Grid
 from ...whole import whole_file
 from ..dataset import FILE_ENDINGS
 from ..reading import STRICT, Reading
-from .geometry import SHEAR_THAT_COUNTS
 from .header import parse_header
 from .stream import opened
 
