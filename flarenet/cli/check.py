@@ -8,24 +8,24 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .shell import pool, reading
+from .shell import pool
 
 if TYPE_CHECKING:
     from ..data.findings import Finding
     from ..data.verify import Check
-    from ..workspace import Workspace
+    from .sources import Opened
 
 WIDTH_WITHOUT_TERMINAL = 160
 MOST_NAMES = 5
 
 
-def check(workspace: Workspace, arguments: Namespace) -> int:
+def check(opened: Opened, arguments: Namespace) -> int:
     """Check the data set, print what was found, write the report and nothing else; returns the exit code."""
     from ..schema import save
 
-    found = _look(workspace, arguments)
+    found = _look(opened, arguments)
     print_findings(found.findings)
-    path = Path(arguments.report or workspace.check)
+    path = Path(arguments.report or opened.workspace.check)
     save(found, path)
     warned = len({finding.case for finding in found.findings} - set(found.refused))
     print(f"{found.cases} cases: {len(found.refused)} refused, {warned} with warnings only; report: {path}")
@@ -48,13 +48,12 @@ def print_findings(findings: Sequence[Finding]) -> None:
     Console(file=sys.stdout, width=width, highlight=False, markup=False).print(table)
 
 
-def _look(workspace: Workspace, arguments: Namespace) -> Check:
-    from ..data.dataset_file import dataset_findings
+def _look(opened: Opened, arguments: Namespace) -> Check:
     from ..data.verify import Check, check_dataset
 
-    dataset, findings = dataset_findings(workspace.raw, reading(arguments))
+    dataset, findings = opened.findings()
     if dataset is None:
-        return Check(dataset=workspace.dataset, cases=0, findings=tuple(findings))
+        return Check(dataset=opened.workspace.dataset, cases=0, findings=tuple(findings))
     return check_dataset(dataset, workers=pool(arguments), beside=findings)
 
 

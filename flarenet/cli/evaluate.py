@@ -49,12 +49,15 @@ def work(arguments: Namespace) -> None:
     Raises CasesFailed, after everything else is done, where a case could not be scored as it should.
     """
     from ..data.dataset_file import read_dataset
+    from ..data.reading import Reading
     from ..errors import CasesFailed
     from ..evaluation.scores import OFFICIAL, PLAIN, evaluate, pair_up
     from ..evaluation.tables import print_metrics, summarise, write_metrics
     from ..workspace import find_root, open_workspace
 
-    dataset = read_dataset(open_workspace(find_root(arguments.root), arguments.dataset).raw)
+    workspace = open_workspace(find_root(arguments.root), arguments.dataset)
+    # labels and patterns are taken from dataset.json; none of the files that it names is opened
+    dataset = read_dataset(workspace.raw, Reading(allow_external=True))
     rules = OFFICIAL if arguments.official else PLAIN
     pairs, notes = pair_up(arguments.truth, arguments.predictions, dataset=dataset, rules=rules)
     cases = evaluate(pairs, dataset.labels, rules=rules, workers=pool(arguments))

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .check import check
-from .shell import add_pool, add_reading, parser, pool, reading, run
+from .shell import add_pool, add_reading, parser, pool, run
+from .sources import add_sources, open_set
 
 if TYPE_CHECKING:
     from ..errors import FlarenetError
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     words.add_argument("--check", action="store_true", help="only look for what is wrong or odd, and report all of it")
     words.add_argument("--report", metavar="FILE", help="what --check writes (default: ROOT/prepared/NAME/check.json)")
+    add_sources(words)
     add_reading(words)
     add_pool(words, workers=min(len(os.sched_getaffinity(0)), MOST_WORKERS))
     return run(words, work, argv)
@@ -74,7 +76,6 @@ def work(arguments: Namespace) -> int | None:
 
     Raises CasesFailed, after everything else is done, where single cases are broken.
     """
-    from ..data.dataset_file import read_dataset
     from ..data.settled import save_settled
     from ..planning.fingerprint import fingerprint
     from ..planning.plan import save_plan
@@ -82,12 +83,11 @@ def work(arguments: Namespace) -> int | None:
     from ..preparation.dataset import prepare_dataset
     from ..schema import save
     from ..trainers.planner import make_plan, parameter_counts
-    from ..workspace import find_root, open_workspace
 
-    workspace, workers = open_workspace(find_root(arguments.root), arguments.dataset), pool(arguments)
+    opened, workers = open_set(arguments), pool(arguments)
     if arguments.check:
-        return check(workspace, arguments)
-    dataset = read_dataset(workspace.raw, reading(arguments))
+        return check(opened, arguments)
+    workspace, dataset = opened.workspace, opened.read()
     found, broken = fingerprint(dataset, workers=workers, cached=workspace.fingerprint)
     _report(broken)
     plan = make_plan(found, arguments.recipe, budget=_budget(arguments), changes=arguments.changes)

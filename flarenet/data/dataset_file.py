@@ -55,48 +55,50 @@ class DatasetFile(Frozen):
     contact: Any = None
 
 
-def read_dataset(folder: str | Path, reading: Reading = STRICT, *, sources: Sequence[Path] = ()) -> Dataset:
+def read_dataset(
+    folder: str | Path,
+    reading: Reading = STRICT,
+    *,
+    sources: Sequence[Path] = (),
+    content: Mapping[str, Any] | None = None,
+) -> Dataset:
     """The data set of a folder that holds dataset.json.
 
     reading  what a person decided; the cases carry it
     sources  further folders that a person named, whose files the cases may be
+    content  that of the dataset.json, where it is known already
     Whether the files of a case exist and are what they should be is the case's own affair: see verify.
     Raises the first mistake: DatasetError naming file, key, found and expected; UnsafeError for a path that leaves the
     folder or a case name that cannot be a file name. dataset_findings has them all.
     """
-    dataset, problems = _read(Path(folder), reading, sources)
-    return _sound(dataset, problems)
-
-
-def dataset_findings(
-    folder: str | Path, reading: Reading = STRICT, *, sources: Sequence[Path] = ()
-) -> tuple[Dataset | None, list[Finding]]:
-    """As read_dataset, with everything that is wrong instead of the first.
-
-    A refusal of a case leaves the case out of the data set; one of the set (`case` empty) means that there is none.
-    """
-    dataset, problems = _read(Path(folder), reading, sources)
-    return dataset, problems.findings
-
-
-def dataset_of(
-    content: Mapping[str, Any], folder: Path, reading: Reading = STRICT, *, sources: Sequence[Path] = ()
-) -> Dataset:
-    """The data set that a dataset.json of this content in `folder` would describe. Raises as read_dataset does."""
-    problems = Problems()
-    return _sound(_dataset(content, folder, reading, sources, problems), problems)
-
-
-def _sound(dataset: Dataset | None, problems: Problems) -> Dataset:
+    dataset, problems = _read(Path(folder), reading, sources, content)
     if problems.errors or dataset is None:
         raise problems.errors[0]
     return dataset
 
 
-def _read(folder: Path, reading: Reading, sources: Sequence[Path]) -> tuple[Dataset | None, Problems]:
+def dataset_findings(
+    folder: str | Path,
+    reading: Reading = STRICT,
+    *,
+    sources: Sequence[Path] = (),
+    content: Mapping[str, Any] | None = None,
+) -> tuple[Dataset | None, list[Finding]]:
+    """As read_dataset, with everything that is wrong instead of the first.
+
+    A refusal of a case leaves the case out of the data set; one of the set (`case` empty) means that there is none.
+    """
+    dataset, problems = _read(Path(folder), reading, sources, content)
+    return dataset, problems.findings
+
+
+def _read(
+    folder: Path, reading: Reading, sources: Sequence[Path], content: Any
+) -> tuple[Dataset | None, Problems]:
     problems = Problems()
     with problems.collected():
-        content = read_json(folder / "dataset.json", DatasetError, largest_bytes=LARGEST_DATASET_FILE_BYTES)
+        if content is None:
+            content = read_json(folder / "dataset.json", DatasetError, largest_bytes=LARGEST_DATASET_FILE_BYTES)
         return _dataset(content, folder, reading, sources, problems), problems
     return None, problems
 

@@ -6,8 +6,8 @@ its quirks, each a field of Rules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -74,12 +74,16 @@ OFFICIAL = Rules(
 
 @dataclass(frozen=True)
 class Pair:
-    """A truth, the prediction that should exist for it, and the values to score."""
+    """A truth, the prediction that should exist for it, and the values to score.
+
+    values  value in the truth's file -> value of the table; empty where they are the same
+    """
 
     name: str
     truth: Path
     prediction: Path
     asked: LabelPattern
+    values: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,16 @@ def pair_up(
     """
     predicted = _label_maps(prediction)
     annotated = {case.name: case.annotated for case in (*dataset.cases, *dataset.test)}
+    # a case's own label file may number labels otherwise than the table; whatever else is called like it does not
+    values = {case.label.resolve(): case.values for case in (*dataset.cases, *dataset.test) if case.label is not None}
     pairs = [
-        Pair(name, path, predicted.get(name, prediction / path.name), rules.asked(annotated.get(name), dataset.labels))
+        Pair(
+            name,
+            path,
+            predicted.get(name, prediction / path.name),
+            rules.asked(annotated.get(name), dataset.labels),
+            values.get(path.resolve(), {}),
+        )
         for name, path in _label_maps(truth).items()
     ]
     if not pairs:
@@ -157,7 +169,7 @@ def evaluate(
 def score_pair(pair: Pair, *, labels: LabelSet, rules: Rules = PLAIN) -> CaseScores:
     """Read and score one pair; what is wrong with its files is said in the result, not raised."""
     try:
-        truth = read_labels(pair.truth, labels)
+        truth = read_labels(pair.truth, labels, values=pair.values)
     except (FlarenetError, OSError) as error:
         return CaseScores(pair.name, {}, f"ground truth: {error}")
     if not pair.prediction.is_file():

@@ -11,23 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..data.labels import LabelSet
+from ..data.layouts.flare import FLARE23
 
 Point = tuple[float, float, float]
 
-LABELS = LabelSet(
-    names=(
-        "background", "liver", "right kidney", "spleen", "pancreas", "aorta", "inferior vena cava",
-        "right adrenal gland", "left adrenal gland", "gallbladder", "esophagus", "stomach", "duodenum",
-        "left kidney", "tumor",
-    ),
-    groups={"organ": tuple(range(1, 14)), "cancer": (14,)},
-    tolerance_mm={
-        "liver": 5.0, "right kidney": 3.0, "spleen": 3.0, "pancreas": 5.0, "esophagus": 3.0, "stomach": 5.0,
-        "duodenum": 7.0, "left kidney": 3.0,
-    },
-)  # fmt: skip
-"""The label table of FLARE23 with its tolerances; those not named are 2 mm."""
+LABELS = FLARE23
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -155,6 +156,18 @@ def test_annotations_decide_what_is_asked_unless_official(tmp_path):
     assert any("unknown" in note for note in notes) and any("bare" in note for note in notes)
     official, _ = pair_up(tmp_path / "truth", tmp_path / "truth", dataset=dataset, rules=OFFICIAL)
     assert all(pair.asked == {1, 2, 3} for pair in official)
+
+
+def test_a_case_s_own_labels_are_scored_by_their_own_values(tmp_path):
+    """Only the very file of the case: another of its name has the values of the table, as predictions have."""
+    data = _map(liver=slice(2, 8))
+    for folder, value in (("own", 6), ("other", 1), ("predicted", 1)):
+        _write(tmp_path / folder, "a", data * value)
+    case = Case("a", tmp_path / "a", tmp_path / "own" / "a.nii.gz", frozenset({1}), values={6: 1})
+    dataset = replace(_dataset(tmp_path), cases=(case,))
+    for truth in ("own", "other"):
+        pairs, _ = pair_up(tmp_path / truth, tmp_path / "predicted", dataset=dataset)
+        assert evaluate(pairs, LABELS)[0].scores == {"liver": ONE}
 
 
 def test_folders_that_cannot_be_scored(tmp_path):

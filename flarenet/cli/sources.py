@@ -1,0 +1,114 @@
+"""Where flarenet_plan takes its cases from: ROOT/raw/NAME/dataset.json, or --from, which writes that file."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .shell import reading
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
+    from ..data.findings import Finding
+    from ..data.layouts import Source
+    from ..data.reading import Reading
+    from ..workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A data set that was found, and how it is to be read; see data.dataset_file.
+
+    sources, content  the folders of --from and the dataset.json made of them
+    """
+
+    workspace: Workspace
+    reading: Reading
+    sources: tuple[Path, ...] = ()
+    content: Mapping[str, Any] | None = None
+
+    def read(self) -> Dataset:
+        """The data set. Raises the first thing that is wrong with it."""
+        from ..data.dataset_file import read_dataset
+
+        return read_dataset(self.workspace.raw, self.reading, sources=self.sources, content=self.content)
+
+    def findings(self) -> tuple[Dataset | None, list[Finding]]:
+        """What is left of the data set, and all that is wrong with it."""
+        from ..data.dataset_file import dataset_findings
+
+        return dataset_findings(self.workspace.raw, self.reading, sources=self.sources, content=self.content)
+
+
+def add_sources(words: ArgumentParser) -> None:
+    """The flags that say where cases come from; `open_set` reads them."""
+    words.add_argument(
+        "--from",
+        dest="sources",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FOLDER",
+        help="write ROOT/raw/NAME/dataset.json for the cases of these folders, which stay where they are",
+    )
+    words.add_argument(
+        "--labels", dest="label_map", type=Path, metavar="MAP.json", help="how --from matches the labels of its folders"
+    )
+    words.add_argument(
+        "--replace", action="store_true", help="let --from take the place of another dataset.json, which is kept beside"
+    )
+    words.add_argument(
+        "--allow-external", action="store_true", help="trust paths of dataset.json that lead out of its folder"
+    )
+
+
+def open_set(arguments: Namespace) -> Opened:
+    """The data set that the flags name. Raises UsageError, DatasetError or UnsafeError.
+
+    With --from its dataset.json is written, unless this is a check or a dry run, and what was found where is printed.
+    """
+    from ..errors import UsageError
+    from ..workspace import find_root, open_workspace
+
+    root = find_root(arguments.root)
+    how = reading(arguments).model_copy(update={"allow_external": arguments.allow_external})
+    if arguments.sources:
+        return _from_sources(root, how, arguments)
+    if arguments.label_map or arguments.replace:
+        flag = "--labels" if arguments.label_map else "--replace"
+        raise UsageError(flag, found="no --from", expected=f"--from FOLDER ..., which {flag} is about")
+    return Opened(open_workspace(root, arguments.dataset), how)
+
+
+def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
+    from ..data.dataset import check_name
+    from ..data.layouts import read_source
+    from ..data.layouts.merge import load_label_map, merge, write_dataset_file
+    from ..workspace import Workspace
+
+    check_name(arguments.dataset, "--dataset")
+    workspace, folders = Workspace(root, arguments.dataset), [folder.absolute() for folder in arguments.sources]
+    sources = [read_source(folder) for folder in folders]
+    label_map = load_label_map(arguments.label_map) if arguments.label_map else None
+    content = merge(sources, workspace.raw, label_map)
+    opened = Opened(workspace, how, tuple(folders), content)
+    if not (arguments.check or arguments.dry_run):
+        opened.read()  # what cannot be read is not written
+        write_dataset_file(content, workspace.raw, replace=arguments.replace)
+    _tell(sources, content, workspace.raw / "dataset.json")
+    return opened
+
+
+def _tell(sources: Sequence[Source], content: Mapping[str, Any], path: Path) -> None:
+    for source in sources:
+        labelled = sum(case.label is not None for case in source.cases)
+        cases = f"{len(source.cases)} cases ({labelled} labelled), {len(source.test)} test"
+        print(f"{source.name}: {source.layout}, {cases}")
+        for note in source.notes:
+            print(f"  {note}")
+    named = ", ".join(f"{value} {name}" for name, value in content["labels"].items() if value)
+    print(f"{path}: {len(content['dataset'])} cases; {named}")

@@ -1,0 +1,58 @@
+"""Every layout of a data set that can be read. Another one is a module beside these and a row of LAYOUTS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import DatasetError
+from .decathlon import is_decathlon, read_decathlon
+from .flare import is_flare, read_flare
+from .nnunet import has_dataset_file, has_folders, read_dataset_file, read_folders
+from .source import Layout, Source, SourceCase
+
+LAYOUTS = (
+    Layout(
+        "nnU-Net v2, or flarenet's own",
+        'dataset.json with "channel_names" and "labels"',
+        has_dataset_file,
+        read_dataset_file,
+    ),
+    Layout(
+        "Medical Segmentation Decathlon, nnU-Net v1",
+        'dataset.json with "training": [{"image": ..., "label": ...}] and "labels": {"0": "background", ...}',
+        is_decathlon,
+        read_decathlon,
+    ),
+    Layout(
+        "nnU-Net v2, folders only",
+        "imagesTr/CASE_0000.nii.gz and labelsTr/CASE.nii.gz; --labels names the labels",
+        has_folders,
+        read_folders,
+    ),
+    Layout(
+        "FLARE23",
+        "imagesTr2200, labelsTr2200, unlabeledTr1800, validation, or some of them",
+        is_flare,
+        read_flare,
+    ),
+)
+"""The first that fits a folder reads it."""
+
+__all__ = ["LAYOUTS", "Layout", "Source", "SourceCase", "read_source"]
+
+
+def read_source(folder: str | Path) -> Source:
+    """What a folder holds, by the first layout that fits. Raises DatasetError listing all layouts where none does."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise DatasetError(folder, found="no such folder", expected="the folder of a data set")
+    for layout in LAYOUTS:
+        if layout.fits(folder):
+            return layout.read(folder)
+    names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
+    listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    raise DatasetError(
+        folder,
+        found=listed or "an empty folder",
+        expected="one of these layouts:" + "".join(f"\n    {layout.name}: {layout.expects}" for layout in LAYOUTS),
+    )

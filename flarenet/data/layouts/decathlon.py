@@ -1,0 +1,92 @@
+"""The layout of the Medical Segmentation Decathlon, and of nnU-Net v1 sets made after it.
+
+dataset.json lists `training` as {"image", "label"} and `test` as paths; `labels` maps values to names. Such a set is
+annotated for every label of its table. Format: http://medicaldecathlon.com, and nnU-Net v1's documentation.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import DatasetError, UnsafeError
+from ...schema import Frozen, parse, read_json
+from ..dataset import CHANNEL, FILE_ENDINGS
+from ..label_table import LabelTable, label_table
+from .source import Source, SourceCase, case_of
+
+
+class TrainingEntry(Frozen):
+    image: str
+    label: str
+
+
+class DecathlonFile(Frozen):
+    """What is read of dataset.json; its other keys (name, licence, tensorImageSize ...) are left aside."""
+
+    labels: dict[str, str]
+    modality: dict[str, str]
+    training: tuple[TrainingEntry, ...]
+    test: tuple[str | TrainingEntry, ...] = ()
+
+
+def is_decathlon(folder: Path) -> bool:
+    path = folder / "dataset.json"
+    content = read_json(path, DatasetError) if path.exists() else None
+    return isinstance(content, dict) and {"training", "labels"} <= set(content)
+
+
+def read_decathlon(folder: Path) -> Source:
+    """The source of such a set."""
+    path = folder / "dataset.json"
+    data = read_json(path, DatasetError)
+    content = parse(DecathlonFile, {k: data[k] for k in DecathlonFile.model_fields if k in data}, path, DatasetError)
+    if len(content.modality) != 1:
+        found = ", ".join(content.modality.values()) or "none"
+        expected = "one: several channels are not supported yet"
+        raise DatasetError(f"{path}: key 'modality'", found=found, expected=expected)
+    table = _table(content, path)
+    names = table.labels.names
+    where = f"{path}: key 'training"
+    cases = [
+        _case(entry, folder, names[1:], f"{where}.{number}") for number, entry in enumerate(content.training)
+    ]
+    test = [
+        _case(entry, folder, names[1:], f"{path}: key 'test.{number}") for number, entry in enumerate(content.test)
+    ]
+    return Source(
+        folder,
+        "Medical Segmentation Decathlon",
+        table.labels,
+        {value: names[mine] for value, mine in table.values.items()},
+        tuple(cases),
+        tuple(test),
+        modality=next(iter(content.modality.values())),
+    )
+
+
+def _table(content: DecathlonFile, path: Path) -> LabelTable:
+    wrong = [value for value in content.labels if not value.isdecimal()]
+    if wrong:
+        expected = 'values before names: {"0": "background", "1": "liver"}'
+        raise DatasetError(f"{path}: key 'labels'", found=repr(wrong[0]), expected=expected)
+    named = {name: int(value) for value, name in content.labels.items()}
+    if len(named) < len(content.labels):
+        raise DatasetError(f"{path}: key 'labels'", found=content.labels, expected="different names")
+    return label_table(named, None, {}, path)
+
+
+def _case(entry: str | TrainingEntry, folder: Path, names: tuple[str, ...], where: str) -> SourceCase:
+    image = _inside(folder, entry if isinstance(entry, str) else entry.image, f"{where}'")
+    if isinstance(entry, str):
+        return SourceCase(case_of(image), image)
+    return SourceCase(case_of(image), image, _inside(folder, entry.label, f"{where}.label'"), names)
+
+
+def _inside(folder: Path, path: str, where: str) -> Path:
+    """`folder / path`, which may not lead out of it; nnU-Net v1 lists CASE.nii.gz for CASE_0000.nii.gz."""
+    full = folder / path
+    if not path.isprintable() or not full.resolve().is_relative_to(folder.resolve()):
+        raise UnsafeError(where, found=path, expected=f"a file below {folder}")
+    ending = next((ending for ending in FILE_ENDINGS if full.name.endswith(ending)), "")
+    channel = full.with_name(full.name.removesuffix(ending) + CHANNEL + ending)
+    return channel if not full.exists() and channel.exists() else full

@@ -1,0 +1,102 @@
+"""The distribution of FLARE22 and FLARE23: folders without a dataset.json, told apart by their names.
+
+Seen in public: imagesTr2200, labelsTr2200 (with a folder of corrected labels in it, 20230507-fix), unlabeledTr1800 or
+unlabelTr1800 or FLARE_UnlabeledCase1-1000, validation, val-gt-50cases-for-sanity-check, and pseudo labels of earlier
+winners: aladdin5-pseudo-labels-FLARE23, blackbean-pseudo-labels-FLARE23.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ...errors import DatasetError
+from ..dataset import FILE_ENDINGS
+from ..folders import files_in
+from ..labels import LabelSet
+from .source import Source, SourceCase, case_of, pair
+
+FLARE23 = LabelSet(
+    names=(
+        "background", "liver", "right kidney", "spleen", "pancreas", "aorta", "inferior vena cava",
+        "right adrenal gland", "left adrenal gland", "gallbladder", "esophagus", "stomach", "duodenum",
+        "left kidney", "tumor",
+    ),
+    groups={"organ": tuple(range(1, 14)), "cancer": (14,)},
+    tolerance_mm={
+        "liver": 5.0, "right kidney": 3.0, "spleen": 3.0, "pancreas": 5.0, "esophagus": 3.0, "stomach": 5.0,
+        "duodenum": 7.0, "left kidney": 3.0,
+    },
+)  # fmt: skip
+"""The label table of FLARE23 with its tolerances; those not named are 2 mm."""
+
+PSEUDO, UNLABELLED, IMAGES, LABELS, TEST_LABELS, TEST = (
+    "pseudo labels", "unlabelled images", "images", "labels", "validation labels", "validation images"
+)  # fmt: skip
+# the first that fits counts: pseudo labels must never be taken for labels, however their folder is called
+ROLES = (
+    (PSEUDO, r".*pseudo.*|.*predict.*|labels?_?tu.*"),
+    (UNLABELLED, r".*un_?-?label.*|images?_?tu\d*"),
+    (IMAGES, r"images?_?tr\d*|.*_labeledcase\d*"),
+    (LABELS, r"labels?_?tr\d*|.*_labeledcase\d*[_-]?(mask|label|gt)s?"),
+    (TEST_LABELS, r"labels?_?(val|ts)\d*|val.*(gt|labels?|masks?).*"),
+    (TEST, r"images?_?(val|ts)\d*|val(idation)?[_-]?\d*"),
+)
+
+
+def is_flare(folder: Path) -> bool:
+    roles = _roles(folder)
+    return not (folder / "dataset.json").exists() and (IMAGES in roles or UNLABELLED in roles)
+
+
+def read_flare(folder: Path) -> Source:
+    """The source of such a folder. Cases without a label file are unlabelled; pseudo labels are left aside."""
+    roles = _roles(folder)
+    notes = [f"left aside, {PSEUDO}: {path.name}" for path in roles[PSEUDO]]
+    notes += [f"left aside, not known: {path.name}" for path in roles[""]]
+    labels = _labels(roles[LABELS], notes)
+    cases = pair([*_files(roles[IMAGES]), *_files(roles[UNLABELLED])], labels.values())
+    if not cases:
+        raise DatasetError(folder, found="no image in " + _listed(roles), expected="*" + " or *".join(FILE_ENDINGS))
+    test = pair(_files(roles[TEST]), _labels(roles[TEST_LABELS], notes).values())
+    notes += _about_unlabelled(cases, roles[IMAGES])
+    values = {value: FLARE23.names[value] for value in FLARE23.values}
+    return Source(folder, "FLARE23", FLARE23, values, cases, test, notes=tuple(notes))
+
+
+def _roles(folder: Path) -> Mapping[str, list[Path]]:
+    """Role -> its folders; those without one stand under ""."""
+    found = defaultdict(list)
+    for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        role = next((role for role, words in ROLES if re.fullmatch(words, path.name, re.IGNORECASE)), "")
+        found[role].append(path)
+    return found
+
+
+def _files(folders: Iterable[Path]) -> list[Path]:
+    return [folder / name for folder in folders for name in files_in(folder, FILE_ENDINGS)]
+
+
+def _labels(folders: Iterable[Path], notes: list[str]) -> dict[str, Path]:
+    """Case -> its label file; a folder of fixes within takes the place of what it corrects."""
+    found = {case_of(path): path for path in _files(folders)}
+    for inner in sorted(p for folder in folders for p in folder.iterdir() if p.is_dir()):
+        fixes = _files([inner]) if "fix" in inner.name.lower() else []
+        found |= {case_of(path): path for path in fixes}
+        how = f"{len(fixes)} corrected labels taken" if fixes else "left aside, not known"
+        notes.append(f"{how}: {inner.parent.name}/{inner.name}")
+    return found
+
+
+def _about_unlabelled(cases: Iterable[SourceCase], images: list[Path]) -> list[str]:
+    lacking = [case.name for case in cases if case.label is None and case.image.parent in images]
+    if not lacking:
+        return []
+    listed = ", ".join(lacking[:10]) + (" ..." if len(lacking) > 10 else "")
+    return [f"taken as unlabelled, for want of a label file: {len(lacking)} of the labelled images' folder: {listed}"]
+
+
+def _listed(roles: Mapping[str, list[Path]]) -> str:
+    return ", ".join(path.name for paths in roles.values() for path in paths)

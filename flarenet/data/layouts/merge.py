@@ -1,0 +1,250 @@
+"""Sources, each with its own label table, made one data set: labels are matched by name, files stay where they are."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from ...errors import DatasetError
+from ...schema import Frozen, load, to_json
+from ...whole import write_text
+from ..label_table import BACKGROUND, LARGEST_VALUE, default_groups, label_table, plain
+from .source import Source, SourceCase
+
+
+class TableEntry(Frozen):
+    """The table of the merged set, as in dataset.json; background 0 may be left out."""
+
+    labels: dict[str, Annotated[int, Field(ge=0, le=LARGEST_VALUE)]]
+    groups: dict[str, tuple[str | int, ...]] | None = None
+    tolerance_mm: dict[str, float] = Field(default_factory=dict)
+
+
+class LabelMap(Frozen):
+    """What a person says about label names.
+
+    table    the merged table; None: every label of every source, in their order
+    sources  folder name -> {label's name there: its name in the table, or None to leave it out}; for a source that does
+             not name its labels {value: name}
+    """
+
+    table: TableEntry | None = None
+    sources: dict[str, dict[str, str | None]] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A source with its labels by their names in the merged set, None for those left out.
+
+    names   name in the source -> name        values  value in its label files -> name
+    """
+
+    source: Source
+    names: Mapping[str, str | None]
+    values: Mapping[int, str | None]
+
+    def numbers(self, case: SourceCase, numbers: Mapping[str, int]) -> dict[int, int]:
+        """Value in the label file of `case` -> value in the merged set; `numbers` are those of plain names."""
+        if not case.values:
+            return {value: numbers[plain(name)] if name else 0 for value, name in self.values.items()}
+        wanted = {value: self.names[plain(name)] if name else None for value, name in case.values.items()}
+        return {value: numbers[plain(name)] if name else 0 for value, name in wanted.items()}
+
+
+def load_label_map(path: str | Path) -> LabelMap:
+    """The map of a JSON file. Raises DatasetError with the key that is wrong."""
+    return load(LabelMap, path, DatasetError)
+
+
+def merge(sources: Sequence[Source], folder: Path, label_map: LabelMap | None = None) -> dict[str, Any]:
+    """The content of a dataset.json in `folder` that holds the cases of all `sources`, by paths to where they are.
+
+    A case whose name another source has too gets the name of its own source before it. Raises DatasetError where a
+    label is not in the table, where the map names what is not there, and where two sources are called the same.
+    """
+    label_map = label_map or LabelMap()
+    _check_sources(sources, label_map)
+    parts = [_part(source, label_map) for source in sources]
+    table = label_map.table or _union(parts)
+    labels = table.labels if BACKGROUND in map(plain, table.labels) else {BACKGROUND: 0, **table.labels}
+    label_table(labels, table.groups, table.tolerance_mm, "the table of --labels")
+    numbers = {plain(name): value for name, value in labels.items()}
+    for part in parts:
+        _check_known(part, labels)
+    names = _case_names(sources)
+    training, test = (
+        {
+            names[case.image]: _entry(case, part, numbers, folder)
+            for part in parts
+            for case in (part.source.cases if training else part.source.test)
+        }
+        for training in (True, False)
+    )
+    content = {
+        "name": folder.name,
+        "description": "; ".join(f"{source.name} ({source.layout})" for source in sources),
+        "channel_names": {"0": _modality(sources)},
+        "labels": labels,
+        "groups": None if table.groups is None else {group: list(items) for group, items in table.groups.items()},
+        "tolerance_mm": table.tolerance_mm,
+        "numTraining": len(training),
+        "file_ending": ".nii.gz",
+        "dataset": training,
+        "test": test,
+    }
+    return {key: value for key, value in content.items() if value is not None}
+
+
+def write_dataset_file(content: Mapping[str, Any], folder: Path, *, replace: bool = False) -> Path:
+    """Write dataset.json into `folder`, whole or not at all; returns its path.
+
+    Raises DatasetError where another one is there, unless `replace` moves it aside.
+    """
+    path, text = folder / "dataset.json", to_json(content) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        if not replace:
+            remedy = "another NAME, or --replace, which keeps it as dataset.previous.json"
+            raise DatasetError(path, found="another dataset.json", expected="none, or this one", remedy=remedy)
+        os.replace(path, path.with_name("dataset.previous.json"))
+    write_text(path, text)
+    return path
+
+
+def _check_sources(sources: Sequence[Source], label_map: LabelMap) -> None:
+    counts = Counter(source.name for source in sources)
+    for name, count in counts.items():
+        if count > 1:
+            expected = "folders of different names, by which they are told apart"
+            raise DatasetError("--from", found=f"{count} folders called {name}", expected=expected)
+    for name in label_map.sources:
+        if name not in counts:
+            near = difflib.get_close_matches(name, counts, n=1)
+            raise DatasetError(
+                f"the label map: key 'sources.{name}'",
+                found="no such source",
+                expected=", ".join(counts),
+                remedy=f"did you mean {near[0]!r}?" if near else None,
+            )
+
+
+def _part(source: Source, label_map: LabelMap) -> _Part:
+    given = label_map.sources.get(source.name, {})
+    if source.labels is None:
+        return _Part(source, {}, _unnamed(source, given, label_map))
+    renamed = {plain(name): new for name, new in given.items()}
+    known = {plain(name): name for name in source.labels.names[1:]}
+    for name in renamed:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise DatasetError(
+                f"the label map: key 'sources.{source.name}'",
+                found=f"label {name!r}",
+                expected=", ".join(known.values()),
+                remedy=f"did you mean {known[near[0]]!r}?" if near else None,
+            )
+    names = {key: renamed.get(key, name) for key, name in known.items()}
+    return _Part(source, names, {value: names[plain(name)] for value, name in source.values.items()})
+
+
+def _unnamed(source: Source, given: Mapping[str, str | None], label_map: LabelMap) -> dict[int, str | None]:
+    """The values of a source that does not name its labels: as the map says, else those of the merged table."""
+    if given and all(value.isdecimal() for value in given):
+        return {int(value): name for value, name in given.items()}
+    if given or label_map.table is None:
+        raise DatasetError(
+            f"{source.folder}: labels",
+            found="values without names",
+            expected='--labels MAP.json with {"table": {"labels": {"liver": 1, ...}}} or, where the values are others, '
+            f'{{"sources": {{"{source.name}": {{"6": "liver", ...}}}}}}',
+        )
+    return {value: name for name, value in label_map.table.labels.items() if value}
+
+
+def _union(parts: Iterable[_Part]) -> TableEntry:
+    """Every label of every source, in their order; where two have one, the first says its group and tolerance."""
+    labels: dict[str, str] = {}
+    groups: dict[str, list[str | int]] = {}
+    tolerance_mm: dict[str, float] = {}
+    for part in parts:
+        theirs = part.source.labels
+        named = [part.names[plain(name)] for name in theirs.names[1:]] if theirs else list(part.values.values())
+        in_groups = theirs.groups if theirs else default_groups((BACKGROUND, *(name or "" for name in named)))
+        group_of = {value: group for group, values in in_groups.items() for value in values}
+        for value, name in enumerate(named, start=1):
+            if name is None or plain(name) in labels:
+                continue
+            labels[plain(name)] = name
+            groups.setdefault(group_of[value], []).append(name)
+            if theirs and theirs.names[value] in theirs.tolerance_mm:
+                tolerance_mm[name] = theirs.tolerance_mm[theirs.names[value]]
+    return TableEntry(
+        labels={BACKGROUND: 0, **{name: value for value, name in enumerate(labels.values(), start=1)}},
+        groups={group: tuple(names) for group, names in groups.items()},
+        tolerance_mm=tolerance_mm,
+    )
+
+
+def _check_known(part: _Part, labels: Mapping[str, int]) -> None:
+    known = {plain(name) for name in labels}
+    lacking = [name for name in part.values.values() if name is not None and plain(name) not in known]
+    if lacking:
+        raise DatasetError(
+            f"{part.source.folder}: labels",
+            found=f"{', '.join(lacking)}: not in the table",
+            expected=", ".join(name for name in labels if plain(name) != BACKGROUND),
+            remedy=f'--labels MAP.json with {{"sources": {{"{part.source.name}": {{"{lacking[0]}": "its name in the '
+            'table"}}, or null in its place to make the label background',
+        )
+
+
+def _case_names(sources: Iterable[Source]) -> dict[Path, str]:
+    """Image -> case name; where two cases of the whole are called the same, their source's name stands before it."""
+    cases = [(source, case) for source in sources for case in (*source.cases, *source.test)]
+    counts = Counter(_spelled(case.name) for _, case in cases)
+    return {
+        case.image: f"{source.name}_{case.name}" if counts[_spelled(case.name)] > 1 else case.name
+        for source, case in cases
+    }
+
+
+def _spelled(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _entry(case: SourceCase, part: _Part, numbers: Mapping[str, int], folder: Path) -> dict[str, Any]:
+    entry: dict[str, Any] = {"images": [_path(case.image, folder)]}
+    annotated = None
+    if case.annotated is not None:
+        wanted = [part.names[plain(name)] for name in case.annotated]
+        annotated = sorted(numbers[plain(name)] for name in wanted if name is not None)
+    values = part.numbers(case, numbers)
+    if case.label is None or annotated == [] or not any(values.values()):  # nothing that counts is drawn
+        return entry
+    entry["label"] = _path(case.label, folder)
+    if annotated is not None:
+        entry["annotated"] = annotated
+    if values != {number: number for number in numbers.values() if number}:
+        entry["values"] = {str(value): number for value, number in values.items()}
+    return entry
+
+
+def _path(path: Path, folder: Path) -> str:
+    """Relative where the set's own folder holds the file."""
+    path, folder = path.absolute(), folder.absolute()
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+
+
+def _modality(sources: Iterable[Source]) -> str:
+    kinds = {source.modality.upper(): source.modality for source in sources}
+    if len(kinds) > 1:
+        told = ", ".join(f"{source.name} {source.modality}" for source in sources)
+        raise DatasetError("--from", found=told, expected="images of one kind")
+    return next(iter(kinds.values()))

@@ -1,0 +1,62 @@
+"""nnU-Net v2's layout: dataset.json beside imagesTr and labelsTr, or the two folders alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ...errors import DatasetError
+from ...schema import read_json
+from ..dataset import FILE_ENDINGS, Case
+from ..dataset_file import read_dataset
+from ..folders import files_in
+from ..labels import LabelSet
+from .source import Source, SourceCase, pair
+
+
+def has_dataset_file(folder: Path) -> bool:
+    return _has_key(folder, "channel_names")
+
+
+def read_dataset_file(folder: Path) -> Source:
+    """The source of flarenet's or nnU-Net v2's dataset.json, with or without its `dataset` table."""
+    dataset = read_dataset(folder)
+    labels = dataset.labels
+    return Source(
+        folder,
+        "nnU-Net v2",
+        labels,
+        {value: labels.names[value] for value in labels.values},
+        tuple(_named(case, labels) for case in dataset.cases),
+        tuple(_named(case, labels) for case in dataset.test),
+        modality=dataset.modality,
+    )
+
+
+def has_folders(folder: Path) -> bool:
+    return (folder / "imagesTr").is_dir() and not (folder / "dataset.json").exists()
+
+
+def read_folders(folder: Path) -> Source:
+    """The source of a set without dataset.json: nothing in it names its labels."""
+    cases, test = (
+        pair(_paths(folder / f"images{part}"), _paths(folder / f"labels{part}")) for part in ("Tr", "Ts")
+    )
+    if not cases:
+        raise DatasetError(folder / "imagesTr", found="no image", expected="*" + " or *".join(FILE_ENDINGS))
+    return Source(folder, "nnU-Net v2, folders only", None, {}, cases, test)
+
+
+def _named(case: Case, labels: LabelSet) -> SourceCase:
+    annotated = labels.names_of(case.annotated) if case.declared and case.label is not None else None
+    values = {before: labels.names[after] if after else None for before, after in case.values.items()}
+    return SourceCase(case.name, case.image, case.label, annotated, values)
+
+
+def _paths(folder: Path) -> list[Path]:
+    return [folder / name for name in files_in(folder, FILE_ENDINGS)]
+
+
+def _has_key(folder: Path, key: str) -> bool:
+    path = folder / "dataset.json"
+    content = read_json(path, DatasetError) if path.exists() else None
+    return isinstance(content, dict) and key in content

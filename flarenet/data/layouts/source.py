@@ -1,0 +1,93 @@
+"""What a folder of any layout holds, before its labels get the numbers of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...errors import DatasetError
+from ..dataset import CHANNEL, FILE_ENDINGS
+from ..folders import refuse_strays
+from ..labels import LabelSet
+
+
+@dataclass(frozen=True)
+class SourceCase:
+    """One scan, its labels by name.
+
+    annotated  names of the labels looked for; None where nobody said
+    values     value in the label file -> name, None for background; empty where that of the Source counts
+    """
+
+    name: str
+    image: Path
+    label: Path | None = None
+    annotated: tuple[str, ...] | None = None
+    values: Mapping[int, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder that was recognised.
+
+    labels  names, groups and tolerances; None where nothing in the folder names its labels
+    values  value in the label files -> name
+    notes   what was left aside or taken for something, for a person to read
+    """
+
+    folder: Path
+    layout: str
+    labels: LabelSet | None
+    values: Mapping[int, str]
+    cases: tuple[SourceCase, ...]
+    test: tuple[SourceCase, ...] = ()
+    modality: str = "CT"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A way to lay out a data set.
+
+    expects  what such a folder holds, in words
+    fits     whether a folder looks like it; cheap
+    read     the Source of a folder that does. Raises DatasetError where something in it does not
+    """
+
+    name: str
+    expects: str
+    fits: Callable[[Path], bool]
+    read: Callable[[Path], Source]
+
+
+def pair(images: Iterable[Path], labels: Iterable[Path]) -> tuple[SourceCase, ...]:
+    """Cases of image files and label files, paired by name, in the order of the names.
+
+    An image is called CASE_0000.ext or CASE.ext, its label CASE.ext. Raises DatasetError for labels without an image
+    and for two files of one case.
+    """
+    drawn, scans = _by_case(labels), _by_case(images)
+    strays = sorted(drawn[name] for name in set(drawn) - set(scans))
+    if strays:
+        refuse_strays(strays[0].parent, [path.name for path in strays])
+    return tuple(SourceCase(name, scans[name], drawn.get(name)) for name in sorted(scans))
+
+
+def case_of(path: Path) -> str:
+    """The case of an image or label file: its name without ending and channel."""
+    ending = next((ending for ending in FILE_ENDINGS if path.name.endswith(ending)), "")
+    return path.name.removesuffix(ending).removesuffix(CHANNEL)
+
+
+def _by_case(paths: Iterable[Path]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in paths:
+        twin = found.setdefault(case_of(path), path)
+        if twin != path:
+            raise DatasetError(path.parent, found=f"{twin.name} and {path.name}", expected="one file for each case")
+    return found

@@ -1,0 +1,328 @@
+"""Layouts: what each is taken for, which files make a case, and how tables of several sources become one.
+
+No layout opens an image, so the files are empty here; tests/cli/test_plan_sources.py plans real ones.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flarenet.data.dataset_file import read_dataset
+from flarenet.data.layouts import LAYOUTS, read_source
+from flarenet.data.layouts.flare import FLARE23
+from flarenet.data.layouts.merge import LabelMap, load_label_map, merge, write_dataset_file
+from flarenet.errors import DatasetError, UnsafeError
+
+
+def touch(folder, *paths):
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    return folder
+
+
+def write(folder, **content):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+def nnunet(folder, labels, *names, **more):
+    """A set with dataset.json; `more` is added to each case's entry."""
+    table = {}
+    for name in names:
+        image, label = f"imagesTr/{name}_0000.nii.gz", f"labelsTr/{name}.nii.gz"
+        touch(folder, image, label)
+        table[name] = {"images": [image], "label": label, **more}
+    named = {"background": 0, **labels}
+    return write(
+        folder, channel_names={"0": "CT"}, labels=named, numTraining=len(names), file_ending=".nii.gz", dataset=table
+    )
+
+
+def decathlon(folder, labels=("background", "liver", "cancer")):
+    touch(folder, "imagesTr/liver_1.nii.gz", "imagesTr/._liver_1.nii.gz", "labelsTr/liver_1.nii.gz")
+    touch(folder, "imagesTs/liver_2.nii.gz")
+    return write(
+        folder,
+        name="Liver",
+        tensorImageSize="3D",
+        modality={"0": "CT"},
+        labels={str(value): name for value, name in enumerate(labels)},
+        numTraining=1,
+        numTest=1,
+        training=[{"image": "./imagesTr/liver_1.nii.gz", "label": "./labelsTr/liver_1.nii.gz"}],
+        test=["./imagesTs/liver_2.nii.gz"],
+    )
+
+
+def flare(folder):
+    images = [f"imagesTr2200/FLARE23_000{n}_0000.nii.gz" for n in (1, 2, 3)]
+    touch(folder, *images, "labelsTr2200/FLARE23_0001.nii.gz", "labelsTr2200/FLARE23_0002.nii.gz")
+    touch(folder, "labelsTr2200/20230507-fix/FLARE23_0002.nii.gz")
+    touch(folder, "unlabeledTr1800/FLARE23_2201_0000.nii.gz", "unlabeledTr1800/FLARE23_2202.nii.gz")
+    touch(folder, "validation/FLARE23Ts_0001_0000.nii.gz", "validation/FLARE23Ts_0002_0000.nii.gz")
+    touch(folder, "val-gt-50cases-for-sanity-check/FLARE23Ts_0001.nii.gz")
+    touch(folder, "aladdin5-pseudo-labels-FLARE23/FLARE23_0003.nii.gz", "labelsTu1800/FLARE23_2201.nii.gz")
+    return touch(folder, "notes/read.me")
+
+
+def files(cases, folder):
+    """{name: (image, label)} with paths relative to `folder`."""
+    return {
+        case.name: tuple(p and p.relative_to(folder).as_posix() for p in (case.image, case.label)) for case in cases
+    }
+
+
+def merged(tmp_path, *folders, **label_map):
+    """The Dataset of several folders, by its dataset.json."""
+    sources = [read_source(folder) for folder in folders]
+    content = merge(sources, tmp_path / "raw" / "M", LabelMap(**label_map))
+    write_dataset_file(content, tmp_path / "raw" / "M")
+    return read_dataset(tmp_path / "raw" / "M", sources=folders)
+
+
+# one layout each
+
+
+def test_dataset_json_of_nnunet(tmp_path):
+    source = read_source(nnunet(tmp_path / "A", {"liver": 2, "tumor": 4}, "a", "b", annotated=["liver"]))
+    assert source.layout == "nnU-Net v2" and source.labels.names == ("background", "liver", "tumor")
+    assert [case.annotated for case in source.cases] == [("liver",), ("liver",)]
+    assert source.cases[0].values == {2: "liver", 4: "tumor"}
+
+
+def test_folders_only(tmp_path):
+    folder = touch(tmp_path / "A", "imagesTr/a_0000.nii.gz", "imagesTr/b_0000.nii.gz", "labelsTr/a.nii.gz")
+    touch(folder, "imagesTs/c_0000.nii.gz", "imagesTr/._a_0000.nii.gz")
+    source = read_source(folder)
+    assert source.labels is None
+    assert files(source.cases, folder) == {
+        "a": ("imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"),
+        "b": ("imagesTr/b_0000.nii.gz", None),
+    }
+    assert files(source.test, folder) == {"c": ("imagesTs/c_0000.nii.gz", None)}
+    touch(folder, "labelsTr/x.nii.gz")
+    with pytest.raises(DatasetError, match="x.nii.gz without an image"):
+        read_source(folder)
+
+
+def test_decathlon(tmp_path):
+    folder = decathlon(tmp_path / "Task03")
+    source = read_source(folder)
+    assert source.labels.groups == {"organ": (1,), "cancer": (2,)} and source.values == {1: "liver", 2: "cancer"}
+    assert files(source.cases, folder) == {"liver_1": ("imagesTr/liver_1.nii.gz", "labelsTr/liver_1.nii.gz")}
+    assert source.cases[0].annotated == ("liver", "cancer")
+    assert files(source.test, folder) == {"liver_2": ("imagesTs/liver_2.nii.gz", None)}
+
+
+def test_nnunet_v1_lists_images_without_their_channel(tmp_path):
+    folder = decathlon(tmp_path / "Task03")
+    (folder / "imagesTr/liver_1.nii.gz").rename(folder / "imagesTr/liver_1_0000.nii.gz")
+    assert files(read_source(folder).cases, folder) == {
+        "liver_1": ("imagesTr/liver_1_0000.nii.gz", "labelsTr/liver_1.nii.gz")
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "error", "words"),
+    [
+        ("modality", {"0": "T1", "1": "T2"}, DatasetError, "several channels"),
+        ("labels", {"background": 0}, DatasetError, "key 'labels.background'"),
+        ("labels", {"x": "liver"}, DatasetError, "values before names"),
+        ("labels", {"0": "background", "1": "liver", "2": "liver"}, DatasetError, "different names"),
+        ("training", [{"image": "../x.nii.gz", "label": "y"}], UnsafeError, "training.0"),
+        ("training", [{"image": "x.nii.gz"}], DatasetError, "training.0.label"),
+    ],
+)
+def test_a_decathlon_file_that_cannot_be_used_is_named_with_its_key(tmp_path, key, value, error, words):
+    folder = decathlon(tmp_path / "Task03")
+    content = json.loads((folder / "dataset.json").read_text())
+    write(folder, **{**content, key: value})
+    with pytest.raises(error, match=words):
+        read_source(folder)
+
+
+def test_the_distribution_of_flare23(tmp_path):
+    folder = flare(tmp_path / "MICCAI-FLARE23")
+    source = read_source(folder)
+    assert source.labels is FLARE23
+    assert files(source.cases, folder) == {
+        "FLARE23_0001": ("imagesTr2200/FLARE23_0001_0000.nii.gz", "labelsTr2200/FLARE23_0001.nii.gz"),
+        "FLARE23_0002": ("imagesTr2200/FLARE23_0002_0000.nii.gz", "labelsTr2200/20230507-fix/FLARE23_0002.nii.gz"),
+        "FLARE23_0003": ("imagesTr2200/FLARE23_0003_0000.nii.gz", None),
+        "FLARE23_2201": ("unlabeledTr1800/FLARE23_2201_0000.nii.gz", None),
+        "FLARE23_2202": ("unlabeledTr1800/FLARE23_2202.nii.gz", None),
+    }
+    assert {case.annotated for case in source.cases} == {None}
+    assert [(case.name, case.label is None) for case in source.test] == [
+        ("FLARE23Ts_0001", False),
+        ("FLARE23Ts_0002", True),
+    ]
+    assert source.notes == (
+        "left aside, pseudo labels: aladdin5-pseudo-labels-FLARE23",
+        "left aside, pseudo labels: labelsTu1800",
+        "left aside, not known: notes",
+        "1 corrected labels taken: labelsTr2200/20230507-fix",
+        "taken as unlabelled, for want of a label file: 1 of the labelled images' folder: FLARE23_0003",
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["pseudo-labelsTr2200", "imagesTr2200-pseudo-labels", "labelsTr_pseudo", "nnunet_predictions", "labelsTu"]
+)
+def test_pseudo_labels_are_never_taken_for_labels(tmp_path, name):
+    folder = touch(tmp_path / "F", "imagesTr2200/a_0000.nii.gz", f"{name}/a.nii.gz")
+    [case] = read_source(folder).cases
+    assert case.label is None
+
+
+@pytest.mark.parametrize("name", ["unlabelTr1800", "unlabeledTr1800", "FLARE_UnlabeledCase1-1000", "imagesTu1800"])
+def test_unlabelled_images_are_known_by_several_names(tmp_path, name):
+    [case] = read_source(touch(tmp_path / "F", f"{name}/a_0000.nii.gz")).cases
+    assert (case.name, case.label) == ("a", None)
+
+
+def test_a_label_without_image_is_an_error_of_flare_too(tmp_path):
+    folder = touch(flare(tmp_path / "F"), "labelsTr2200/FLARE23_0009.nii.gz")
+    with pytest.raises(DatasetError, match="FLARE23_0009.nii.gz without an image"):
+        read_source(folder)
+
+
+def test_an_unknown_folder_lists_what_every_layout_expects_and_what_is_there(tmp_path):
+    touch(tmp_path / "X", "scans/a.nii.gz", "readme.txt")
+    with pytest.raises(DatasetError) as caught:
+        read_source(tmp_path / "X")
+    assert caught.value.found == "readme.txt, scans/"
+    assert all(layout.name in caught.value.expected and layout.expects in caught.value.expected for layout in LAYOUTS)
+    with pytest.raises(DatasetError, match="no such folder"):
+        read_source(tmp_path / "none")
+
+
+# several made one
+
+
+def test_one_source_keeps_its_table_and_needs_no_values(tmp_path):
+    folder = flare(tmp_path / "F")
+    dataset = merged(tmp_path, folder)
+    assert dataset.labels == FLARE23
+    assert {case.name: (case.declared, case.values, len(case.annotated)) for case in dataset.cases[:3]} == {
+        "FLARE23_0001": (False, {}, 14),
+        "FLARE23_0002": (False, {}, 14),
+        "FLARE23_0003": (True, {}, 0),
+    }
+    assert dataset.cases[0].image == folder / "imagesTr2200/FLARE23_0001_0000.nii.gz"
+
+
+def test_labels_are_matched_by_name_and_keep_their_files_values(tmp_path):
+    one = nnunet(tmp_path / "A", {"liver": 1, "spleen": 2}, "a")
+    other = nnunet(tmp_path / "B", {"left_kidney": 1, "Liver": 6}, "b", annotated=["Liver"])
+    dataset = merged(tmp_path, one, other)
+    assert dataset.labels.names == ("background", "liver", "spleen", "left_kidney")
+    a, b = dataset.cases
+    assert (a.values, a.declared) == ({1: 1, 2: 2}, False)
+    assert (b.values, b.declared, b.annotated) == ({1: 3, 6: 1}, True, {1})
+
+
+def test_groups_and_tolerances_come_along(tmp_path):
+    dataset = merged(tmp_path, flare(tmp_path / "F"), decathlon(tmp_path / "Task03"))
+    assert dataset.labels.names[14:] == ("tumor", "cancer")
+    assert dataset.labels.groups == {"organ": tuple(range(1, 14)), "cancer": (14, 15)}
+    assert dataset.labels.tolerance_of(1) == 5.0
+    [case] = [case for case in dataset.cases if case.name == "liver_1"]
+    assert (case.annotated, case.declared, case.values) == ({1, 15}, True, {1: 1, 2: 15})
+
+
+def test_a_map_renames_and_leaves_out(tmp_path):
+    """The tumour of a source that is left out becomes background; a case searched for nothing else is unlabelled."""
+    one = decathlon(tmp_path / "Task03")
+    other = nnunet(tmp_path / "KiTS", {"kidney_right": 1, "mass": 2}, "k", annotated=["mass"])
+    table = {"labels": {"liver": 3, "tumor": 7, "right kidney": 9}, "groups": {"all": ("liver", 9, "tumor")}}
+    sources = {"Task03": {"cancer": "tumor"}, "KiTS": {"kidney_right": "Right_Kidney", "mass": None}}
+    dataset = merged(tmp_path, one, other, table=table, sources=sources)
+    assert dataset.labels.names == ("background", "liver", "tumor", "right kidney")
+    assert dataset.labels.groups == {"all": (1, 3, 2)}
+    liver, kidney = dataset.cases
+    assert (liver.values, liver.annotated) == ({1: 1, 2: 2}, {1, 2})
+    assert kidney.label is None
+    sources["KiTS"]["mass"] = "tumor"
+    kidney = merged(tmp_path / "again", one, other, table=table, sources=sources).cases[1]
+    assert (kidney.values, kidney.annotated) == ({1: 3, 2: 2}, {2})
+    sources["KiTS"] = {"kidney_right": "right kidney", "mass": None}
+    other = nnunet(tmp_path / "KiTS", {"kidney_right": 1, "mass": 2}, "k")
+    kidney = merged(tmp_path / "more", one, other, table=table, sources=sources).cases[1]
+    assert (kidney.values, kidney.declared) == ({1: 3, 2: 0}, False)
+
+
+def test_a_source_without_names_takes_those_of_the_map(tmp_path):
+    folder = touch(tmp_path / "A", "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
+    with pytest.raises(DatasetError, match="values without names"):
+        merged(tmp_path, folder)
+    table = {"labels": {"liver": 1, "spleen": 2}}
+    [case] = merged(tmp_path, folder, table=table).cases
+    assert case.values == {}
+    [case] = merged(tmp_path / "again", folder, table=table, sources={"A": {"6": "spleen", "8": None}}).cases
+    assert case.values == {6: 2, 8: 0}
+
+
+def test_cases_of_one_name_get_that_of_their_source(tmp_path):
+    one, other = (nnunet(tmp_path / name, {"liver": 1}, *cases) for name, cases in (("A", "xy"), ("B", "Xz")))
+    assert [case.name for case in merged(tmp_path, one, other).cases] == ["A_x", "y", "B_X", "z"]
+
+
+@pytest.mark.parametrize(
+    ("label_map", "words"),
+    [
+        ({"table": {"labels": {"liver": 1}}}, "cancer: not in the table"),
+        ({"sources": {"Task3": {}}}, "did you mean 'Task03'"),
+        ({"sources": {"Task03": {"cancr": "tumor"}}}, "did you mean 'cancer'"),
+        ({"table": {"labels": {"liver": 1, "cancer": 1}}}, "a value of its own"),
+        ({"table": {"labels": {"liver": 1, "cancer": 2}}, "sources": {"Task03": {"cancer": "tumor"}}}, "tumor: not in"),
+    ],
+)
+def test_a_map_that_does_not_fit_is_an_error(tmp_path, label_map, words):
+    with pytest.raises(DatasetError, match=words):
+        merged(tmp_path, decathlon(tmp_path / "Task03"), **label_map)
+
+
+def test_sources_that_cannot_be_told_apart_or_are_of_different_kinds_are_refused(tmp_path):
+    one, other = (nnunet(tmp_path / parent / "S", {"liver": 1}, "a") for parent in "ab")
+    with pytest.raises(DatasetError, match="2 folders called S"):
+        merged(tmp_path, one, other)
+    content = json.loads((one / "dataset.json").read_text())
+    write(one, **{**content, "channel_names": {"0": "MR"}})
+    with pytest.raises(DatasetError, match="images of one kind"):
+        merged(tmp_path, one, decathlon(tmp_path / "Task03"))
+
+
+def test_files_of_the_set_s_own_folder_are_named_by_relative_paths(tmp_path):
+    folder = flare(tmp_path / "raw" / "M")
+    content = merge([read_source(folder)], folder)
+    assert content["dataset"]["FLARE23_0001"]["images"] == ["imagesTr2200/FLARE23_0001_0000.nii.gz"]
+    write_dataset_file(content, folder)
+    assert len(read_dataset(folder).cases) == 5
+
+
+def test_another_dataset_json_is_not_overwritten(tmp_path):
+    content = merge([read_source(decathlon(tmp_path / "Task03"))], tmp_path / "M")
+    path = write_dataset_file(content, tmp_path / "M")
+    first = path.read_text()
+    write_dataset_file(content, tmp_path / "M")
+    path.write_text("{}")
+    with pytest.raises(DatasetError, match="--replace"):
+        write_dataset_file(content, tmp_path / "M")
+    assert path.read_text() == "{}"
+    write_dataset_file(content, tmp_path / "M", replace=True)
+    assert path.read_text() == first and Path(tmp_path / "M" / "dataset.previous.json").read_text() == "{}"
+
+
+def test_a_label_map_is_strict(tmp_path):
+    path = tmp_path / "map.json"
+    path.write_text('{"table": {"labels": {"liver": 1}, "colour": 1}}')
+    with pytest.raises(DatasetError, match="key 'table.colour'"):
+        load_label_map(path)
+    path.write_text('{"sources": {"A": {"x": null}}}')
+    assert load_label_map(path).sources == {"A": {"x": None}}
