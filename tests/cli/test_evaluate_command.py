@@ -14,7 +14,7 @@ def root(tmp_path, monkeypatch):
     """A root with a set of two test cases; the predictions equal the truth, but for one more label in "second"."""
     monkeypatch.delenv("FLARENET_ROOT", raising=False)
     raw = tmp_path / "raw" / "Tiny"
-    image, drawn = np.zeros((10, 12, 14), dtype=np.int16), np.zeros((10, 12, 14), dtype=np.uint8)
+    image, drawn = np.arange(1680, dtype=np.int16).reshape(10, 12, 14), np.zeros((10, 12, 14), dtype=np.uint8)
     drawn[2:6, 2:9, 2:9], drawn[3:5, 3:6, 3:6] = 1, 2
     for name in TABLE:
         _save(raw / "imagesTs" / f"{name}_0000.nii.gz", image)
