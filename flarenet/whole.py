@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,19 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` (UTF-8) to `path`, whole or not at all."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def remove_leftovers(folder: Path, name: str = "*") -> None:
+    """Remove the temporary files and folders, for `name` (a glob pattern) in `folder`, that killed processes left.
+
+    Nobody may be writing there. `.old.` is what was moved aside for a folder to take its place.
+    """
+    for kind in ("tmp", "old"):
+        for leftover in folder.glob(f".*.{kind}.{name}"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
 
 
 def sha256_of(path: str | Path) -> str:

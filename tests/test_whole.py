@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from flarenet.errors import StorageError
-from flarenet.whole import sha256_of, whole_file, write_text
+from flarenet.whole import remove_leftovers, sha256_of, whole_file, write_text
 
 
 def test_content_appears_under_its_name_and_nothing_else_is_left(tmp_path):
@@ -54,3 +54,15 @@ def test_sha256(tmp_path, size):
 def test_sha256_of_nothing_is_the_known_number(tmp_path):
     (tmp_path / "a").touch()
     assert sha256_of(tmp_path / "a") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_leftovers_of_killed_processes_go(tmp_path):
+    for name in (".0123.tmp.a", ".45.old.b.c", "a", ".hidden"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+    (tmp_path / ".67.tmp.plan.json").touch()
+    remove_leftovers(tmp_path, "a")
+    assert not (tmp_path / ".0123.tmp.a").exists() and (tmp_path / ".45.old.b.c").exists()
+    remove_leftovers(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "a"]
+    remove_leftovers(tmp_path / "nowhere")

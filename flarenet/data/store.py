@@ -21,7 +21,7 @@ from pydantic import Field
 from ..errors import DatasetError, StorageError
 from ..schema import Frozen, load, save
 from ..volume import Grid, Triple
-from ..whole import sha256_of
+from ..whole import remove_leftovers, sha256_of
 from .dataset import check_name
 from .packed import Packed, damaged, pack
 from .places import places_of
@@ -119,7 +119,7 @@ class Store:
         target = self._folder(name)
         _check(grid.shape, image, maps)
         places = {group: places_of(array) for group, array in maps.items()}
-        self.remove_leftovers(_literal(name))
+        remove_leftovers(self.folder, _literal(name))
         temporary = self.folder / f".{secrets.token_hex(6)}.tmp.{name}"
         try:
             temporary.mkdir(parents=True)
@@ -184,12 +184,6 @@ class Store:
             found = sha256_of(self._folder(name) / file)
             if found != written.sha256:
                 raise damaged(self._folder(name) / file, found=f"sha256 {found}", expected=written.sha256)
-
-    def remove_leftovers(self, name: str = "*") -> None:
-        """Remove what processes that were killed left of a case, or of all."""
-        for kind in ("tmp", "old"):
-            for leftover in self.folder.glob(f".*.{kind}.{name}"):
-                shutil.rmtree(leftover, ignore_errors=True)
 
     def _folder(self, name: str) -> Path:
         check_name(name, "a prepared case")

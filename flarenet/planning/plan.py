@@ -57,7 +57,7 @@ class Configuration(Frozen):
     normalisation         "window": clipped to clip_hu, then scaled to [0, 1]; "percentile": clipped to the 0.5 and 99.5
                           percentile of the image itself, for intensities without a unit, as in MR
     clip_hu               None where the image's own percentiles count
-    interpolation         of images; along thick slices always linear (preparation.prepare)
+    interpolation         of images; label maps take the nearest voxel
     overlap               share of a window that its neighbour covers in prediction
     why                   the reason for each number
     """

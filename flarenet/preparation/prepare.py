@@ -14,15 +14,11 @@ import numpy as np
 
 from ..planning.plan import Configuration
 from ..volume import Box, Grid, Orientation, Triple, Volume, box_where, canonical, crop, orientation_of
-from .resample import Interpolation, resample, resample_nearest, resampled_shape
+from .resample import resample, resample_nearest, resampled_shape
 
 FULL = 2047
 """The stored value of the window's ceiling: steps of a quarter HU in a window of 500 HU, far below the noise of any
 scanner; finer ones would only store more digits of it."""
-
-THICK = 3.0
-"""Along an axis whose voxels are this many times longer than the shortest, a cubic spline is no better than a line
-and overshoots (benchmarks/preparation/quality.py); the ratio is that from which nnU-Net treats an axis apart."""
 
 PERCENTILES = (0.5, 99.5)
 """Of all voxels of an image in which intensities have no unit: the tails hold noise and bright artefacts."""
@@ -64,8 +60,7 @@ def prepare_image(volume: Volume, configuration: Configuration, *, inference: bo
     grid = cropped.grid
     shape = resampled_shape(grid.shape, grid.spacing_mm, _wanted_spacing(grid, configuration, inference))
     image, done = np.empty(shape, dtype=np.int16), 0
-    interpolation = along_axes(configuration.interpolation, grid.spacing_mm)
-    for slab in resample(_scaled(cropped.data, low, high), grid.shape, shape, interpolation):
+    for slab in resample(_scaled(cropped.data, low, high), grid.shape, shape, configuration.interpolation):
         np.rint(slab, out=slab)
         image[done : done + len(slab)] = np.clip(slab, 0, FULL, out=slab)  # a spline overshoots
         done += len(slab)
@@ -86,11 +81,6 @@ def frame_between(original: Grid, grid: Grid) -> Frame:
 def prepare_map(label_map: np.ndarray, frame: Frame) -> np.ndarray:
     """A label or group map [Z, Y, X] of the scan's own grid, brought to the prepared grid; nearest voxel."""
     return resample_nearest(frame.orientation.apply(label_map)[frame.box.slices], frame.grid.shape)
-
-
-def along_axes(interpolation: Interpolation, spacing_mm: tuple[float, ...]) -> tuple[Interpolation, ...]:
-    """The interpolation along each axis of a scan: that of the plan, and linear along axes that are THICK."""
-    return tuple("linear" if mm >= THICK * min(spacing_mm) else interpolation for mm in spacing_mm)
 
 
 def window(image: np.ndarray, configuration: Configuration) -> tuple[float, float]:

@@ -46,19 +46,19 @@ def resampled_shape(shape: Triple, spacing_mm: tuple[float, ...], wanted_mm: tup
 
 
 def resample(
-    planes: Iterable[np.ndarray], before: Triple, after: Triple, interpolation: tuple[Interpolation, ...]
+    planes: Iterable[np.ndarray], before: Triple, after: Triple, interpolation: Interpolation
 ) -> Iterator[np.ndarray]:
     """An image of shape `before`, given plane by plane along z, as slabs float32 [z, Y, X] of one of shape `after`.
 
-    planes  float32 [Y, X], lowest z first      interpolation  along z, y, x
+    planes  float32 [Y, X], lowest z first
     At any time few planes exist, so neither image need be in memory as a whole.
     """
-    flat = (_resample_plane(plane, after[1:], interpolation[1:]) for plane in planes)
+    flat = (_resample_plane(plane, after[1:], interpolation) for plane in planes)
     if before[0] == after[0]:
         yield from (plane[None] for plane in flat)
         return
     first, kept = 0, np.empty((0, *after[1:]), dtype=np.float32)
-    for band in bands(before[0], after[0], interpolation[0]):
+    for band in bands(before[0], after[0], interpolation):
         more = islice(flat, max(0, band.columns.stop - first - len(kept)))
         kept = np.concatenate([kept, *(plane[None] for plane in more)])[band.columns.start - first :]
         first = band.columns.start
@@ -93,15 +93,15 @@ def bands(n: int, wanted: int, interpolation: Interpolation) -> tuple[Band, ...]
     return tuple(blocks)
 
 
-def _resample_plane(plane: np.ndarray, shape: tuple[int, ...], interpolation: tuple[Interpolation, ...]) -> np.ndarray:
+def _resample_plane(plane: np.ndarray, shape: tuple[int, ...], interpolation: Interpolation) -> np.ndarray:
     if plane.shape[0] != shape[0]:
         upright = np.empty((shape[0], plane.shape[1]), dtype=np.float32)
-        for band in bands(plane.shape[0], shape[0], interpolation[0]):
+        for band in bands(plane.shape[0], shape[0], interpolation):
             np.matmul(band.weights, plane[band.columns], out=upright[band.rows])
         plane = upright
     if plane.shape[1] != shape[1]:
         across = np.empty(shape, dtype=np.float32)
-        for band in bands(plane.shape[1], shape[1], interpolation[1]):
+        for band in bands(plane.shape[1], shape[1], interpolation):
             np.matmul(plane[:, band.columns], band.weights.T, out=across[:, band.rows])
         plane = across
     return plane

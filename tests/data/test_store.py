@@ -81,16 +81,6 @@ def test_writing_again_replaces_the_case(tmp_path):
     assert store.names() == ["a"]
 
 
-def test_leftovers_of_all_cases_go_at_once(tmp_path):
-    store = Store(tmp_path)
-    put(store)
-    for leftover in (".0123.tmp.a", ".45.old.b.c"):
-        (tmp_path / leftover).mkdir()
-        (tmp_path / leftover / "image.b2nd").write_text("half")
-    store.remove_leftovers()
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
-
-
 def test_the_same_case_gives_the_same_bytes(tmp_path):
     for root in ("one", "two"):
         put(Store(tmp_path / root))

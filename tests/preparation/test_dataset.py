@@ -1,75 +1,127 @@
-"""Preparing a whole data set: no case is begun that does not fit in memory."""
+"""Preparing a data set: one read for all configurations, only what is stale is redone."""
 
-from __future__ import annotations
+from dataclasses import replace
 
-import subprocess
-import sys
-from pathlib import Path
-
+import numpy as np
 import pytest
 
+import flarenet.preparation.dataset as preparing
 from flarenet.data.dataset_file import read_dataset
+from flarenet.data.labels import split
+from flarenet.data.nifti import read_image, read_labels
 from flarenet.data.store import Store
-from flarenet.errors import StorageError
 from flarenet.phantom import write_phantom_set
 from flarenet.planning.plan import Configuration, Plan
-from flarenet.preparation.dataset import prepare_dataset
-from flarenet.workspace import open_workspace
+from flarenet.preparation.prepare import prepare_image, prepare_map
+from flarenet.workspace import Workspace
 
-ROOT = Path(__file__).resolve().parents[2]
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("root") / "raw" / "P"
+    write_phantom_set(folder, cases=4, test_cases=0, seed=0, detail=0.4)
+    return folder
 
 
 @pytest.fixture
-def workspace(tmp_path):
-    write_phantom_set(tmp_path / "raw" / "Set", cases=2, test_cases=0, seed=0, detail=0.3)
-    return open_workspace(tmp_path, "Set")
+def workspace(raw, tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "P").symlink_to(raw)
+    return Workspace(tmp_path, "P")
 
 
-def plan_at(dataset, spacing_mm):
-    configuration = Configuration(
-        spacing_mm=spacing_mm, inference_spacing_mm=spacing_mm, patch=(8, 8, 8), clip_hu=(-160, 240)
-    )
+@pytest.fixture
+def reads(monkeypatch):
+    """The images that were read."""
+    seen = []
+
+    def counted(path, *reading):
+        seen.append(path)
+        return read_image(path, *reading)
+
+    monkeypatch.setattr(preparing, "read_image", counted)
+    return seen
+
+
+def plan_of(dataset, **changes):
+    def numbers(spacing, patch):
+        base = {"spacing_mm": spacing, "inference_spacing_mm": spacing, "patch": patch, "clip_hu": (-160.0, 240.0)}
+        return Configuration(**{**base, **changes})
+
     return Plan(
         recipe="auto",
         dataset=dataset.name,
         labels=dataset.labels,
-        fingerprint_hash="0",
-        configurations={"3d": configuration},
+        fingerprint_hash="",
+        configurations={"3d": numbers((6.0, 8.0, 8.0), (16, 16, 16)), "2d": numbers((None, 6.0, 6.0), (32, 32))},
         trainers={},
     )
 
 
-def test_a_spacing_that_no_memory_can_hold_is_refused_at_once(workspace):
-    """A trunk of 0.2 x 0.25 x 0.34 m at 0.01 mm: 10^13 voxels."""
+def written(workspace):
+    return {path.parent: path.stat().st_ino for path in workspace.prepared.glob("*/*/record.json")}
+
+
+def test_each_case_is_read_once_and_never_again(workspace, reads):
     dataset = read_dataset(workspace.raw)
-    failures = prepare_dataset(dataset, plan_at(dataset, (0.01, 0.01, 0.01)), workspace, workers=1)
-    assert [name for name, _ in failures] == [case.name for case in dataset.cases]
-    for _, error in failures:
-        assert isinstance(error, StorageError)
-        assert error.found.endswith("MB of memory") and float(error.expected.split()[1]) > 50_000_000
-    assert list(Store(workspace.store("3d")).names()) == []
+    assert preparing.prepare_dataset(dataset, plan_of(dataset), workspace) == []
+    assert reads == [case.image for case in dataset.cases]
+    before = written(workspace)
+    assert len(before) == 8
+    assert preparing.prepare_dataset(dataset, plan_of(dataset), workspace) == []
+    assert len(reads) == 4 and written(workspace) == before
 
 
-MEASURE = """
-import re, sys
-from pathlib import Path
-from flarenet.data.dataset_file import read_dataset
-from flarenet.preparation.dataset import _Work, need_mb, prepare_case
-from flarenet.planning.plan import Configuration
-from flarenet.workspace import open_workspace
-workspace = open_workspace(Path(sys.argv[1]), "Set")
-dataset, fine = read_dataset(workspace.raw), (float(sys.argv[2]),) * 3
-configuration = Configuration(spacing_mm=fine, inference_spacing_mm=fine, patch=(8, 8, 8), clip_hu=(-160, 240))
-work = _Work(dataset.cases[0], dataset.labels, {"3d": configuration}, workspace)
-prepare_case(work)
-status = Path("/proc/self/status").read_text()  # ru_maxrss would count what the parent held when it started us
-print(need_mb(work), int(re.search(r"VmHWM:\\s+(\\d+) kB", status).group(1)) / 1024)
-"""
+def test_what_is_stored_is_what_the_parts_give(workspace):
+    dataset = read_dataset(workspace.raw)
+    plan = plan_of(dataset)
+    preparing.prepare_dataset(dataset, plan, workspace)
+    for name, numbers in plan.configurations.items():
+        for case in dataset.cases:
+            stored = Store(workspace.store(name)).read(case.name)
+            prepared = prepare_image(read_image(case.image), numbers)
+            np.testing.assert_array_equal(stored.image, prepared.image)
+            assert stored.record.grid.is_near(prepared.frame.grid, 0)
+            if case.label is None:
+                assert stored.maps == {}
+                continue
+            drawn = read_labels(case.label, dataset.labels).data
+            maps = split(drawn, dataset.labels, case.annotated)  # split before or after: the same
+            assert list(stored.maps) == list(maps)
+            for group, array in maps.items():
+                np.testing.assert_array_equal(stored.maps[group], prepare_map(array, prepared.frame))
 
 
-@pytest.mark.parametrize("spacing_mm", [8.0, 1.0])
-def test_the_estimate_is_above_the_peak_and_not_far_from_it(workspace, spacing_mm):
-    words = [sys.executable, "-c", MEASURE, workspace.root, str(spacing_mm)]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-    estimate_mb, peak_mb = map(float, done.stdout.split())
-    assert peak_mb <= estimate_mb <= 2.5 * peak_mb
+def test_only_what_changed_is_redone(workspace, reads):
+    dataset = read_dataset(workspace.raw)
+    plan = plan_of(dataset)
+    preparing.prepare_dataset(dataset, plan, workspace)
+    before = written(workspace)
+    cubic = plan.configurations["2d"].model_copy(update={"interpolation": "cubic", "overlap": 0.5})
+    changed = plan.model_copy(update={"configurations": {**plan.configurations, "2d": cubic}})
+    (workspace.store("3d") / dataset.cases[1].name / "image.b2nd").unlink()
+    assert preparing.prepare_dataset(dataset, changed, workspace) == []
+    redone = {folder for folder, inode in written(workspace).items() if before[folder] != inode}
+    wanted = {workspace.store("2d") / case.name for case in dataset.cases}
+    assert redone == wanted | {workspace.store("3d") / dataset.cases[1].name}
+    assert len(reads) == 8
+
+
+def test_a_preparation_that_changed_makes_every_case_stale(workspace, reads, monkeypatch):
+    dataset = read_dataset(workspace.raw)
+    preparing.prepare_dataset(dataset, plan_of(dataset), workspace)
+    monkeypatch.setattr(preparing, "PREPARATION_VERSION", preparing.PREPARATION_VERSION + 1)
+    preparing.prepare_dataset(dataset, plan_of(dataset), workspace)
+    assert len(reads) == 8
+
+
+def test_a_broken_case_is_named_and_the_others_are_done(workspace, raw, tmp_path):
+    broken = tmp_path / "broken.nii.gz"
+    dataset = read_dataset(workspace.raw)
+    first, *others = dataset.cases
+    broken.write_bytes(first.image.read_bytes()[:-100])
+    mixed = replace(dataset, cases=(replace(first, image=broken), *others))
+    [(name, error)] = preparing.prepare_dataset(mixed, plan_of(dataset), workspace)
+    assert name == first.name and "broken.nii.gz" in str(error)
+    assert len(written(workspace)) == 6
+    assert not list(workspace.prepared.rglob(".*"))

@@ -1,0 +1,119 @@
+"""kill -9 at random moments of preprocessing, then the same command again: is the store that of an unbroken run?
+
+    python -m benchmarks.preparation.kill --kills 20
+
+A set of phantoms is planned and prepared once unbroken. Then, each time in a fresh root, the process group of
+flarenet_plan is killed at a moment drawn by a seed between the first and the last write, and the command is typed
+again. Every file must be the same byte for byte, nothing temporary may be left, and no case that was ready is redone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from flarenet.phantom import write_phantom_set
+from flarenet.whole import sha256_of
+from flarenet.workspace import Workspace
+
+NAME = "PHANTOM"
+PLAN = "import sys; from flarenet.cli.plan import main; sys.exit(main())"
+RECORDS = "*/*/record.json"  # of every configuration and case
+
+
+@dataclass(frozen=True)
+class Unbroken:
+    """What an uninterrupted run gives: the content of `prepared`, and how long it went on after it began to write."""
+
+    content: dict[str, str]
+    seconds: float
+
+
+def main() -> int:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--kills", type=int, default=20)
+    words.add_argument("--seed", type=int, default=0)
+    words.add_argument("--cases", type=int, default=8)
+    words.add_argument("--detail", type=float, default=2.0, help="of the phantoms (default: %(default)s)")
+    arguments = words.parse_args()
+    draw = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder) / "raw" / NAME
+        write_phantom_set(raw, cases=arguments.cases, test_cases=0, seed=arguments.seed, detail=arguments.detail)
+        line = [sys.executable, "-c", PLAN, "-d", NAME, "--workers", "2", "--root"]
+        wanted = unbroken(line, raw, Path(folder) / "unbroken")
+        good = 0
+        for number in range(arguments.kills):
+            after_s = draw.uniform(0, wanted.seconds)
+            ready, fault = trial(line, raw, Path(folder) / f"killed{number}", after_s=after_s, wanted=wanted)
+            print(f"killed {after_s:.2f} s in, with {ready} prepared: {fault or 'the same store'}", flush=True)
+            good += not fault
+    print(f"{good}/{arguments.kills}")
+    return 0 if good == arguments.kills else 1
+
+
+def unbroken(line: Sequence[str], raw: Path, root: Path) -> Unbroken:
+    """Run `line` + root to its end, on a link to the data set `raw`."""
+    process = _begin(line, raw, root)
+    began = _first_write(root, process)
+    if process.wait() != 0:
+        raise RuntimeError(f"{line} ended with exit code {process.returncode}")
+    return Unbroken(content_of(root), time.perf_counter() - began)
+
+
+def trial(line: Sequence[str], raw: Path, root: Path, *, after_s: float, wanted: Unbroken) -> tuple[int, str]:
+    """Kill `line` + root and all its processes `after_s` after its first write, run it again, compare.
+
+    Returns how many prepared cases the kill left, and what is wrong in the end: "" for nothing.
+    """
+    process = _begin(line, raw, root)
+    _first_write(root, process)
+    time.sleep(after_s)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    ready = {path: path.stat().st_ino for path in Workspace(root, NAME).prepared.glob(RECORDS)}
+    code = _begin(line, raw, root).wait()
+    found = content_of(root)
+    other = sorted(name for name in found.keys() | wanted.content.keys() if found.get(name) != wanted.content.get(name))
+    redone = sorted(str(path.relative_to(root)) for path, inode in ready.items() if path.stat().st_ino != inode)
+    faults = [f"exit code {code}"] if code else []
+    faults += [f"{what}: {', '.join(names)}" for what, names in (("differ", other), ("made anew", redone)) if names]
+    return len(ready), "; ".join(faults)
+
+
+def content_of(root: Path) -> dict[str, str]:
+    """Every file and folder below `prepared`, hidden ones too, with the SHA-256 of files."""
+    prepared = Workspace(root, NAME).prepared
+    return {
+        path.relative_to(prepared).as_posix(): sha256_of(path) if path.is_file() else "" for path in prepared.rglob("*")
+    }
+
+
+def _begin(line: Sequence[str], raw: Path, root: Path) -> subprocess.Popen:
+    link = Workspace(root, NAME).raw
+    if not link.exists():
+        link.parent.mkdir(parents=True)
+        link.symlink_to(raw, target_is_directory=True)
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen([*line, str(root)], start_new_session=True, stdout=quiet, stderr=quiet)
+
+
+def _first_write(root: Path, process: subprocess.Popen) -> float:
+    """Wait until the first case is being written; when that was."""
+    prepared = Workspace(root, NAME).prepared
+    while process.poll() is None and not any(prepared.glob("*/.*.tmp.*")) and not any(prepared.glob(RECORDS)):
+        time.sleep(0.001)
+    return time.perf_counter()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
