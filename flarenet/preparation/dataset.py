@@ -98,15 +98,6 @@ def case_key(case: Case, configuration: Configuration, labels: LabelSet) -> str:
     return _key(case, _digest_of_inputs(case), configuration, labels)
 
 
-def _need_mb(work: Work) -> float:
-    """The peak of a process that prepares a case, by its header: measured, and rounded up, on cases of 15 to 40 MB."""
-    grid = read_grid(work.case.image)
-    upright = orientation_of(grid).apply_to_grid(grid)
-    wanted = (configuration.spacing_mm for configuration in work.configurations.values())
-    prepared = max(math.prod(resampled_shape(upright.shape, upright.spacing_mm, mm)) for mm in wanted)
-    return LIBRARIES_MB + (SCAN_BYTES * math.prod(grid.shape) + PREPARED_BYTES * prepared) / 2**20
-
-
 def _prepare(image: Volume, drawn: np.ndarray | None, work: Work, *, configuration: str, key: str) -> None:
     prepared = prepare_image(image, work.configurations[configuration])
     maps = {}
