@@ -51,6 +51,11 @@ class Workspace:
         """The report of flarenet_plan --check."""
         return self.prepared / "check.json"
 
+    @property
+    def measured(self) -> Path:
+        """The folder of what was measured of each case."""
+        return self.prepared / "measured"
+
     def store(self, configuration: str) -> Path:
         """The folder of the prepared cases of one configuration."""
         return self.prepared / configuration

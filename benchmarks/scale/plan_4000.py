@@ -41,7 +41,7 @@ from flarenet.schema import save
 from flarenet.workspace import open_workspace
 if __name__ == "__main__":
     workspace = open_workspace(Path(sys.argv[1]), sys.argv[2])
-    found, _ = fingerprint(read_dataset(workspace.raw), workers=int(sys.argv[3]), cached=workspace.fingerprint)
+    found, _ = fingerprint(read_dataset(workspace.raw), workers=int(sys.argv[3]), cached=workspace.measured)
     save(found, workspace.fingerprint)
     make_plan(found, "auto")
 """

@@ -14,9 +14,12 @@ from .shell import add_pool, add_reading, parser, pool, run
 from .sources import add_sources, open_set
 
 if TYPE_CHECKING:
+    from ..data.dataset import Dataset
     from ..errors import FlarenetError
     from ..planning.budget import Budget
+    from ..planning.fingerprint import Fingerprint
     from ..planning.plan import Plan
+    from ..workspace import Workspace
 
     Failures = Iterable[tuple[str, FlarenetError]]
 
@@ -43,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="change a value of the plan, as in trainers.*.steps.*.epochs=10",
     )
     words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
+    words.add_argument(
+        "--rehash", action="store_true", help="take no file for unchanged by its size and time; compare its bytes"
+    )
     _add_budget(words)
     words.add_argument(
         "--dry-run", action="store_true", help="show the plan, the disk and the time it takes; write nothing"
@@ -77,7 +83,7 @@ def work(arguments: Namespace) -> int | None:
     Raises CasesFailed, after everything else is done, where single cases are broken.
     """
     from ..data.settled import save_settled
-    from ..planning.fingerprint import fingerprint
+    from ..planning.fingerprint import settle
     from ..planning.plan import save_plan
     from ..planning.summary import print_summary
     from ..preparation.dataset import prepare_dataset
@@ -88,7 +94,7 @@ def work(arguments: Namespace) -> int | None:
     if arguments.check:
         return check(opened, arguments)
     workspace, dataset = opened.workspace, opened.read()
-    found, broken = fingerprint(dataset, workers=workers, cached=workspace.fingerprint)
+    found, broken = _measured(dataset, workspace, arguments)
     _report(broken)
     plan = make_plan(found, arguments.recipe, budget=_budget(arguments), changes=arguments.changes)
     print_summary(plan, found, parameter_counts(plan))
@@ -97,14 +103,23 @@ def work(arguments: Namespace) -> int | None:
         return None
     save(found, workspace.fingerprint)
     _keep_edited(workspace.plan, plan)
-    save_settled(dataset, workspace.settled)
+    settled = settle(dataset, found)
+    save_settled(settled, workspace.settled)
     save_plan(plan, workspace.plan)
-    skip = {name for name, _ in broken}
-    unprepared = prepare_dataset(dataset, plan, workspace, workers=workers, skip=skip)
+    unprepared = prepare_dataset(settled, plan, workspace, workers=workers)
     _report(unprepared)
     print(f"plan: {workspace.plan}\nprepared: {', '.join(str(workspace.store(name)) for name in plan.configurations)}")
     _end_with(broken, unprepared, len(dataset.cases))
     return None
+
+
+def _measured(dataset: Dataset, workspace: Workspace, arguments: Namespace) -> tuple[Fingerprint, Failures]:
+    from ..planning.fingerprint import fingerprint
+
+    remember = not arguments.dry_run
+    return fingerprint(
+        dataset, workers=pool(arguments), cached=workspace.measured, rehash=arguments.rehash, remember=remember
+    )
 
 
 def _budget(arguments: Namespace) -> Budget:

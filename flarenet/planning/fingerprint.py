@@ -1,87 +1,60 @@
 """What a data set is like: measured case by case, then put together.
 
 Every number of a plan follows from a fingerprint, so it holds facts only: sizes, spacings, intensities and which
-labels were looked for. Axes are canonical (z, y, x; see volume). The same files give the same fingerprint, whatever
+labels were looked for, where nobody said so as `cohorts` infers it. The same files give the same fingerprint, whatever
 the number of workers.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
-import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
 
-from ..data.cases import Pool, map_cases
-from ..data.dataset import Case, Dataset
-from ..data.findings import as_error, refusals
+from ..data.cases import Pool
+from ..data.dataset import Dataset
 from ..data.labels import LabelSet
-from ..data.nifti import read_image, read_labels
-from ..data.verify import check_case
 from ..errors import DatasetError, FlarenetError
-from ..schema import Frozen, load
-from ..volume import canonical
-from ..whole import sha256_of
+from ..schema import Frozen
+from .cache import Cache
+from .cohorts import Inferred, infer_patterns
+from .measure import BINS, INSIDE_HU, Bins, CaseFingerprint, Triple, mean_and_sd, percentile, triple, unpack_histogram
 from .patterns import Pattern, cohorts
+from .survey import measure_cases
+from .suspicious import sentences
 
-FINGERPRINT_VERSION: Final = 1
-
-LOWEST_HU, BINS = -2048, 4096
-"""The histogram has one bin per HU from -2048 to 2047; what lies outside counts in the outer bins."""
-
-INSIDE_HU = -500.0
-"""Above it lies the inside of the patient, without lung and air; stands in where a case has no drawn label."""
-
-BODY_HU = -120.0
-"""Fat is about -100 HU and air far below; sets that were cut at -125 HU on storage still tell body from air here."""
-
-BODY_SHARE = 0.01
-"""A plane belongs to the body if more than this share of its voxels lies above BODY_HU: noise does not count."""
-
-Triple = tuple[float, float, float]
+FINGERPRINT_VERSION: Final = 2
 
 
-class CaseFingerprint(Frozen):
-    """One case, axes in canonical order.
+class CohortLabel(Frozen):
+    """A label in the cases of a cohort: how many hold it, and the medians over those."""
 
-    shape, spacing_mm  (z, y, x) voxels and mm
-    body_shape         planes (z, y, x) from the first to the last that belong to the body
-    min_hu, max_hu     over the whole image
-    annotated          the values looked for
-    voxels             label value -> number of voxels, for the values looked for; 0 means looked for and absent
-    histogram_of       "foreground": the voxels of `voxels`; "body": those above INSIDE_HU, where no label was drawn
-    histogram          one count per HU, packed by pack_histogram
-    image_sha256       of the bytes of the image file
-    key                of everything the numbers depend on: an equal key means that nothing has to be measured again
-    """
-
-    name: str
-    shape: tuple[int, int, int]
-    spacing_mm: Triple
-    body_shape: tuple[int, int, int]
-    min_hu: float
-    max_hu: float
-    annotated: tuple[int, ...]
-    voxels: dict[int, int]
-    histogram_of: Literal["foreground", "body"]
-    histogram: str
-    image_sha256: str
-    key: str
+    present: int
+    voxels: float
+    mean_hu: float
+    percentile_05_hu: float
+    percentile_95_hu: float
 
 
 class Cohort(Frozen):
-    """The cases of one pattern; floor and ceiling are the medians of their lowest and highest HU."""
+    """The cases of one pattern.
+
+    inferred             for how many of them the pattern was inferred
+    floor_hu, ceiling_hu medians of their lowest and highest HU
+    labels               those of the pattern that at least one case holds
+    """
 
     pattern: tuple[int, ...]
     cases: int
+    inferred: int = 0
     floor_hu: float
     ceiling_hu: float
+    labels: dict[int, CohortLabel] = {}
 
 
 class Intensities(Frozen):
@@ -110,10 +83,12 @@ class Fingerprint(Frozen):
     modality    "CT", or what dataset.json calls its channel
     cohorts     from the most labels to the fewest
     shape       in voxels      body_mm    size of the body's box
+    absent      case -> the values that were looked for in it and are not there
+    ambiguous   case -> why the pattern that was inferred for it is not certain
     suspicious  sentences on what a person should look at; nothing is left out because of them
     """
 
-    version: Literal[1] = FINGERPRINT_VERSION
+    version: Literal[2] = FINGERPRINT_VERSION
     dataset: str
     modality: str = "CT"
     labels: LabelSet
@@ -122,6 +97,8 @@ class Fingerprint(Frozen):
     spacing_mm: Spread
     body_mm: Spread
     intensities: Intensities
+    absent: dict[str, tuple[int, ...]]
+    ambiguous: dict[str, str]
     suspicious: tuple[str, ...]
     cases: tuple[CaseFingerprint, ...]
 
@@ -149,19 +126,22 @@ class Fingerprint(Frozen):
 
 
 def fingerprint(
-    dataset: Dataset, *, workers: int | Pool = 1, cached: Path | None = None
+    dataset: Dataset,
+    *,
+    workers: int | Pool = 1,
+    cached: Path | None = None,
+    rehash: bool = False,
+    remember: bool = True,
 ) -> tuple[Fingerprint, list[tuple[str, FlarenetError]]]:
     """Check and measure every training case; returns the Fingerprint and the failures as (case name, error).
 
-    A case that fails is left out of the numbers. `cached` is an earlier fingerprint.json: a case whose files and
-    annotation are unchanged is taken from it. One that is missing or of another form counts as none, because it holds
-    nothing that is not measured again. Raises DatasetError where not one case can be used.
+    A case that fails is left out of the numbers. Raises DatasetError where not one case can be used.
+
+    cached    the folder where measured cases are kept: those whose files have not changed are not read again
+    rehash    take no file for unchanged by its size, time and inode alone, but by its bytes
+    remember  whether what is measured is kept there
     """
-    known = _known(cached)
-    jobs = [_Job(case, dataset.labels, known.get(case.name)) for case in dataset.cases]
-    measured, failed = map_cases(_measure, jobs, workers=workers, describe="fingerprint")
-    failures = [(job.case.name, error) for job, error in failed]
-    usable = [case for case in measured if case is not None]
+    usable, failures = measure_cases(dataset, Cache(cached, writable=remember), workers=workers, rehash=rehash)
     if not usable:
         listed = "".join(f"\n  {name}: {error}" for name, error in failures)
         raise DatasetError(
@@ -169,77 +149,33 @@ def fingerprint(
             found=f"{len(failures)} broken cases{listed}",
             expected="at least one readable training case",
         )
-    return summarise(dataset.name, dataset.labels, usable, modality=dataset.modality), failures
-
-
-def measure_case(case: Case, labels: LabelSet, *, key: str, image_sha256: str) -> CaseFingerprint:
-    """Read a case and measure it. Raises DatasetError as data.nifti does."""
-    image, orientation = canonical(read_image(case.image, case.reading))
-    voxels: dict[int, int] = {}
-    foreground = np.zeros(image.data.shape, dtype=bool)
-    if case.label is not None:
-        drawn = orientation.apply(read_labels(case.label, labels, values=case.values, reading=case.reading).data)
-        counts = np.bincount(drawn.ravel(), minlength=256)
-        voxels = {value: int(counts[value]) for value in sorted(case.annotated)}
-        foreground = np.isin(drawn, sorted(case.annotated))
-    has_foreground = bool(foreground.any())
-    histogram = hu_histogram(image.data[foreground if has_foreground else image.data > INSIDE_HU])
-    return CaseFingerprint(
-        name=case.name,
-        shape=image.grid.shape,
-        spacing_mm=_triple(image.grid.spacing_mm),
-        body_shape=body_shape(image.data),
-        min_hu=float(image.data.min()),
-        max_hu=float(image.data.max()),
-        annotated=tuple(sorted(case.annotated)),
-        voxels=voxels,
-        histogram_of="foreground" if has_foreground else "body",
-        histogram=pack_histogram(histogram),
-        image_sha256=image_sha256,
-        key=key,
+    inferred = _infer(dataset, usable)
+    settled = [_with_pattern(case, inferred.patterns.get(case.name)) for case in _declared(dataset, usable)]
+    found = summarise(
+        dataset.name, dataset.labels, settled, modality=dataset.modality, ambiguous=inferred.ambiguous
     )
+    return found, failures
 
 
-def hu_histogram(values: np.ndarray) -> np.ndarray:
-    """Counts [4096] per HU of values of any shape, rounded to whole HU; outer bins take what lies outside."""
-    whole = np.rint(values).astype(np.int64).ravel()
-    return np.bincount(np.clip(whole - LOWEST_HU, 0, BINS - 1), minlength=BINS)
-
-
-def body_shape(image: np.ndarray) -> tuple[int, int, int]:
-    """Planes along each axis of `image` [Z, Y, X] from the first to the last that belong to the body.
-
-    An image without body gives its own shape.
-    """
-    above = image > BODY_HU
-    extent = list(image.shape)
-    for axis in range(3):
-        share = above.mean(axis=tuple(other for other in range(3) if other != axis))
-        planes = np.flatnonzero(share > BODY_SHARE)
-        if planes.size:
-            extent[axis] = int(planes[-1] - planes[0]) + 1
-    z, y, x = extent
-    return z, y, x
-
-
-def pack_histogram(counts: np.ndarray) -> str:
-    """Counts [4096] as text: little-endian uint32, deflated, in base64."""
-    return base64.b64encode(zlib.compress(counts.astype("<u4").tobytes(), 9)).decode("ascii")
-
-
-def unpack_histogram(text: str) -> np.ndarray:
-    """The inverse of pack_histogram: int64 [4096]. Raises DatasetError where the text is none."""
-    try:
-        data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), 4 * BINS + 1)
-    except (ValueError, zlib.error) as problem:
-        raise DatasetError("histogram of a fingerprint", found=problem, expected="a packed histogram") from problem
-    if len(data) != 4 * BINS:
-        raise DatasetError("histogram of a fingerprint", found=f"{len(data)} bytes", expected=f"{4 * BINS} bytes")
-    return np.frombuffer(data, dtype="<u4").astype(np.int64)
+def settle(dataset: Dataset, found: Fingerprint) -> Dataset:
+    """The data set with the pattern of every case as `found` has it; a case in which nothing was looked for loses its
+    label file. Training cases that are not in `found`, because they failed, are left out."""
+    patterns = {case.name: frozenset(case.annotated) for case in found.cases}
+    cases = tuple(
+        replace(case, annotated=patterns[case.name], label=case.label if patterns[case.name] else None)
+        for case in dataset.cases
+        if case.name in patterns
+    )
+    return replace(dataset, cases=cases)
 
 
 def summarise(
-    name: str, labels: LabelSet, cases: Iterable[CaseFingerprint], *, modality: str = "CT"
+    name: str,
+    labels: LabelSet,
+    cases: Iterable[CaseFingerprint],
+    *,
+    modality: str = "CT",
+    ambiguous: Mapping[str, str] | None = None,
 ) -> Fingerprint:
     """The Fingerprint of a data set from those of its cases (at least one), ordered by name."""
     ordered = tuple(sorted(cases, key=lambda case: case.name))
@@ -253,43 +189,51 @@ def summarise(
         spacing_mm=_spread([case.spacing_mm for case in ordered]),
         body_mm=_spread(body_mm),
         intensities=_intensities(ordered),
-        suspicious=_suspicious(ordered, labels, in_hu=modality == "CT"),
+        absent=_absent(ordered),
+        ambiguous=dict(sorted((ambiguous or {}).items())),
+        suspicious=sentences(ordered, labels, in_hu=modality == "CT"),
         cases=ordered,
     )
 
 
-@dataclass(frozen=True)
-class _Job:
-    case: Case
-    labels: LabelSet
-    known: CaseFingerprint | None
-
-    @property
-    def name(self) -> str:
-        return self.case.name
-
-
-def _measure(job: _Job) -> CaseFingerprint:
-    case = job.case
-    # a file that is not there has no digest; check_case says so
-    digests = [sha256_of(path) if path is not None and path.is_file() else "" for path in (case.image, case.label)]
-    meant = [sorted(case.annotated), sorted(case.values.items()), case.reading.model_dump(), job.labels.names]
-    facts = [FINGERPRINT_VERSION, case.name, *meant, *digests]
-    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-    if job.known is not None and job.known.key == key:
-        return job.known
-    if refused := refusals(check_case(case, job.labels)):
-        raise as_error(refused)
-    return measure_case(case, job.labels, key=key, image_sha256=digests[0])
+def _infer(dataset: Dataset, measured: Iterable[CaseFingerprint]) -> Inferred:
+    """The patterns of the cases for which nobody stated one; those that are declared count as known cohorts."""
+    cases = {case.name: case for case in dataset.cases if case.label is not None}
+    present = {m.name: [v for v, count in m.voxels.items() if count] for m in measured if m.name in cases}
+    declared = {name: tuple(sorted(cases[name].annotated)) for name in present if cases[name].declared}
+    if len(declared) == len(present):
+        return Inferred({}, {})
+    found = infer_patterns(present, declared=declared, findings=_findings(dataset.labels), say=_namer(dataset.labels))
+    return Inferred({name: p for name, p in found.patterns.items() if name not in declared}, found.ambiguous)
 
 
-def _known(cached: Path | None) -> Mapping[str, CaseFingerprint]:
-    if cached is None or not cached.is_file():
-        return {}
-    try:
-        return {case.name: case for case in load(Fingerprint, cached, DatasetError).cases}
-    except DatasetError:  # written by another version, or damaged: measured again, then written anew
-        return {}
+def _findings(labels: LabelSet) -> tuple[int, ...]:
+    """Labels that patients may well be without: those drawn over others, or the only one there is."""
+    _, *later = labels.groups.values()
+    return labels.values if len(labels.values) == 1 else tuple(value for values in later for value in values)
+
+
+def _namer(labels: LabelSet):
+    return lambda values: ", ".join(labels.names_of(values)) or "nothing"
+
+
+def _declared(dataset: Dataset, measured: Iterable[CaseFingerprint]) -> list[CaseFingerprint]:
+    stated = {case.name: tuple(sorted(case.annotated)) for case in dataset.cases}
+    return [case.model_copy(update={"annotated": stated[case.name]}) for case in measured]
+
+
+def _with_pattern(case: CaseFingerprint, pattern: Pattern | None) -> CaseFingerprint:
+    """The case with the pattern inferred for it, or its own where that is None; with no label beyond it."""
+    annotated = case.annotated if pattern is None else pattern
+    voxels = {value: count for value, count in case.voxels.items() if value in annotated}
+    labels = {value: facts for value, facts in case.labels.items() if value in annotated}
+    settled = {"annotated": annotated, "inferred": pattern is not None, "voxels": voxels, "labels": labels}
+    return case.model_copy(update=settled)
+
+
+def _absent(cases: tuple[CaseFingerprint, ...]) -> dict[str, tuple[int, ...]]:
+    lacking = {case.name: tuple(value for value, count in case.voxels.items() if not count) for case in cases}
+    return {name: values for name, values in lacking.items() if values}
 
 
 def _cohorts(cases: tuple[CaseFingerprint, ...]) -> tuple[Cohort, ...]:
@@ -300,68 +244,63 @@ def _cohorts(cases: tuple[CaseFingerprint, ...]) -> tuple[Cohort, ...]:
             Cohort(
                 pattern=pattern,
                 cases=count,
+                inferred=sum(case.inferred for case in members),
                 floor_hu=float(np.median([case.min_hu for case in members])),
                 ceiling_hu=float(np.median([case.max_hu for case in members])),
+                labels=_cohort_labels(pattern, members),
             )
         )
     return tuple(found)
 
 
+def _cohort_labels(pattern: Pattern, members: list[CaseFingerprint]) -> dict[int, CohortLabel]:
+    found = {}
+    for value in pattern:
+        facts = [case.labels[value] for case in members if value in case.labels and case.labels[value].voxels]
+        if facts:
+            columns = ("voxels", "mean_hu", "percentile_05_hu", "percentile_95_hu")
+            medians = {name: float(np.median([getattr(fact, name) for fact in facts])) for name in columns}
+            found[value] = CohortLabel(present=len(facts), **medians)
+    return found
+
+
 def _spread(rows: list[tuple]) -> Spread:
     table = np.array(rows, dtype=float)
-    smallest, median, largest = (_triple(statistic(table, axis=0)) for statistic in (np.min, np.median, np.max))
+    smallest, median, largest = (triple(statistic(table, axis=0)) for statistic in (np.min, np.median, np.max))
     return Spread(smallest=smallest, median=median, largest=largest)
-
-
-def _triple(numbers: Iterable[float]) -> Triple:
-    """Headers hold single precision; five digits after the point hide its noise."""
-    z, y, x = (round(float(number), 5) for number in numbers)
-    return z, y, x
 
 
 def _intensities(cases: tuple[CaseFingerprint, ...]) -> Intensities:
     drawn = any(case.histogram_of == "foreground" for case in cases)
     source: Literal["foreground", "body"] = "foreground" if drawn else "body"
-    total = np.zeros(BINS, dtype=np.int64)
-    for case in cases:
-        if case.histogram_of == source:
-            total += unpack_histogram(case.histogram)
-    hu = np.arange(BINS) + LOWEST_HU
-    voxels = int(total.sum())
-    if voxels == 0:
+    counts, hu = _added([case for case in cases if case.histogram_of == source])
+    if not counts.any():
         raise DatasetError(
             "the images", found=f"no voxel above {INSIDE_HU:g} HU in any of {len(cases)} cases", expected="CT in HU"
         )
-    mean = float((total * hu).sum() / voxels)
-    below = np.cumsum(total)
-
-    def percentile(percent: float) -> float:
-        """The lowest HU that at least this share of the voxels does not exceed."""
-        return float(hu[np.searchsorted(below, percent / 100 * voxels)])
-
+    mean, sd = mean_and_sd(counts, hu)
     return Intensities(
         source=source,
-        voxels=voxels,
+        voxels=int(counts.sum()),
         mean_hu=round(mean, 4),
-        sd_hu=round(float(np.sqrt((total * (hu - mean) ** 2).sum() / voxels)), 4),
-        median_hu=percentile(50),
-        percentile_00_5_hu=percentile(0.5),
-        percentile_99_5_hu=percentile(99.5),
+        sd_hu=round(sd, 4),
+        median_hu=percentile(counts, hu, 50),
+        percentile_00_5_hu=percentile(counts, hu, 0.5),
+        percentile_99_5_hu=percentile(counts, hu, 99.5),
     )
 
 
-def _suspicious(cases: tuple[CaseFingerprint, ...], labels: LabelSet, *, in_hu: bool) -> tuple[str, ...]:
-    sentences: list[str] = []
-    seen: dict[str, str] = {}
+def _added(cases: list[CaseFingerprint]) -> tuple[np.ndarray, np.ndarray]:
+    """The sum of the histograms and the values of its bins; where bins differ, on bins that hold the range of all."""
+    lowest, step = min(case.lowest for case in cases), max(case.step for case in cases)
+    highest = max(case.lowest + case.step * (BINS - 1) for case in cases)
+    if any((case.lowest, case.step) != (lowest, step) for case in cases):
+        step = (highest - lowest) / (BINS - 1)
+    bins, total = Bins(lowest, step), np.zeros(BINS, dtype=np.int64)
     for case in cases:
-        if case.image_sha256 in seen:
-            sentences.append(f"{case.name}: the same image as {seen[case.image_sha256]}")
-        seen.setdefault(case.image_sha256, case.name)
-        if in_hu and case.min_hu >= 0:
-            sentences.append(f"{case.name}: no value below 0; are these HU?")
-        if min(case.spacing_mm) < 0.2 or max(case.spacing_mm) > 10:
-            sentences.append(f"{case.name}: unusual spacing {' x '.join(f'{mm:g}' for mm in case.spacing_mm)} mm")
-        absent = [value for value, count in case.voxels.items() if count == 0]
-        if absent:
-            sentences.append(f"{case.name}: looked for and absent: {', '.join(labels.names_of(absent))}")
-    return tuple(sentences)
+        own, counts = Bins(case.lowest, case.step), unpack_histogram(case.histogram)
+        if own == bins:
+            total += counts
+        else:
+            np.add.at(total, bins.index(own.values), counts)
+    return total, bins.values

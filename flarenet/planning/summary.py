@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +16,8 @@ from .plan import Plan, Step
 from .speed import prediction_seconds, preparation_seconds, training_seconds
 
 WIDTH_WITHOUT_TERMINAL = 120
-MOST_SENTENCES = 12
+MOST_SENTENCES = 8
+"""Of one kind, on the terminal."""
 
 NUMBERS = (
     "spacing_mm", "inference_spacing_mm", "patch", "neighbours", "normalisation", "clip_hu", "interpolation", "overlap"
@@ -67,10 +68,10 @@ def cohort_names(fingerprint: Fingerprint) -> dict[Pattern, str]:
 def cohort_table(fingerprint: Fingerprint) -> Table:
     """Which labels were looked for in how many cases, and where their intensities begin and end."""
     table = Table(title=f"{fingerprint.dataset}: {len(fingerprint.cases)} cases by the labels looked for")
-    _columns(table, "cohort", "labels looked for", ">cases", ">lowest HU", ">highest HU")
+    _columns(table, "cohort", "labels looked for", ">cases", ">inferred", ">lowest HU", ">highest HU")
     for cohort, name in zip(fingerprint.cohorts, cohort_names(fingerprint).values()):
-        floor, ceiling = f"{cohort.floor_hu:g}", f"{cohort.ceiling_hu:g}"
-        table.add_row(name, say_pattern(cohort.pattern, fingerprint.labels), str(cohort.cases), floor, ceiling)
+        numbers = (f"{number:g}" for number in (cohort.cases, cohort.inferred, cohort.floor_hu, cohort.ceiling_hu))
+        table.add_row(name, say_pattern(cohort.pattern, fingerprint.labels), *numbers)
     return table
 
 
@@ -176,11 +177,22 @@ def remarks(fingerprint: Fingerprint) -> list[str]:
                 f"{group}: {', '.join(labels.names_of(never))} annotated in no case, so nothing is learned about it: "
                 "the networks keep its output and are taught to leave it empty"
             )
-    odd = fingerprint.suspicious
-    sentences += odd[:MOST_SENTENCES]
-    if len(odd) > MOST_SENTENCES:
-        sentences.append(f"and {len(odd) - MOST_SENTENCES} more remarks in fingerprint.json, under 'suspicious'")
-    return sentences
+    if inferred := sum(cohort.inferred for cohort in fingerprint.cohorts):
+        sentences.append(
+            f"nobody stated what was looked for in {inferred} cases: it was inferred from the labels present in all of "
+            "them; 'annotated' or 'patterns' in dataset.json states it"
+        )
+    sentences += _some([f"{name}: {reason}" for name, reason in fingerprint.ambiguous.items()], "ambiguous")
+    absent = fingerprint.absent.items()
+    sentences += _some([f"{name}: absent: {', '.join(labels.names_of(values))}" for name, values in absent], "absent")
+    return sentences + _some(fingerprint.suspicious, "suspicious")
+
+
+def _some(sentences: Sequence[str], field: str) -> list[str]:
+    """The first few, and where the others are."""
+    more = len(sentences) - MOST_SENTENCES
+    rest = [f"and {more} more in fingerprint.json, under {field!r}"] if more > 0 else []
+    return [*sentences[:MOST_SENTENCES], *rest]
 
 
 def _say(field: str, value: object) -> str:

@@ -10,7 +10,8 @@ from itertools import cycle
 import numpy as np
 
 from flarenet.data.labels import LabelSet
-from flarenet.planning.fingerprint import BINS, LOWEST_HU, CaseFingerprint, Fingerprint, pack_histogram, summarise
+from flarenet.planning.fingerprint import Fingerprint, summarise
+from flarenet.planning.measure import BINS, LOWEST_HU, CaseFingerprint, pack_histogram
 
 Geometry = tuple[int, int, int, float, float]
 

@@ -1,3 +1,6 @@
+import os
+from dataclasses import replace
+
 import nibabel
 import numpy as np
 import pytest
@@ -5,16 +8,8 @@ import pytest
 from flarenet.data.dataset import Case, Dataset
 from flarenet.data.labels import LabelSet
 from flarenet.errors import DatasetError
-from flarenet.planning import fingerprint as module
-from flarenet.planning.fingerprint import (
-    BINS,
-    Fingerprint,
-    body_shape,
-    fingerprint,
-    hu_histogram,
-    pack_histogram,
-    unpack_histogram,
-)
+from flarenet.planning import survey
+from flarenet.planning.fingerprint import Fingerprint, fingerprint, settle
 from flarenet.schema import load, save
 
 LABELS = LabelSet(names=("background", "liver", "spleen"), groups={"organ": (1, 2)})
@@ -76,7 +71,7 @@ def test_every_number_of_three_small_cases(dataset):
     ]
     assert found.spacing_mm.median == (3, 1.5, 1) and found.shape.largest == (4, 4, 4)
     assert found.body_mm.median == (5, 1.5, 1)  # a 5 x 1.5 x 2, b 9 x 4 x 1, c 2 x 1 x 1
-    assert any("a: looked for and absent: spleen" in sentence for sentence in found.suspicious)
+    assert found.absent == {"a": (2,)}
 
 
 def test_foreground_statistics_are_those_of_the_drawn_voxels(dataset):
@@ -99,27 +94,109 @@ def test_the_number_of_workers_and_the_order_of_cases_change_nothing(dataset):
     assert one == two and one.hash == two.hash
 
 
-def test_an_unchanged_case_is_not_measured_again(dataset, tmp_path, monkeypatch):
-    cache = tmp_path / "fingerprint.json"
-    first = fingerprint(dataset)[0]
-    save(first, cache)
-    assert load(Fingerprint, cache, DatasetError) == first
-    measured = []
-    real = module.measure_case
-    monkeypatch.setattr(module, "measure_case", lambda case, *a, **k: measured.append(case.name) or real(case, *a, **k))
-    assert fingerprint(dataset, cached=cache)[0] == first
-    assert measured == []
+def measured_by(monkeypatch) -> list[str]:
+    """The names of the cases that are read from now on."""
+    names, real = [], survey.read_case
+    monkeypatch.setattr(survey, "read_case", lambda case, *a, **k: names.append(case.name) or real(case, *a, **k))
+    return names
+
+
+def test_only_cases_whose_bytes_changed_are_read_again(dataset, tmp_path, monkeypatch):
+    memory = tmp_path / "measured"
+    first, read = fingerprint(dataset, cached=memory)[0], measured_by(monkeypatch)
+    assert fingerprint(dataset, cached=memory)[0] == fingerprint(dataset, cached=memory, rehash=True)[0] == first
+    for case in dataset.cases:  # another time and inode, the same bytes: a copied set
+        copy = case.image.read_bytes()
+        case.image.unlink()
+        case.image.write_bytes(copy)
+    assert fingerprint(dataset, cached=memory)[0] == first and read == []
     brighter = np.full((4, 4, 4), -1000, dtype=np.int16)
     brighter[1:3, 1, 1] = 31
     write(dataset.cases[0].image, brighter, (1, 1, 1))
-    assert fingerprint(dataset, cached=cache)[0].cases[2].max_hu == 31
-    assert measured == ["c"]
+    assert fingerprint(dataset, cached=memory)[0].cases[2].max_hu == 31
+    assert read == ["c"]
 
 
-def test_a_damaged_cache_counts_as_none(dataset, tmp_path):
-    cache = tmp_path / "fingerprint.json"
-    cache.write_text('{"version": 0}')
-    assert fingerprint(dataset, cached=cache)[0] == fingerprint(dataset)[0]
+def test_a_change_that_keeps_size_and_time_is_found_by_rehash(dataset, tmp_path, monkeypatch):
+    image = dataset.cases[0].image
+    plain = image.with_suffix("")  # uncompressed: one changed voxel leaves the size as it is
+    nibabel.save(nibabel.load(image), plain)
+    only = replace(dataset, cases=(replace(dataset.cases[0], image=plain),))
+    first, read = fingerprint(only, cached=tmp_path / "m")[0], measured_by(monkeypatch)
+    before = plain.stat()
+    with open(plain, "r+b") as file:
+        file.seek(-2, 2)
+        file.write(b"\x64\x00")
+    os.utime(plain, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert fingerprint(only, cached=tmp_path / "m")[0] == first and read == []
+    assert fingerprint(only, cached=tmp_path / "m", rehash=True)[0].cases[0].max_hu == 100 and read == ["c"]
+
+
+def test_cases_that_are_added_are_the_only_ones_read(dataset, tmp_path, monkeypatch):
+    fewer = replace(dataset, cases=dataset.cases[:2])
+    fingerprint(fewer, cached=tmp_path / "m")
+    read = measured_by(monkeypatch)
+    assert fingerprint(dataset, cached=tmp_path / "m")[0] == fingerprint(dataset)[0]
+    assert read == ["b", "c", "a", "b"]  # b into the memory, then everything without one
+
+
+def test_a_damaged_memory_counts_as_none(dataset, tmp_path):
+    memory = tmp_path / "measured"
+    first = fingerprint(dataset, cached=memory)[0]
+    (memory / "a.json").write_text('{"version": 0}')
+    (memory / "b.json").write_bytes((memory / "b.json").read_bytes()[:-9])
+    assert fingerprint(dataset, cached=memory)[0] == first
+
+
+def test_a_fingerprint_is_read_back_as_it_was_written(dataset, tmp_path):
+    first = fingerprint(dataset)[0]
+    save(first, tmp_path / "fingerprint.json")
+    assert load(Fingerprint, tmp_path / "fingerprint.json", DatasetError) == first
+
+
+def test_patterns_are_inferred_where_nobody_stated_them(dataset, tmp_path):
+    told, memory = dataset.cases[1], tmp_path / "measured"  # a: liver and spleen, the spleen absent
+    asked = {1, 2}
+    undeclared = [replace(case, declared=False, annotated=frozenset(asked)) for case in dataset.cases[1:]]
+    whole = replace(dataset, cases=(dataset.cases[0], *undeclared))
+    found = fingerprint(whole, cached=memory)[0]
+    assert {case.name: case.annotated for case in found.cases} == {"a": (1,), "b": (2,), "c": ()}
+    assert {case.name: case.inferred for case in found.cases} == {"a": True, "b": True, "c": False}
+    assert [(cohort.pattern, cohort.inferred) for cohort in found.cohorts] == [((1,), 1), ((2,), 1), ((), 0)]
+    # a declaration wins, and needs no image to be read again
+    again = fingerprint(replace(whole, cases=(dataset.cases[0], told, undeclared[1])), cached=memory)[0]
+    assert again.cases[0].annotated == (1, 2) and not again.cases[0].inferred
+    assert again.absent["a"] == (2,)
+
+
+def test_a_declaration_that_the_mask_contradicts_is_an_error_though_the_case_is_known(dataset, tmp_path):
+    memory = tmp_path / "measured"
+    fingerprint(dataset, cached=memory)
+    wrong = replace(dataset.cases[1], annotated=frozenset({2}))
+    found, failures = fingerprint(replace(dataset, cases=(dataset.cases[0], wrong)), cached=memory)
+    assert [case.name for case in found.cases] == ["c"]
+    assert [name for name, _ in failures] == ["a"] and "liver (2 voxels)" in str(failures[0][1])
+
+
+def test_a_settled_set_has_the_patterns_and_only_usable_cases(dataset):
+    empty = write(dataset.folder / "labelsTr" / "e.nii.gz", np.zeros((4, 4, 4), dtype=np.uint8), (1, 1, 1))
+    blank = replace(dataset.cases[0], name="e", label=empty, annotated=frozenset({1, 2}), declared=False)
+    dataset.cases[2].image.write_bytes(b"no image")
+    whole = replace(dataset, cases=(blank, *dataset.cases[1:]))
+    settled = settle(whole, fingerprint(whole)[0])
+    assert [(case.name, set(case.annotated), case.label is None) for case in settled.cases] == [
+        ("e", set(), True), ("a", {1, 2}, False),
+    ]  # fmt: skip
+
+
+def test_labels_are_measured_by_case_and_by_cohort(dataset):
+    found = fingerprint(dataset)[0]
+    liver = found.cases[0].labels[1]  # two voxels, 50 and 60 HU, at x = 1 and 2
+    assert (liver.voxels, liver.mean_hu, liver.sd_hu, liver.median_hu, liver.centre_x) == (2, 55, 5, 50, 1.5)
+    assert found.cases[0].labels[2].voxels == 0 and found.cases[0].labels[2].mean_hu is None
+    spleen = found.cohorts[1].labels[2]
+    assert (found.cohorts[1].pattern, spleen.present, spleen.voxels, spleen.mean_hu) == ((2,), 1, 2, 105)
+    assert set(found.cohorts[0].labels) == {1}
 
 
 def test_a_broken_case_is_named_and_the_others_go_on(dataset):
@@ -142,24 +219,3 @@ def test_the_same_image_under_two_names_is_suspicious(dataset):
     c = dataset.cases[0]
     twice = Dataset("tiny", dataset.folder, LABELS, (c, Case("d", c.image, None, frozenset())), ())
     assert "d: the same image as c" in fingerprint(twice)[0].suspicious
-
-
-def test_histogram_has_a_bin_per_hu_and_the_outer_bins_take_the_rest():
-    counts = hu_histogram(np.array([-5000.0, -2048.4, 0.4, 0.6, 2047, 9000]))
-    assert counts.sum() == 6
-    assert (counts[0], counts[2048], counts[2049], counts[BINS - 1]) == (2, 1, 1, 2)
-    assert (unpack_histogram(pack_histogram(counts)) == counts).all()
-
-
-@pytest.mark.parametrize("text", ["", "no base64 !", pack_histogram(np.zeros(7))])
-def test_a_text_that_is_no_histogram_is_refused(text):
-    with pytest.raises(DatasetError):
-        unpack_histogram(text)
-
-
-def test_noise_outside_does_not_count_as_body():
-    image = np.full((3, 200, 200), -1000)
-    image[:, 50:100, 20:60] = 0
-    image[0, 0, 0] = image[2, 199, 199] = 300  # one voxel in 600 of its plane
-    assert body_shape(image) == (3, 50, 40)
-    assert body_shape(np.full((2, 3, 4), -1000)) == (2, 3, 4)

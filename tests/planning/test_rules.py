@@ -5,7 +5,8 @@ from flarenet.data.labels import LabelSet
 from flarenet.errors import UsageError
 from flarenet.planning import rules
 from flarenet.planning.budget import PAPER, Budget
-from flarenet.planning.fingerprint import BINS, LOWEST_HU, CaseFingerprint, Fingerprint, pack_histogram, summarise
+from flarenet.planning.fingerprint import Fingerprint, summarise
+from flarenet.planning.measure import BINS, LOWEST_HU, CaseFingerprint, pack_histogram
 from flarenet.planning.plan import Configuration
 
 BUDGET = Budget(gpu_memory_gb=24.0)

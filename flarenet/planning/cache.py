@@ -1,0 +1,100 @@
+"""What was measured of a case, kept beside the plan, so that only cases that are new or have changed are read.
+
+A file per case, written by the process that measured it: what is done stays done when the run is killed. A case whose
+files have size, time and inode as before is not opened; where those differ, its bytes decide, by their SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data.dataset import Case
+from ..data.labels import LabelSet
+from ..errors import DatasetError
+from ..schema import Frozen, load, save
+from ..whole import sha256_of
+from .measure import CaseFingerprint
+
+MEASURE_VERSION = 3
+"""Part of every key: raised where measuring changes, so that no number of an older version is used."""
+
+
+class FileState(Frozen):
+    """A file as it was when it was measured."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+    sha256: str
+
+
+class Cached(Frozen):
+    """A measured case and its files; `label` is None where it has none, `question` as question_of gives it."""
+
+    question: str
+    image: FileState
+    label: FileState | None
+    case: CaseFingerprint
+
+
+    def is_of(self, image: FileState, label: FileState | None) -> bool:
+        """Whether it was measured of the same bytes."""
+        if (label is None) != (self.label is None):
+            return False
+        return image.sha256 == self.image.sha256 and (not label or not self.label or label.sha256 == self.label.sha256)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """The measured cases of a data set in the files of a folder; None remembers nothing.
+
+    writable  whether anything may be added
+    """
+
+    folder: Path | None
+    writable: bool = True
+
+    def recall(self, name: str, question: str) -> Cached | None:
+        """What is known of a case, whatever became of its files; None where nothing is, or of another question."""
+        if self.folder is None or not self._path(name).is_file():
+            return None
+        try:
+            known = load(Cached, self._path(name), DatasetError)
+        except DatasetError:  # damaged or of another version: measured again, then written anew
+            return None
+        return known if known.question == question else None
+
+    def keep(self, known: Cached) -> None:
+        if self.folder is not None and self.writable:
+            save(known, self._path(known.case.name))
+
+    def _path(self, name: str) -> Path:
+        return Path(str(self.folder), f"{name}.json")
+
+
+def question_of(case: Case, labels: LabelSet, *, is_ct: bool) -> str:
+    """Of everything but the bytes of its files that the numbers of a case depend on."""
+    reading = case.reading.model_dump(exclude={"allow_external"})
+    label = None if case.label is None else sorted(case.values.items())
+    facts = [MEASURE_VERSION, case.name, label, reading, is_ct, len(labels.names)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def state_of(path: Path) -> FileState:
+    """Size, time and inode, and the digest of the bytes. Raises OSError."""
+    found = path.stat()
+    return FileState(size=found.st_size, mtime_ns=found.st_mtime_ns, inode=found.st_ino, sha256=sha256_of(path))
+
+
+def looks_unchanged(path: Path | None, state: FileState | None) -> bool:
+    """Whether size, time and inode are as before, without opening the file."""
+    if path is None or state is None:
+        return path is None and state is None
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return (found.st_size, found.st_mtime_ns, found.st_ino) == (state.size, state.mtime_ns, state.inode)

@@ -1,0 +1,98 @@
+"""Every case of a data set measured, unless what was measured before still holds."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data.cases import Pool, map_cases
+from ..data.dataset import Case, Dataset
+from ..data.findings import as_error, refusals
+from ..data.labels import LabelSet
+from ..data.verify import read_case
+from ..errors import DatasetError, FlarenetError
+from .cache import Cache, Cached, FileState, looks_unchanged, question_of, state_of
+from .measure import CaseFingerprint, measure
+
+
+def measure_cases(
+    dataset: Dataset, cache: Cache, *, workers: int | Pool = 1, rehash: bool = False
+) -> tuple[list[CaseFingerprint], list[tuple[str, FlarenetError]]]:
+    """The training cases that can be used, each with every label of the table, and (case name, error) of the others.
+
+    rehash  take no file for unchanged by its size, time and inode alone, but by its bytes
+    """
+    is_ct = dataset.modality == "CT"
+    known = {} if rehash else _unchanged(dataset, cache, is_ct=is_ct)
+    jobs = [_Job(case, dataset.labels, is_ct, cache) for case in dataset.cases if case.name not in known]
+    measured, failed = map_cases(_measure, jobs, workers=workers, describe="fingerprint")
+    return [*known.values(), *measured], [(job.name, error) for job, error in failed]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A case to measure; small enough to send to another process."""
+
+    case: Case
+    labels: LabelSet
+    is_ct: bool
+    cache: Cache
+
+    @property
+    def name(self) -> str:
+        return self.case.name
+
+
+def _unchanged(dataset: Dataset, cache: Cache, *, is_ct: bool) -> dict[str, CaseFingerprint]:
+    known = {}
+    for case in dataset.cases:
+        found = cache.recall(case.name, question_of(case, dataset.labels, is_ct=is_ct))
+        if found is None or _contradicts(case, found.case):
+            continue
+        if looks_unchanged(case.image, found.image) and looks_unchanged(case.label, found.label):
+            known[case.name] = found.case
+    return known
+
+
+def _measure(job: _Job) -> CaseFingerprint:
+    """What is known of the same bytes, else the case read, checked and measured. Raises what is wrong with it."""
+    case, question = job.case, question_of(job.case, job.labels, is_ct=job.is_ct)
+    image, label = _state(case.image), _state(case.label)
+    known = job.cache.recall(case.name, question)
+    if known and image and known.is_of(image, label) and not _contradicts(case, known.case):
+        measured = known.case
+    else:
+        measured = _read_and_measure(job, question, image, label)
+    if image:
+        job.cache.keep(Cached(question=question, image=image, label=label, case=measured))
+    return measured
+
+
+def _read_and_measure(job: _Job, question: str, image: FileState | None, label: FileState | None) -> CaseFingerprint:
+    case, content = job.case, read_case(job.case, job.labels, is_ct=job.is_ct)
+    if refused := refusals(content.findings):
+        raise as_error(refused)
+    assert content.image is not None and image is not None  # or something would be refused
+    if not (looks_unchanged(case.image, image) and looks_unchanged(case.label, label)):
+        raise DatasetError(f"case {case.name}", found="files that changed while being read", expected="files at rest")
+    made_of = [question, image.sha256, label.sha256 if label else ""]
+    return measure(
+        content.image,
+        None if content.drawn is None else content.drawn.data,
+        job.labels,
+        name=case.name,
+        is_ct=job.is_ct,
+        image_sha256=image.sha256,
+        key=hashlib.sha256("".join(made_of).encode()).hexdigest(),
+    )
+
+
+def _state(path: Path | None) -> FileState | None:
+    # a file that is not there has no state; read_case says so
+    return state_of(path) if path is not None and path.is_file() else None
+
+
+def _contradicts(case: Case, measured: CaseFingerprint) -> bool:
+    """Whether the mask holds labels that the declaration does not: then the case is read again and says so."""
+    return case.declared and any(count and value not in case.annotated for value, count in measured.voxels.items())

@@ -1,0 +1,62 @@
+import pytest
+
+from flarenet.data.labels import LabelSet
+from flarenet.planning.measure import CaseFingerprint, LabelFacts
+from flarenet.planning.suspicious import sentences
+
+LABELS = LabelSet(names=("background", "left kidney", "Right kidney", "liver"), groups={"organ": (1, 2, 3)})
+
+
+def case(number: int, *, left=(150_000, 30.0, 10.0), right=(150_000, 30.0, 90.0), liver=1_500_000, **changes):
+    """A case of 1 mm cubes with (voxels, mean, centre_x) of both kidneys."""
+    facts = {
+        value: LabelFacts(voxels=voxels, mean_hu=mean, centre_x=x) if voxels else LabelFacts(voxels=0)
+        for value, (voxels, mean, x) in {1: left, 2: right, 3: (liver, 60.0 + number % 3, 80.0)}.items()
+    }
+    content = {
+        "name": f"case{number:02d}", "shape": (100, 100, 100), "spacing_mm": (1.0, 1.0, 1.0), "histogram": "",
+        "body_shape": (100, 100, 100), "min_hu": -1000.0, "max_hu": 1000.0, "annotated": (1, 2, 3), "labels": facts,
+        "voxels": {value: fact.voxels for value, fact in facts.items()}, "histogram_of": "foreground",
+        "image_sha256": str(number), "key": "",
+    }  # fmt: skip
+    return CaseFingerprint(**{**content, **changes})
+
+
+USUAL = [case(number) for number in range(12)]
+
+
+def test_usual_cases_are_not_mentioned():
+    assert sentences(USUAL, LABELS, in_hu=True) == ()
+
+
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [
+        (case(12, left=(150_000, 30.0, 90.0), right=(150_000, 30.0, 10.0)), "left kidney lies to the right of Right"),
+        (case(12, left=(150, 30.0, 10.0)), "left kidney of 0.15 ml, 150 ml in the median case"),
+        (case(12, left=(150_000, 1054.0, 10.0)), "left kidney of 1054 HU on average, 30 HU in the median case"),
+        (case(12, min_hu=0.0), "no value below 0"),
+        (case(12, image_sha256="3"), "the same image as case03"),
+    ],
+)
+def test_an_odd_case_is_named_with_the_reason(odd, words):
+    said = sentences([*USUAL, odd], LABELS, in_hu=True)
+    assert len(said) == 1 and said[0].startswith("case12: ") and words in said[0]
+
+
+def test_an_unusual_spacing_is_told_and_volumes_are_in_millilitres():
+    said = sentences([case(0, spacing_mm=(0.05, 1.0, 1.0))], LABELS, in_hu=True)
+    assert said == ("case00: unusual spacing 0.05 x 1 x 1 mm",)
+
+
+def test_intensities_without_a_unit_are_not_compared():
+    assert sentences([*USUAL, case(12, left=(150_000, 1054.0, 10.0), min_hu=0.0)], LABELS, in_hu=False) == ()
+
+
+def test_a_few_cases_say_nothing_about_what_is_usual():
+    assert sentences([*USUAL[:5], case(12, left=(150, 30.0, 10.0))], LABELS, in_hu=True) == ()
+
+
+def test_other_cohorts_are_no_measure():
+    others = [case(20 + i, left=(150, 30.0, 10.0), annotated=(1,)) for i in range(3)]
+    assert sentences([*USUAL, *others], LABELS, in_hu=True) == ()
