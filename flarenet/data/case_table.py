@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ..errors import DatasetError, UnsafeError
 from ..schema import Frozen
-from .dataset import Case, check_name
+from .dataset import Case, check_name, check_path
 from .label_table import LARGEST_VALUE, LabelTable
 from .problems import Problems
 from .reading import Reading
@@ -44,14 +44,18 @@ class CohortEntry(Frozen):
 
 @dataclass(frozen=True)
 class AllCases:
-    """Both tables of a file and what their cases are read by; `table` is None where the labels are wrong already."""
+    """Both tables of a file and what their cases are read by.
+
+    table    None where the labels are wrong already
+    trusted  the set's own folder, then others that a person named, all resolved: files may lie below them
+    """
 
     training: Mapping[str, CaseEntry]
     test: Mapping[str, CaseEntry]
     folder: Path
     table: LabelTable | None
     reading: Reading
-    sources: Sequence[Path]
+    trusted: tuple[Path, ...]
     problems: Problems
 
     def cases(self, cohorts: Mapping[str, CohortEntry]) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
@@ -70,16 +74,16 @@ class AllCases:
     def _source(self) -> Path:
         return self.folder / "dataset.json"
 
-    def _by_cohort(self, cohorts: Mapping[str, CohortEntry]) -> dict[str, tuple[str, tuple[Any, ...]]]:
-        """Case name -> (cohort, the labels it looks for)."""
+    def _by_cohort(self, cohorts: Mapping[str, CohortEntry]) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Case name -> (cohort, the values it looks for); nothing where the labels are not known."""
+        if self.table is None:
+            return {}
         names = [*self.training, *self.test]
-        found: dict[str, tuple[str, tuple[Any, ...]]] = {}
+        found: dict[str, tuple[str, tuple[int, ...]]] = {}
         for cohort, entry in cohorts.items():
             where = f"{self._source}: key 'patterns.{cohort}"
             with self.problems.collected():
-                pattern = entry.annotated
-                if self.table is not None:
-                    pattern = self.table.resolve(pattern, f"{where}.annotated'")
+                pattern = self.table.resolve(entry.annotated, f"{where}.annotated'")
                 for name in _matching(entry.cases, names, f"{where}.cases'"):
                     other, before = found.setdefault(name, (cohort, pattern))
                     if set(before) != set(pattern):
@@ -89,7 +93,7 @@ class AllCases:
         return found
 
     def _case(
-        self, name: str, entry: CaseEntry, key: str, cohort: tuple[str, tuple[Any, ...]] | None
+        self, name: str, entry: CaseEntry, key: str, cohort: tuple[str, tuple[int, ...]] | None
     ) -> Case | None:
         where = f"{self._source}: key '{key}.{name}"
         before = len(self.problems.errors)
@@ -148,21 +152,21 @@ class AllCases:
         return {before: known[after] for before, after in entry.values.items()}
 
     def _inside(self, path: str, where: str) -> Path:
-        """`folder / path`, which may leave the folder only for `sources`, unless a person allowed it."""
-        if not path.strip() or not path.isprintable():
-            raise UnsafeError(where, found=repr(path), expected="a path of printable characters")
+        """`folder / path`, which may lead to `trusted` folders only, unless a person allowed it."""
+        check_path(path, where)
         full = self.folder / path
         if self.reading.allow_external:
             return full
         real = full.resolve()
-        if any(real.is_relative_to(source.resolve()) for source in self.sources):
+        own, *others = self.trusted
+        if any(real.is_relative_to(other) for other in others):
             return full
         remedy = "--allow-external, if you trust this file; or copy or hard-link the files into the folder"
         parts = re.split(r"[/\\]", path)
         if ".." in parts or parts[0] in ("", "~") or path[0] == "$" or re.match(r"[A-Za-z]:", path):
             expected = "a path below the folder of dataset.json, without '..'"
             raise UnsafeError(where, found=path, expected=expected, remedy=remedy)
-        if not real.is_relative_to(self.folder.resolve()):
+        if not real.is_relative_to(own):
             expected = f"a file below {self.folder}"
             raise UnsafeError(where, found=f"{path}, which is {real}", expected=expected, remedy=remedy)
         return full

@@ -12,7 +12,9 @@ from .labels import LabelPattern, LabelSet
 from .reading import Reading
 
 FILE_ENDINGS = (".nii.gz", ".nii")
-LONGEST_CASE_NAME = 200
+LONGEST_CASE_NAME, LONGEST_FILE_NAME = 200, 255
+"""In bytes; the case name gets endings, and 255 is what file systems take."""
+
 CHANNEL = "_0000"
 """nnU-Net's mark of the first channel, at the end of an image's name."""
 
@@ -72,3 +74,12 @@ def check_name(name: str, source: object) -> None:
             found=f"the name {name!r}",
             expected="a file name: printable, without / \\ : * ? \" < > |, not beginning with '-', '.' or a space",
         )
+
+
+def check_path(path: str, source: object) -> None:
+    """Raise UnsafeError where `path`, as a file gives it, cannot be one."""
+    if not path.strip() or not path.isprintable():
+        raise UnsafeError(source, found=repr(path), expected="a path of printable characters")
+    longest = max(len(part.encode()) for part in path.split("/"))
+    if longest > LONGEST_FILE_NAME:
+        raise UnsafeError(source, found=f"a name of {longest} bytes", expected=f"at most {LONGEST_FILE_NAME}")

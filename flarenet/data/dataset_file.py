@@ -116,7 +116,8 @@ def _dataset(
     with problems.collected():
         _check_channels(content, source)
     training, test = _tables(content, data, folder, problems)
-    every = AllCases(training, test, folder=folder, table=table, reading=reading, sources=sources, problems=problems)
+    trusted = (folder.resolve(), *(source.resolve() for source in sources))
+    every = AllCases(training, test, folder=folder, table=table, reading=reading, trusted=trusted, problems=problems)
     cases, held_out = every.cases(content.patterns)
     if table is None or problems.refuse_the_set:
         return None

@@ -140,7 +140,9 @@ def test_a_mistake_is_named_with_file_key_and_what_was_expected(small_set, edit_
     assert caught.value.found is not None and caught.value.expected is not None
 
 
-@pytest.mark.parametrize("path", ["../x.nii.gz", "imagesTr/../../x.nii.gz", "/etc/passwd", "C:\\x.nii.gz", "..\\x", ""])
+@pytest.mark.parametrize(
+    "path", ["../x.nii.gz", "imagesTr/../../x.nii.gz", "/etc/passwd", "C:\\x.nii.gz", "..\\x", "", "x" * 256]
+)
 @pytest.mark.parametrize("key", ["images", "label"])
 def test_a_path_that_leaves_the_folder_is_refused(small_set, edit_json, path, key):
     edit_json(small_set, set_key("dataset", "part", key, [path] if key == "images" else path))

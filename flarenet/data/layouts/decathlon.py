@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...errors import DatasetError, UnsafeError
 from ...schema import Frozen, parse, read_json
-from ..dataset import CHANNEL, FILE_ENDINGS
+from ..dataset import CHANNEL, FILE_ENDINGS, check_path
 from ..label_table import LabelTable, label_table
 from .source import Source, SourceCase, case_of
 
@@ -84,8 +84,9 @@ def _case(entry: str | TrainingEntry, folder: Path, names: tuple[str, ...], wher
 
 def _inside(folder: Path, path: str, where: str) -> Path:
     """`folder / path`, which may not lead out of it; nnU-Net v1 lists CASE.nii.gz for CASE_0000.nii.gz."""
+    check_path(path, where)
     full = folder / path
-    if not path.isprintable() or not full.resolve().is_relative_to(folder.resolve()):
+    if not full.resolve().is_relative_to(folder.resolve()):
         raise UnsafeError(where, found=path, expected=f"a file below {folder}")
     ending = next((ending for ending in FILE_ENDINGS if full.name.endswith(ending)), "")
     channel = full.with_name(full.name.removesuffix(ending) + CHANNEL + ending)

@@ -1,4 +1,4 @@
-"""The distribution of FLARE22 and FLARE23: folders without a dataset.json, told apart by their names.
+"""The distribution of FLARE23: folders without a dataset.json, told apart by their names.
 
 Seen in public: imagesTr2200, labelsTr2200 (with a folder of corrected labels in it, 20230507-fix), unlabeledTr1800 or
 unlabelTr1800 or FLARE_UnlabeledCase1-1000, validation, val-gt-50cases-for-sanity-check, and pseudo labels of earlier
@@ -39,8 +39,8 @@ PSEUDO, UNLABELLED, IMAGES, LABELS, TEST_LABELS, TEST = (
 ROLES = (
     (PSEUDO, r".*pseudo.*|.*predict.*|labels?_?tu.*"),
     (UNLABELLED, r".*un_?-?label.*|images?_?tu\d*"),
-    (IMAGES, r"images?_?tr\d*|.*_labeledcase\d*"),
-    (LABELS, r"labels?_?tr\d*|.*_labeledcase\d*[_-]?(mask|label|gt)s?"),
+    (IMAGES, r"images?_?tr\d*"),
+    (LABELS, r"labels?_?tr\d*"),
     (TEST_LABELS, r"labels?_?(val|ts)\d*|val.*(gt|labels?|masks?).*"),
     (TEST, r"images?_?(val|ts)\d*|val(idation)?[_-]?\d*"),
 )
