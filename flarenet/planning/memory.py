@@ -35,6 +35,9 @@ NUMBER_BYTES = {"fp32": 4, "auto": 4, "bf16": 3, "fp16": 3}
 GRADIENTS = 2
 """Going backward, a layer needs the gradients of what it gave and of what it was given."""
 
+SCRATCH = 1.5
+"""Convolutions on a CPU copy part of what they read into another order."""
+
 SCAN_BYTES = 4
 """Of a voxel of the scan while it is prepared: int16, what the reader held, and a comparison with the window."""
 
@@ -108,7 +111,7 @@ def prediction_gb(
 
     scan      int16, and for each group a label map and its copy in the scan's own orientation, then the joined map
     prepared  int16 and float32
-    network   4 bytes a parameter, and what is alive in its widest layer
+    network   4 bytes a parameter, and SCRATCH times what is alive in its widest layer
     logits    float32: per channel two layers of windows over the whole plane, and three slices at the scan's own size
     """
     spent = cost(network, outputs, configuration.patch)
@@ -121,7 +124,7 @@ def prediction_gb(
     channels = sum(1 + outputs[group] for group in network.groups)
     scan_bytes = (3 + 2 * len(network.groups)) * scan.voxels
     prepared_bytes = 6 * scan.voxels_at(spacing_mm)
-    network_bytes = 4 * (spent.parameters + windows * spent.alive)
+    network_bytes = 4 * (spent.parameters + SCRATCH * windows * spent.alive)
     logit_bytes = 4 * channels * (2 * depth * rows * columns + 3 * math.prod(scan.shape[1:]))
     return RUNTIME_GB + (scan_bytes + prepared_bytes + network_bytes + logit_bytes) / GB
 

@@ -1,0 +1,173 @@
+"""The planner's estimate of memory beside the peak of a process that does the work, on a CPU in float32.
+
+    python benchmarks/planning/memory.py [--only WORD]
+
+Each row is a process of its own: a training step, the preparation or the prediction of a synthetic scan. Prints need,
+peak and their ratio; an estimate is good where it is a little above 1. Some minutes on a quiet core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+PAPER_2D, PAPER_3D = (16, 32, 64, 128, 256, 128), (16, 16, 32, 64, 128, 16)
+RESIDUAL = {"features": (32, 64, 128, 256, 32), "blocks": (1, 3, 4, 6)}
+OUTPUTS = {"organ": 13, "cancer": 1}
+BOTH = ("organ", "cancer")
+
+NETWORKS = {
+    "paper 2D": {"kind": "dual_decoder", "dimensions": 2, "features": PAPER_2D, "groups": BOTH},
+    "paper 3D": {"kind": "unet", "dimensions": 3, "features": PAPER_3D, "groups": ("organ",)},
+    "residual 2D": {"kind": "residual_dual_decoder", "dimensions": 2, "groups": BOTH, **RESIDUAL},
+    "residual 3D": {"kind": "residual_unet", "dimensions": 3, "groups": ("organ",), **RESIDUAL},
+    "narrow 2D": {"kind": "dual_decoder", "dimensions": 2, "features": (4, 4, 4, 4, 4, 4), "groups": BOTH},
+}
+
+TRAINING = (
+    ("paper 2D", (128, 128), 8),
+    ("paper 2D", (128, 128), 16),
+    ("paper 2D", (224, 224), 8),
+    ("paper 3D", (64, 64, 64), 2),
+    ("paper 3D", (96, 96, 96), 2),
+    ("paper 3D", (96, 96, 96), 4),
+    ("residual 2D", (128, 128), 8),
+    ("residual 2D", (192, 192), 8),
+    ("residual 3D", (64, 64, 64), 1),
+    ("residual 3D", (64, 64, 64), 2),
+)
+"""(network, patch, batch)"""
+
+PREDICTION = (
+    ("paper 2D", (224, 224), (16, 384, 384)),
+    ("paper 3D", (96, 96, 96), (48, 240, 240)),
+    ("residual 2D", (256, 256), (8, 384, 384)),
+    ("narrow 2D", (224, 224), (120, 512, 512)),
+    ("narrow 2D", (224, 224), (240, 512, 512)),
+)
+"""(network, patch, scan); scans have voxels of 2.5 x 0.8 x 0.8 mm, networks see 2.5 x 1 x 1 mm"""
+
+PREPARATION = ((120, 512, 512), (480, 512, 512))
+
+
+def main() -> None:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--only", default="", help="rows whose name holds this word")
+    words.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = words.parse_args()
+    if arguments.one:
+        print(json.dumps(_measure(*json.loads(arguments.one))))
+        return
+    rows = [("training", *row) for row in TRAINING]
+    rows += [("prediction", *row) for row in PREDICTION] + [("preparation", "", (), row) for row in PREPARATION]
+    print(f"{'work':66}{'estimate':>10}{'peak':>10}{'ratio':>8}")
+    for row in rows:
+        name = " ".join(str(part) for part in row)
+        if arguments.only in name:
+            need_gb, peak_gb = _apart(row)
+            print(f"{name:66}{need_gb:7.2f} GB{peak_gb:7.2f} GB{need_gb / peak_gb:8.2f}", flush=True)
+
+
+def _apart(row: tuple) -> tuple[float, float]:
+    """(estimate, peak) in GB of one row, in a process of its own."""
+    command = [sys.executable, __file__, "--one", json.dumps(row)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    need_gb, peak_gb = json.loads(done.stdout)
+    return need_gb, peak_gb
+
+
+def _measure(work: str, network: str, patch: list[int], size: int | list[int]) -> tuple[float, float]:
+    needed = {"training": _train, "prediction": _predict, "preparation": _prepare}[work]
+    need_gb = needed(network, tuple(patch), size)
+    return need_gb, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def _spec(network: str):
+    from flarenet.planning.plan import NetworkSpec
+
+    return NetworkSpec(**NETWORKS[network])
+
+
+def _train(network: str, patch: tuple[int, ...], batch_size: int) -> float:
+    """Two steps: the second one has the moments of Adam."""
+    import torch
+
+    from flarenet.networks import build
+    from flarenet.planning.memory import training_gb
+    from flarenet.trainers.losses import marginal_loss
+
+    spec = _spec(network)
+    model = build(spec, OUTPUTS, patch)
+    model.to(memory_format=torch.channels_last if len(patch) == 2 else torch.channels_last_3d)
+    optimizer = torch.optim.AdamW(model.parameters())
+    for _ in range(2):
+        loss = torch.zeros(())
+        for group, logits in model(torch.rand(batch_size, 1, *patch)).items():
+            target = torch.randint(0, 1 + OUTPUTS[group], (batch_size, *patch), dtype=torch.uint8)
+            asked = torch.ones(batch_size, 1 + OUTPUTS[group], dtype=torch.bool)
+            loss = loss + marginal_loss(logits, target, asked).total
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return training_gb(spec, OUTPUTS, patch=patch, batch_size=batch_size, precision="fp32")
+
+
+def _volume(shape: list[int]):
+    """A scan that is body from edge to edge, so that nothing is cropped."""
+    import numpy as np
+
+    from flarenet.volume import Grid, Volume
+
+    data = np.full(shape, 50, dtype=np.int16)
+    affine = np.array([[0, 0, 0.8, 0], [0, 0.8, 0, 0], [2.5, 0, 0, 0], [0, 0, 0, 1.0]])
+    return Volume(data, Grid(tuple(shape), affine))
+
+
+def _configuration(patch: tuple[int, ...]):
+    from flarenet.planning.plan import Configuration
+
+    spacing_mm = (2.5, 1.0, 1.0)
+    return Configuration(
+        spacing_mm=spacing_mm, inference_spacing_mm=spacing_mm, patch=patch or (224, 224), clip_hu=(-200.0, 300.0)
+    )
+
+
+def _predict(network: str, patch: tuple[int, ...], shape: list[int]) -> float:
+    from flarenet.data.labels import LabelSet
+    from flarenet.inference.model import Model
+    from flarenet.inference.predict import Predictor
+    from flarenet.networks import build
+    from flarenet.planning.memory import Scan, prediction_gb
+    from flarenet.planning.plan import Plan, TrainerPlan
+
+    names = ("background", *(f"organ {value}" for value in range(1, 14)), "tumor")
+    labels = LabelSet(names=names, groups={"organ": tuple(range(1, 14)), "cancer": (14,)})
+    configuration, spec = _configuration(patch), _spec(network)
+    plan = Plan(
+        recipe="auto",
+        dataset="synthetic",
+        labels=labels,
+        fingerprint_hash="",
+        configurations={"c": configuration},
+        trainers={"t": TrainerPlan(configuration="c", network=spec, steps=())},
+    )
+    model = Model(build(spec, OUTPUTS, patch).eval(), plan, "t", 1, Path(), "")
+    Predictor(model, device="cpu", precision="fp32").predict(_volume(shape))
+    return prediction_gb(Scan(shape=tuple(shape), spacing_mm=(2.5, 0.8, 0.8)), configuration, spec, OUTPUTS)
+
+
+def _prepare(network: str, patch: tuple[int, ...], shape: list[int]) -> float:
+    from flarenet.planning.memory import Scan, preparation_gb
+    from flarenet.preparation.prepare import prepare_image
+
+    configuration = _configuration(())
+    prepare_image(_volume(shape), configuration)
+    return preparation_gb(Scan(shape=tuple(shape), spacing_mm=(2.5, 0.8, 0.8)), configuration)
+
+
+if __name__ == "__main__":
+    main()
