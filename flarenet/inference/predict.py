@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.findings import Finding
+from ..data.findings import Finding, remark
 from ..data.labels import join
 from ..data.nifti import case_name, inspect_image, write_labels
 from ..data.reading import STRICT, Reading
@@ -81,6 +81,8 @@ class Predictor:
             torch.cuda.reset_peak_memory_stats(self.device)
         volume, remarks = (image, ()) if isinstance(image, Volume) else inspect_image(image, reading)
         labels = join(self.predict_groups(volume), self.model.labels)
+        if not labels.any():
+            remarks = (*remarks, _nothing_found(image))
         return Prediction(labels, volume.grid, time.perf_counter() - began, self._peak_mb(), remarks)
 
     def predict_groups(self, volume: Volume) -> dict[str, np.ndarray]:
@@ -105,6 +107,12 @@ class Predictor:
             return torch.cuda.max_memory_allocated(self.device) / _MB
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / _MB if sys.platform == "darwin" else peak / 1024  # bytes there, KiB elsewhere
+
+
+def _nothing_found(image: Volume | Path | str) -> Finding:
+    file = "the scan" if isinstance(image, Volume) else image
+    remedy = "is it the part of the body that the model was trained on?"
+    return remark(file, found="no label anywhere", expected="some of what the model knows", remedy=remedy)
 
 
 Progress = Callable[[Path, Prediction | FlarenetError], None]

@@ -117,6 +117,34 @@ def test_a_scan_of_nothing_but_air_has_an_empty_answer(predictor):
     assert not predictor.predict(Volume(data, Grid(data.shape, np.eye(4)))).labels.any()
 
 
+def test_rows_41_and_42_an_empty_answer_is_told(predictor, tmp_path):
+    """A scan of nothing but noisy air, and with it any other without a known organ: an empty map and a warning."""
+    noise = np.random.default_rng(0).normal(-1000, 10, (32, 32, 4)).astype(np.int16)
+    image = nibabel.Nifti1Image(noise, np.eye(4))
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, tmp_path / "x.nii.gz")
+    prediction = predictor.predict(tmp_path / "x.nii.gz")
+    assert not prediction.labels.any()
+    assert [said.found for said in prediction.remarks] == ["no label anywhere"]
+
+
+@pytest.mark.parametrize("tangent", [0.3, -0.3])
+def test_row_4_a_leaning_scan_is_answered_on_its_own_grid(predictor, tmp_path, tangent):
+    """Slices pushed along y by 0.3 of their height: the body's world position is what is marked."""
+    affine = np.array([[1.0, 0, 0, 0], [0, 1, tangent * 5, 0], [0, 0, 5, 0], [0, 0, 0, 1]])
+    i, j, k = np.indices((30, 40, 8))
+    body = ((i - 15) ** 2 + (j - 20) ** 2 < 60) & (abs(k - 4) <= 2)
+    write_scan(tmp_path / "x.nii.gz", body, affine)
+    out = tmp_path / "out"
+    (done,), failures = predict_files(predictor, [tmp_path / "x.nii.gz"], out, progress=lambda image, result: None)
+    assert failures == []
+    written = nibabel.load(done)
+    np.testing.assert_array_equal(written.affine, nibabel.load(tmp_path / "x.nii.gz").affine)
+    marked = np.asarray(written.dataobj) == 1
+    assert 2 * (marked & body).sum() / (marked.sum() + body.sum()) > 0.95
+    assert "lean" in predictor.predict(tmp_path / "x.nii.gz").remarks[0].found
+
+
 def test_one_bad_file_is_named_and_the_others_go_on(predictor, tmp_path):
     body = np.arange(64).reshape(4, 4, 4) > 0
     for name in ("a", "b", "c"):

@@ -86,9 +86,9 @@ def _kind(start: bytes, path: Path) -> tuple[type[nibabel.Nifti1Header], str]:
             return nibabel.Nifti1Header, order
         if size == 540 and start[4:12] == b"n+2\0\r\n\x1a\n":
             return nibabel.Nifti2Header, order
-    found = what_it_is(start)
-    expected = "a NIfTI-1 or NIfTI-2 file in one piece (.nii or .nii.gz)"
-    raise DatasetError(path, found=found, expected=expected, remedy=PAIR_REMEDY if "pair" in found else None)
+    found, expected = what_it_is(start), "a NIfTI-1 or NIfTI-2 file in one piece (.nii or .nii.gz)"
+    is_pair = "pair" in found or path.suffix.lower() in (".hdr", ".img")
+    raise DatasetError(path, found=found, expected=expected, remedy=PAIR_REMEDY if is_pair else None)
 
 
 def _shape(raw: nibabel.Nifti1Header, path: Path) -> tuple[tuple[int, int, int], int]:

@@ -63,7 +63,7 @@ def image_values(parts: Iterator[np.ndarray], out: np.ndarray, scaling: Scaling,
         if out.dtype == np.int16 and not _fits_int16(part):
             out = out.astype(np.float32)
         here = out[done : done + part.size]
-        if not np.shares_memory(here, part):
+        if not np.may_share_memory(here, part):
             with np.errstate(over="ignore", invalid="ignore"):  # what is no number or too large: check_seen
                 here[:] = part
         if scaling is not None:
