@@ -105,9 +105,8 @@ class AllCases:
         with self.problems.collected(name):
             label = None if entry.label is None else self._inside(entry.label, f"{where}.label'")
         with self.problems.collected(name):
-            annotated, declared = self._annotated(entry, where, cohort)
-        with self.problems.collected(name):
             values = self._values(entry, where)
+            annotated, declared = self._annotated(entry, where, cohort, set(values.values()) - {0})
         if len(self.problems.errors) > before:
             return None
         return Case(name, image, label, annotated, declared=declared, values=values, reading=self.reading)
@@ -119,9 +118,9 @@ class AllCases:
         return self._inside(entry.images[0], f"{where}.images'")
 
     def _annotated(
-        self, entry: CaseEntry, where: str, cohort: tuple[str, tuple[int, ...]] | None
+        self, entry: CaseEntry, where: str, cohort: tuple[str, tuple[int, ...]] | None, drawable: set[int]
     ) -> tuple[frozenset[int], bool]:
-        """(values looked for, whether that was stated)."""
+        """(values looked for, whether that was stated); `drawable` are those the label file can hold, empty for all."""
         declared, key, given = entry.annotated is not None, f"{where}.annotated'", entry.annotated
         if given is None and cohort is not None:
             declared, key, given = True, f"{self._source}: key 'patterns.{cohort[0]}.annotated'", cohort[1]
@@ -135,7 +134,7 @@ class AllCases:
         if self.table is None:
             return frozenset(), declared
         if given is None:
-            return frozenset(self.table.labels.values), False
+            return frozenset(drawable or self.table.labels.values), False
         # a cohort's are resolved already
         return frozenset(given if entry.annotated is None else self.table.resolve(given, key)), True
 

@@ -23,7 +23,8 @@ CHANNEL = "_0000"
 class Case:
     """One scan. `label` is None where nobody drew anything; then `annotated` is empty.
 
-    declared  whether `annotated` was stated; where not, it stands for every label until planning infers it
+    declared  whether `annotated` was stated; where not, it is every label that the file can hold, until planning
+              infers it
     values    value in the label file -> value of the table, where the two number labels differently; else empty
     reading   how an ambiguous file is to be read
     """

@@ -204,7 +204,13 @@ def _infer(dataset: Dataset, measured: Iterable[CaseFingerprint]) -> Inferred:
     if len(declared) == len(present):
         return Inferred({}, {})
     found = infer_patterns(present, declared=declared, findings=_findings(dataset.labels), say=_namer(dataset.labels))
-    return Inferred({name: p for name, p in found.patterns.items() if name not in declared}, found.ambiguous)
+    # nobody looked for a label that the case's file has no value for
+    patterns = {
+        name: tuple(value for value in pattern if value in cases[name].annotated)
+        for name, pattern in found.patterns.items()
+        if name not in declared
+    }
+    return Inferred(patterns, found.ambiguous)
 
 
 def _findings(labels: LabelSet) -> tuple[int, ...]:

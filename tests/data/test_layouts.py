@@ -223,7 +223,7 @@ def test_labels_are_matched_by_name_and_keep_their_files_values(tmp_path):
     dataset = merged(tmp_path, one, other)
     assert dataset.labels.names == ("background", "liver", "spleen", "left_kidney")
     a, b = dataset.cases
-    assert (a.values, a.declared) == ({1: 1, 2: 2}, False)
+    assert (a.values, a.declared, a.annotated) == ({1: 1, 2: 2}, False, {1, 2})
     assert (b.values, b.declared, b.annotated) == ({1: 3, 6: 1}, True, {1})
 
 

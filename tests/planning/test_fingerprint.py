@@ -9,6 +9,7 @@ from flarenet.data.dataset import Case, Dataset
 from flarenet.data.labels import LabelSet
 from flarenet.errors import DatasetError
 from flarenet.planning import survey
+from flarenet.planning.cohorts import Inferred
 from flarenet.planning.fingerprint import Fingerprint, fingerprint, settle
 from flarenet.schema import load, save
 
@@ -167,6 +168,15 @@ def test_patterns_are_inferred_where_nobody_stated_them(dataset, tmp_path):
     again = fingerprint(replace(whole, cases=(dataset.cases[0], told, undeclared[1])), cached=memory)[0]
     assert again.cases[0].annotated == (1, 2) and not again.cases[0].inferred
     assert again.absent["a"] == (2,)
+
+
+def test_nobody_looked_for_a_label_that_the_file_has_no_value_for(dataset, monkeypatch):
+    """Whatever the inference says: a source whose table lacks the spleen was not searched for it."""
+    case = replace(dataset.cases[1], declared=False, values={1: 1}, annotated=frozenset({1}))
+    inferred = Inferred({"a": (1, 2)}, {})
+    monkeypatch.setattr("flarenet.planning.fingerprint.infer_patterns", lambda *_, **__: inferred)
+    found, _ = fingerprint(replace(dataset, cases=(case,)))
+    assert found.cases[0].annotated == (1,)
 
 
 def test_a_declaration_that_the_mask_contradicts_is_an_error_though_the_case_is_known(dataset, tmp_path):
