@@ -2,7 +2,7 @@
 
     python benchmarks/planning/memory.py [--only WORD]
 
-Each row is a process of its own: a training step, the preparation or the prediction of a synthetic scan. Prints need,
+Each row is a process of its own: a training step, or the prediction of a synthetic scan. Prints need,
 peak and their ratio; an estimate is good where it is a little above 1. Some minutes on a quiet core.
 """
 
@@ -51,8 +51,6 @@ PREDICTION = (
 )
 """(network, patch, scan); scans have voxels of 2.5 x 0.8 x 0.8 mm, networks see 2.5 x 1 x 1 mm"""
 
-PREPARATION = ((120, 512, 512), (480, 512, 512))
-
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,7 +61,7 @@ def main() -> None:
         print(json.dumps(_measure(*json.loads(arguments.one))))
         return
     rows = [("training", *row) for row in TRAINING]
-    rows += [("prediction", *row) for row in PREDICTION] + [("preparation", "", (), row) for row in PREPARATION]
+    rows += [("prediction", *row) for row in PREDICTION]
     print(f"{'work':66}{'estimate':>10}{'peak':>10}{'ratio':>8}")
     for row in rows:
         name = " ".join(str(part) for part in row)
@@ -81,7 +79,7 @@ def _apart(row: tuple) -> tuple[float, float]:
 
 
 def _measure(work: str, network: str, patch: list[int], size: int | list[int]) -> tuple[float, float]:
-    needed = {"training": _train, "prediction": _predict, "preparation": _prepare}[work]
+    needed = {"training": _train, "prediction": _predict}[work]
     need_gb = needed(network, tuple(patch), size)
     return need_gb, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
@@ -132,7 +130,7 @@ def _configuration(patch: tuple[int, ...]):
 
     spacing_mm = (2.5, 1.0, 1.0)
     return Configuration(
-        spacing_mm=spacing_mm, inference_spacing_mm=spacing_mm, patch=patch or (224, 224), clip_hu=(-200.0, 300.0)
+        spacing_mm=spacing_mm, inference_spacing_mm=spacing_mm, patch=patch, clip_hu=(-200.0, 300.0)
     )
 
 
@@ -158,15 +156,6 @@ def _predict(network: str, patch: tuple[int, ...], shape: list[int]) -> float:
     model = Model(build(spec, OUTPUTS, patch).eval(), plan, "t", 1, Path(), "")
     Predictor(model, device="cpu", precision="fp32").predict(_volume(shape))
     return prediction_gb(Scan(shape=tuple(shape), spacing_mm=(2.5, 0.8, 0.8)), configuration, spec, OUTPUTS)
-
-
-def _prepare(network: str, patch: tuple[int, ...], shape: list[int]) -> float:
-    from flarenet.planning.memory import Scan, preparation_gb
-    from flarenet.preparation.prepare import prepare_image
-
-    configuration = _configuration(())
-    prepare_image(_volume(shape), configuration)
-    return preparation_gb(Scan(shape=tuple(shape), spacing_mm=(2.5, 0.8, 0.8)), configuration)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 training     RUNTIME_GB + 16 bytes * parameters
              + bytes of a number * batch * (numbers kept for the backward pass + gradients of the widest layer)
 prediction   RUNTIME_GB + scan + prepared image + network + logits, each as its function below says
-preparation  the same without network and logits
+a case       PREPARED_BYTES * voxels at the training spacing; what preparing it takes beside that is the scan's own size
 
 1 GB is 10^9 bytes.
 """
@@ -37,9 +37,6 @@ GRADIENTS = 2
 
 SCRATCH = 1.5
 """Convolutions on a CPU copy part of what they read into another order."""
-
-SCAN_BYTES = 4
-"""Of a voxel of the scan while it is prepared: int16, what the reader held, and a comparison with the window."""
 
 PREPARED_BYTES = 3
 """Of a voxel of the prepared image: int16, and the slab that is being interpolated."""
@@ -97,11 +94,6 @@ def training_gb(
         return 0.0
     numbers = batch_size * (spent.kept + GRADIENTS * spent.alive)
     return RUNTIME_GB + (ADAM_BYTES * spent.parameters + NUMBER_BYTES[precision] * numbers) / GB
-
-
-def preparation_gb(scan: Scan, configuration: Configuration) -> float:
-    """The peak of preparing `scan` for training."""
-    return RUNTIME_GB + (SCAN_BYTES * scan.voxels + PREPARED_BYTES * scan.voxels_at(configuration.spacing_mm)) / GB
 
 
 def prediction_gb(

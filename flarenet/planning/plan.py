@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -24,6 +25,8 @@ PLAN_VERSION: Final = 1
 
 FACTS = ("version", "recipe", "dataset", "labels", "fingerprint_hash", "scans")
 """What a plan only repeats; it is changed where it comes from."""
+
+BY_HAND = "set by hand"
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -205,7 +208,8 @@ def override(plan: Plan, changes: Iterable[str]) -> Plan:
     """`plan` with `key=value` changes, checked again.
 
     A key is a path into the plan, as in `trainers.DualDecoder2D.steps.0.epochs` or `configurations.2d.patch`;
-    `*` stands for every entry (`trainers.*.steps.*.epochs`). A value is JSON, or a bare word as a string.
+    `*` stands for every entry (`trainers.*.steps.*.epochs`). A value is JSON, or a bare word as a string. The reason
+    beside it becomes BY_HAND.
     Raises UsageError for a key that names nothing or one of FACTS, and PlanError for a value that does not fit.
     """
     data = plan.model_dump(mode="json")
@@ -233,6 +237,8 @@ def _value(text: str) -> Any:
 def _assign(node: Any, path: list[str], value: Any, key: str) -> None:
     head, rest = path[0], path[1:]
     places = _places(node)
+    if isinstance(node, dict) and head != "why":
+        _note(node.get("why", {}), path)
     if head != "*" and head not in places:
         raise unknown(f"plan key {key!r}: part", head, places)
     for name in places if head == "*" else [head]:
@@ -240,6 +246,14 @@ def _assign(node: Any, path: list[str], value: Any, key: str) -> None:
             _assign(node[places[name]], rest, value, key)
         else:
             node[places[name]] = value
+
+
+def _note(reasons: dict[str, str], path: list[str]) -> None:
+    """A value that is changed loses the reason it had: that of its own name, or of the network it is part of."""
+    below = ".".join(path)
+    for name in reasons:
+        if name == path[-1] or fnmatch(name, below) or (name == "network" and path[0] == name):
+            reasons[name] = BY_HAND
 
 
 def _places(node: Any) -> dict[str, str | int]:

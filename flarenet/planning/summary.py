@@ -12,7 +12,7 @@ from ..data.labels import LabelSet
 from .fingerprint import Fingerprint, Spread
 from .memory import prediction_gb, stored_gb, training_gb
 from .patterns import Pattern
-from .plan import Plan, Step
+from .plan import BY_HAND, Plan, Step
 from .speed import prediction_seconds, preparation_seconds, training_seconds
 
 WIDTH_WITHOUT_TERMINAL = 120
@@ -92,8 +92,8 @@ def configuration_table(plan: Plan) -> Table:
     for name, configuration in plan.configurations.items():
         for field in NUMBERS:
             value = getattr(configuration, field)
-            if value is not None:
-                table.add_row(name, field, _say(field, value), configuration.why.get(field, "set by hand"))
+            if value is not None and (field != "neighbours" or len(configuration.patch) == 2):
+                table.add_row(name, field, _say(field, value), configuration.why.get(field, BY_HAND))
     return table
 
 

@@ -72,6 +72,23 @@ def test_values_are_json_or_a_bare_word(plan):
     assert (changed.configurations["2d"].patch, changed.precision, changed.seed) == ((32, 64), "fp32", 7)
 
 
+def test_a_changed_value_loses_its_reason_and_no_other_does(plan):
+    reasons = {"network": "a", "epochs": "b", "steps.1.epochs": "c", "steps": "d", "batch_size": "e"}
+    trainers = {"Flat": plan.trainers["Flat"].model_copy(update={"why": reasons})}
+    configurations = {"2d": plan.configurations["2d"].model_copy(update={"why": {"patch": "f", "clip_hu": "g"}})}
+    reasoned = plan.model_copy(
+        update={"trainers": {**plan.trainers, **trainers}, "configurations": {**plan.configurations, **configurations}}
+    )
+    changed = override(
+        reasoned, ["trainers.*.steps.*.epochs=2", "configurations.2d.patch=[32,32]", "trainers.Flat.network.kind=unet"]
+    )
+    assert changed.configurations["2d"].why == {"patch": "set by hand", "clip_hu": "g"}
+    assert changed.trainers["Flat"].why == {
+        **dict.fromkeys(("network", "epochs", "steps.1.epochs"), "set by hand"),
+        **{"steps": "d", "batch_size": "e"},
+    }
+
+
 def test_a_key_that_names_nothing_brings_the_nearest(plan):
     with pytest.raises(UsageError, match=r"'epoch'.*\n.*\n.*did you mean 'epochs'"):
         override(plan, ["trainers.Flat.steps.0.epoch=3"])
