@@ -69,6 +69,7 @@ class CaseFingerprint(Frozen):
     histogram_of       "foreground": the voxels of `voxels`; "body": the inside of the body, where no label was drawn
     histogram          a count per bin, packed by pack_histogram
     lowest, step       the first bin's value and the distance of bins
+    remarks            what a person should look at about its files; see data.verify
     image_sha256       of the bytes of the image file
     key                of everything the numbers depend on: an equal key means that nothing has to be measured again
     """
@@ -87,6 +88,7 @@ class CaseFingerprint(Frozen):
     histogram: str
     lowest: float = LOWEST_HU
     step: float = 1.0
+    remarks: tuple[str, ...] = ()
     image_sha256: str
     key: str
 

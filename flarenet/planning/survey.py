@@ -77,7 +77,7 @@ def _read_and_measure(job: _Job, question: str, image: FileState | None, label: 
     if not (looks_unchanged(case.image, image) and looks_unchanged(case.label, label)):
         raise DatasetError(f"case {case.name}", found="files that changed while being read", expected="files at rest")
     made_of = [question, image.sha256, label.sha256 if label else ""]
-    return measure(
+    measured = measure(
         content.image,
         None if content.drawn is None else content.drawn.data,
         job.labels,
@@ -86,6 +86,8 @@ def _read_and_measure(job: _Job, question: str, image: FileState | None, label: 
         image_sha256=image.sha256,
         key=hashlib.sha256("".join(made_of).encode()).hexdigest(),
     )
+    remarks = tuple(f"{said.found}; expected {said.expected}" for said in content.findings)
+    return measured.model_copy(update={"remarks": remarks})
 
 
 def _state(path: Path | None) -> FileState | None:

@@ -9,8 +9,6 @@ import numpy as np
 from ..data.labels import LabelSet
 from .measure import CaseFingerprint, LabelFacts
 
-USUAL_SPACING_MM = (0.2, 10.0)
-
 FEWEST = 8
 """Fewer cases than this say nothing about what is usual among them."""
 
@@ -33,7 +31,7 @@ def sentences(cases: Cases, labels: LabelSet, *, in_hu: bool) -> tuple[str, ...]
     in_hu  whether the images are CT: without a unit, intensities of different scans are not compared
     """
     found: dict[str, list[str]] = {case.name: [] for case in cases}
-    finders = [_twins, _spacings, _mirrored, _volumes, *([_never_below_zero, _intensities] if in_hu else [])]
+    finders = [_twins, _remarks, _mirrored, _volumes, *([_intensities] if in_hu else [])]
     for find in finders:
         for name, sentence in find(cases, labels):
             found[name].append(f"{name}: {sentence}")
@@ -51,17 +49,10 @@ def _twins(cases: Cases, labels: LabelSet) -> _Said:
             yield case.name, f"the same image as {twin}"
 
 
-def _never_below_zero(cases: Cases, labels: LabelSet) -> _Said:
+def _remarks(cases: Cases, labels: LabelSet) -> _Said:
     for case in cases:
-        if case.min_hu >= 0:
-            yield case.name, "no value below 0; are these HU?"
-
-
-def _spacings(cases: Cases, labels: LabelSet) -> _Said:
-    low, high = USUAL_SPACING_MM
-    for case in cases:
-        if min(case.spacing_mm) < low or max(case.spacing_mm) > high:
-            yield case.name, f"unusual spacing {' x '.join(f'{mm:g}' for mm in case.spacing_mm)} mm"
+        for remark in case.remarks:
+            yield case.name, remark
 
 
 def _mirrored(cases: Cases, labels: LabelSet) -> _Said:

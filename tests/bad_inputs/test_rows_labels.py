@@ -135,6 +135,7 @@ def thirteen(rows):
         rows.good(f"case{number:02}")
     for name, kind in (("case03", 27), ("case06", 49), ("case09", 32)):
         spoil(rows, name, kind)
+    rows.write(rows.folder / "imagesTr/case00_0000.nii.gz", nifti_bytes(rows.scan, xyzt_units=0))
     content = {
         "channel_names": {"0": "CT"},
         "labels": {"background": 0, "liver": 1, "spleen": 2},
@@ -154,10 +155,12 @@ def test_row64_ten_of_thirteen(thirteen, capsys):
     assert [path.name for path in prepared.iterdir()] == ["check.json"]  # nothing else is written
     report = json.loads((prepared / "check.json").read_text())
     assert report["cases"] == 13
-    assert [finding["case"] for finding in report["findings"]] == ["case03", "case06", "case09"]
+    assert [finding["case"] for finding in report["findings"]] == ["case00", "case03", "case06", "case09"]
     capsys.readouterr()
     assert main(command) == 3
-    said = capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "case00: no unit of length; expected mm" in " ".join(printed.out.split())
+    said = printed.err
     assert all(name in said for name in ("case03", "case06", "case09", "3 of 13 cases failed"))
     for configuration in load_plan(prepared / "plan.json").configurations:
         assert len(list(Store(prepared / configuration).names())) == 10
