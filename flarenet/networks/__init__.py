@@ -8,6 +8,7 @@ from torch import nn
 
 from ..errors import PlanError, unknown
 from ..planning.plan import NetworkSpec
+from ..planning.presets import FEWEST_RESOLUTIONS, MOST_RESOLUTIONS
 from .blocks import module_name
 from .dual_decoder import DualDecoderUNet
 from .transformers import MaskedAutoencoder
@@ -18,8 +19,6 @@ __all__ = ["NETWORKS", "DualDecoderUNet", "MaskedAutoencoder", "UNet", "build", 
 Outputs = Mapping[str, int]
 Patch = Sequence[int] | None
 Maker = Callable[[NetworkSpec, Outputs, Patch], nn.Module]
-
-FEWEST_RESOLUTIONS, MOST_RESOLUTIONS = 3, 7
 
 
 def build(spec: NetworkSpec, outputs: Outputs, patch: Patch = None) -> nn.Module:

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from ..planning.cost import OWN_LEVELS
 from .blocks import Encoder, add_ascent, ascend, head, module_name
 
-OWN_LEVELS = (2, 1)
+OWN = range(OWN_LEVELS, 0, -1)
 """The decoder stages that every group has for itself: from a quarter of the resolution upwards, as in the paper."""
 
 
@@ -21,11 +22,11 @@ class Decoder(nn.Module):
 
     def __init__(self, dimensions: int, *, features: Sequence[int], outputs: int) -> None:
         super().__init__()
-        add_ascent(self, dimensions, features=features, levels=OWN_LEVELS)
+        add_ascent(self, dimensions, features=features, levels=OWN)
         self.head = head(dimensions, features[-1], outputs)
 
     def forward(self, deep: Tensor, skips: Sequence[Tensor]) -> Tensor:
-        return self.head(ascend(self, deep, skips=skips, levels=OWN_LEVELS))
+        return self.head(ascend(self, deep, skips=skips, levels=OWN))
 
 
 class DualDecoderUNet(Encoder):
@@ -44,7 +45,7 @@ class DualDecoderUNet(Encoder):
         blocks: Sequence[int] = (),
     ) -> None:
         super().__init__(dimensions, channels_in, channels=features[:-1], blocks=blocks)
-        self.shared_levels = range(self.depth - 1, OWN_LEVELS[0], -1)
+        self.shared_levels = range(self.depth - 1, OWN_LEVELS, -1)
         add_ascent(self, dimensions, features=features, levels=self.shared_levels)
         self.decoders = nn.ModuleDict(
             {module_name(group): Decoder(dimensions, features=features, outputs=n) for group, n in outputs.items()}
