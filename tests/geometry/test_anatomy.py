@@ -126,9 +126,11 @@ class LeftHalf(nn.Module):
 
 def test_prediction_never_lets_the_network_see_a_mirrored_scan(tmp_path):
     """Averaged over a mirrored look, the two halves would be a draw."""
-    body = nibabel.Nifti1Image(np.full((64, 64, 3), 1, dtype=np.uint8), np.diag([2.0, 2.0, 2.0, 1.0]))
-    scan = scan_of(body, tmp_path / "scan_0000.nii.gz")
-    done, _ = predict_files(predictor((2.0, 2.0, 2.0), LeftHalf()), [scan], tmp_path, progress=lambda *_: None)
+    body = np.full((64, 64, 3), 1, dtype=np.uint8)
+    body[32, 32] = 2  # a constant image is refused
+    scan = scan_of(nibabel.Nifti1Image(body, np.diag([2.0, 2.0, 2.0, 1.0])), tmp_path / "scan_0000.nii.gz")
+    done, failures = predict_files(predictor((2.0, 2.0, 2.0), LeftHalf()), [scan], tmp_path, progress=lambda *_: None)
+    assert failures == []
     found = np.asarray(nibabel.load(done[0]).dataobj)
     assert (found[:32] == LEFT).all() and (found[32:] == RIGHT).all()
 

@@ -72,9 +72,12 @@ def placements(draw: st.DrawFn, *, shear: float = 0.0) -> np.ndarray:
 
 @st.composite
 def label_maps(draw: st.DrawFn, *, most: int = 9) -> np.ndarray:
-    """Small label maps [i, j, k] of random values."""
+    """Small label maps [i, j, k] of random values; never of one value, for a constant image is refused."""
     shape = draw(st.tuples(*[st.integers(2, most)] * 3))
-    return np.random.default_rng(draw(st.integers(0, 10_000))).integers(0, len(LABELS.names), shape, dtype=np.uint8)
+    random = np.random.default_rng(draw(st.integers(0, 10_000)))
+    drawn = random.integers(0, len(LABELS.names), shape, dtype=np.uint8)
+    drawn[0, 0, 0], drawn[-1, -1, -1] = 0, 1
+    return drawn
 
 
 def write_scan(path: Path, label_map: np.ndarray, affine: np.ndarray, *, codes: tuple[int, int] = (1, 1)) -> Path:
