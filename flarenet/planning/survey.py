@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from ..data.cases import Pool, map_cases
 from ..data.dataset import Case, Dataset
 from ..data.findings import as_error, refusals
 from ..data.labels import LabelSet
+from ..data.nifti import read_grid
 from ..data.verify import read_case
 from ..errors import DatasetError, FlarenetError
 from .cache import Cache, Cached, FileState, looks_unchanged, question_of, state_of
 from .measure import CaseFingerprint, measure
+
+PROCESS_MB, BYTES_PER_VOXEL = 100, 14
+"""The most that measuring a case takes, measured and rounded up: Python with what it imports, then the scan."""
 
 
 def measure_cases(
@@ -26,7 +31,7 @@ def measure_cases(
     is_ct = dataset.modality == "CT"
     known = {} if rehash else _unchanged(dataset, cache, is_ct=is_ct)
     jobs = [_Job(case, dataset.labels, is_ct, cache) for case in dataset.cases if case.name not in known]
-    measured, failed = map_cases(_measure, jobs, workers=workers, describe="fingerprint")
+    measured, failed = map_cases(_measure, jobs, workers=workers, describe="fingerprint", need_mb=_need_mb)
     return [*known.values(), *measured], [(job.name, error) for job, error in failed]
 
 
@@ -42,6 +47,11 @@ class _Job:
     @property
     def name(self) -> str:
         return self.case.name
+
+
+def _need_mb(job: _Job) -> float:
+    voxels = prod(read_grid(job.case.image, job.case.reading).shape)
+    return PROCESS_MB + voxels * BYTES_PER_VOXEL / (1 << 20)
 
 
 def _unchanged(dataset: Dataset, cache: Cache, *, is_ct: bool) -> dict[str, CaseFingerprint]:

@@ -64,9 +64,9 @@ def prepare_dataset(
 def need_mb(work: Work) -> float:
     """What the process that prepares a case takes at its peak, from the header of its image: rather too much."""
     grid = read_grid(work.case.image, work.case.reading)
-    upright = orientation_of(grid).apply_to_grid(grid)
+    turned = orientation_of(grid).apply_to_grid(grid)
     prepared = max(
-        prod(resampled_shape(upright.shape, upright.spacing_mm, configuration.spacing_mm))
+        prod(resampled_shape(turned.shape, turned.spacing_mm, configuration.spacing_mm))
         for configuration in work.configurations.values()
     )
     return PROCESS_MB + (prod(grid.shape) * BYTES_PER_VOXEL + prepared * BYTES_PER_PREPARED_VOXEL) / (1 << 20)
