@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def words() -> ArgumentParser:
     parser = shell.parser("flarenet_predict", "Label maps of scans: X_0000.nii.gz or X.nii.gz becomes X.nii.gz.")
-    parser.add_argument("-i", "--input", required=True, type=Path, metavar="IN", help="an image, or a folder of images")
+    kinds = "an image, a folder of images, or one of DICOM slices"
+    parser.add_argument("-i", "--input", required=True, type=Path, metavar="IN", help=kinds)
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="OUT", help="a folder; for one image also a .nii.gz file"
     )
@@ -41,10 +42,10 @@ def words() -> ArgumentParser:
 
 
 def work(arguments: Namespace) -> int:
-    from ..data.nifti import find_images
+    from ..data.dicom import find_scans
     from ..inference.predict import Predictor, output_names, predict_pairs
 
-    images = find_images(arguments.input)
+    images = find_scans(arguments.input)
     outputs = _one_file(arguments) or output_names(images, _folder(arguments.output))
     folder = _model_folder(arguments)
     predictor = Predictor(
@@ -66,7 +67,9 @@ def _one_file(arguments: Namespace) -> dict[Path, Path] | None:
     """The output named by hand, where one image goes to one file."""
     if not arguments.output.name.lower().endswith(_ENDINGS) or arguments.output.is_dir():
         return None
-    if arguments.input.is_dir():
+    from ..data.dicom import is_series
+
+    if arguments.input.is_dir() and not is_series(arguments.input):
         raise UsageError(f"-o {arguments.output}", found="a file name for a folder of images", expected="a folder")
     return {arguments.input: arguments.output}
 

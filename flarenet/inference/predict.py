@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..data.dicom import inspect_series
 from ..data.findings import Finding, remark
 from ..data.labels import join
 from ..data.nifti import case_name, inspect_image, write_labels
@@ -75,11 +76,14 @@ class Predictor:
         self.batch_size = batch_size or windows_at_once(self.model.configuration.patch)
 
     def predict(self, image: Volume | Path | str, reading: Reading = STRICT) -> Prediction:
-        """The label map of a scan, on its own grid. Raises DatasetError for a file that cannot be read."""
+        """The label map of a scan (an array, a NIfTI file or a folder of DICOM slices), on its own grid.
+
+        Raises DatasetError for a file that cannot be read.
+        """
         began = time.perf_counter()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        volume, remarks = (image, ()) if isinstance(image, Volume) else inspect_image(image, reading)
+        volume, remarks = (image, ()) if isinstance(image, Volume) else _inspect(image, reading)
         labels = join(self.predict_groups(volume), self.model.labels)
         if not labels.any():
             remarks = (*remarks, _nothing_found(image))
@@ -107,6 +111,10 @@ class Predictor:
             return torch.cuda.max_memory_allocated(self.device) / _MB
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / _MB if sys.platform == "darwin" else peak / 1024  # bytes there, KiB elsewhere
+
+
+def _inspect(image: Path | str, reading: Reading) -> tuple[Volume, tuple[Finding, ...]]:
+    return inspect_series(image) if Path(image).is_dir() else inspect_image(image, reading)
 
 
 def _nothing_found(image: Volume | Path | str) -> Finding:
@@ -161,7 +169,8 @@ def predict_pairs(
     for image, output in outputs.items():
         try:
             prediction = predictor.predict(image, reading)
-            write_labels(output, prediction.labels, like=image, reading=reading)
+            like = prediction.grid if image.is_dir() else image
+            write_labels(output, prediction.labels, like=like, reading=reading)
         except (FlarenetError, OSError, MemoryError, torch.cuda.OutOfMemoryError) as problem:
             error = problem if isinstance(problem, FlarenetError) else _as_storage_error(image, problem)
             failures.append((image, error))

@@ -1,10 +1,13 @@
 """From a file to a file: a real model folder whose network marks what is brighter than its slice's mean."""
 
+import gzip
+
 import nibabel
 import numpy as np
 import pytest
 import torch
 
+from flarenet.data.dicom import read_series
 from flarenet.data.labels import LabelSet
 from flarenet.data.nifti import read_image, read_labels
 from flarenet.errors import DatasetError, RunError, UsageError
@@ -13,6 +16,7 @@ from flarenet.inference.predict import Predictor, predict_files
 from flarenet.networks import build
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
 from flarenet.volume import Grid, Volume
+from tests.data.dicom_series import PATIENT, write_series
 
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
 BODY_HU, AIR_HU = 300, -1000
@@ -143,6 +147,18 @@ def test_row_4_a_leaning_scan_is_answered_on_its_own_grid(predictor, tmp_path, t
     marked = np.asarray(written.dataobj) == 1
     assert 2 * (marked & body).sum() / (marked.sum() + body.sum()) > 0.95
     assert "lean" in predictor.predict(tmp_path / "x.nii.gz").remarks[0].found
+
+
+def test_a_folder_of_dicom_slices_is_answered_as_nifti(predictor, tmp_path):
+    body = np.zeros((6, 32, 32), dtype=bool)
+    body[1:5, 8:20, 6:18] = True
+    write_series(tmp_path / "patient", np.where(body, BODY_HU, AIR_HU).astype(np.int16))
+    (done,), failures = predict_files(predictor, [tmp_path / "patient"], tmp_path / "out", progress=lambda *_: None)
+    assert failures == [] and done == tmp_path / "out" / "patient.nii.gz"
+    marked, grid = read_labels(done, LABELS), read_series(tmp_path / "patient").grid
+    assert marked.grid.is_near(grid, 1e-3)
+    assert 2 * ((marked.data == 1) & body).sum() / ((marked.data == 1).sum() + body.sum()) > 0.9
+    assert PATIENT.encode() not in gzip.decompress(done.read_bytes())
 
 
 def test_one_bad_file_is_named_and_the_others_go_on(predictor, tmp_path):

@@ -38,7 +38,7 @@ def locate(
     grids = {name: _grid(form, unit_mm, shape) for name, form in forms.items()}
     remarks += _check_forms(grids, path, reading)
     grid = grids.get(reading.affine) or next(iter(grids.values()))
-    return grid, remarks + _check_shear(grid, path)
+    return grid, remarks + check_shear(grid, f"{path}: affine")
 
 
 def _unit(raw: nibabel.Nifti1Header, path: Path) -> tuple[float, list[Finding]]:
@@ -134,12 +134,13 @@ def _check_forms(grids: dict[str, Grid], path: Path, reading: Reading) -> list[F
     return [remark(where, found=found, expected=expected, remedy=f"the {reading.affine} counts, as asked")]
 
 
-def _check_shear(grid: Grid, path: Path) -> list[Finding]:
+def check_shear(grid: Grid, file: object) -> list[Finding]:
+    """A warning where the axes lean."""
     if grid.shear < SHEAR_THAT_COUNTS:
         return []
     found = f"axes that lean by {grid.shear:.2%}, as of a tilted gantry"
     remedy = "it is resampled to upright axes for the network, and label maps go back to its own grid"
-    return [remark(f"{path}: affine", found=found, expected="axes at right angles", remedy=remedy)]
+    return [remark(file, found=found, expected="axes at right angles", remedy=remedy)]
 
 
 def _listed(sizes: np.ndarray) -> str:

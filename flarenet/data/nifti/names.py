@@ -9,8 +9,8 @@ from ..dataset import CHANNEL, FILE_ENDINGS
 
 
 def case_name(path: str | Path) -> str:
-    """X for X_0000.nii.gz, X.nii.gz, X_0000.nii and X.nii."""
-    name = Path(path).name
+    """X for X_0000.nii.gz, X.nii.gz, X_0000.nii and X.nii; of a folder its name."""
+    name = Path(path).name or Path(path).resolve().name
     for ending in FILE_ENDINGS:
         if name.lower().endswith(ending):
             return name[: -len(ending)].removesuffix(CHANNEL)

@@ -1,0 +1,235 @@
+"""A folder of DICOM slices as one scan in HU (extra `dicom`).
+
+Geometry comes from ImagePositionPatient, ImageOrientationPatient and PixelSpacing (DICOM PS3.3, C.7.6.2), never from
+file names or slice numbers. Only the elements named here are read; nothing of the patient is among them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DatasetError, GeometryError, StorageError, UsageError
+from ..volume import Grid, Volume
+from .dataset import FILE_ENDINGS
+from .findings import Finding
+from .nifti import find_images
+from .nifti.geometry import check_shear
+from .nifti.header import LARGEST_VOXELS
+
+UNEVEN = 0.02
+"""How far, relatively, the distance of two slices may be from that of the others: scanners round positions."""
+
+ALIKE = 1e-3
+"""How far orientations and pixel sizes of slices may differ: they are written with few digits."""
+
+_GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
+_PIXELS = (
+    *("Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
+)
+_ALL = ("SeriesInstanceUID", *_GEOMETRY, *_PIXELS)
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """What one file says: orientation [2, 3] is the direction of a row and of a column, in LPS; mm along each."""
+
+    path: Path
+    series: str
+    shape: tuple[int, int]
+    position: np.ndarray
+    orientation: np.ndarray
+    spacing_mm: np.ndarray
+    thickness_mm: float
+
+
+def is_series(path: str | Path) -> bool:
+    """Whether `path` is a folder with DICOM files in it."""
+    path = Path(path)
+    return path.is_dir() and next(_files(path), None) is not None
+
+
+def find_scans(path: str | Path) -> list[Path]:
+    """As nifti.find_images; of a folder without such images, itself or its folders where they hold DICOM slices."""
+    path = Path(path)
+    if not path.is_dir() or any(inside.name.lower().endswith(FILE_ENDINGS) for inside in path.iterdir()):
+        return find_images(path)
+    return [folder for folder in (path, *sorted(path.iterdir())) if is_series(folder)] or find_images(path)
+
+
+def read_series(folder: str | Path) -> Volume:
+    """The scan of a folder [Z, Y, X] = (slice, row, column), in HU: int16 where whole numbers fit, else float32.
+
+    Slices are ordered along their normal, whatever their names and numbers. Raises DatasetError or GeometryError, with
+    what was found, for a folder of several series, of slices that are not alike, doubled, missing or unevenly spaced.
+    """
+    return inspect_series(folder)[0]
+
+
+def inspect_series(folder: str | Path) -> tuple[Volume, tuple[Finding, ...]]:
+    """As read_series, with the warnings about the folder."""
+    folder = Path(folder)
+    slices = [_slice(path) for path in sorted(_files(folder))]
+    if not slices:
+        raise DatasetError(folder, found="a folder without a DICOM file", expected="the slices of a scan")
+    _check_alike(slices, folder)
+    normal = np.cross(*slices[0].orientation)
+    slices.sort(key=lambda one: float(one.position @ normal))
+    grid = Grid((len(slices), *slices[0].shape), _affine(slices, _step(slices, normal, folder)))
+    if np.prod(grid.shape, dtype=object) > LARGEST_VOXELS:
+        raise DatasetError(folder, found=f"{grid.shape} voxels", expected=f"at most {LARGEST_VOXELS}")
+    return Volume(_voxels(slices, grid), grid), tuple(check_shear(grid, folder))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.name[0] != "." and path.is_file() and path.name.upper() != "DICOMDIR" and _is_dicom(path):
+            yield path
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError as error:
+        raise StorageError(path, found=error.strerror or error, expected="a file that can be read") from error
+
+
+def _read(path: Path, names: Sequence[str]) -> Any:
+    """The elements `names` of a file. What pydicom warns about quotes values, which may be the patient's: not shown."""
+    try:
+        from pydicom import dcmread
+    except ModuleNotFoundError as missing:
+        remedy = "pip install 'flarenet[dicom]'"
+        raise UsageError("a DICOM series", found=missing, expected="the extra `dicom`", remedy=remedy) from missing
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return dcmread(path, specific_tags=list(names), stop_before_pixels="PixelData" not in names)
+    except Exception as error:  # noqa: BLE001 - a damaged file may raise anything, and the text may quote the patient
+        raise DatasetError(path, found=f"no readable DICOM ({type(error).__name__})", expected="a slice") from error
+
+
+def _slice(path: Path) -> _Slice:
+    content = _read(path, _ALL)
+    lacking = [name for name in (*_GEOMETRY[:3], "Rows", "Columns") if content.get(name) is None]
+    if lacking:
+        raise DatasetError(path, found=f"no {', '.join(lacking)}", expected="a slice of a scan")
+    if int(content.get("NumberOfFrames") or 1) > 1:
+        remedy = "convert it to .nii.gz, by dcm2niix for example"
+        raise DatasetError(path, found="several frames in one file", expected="a file for each slice", remedy=remedy)
+    kind = content.get("PhotometricInterpretation", "MONOCHROME2")
+    if int(content.get("SamplesPerPixel", 1)) != 1 or kind != "MONOCHROME2":
+        raise DatasetError(path, found=f"pixels of kind {kind}", expected="MONOCHROME2: grey, larger is brighter")
+    position, orientation, spacing_mm = (np.array(content[name].value, dtype=float) for name in _GEOMETRY[:3])
+    numbers = np.concatenate([position, orientation, spacing_mm])
+    if numbers.size != 11 or not np.isfinite(numbers).all() or (spacing_mm <= 0).any():
+        raise GeometryError(path, found=numbers.tolist(), expected="a position, an orientation and two sizes in mm")
+    return _Slice(
+        path,
+        str(content.get("SeriesInstanceUID")),
+        (int(content.Rows), int(content.Columns)),
+        position,
+        _rectangular(orientation.reshape(2, 3), path),
+        spacing_mm,
+        float(content.get("SliceThickness") or 0),
+    )
+
+
+def _rectangular(orientation: np.ndarray, path: Path) -> np.ndarray:
+    if np.abs(orientation @ orientation.T - np.eye(2)).max() > ALIKE:
+        found = orientation.ravel().tolist()
+        raise GeometryError(path, found=found, expected="two directions of length 1 at right angles")
+    return orientation
+
+
+def _check_alike(slices: Sequence[_Slice], folder: Path) -> None:
+    series = {one.series for one in slices}
+    if len(series) > 1:
+        counts = sorted((sum(one.series == name for one in slices) for name in series), reverse=True)
+        found = f"{len(series)} series of {', '.join(map(str, counts[:10]))} files"
+        raise DatasetError(folder, found=found, expected="one series", remedy="a folder for each series")
+    first = slices[0]
+    for one in slices[1:]:
+        if one.shape != first.shape:
+            raise DatasetError(one.path, found=f"{one.shape} pixels", expected=f"{first.shape}, as {first.path.name}")
+        for name in ("orientation", "spacing_mm"):
+            mine, other = getattr(one, name).ravel(), getattr(first, name).ravel()
+            if np.abs(mine - other).max() > ALIKE:
+                expected = f"{other.tolist()}, as {first.path.name}"
+                raise GeometryError(one.path, found=f"{name} {mine.tolist()}", expected=expected)
+
+
+def _step(slices: Sequence[_Slice], normal: np.ndarray, folder: Path) -> np.ndarray:
+    """From a slice to the next, in LPS mm; for a tilted gantry it is not along the normal."""
+    if len(slices) == 1:
+        if slices[0].thickness_mm <= 0:
+            raise GeometryError(folder, found="one slice without a thickness", expected="SliceThickness")
+        return normal * slices[0].thickness_mm
+    places = np.array([one.position for one in slices])
+    along_mm = np.diff(places @ normal)
+    usual_mm = float(np.median(along_mm))
+    worst = int(np.argmax(np.abs(along_mm - usual_mm)))
+    pair = f"{slices[worst].path.name} and {slices[worst + 1].path.name}"
+    if along_mm.min() <= ALIKE:
+        twins = int(np.argmin(along_mm))
+        found = f"{slices[twins].path.name} and {slices[twins + 1].path.name} at one place"
+        raise DatasetError(folder, found=found, expected="one slice at each place")
+    if abs(along_mm[worst] - usual_mm) > UNEVEN * usual_mm:
+        missing = "; is a slice missing?" if along_mm[worst] > 1.5 * usual_mm else ""
+        found = f"{along_mm[worst]:.4g} mm between {pair}{missing}"
+        raise GeometryError(folder, found=found, expected=f"{usual_mm:.4g} mm, as between the others")
+    step = (places[-1] - places[0]) / (len(slices) - 1)
+    off_mm = np.linalg.norm(places - places[0] - np.arange(len(slices))[:, None] * step, axis=1)
+    if off_mm.max() > max(slices[0].spacing_mm.max(), UNEVEN * usual_mm):
+        found = f"{slices[int(off_mm.argmax())].path.name} {off_mm.max():.3g} mm beside the line of the others"
+        raise GeometryError(folder, found=found, expected="slices along one line")
+    return step
+
+
+def _affine(slices: Sequence[_Slice], step: np.ndarray) -> np.ndarray:
+    """(slice, row, column, 1) -> RAS+ mm; DICOM's axes are LPS. A row index grows along the columns' direction."""
+    along_row, along_column = slices[0].orientation
+    between_rows_mm, between_columns_mm = slices[0].spacing_mm
+    affine = np.eye(4)
+    affine[:3] = np.stack(
+        [step, along_column * between_rows_mm, along_row * between_columns_mm, slices[0].position], axis=1
+    )
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def _voxels(slices: Sequence[_Slice], grid: Grid) -> np.ndarray:
+    voxels = np.empty(grid.shape, dtype=np.int16)
+    limits = np.iinfo(np.int16)
+    for z, one in enumerate(slices):
+        values = _hounsfield(one.path)
+        whole = values.dtype.kind == "i" and limits.min <= values.min() and values.max() <= limits.max
+        if voxels.dtype == np.int16 and not whole:
+            voxels = voxels.astype(np.float32)
+        voxels[z] = values
+    return voxels
+
+
+def _hounsfield(path: Path) -> np.ndarray:
+    """The pixels of a file [rows, columns] by its slope and intercept: int64 where both are whole numbers."""
+    content = _read(path, (*_PIXELS, "PixelData"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pixels = content.pixel_array
+    except Exception as error:  # noqa: BLE001 - damaged or compressed pixels raise whatever the decoder raises
+        remedy = "copy it again; if its pixels are compressed, unpack them (gdcmconv --raw)"
+        found = f"pixels that cannot be read ({type(error).__name__})"
+        raise DatasetError(path, found=found, expected="uncompressed pixels", remedy=remedy) from error
+    slope, intercept = float(content.get("RescaleSlope", 1)), float(content.get("RescaleIntercept", 0))
+    if not np.isfinite([slope, intercept]).all():
+        raise DatasetError(path, found=f"slope {slope}, intercept {intercept}", expected="finite numbers")
+    if slope == int(slope) and intercept == int(intercept):
+        return pixels.astype(np.int64) * int(slope) + int(intercept)
+    return pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)

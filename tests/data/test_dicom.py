@@ -1,0 +1,148 @@
+"""DICOM series: the same phantom as a NIfTI file gives, and a clear refusal where slices do not make a scan."""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+
+from flarenet.data.dicom import find_scans, inspect_series, is_series, read_series
+from flarenet.data.nifti import find_images, read_image, write_labels
+from flarenet.errors import DatasetError, GeometryError
+from flarenet.volume import canonical
+from tests.data.dicom_series import AXIAL, PATIENT, SHAPE, phantom, turned, write_series
+
+
+def as_nifti(path, orientation=AXIAL, step=None):
+    """The same phantom as dcm2niix would place it: RAS, columns along a row first."""
+    step = np.cross(*orientation) * 2.5 if step is None else np.array(step)
+    affine = np.eye(4)
+    affine[:3] = np.stack([orientation[0] * 1.2, orientation[1] * 0.8, step, [-30, 12, 100]], axis=1)
+    affine = np.diag([-1, -1, 1, 1]) @ affine
+    image = nibabel.Nifti1Image(phantom().transpose(2, 1, 0), affine)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("degrees", [0, 17, 90, 200])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_the_same_as_nifti(tmp_path, degrees, reverse):
+    orientation = turned(degrees)
+    scan = read_series(write_series(tmp_path / "scan", orientation=orientation, reverse=reverse))
+    reference = read_image(as_nifti(tmp_path / "scan.nii.gz", orientation))
+    assert scan.data.dtype == np.int16
+    for one, other in ((scan, reference), (canonical(scan)[0], canonical(reference)[0])):
+        np.testing.assert_array_equal(one.data, other.data)
+        np.testing.assert_allclose(one.grid.affine, other.grid.affine, atol=1e-3)
+
+
+def test_slices_downwards_are_ordered_along_their_normal(tmp_path):
+    """Positions fall while the normal points up: the same world, the other order of planes."""
+    down = [0, 0, -2.5]
+    scan = canonical(read_series(write_series(tmp_path / "scan", step=down)))[0]
+    reference = canonical(read_image(as_nifti(tmp_path / "scan.nii.gz", step=down)))[0]
+    np.testing.assert_array_equal(scan.data, reference.data)
+    np.testing.assert_allclose(scan.grid.affine, reference.grid.affine, atol=1e-3)
+
+
+@pytest.mark.parametrize(("slope", "intercept", "dtype"), [(1, -1024, np.int16), (0.5, -1024, np.float32)])
+def test_pixels_become_hu(tmp_path, slope, intercept, dtype):
+    scan = read_series(write_series(tmp_path / "scan", slope=slope, intercept=intercept))
+    assert scan.data.dtype == dtype
+    np.testing.assert_array_equal(scan.data, phantom())
+
+
+def test_each_slice_has_its_own_slope(tmp_path):
+    def change(k, content):
+        if k == 2:
+            content.RescaleIntercept = -1000
+
+    expected = phantom()
+    expected[2] += 24
+    np.testing.assert_array_equal(read_series(write_series(tmp_path / "scan", change=change)).data, expected)
+
+
+def test_a_tilted_gantry_is_told(tmp_path):
+    volume, (said,) = inspect_series(write_series(tmp_path / "scan", step=[0, 0.7, 2.5]))
+    assert "axes that lean by 26.96%" in said.found  # 0.7 / hypot(0.7, 2.5)
+    np.testing.assert_allclose(volume.grid.affine[:3, 0], [0, -0.7, 2.5], atol=1e-6)
+
+
+def test_one_slice(tmp_path):
+    assert read_series(write_series(tmp_path / "scan", phantom()[:1])).grid.spacing_mm == pytest.approx((2.5, 0.8, 1.2))
+
+
+def setting(number, **elements):
+    def change(k, content):
+        if k == number:
+            for name, value in elements.items():
+                setattr(content, name, value)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "found", "expected"),
+    [
+        (lambda k, content: k != 2, "5 mm between slice001.dcm and slice003.dcm; is a slice missing?", "2.5 mm"),
+        (setting(3, SeriesInstanceUID="1.2.3"), "2 series of 4, 1 files", "one series"),
+        (setting(3, ImagePositionPatient=[-30, 12, 105]), "slice002.dcm and slice003.dcm at one place", "one slice"),
+        (setting(4, ImagePositionPatient=[-30, 12, 109.5]), "2 mm between slice003.dcm and slice004.dcm", "2.5 mm"),
+        (setting(2, ImagePositionPatient=[-30, 19, 105]), "slice002.dcm 7 mm beside the line", "one line"),
+        (setting(1, Rows=7, Columns=6), "(7, 6) pixels", "(6, 7), as slice000.dcm"),
+        (setting(1, PixelSpacing=[0.8, 1.3]), "spacing_mm [0.8, 1.3]", "[0.8, 1.2]"),
+        (setting(1, ImageOrientationPatient=[0, 1, 0, -1, 0, 0]), "orientation [0.0, 1.0", "[1.0, 0.0"),
+        (setting(1, ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "[1.0, 0.0, 0.0, 1.0", "right angles"),
+        (setting(1, PixelSpacing=[0, 1.2]), "0.0, 1.2", "two sizes in mm"),
+        (setting(1, PhotometricInterpretation="MONOCHROME1"), "MONOCHROME1", "MONOCHROME2"),
+        (setting(1, NumberOfFrames=3), "several frames", "a file for each slice"),
+        (setting(1, ImagePositionPatient=None), "no ImagePositionPatient", "a slice of a scan"),
+        (setting(1, PixelData=b"\0\0" * 10), "pixels that cannot be read", "pixels"),
+    ],
+)
+def test_what_is_no_scan_is_refused_and_nothing_is_told_of_the_patient(tmp_path, change, found, expected, capfd):
+    folder = write_series(tmp_path / "scan", change=change)
+    with pytest.raises((DatasetError, GeometryError)) as caught:
+        read_series(folder)
+    error = caught.value
+    assert found in error.found and expected in error.expected
+    output = capfd.readouterr()
+    assert not any(word in f"{error}{output.out}{output.err}" for word in (PATIENT, "4711"))
+
+
+def test_a_cut_file_is_refused(tmp_path):
+    folder = write_series(tmp_path / "scan")
+    path = folder / "slice002.dcm"
+    for size in (400, len(path.read_bytes()) - 10):
+        path.write_bytes(path.read_bytes()[:size])
+        with pytest.raises(DatasetError, match="slice002"):
+            read_series(folder)
+
+
+def test_folders_of_slices_are_found(tmp_path):
+    for name in ("b", "a"):
+        write_series(tmp_path / "in" / name)
+    (tmp_path / "in" / "a" / "notes.txt").write_text("no slice")
+    assert is_series(tmp_path / "in" / "a") and not is_series(tmp_path / "in")
+    assert find_scans(tmp_path / "in") == [tmp_path / "in" / "a", tmp_path / "in" / "b"]
+    assert find_scans(tmp_path / "in" / "a") == [tmp_path / "in" / "a"]
+    assert read_series(tmp_path / "in" / "a").data.shape == SHAPE
+    as_nifti(tmp_path / "in" / "x.nii.gz")
+    assert find_scans(tmp_path / "in") == find_images(tmp_path / "in") == [tmp_path / "in" / "x.nii.gz"]
+    with pytest.raises(DatasetError, match="an empty folder"):
+        (tmp_path / "empty").mkdir()
+        find_scans(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("orientation", [AXIAL, turned(33)], ids=["axial", "oblique"])
+def test_labels_are_written_on_the_grid_of_a_series(tmp_path, orientation):
+    scan = read_series(write_series(tmp_path / "scan", orientation=orientation))
+    drawn = (scan.data > 0).astype(np.uint8)
+    write_labels(tmp_path / "out.nii.gz", drawn, like=scan.grid)
+    written = nibabel.load(tmp_path / "out.nii.gz")
+    np.testing.assert_array_equal(np.asarray(written.dataobj).T, drawn)
+    np.testing.assert_allclose(written.affine[:, [2, 1, 0, 3]], scan.grid.affine, atol=1e-4)
+    np.testing.assert_allclose(written.header.get_qform(), written.header.get_sform(), atol=1e-3)
+    assert (int(written.header["qform_code"]), int(written.header["sform_code"])) == (1, 1)
+    assert written.header.get_xyzt_units()[0] == "mm"
