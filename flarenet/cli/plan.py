@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="change a value of the plan, as in trainers.*.steps.*.epochs=10",
     )
     words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
+    words.add_argument("--fingerprint", action="store_true", help="only measure, write fingerprint.json and show it")
     words.add_argument(
         "--rehash", action="store_true", help="take no file for unchanged by its size and time; compare its bytes"
     )
@@ -82,6 +83,32 @@ def work(arguments: Namespace) -> int | None:
 
     Raises CasesFailed, after everything else is done, where single cases are broken.
     """
+    opened = open_set(arguments)
+    if arguments.check:
+        return check(opened, arguments)
+    workspace, dataset = opened.workspace, opened.read()
+    found, broken = _measured(dataset, workspace, arguments)
+    _report(broken)
+    go_on = _show if arguments.fingerprint else _plan
+    unprepared = go_on(dataset, found, workspace, arguments)
+    _end_with(broken, unprepared, len(dataset.cases))
+    return None
+
+
+def _show(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments: Namespace) -> Failures:
+    """Without torch, which takes longer to import than many a case to measure."""
+    from ..planning.summary import print_fingerprint
+    from ..schema import save
+
+    print_fingerprint(found)
+    if not arguments.dry_run:
+        save(found, workspace.fingerprint)
+        print(f"fingerprint: {workspace.fingerprint}")
+    return ()
+
+
+def _plan(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments: Namespace) -> Failures:
+    """Plan and prepare; returns the cases that could not be prepared."""
     from ..data.settled import save_settled
     from ..planning.fingerprint import settle
     from ..planning.plan import save_plan
@@ -90,27 +117,19 @@ def work(arguments: Namespace) -> int | None:
     from ..schema import save
     from ..trainers.planner import make_plan, parameter_counts
 
-    opened, workers = open_set(arguments), pool(arguments)
-    if arguments.check:
-        return check(opened, arguments)
-    workspace, dataset = opened.workspace, opened.read()
-    found, broken = _measured(dataset, workspace, arguments)
-    _report(broken)
     plan = make_plan(found, arguments.recipe, budget=_budget(arguments), changes=arguments.changes)
     print_summary(plan, found, parameter_counts(plan))
     if arguments.dry_run:
-        _end_with(broken, (), len(dataset.cases))
-        return None
+        return ()
     save(found, workspace.fingerprint)
     _keep_edited(workspace.plan, plan)
     settled = settle(dataset, found)
     save_settled(settled, workspace.settled)
     save_plan(plan, workspace.plan)
-    unprepared = prepare_dataset(settled, plan, workspace, workers=workers)
+    unprepared = prepare_dataset(settled, plan, workspace, workers=pool(arguments))
     _report(unprepared)
     print(f"plan: {workspace.plan}\nprepared: {', '.join(str(workspace.store(name)) for name in plan.configurations)}")
-    _end_with(broken, unprepared, len(dataset.cases))
-    return None
+    return unprepared
 
 
 def _measured(dataset: Dataset, workspace: Workspace, arguments: Namespace) -> tuple[Fingerprint, Failures]:

@@ -27,20 +27,27 @@ NUMBERS = (
 
 def print_summary(plan: Plan, fingerprint: Fingerprint, parameters: Mapping[str, int]) -> None:
     """Print every table to stdout. `parameters`: trainer -> how many its network has."""
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL, highlight=False)
-    tables = (
-        cohort_table(fingerprint),
-        geometry_table(fingerprint),
+    decided = (
         configuration_table(plan),
         network_table(plan, parameters),
         step_table(plan, fingerprint),
         reason_table(plan),
         need_table(plan, fingerprint),
     )
+    _print((cohort_table(fingerprint), geometry_table(fingerprint), *decided), remarks(fingerprint))
+
+
+def print_fingerprint(fingerprint: Fingerprint) -> None:
+    """Print what was found to stdout: cohorts, sizes, and what a person should know."""
+    _print((cohort_table(fingerprint), geometry_table(fingerprint)), remarks(fingerprint))
+
+
+def _print(tables: Iterable[Table], notes: Iterable[str]) -> None:
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL, highlight=False)
     for table in tables:
         console.print(table)
-    for sentence in remarks(fingerprint):
-        console.print(f"note: {sentence}", style="yellow", markup=False)
+    for note in notes:
+        console.print(f"note: {note}", style="yellow", markup=False)
 
 
 def say_pattern(pattern: Iterable[int], labels: LabelSet) -> str:

@@ -1,10 +1,14 @@
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 
 from flarenet.cli.plan import main
+from flarenet.data.settled import load_settled
 from flarenet.data.store import Store
 from flarenet.errors import DatasetError
 from flarenet.planning.fingerprint import Fingerprint
@@ -191,3 +195,29 @@ def test_a_label_annotated_nowhere_is_said(root, capsys):
     save(root / "raw" / "Tiny" / "labelsTr" / "full.nii.gz", np.ones(SHAPE, dtype=np.uint8))
     assert plan_it(root) == 0
     assert "spleen annotated in no case" in capsys.readouterr().out
+
+
+def test_the_fingerprint_alone_is_measured_without_torch(root):
+    script = (
+        "import sys; from flarenet.cli.plan import main; code = main(sys.argv[1:]); "
+        "sys.exit(code or 'torch' in sys.modules)"
+    )
+    words = [sys.executable, "-c", script, "-d", "Tiny", "--root", str(root), "--workers", "1", "--fingerprint"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0 and "all of organ (2)" in done.stdout
+    prepared = root / "prepared" / "Tiny"
+    assert sorted(path.name for path in prepared.iterdir()) == ["fingerprint.json", "measured"]
+
+
+def test_patterns_that_nobody_stated_are_inferred_and_settled(root, capsys):
+    path = root / "raw" / "Tiny" / "dataset.json"
+    content = json.loads(path.read_text())
+    for entry in content["dataset"].values():
+        del entry["annotated"]
+    path.write_text(json.dumps(content))
+    assert plan_it(root) == 0
+    assert "it was inferred" in capsys.readouterr().out
+    settled = load_settled(root / "prepared" / "Tiny" / "dataset.json")
+    assert {case.name: sorted(case.annotated) for case in settled.cases} == PATTERNS
+    for name, annotated in PATTERNS.items():
+        assert sorted(Store(root / "prepared" / "Tiny" / "2d").read(name).annotated) == annotated
