@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .partition import MOST_ABSENT, MOST_WITHOUT_FINDING, Evidence, Tally, case_costs, cost, partition
+from .partition import Evidence, Tally, case_costs, cost, partition
 from .patterns import Pattern
 
 DOUBT = math.log(20)
@@ -88,7 +88,7 @@ def _evidence(
         count=np.array([kinds[kind] for kind in ordered]),
         declared=np.array([number(pattern) for _, pattern in ordered]),
         patterns=np.array([flags(pattern) for pattern in stated], dtype=bool).reshape(len(stated), len(values)),
-        ceiling=np.array([MOST_WITHOUT_FINDING if value in findings else MOST_ABSENT for value in values]),
+        finding=np.array([value in findings for value in values], dtype=bool),
     )
     return {kind: row for row, kind in enumerate(ordered)}, evidence
 
@@ -151,8 +151,8 @@ def _could_be_their_own(evidence: Evidence, owner: np.ndarray, cohorts: Tally, s
     held = Tally(present, present * whole_count[:, None], whole_count, count * is_cut, np.zeros(len(rows), dtype=bool))
     alone = Tally(present, present * count[:, None], count, 0 * count, held.declared)
     together = cohorts.rows(owner[rows])
-    apart = cost(alone, evidence.ceiling) + cost(together.without(held), evidence.ceiling)
-    for row, near in zip(rows.tolist(), (apart < cost(together, evidence.ceiling) + DOUBT) | is_cut):
+    apart = cost(alone, evidence.rates) + cost(together.without(held), evidence.rates)
+    for row, near in zip(rows.tolist(), (apart < cost(together, evidence.rates) + DOUBT) | is_cut):
         if near:
             how = f"{evidence.count[row]} such case{'s' if evidence.count[row] > 1 else ''}"
             yield row, (
@@ -165,7 +165,7 @@ def _could_be_one(evidence: Evidence, owner: np.ndarray, cohorts: Tally, say: Wo
     """Rows of cohorts that would be nearly as likely as part of another one, with more looked for."""
     for small, large in _nested(cohorts):
         pair = cohorts.rows([small]), cohorts.rows([large])
-        more = cost(pair[0].joined(pair[1]), evidence.ceiling) - sum(cost(part, evidence.ceiling) for part in pair)
+        more = cost(pair[0].joined(pair[1]), evidence.rates) - sum(cost(part, evidence.rates) for part in pair)
         if more[0] < DOUBT:
             extra = cohorts.pattern[large] & ~cohorts.pattern[small]
             for row in np.flatnonzero(owner == small).tolist():
@@ -188,7 +188,7 @@ def _nested(cohorts: Tally) -> list[tuple[int, int]]:
 def _lack_too_often(evidence: Evidence, owner: np.ndarray, cohorts: Tally, say: Words) -> Doubts:
     """Rows that lack a finding which their cohort lacks more often than a mixed collection would be granted."""
     rate = np.where(cohorts.pattern, 1 - cohorts.seen / np.maximum(cohorts.whole, 1)[:, None], 0)
-    often = (rate > evidence.ceiling) & (evidence.ceiling > MOST_ABSENT)
+    often = (rate > evidence.rates.ceiling) & evidence.finding
     for row, (own, present) in enumerate(zip(owner, evidence.present)):
         lacking = often[own] & ~present
         if lacking.any():

@@ -4,11 +4,12 @@ A label that a mask lacks was absent, or nobody looked for it. One mask cannot t
 come in cohorts: whoever annotates looks for the same labels, the *pattern*, in every case. The model, a Dirichlet
 process mixture (Antoniak 1974) of which the likeliest partition into cohorts is sought; costs are -log probabilities:
 
-- A further cohort costs log 1/FURTHER_COHORT, and log 2 per label of the table for its pattern (each is in or out).
+- A cohort costs what it takes to name its pattern: how many of the labels, and which. In doubt nothing was looked for: a
+  label counts as absent only where that is IN_DOUBT times as likely.
 - The sizes of cohorts cost what the Chinese restaurant process makes of them: -log of the product of (size - 1)!.
-- Within a cohort every label of the pattern is absent independently, at a rate of the cohort's own that fits best but
-  stays below a ceiling: patients lack an organ seldom (MOST_ABSENT) and a *finding*, such as a tumor, somewhat more
-  often (MOST_WITHOUT_FINDING). What is lacking more often was not looked for. This ceiling is what tells cohorts apart.
+- Within a cohort every label of the pattern is absent independently, at a rate of the cohort's own with a beta prior,
+  worth USUAL_CASES cases at the usual rate and cut at a ceiling. Patients lack an organ seldom and a *finding*, such as
+  a tumor, somewhat more often; what is lacking more often than the ceiling was not looked for. This tells cohorts apart.
 - A case may be *cut short*, with probability CUT_SHORT; then any part of the pattern is as likely as any other. One
   odd scan therefore founds no cohort.
 - A collection that is one cohort may lack findings at any rate: nothing in it speaks of a second way to annotate.
@@ -22,16 +23,19 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln, xlog1py, xlogy
+from scipy.special import betaln, gammaln, xlog1py, xlogy
 
-MOST_ABSENT = 0.10
-"""Gallbladders are missing most often, in about one patient in ten (cholecystectomy)."""
+USUAL, MOST = 0.03, 0.10
+"""The usual and the highest rate at which an organ is absent: gallbladders, missing most often, in about one patient of
+ten (cholecystectomy)."""
 
-MOST_WITHOUT_FINDING = 0.20
-"""Collections of tumors hold up to a fifth of cases without one (13 of 131 in LiTS)."""
+USUAL_FINDING, MOST_FINDING = 0.10, 0.20
+"""The same for findings: collections of tumors hold up to a fifth of cases without one (13 of 131 in LiTS)."""
 
+USUAL_CASES = 20
 CUT_SHORT = 0.02
-FURTHER_COHORT = 0.05
+IN_DOUBT = 2.0
+"""A label wrongly taken for absent is taught as background; one wrongly taken for not looked for is only not taught."""
 
 _AT_ONCE = 400
 """Distinct sets that are merged pair by pair in one go: the work grows with their square."""
@@ -41,19 +45,54 @@ _NOTHING = 1e-9
 
 
 @dataclass(frozen=True)
+class Rates:
+    """How often a cohort lacks a label of its pattern: beta distributions by label, [L], cut at a ceiling.
+
+    lacking, having  their parameters: cases without and with the label, as if so many had been seen before
+    """
+
+    lacking: np.ndarray
+    having: np.ndarray
+    ceiling: np.ndarray
+
+    def expected(self, absent: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        """The rates [K, L] of cohorts of `whole` cases [K, 1] of which `absent` [K, L] lack the label."""
+        return np.minimum((absent + self.lacking) / (whole + self.lacking + self.having), self.ceiling)
+
+    def cost(self, absent: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        """-log of the probability of such cases, [K, L]; what the cut takes away is that at the most likely rate."""
+        free = betaln(self.lacking, self.having) - betaln(absent + self.lacking, whole - absent + self.having)
+        likeliest = xlogy(absent, absent) + xlogy(whole - absent, whole - absent) - xlogy(whole, whole)
+        at_ceiling = xlogy(absent, self.ceiling) + xlog1py(whole - absent, -self.ceiling)
+        return free + np.where(absent > whole * self.ceiling, likeliest - at_ceiling, 0)
+
+
+def rates_of(finding: np.ndarray, *, one_cohort: bool = False) -> Rates:
+    """The Rates of labels; finding [L] says which are findings. In one cohort alone those are absent at any rate."""
+    usual, ceiling = np.where(finding, USUAL_FINDING, USUAL), np.where(finding, MOST_FINDING, MOST)
+    free = finding & one_cohort
+    lacking, having = (np.where(free, 1.0, USUAL_CASES * rate) for rate in (usual, 1 - usual))
+    return Rates(lacking, having, np.where(free, 1.0, ceiling))
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Every distinct case once, as rows; the order of rows and labels does not depend on names or numbers.
 
     present   bool [D, L]: the labels in the mask          count     [D]: how many cases are like this
     declared  [D]: index of the declared pattern, or -1    patterns  bool [P, L]: the declared patterns
-    ceiling   [L]: the highest rate at which a cohort lacks the label
+    finding   bool [L]: the labels that patients may well be without
     """
 
     present: np.ndarray
     count: np.ndarray
     declared: np.ndarray
     patterns: np.ndarray
-    ceiling: np.ndarray
+    finding: np.ndarray
+
+    @property
+    def rates(self) -> Rates:
+        return rates_of(self.finding)
 
 
 @dataclass(frozen=True)
@@ -98,14 +137,12 @@ class Tally:
         return self.pattern, self.seen, self.whole, self.cut, self.declared
 
 
-def cost(cohorts: Tally, ceiling: np.ndarray) -> np.ndarray:
+def cost(cohorts: Tally, rates: Rates) -> np.ndarray:
     """The cost of each cohort, [K]; that of a partition is their sum."""
-    labels = cohorts.pattern.shape[1]
     whole = cohorts.whole[:, None]
     absent = np.where(cohorts.pattern, whole - cohorts.seen, 0)
-    rate = np.minimum(absent / np.maximum(whole, 1), ceiling)
-    lacking = -xlogy(absent, rate) - xlog1py(np.where(cohorts.pattern, cohorts.seen, 0), -rate)
-    founding = np.where(cohorts.declared, 0, labels * math.log(2)) - math.log(FURTHER_COHORT)
+    lacking = np.where(cohorts.pattern, rates.cost(absent, whole), 0)
+    founding = np.where(cohorts.declared, 0, _cost_of_naming(cohorts.pattern))
     return founding - gammaln(cohorts.size) + lacking.sum(axis=1) + cohorts.cut * _cost_of_a_cut(cohorts.pattern)
 
 
@@ -113,10 +150,10 @@ def case_costs(evidence: Evidence, cohorts: Tally) -> tuple[np.ndarray, np.ndarr
     """What a case of each distinct row costs in each cohort, as a whole one and as one cut short: two arrays [D, K].
 
     Infinite where it holds a label that the cohort does not look for, or was declared to be of another pattern. An
-    empty mask is no scan cut short. Rates are half a case off zero, so that no cohort is sure of anything.
+    empty mask is no scan cut short.
     """
     whole = cohorts.whole[:, None]
-    rate = np.minimum((whole - cohorts.seen + 0.5) / (whole + 1), evidence.ceiling)
+    rate = evidence.rates.expected(whole - cohorts.seen, whole)
     there, lacking = (np.where(cohorts.pattern, -np.log(part), 0) for part in (1 - rate, rate))
     costs = evidence.present @ (there - lacking).T + lacking.sum(axis=1)
     apart = evidence.present @ (~cohorts.pattern).T.astype(float) > 0
@@ -140,8 +177,7 @@ def partition(evidence: Evidence) -> tuple[np.ndarray, Tally]:
         return owner, cohorts
     alone = np.zeros(len(evidence.count), dtype=int)
     one = tally(evidence, alone, np.zeros(len(alone), dtype=bool))
-    anything = np.where(evidence.ceiling > MOST_ABSENT, 1.0, evidence.ceiling)
-    if cost(one, anything).sum() < cost(cohorts, evidence.ceiling).sum():
+    if cost(one, rates_of(evidence.finding, one_cohort=True)).sum() < cost(cohorts, evidence.rates).sum():
         return alone, one
     return owner, cohorts
 
@@ -169,12 +205,12 @@ def _gather(evidence: Evidence) -> np.ndarray:
         owner[now] = owner.max() + 1 + np.arange(len(now))
         known = np.flatnonzero(owner >= 0)
         part = _part(evidence, known)
-        groups = _merge(tally(part, owner[known], np.zeros(len(known), dtype=bool)), evidence.ceiling)
+        groups = _merge(tally(part, owner[known], np.zeros(len(known), dtype=bool)), evidence.rates)
         owner[known] = groups[owner[known]]
         if order.size:
             cohorts = tally(part, owner[known], np.zeros(len(known), dtype=bool))
             costs = np.minimum(*case_costs(_part(evidence, order), cohorts))
-            fits = costs.min(axis=1) < evidence.present.shape[1] * math.log(2) - math.log(FURTHER_COHORT)
+            fits = costs.min(axis=1) < _cost_of_naming(evidence.present[order])
             owner[order[fits]] = costs[fits].argmin(axis=1)
             order = order[~fits]
     return owner
@@ -184,25 +220,25 @@ def _settle(evidence: Evidence, owner: np.ndarray) -> tuple[np.ndarray, Tally]:
     """Merge cohorts and move rows to where they cost least, as long as the cost of the partition falls."""
     cut = np.zeros(len(owner), dtype=bool)
     best = tally(evidence, owner, cut)
-    lowest, improves = cost(best, evidence.ceiling).sum(), True
+    lowest, improves = cost(best, evidence.rates).sum(), True
     while improves:
         improves = False
         for group in (_merge, _absorb):
-            start = tally(evidence, group(best, evidence.ceiling)[owner], cut)
+            start = tally(evidence, group(best, evidence.rates)[owner], cut)
             moved, moved_cut = _assign(evidence, start)
             trial = tally(evidence, moved, moved_cut)
-            if (now := cost(trial, evidence.ceiling).sum()) < lowest - _NOTHING:
+            if (now := cost(trial, evidence.rates).sum()) < lowest - _NOTHING:
                 owner, cut, best, lowest, improves = moved, moved_cut, trial, now, True
     return owner, best
 
 
-def _absorb(cohorts: Tally, ceiling: np.ndarray) -> np.ndarray:
+def _absorb(cohorts: Tally, rates: Rates) -> np.ndarray:
     """Let the one cohort for which that saves most take in several smaller patterns at once; groups as in _merge.
 
     Cases without one label, without another and without both can each seem a cohort as long as they are apart: only
     together do they show that both labels are absent independently. Those that lack the fewest labels come first.
     """
-    costs, best, groups = cost(cohorts, ceiling), -_NOTHING, np.arange(len(cohorts.whole))
+    costs, best, groups = cost(cohorts, rates), -_NOTHING, np.arange(len(cohorts.whole))
     for row, pattern in enumerate(cohorts.pattern):
         lacking = (pattern & ~cohorts.pattern).sum(axis=1)
         inside = (cohorts.pattern <= pattern).all(axis=1) & ~cohorts.declared & cohorts.pattern.any(axis=1)
@@ -211,7 +247,7 @@ def _absorb(cohorts: Tally, ceiling: np.ndarray) -> np.ndarray:
         for count, other in enumerate(others := others[inside[others]], start=1):
             together = together.joined(cohorts.rows([other]))
             change -= costs[other]
-            if (now := change + cost(together, ceiling)[0]) < best:
+            if (now := change + cost(together, rates)[0]) < best:
                 best, groups = now, np.arange(len(costs))
                 groups[others[:count]] = row
     return np.unique(groups, return_inverse=True)[1]
@@ -225,27 +261,27 @@ def _assign(evidence: Evidence, cohorts: Tally) -> tuple[np.ndarray, np.ndarray]
     return numbered, cut[rows, owner] < whole[rows, owner]
 
 
-def _merge(cohorts: Tally, ceiling: np.ndarray) -> np.ndarray:
+def _merge(cohorts: Tally, rates: Rates) -> np.ndarray:
     """Merge the pair that saves most, again and again; returns for each cohort the number of the one it is in, [K]."""
     size = len(cohorts.whole)
     group = np.arange(size)
     change = np.full((size, size), np.inf)
     for row in range(size):
-        change[row, :row] = _pairs(cohorts, row, ceiling)[0][:row]
+        change[row, :row] = _pairs(cohorts, row, rates)[0][:row]
     while size > 1:
         drop, keep = divmod(int(change.argmin()), size)  # only pairs with keep < drop are filled in
         if change[drop, keep] > -_NOTHING:
             break
-        cohorts = _with_row(cohorts, keep, _pairs(cohorts, keep, ceiling)[1].rows([drop]))
+        cohorts = _with_row(cohorts, keep, _pairs(cohorts, keep, rates)[1].rows([drop]))
         group[group == drop] = keep
         change[drop] = change[:, drop] = np.inf
         alive = np.isin(np.arange(size), group)
-        new = np.where(alive, _pairs(cohorts, keep, ceiling)[0], np.inf)
+        new = np.where(alive, _pairs(cohorts, keep, rates)[0], np.inf)
         change[keep, :keep], change[keep + 1 :, keep] = new[:keep], new[keep + 1 :]
     return np.unique(group, return_inverse=True)[1]
 
 
-def _pairs(cohorts: Tally, row: int, ceiling: np.ndarray) -> tuple[np.ndarray, Tally]:
+def _pairs(cohorts: Tally, row: int, rates: Rates) -> tuple[np.ndarray, Tally]:
     """What merging cohort `row` with each would change the cost by, [K], and what each pair would be.
 
     Whole cases stay whole, or all of the one are cut-short cases of the other, whichever costs less.
@@ -255,7 +291,7 @@ def _pairs(cohorts: Tally, row: int, ceiling: np.ndarray) -> tuple[np.ndarray, T
     around = (cohorts.pattern <= one.pattern).all(axis=1) & cohorts.pattern.any(axis=1)
     whole = one.joined(cohorts)
     options = (whole, one.as_cut().joined(cohorts), one.joined(cohorts.as_cut()))
-    costs = np.stack([cost(option, ceiling) for option in options])
+    costs = np.stack([cost(option, rates) for option in options])
     costs[1, ~inside] = costs[2, ~around] = np.inf
     strangers = ~(one.pattern & cohorts.pattern).any(axis=1) & one.pattern.any(axis=1) & cohorts.pattern.any(axis=1)
     alters = (one.declared & (whole.pattern != one.pattern).any(axis=1)) | (
@@ -264,7 +300,7 @@ def _pairs(cohorts: Tally, row: int, ceiling: np.ndarray) -> tuple[np.ndarray, T
     costs[:, strangers | alters | (one.declared & cohorts.declared)] = np.inf
     best = costs.argmin(axis=0)
     pairs = Tally(*(np.stack(fields)[best, np.arange(len(best))] for fields in zip(*(o._fields for o in options))))
-    change = costs.min(axis=0) - cost(one, ceiling) - cost(cohorts, ceiling)
+    change = costs.min(axis=0) - cost(one, rates) - cost(cohorts, rates)
     change[row] = np.inf
     return change, pairs
 
@@ -278,7 +314,13 @@ def _with_row(cohorts: Tally, index: int, row: Tally) -> Tally:
 
 def _part(evidence: Evidence, rows: np.ndarray) -> Evidence:
     present, count, declared = evidence.present[rows], evidence.count[rows], evidence.declared[rows]
-    return Evidence(present, count, declared, evidence.patterns, evidence.ceiling)
+    return Evidence(present, count, declared, evidence.patterns, evidence.finding)
+
+
+def _cost_of_naming(pattern: np.ndarray) -> np.ndarray:
+    labels, size = pattern.shape[1], pattern.sum(axis=1)
+    ways = gammaln(labels + 1) - gammaln(size + 1) - gammaln(labels - size + 1)
+    return math.log(labels + 1) + ways - math.log(IN_DOUBT)
 
 
 def _cost_of_a_cut(pattern: np.ndarray) -> np.ndarray:
