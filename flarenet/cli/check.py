@@ -27,7 +27,7 @@ def check(opened: Opened, arguments: Namespace) -> int:
     print_findings(found.findings)
     path = Path(arguments.report or opened.workspace.check)
     save(found, path)
-    warned = len({finding.case for finding in found.findings} - set(found.refused))
+    warned = len({finding.case for finding in found.findings if finding.case} - set(found.refused))
     print(f"{found.cases} cases: {len(found.refused)} refused, {warned} with warnings only; report: {path}")
     return found.exit_code
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from ..errors import CasesFailed, DatasetError, FlarenetError, GeometryError, UnsafeError
 from ..schema import Frozen
 from ..volume import Grid, Volume
+from ..whole import sha256_of
 from .cases import Pool, map_cases
 from .dataset import Case, Dataset
 from .findings import Finding, of_case, refusal, refusals, remark
@@ -65,9 +67,34 @@ def check_dataset(dataset: Dataset, *, workers: int | Pool = 1, beside: Sequence
     found, failed = map_cases(work, cases, workers=workers, describe=f"check {dataset.name}")
     by_image = {case.image: findings for case, findings in found}
     by_image |= {case.image: (refusal(case.name, error),) for case, error in failed}
-    findings = (*beside, *(finding for case in cases for finding in by_image[case.image]))
+    twins = _same_bytes(dataset)
+    findings = (*beside, *(said for case in cases for said in (*by_image[case.image], *twins.get(case.image, ()))))
     left_out = {finding.case for finding in refusals(beside) if finding.case}
     return Check(dataset=dataset.name, cases=len(cases) + len(left_out), findings=findings)
+
+
+def _same_bytes(dataset: Dataset) -> dict[Path, list[Finding]]:
+    """Images that are copies of an earlier one: odd in training, and no test where it was trained on. Only files of the
+    same size are compared."""
+    sizes: dict[int, list[Case]] = {}
+    for case in (*dataset.cases, *dataset.test):
+        if case.image.is_file():
+            sizes.setdefault(case.image.stat().st_size, []).append(case)
+    first: dict[str, Case] = {}
+    found: dict[Path, list[Finding]] = {}
+    for case in (case for alike in sizes.values() if len(alike) > 1 for case in alike):
+        twin = first.setdefault(sha256_of(case.image), case)
+        if twin is not case:
+            found[case.image] = [_copy(case, twin, leaks=twin in dataset.cases and case in dataset.test)]
+    return found
+
+
+def _copy(case: Case, twin: Case, *, leaks: bool) -> Finding:
+    found, remedy = f"the same bytes as the image of case {twin.name}", "take one of them out"
+    if not leaks:
+        return remark(case.image, found=found, expected="another scan", remedy=remedy, case=case.name)
+    expected = "a test case that is not trained on"
+    return refusal(case.name, DatasetError(case.image, found=found, expected=expected, remedy=remedy))
 
 
 def check_case(case: Case, labels: LabelSet, *, is_ct: bool = True) -> tuple[Finding, ...]:

@@ -57,6 +57,7 @@ class Set:
         self.scan, self.drawn = phantom()
         self.modality, self.ending = "CT", ".nii.gz"
         self.table: dict[str, dict] = {}
+        self.test: dict[str, dict] = {}
         self.good("good")
 
     @property
@@ -68,7 +69,9 @@ class Set:
         return self.folder / "labelsTr/bad.nii.gz"
 
     def good(self, name: str) -> None:
-        self.write(self.folder / f"imagesTr/{name}_0000.nii.gz", nifti_bytes(self.scan))
+        image = self.scan.copy()
+        image[0, 0, 0] = -900 - len(self.table)  # no copy of another case
+        self.write(self.folder / f"imagesTr/{name}_0000.nii.gz", nifti_bytes(image))
         self.write(self.folder / f"labelsTr/{name}.nii.gz", nifti_bytes(self.drawn))
         files = {"images": [f"imagesTr/{name}_0000.nii.gz"], "label": f"labelsTr/{name}.nii.gz"}
         self.table[name] = {**files, "annotated": [1, 2]}
@@ -99,6 +102,7 @@ class Set:
             "numTraining": len(table),
             "file_ending": ".nii.gz",
             "dataset": table,
+            "test": self.test,
         }
         (self.folder / "dataset.json").write_text(json.dumps(content))
         report = self.root / "report.json"

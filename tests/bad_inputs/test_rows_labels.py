@@ -117,6 +117,21 @@ def test_row54_not_annotated(rows):
     refused(rows, "2 spleen (48 voxels)", expected="1 liver", remedy="'annotated'", annotated=(1,))  # 2 x 4 x 6
 
 
+def test_row55_the_same_bytes_twice(rows):
+    """Under two names in training: a doubt. In training and test: refused. Names: test_rows_dataset.py."""
+    rows.good("other")
+    rows.bad_image()
+    image = rows.folder / "imagesTr/other_0000.nii.gz"
+    image.write_bytes((rows.folder / "imagesTr/good_0000.nii.gz").read_bytes())
+    code, (finding,) = rows.check()
+    assert (code, finding.severity, finding.case) == (0, "warn", "other")
+    assert finding.found == "the same bytes as the image of case good"
+    rows.test = {"other": rows.table.pop("other")}
+    code, (finding,) = rows.check()
+    assert (code, finding.severity, finding.case) == (3, "refuse", "other")
+    assert finding.expected == "a test case that is not trained on"
+
+
 def spoil(rows, name, kind):
     """Row 27, 49 or 32 for the case `name`."""
     image, label = rows.folder / f"imagesTr/{name}_0000.nii.gz", rows.folder / f"labelsTr/{name}.nii.gz"

@@ -44,8 +44,8 @@ def small_set(tmp_path: Path, save_nifti) -> Path:
     scan = np.arange(60, dtype=np.int16).reshape(3, 4, 5) * 20 - 1000
     drawn = np.zeros((3, 4, 5), np.uint8)
     drawn[0, 0, :2], drawn[1, 1, 1] = 1, 3
-    for name in ("full", "part", "bare"):
-        save_nifti(folder / f"imagesTr/{name}_0000.nii.gz", scan)
+    for number, name in enumerate(("full", "part", "bare")):
+        save_nifti(folder / f"imagesTr/{name}_0000.nii.gz", scan + np.int16(number))
     save_nifti(folder / "labelsTr/full.nii.gz", drawn)
     save_nifti(folder / "labelsTr/part.nii.gz", np.where(drawn == 3, 0, drawn).astype(np.uint8))
     content = {
