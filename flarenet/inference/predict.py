@@ -18,9 +18,10 @@ import numpy as np
 import torch
 
 from ..data.dicom import inspect_series
-from ..data.findings import Finding, remark
+from ..data.findings import Finding, as_error, refusals, remark
 from ..data.labels import join
 from ..data.nifti import case_name, inspect_image, write_labels
+from ..data.plausible import doubts_on_image
 from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError, RunError, StorageError, UsageError
 from ..planning.memory import windows_at_once
@@ -83,7 +84,7 @@ class Predictor:
         began = time.perf_counter()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        volume, remarks = (image, ()) if isinstance(image, Volume) else _inspect(image, reading)
+        volume, remarks = (image, ()) if isinstance(image, Volume) else self._inspect(image, reading)
         labels = join(self.predict_groups(volume), self.model.labels)
         if not labels.any():
             remarks = (*remarks, _nothing_found(image))
@@ -106,15 +107,18 @@ class Predictor:
         maps = group_maps(logits, prepared.frame, self.model.groups)
         return {group: on_grid(drawn, straight.grid, volume.grid) for group, drawn in maps.items()}
 
+    def _inspect(self, image: Path | str, reading: Reading) -> tuple[Volume, tuple[Finding, ...]]:
+        volume, said = inspect_series(image) if Path(image).is_dir() else inspect_image(image, reading)
+        doubts = doubts_on_image(volume, image, is_ct=self.model.configuration.normalisation == "window")
+        if refused := refusals(doubts):
+            raise as_error(refused)
+        return volume, (*said, *doubts)
+
     def _peak_mb(self) -> float:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / _MB
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / _MB if sys.platform == "darwin" else peak / 1024  # bytes there, KiB elsewhere
-
-
-def _inspect(image: Path | str, reading: Reading) -> tuple[Volume, tuple[Finding, ...]]:
-    return inspect_series(image) if Path(image).is_dir() else inspect_image(image, reading)
 
 
 def _nothing_found(image: Volume | Path | str) -> Finding:

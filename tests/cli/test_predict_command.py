@@ -59,6 +59,21 @@ def written(root):
     return sorted(path.name for path in (root / "out").iterdir()) if (root / "out").exists() else []
 
 
+def test_an_ambiguous_scan_needs_a_word_and_is_told_of(root, capsys):
+    data = np.random.default_rng(0).integers(-1000, 1000, (20, 21, 5)).astype(np.int16)
+    image = nibabel.Nifti1Image(data, np.diag([-1, -1, 3, 1]))
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    (root / "odd").mkdir()
+    nibabel.save(image, root / "odd" / "c.nii.gz")
+    assert predict(root, scans="odd") == 4
+    assert "--assume-affine" in capsys.readouterr().err
+    assert predict(root, "--assume-affine", scans="odd") == 0
+    said = capsys.readouterr().err
+    assert "c.nii.gz: warning" in said and "taken as RAS" in said
+    assert int(nibabel.load(root / "out" / "c.nii.gz").header["sform_code"]) == 0
+
+
 def test_a_folder_with_the_newest_model(root, capsys):
     assert predict(root) == 0
     assert written(root) == ["a.nii.gz", "b.nii.gz"]

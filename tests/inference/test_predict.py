@@ -129,7 +129,14 @@ def test_rows_41_and_42_an_empty_answer_is_told(predictor, tmp_path):
     nibabel.save(image, tmp_path / "x.nii.gz")
     prediction = predictor.predict(tmp_path / "x.nii.gz")
     assert not prediction.labels.any()
-    assert [said.found for said in prediction.remarks] == ["no label anywhere"]
+    assert [said.expected for said in prediction.remarks] == ["tissue, near 0 HU", "some of what the model knows"]
+
+
+def test_row_43_a_scan_that_is_not_in_hu_is_refused(predictor, tmp_path):
+    image = nibabel.Nifti1Image(np.random.default_rng(0).random((32, 32, 4), dtype=np.float32), np.eye(4))
+    nibabel.save(image, tmp_path / "x.nii.gz")
+    with pytest.raises(DatasetError, match="HU"):
+        predictor.predict(tmp_path / "x.nii.gz")
 
 
 @pytest.mark.parametrize("tangent", [0.3, -0.3])
