@@ -221,7 +221,7 @@ def _by_label(
     axis = orientation.axes[2]
     for start, part in _slabs(drawn):
         flat = part.reshape(-1)
-        inside = np.flatnonzero(flat)
+        inside = np.flatnonzero(flat != 0)
         if not inside.size:
             continue
         label = flat[inside].astype(np.intp)

@@ -4,12 +4,12 @@ A label that a mask lacks was absent, or nobody looked for it. One mask cannot t
 come in cohorts: whoever annotates looks for the same labels, the *pattern*, in every case. The model, a Dirichlet
 process mixture (Antoniak 1974) of which the likeliest partition into cohorts is sought; costs are -log probabilities:
 
-- A cohort costs what it takes to name its pattern: how many of the labels, and which. In doubt nothing was looked for: a
-  label counts as absent only where that is IN_DOUBT times as likely.
+- A cohort costs what it takes to name its pattern: how many of the labels, and which. In doubt nothing was looked for:
+  a label counts as absent only where that is IN_DOUBT times as likely.
 - The sizes of cohorts cost what the Chinese restaurant process makes of them: -log of the product of (size - 1)!.
 - Within a cohort every label of the pattern is absent independently, at a rate of the cohort's own with a beta prior,
   worth USUAL_CASES cases at the usual rate and cut at a ceiling. Patients lack an organ seldom and a *finding*, such as
-  a tumor, somewhat more often; what is lacking more often than the ceiling was not looked for. This tells cohorts apart.
+  a tumor, somewhat more often; what is lacking more often than that was not looked for. This tells cohorts apart.
 - A case may be *cut short*, with probability CUT_SHORT; then any part of the pattern is as likely as any other. One
   odd scan therefore founds no cohort.
 - A collection that is one cohort may lack findings at any rate: nothing in it speaks of a second way to annotate.

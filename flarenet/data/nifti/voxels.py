@@ -119,15 +119,21 @@ def _fits_int16(part: np.ndarray) -> bool:
 
 @dataclass
 class Table:
-    """File value -> label, and what was met that is none: {value as text: voxels}."""
+    """File value -> label, and what was met that is none: {value as text: voxels}.
+
+    plain  the highest value up to which each is its own label; -1 where they are numbered otherwise
+    """
 
     labels: np.ndarray
+    plain: int = -1
     wrong: Counter[str] = field(default_factory=Counter)
     fractions: bool = False
 
     def look_up(self, part: np.ndarray) -> np.ndarray:
         """uint8 labels of stored numbers; OUTSIDE where there is none."""
         if part.dtype == np.uint8:
+            if part.size and part.max() <= self.plain:
+                return part
             found = self.labels[part]
         else:
             last = len(self.labels) - 1
@@ -151,7 +157,7 @@ def label_table(top: int, values: Mapping[int, int]) -> Table:
     labels = np.full(max(256, max(meaning) + 1) + 1, OUTSIDE, dtype=np.uint8)
     for value, label in meaning.items():
         labels[value] = label
-    return Table(labels)
+    return Table(labels, plain=-1 if values else top)
 
 
 def label_values(parts: Iterator[np.ndarray], voxels: int, scaling: Scaling, table: Table) -> np.ndarray:
