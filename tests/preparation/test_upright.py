@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import nibabel
 import numpy as np
 import pytest
 
+from flarenet.data.dataset import Case
+from flarenet.data.labels import LabelSet
+from flarenet.data.store import Store
+from flarenet.planning.plan import Configuration
+from flarenet.preparation.dataset import Work, prepare_case
 from flarenet.preparation.upright import on_grid, upright, upright_grid
 from flarenet.volume import Grid, Volume
+from flarenet.workspace import Workspace
 
 SHAPE = (12, 20, 24)
 
@@ -70,3 +77,26 @@ def test_every_voxel_comes_back():
     straight = upright_grid(grid)
     np.testing.assert_array_equal(on_grid(on_grid(drawn, grid, straight), straight, grid), drawn)
     assert on_grid(drawn, grid, grid) is drawn
+
+
+def test_a_leaning_case_is_prepared_upright_with_its_label(tmp_path):
+    """Image and label file lean alike; in the store a ball is a ball, and the label lies on it."""
+    grid = leaning(0.3)
+    there = ball(grid, grid.affine @ [6, 10, 12, 1])
+    paths = tmp_path / "x_0000.nii.gz", tmp_path / "x.nii.gz"
+    for path, array in zip(paths, (np.where(there, 200, -1000).astype(np.int16), there.astype(np.uint8))):
+        image = nibabel.Nifti1Image(array.T, grid.affine[:, [2, 1, 0, 3]])
+        image.header.set_xyzt_units("mm")
+        nibabel.save(image, path)
+    labels = LabelSet(names=("background", "liver"), groups={"organ": (1,)})
+    numbers = Configuration(
+        spacing_mm=(None, 1.0, 1.0), inference_spacing_mm=(None, 1.0, 1.0), patch=(8, 8), clip_hu=(-1000, 200)
+    )
+    work = Work(Case("x", *paths, frozenset({1})), labels, {"2d": numbers}, Workspace(tmp_path, "Set"))
+    prepare_case(work)
+    prepared = Store(work.workspace.store("2d")).read("x")
+    assert prepared.record.grid.shear < 1e-6
+    drawn = prepared.maps["organ"][:] == 1
+    bright = prepared.image[:] > prepared.image[:].max() / 2
+    assert dice(drawn, bright) > 0.93
+    assert dice(drawn, ball(prepared.record.grid, grid.affine @ [6, 10, 12, 1])) > 0.93
