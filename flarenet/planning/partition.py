@@ -297,7 +297,7 @@ def _pairs(cohorts: Tally, row: int, rates: Rates) -> tuple[np.ndarray, Tally]:
     alters = (one.declared & (whole.pattern != one.pattern).any(axis=1)) | (
         cohorts.declared & (whole.pattern != cohorts.pattern).any(axis=1)
     )
-    costs[:, strangers | alters | (one.declared & cohorts.declared)] = np.inf
+    costs[:, strangers | alters] = np.inf
     best = costs.argmin(axis=0)
     pairs = Tally(*(np.stack(fields)[best, np.arange(len(best))] for fields in zip(*(o._fields for o in options))))
     change = costs.min(axis=0) - cost(one, rates) - cost(cohorts, rates)

@@ -8,6 +8,7 @@ Every function keeps the order it is given and returns () where nothing fits.
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser
 from collections import Counter
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..data.labels import LabelSet
-from ..errors import DatasetError, FlarenetError
+from ..errors import DatasetError, FlarenetError, StorageError
 from ..schema import read_json, to_json
 
 Pattern = tuple[int, ...]
@@ -90,7 +91,11 @@ def main(words: Sequence[str] | None = None) -> int:
         "absent": {case: values for case, values in absent.items() if values},
         "ambiguous": inferred.ambiguous,
     }
-    print(to_json(content))
+    try:
+        print(to_json(content), flush=True)
+    except BrokenPipeError:  # whoever read the output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return StorageError.exit_code
     return 0
 
 

@@ -117,6 +117,10 @@ def test_declared_cases_stay_and_count_as_known():
     found = infer_patterns(present, declared={"told": (1, 3)})
     assert found.patterns["told"] == (1, 3) and found.patterns["other"] == (1, 2, 3)
     assert "told" not in found.ambiguous
+    # declared cases that lack different labels of one pattern are one cohort
+    lacking = {f"known{i}": [v for v in FIVE if v != FIVE[i]] for i in range(5)}
+    found = infer_patterns({**lacking, "case": FIVE[:4]}, declared=dict.fromkeys(lacking, FIVE))
+    assert counts(found.patterns) == {FIVE: 6}
     # five declared cases of five labels beside it: a case without one of them joins them instead of founding a cohort
     known = {f"known{i}": FIVE for i in range(5)}
     masks = {**{name: FIVE for name in known}, "case": FIVE[:4], "tumor": TUMOR}
