@@ -17,23 +17,27 @@ def places_of(group_map: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
             spread evenly by lot over all it has there, or all where there are no more. HIDDEN and background have none.
     voxels  label -> how many voxels it has in the whole map
     """
-    flat = group_map.reshape(-1)
-    where = np.flatnonzero(flat.view(bool))
-    value = flat[where]
-    order = np.argsort(value, kind="stable")
-    where, value = where[order], value[order]
-    counts = np.bincount(value, minlength=HIDDEN + 1)[1:HIDDEN]
-    voxels = {int(index) + 1: int(counts[index]) for index in np.flatnonzero(counts)}
-    where, value = where[: counts.sum()], value[: counts.sum()]
-    chosen = _spread(value.astype(np.int64) * len(group_map) + where // max(1, group_map[0].size))
-    return np.stack([value[chosen], where[chosen]], axis=1).astype(np.uint32), voxels
+    lot, voxels = np.random.default_rng(0), np.zeros(HIDDEN + 1, dtype=np.int64)
+    places = [np.empty((0, 2), dtype=np.uint32)]
+    for z, plane in enumerate(group_map.reshape(len(group_map), -1)):  # slice by slice, so that all stays in the cache
+        where = np.flatnonzero(plane.view(bool))
+        value = plane[where]
+        counts = np.bincount(value, minlength=HIDDEN + 1)
+        where = where[np.argsort(value, kind="stable")]  # label by label
+        labels = np.flatnonzero(counts[:HIDDEN])
+        row, chosen = _spread(counts[labels], lot)
+        start = np.cumsum(counts) - counts
+        index = where[start[labels][row] + chosen] + z * plane.size
+        places.append(np.stack([labels[row], index], axis=1).astype(np.uint32))
+        voxels += counts
+    together = np.concatenate(places)
+    together = together[np.argsort(together[:, 0], kind="stable")]
+    return together, {int(label): int(voxels[label]) for label in np.flatnonzero(voxels[:HIDDEN])}
 
 
-def _spread(run: np.ndarray) -> np.ndarray:
-    """Up to PER_SLICE indices out of each run of equal numbers in `run`, ascending, the same for the same runs."""
-    starts = np.flatnonzero(np.diff(run, prepend=-1))
-    lengths = np.diff(starts, append=len(run))[:, None]
-    parts = (np.arange(PER_SLICE + 1) * np.maximum(1, lengths / PER_SLICE)).astype(np.int64)  # of at least one voxel
-    lot = np.random.default_rng(0).random((len(starts), PER_SLICE))
-    steps = parts[:, :-1] + (lot * np.diff(parts)).astype(np.int64)
-    return (starts[:, None] + steps)[steps < lengths]
+def _spread(counts: np.ndarray, lot: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Up to PER_SLICE different numbers below each of `counts`, ascending: (the index of the count, the number)."""
+    parts = (np.arange(PER_SLICE + 1) * np.maximum(1, counts / PER_SLICE)[:, None]).astype(np.int64)
+    numbers = parts[:, :-1] + (lot.random((len(counts), PER_SLICE)) * np.diff(parts)).astype(np.int64)
+    there = numbers < counts[:, None]
+    return np.nonzero(there)[0], numbers[there]
