@@ -77,11 +77,12 @@ def split(label_map: np.ndarray, labels: LabelSet, annotated: Iterable[int]) -> 
         for earlier in tables.values():
             earlier[table > 0] = HIDDEN
         tables[group] = table
-    voxels = bytearray(np.ascontiguousarray(label_map, dtype=np.uint8))  # its translate is four times numpy's indexing
-    return {
-        group: np.frombuffer(voxels.translate(table.tobytes()), dtype=np.uint8).reshape(label_map.shape)
-        for group, table in tables.items()
-    }
+    return {group: translated(label_map, table) for group, table in tables.items()}
+
+
+def translated(label_map: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """table[label_map] for a map and a table [256] of uint8: four times as fast as numpy's indexing."""
+    return np.frombuffer(bytearray(label_map).translate(table.tobytes()), dtype=np.uint8).reshape(label_map.shape)
 
 
 def join(maps: Mapping[str, np.ndarray], labels: LabelSet) -> np.ndarray:
