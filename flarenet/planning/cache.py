@@ -39,7 +39,6 @@ class Cached(Frozen):
     label: FileState | None
     case: CaseFingerprint
 
-
     def is_of(self, image: FileState, label: FileState | None) -> bool:
         """Whether it was measured of the same bytes."""
         if (label is None) != (self.label is None):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -46,17 +46,15 @@ class Work:
 
 
 def prepare_dataset(
-    dataset: Dataset, plan: Plan, workspace: Workspace, *, workers: int | Pool = 1, skip: Collection[str] = ()
+    dataset: Dataset, plan: Plan, workspace: Workspace, *, workers: int | Pool = 1
 ) -> list[tuple[str, FlarenetError]]:
-    """Fill the stores of `plan` with the training cases of `dataset`, `skip` left out.
+    """Fill the stores of `plan` with the training cases of `dataset`.
 
     Returns (case, error) of those that failed; the others are done.
     """
     for folder in (workspace.prepared, *map(workspace.store, plan.configurations)):
         remove_leftovers(folder)
-    work = [
-        Work(case, plan.labels, plan.configurations, workspace) for case in dataset.cases if case.name not in skip
-    ]
+    work = [Work(case, plan.labels, plan.configurations, workspace) for case in dataset.cases]
     _, failed = map_cases(prepare_case, work, workers=workers, describe="prepare", need_mb=need_mb)
     return [(item.name, error) for item, error in failed]
 

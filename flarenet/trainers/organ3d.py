@@ -64,11 +64,8 @@ def unet_3d(
         return None
     paper, patch = outline.recipe == "paper", outline.configurations["3d"].patch
     spec = network(outline.budget.size, patch, groups, depth=PAPER_RESOLUTIONS if paper else 0)
-    samples, batch_why = batch_size(
-        spec, fingerprint.labels.outputs, patch, budget=outline.budget, paper=paper
-    )
-    patches = CROPS_PER_CASE * fingerprint.count(patterns)
-    batches = batches_of(patches, samples, most=None if paper else LONGEST_EPOCH)
+    samples, batch_why = batch_size(spec, fingerprint.labels.outputs, patch, budget=outline.budget, paper=paper)
+    batches = batches_of(CROPS_PER_CASE * fingerprint.count(patterns), samples, most=None if paper else LONGEST_EPOCH)
     epochs, epochs_why = epochs_for(UPDATES, batches, most=MOST_EPOCHS)
     step = Step(
         subset=Subset(patterns=patterns),
