@@ -20,6 +20,7 @@ FLOORS = (
     {"planning", "evaluation", "phantom"},
     {"preparation", "networks"},
     {"inference"},
+    {"training", "pseudo"},
     {"trainers"},
     {"cli"},
 )
@@ -224,7 +225,7 @@ def test_all_commands_are_declared():
     "module, source",
     [
         ("flarenet.data.nifti", "from ..planning import plan"),
-        ("flarenet.data.nifti", "from ..trainers.losses import dice"),
+        ("flarenet.data.nifti", "from ..training.losses import dice"),
         ("flarenet.planning.rules", "def work():\n    from ..phantom import phantom_case"),
         ("flarenet.networks.unet", "from ..preparation.prepare import prepare_image"),
         ("flarenet.errors", "import flarenet.volume"),

@@ -96,7 +96,7 @@ def _train(network: str, patch: tuple[int, ...], batch_size: int) -> float:
 
     from flarenet.networks import build
     from flarenet.planning.memory import training_gb
-    from flarenet.trainers.losses import marginal_loss
+    from flarenet.training.losses import marginal_loss
 
     spec = _spec(network)
     model = build(spec, OUTPUTS, patch)

@@ -12,8 +12,8 @@ from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Augmentation, NetworkSpec, Step, Subset, TrainerPlan
 from ..planning.presets import batch_size
 from ..planning.rules import Outline
-from .batches import Batch
-from .losses import Loss
+from ..training.batches import Batch
+from ..training.losses import Loss
 from .organ3d import CROPS_PER_CASE
 from .trainer import Trainer
 

@@ -25,15 +25,15 @@ from ..networks import build
 from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Configuration, Plan, Step, TrainerPlan
 from ..planning.rules import Outline
+from ..planning.split import split_cases
+from ..pseudo.teachers import Teachers
 from ..schema import to_json
+from ..training.batches import Batch, Batches, Sample, case_weights
+from ..training.loop import Course, Validation, fit
+from ..training.losses import Loss, marginal_loss
+from ..training.state import TrainState, load_state, remove_state
+from ..training.validate import HeldOut
 from ..workspace import Workspace
-from .batches import Batch, Batches, Sample, case_weights
-from .loop import Course, Validation, fit
-from .losses import Loss, marginal_loss
-from .pseudo import Teachers
-from .split import split_cases
-from .state import TrainState, load_state, remove_state
-from .validate import HeldOut
 
 
 class Trainer:

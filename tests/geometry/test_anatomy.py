@@ -15,7 +15,7 @@ from flarenet.data.nifti import read_image
 from flarenet.inference.predict import predict_files
 from flarenet.planning.plan import Augmentation
 from flarenet.preparation.prepare import prepare_image
-from flarenet.trainers.augment import augment
+from flarenet.training.augment import augment
 from tests.geometry.worlds import ALL_48, FULL, LABELS, configuration, hounsfield, predictor, turned
 
 SPACING_MM = (5.0, 2.0, 1.5)

@@ -7,7 +7,7 @@ import torch
 from flarenet.data.places import places_of
 from flarenet.planning.plan import Augmentation
 from flarenet.preparation.prepare import FULL, normalise
-from flarenet.trainers.batches import Batches, Sample, case_weights
+from flarenet.training.batches import Batches, Sample, case_weights
 
 
 def sample(name, shape=(5, 24, 20), value=0, looked_for=True):

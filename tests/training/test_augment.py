@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flarenet.planning.plan import Augmentation
-from flarenet.trainers.augment import augment
+from flarenet.training.augment import augment
 
 STILL = {"noise_sd": 0.0, "scale": 0.0, "shift": 0.0}
 

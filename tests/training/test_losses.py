@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional
 
 from flarenet.data.labels import HIDDEN
-from flarenet.trainers.losses import marginal_loss
+from flarenet.training.losses import marginal_loss
 
 SMOOTH = 1e-5
 

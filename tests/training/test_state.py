@@ -7,10 +7,10 @@ from torch import nn
 
 from flarenet.errors import RunError
 from flarenet.planning.plan import Augmentation, Step, Subset
-from flarenet.trainers.batches import Batches, Sample
-from flarenet.trainers.loop import Course, fit, learning_rate
-from flarenet.trainers.losses import Loss, marginal_loss
-from flarenet.trainers.state import TrainState, load_state, remove_state
+from flarenet.training.batches import Batches, Sample
+from flarenet.training.loop import Course, fit, learning_rate
+from flarenet.training.losses import Loss, marginal_loss
+from flarenet.training.state import TrainState, load_state, remove_state
 
 STEP = Step(
     subset=Subset(patterns=((1,),)), groups=("organ",), batch_size=2, batches_per_epoch=3, epochs=4, learning_rate=0.01

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from flarenet.data.dataset import Case
-from flarenet.trainers.split import split_cases
+from flarenet.planning.split import split_cases
 
 
 def cohort(letter, count, pattern):
