@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
 from rich.console import Console
 from torch import nn
 
-from ..data.dataset import Case, choose
-from ..data.labels import asked
-from ..data.settled import load_settled
-from ..data.store import Store
 from ..errors import RunError
-from ..inference.engines import autocast, pick_device
+from ..inference.engines import pick_device
 from ..inference.model import is_finished, load_model, load_weights, save_model
 from ..inference.predict import Predictor
 from ..networks import build
 from ..planning.fingerprint import Fingerprint
-from ..planning.plan import Configuration, Plan, Step, TrainerPlan
+from ..planning.plan import Plan, Step, TrainerPlan
 from ..planning.rules import Outline
-from ..planning.split import split_cases
 from ..pseudo.teachers import Teachers
-from ..schema import to_json
-from ..training.batches import Batch, Batches, Sample, case_weights
-from ..training.loop import Course, Validation, fit
+from ..training.batches import Batch
+from ..training.loop import Course, fit
 from ..training.losses import Loss, marginal_loss
 from ..training.state import TrainState, load_state, remove_state
-from ..training.validate import HeldOut
 from ..workspace import Workspace
+from .course import make_course
+from .samples import read_samples
 
 
 class Trainer:
@@ -46,9 +39,7 @@ class Trainer:
 
     name: ClassVar[str]
 
-    def __init__(
-        self, plan: Plan, workspace: Workspace, *, device: str = "auto", precision: str | None = None
-    ) -> None:
+    def __init__(self, plan: Plan, workspace: Workspace, *, device: str = "auto", precision: str | None = None) -> None:
         self._plan = plan
         self._workspace = workspace
         self._device = pick_device(device)
@@ -76,38 +67,63 @@ class Trainer:
         self._plan.step(self.name, step or 1)
         for number in [step] if step else range(1, len(self._part.steps) + 1):
             if is_finished(self._workspace.run(self.name, number)):
-                self._console.print(f"{self.name} step {number}: finished before, skipped", highlight=False)
+                self._say(f"{self.name} step {number}: finished before, skipped")
             else:
                 self._train_step(number)
 
     def _train_step(self, number: int) -> None:
         step = self._plan.step(self.name, number)
+        state = self._state(step)
+        course = self._course(step, number)
+        if load_state(state, course.folder, course.run_hash):
+            self._say(f"{course.title}: goes on after epoch {state.epoch}")
+        try:
+            fit(state, course)
+        finally:
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+        self._save(state, course.folder, number)
+        remove_state(course.folder)
+
+    def _course(self, step: Step, number: int) -> Course:
+        train, held_out = read_samples(
+            step,
+            plan=self._plan,
+            configuration=self._part.configuration,
+            workspace=self._workspace,
+            teachers=self._teachers(step) if step.teachers else None,
+        )
+        title = f"{self.name} step {number}"
+        self._say(f"{title}: {len(train)} cases to train on, {len(held_out)} held out, {self._device}")
+        return make_course(
+            step,
+            train,
+            held_out,
+            plan=self._plan,
+            part=self._part,
+            objective=partial(self.objective, step),
+            device=self._device,
+            precision=self._precision,
+            folder=self._workspace.run(self.name, number),
+            title=title,
+        )
+
+    def _state(self, step: Step) -> TrainState:
+        """The network that the step starts from, on the device, and an optimizer of what learns in it."""
         torch.manual_seed(self._plan.seed)
-        patch = self._configuration.patch
+        patch = self._plan.configurations[self._part.configuration].patch
         network = build(self._part.network, self._plan.labels.outputs, patch)
         if step.starts_from is not None:
             network.load_state_dict(load_weights(self._finished(step.starts_from)))
         freeze(network, step.trained)
         order = torch.channels_last if len(patch) == 2 else torch.channels_last_3d
         network.to(self._device).to(memory_format=order)  # type: ignore[call-overload]  # torch's stubs lack it
-        train, held_out = self._samples(step)
-        title = f"{self.name} step {number}"
-        self._console.print(
-            f"{title}: {len(train)} cases to train on, {len(held_out)} held out, {self._device}", highlight=False
-        )
-        course = self._course(step, title, train, held_out, self._workspace.run(self.name, number))
         learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(learning, lr=step.learning_rate, weight_decay=self._part.weight_decay)
-        state = TrainState(network, optimizer)
-        if load_state(state, course.folder, course.run_hash):
-            self._console.print(f"{title}: goes on after epoch {state.epoch}", highlight=False)
-        self._fit_and_save(state, course, number)
+        return TrainState(
+            network, torch.optim.AdamW(learning, lr=step.learning_rate, weight_decay=self._part.weight_decay)
+        )
 
-    def _fit_and_save(self, state: TrainState, course: Course, number: int) -> None:
-        try:
-            fit(state, course)
-        finally:
-            self._device_free()
+    def _save(self, state: TrainState, folder: Path, number: int) -> None:
         if state.best is not None:
             state.network.load_state_dict(state.best)
         last = state.history[-1]
@@ -117,111 +133,7 @@ class Trainer:
             "seconds": round(sum(record.scores["seconds"] for record in state.history), 1),
             **{name: round(value, 4) for name, value in last.scores.items() if name != "seconds"},
         }
-        save_model(
-            course.folder, state.network, plan=self._plan, trainer=self.name, step=number, summary=summary
-        )
-        remove_state(course.folder)
-
-    def _device_free(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-
-    @property
-    def _configuration(self) -> Configuration:
-        return self._plan.configurations[self._part.configuration]
-
-    def _course(self, step: Step, title: str, train: list[Sample], held_out: list[Sample], folder: Path) -> Course:
-        draw = partial(
-            Batches,
-            patch=self._configuration.patch,
-            batch_size=step.batch_size,
-            foreground=self._part.augmentation.foreground,
-            neighbours=self._configuration.neighbours,
-        )
-
-        def objective(network: nn.Module, batch: Batch) -> Loss:
-            return self.objective(step, network, batch)
-
-        def context():
-            return autocast(self._device, self._precision)
-
-        validate: Validation | None = None
-        if held_out:
-            fixed = draw(held_out, seed=self._plan.seed + 1, augmentation=None)
-            count = max(1, step.batches_per_epoch // 5)  # the paper's share of held-out slices, 20 %
-            validate = HeldOut(
-                fixed, count=count, groups=step.groups, objective=objective, device=self._device, autocast=context
-            )
-        names = [sample.name for sample in train] + [sample.name for sample in held_out]
-        identity = [self._part.model_dump(mode="json"), self._configuration.model_dump(mode="json"), title, names]
-        return Course(
-            step=step,
-            batches=draw(
-                train,
-                seed=self._plan.seed,
-                augmentation=self._part.augmentation,
-                weights=case_weights(train, step.groups, step.balance),
-            ),
-            objective=objective,
-            validate=validate,
-            device=self._device,
-            autocast=context,
-            folder=folder,
-            run_hash=hashlib.sha256(to_json(identity).encode()).hexdigest(),
-            title=title,
-        )
-
-    def _samples(self, step: Step) -> tuple[list[Sample], list[Sample]]:
-        """(training, held out), read from the store; what nobody looked for is filled in by the step's teachers."""
-        dataset = load_settled(self._workspace.settled)
-        store = Store(self._workspace.store(self._part.configuration))
-        prepared = set(store.names())
-        chosen = [case for case in choose(dataset.cases, step.subset) if case.name in prepared]
-        if not chosen:
-            raise RunError(
-                f"{self.name}: the cases of patterns {list(step.subset.patterns)}",
-                found="none prepared",
-                expected="at least one",
-                remedy=f"flarenet_plan -d {self._plan.dataset}, or another subset in the plan",
-            )
-        answers = self._teachers(step).complete(chosen, self._part.configuration) if step.teachers else store
-        train, held_out = split_cases(dataset.cases, fraction=self._plan.validation_fraction, seed=self._plan.seed)
-        absent = self._absent(step, dataset.cases, [answers.read(case.name).record.annotated for case in chosen])
-        samples = {case.name: self._sample(case, store, answers, absent) for case in chosen}
-        return (
-            [samples[case.name] for case in train if case.name in samples],
-            [samples[case.name] for case in held_out if case.name in samples],
-        )
-
-    def _sample(self, case: Case, store: Store, answers: Store, absent: frozenset[int]) -> Sample:
-        image, stored = store.read(case.name).image, answers.read(case.name)
-        if image is None:
-            raise RunError(f"prepared case {case.name}", found="no image", expected="one", remedy="flarenet_plan again")
-        labels = self._plan.labels
-        pattern = set(stored.record.annotated)
-        maps = {
-            group: stored.maps[group] if group in stored.maps else np.zeros(image.shape, dtype=np.uint8)
-            for group in labels.groups
-        }
-        flags = {}
-        for group, values in labels.groups.items():
-            looked_for = pattern & set(values)
-            flags[group] = asked(labels, group, looked_for | absent if looked_for else ())
-        return Sample(case.name, image, maps, flags, stored.places)
-
-    def _absent(
-        self, step: Step, cases: Sequence[Case], patterns: Sequence[Sequence[int]]
-    ) -> frozenset[int]:
-        """Labels to be taught as "never there", because nothing ever tells where they are.
-
-        Merged with background they would cost nothing wherever the network put them, and it would put them somewhere.
-        In a step that starts from another run these are the labels nobody looked for in the whole data set; in one that
-        starts from random weights, also those that none of its cases answers.
-        """
-        told = {value for case in cases for value in case.annotated}
-        if step.starts_from is None:
-            told = {value for pattern in patterns for value in pattern}
-        return frozenset(self._plan.labels.values) - told
+        save_model(folder, state.network, plan=self._plan, trainer=self.name, step=number, summary=summary)
 
     def _teachers(self, step: Step) -> Teachers:
         predictors = {
@@ -242,6 +154,9 @@ class Trainer:
                 remedy=f"flarenet_train {trainer} --step {number} -d {self._plan.dataset}",
             )
         return folder
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False)
 
 
 def freeze(network: nn.Module, trained: Sequence[str]) -> None:

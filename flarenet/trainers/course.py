@@ -1,0 +1,69 @@
+"""From a step of the plan and its samples to the Course that the loop runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from ..inference.engines import autocast
+from ..planning.plan import Plan, Step, TrainerPlan
+from ..schema import to_json
+from ..training.batches import Batches, Sample, case_weights
+from ..training.loop import Course, Objective
+from ..training.validate import HeldOut
+
+HELD_OUT_SHARE = 5
+"""One batch is judged after an epoch for every five it has: the paper's share of held-out slices is 20 %."""
+
+
+def make_course(
+    step: Step,
+    train: Sequence[Sample],
+    held_out: Sequence[Sample],
+    *,
+    plan: Plan,
+    part: TrainerPlan,
+    objective: Objective,
+    device: torch.device,
+    precision: str,
+    folder: Path,
+    title: str,
+) -> Course:
+    """The Course of one step in `folder`; without held-out samples nothing judges it."""
+    configuration = plan.configurations[part.configuration]
+    draw = partial(
+        Batches,
+        patch=configuration.patch,
+        batch_size=step.batch_size,
+        foreground=part.augmentation.foreground,
+        neighbours=configuration.neighbours,
+    )
+    context = partial(autocast, device, precision)
+    validate = None
+    if held_out:
+        validate = HeldOut(
+            draw(held_out, seed=plan.seed + 1, augmentation=None),
+            count=max(1, step.batches_per_epoch // HELD_OUT_SHARE),
+            groups=step.groups,
+            objective=objective,
+            device=device,
+            autocast=context,
+        )
+    names = [sample.name for sample in (*train, *held_out)]
+    identity = [part.model_dump(mode="json"), configuration.model_dump(mode="json"), title, names]
+    weights = case_weights(train, step.groups, step.balance)
+    return Course(
+        step=step,
+        batches=draw(train, seed=plan.seed, augmentation=part.augmentation, weights=weights),
+        objective=objective,
+        validate=validate,
+        device=device,
+        autocast=context,
+        folder=folder,
+        run_hash=hashlib.sha256(to_json(identity).encode()).hexdigest(),
+        title=title,
+    )

@@ -1,0 +1,81 @@
+"""From the cases of a step to what the loop draws batches from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..data.dataset import Case, choose
+from ..data.labels import LabelSet, asked
+from ..data.settled import load_settled
+from ..data.store import Store
+from ..errors import RunError
+from ..planning.plan import Plan, Step
+from ..planning.split import split_cases
+from ..pseudo.teachers import Teachers
+from ..training.batches import Sample
+from ..workspace import Workspace
+
+
+def read_samples(
+    step: Step, *, plan: Plan, configuration: str, workspace: Workspace, teachers: Teachers | None
+) -> tuple[list[Sample], list[Sample]]:
+    """(training, held out), opened in the store; what nobody looked for is filled in by `teachers`.
+
+    Raises RunError where no case of the step is prepared.
+    """
+    dataset = load_settled(workspace.settled)
+    store = Store(workspace.store(configuration))
+    prepared = set(store.names())
+    chosen = [case for case in choose(dataset.cases, step.subset) if case.name in prepared]
+    if not chosen:
+        raise RunError(
+            f"the cases of patterns {list(step.subset.patterns)}",
+            found="none prepared",
+            expected="at least one",
+            remedy=f"flarenet_plan -d {plan.dataset}, or another subset in the plan",
+        )
+    answers = teachers.complete(chosen, configuration) if teachers else store
+    absent = never_there(
+        step, plan.labels, dataset.cases, [answers.read(case.name).record.annotated for case in chosen]
+    )
+    samples = {case.name: _sample(case, store, answers, plan.labels, absent) for case in chosen}
+    train, held_out = split_cases(dataset.cases, fraction=plan.validation_fraction, seed=plan.seed)
+    return (
+        [samples[case.name] for case in train if case.name in samples],
+        [samples[case.name] for case in held_out if case.name in samples],
+    )
+
+
+def never_there(
+    step: Step, labels: LabelSet, cases: Sequence[Case], patterns: Sequence[Sequence[int]]
+) -> frozenset[int]:
+    """Labels to be taught as "never there", because nothing ever tells where they are.
+
+    cases     of the whole data set
+    patterns  the labels that each case of the step answers
+    Merged with background they would cost nothing wherever the network put them, and it would put them somewhere.
+    In a step that starts from another run these are the labels nobody looked for in the whole data set; in one that
+    starts from random weights, also those that none of its cases answers.
+    """
+    told = {value for case in cases for value in case.annotated}
+    if step.starts_from is None:
+        told = {value for pattern in patterns for value in pattern}
+    return frozenset(labels.values) - told
+
+
+def _sample(case: Case, store: Store, answers: Store, labels: LabelSet, absent: frozenset[int]) -> Sample:
+    image, stored = store.read(case.name).image, answers.read(case.name)
+    if image is None:
+        raise RunError(f"prepared case {case.name}", found="no image", expected="one", remedy="flarenet_plan again")
+    pattern = set(stored.record.annotated)
+    maps = {
+        group: stored.maps[group] if group in stored.maps else np.zeros(image.shape, dtype=np.uint8)
+        for group in labels.groups
+    }
+    flags = {}
+    for group, values in labels.groups.items():
+        looked_for = pattern & set(values)
+        flags[group] = asked(labels, group, looked_for | absent if looked_for else ())
+    return Sample(case.name, image, maps, flags, stored.places)
