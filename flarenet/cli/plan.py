@@ -88,10 +88,11 @@ def work(arguments: Namespace) -> int | None:
         return check(opened, arguments)
     workspace, dataset = opened.workspace, opened.read()
     found, broken = _measured(dataset, workspace, arguments)
+    broken = [*broken, *_trained_on(dataset)]
     _report(broken)
     go_on = _show if arguments.fingerprint else _plan
     unprepared = go_on(dataset, found, workspace, arguments)
-    _end_with(broken, unprepared, len(dataset.cases))
+    _end_with(broken, unprepared, len(dataset.cases) + len(dataset.test))
     return None
 
 
@@ -139,6 +140,15 @@ def _measured(dataset: Dataset, workspace: Workspace, arguments: Namespace) -> t
     return fingerprint(
         dataset, workers=pool(arguments), cached=workspace.measured, rehash=arguments.rehash, remember=remember
     )
+
+
+def _trained_on(dataset: Dataset) -> Failures:
+    """The test cases whose image is that of a training case."""
+    from ..data.findings import as_error, refusals
+    from ..data.verify import copies
+
+    refused = refusals(said for findings in copies(dataset).values() for said in findings)
+    return [(finding.case or "", as_error([finding])) for finding in refused]
 
 
 def _budget(arguments: Namespace) -> Budget:

@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(arguments: Namespace) -> None:
     from ..errors import unknown
-    from ..planning.plan import load_plan, override
+    from ..planning.plan import override
+    from ..planning.planned import load_planned
     from ..trainers import TRAINERS
     from ..workspace import find_root, only_planned, open_planned
 
@@ -38,6 +39,6 @@ def _train(arguments: Namespace) -> None:
         raise unknown("trainer", arguments.trainer, TRAINERS)
     root = find_root(arguments.root)
     workspace = open_planned(root, arguments.dataset) if arguments.dataset else only_planned(root)
-    plan = override(load_plan(workspace.plan), arguments.changes)
+    plan = override(load_planned(workspace), arguments.changes)
     trainer = TRAINERS[arguments.trainer](plan, workspace, device=arguments.device, precision=arguments.precision)
     trainer.train(arguments.step)

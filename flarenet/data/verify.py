@@ -67,13 +67,13 @@ def check_dataset(dataset: Dataset, *, workers: int | Pool = 1, beside: Sequence
     found, failed = map_cases(work, cases, workers=workers, describe=f"check {dataset.name}")
     by_image = {case.image: findings for case, findings in found}
     by_image |= {case.image: (refusal(case.name, error),) for case, error in failed}
-    twins = _same_bytes(dataset)
+    twins = copies(dataset)
     findings = (*beside, *(said for case in cases for said in (*by_image[case.image], *twins.get(case.image, ()))))
     left_out = {finding.case for finding in refusals(beside) if finding.case}
     return Check(dataset=dataset.name, cases=len(cases) + len(left_out), findings=findings)
 
 
-def _same_bytes(dataset: Dataset) -> dict[Path, list[Finding]]:
+def copies(dataset: Dataset) -> dict[Path, list[Finding]]:
     """Images that are copies of an earlier one: odd in training, and no test where it was trained on. Only files of the
     same size are compared."""
     sizes: dict[int, list[Case]] = {}

@@ -58,17 +58,27 @@ class Cache:
 
     def recall(self, name: str, question: str) -> Cached | None:
         """What is known of a case, whatever became of its files; None where nothing is, or of another question."""
-        if self.folder is None or not self._path(name).is_file():
-            return None
-        try:
-            known = load(Cached, self._path(name), DatasetError)
-        except DatasetError:  # damaged or of another version: measured again, then written anew
-            return None
-        return known if known.question == question else None
+        known = self._load(name)
+        return known if known and known.question == question else None
+
+    def digests(self, case: Case) -> tuple[str, str] | None:
+        """The SHA-256 of image and label, "" for no label, where both look as they did when they were measured."""
+        known = self._load(case.name)
+        if known and looks_unchanged(case.image, known.image) and looks_unchanged(case.label, known.label):
+            return known.image.sha256, known.label.sha256 if known.label else ""
+        return None
 
     def keep(self, known: Cached) -> None:
         if self.folder is not None and self.writable:
             save(known, self._path(known.case.name))
+
+    def _load(self, name: str) -> Cached | None:
+        if self.folder is None or not self._path(name).is_file():
+            return None
+        try:
+            return load(Cached, self._path(name), DatasetError)
+        except DatasetError:  # damaged or of another version: measured again, then written anew
+            return None
 
     def _path(self, name: str) -> Path:
         return Path(str(self.folder), f"{name}.json")

@@ -15,6 +15,7 @@ from ..data.labels import LabelSet, split
 from ..data.nifti import read_grid, read_image, read_labels
 from ..data.store import Store
 from ..errors import FlarenetError
+from ..planning.cache import Cache
 from ..planning.plan import Configuration, Plan
 from ..schema import to_json
 from ..volume import Volume, orientation_of
@@ -33,12 +34,16 @@ PROCESS_MB, BYTES_PER_VOXEL, BYTES_PER_PREPARED_VOXEL = 150, 4, 8
 
 @dataclass(frozen=True)
 class Work:
-    """One case for every configuration; small enough to send to another process."""
+    """One case for every configuration; small enough to send to another process.
+
+    inputs  the SHA-256 of its image and label; None where they have to be read to know
+    """
 
     case: Case
     labels: LabelSet
     configurations: Mapping[str, Configuration]
     workspace: Workspace
+    inputs: tuple[str, str] | None = None
 
     @property
     def name(self) -> str:
@@ -50,12 +55,15 @@ def prepare_dataset(
 ) -> list[tuple[str, FlarenetError]]:
     """Fill the stores of `plan` with the training cases of `dataset`.
 
+    A case whose files look as they did when planning measured them, and which is stored from those, is not opened.
     Returns (case, error) of those that failed; the others are done.
     """
     for folder in (workspace.prepared, *map(workspace.store, plan.configurations)):
         remove_leftovers(folder)
-    work = [Work(case, plan.labels, plan.configurations, workspace) for case in dataset.cases]
-    _, failed = map_cases(prepare_case, work, workers=workers, describe="prepare", need_mb=need_mb)
+    measured = Cache(workspace.measured, writable=False)
+    work = [Work(case, plan.labels, plan.configurations, workspace, measured.digests(case)) for case in dataset.cases]
+    todo = [item for item in work if item.inputs is None or _stale(item, item.inputs)]
+    _, failed = map_cases(prepare_case, todo, workers=workers, describe="prepare", need_mb=need_mb)
     return [(item.name, error) for item, error in failed]
 
 
@@ -75,12 +83,7 @@ def prepare_case(work: Work) -> str:
 
     Its files are read once, however many configurations there are.
     """
-    case, inputs = work.case, _digest_of_inputs(work.case)
-    stale = {}
-    for name, configuration in work.configurations.items():
-        key = _key(case, inputs, configuration, work.labels)
-        if not Store(work.workspace.store(name)).is_current(case.name, key):
-            stale[name] = key
+    case, stale = work.case, _stale(work, work.inputs or _digest_of_inputs(work.case))
     if stale:
         image, drawn = upright(read_image(case.image, case.reading)), None
         if case.label is not None:
@@ -94,6 +97,12 @@ def prepare_case(work: Work) -> str:
 def case_key(case: Case, configuration: Configuration, labels: LabelSet) -> str:
     """What a prepared case was made from: bytes of image and label, pattern, groups and numbers, as one SHA-256."""
     return _key(case, _digest_of_inputs(case), configuration, labels)
+
+
+def _stale(work: Work, inputs: tuple[str, str]) -> dict[str, str]:
+    """{configuration: key} of what its store does not hold from these bytes by these numbers."""
+    keys = {name: _key(work.case, inputs, numbers, work.labels) for name, numbers in work.configurations.items()}
+    return {name: key for name, key in keys.items() if not Store(work.workspace.store(name)).is_current(work.name, key)}
 
 
 def _prepare(image: Volume, drawn: np.ndarray | None, work: Work, *, configuration: str, key: str) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from flarenet.cli.plan import main
+from flarenet.cli.train import main as train
 from flarenet.data.settled import load_settled
 from flarenet.data.store import Store
 from flarenet.errors import DatasetError
@@ -176,6 +177,29 @@ def test_broken_cases_are_named_and_the_others_go_on(root, capsys):
     prepared = root / "prepared" / "Tiny"
     assert list(Store(prepared / "2d").names()) == ["full"]
     assert set(load_plan(prepared / "plan.json").trainers) >= {"3DOrgan"}
+
+
+def test_a_test_case_that_is_trained_on_is_named(root, capsys):
+    path = root / "raw" / "Tiny" / "dataset.json"
+    content = json.loads(path.read_text())
+    (path.parent / "imagesTs").mkdir()
+    whole = (path.parent / "imagesTr" / "liver_0000.nii.gz").read_bytes()
+    (path.parent / "imagesTs" / "new_0000.nii.gz").write_bytes(whole)
+    content["test"] = {"new": {"images": ["imagesTs/new_0000.nii.gz"]}}
+    path.write_text(json.dumps(content))
+    assert plan_it(root) == 3
+    error = capsys.readouterr().err
+    assert "case new:" in error and "case liver" in error and "1 of 6 cases failed" in error
+
+
+def test_a_plan_of_another_fingerprint_is_not_trained(root, capsys):
+    assert plan_it(root) == 0
+    prepared = root / "prepared" / "Tiny"
+    content = json.loads((prepared / "plan.json").read_text())
+    (prepared / "plan.json").write_text(json.dumps(content | {"fingerprint_hash": "0" * 64}))
+    assert train(["3DOrgan", "--root", str(root)]) == 4
+    error = capsys.readouterr().err
+    assert "fingerprint_hash" in error and "flarenet_plan -d Tiny" in error
 
 
 def test_a_set_without_one_usable_case_is_an_error(root, capsys):

@@ -1,5 +1,6 @@
 """Preparing a data set: one read for all configurations, only what is stale is redone."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from flarenet.data.labels import split
 from flarenet.data.nifti import read_image, read_labels
 from flarenet.data.store import Store
 from flarenet.phantom import write_phantom_set
+from flarenet.planning.fingerprint import fingerprint
 from flarenet.planning.plan import Configuration, Plan
 from flarenet.preparation.prepare import prepare_image, prepare_map
 from flarenet.workspace import Workspace
@@ -70,6 +72,21 @@ def test_each_case_is_read_once_and_never_again(workspace, reads):
     assert len(before) == 8
     assert preparing.prepare_dataset(dataset, plan_of(dataset), workspace) == []
     assert len(reads) == 4 and written(workspace) == before
+
+
+def test_files_that_planning_measured_are_not_opened_again(workspace, monkeypatch):
+    dataset = read_dataset(workspace.raw)
+    fingerprint(dataset, cached=workspace.measured)
+    preparing.prepare_dataset(dataset, plan_of(dataset), workspace)
+    before, opened = written(workspace), []
+    monkeypatch.setattr(preparing, "map_cases", lambda work, items, **_: (opened.extend(items), ()))
+    assert preparing.prepare_dataset(dataset, plan_of(dataset), workspace) == []
+    assert opened == [] and written(workspace) == before
+
+    touched = dataset.cases[1]
+    os.utime(touched.image, ns=(1, 1))
+    preparing.prepare_dataset(dataset, plan_of(dataset), workspace)
+    assert [item.name for item in opened] == [touched.name]
 
 
 def test_what_is_stored_is_what_the_parts_give(workspace):
