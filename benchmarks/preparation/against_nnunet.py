@@ -106,7 +106,7 @@ def repetition(side: Side) -> list[tuple[str, Run]]:
     for name in FOLDERS:
         found.append((f"{name} nnU-Net", side.nnunet("preprocess", "-c", name, "-np", side.workers)))
     side.forget()
-    found.append(("fingerprint flarenet", side.flarenet("--dry-run")))
+    found.append(("fingerprint flarenet", side.flarenet("--fingerprint")))
     side.flarenet()
     for interpolation in INTERPOLATIONS:
         side.forget_stores()
