@@ -13,6 +13,7 @@ from ..inference.engines import autocast
 from ..planning.plan import Plan, Step, TrainerPlan
 from ..schema import to_json
 from ..training.batches import Batches, Sample, case_weights
+from ..training.callbacks import Callback
 from ..training.loop import Course, Objective
 from ..training.validate import HeldOut
 
@@ -32,6 +33,7 @@ def make_course(
     precision: str,
     folder: Path,
     title: str,
+    callbacks: Sequence[Callback] = (),
 ) -> Course:
     """The Course of one step in `folder`; without held-out samples nothing judges it."""
     configuration = plan.configurations[part.configuration]
@@ -48,6 +50,7 @@ def make_course(
         validate = HeldOut(
             draw(held_out, seed=plan.seed + 1, augmentation=None),
             count=max(1, step.batches_per_epoch // HELD_OUT_SHARE),
+            labels=plan.labels,
             groups=step.groups,
             objective=objective,
             device=device,
@@ -66,4 +69,5 @@ def make_course(
         folder=folder,
         run_hash=hashlib.sha256(to_json(identity).encode()).hexdigest(),
         title=title,
+        callbacks=tuple(callbacks),
     )

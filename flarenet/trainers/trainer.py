@@ -21,8 +21,11 @@ from ..planning.plan import Plan, Step, TrainerPlan
 from ..planning.rules import Outline
 from ..pseudo.teachers import Teachers
 from ..training.batches import Batch
+from ..training.callbacks import Callback
+from ..training.curve import Curve, Log
 from ..training.loop import Course, fit
 from ..training.losses import Loss, marginal_loss
+from ..training.progress import Display
 from ..training.state import TrainState, load_state, remove_state
 from ..workspace import Workspace
 from .course import make_course
@@ -35,16 +38,26 @@ class Trainer:
     A trainer of one's own gives `name` and `plan`, and overrides `objective` where it does not segment.
     device     "auto", "cpu", "cuda", "cuda:1", ...
     precision  overrides the plan's where given
+    callbacks  what watches each run, beside what is always there; see training.callbacks
     """
 
     name: ClassVar[str]
 
-    def __init__(self, plan: Plan, workspace: Workspace, *, device: str = "auto", precision: str | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        workspace: Workspace,
+        *,
+        device: str = "auto",
+        precision: str | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
         self._plan = plan
         self._workspace = workspace
         self._device = pick_device(device)
         self._precision = precision or plan.precision
         self._part: TrainerPlan = plan.trainer(self.name)
+        self._callbacks = tuple(callbacks)
         self._console = Console(stderr=True)
 
     @classmethod
@@ -93,7 +106,7 @@ class Trainer:
             workspace=self._workspace,
             teachers=self._teachers(step) if step.teachers else None,
         )
-        title = f"{self.name} step {number}"
+        title, folder = f"{self.name} step {number}", self._workspace.run(self.name, number)
         self._say(f"{title}: {len(train)} cases to train on, {len(held_out)} held out, {self._device}")
         return make_course(
             step,
@@ -104,8 +117,9 @@ class Trainer:
             objective=partial(self.objective, step),
             device=self._device,
             precision=self._precision,
-            folder=self._workspace.run(self.name, number),
+            folder=folder,
             title=title,
+            callbacks=(Display(self._console), Log(folder), Curve(folder), *self._callbacks),
         )
 
     def _state(self, step: Step) -> TrainState:
@@ -130,8 +144,9 @@ class Trainer:
         summary = {
             "epochs": state.epoch,
             "kept_epoch": state.best_epoch or state.epoch,
-            "seconds": round(sum(record.scores["seconds"] for record in state.history), 1),
-            **{name: round(value, 4) for name, value in last.scores.items() if name != "seconds"},
+            "seconds": round(sum(record.timing["seconds"] for record in state.history), 1),
+            **{name: round(value, 4) for name, value in last.losses.items()},
+            **{f"dice {group}": round(value, 4) for group, value in last.dice.items()},
         }
         save_model(folder, state.network, plan=self._plan, trainer=self.name, step=number, summary=summary)
 

@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
 from ..errors import RunError
 from ..planning.plan import Step
 from .batches import Batch, Batches
-from .curve import write_progress
+from .callbacks import BatchDone, Callback, EpochDone, Findings, Started, watched
 from .losses import Loss
 from .state import EpochRecord, TrainState, save_state
 
 Objective = Callable[[nn.Module, Batch], Loss]
-Validation = Callable[[nn.Module], Mapping[str, float]]
+Validation = Callable[[nn.Module], Findings]
 
 _CLIP_NORM = 12.0  # nnU-Net's; far above the norms of a healthy run, it stops a single bad batch
 
@@ -41,29 +39,45 @@ class Course:
     folder: Path
     run_hash: str
     title: str
+    callbacks: tuple[Callback, ...] = ()
 
 
 def fit(state: TrainState, course: Course) -> None:
-    """Train from `state.epoch` to the end of the step, saving state, CSV and curve after every epoch.
+    """Train from `state.epoch` to the end of the step, saving the state after every epoch and telling the callbacks.
 
     Raises RunError, before the weights are touched, where a loss is not finite.
     """
-    console = Console(stderr=True)
-    while state.epoch < course.step.epochs:
-        started = time.perf_counter()
-        scores = _train_epoch(state, course, console)
-        if course.validate is not None:
-            state.network.eval()
-            scores |= course.validate(state.network)
-        scores["seconds"] = time.perf_counter() - started
-        rate = learning_rate(course.step, state.epoch)
-        state.epoch += 1
-        state.history.append(EpochRecord(epoch=state.epoch, learning_rate=rate, scores=scores))
-        _keep_best(state, course.step)
-        save_state(state, course.folder, course.run_hash)
-        write_progress(state.history, course.folder)
-        listed = "  ".join(f"{name} {value:.3f}" for name, value in scores.items())
-        console.print(f"{course.title} epoch {state.epoch}/{course.step.epochs}  {listed}", highlight=False)
+    with watched(course.callbacks, Started(course.title, course.folder, course.step, tuple(state.history))) as tell:
+        while state.epoch < course.step.epochs:
+            findings = _epoch(state, course, tell)
+            _keep_best(state, course.step)
+            save_state(state, course.folder, course.run_hash)
+            tell(EpochDone(tuple(state.history), findings.examples))
+
+
+def _epoch(state: TrainState, course: Course, tell: Callback) -> Findings:
+    """Train and validate one epoch; its record is then the last of `state.history`."""
+    step, started = course.step, time.perf_counter()
+    losses = _train_epoch(state, course, tell)
+    trained = time.perf_counter()
+    findings = Findings()
+    if course.validate is not None:
+        state.network.eval()
+        findings = course.validate(state.network)
+    record = EpochRecord(
+        epoch=state.epoch + 1,
+        learning_rate=learning_rate(step, state.epoch),
+        losses=losses | findings.losses,
+        dice=findings.dice,
+        labels=findings.labels,
+        timing={
+            "seconds": time.perf_counter() - started,
+            "samples_per_s": step.batches_per_epoch * step.batch_size / (trained - started),
+        },
+    )
+    state.epoch += 1
+    state.history.append(record)
+    return findings
 
 
 def learning_rate(step: Step, epoch: float) -> float:
@@ -81,20 +95,17 @@ def learning_rate(step: Step, epoch: float) -> float:
     return step.learning_rate
 
 
-def _train_epoch(state: TrainState, course: Course, console: Console) -> dict[str, float]:
+def _train_epoch(state: TrainState, course: Course, tell: Callback) -> dict[str, float]:
     step, totals = course.step, {"loss": 0.0, "dice_loss": 0.0}
     _train_mode(state.network)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task(f"{course.title} epoch {state.epoch + 1}", total=step.batches_per_epoch)
-        for index in range(step.batches_per_epoch):
-            rate = learning_rate(step, state.epoch + index / step.batches_per_epoch)
-            for group in state.optimizer.param_groups:
-                group["lr"] = rate
-            loss = _train_batch(state, course, index)
-            totals["loss"] += loss.total.item() / step.batches_per_epoch
-            totals["dice_loss"] += loss.dice.item() / step.batches_per_epoch
-            progress.advance(bar)
+    for index in range(step.batches_per_epoch):
+        rate = learning_rate(step, state.epoch + index / step.batches_per_epoch)
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        loss = _train_batch(state, course, index)
+        totals["loss"] += loss.total.item() / step.batches_per_epoch
+        totals["dice_loss"] += loss.dice.item() / step.batches_per_epoch
+        tell(BatchDone(state.epoch + 1, index, loss.total.item()))
     return totals
 
 
@@ -143,16 +154,15 @@ def _train_mode(network: nn.Module) -> None:
 
 
 def _keep_best(state: TrainState, step: Step) -> None:
-    scores = state.history[-1].scores
+    record = state.history[-1]
     if step.selection == "last":
         return
     if step.selection == "lowest loss":
-        score = -scores.get("held_out_dice_loss", scores["dice_loss"])
+        score = -record.losses.get("held_out_dice_loss", record.losses["dice_loss"])
     else:
-        dice = [value for name, value in scores.items() if name.startswith("dice ")]
-        if not dice:  # nothing was held out: the last epoch is the only fair choice
+        if not record.dice:  # nothing was held out: the last epoch is the only fair choice
             return
-        score = sum(dice) / len(dice)
+        score = sum(record.dice.values()) / len(record.dice)
     if state.best_score is None or score > state.best_score:
         state.best_epoch, state.best_score = state.epoch, score
         state.best = {name: tensor.detach().clone().cpu() for name, tensor in state.network.state_dict().items()}

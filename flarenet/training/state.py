@@ -23,11 +23,20 @@ Weights = dict[str, torch.Tensor]
 
 
 class EpochRecord(Frozen):
-    """One finished epoch; `scores` are "loss", "dice_loss", "seconds" and what validation measured."""
+    """One finished epoch, and a line of log.jsonl.
+
+    losses  "loss" and "dice_loss" of training, and those that validation measured
+    dice    group -> mean Dice of its labels on held-out patches; empty where nothing was held out
+    labels  label -> its Dice there
+    timing  "seconds" of all, "samples_per_s" of training: all that differs between two runs of the same thing
+    """
 
     epoch: int
     learning_rate: float
-    scores: dict[str, float]
+    losses: dict[str, float]
+    dice: dict[str, float] = Field(default_factory=dict)
+    labels: dict[str, float] = Field(default_factory=dict)
+    timing: dict[str, float]
 
 
 class _StateFile(Frozen):

@@ -8,17 +8,21 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from ..data.labels import HIDDEN
+from ..data.labels import HIDDEN, LabelSet
 from .batches import Batches
+from .callbacks import Findings
+from .examples import Examples
 from .loop import Objective, to_device
 
 
 class HeldOut:
-    """Callable for fit: {"held_out_dice_loss": mean, "dice GROUP": mean over labels} of `count` fixed batches.
+    """Callable for fit: what `count` fixed batches say.
 
-    A network that does not segment has no groups and so no Dice; its first entry is "held_out_loss" instead.
-    The Dice of a label counts voxels over all patches of the cases that ask for it. A label that is neither drawn nor
-    predicted there is left out of the mean; a group of which nothing is left has no entry.
+    losses    "held_out_dice_loss"; of a network that does not segment, and so has no groups, "held_out_loss"
+    dice      of a group: the mean over its labels
+    labels    of a label: counts of voxels over all patches of the cases that ask for it; a label that is neither drawn
+              nor predicted there has no Dice, and a group of such labels none either
+    examples  a few of the patches; see examples.Examples
     """
 
     def __init__(
@@ -26,40 +30,54 @@ class HeldOut:
         batches: Batches,
         *,
         count: int,
+        labels: LabelSet,
         groups: Sequence[str],
         objective: Objective,
         device: torch.device,
         autocast: Callable[[], AbstractContextManager],
     ) -> None:
-        self._batches, self._count, self._groups = batches, count, tuple(groups)
+        self._batches, self._count, self._labels, self._groups = batches, count, labels, tuple(groups)
         self._objective, self._device, self._autocast = objective, device, autocast
 
     @torch.inference_mode()
-    def __call__(self, network: nn.Module) -> dict[str, float]:
-        loss, counts = 0.0, dict[str, Tensor]()
+    def __call__(self, network: nn.Module) -> Findings:
+        loss, counts, examples = 0.0, dict[str, Tensor](), Examples(self._labels, self._groups)
         for index in range(self._count):
             batch = to_device(self._batches.batch(0, index), self._device)
             with self._autocast():
                 judged = self._objective(network, batch)
                 loss += (judged.dice if self._groups else judged.total).item() / self._count
                 logits = network(batch.image, self._groups) if self._groups else {}
+            predicted = {group: answer.argmax(1) for group, answer in logits.items()}
             for group in self._groups:
-                found = _counts(logits[group], batch.labels[group], batch.asked[group])
+                found = _counts(predicted[group], batch.labels[group], batch.asked[group])
                 counts[group] = counts[group] + found if group in counts else found
-        scores = {"held_out_dice_loss" if self._groups else "held_out_loss": loss}
-        for group, (twice_overlap, sizes) in counts.items():
-            dice = (twice_overlap / sizes)[sizes > 0]
-            if dice.numel():
-                scores[f"dice {group}"] = dice.mean().item()
-        return scores
+            if self._groups:
+                examples.add(batch, predicted)
+        dice = {group: _dice(found) for group, found in counts.items()}
+        return Findings(
+            losses={"held_out_dice_loss" if self._groups else "held_out_loss": loss},
+            dice={group: sum(found.values()) / len(found) for group, found in dice.items() if found},
+            labels={
+                self._labels.names[self._labels.groups[group][index]]: value
+                for group, found in dice.items()
+                for index, value in found.items()
+            },
+            examples=examples.best(),
+        )
 
 
-def _counts(logits: Tensor, target: Tensor, asked: Tensor) -> Tensor:
+def _dice(counts: Tensor) -> dict[int, float]:
+    """Label, counted from 0 in its group -> Dice, from what _counts gives; without those that have none."""
+    twice_overlap, sizes = counts.tolist()
+    return {index: twice / size for index, (twice, size) in enumerate(zip(twice_overlap, sizes)) if size}
+
+
+def _counts(predicted: Tensor, target: Tensor, asked: Tensor) -> Tensor:
     """[2, n]: per label, twice the overlap and the sum of both sizes, over what was asked."""
-    labels = logits.shape[1] - 1
-    predicted = logits.argmax(1)
+    labels = asked.shape[1] - 1
     rows = asked.nonzero()[:, 0].unique()
-    result = torch.zeros(2, labels, dtype=torch.float64, device=logits.device)
+    result = torch.zeros(2, labels, dtype=torch.float64, device=predicted.device)
     for row in rows.tolist():
         visible = target[row] != HIDDEN
         truth, guess = target[row][visible].long(), predicted[row][visible]

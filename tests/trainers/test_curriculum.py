@@ -112,7 +112,7 @@ def test_pseudo_labels_leave_what_was_drawn(trained):
 def test_every_run_left_a_line_and_a_point_for_each_epoch(trained):
     for number in (1, 2, 3, 4):
         folder = trained.run("DualDecoder2D", number)
-        assert len((folder / "progress.csv").read_text().splitlines()) == 3
+        assert len((folder / "log.jsonl").read_text().splitlines()) == 2
         assert (folder / "progress.png").stat().st_size > 1000
         assert not list(folder.glob("state*"))
 

@@ -1,0 +1,136 @@
+"""How things watch a training run: a callback is anything that can be called with an event.
+
+    def tell_me(event: Event) -> None:
+        if isinstance(event, EpochDone):
+            print(event.record.epoch, event.record.dice)
+
+Events are plain data, and nothing a callback does changes the run: it ends with the same bytes. What a callback
+raises stops it, after the state was saved; the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import FlarenetError, RunError
+from ..planning.plan import Step
+from .state import EpochRecord
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A slice of a held-out patch and the network's answer to it.
+
+    image      float32 [H, W] in [0, 1]
+    drawn      uint8 [H, W], values of the label table, HIDDEN where no question is asked
+    predicted  uint8 [H, W], values of the label table
+    not_asked  the values of the step's groups that nobody looked for in this case: not drawn, wherever they are
+    """
+
+    case: str
+    image: np.ndarray
+    drawn: np.ndarray
+    predicted: np.ndarray
+    not_asked: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What a validation found: losses by name, Dice by group and by label, and some patches to look at."""
+
+    losses: dict[str, float] = field(default_factory=dict)
+    dice: dict[str, float] = field(default_factory=dict)
+    labels: dict[str, float] = field(default_factory=dict)
+    examples: tuple[Example, ...] = ()
+
+
+@dataclass(frozen=True)
+class Started:
+    """A process begins to train, or to train on: `history` holds the epochs done before."""
+
+    title: str
+    folder: Path
+    step: Step
+    history: tuple[EpochRecord, ...]
+
+
+@dataclass(frozen=True)
+class BatchDone:
+    """Batch `index` (from 0) of `epoch` (from 1) was learned from."""
+
+    epoch: int
+    index: int
+    loss: float
+
+
+@dataclass(frozen=True, eq=False)
+class EpochDone:
+    """An epoch is over and its state saved. `history` ends with its record; without held-out cases no `examples`."""
+
+    history: tuple[EpochRecord, ...]
+    examples: tuple[Example, ...]
+
+    @property
+    def record(self) -> EpochRecord:
+        return self.history[-1]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The process stops training: the step is done, or `error` is what stopped it."""
+
+    error: BaseException | None
+
+
+Event = Started | BatchDone | EpochDone | Ended
+Callback = Callable[[Event], None]
+
+
+@contextmanager
+def watched(callbacks: Sequence[Callback], started: Started) -> Iterator[Callback]:
+    """Tell `callbacks` that a run has started and, in the end, that it has ended; yields what tells them the rest.
+
+    Raises RunError that names the callback where one raises anything but a FlarenetError. At the end all of them are
+    told, and what stopped the run comes first.
+    """
+    stopped: BaseException | None = None
+    try:
+        _tell(callbacks, started)
+        yield lambda event: _tell(callbacks, event)
+    except BaseException as error:
+        stopped = error
+        raise
+    finally:
+        _tell_all(callbacks, Ended(stopped))
+
+
+def _tell(callbacks: Sequence[Callback], event: Event) -> None:
+    for callback in callbacks:
+        try:
+            callback(event)
+        except (FlarenetError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            raise RunError(
+                f"callback {getattr(callback, '__name__', type(callback).__name__)} on {type(event).__name__}",
+                found=f"{type(error).__name__}: {error}",
+                expected="a callback that raises nothing",
+                remedy="mend or leave it out: the same command goes on from the last epoch",
+            ) from error
+
+
+def _tell_all(callbacks: Sequence[Callback], ended: Ended) -> None:
+    """Each of them, whatever the others raise; the first error is raised where nothing else stopped the run."""
+    first = ended.error
+    for callback in callbacks:
+        try:
+            _tell([callback], ended)
+        except Exception as error:  # noqa: BLE001 - raised below, unless the run has an error of its own
+            first = first or error
+    if first is not ended.error and first is not None:
+        raise first

@@ -1,0 +1,68 @@
+import numpy as np
+import torch
+
+from flarenet.data.labels import HIDDEN, LabelSet
+from flarenet.training.batches import Batch
+from flarenet.training.examples import Examples
+from tests.training.tiny import Network, held_out
+
+LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
+
+
+def test_the_dice_of_what_is_found_by_a_threshold():
+    class Threshold(Network):
+        def forward(self, image, groups):
+            found = (image > 1000.5 / 2047).float()
+            return {group: torch.cat([1 - found, found], dim=1) for group in groups}
+
+    findings = held_out()(Threshold())
+    assert findings.dice == {"organ": 1.0} and findings.labels == {"bright": 1.0}
+    assert sorted(example.case for example in findings.examples) == ["c0", "c1", "c2"]
+    for example in findings.examples:
+        assert np.array_equal(example.drawn, example.predicted)
+
+
+def batch(organ, cancer, *, asked, image=None):
+    """Patches of cases c0, c1, ... from nested lists of group maps."""
+    labels = {"organ": torch.tensor(organ, dtype=torch.uint8), "cancer": torch.tensor(cancer, dtype=torch.uint8)}
+    flags = {group: torch.tensor([row[group] for row in asked]) for group in labels}
+    shape = labels["organ"].shape
+    image = torch.zeros(shape[0], 1, *shape[1:]) if image is None else image
+    return Batch(image, labels, flags, tuple(f"c{row}" for row in range(shape[0])))
+
+
+ALL = {"organ": [True, True, True], "cancer": [True, True]}
+
+
+def test_examples_are_those_with_the_most_labels_and_show_what_was_not_asked():
+    one = batch([[[0, 1]], [[1, HIDDEN]]], [[[0, 0]], [[0, 1]]], asked=[ALL, ALL])
+    two = batch([[[1, 2]], [[1, 2]]], [[[0, 0]], [[0, 0]]], asked=[{**ALL, "cancer": [False, False]}, ALL])
+    nothing = {group: torch.zeros(2, 1, 2, dtype=torch.long) for group in LABELS.groups}
+    found = Examples(LABELS, ("organ", "cancer"))
+    found.add(one, nothing)
+    found.add(two, {**nothing, "cancer": torch.tensor([[[1, 0]], [[0, 0]]])})
+    first, second = found.best()
+    assert (first.case, second.case) == ("c0", "c1")
+    assert first.drawn.tolist() == [[1, 2]] and first.predicted.tolist() == [[3, 0]] and first.not_asked == (3,)
+    assert second.drawn.tolist() == [[1, 3]] and second.not_asked == ()  # as many labels as its later patch: the first
+
+
+def test_what_lies_under_a_lesion_is_not_asked_of_the_organs():
+    found = Examples(LABELS, ("organ",))
+    found.add(batch([[[1, HIDDEN]]], [[[0, 1]]], asked=[ALL]), {"organ": torch.ones(1, 1, 2, dtype=torch.long)})
+    [example] = found.best()
+    assert example.drawn.tolist() == [[1, HIDDEN]]
+
+
+def test_of_a_block_the_slice_with_the_most_labels_is_shown_of_neighbours_the_middle_one():
+    organ, cancer = [[[[0, 0]], [[1, 2]], [[1, 1]]]], [[[[0, 0]], [[0, 0]], [[0, 1]]]]
+    image = torch.arange(6).float().view(1, 1, 3, 1, 2)
+    predicted = {group: torch.zeros(1, 3, 1, 2, dtype=torch.long) for group in LABELS.groups}
+    found = Examples(LABELS, ("organ", "cancer"))
+    found.add(batch(organ, cancer, asked=[ALL], image=image), predicted)
+    assert found.best()[0].image.tolist() == [[2, 3]]
+
+    slices = Examples(LABELS, ("organ", "cancer"))
+    image = torch.arange(6).float().view(1, 3, 1, 2)
+    slices.add(batch(organ[0][:1], cancer[0][:1], asked=[ALL], image=image), {g: p[:, 0] for g, p in predicted.items()})
+    assert slices.best()[0].image.tolist() == [[2, 3]]

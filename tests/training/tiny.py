@@ -1,0 +1,57 @@
+"""A run of seconds: a network of two layers that learns to tell bright voxels from dark ones."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from torch import nn
+
+from flarenet.data.labels import LabelSet
+from flarenet.planning.plan import Step, Subset
+from flarenet.training.batches import Batches, Sample
+from flarenet.training.loop import Course
+from flarenet.training.losses import marginal_loss
+from flarenet.training.state import TrainState
+from flarenet.training.validate import HeldOut
+
+STEP = Step(
+    subset=Subset(patterns=((1,),)), groups=("organ",), batch_size=2, batches_per_epoch=3, epochs=4, learning_rate=0.01
+)
+LABELS = LabelSet(names=("background", "bright"), groups={"organ": (1,)})
+CPU = torch.device("cpu")
+
+
+class Network(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+    def forward(self, image, groups):
+        return {group: self.layers(image) for group in groups}
+
+
+def objective(network, batch):
+    return marginal_loss(network(batch.image, ("organ",))["organ"], batch.labels["organ"], batch.asked["organ"])
+
+
+def batches(*, seed=5, count=3):
+    draw = np.random.default_rng(0)
+    images = [draw.integers(0, 2048, (3, 12, 12)).astype(np.int16) for _ in range(count)]
+    asked = {"organ": np.array([True, True])}
+    samples = [Sample(f"c{n}", each, {"organ": (each > 1000).astype(np.uint8)}, asked) for n, each in enumerate(images)]
+    return Batches(samples, (8, 8), batch_size=2, seed=seed, augmentation=None)
+
+
+def held_out():
+    fixed, groups = batches(seed=6), STEP.groups
+    return HeldOut(fixed, count=2, labels=LABELS, groups=groups, objective=objective, device=CPU, autocast=nullcontext)
+
+
+def course(folder, *callbacks, validate=None, step=STEP):
+    return Course(step, batches(), objective, validate, CPU, nullcontext, folder, "hash", "test", callbacks)
+
+
+def fresh_state():
+    torch.manual_seed(0)
+    network = Network()
+    return TrainState(network, torch.optim.AdamW(network.parameters(), lr=0.01))
