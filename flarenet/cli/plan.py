@@ -116,10 +116,10 @@ def _plan(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments:
     from ..planning.summary import print_summary
     from ..preparation.dataset import prepare_dataset
     from ..schema import save
-    from ..trainers.planner import make_plan, parameter_counts
+    from ..trainers.planner import make_plan
 
     plan = make_plan(found, arguments.recipe, budget=_budget(arguments), changes=arguments.changes)
-    print_summary(plan, found, parameter_counts(plan))
+    print_summary(plan, found)
     if arguments.dry_run:
         return ()
     save(found, workspace.fingerprint)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
-from ..errors import PlanError, unknown
+from ..errors import unknown
+from ..planning.network_numbers import check_numbers
 from ..planning.plan import NetworkSpec
-from ..planning.presets import FEWEST_RESOLUTIONS, MOST_RESOLUTIONS
 from .blocks import module_name
 from .dual_decoder import DualDecoderUNet
 from .transformers import MaskedAutoencoder
@@ -34,17 +34,17 @@ def build(spec: NetworkSpec, outputs: Outputs, patch: Patch = None) -> nn.Module
     for group in spec.groups:
         if group not in outputs:
             raise unknown("group", group, outputs)
+    check_numbers(spec, patch)
     return NETWORKS[spec.kind](spec, {group: outputs[group] for group in spec.groups}, patch)
 
 
 def parameter_count(network: nn.Module) -> int:
-    """How many numbers the network learns."""
+    """How many numbers the network has; position codes that are fixed count too."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _u_shaped(made: type[UNet] | type[DualDecoderUNet], *, residual: bool = False) -> Maker:
+def _u_shaped(made: type[UNet] | type[DualDecoderUNet]) -> Maker:
     def make(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> nn.Module:
-        _check_numbers(spec, residual)
         return made(
             spec.dimensions, spec.input_channels, features=spec.features, outputs=outputs, blocks=spec.blocks
         )
@@ -52,29 +52,14 @@ def _u_shaped(made: type[UNet] | type[DualDecoderUNet], *, residual: bool = Fals
     return make
 
 
-def _check_numbers(spec: NetworkSpec, residual: bool) -> None:
-    resolutions = len(spec.features) - 1
-    if not FEWEST_RESOLUTIONS <= resolutions <= MOST_RESOLUTIONS:
-        raise PlanError(
-            f"features of network {spec.kind!r}",
-            found=f"{len(spec.features)} numbers {spec.features}",
-            expected=f"{FEWEST_RESOLUTIONS} to {MOST_RESOLUTIONS} numbers, channels at each resolution, finest first, "
-            "then one for the last decoder stage",
-        )
-    wanted = resolutions if residual else 0
-    if len(spec.blocks) != wanted:
-        expected = f"{wanted} numbers, one for each resolution" if residual else "none"
-        raise PlanError(f"blocks of network {spec.kind!r}", found=spec.blocks, expected=expected)
-
-
 def _mae_vit(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> nn.Module:
-    return MaskedAutoencoder(spec, patch=patch)
+    return MaskedAutoencoder(spec, patch=patch or ())
 
 
 NETWORKS: dict[str, Maker] = {
     "unet": _u_shaped(UNet),
     "dual_decoder": _u_shaped(DualDecoderUNet),
-    "residual_unet": _u_shaped(UNet, residual=True),
-    "residual_dual_decoder": _u_shaped(DualDecoderUNet, residual=True),
+    "residual_unet": _u_shaped(UNet),
+    "residual_dual_decoder": _u_shaped(DualDecoderUNet),
     "mae_vit": _mae_vit,
 }

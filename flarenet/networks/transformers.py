@@ -13,16 +13,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..errors import PlanError
+from ..planning.network_numbers import MAE_NUMBERS, TOKEN_VOXELS
 from ..planning.plan import NetworkSpec
-
-TOKEN_VOXELS = 16
-"""Edge of the cube of voxels that is one token."""
 
 MASKED = 0.75
 """Share of the tokens that the encoder does not see."""
-
-_NUMBERS = ("hidden", "mlp", "layers", "heads", "decoder_hidden", "decoder_mlp", "decoder_layers", "decoder_heads")
 
 
 class MaskedAutoencoder(nn.Module):
@@ -33,13 +28,12 @@ class MaskedAutoencoder(nn.Module):
     patch          (z, y, x) size of its input, multiples of 16, at least two tokens
     """
 
-    def __init__(self, spec: NetworkSpec, *, patch: Sequence[int] | None) -> None:
+    def __init__(self, spec: NetworkSpec, *, patch: Sequence[int]) -> None:
         super().__init__()
-        size = _checked(spec, patch)
         from monai.networks.nets.masked_autoencoder_vit import MaskedAutoEncoderViT  # 3 s: only where it is built
 
-        numbers = dict(zip(_NUMBERS, spec.features))
-        self.patch = size
+        numbers = dict(zip(MAE_NUMBERS, spec.features))
+        self.patch = tuple(patch)
         self.groups: tuple[str, ...] = ()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.meshgrid", category=UserWarning)  # MONAI's, harmless
@@ -92,21 +86,3 @@ def cubes(x: Tensor) -> Tensor:
     z, y, x_count = (n // TOKEN_VOXELS for n in size)
     split = x.reshape(batch, channels, z, TOKEN_VOXELS, y, TOKEN_VOXELS, x_count, TOKEN_VOXELS)
     return split.permute(0, 2, 4, 6, 3, 5, 7, 1).reshape(batch, z * y * x_count, TOKEN_VOXELS**3 * channels)
-
-
-def _checked(spec: NetworkSpec, patch: Sequence[int] | None) -> tuple[int, ...]:
-    """The patch, where it and the numbers of `spec` make an autoencoder; else PlanError."""
-    where = f"network {spec.kind!r}"
-    if len(spec.features) != len(_NUMBERS):
-        expected = f"{len(_NUMBERS)} numbers: {', '.join(_NUMBERS)}"
-        raise PlanError(f"features of {where}", found=spec.features, expected=expected)
-    numbers = dict(zip(_NUMBERS, spec.features))
-    for part in ("", "decoder_"):
-        hidden, heads = numbers[f"{part}hidden"], numbers[f"{part}heads"]
-        if hidden % heads or hidden % 6:
-            expected = f"a multiple of its {heads} heads and of 6 (position code)"
-            raise PlanError(f"{part}hidden of {where}", found=hidden, expected=expected)
-    size = tuple(patch or ())
-    if len(size) != 3 or any(n % TOKEN_VOXELS for n in size) or max(size) < 2 * TOKEN_VOXELS:
-        raise PlanError(f"patch of {where}", found=patch, expected="three multiples of 16, at least two cubes of 16^3")
-    return size

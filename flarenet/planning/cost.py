@@ -142,11 +142,13 @@ def _dual_decoder(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Iterator
 
 
 def _masked_autoencoder(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Iterator[Layer]:
-    """Per token: the encoder sees SEEN of them. Position codes and the class token are left out of the count."""
+    """Per token: the encoder sees SEEN of them."""
     hidden, mlp, layers, heads, decoder_hidden, decoder_mlp, decoder_layers, decoder_heads = spec.features
     cube = spec.input_channels * 2 ** (TOKEN_LEVEL * spec.dimensions)
     tokens = math.prod(patch) / 2 ** (TOKEN_LEVEL * spec.dimensions)
     yield _linear(cube, hidden)
+    yield Layer(TOKEN_LEVEL, int(tokens) * (hidden + decoder_hidden), 0, 0)  # position codes
+    yield Layer(TOKEN_LEVEL, 3 * (hidden + decoder_hidden), 0, 0)  # class token, mask token, two last norms
     for _ in range(layers):
         yield _transformer(hidden, mlp, heads, tokens=SEEN * tokens, share=SEEN)
     yield _linear(hidden, decoder_hidden, share=SEEN)

@@ -20,6 +20,7 @@ from ..schema import Frozen, load, parse, save
 from .budget import Budget
 from .fits import check_fits
 from .memory import Scan
+from .network_numbers import check_numbers
 
 PLAN_VERSION: Final = 1
 
@@ -277,6 +278,7 @@ def _check(plan: Plan, source: object) -> None:
             raise PlanError(f"{where}: patch", found=patch, expected=f"{trainer.network.dimensions} numbers")
         _check_channels(trainer, plan.configurations[trainer.configuration], where)
         _check_groups(trainer.network.groups, plan, f"{where}.network")
+        check_numbers(trainer.network, patch, f"{where}.network")
         for number, step in enumerate(trainer.steps):
             _check_step(step, plan, f"{where}.steps.{number}")
     check_fits(plan, source)

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from .budget import Budget, Size
 from .memory import training_gb
+from .network_numbers import FEWEST_RESOLUTIONS, MOST_RESOLUTIONS
 from .plan import NetworkSpec
-
-FEWEST_RESOLUTIONS, MOST_RESOLUTIONS = 3, 7
 
 PAPER_WIDTHS = {2: (16, 32, 64, 128, 256, 256, 256), 3: (16, 16, 32, 64, 128, 128, 128)}
 PAPER_LAST = {2: 128, 3: 16}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from ..data.labels import LabelSet
+from .cost import cost
 from .fingerprint import Fingerprint, Spread
 from .memory import prediction_gb, stored_gb, training_gb
 from .patterns import Pattern
@@ -25,11 +26,11 @@ NUMBERS = (
 """Of a configuration, in the order of the table."""
 
 
-def print_summary(plan: Plan, fingerprint: Fingerprint, parameters: Mapping[str, int]) -> None:
-    """Print every table to stdout. `parameters`: trainer -> how many its network has."""
+def print_summary(plan: Plan, fingerprint: Fingerprint) -> None:
+    """Print every table to stdout."""
     decided = (
         configuration_table(plan),
-        network_table(plan, parameters),
+        network_table(plan),
         step_table(plan, fingerprint),
         reason_table(plan),
         need_table(plan, fingerprint),
@@ -142,16 +143,18 @@ def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
     return table
 
 
-def network_table(plan: Plan, parameters: Mapping[str, int]) -> Table:
-    """The networks by trainer, with their size."""
+def network_table(plan: Plan) -> Table:
+    """The networks by trainer, with their size; GMAC: 10^9 multiply-adds of a patch; "-": not counted."""
     table = Table(title="networks")
-    _columns(table, "trainer", "network", "sees", "answers", "features", ">parameters")
+    _columns(table, "trainer", "network", "sees", "answers", "features", ">parameters", ">GMAC")
     for name, trainer in plan.trainers.items():
         network = trainer.network
         answers = ", ".join(f"{group} ({plan.labels.outputs[group]})" for group in network.groups) or "the image itself"
         features = ", ".join(str(feature) for feature in network.features)
         kind = f"{network.kind} ({network.dimensions}D)"
-        table.add_row(name, kind, trainer.configuration, answers, features, f"{parameters[name]:,}")
+        spent = cost(network, plan.labels.outputs, plan.configurations[trainer.configuration].patch)
+        size = (f"{spent.parameters:,}", f"{spent.products / 1e9:.1f}") if spent else ("-", "-")
+        table.add_row(name, kind, trainer.configuration, answers, features, *size)
     return table
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-
-from ..errors import PlanError
-from ..networks import build, parameter_count
+from ..errors import PlanError, unknown
+from ..networks import NETWORKS
 from ..planning.budget import Budget, default_budget
 from ..planning.fingerprint import Fingerprint
 from ..planning.memory import scans_of
@@ -35,18 +33,15 @@ def make_plan(found: Fingerprint, recipe: str, *, budget: Budget | None = None, 
         trainers={name: part for name, part in parts.items() if part is not None},
     )
     changed = override(plan, changes)
+    _every_network_exists(changed)
     _every_step_has_cases(changed, found)
     return changed
 
 
-def parameter_counts(plan: Plan) -> dict[str, int]:
-    """How many numbers each trainer's network learns. Raises PlanError or UsageError for one that cannot be built."""
-    counts = {}
-    for name, trainer in plan.trainers.items():
-        patch = plan.configurations[trainer.configuration].patch
-        with torch.device("meta"):  # shapes without memory
-            counts[name] = parameter_count(build(trainer.network, plan.labels.outputs, patch))
-    return counts
+def _every_network_exists(plan: Plan) -> None:
+    for trainer in plan.trainers.values():
+        if trainer.network.kind not in NETWORKS:
+            raise unknown("network", trainer.network.kind, NETWORKS)
 
 
 def _every_step_has_cases(plan: Plan, found: Fingerprint) -> None:

@@ -244,3 +244,18 @@ def test_patterns_that_nobody_stated_are_inferred_and_settled(root, capsys):
     settled = load_settled(root / "prepared" / "Tiny" / "dataset.json")
     assert {case.name: sorted(case.annotated) for case in settled.cases} == PATTERNS
     assert sorted(Store(root / "prepared" / "Tiny" / "2d").names()) == sorted(PATTERNS)
+
+
+def test_planning_builds_no_network(root):
+    script = (
+        "import sys\nfrom flarenet.cli.plan import main\n"
+        f"assert main(['-d', 'Tiny', '--root', {str(root)!r}, '--workers', '1']) == 0\n"
+        "assert 'monai' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_numbers_that_make_no_network_are_refused_without_building_one(root, capsys):
+    assert plan_it(root, "--set", "trainers.MAE.network.features=[768,3072]") == 4
+    error = capsys.readouterr().err
+    assert "trainers.MAE.network: features" in error and "8 numbers: hidden, mlp" in error

@@ -116,10 +116,10 @@ def test_names_and_numbers_that_make_no_network_are_refused():
     with pytest.raises(UsageError, match="unknown group 'cancer'"):
         build(spec("unet", 2), {"organ": 1})
     for features in ((4, 4, 8), (4,) * 9):
-        with pytest.raises(PlanError, match=f"features of network 'unet'\n.*{len(features)} numbers"):
+        with pytest.raises(PlanError, match=f"network 'unet': features\n.*{len(features)} numbers"):
             build(spec("unet", 2, features=features), {"organ": 1, "cancer": 1})
     plain = spec("unet", 2).model_copy(update={"blocks": (1,) * 5})
-    with pytest.raises(PlanError, match="blocks of network 'unet'"):
+    with pytest.raises(PlanError, match="network 'unet': blocks"):
         build(plain, {"organ": 1, "cancer": 1})
     with pytest.raises(PlanError, match="5 numbers, one for each resolution"):
         build(plain.model_copy(update={"kind": "residual_unet", "blocks": (1, 1)}), {"organ": 1, "cancer": 1})

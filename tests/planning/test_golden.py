@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from flarenet.planning.budget import Budget
+from flarenet.planning.cost import cost
 from flarenet.planning.patterns import asking, fullest
 from flarenet.planning.plan import save_plan
-from flarenet.trainers.planner import make_plan, parameter_counts
+from flarenet.trainers.planner import make_plan
 from tests.planning import facts
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -55,7 +56,10 @@ def test_the_paper_s_plan_has_the_paper_s_numbers():
     assert (flat.spacing_mm, flat.patch, flat.clip_hu) == ((None, 1, 1), (224, 224), (-200, 300))
     assert flat.inference_spacing_mm == (2.5, 1, 1) and flat.neighbours == 0
     segmenting = {name: part for name, part in plan.trainers.items() if name != "MAE"}
-    counts = parameter_counts(plan.model_copy(update={"trainers": segmenting}))
+    patches = {name: plan.configurations[part.configuration].patch for name, part in segmenting.items()}
+    counts = {
+        name: cost(part.network, plan.labels.outputs, patches[name]).parameters for name, part in segmenting.items()
+    }
     assert counts == {"3DOrgan": 1_439_006, "3DCancer": 1_438_802, "DualDecoder2D": 2_388_096}
     d_u, d_l1, d_l3, d_l4 = (), tuple(range(1, 14)), (1, 2, 3, 4, 13, 14), (14,)
     organ, cancer = plan.trainers["3DOrgan"].steps[0], plan.trainers["3DCancer"].steps[0]

@@ -28,7 +28,7 @@ def step(**changes) -> Step:
 
 def trainer(dimensions: int, *steps: Step) -> TrainerPlan:
     configuration = {2: "2d", 3: "3d"}[dimensions]
-    network = NetworkSpec(kind="unet", dimensions=dimensions, features=(4, 4), groups=("organ",))
+    network = NetworkSpec(kind="unet", dimensions=dimensions, features=(4, 4, 4, 4), groups=("organ",))
     return TrainerPlan(configuration=configuration, network=network, steps=steps)
 
 

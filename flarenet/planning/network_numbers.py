@@ -1,0 +1,78 @@
+"""Whether the numbers of a NetworkSpec make a network: asked whenever a plan is read, and by whoever builds one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import PlanError
+
+if TYPE_CHECKING:
+    from .plan import NetworkSpec
+
+Patch = Sequence[int]
+
+FEWEST_RESOLUTIONS, MOST_RESOLUTIONS = 3, 7
+
+TOKEN_VOXELS = 16
+"""Edge of the cube of voxels that is one token of a vision transformer."""
+
+MAE_NUMBERS = ("hidden", "mlp", "layers", "heads", "decoder_hidden", "decoder_mlp", "decoder_layers", "decoder_heads")
+
+
+def check_numbers(spec: NetworkSpec, patch: Patch | None, where: str = "") -> None:
+    """Raise PlanError, naming what does not fit, for numbers that make no network of the kind.
+
+    patch  the size of its input; None is taken as fitting by a network that is made for any size
+    where  what the error calls the network
+    A kind that is not known here is not checked.
+    """
+    if spec.kind in CHECKS:
+        CHECKS[spec.kind](spec, patch, where or f"network {spec.kind!r}")
+
+
+def _check_u_shaped(spec: NetworkSpec, patch: Patch | None, where: str) -> None:
+    resolutions = len(spec.features) - 1
+    if not FEWEST_RESOLUTIONS <= resolutions <= MOST_RESOLUTIONS:
+        raise PlanError(
+            f"{where}: features",
+            found=f"{len(spec.features)} numbers {spec.features}",
+            expected=f"{FEWEST_RESOLUTIONS} to {MOST_RESOLUTIONS} numbers, channels at each resolution, finest first, "
+            "then one for the last decoder stage",
+        )
+    residual = spec.kind.startswith("residual_")
+    wanted = resolutions if residual else 0
+    if len(spec.blocks) != wanted:
+        expected = f"{wanted} numbers, one for each resolution" if residual else "none"
+        raise PlanError(f"{where}: blocks", found=spec.blocks, expected=expected)
+
+
+def _check_masked_vit(spec: NetworkSpec, patch: Patch | None, where: str) -> None:
+    if len(spec.features) != len(MAE_NUMBERS):
+        expected = f"{len(MAE_NUMBERS)} numbers: {', '.join(MAE_NUMBERS)}"
+        raise PlanError(f"{where}: features", found=spec.features, expected=expected)
+    numbers = dict(zip(MAE_NUMBERS, spec.features))
+    for part in ("", "decoder_"):
+        _check_hidden(numbers[f"{part}hidden"], numbers[f"{part}heads"], f"{where}: {part}hidden")
+    _check_patch(patch, TOKEN_VOXELS, where)
+
+
+def _check_hidden(hidden: int, heads: int, where: str) -> None:
+    if hidden % heads or hidden % 6:
+        raise PlanError(where, found=hidden, expected=f"a multiple of its {heads} heads and of 6 (position code)")
+
+
+def _check_patch(patch: Patch | None, multiple: int, where: str) -> None:
+    size = tuple(patch or ())
+    if len(size) != 3 or any(n % multiple for n in size) or max(size) < 2 * multiple:
+        expected = f"three multiples of {multiple}, one of them at least {2 * multiple}"
+        raise PlanError(f"{where}: patch", found=patch, expected=expected)
+
+
+CHECKS: dict[str, Callable[[NetworkSpec, Patch | None, str], None]] = {
+    "unet": _check_u_shaped,
+    "dual_decoder": _check_u_shaped,
+    "residual_unet": _check_u_shaped,
+    "residual_dual_decoder": _check_u_shaped,
+    "mae_vit": _check_masked_vit,
+}
