@@ -138,12 +138,24 @@ class Augmentation(Frozen):
     foreground: Fraction = 0.0
 
 
+class Update(Frozen):
+    """How the gradient of a batch changes the weights.
+
+    clip_norm  longest gradient; nnU-Net's number, far above the norms of a healthy run: it stops a single bad batch
+    ema        decay of the average over all weights so far, which is then what is validated and kept; 0: no average
+    """
+
+    clip_norm: Annotated[float, Field(gt=0)] = 12.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
 class TrainerPlan(Frozen):
     """All that one trainer needs: what it sees, what it trains, and its steps in order (step 1 is steps[0])."""
 
     configuration: str
     network: NetworkSpec
     augmentation: Augmentation = Augmentation()
+    update: Update = Update()
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
     steps: tuple[Step, ...]
     options: dict[str, float] = Field(default_factory=dict)

@@ -70,4 +70,5 @@ def make_course(
         run_hash=hashlib.sha256(to_json(identity).encode()).hexdigest(),
         title=title,
         callbacks=tuple(callbacks),
+        update=part.update,
     )

@@ -23,10 +23,12 @@ from ..pseudo.teachers import Teachers
 from ..training.batches import Batch
 from ..training.callbacks import Callback
 from ..training.curve import Curve, Log
+from ..training.ema import average_of
 from ..training.loop import Course, fit
 from ..training.losses import Loss, marginal_loss
 from ..training.progress import Display
 from ..training.state import TrainState, load_state, remove_state
+from ..training.update import make_scaler
 from ..workspace import Workspace
 from .course import make_course
 from .samples import read_samples
@@ -134,12 +136,15 @@ class Trainer:
         network.to(self._device).to(memory_format=order)  # type: ignore[call-overload]  # torch's stubs lack it
         learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
         return TrainState(
-            network, torch.optim.AdamW(learning, lr=step.learning_rate, weight_decay=self._part.weight_decay)
+            network,
+            torch.optim.AdamW(learning, lr=step.learning_rate, weight_decay=self._part.weight_decay),
+            scaler=make_scaler(self._device, self._precision),
+            average=average_of(network) if self._part.update.ema else None,
         )
 
     def _save(self, state: TrainState, folder: Path, number: int) -> None:
         if state.best is not None:
-            state.network.load_state_dict(state.best)
+            state.judged.load_state_dict(state.best)
         last = state.history[-1]
         summary = {
             "epochs": state.epoch,
@@ -148,7 +153,7 @@ class Trainer:
             **{name: round(value, 4) for name, value in last.losses.items()},
             **{f"dice {group}": round(value, 4) for group, value in last.dice.items()},
         }
-        save_model(folder, state.network, plan=self._plan, trainer=self.name, step=number, summary=summary)
+        save_model(folder, state.judged, plan=self._plan, trainer=self.name, step=number, summary=summary)
 
     def _teachers(self, step: Step) -> Teachers:
         predictors = {

@@ -13,17 +13,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import RunError
-from ..planning.plan import Step
+from ..planning.plan import Step, Update
 from .batches import Batch, Batches
 from .callbacks import BatchDone, Callback, EpochDone, Findings, Started, watched
+from .ema import update_average
 from .losses import Loss
 from .state import EpochRecord, TrainState, save_state
+from .update import learn
 
 Objective = Callable[[nn.Module, Batch], Loss]
 Validation = Callable[[nn.Module], Findings]
-
-_CLIP_NORM = 12.0  # nnU-Net's; far above the norms of a healthy run, it stops a single bad batch
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,13 @@ class Course:
     run_hash: str
     title: str
     callbacks: tuple[Callback, ...] = ()
+    update: Update = Update()
 
 
 def fit(state: TrainState, course: Course) -> None:
     """Train from `state.epoch` to the end of the step, saving the state after every epoch and telling the callbacks.
 
-    Raises RunError, before the weights are touched, where a loss is not finite.
+    Raises RunError, before the weights are touched, where a loss or its gradient is not finite.
     """
     with watched(course.callbacks, Started(course.title, course.folder, course.step, tuple(state.history))) as tell:
         while state.epoch < course.step.epochs:
@@ -62,8 +62,8 @@ def _epoch(state: TrainState, course: Course, tell: Callback) -> Findings:
     trained = time.perf_counter()
     findings = Findings()
     if course.validate is not None:
-        state.network.eval()
-        findings = course.validate(state.network)
+        state.judged.eval()
+        findings = course.validate(state.judged)
     record = EpochRecord(
         epoch=state.epoch + 1,
         learning_rate=learning_rate(step, state.epoch),
@@ -102,31 +102,28 @@ def _train_epoch(state: TrainState, course: Course, tell: Callback) -> dict[str,
         rate = learning_rate(step, state.epoch + index / step.batches_per_epoch)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        loss = _train_batch(state, course, index)
-        totals["loss"] += loss.total.item() / step.batches_per_epoch
-        totals["dice_loss"] += loss.dice.item() / step.batches_per_epoch
-        tell(BatchDone(state.epoch + 1, index, loss.total.item()))
+        loss, dice_loss = _train_batch(state, course, index)
+        totals["loss"] += loss / step.batches_per_epoch
+        totals["dice_loss"] += dice_loss / step.batches_per_epoch
+        tell(BatchDone(state.epoch + 1, index, loss))
     return totals
 
 
-def _train_batch(state: TrainState, course: Course, index: int) -> Loss:
+def _train_batch(state: TrainState, course: Course, index: int) -> tuple[float, float]:
+    """Learn from one batch; returns its loss and the Dice term of it."""
     batch = to_device(course.batches.batch(state.epoch, index), course.device)
+
+    def judge(part: Batch) -> Loss:
+        with course.autocast():
+            return course.objective(state.network, part)
+
     torch.manual_seed(_seed(course.batches.seed, state.epoch, index))  # what a network draws, as the MAE its mask
-    with course.autocast():
-        loss = course.objective(state.network, batch)
-    if not torch.isfinite(loss.total):
-        raise RunError(
-            f"{course.title}, epoch {state.epoch + 1}, batch {index + 1}",
-            found=f"loss {loss.total.item()} on cases {', '.join(sorted(set(batch.names)))}",
-            expected="a finite loss",
-            remedy="look at these images; the state of the last epoch is kept",
-        )
-    state.optimizer.zero_grad(set_to_none=True)
-    if loss.total.requires_grad:
-        loss.total.backward()
-        nn.utils.clip_grad_norm_((p for p in state.network.parameters() if p.grad is not None), _CLIP_NORM)
-        state.optimizer.step()
-    return loss
+    where = f"{course.title}, epoch {state.epoch + 1}, batch {index + 1}"
+    found = learn(state, batch, judge=judge, update=course.update, where=where)
+    if state.average is not None:
+        number = state.epoch * course.step.batches_per_epoch + index
+        update_average(state.average, state.network, decay=course.update.ema, updates=number)
+    return found
 
 
 def _seed(*numbers: int) -> int:
@@ -165,4 +162,4 @@ def _keep_best(state: TrainState, step: Step) -> None:
         score = sum(record.dice.values()) / len(record.dice)
     if state.best_score is None or score > state.best_score:
         state.best_epoch, state.best_score = state.epoch, score
-        state.best = {name: tensor.detach().clone().cpu() for name, tensor in state.network.state_dict().items()}
+        state.best = {name: tensor.detach().clone().cpu() for name, tensor in state.judged.state_dict().items()}

@@ -45,27 +45,42 @@ class _StateFile(Frozen):
     best_epoch: int | None
     best_score: float | None
     history: tuple[EpochRecord, ...] = Field(default=())
+    scaler: dict[str, float] = Field(default_factory=dict)
     tensors: str
     sha256: str
 
 
 @dataclass
 class TrainState:
-    """What changes while a network trains. `best` holds the kept weights where selection is not "last"."""
+    """What changes while a network trains.
+
+    scaler   of the gradients; at work in float16 only
+    average  the moving average of the network's weights, where the plan asks for one
+    best     the kept weights where selection is not "last"
+    """
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
+    average: nn.Module | None = None
     epoch: int = 0
     best_epoch: int | None = None
     best_score: float | None = None
     best: Weights | None = None
     history: list[EpochRecord] = field(default_factory=list)
 
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is validated and kept: the average, where there is one."""
+        return self.network if self.average is None else self.average
+
 
 def save_state(state: TrainState, folder: Path, run_hash: str) -> None:
     """Write the state after a finished epoch. The JSON file is the pointer: it names a tensor file that is complete."""
     tensors = {f"network.{name}": tensor for name, tensor in state.network.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in (state.best or {}).items()}
+    if state.average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in state.average.state_dict().items()}
     for number, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
     path = folder / f"state-{state.epoch}.safetensors"
@@ -77,6 +92,7 @@ def save_state(state: TrainState, folder: Path, run_hash: str) -> None:
         best_epoch=state.best_epoch,
         best_score=state.best_score,
         history=tuple(state.history),
+        scaler=state.scaler.state_dict(),
         tensors=path.name,
         sha256=sha256_of(path),
     )
@@ -111,6 +127,10 @@ def load_state(state: TrainState, folder: Path, run_hash: str) -> bool:
         raise RunError(path, found=error, expected="safetensors", remedy=again) from error
     state.network.load_state_dict(_under("network.", tensors))
     state.best = _under("best.", tensors) or None
+    if state.average is not None:
+        state.average.load_state_dict(_under("average.", tensors))
+    if record.scaler:
+        state.scaler.load_state_dict(dict(record.scaler))
     _load_optimizer(state.optimizer, _under("optimizer.", tensors))
     state.epoch, state.history = record.epoch, list(record.history)
     state.best_epoch, state.best_score = record.best_epoch, record.best_score

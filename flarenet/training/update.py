@@ -1,0 +1,62 @@
+"""One update of the weights: from a batch to the optimizer's step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from ..errors import RunError
+from ..inference.engines import pick_precision
+from ..planning.plan import Update
+from .batches import Batch
+from .losses import Loss
+from .state import TrainState
+
+
+def make_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
+    """A scaler of gradients that float16 could not hold; it does nothing in number types with float32's exponents.
+
+    precision  a word of engines.pick_precision
+    """
+    return torch.amp.GradScaler(device.type, enabled=pick_precision(device, precision) == torch.float16)
+
+
+def learn(
+    state: TrainState, batch: Batch, *, judge: Callable[[Batch], Loss], update: Update, where: str
+) -> tuple[float, float]:
+    """Change the weights by what `judge` says of `batch`; returns the loss and its Dice term.
+
+    A gradient that float16 could not hold changes nothing but the scale, as long as the scale can be smaller.
+    Raises RunError that names `where` and the cases, before anything changes, if the loss or its gradient is not
+    finite, or if nothing that learns has a part in the loss.
+    """
+    learning = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
+    state.optimizer.zero_grad(set_to_none=True)
+    loss = judge(batch)
+    if not loss.total.requires_grad:
+        expected = "parts that learn among those that answer the step's groups"
+        raise RunError(where, found="a loss in which nothing that learns has a part", expected=expected)
+    state.scaler.scale(loss.total).backward()
+    state.scaler.unscale_(state.optimizer)
+    norm = nn.utils.clip_grad_norm_(learning, update.clip_norm)
+    terms = torch.stack([term.detach().float() for term in (loss.total, loss.dice, norm)])
+    total, dice, length = terms.tolist()  # the one time that a GPU is waited for
+    if not math.isfinite(total):
+        raise _not_finite(where, f"loss {total}", batch)
+    if not math.isfinite(length) and state.scaler.get_scale() <= 1:  # 1 where nothing is scaled
+        raise _not_finite(where, f"a gradient of length {length}", batch)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    return total, dice
+
+
+def _not_finite(where: str, found: str, batch: Batch) -> RunError:
+    return RunError(
+        where,
+        found=f"{found} on cases {', '.join(sorted(set(batch.names)))}",
+        expected="finite numbers",
+        remedy="look at these images, or lower the learning rate; the last state is kept",
+    )
