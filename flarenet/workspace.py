@@ -1,9 +1,10 @@
 """The one place that knows where each artefact lies.
 
 ROOT/raw/NAME/            dataset.json and the images, as the user keeps them; never written
-ROOT/prepared/NAME/       fingerprint.json, plan.json, dataset.json with everything settled, and one folder per
-                          configuration of prepared cases
-ROOT/runs/NAME/TRAINER/step_N/   a model folder, with the state of its training beside it
+ROOT/prepared/NAME/       fingerprint.json, plan.json, splits.json, dataset.json with everything settled, and one
+                          folder per configuration of prepared cases
+ROOT/runs/NAME/TRAINER/step_N/   a model folder, with the state of its training beside it; it holds out fold 0
+ROOT/runs/NAME/TRAINER/fold_K/step_N/   the same for another fold, or for "all", which holds nothing out
 ROOT/pseudo/NAME/TRAINER-HASH/   label maps that a finished model predicted
 """
 
@@ -12,10 +13,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from .errors import DatasetError, UsageError, unknown
 
 ROOT_VARIABLE = "FLARENET_ROOT"
+
+Fold = int | Literal["all"]
+"""Which cases a run holds out: those of one fold, or none."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,11 @@ class Workspace:
         """The folder of what was measured of each case."""
         return self.prepared / "measured"
 
+    @property
+    def splits(self) -> Path:
+        """Which cases each fold holds out; see planning.split."""
+        return self.prepared / "splits.json"
+
     def store(self, configuration: str) -> Path:
         """The folder of the prepared cases of one configuration."""
         return self.prepared / configuration
@@ -64,9 +74,10 @@ class Workspace:
     def runs(self) -> Path:
         return self.root / "runs" / self.dataset
 
-    def run(self, trainer: str, step: int) -> Path:
+    def run(self, trainer: str, step: int, fold: Fold = 0) -> Path:
         """The model folder of one finished or running step."""
-        return self.runs / trainer / f"step_{step}"
+        folder = self.runs / trainer
+        return (folder if fold == 0 else folder / f"fold_{fold}") / f"step_{step}"
 
     def pseudo(self, trainer: str, model_hash: str) -> Path:
         """The folder of the label maps predicted by one model."""
@@ -120,8 +131,8 @@ def only_planned(root: Path) -> Workspace:
 
 def newest_model(root: Path) -> Path:
     """The newest finished model folder of `root` that segments. Raises UsageError where there is none."""
-    about = sorted(root.glob("runs/*/*/step_*/about.json"), key=lambda path: path.stat().st_mtime_ns)
-    segmenting = [path.parent for path in about if path.parent.parent.name != "MAE"]
+    about = sorted(finished_models(root), key=lambda folder: (folder / "about.json").stat().st_mtime_ns)
+    segmenting = [folder for folder in about if folder.relative_to(root).parts[2] != "MAE"]
     if not segmenting:
         raise UsageError(
             root / "runs",
@@ -130,6 +141,11 @@ def newest_model(root: Path) -> Path:
             remedy="flarenet_train DualDecoder2D, or name a model folder by -m",
         )
     return segmenting[-1]
+
+
+def finished_models(root: Path) -> list[Path]:
+    """The model folders of `root` whose training has ended, of all data sets, steps and folds."""
+    return sorted(about.parent for about in root.glob("runs/*/*/**/step_*/about.json"))
 
 
 def _folders(path: Path) -> list[str]:

@@ -113,6 +113,7 @@ def _plan(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments:
     from ..data.settled import save_settled
     from ..planning.fingerprint import settle
     from ..planning.plan import save_plan
+    from ..planning.split import load_splits, make_splits
     from ..planning.summary import print_summary
     from ..preparation.dataset import prepare_dataset
     from ..schema import save
@@ -126,6 +127,8 @@ def _plan(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments:
     _keep_edited(workspace.plan, plan)
     settled = settle(dataset, found)
     save_settled(settled, workspace.settled)
+    before = load_splits(workspace.splits) if workspace.splits.is_file() else None
+    save(make_splits(settled.cases, plan.folds, seed=plan.seed, before=before), workspace.splits)
     save_plan(plan, workspace.plan)
     unprepared = prepare_dataset(settled, plan, workspace, workers=pool(arguments))
     _report(unprepared)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CasesFailed, DatasetError, FlarenetError, UsageError, unknown
-from ..workspace import find_root, newest_model
+from ..workspace import find_root, finished_models, newest_model
 from . import shell
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def _model_folder(arguments: Namespace) -> Path:
     if arguments.model is None:
         return newest_model(find_root(arguments.root))
     if not Path(arguments.model).is_dir():
-        finished = find_root(arguments.root).glob("runs/*/*/step_*/about.json")
-        raise unknown("model folder", arguments.model, [str(about.parent) for about in finished])
+        finished = finished_models(find_root(arguments.root))
+        raise unknown("model folder", arguments.model, [str(folder) for folder in finished])
     return Path(arguments.model)
 
 

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .shell import parser, run
+
+if TYPE_CHECKING:
+    from ..workspace import Fold
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = parser("flarenet_train", "Train a model from a plan. Finished steps are skipped, broken ones go on.")
     words.add_argument("trainer", help="3DOrgan, 3DCancer, MAE or DualDecoder2D")
     words.add_argument("--step", type=int, help="one step, counted from 1; all of them in order where left out")
+    words.add_argument(
+        "--fold",
+        type=_fold,
+        default=0,
+        metavar="K",
+        help="hold out the cases of fold K of prepared/NAME/splits.json; all: hold out none (default: %(default)s)",
+    )
+    words.add_argument("--epochs", type=_count, metavar="N", help="of every step trained, instead of the plan's")
     words.add_argument("-d", "--dataset", help="the planned data set; may be left out where there is only one")
     words.add_argument("--root", help="the folder that holds raw/, prepared/ and runs/; else FLARENET_ROOT, else here")
     words.add_argument(
@@ -30,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(arguments: Namespace) -> None:
     from ..errors import unknown
+    from ..planning.epochs import with_epochs
     from ..planning.plan import override
     from ..planning.planned import load_planned
     from ..trainers import TRAINERS
@@ -40,5 +53,23 @@ def _train(arguments: Namespace) -> None:
     root = find_root(arguments.root)
     workspace = open_planned(root, arguments.dataset) if arguments.dataset else only_planned(root)
     plan = override(load_planned(workspace), arguments.changes)
-    trainer = TRAINERS[arguments.trainer](plan, workspace, device=arguments.device, precision=arguments.precision)
+    if arguments.epochs is not None:
+        plan = with_epochs(plan, arguments.trainer, arguments.epochs)
+    trainer = TRAINERS[arguments.trainer](
+        plan, workspace, fold=arguments.fold, device=arguments.device, precision=arguments.precision
+    )
     trainer.train(arguments.step)
+
+
+def _fold(text: str) -> Fold:
+    if text == "all":
+        return "all"
+    if not text.isdigit():
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 0 on, nor all")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)

@@ -27,12 +27,14 @@ class CaseEntry(Frozen):
     images     one path, relative to the folder of dataset.json, as is `label`
     annotated  the labels looked for, by value or name
     values     value in the label file -> value in `labels`, 0 for what is to be background
+    patient    who was scanned, where one patient has several cases: they are held out together
     """
 
     images: tuple[str, ...]
     label: str | None = None
     annotated: tuple[Any, ...] | None = None
     values: dict[Annotated[int, Field(ge=0, le=LARGEST_VALUE)], int] | None = None
+    patient: str | None = None
 
 
 class CohortEntry(Frozen):
@@ -92,9 +94,7 @@ class AllCases:
                         self.problems.add(error, case=name)
         return found
 
-    def _case(
-        self, name: str, entry: CaseEntry, key: str, cohort: tuple[str, tuple[int, ...]] | None
-    ) -> Case | None:
+    def _case(self, name: str, entry: CaseEntry, key: str, cohort: tuple[str, tuple[int, ...]] | None) -> Case | None:
         where = f"{self._source}: key '{key}.{name}"
         before = len(self.problems.errors)
         with self.problems.collected(name):
@@ -109,7 +109,9 @@ class AllCases:
             annotated, declared = self._annotated(entry, where, cohort, set(values.values()) - {0})
         if len(self.problems.errors) > before:
             return None
-        return Case(name, image, label, annotated, declared=declared, values=values, reading=self.reading)
+        return Case(
+            name, image, label, annotated, declared=declared, values=values, patient=entry.patient, reading=self.reading
+        )
 
     def _image(self, entry: CaseEntry, where: str) -> Path:
         if len(entry.images) != 1:

@@ -26,6 +26,7 @@ class Case:
     declared  whether `annotated` was stated; where not, it is every label that the file can hold, until planning
               infers it
     values    value in the label file -> value of the table, where the two number labels differently; else empty
+    patient   who was scanned; None: nobody of whom there is another case
     reading   how an ambiguous file is to be read
     """
 
@@ -35,6 +36,7 @@ class Case:
     annotated: LabelPattern
     declared: bool = True
     values: Mapping[int, int] = field(default_factory=dict)
+    patient: str | None = None
     reading: Reading = Reading()
 
 

@@ -28,6 +28,7 @@ class SettledCase(Frozen):
     annotated: tuple[int, ...]
     declared: bool = True
     values: dict[int, int] = Field(default_factory=dict)
+    patient: str | None = None
     reading: Reading = Reading()
 
 
@@ -79,6 +80,7 @@ def _to_json(case: Case, folder: Path) -> SettledCase:
         annotated=tuple(sorted(case.annotated)),
         declared=case.declared,
         values=dict(case.values),
+        patient=case.patient,
         reading=case.reading,
     )
 
@@ -92,6 +94,7 @@ def _from_json(case: SettledCase, folder: Path, source: Path) -> Case:
         annotated=frozenset(case.annotated),
         declared=case.declared,
         values=case.values,
+        patient=case.patient,
         reading=case.reading,
     )
 

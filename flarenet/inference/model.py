@@ -8,6 +8,7 @@ about.json            trainer, step and the SHA-256 of both other files; written
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,18 @@ WEIGHTS, PLAN, ABOUT = "weights.safetensors", "plan.json", "about.json"
 
 
 class About(Frozen):
-    """What about.json holds; `sha256` by file name, `summary` is free (epochs, scores, seconds)."""
+    """What about.json holds.
+
+    seen     the cases that it learned from, it or the models that it started from or was taught by
+    sha256   by file name
+    summary  is free: epochs, scores, seconds
+    """
 
     trainer: str
     step: int
     dataset: str
     flarenet: str
+    seen: tuple[str, ...] = ()
     sha256: dict[str, str]
     summary: dict[str, JsonValue] = {}
 
@@ -67,7 +74,14 @@ class Model:
 
 
 def save_model(
-    folder: str | Path, network: nn.Module, *, plan: Plan, trainer: str, step: int, summary: dict[str, Any]
+    folder: str | Path,
+    network: nn.Module,
+    *,
+    plan: Plan,
+    trainer: str,
+    step: int,
+    seen: Iterable[str] = (),
+    summary: dict[str, Any],
 ) -> None:
     """Write a finished model folder. Until about.json is there it counts as unfinished.
 
@@ -81,7 +95,13 @@ def save_model(
     save_plan(plan, folder / PLAN)
     digests = {name: sha256_of(folder / name) for name in (WEIGHTS, PLAN)}
     about = About(
-        trainer=trainer, step=step, dataset=plan.dataset, flarenet=__version__, sha256=digests, summary=summary
+        trainer=trainer,
+        step=step,
+        dataset=plan.dataset,
+        flarenet=__version__,
+        seen=tuple(sorted(seen)),
+        sha256=digests,
+        summary=summary,
     )
     save(about, folder / ABOUT)
 
@@ -98,7 +118,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     network that its plan describes.
     """
     folder = Path(folder)
-    about = _about(folder)
+    about = read_about(folder)
     state = _weights(folder, about)
     _check_digest(folder / PLAN, sha256_of(folder / PLAN), about)
     plan = load_plan(folder / PLAN)
@@ -117,10 +137,12 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
 def load_weights(folder: str | Path) -> dict[str, Tensor]:
     """The weights of a finished model folder, checked byte for byte, on the CPU. Raises RunError as load_model."""
     folder = Path(folder)
-    return _weights(folder, _about(folder))
+    return _weights(folder, read_about(folder))
 
 
-def _about(folder: Path) -> About:
+def read_about(folder: str | Path) -> About:
+    """What a finished model folder says of itself. Raises RunError where it is missing, unfinished or incomplete."""
+    folder = Path(folder)
     if not folder.is_dir():
         raise RunError(f"model {folder}", found="no such folder", expected="a model folder")
     if not is_finished(folder):

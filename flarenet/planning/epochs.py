@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from .fingerprint import Fingerprint
 from .patterns import Pattern
+from .plan import Plan, override
 
 LONGEST_EPOCH = 500
 """Batches. An epoch is where progress is saved and judged; with thousands of cases that is too rare otherwise."""
@@ -37,3 +38,13 @@ def epochs_for(updates: int, batches_per_epoch: int, *, most: int) -> tuple[int,
     if epochs > most:
         return most, f"{why} would show every sample {epochs} times; {most} epochs are the most"
     return max(epochs, FEWEST_EPOCHS), why
+
+
+def with_epochs(plan: Plan, trainer: str, epochs: int) -> Plan:
+    """`plan` with `epochs` in every step of `trainer`; of them a warm-up keeps its share."""
+    key = f"trainers.{trainer}.steps"
+    warmups = [
+        f"{key}.{number}.warmup_epochs={step.warmup_epochs * epochs // step.epochs}"
+        for number, step in enumerate(plan.trainer(trainer).steps)
+    ]
+    return override(plan, [f"{key}.*.epochs={epochs}", *warmups])

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from ..data.labels import LabelSet
 from ..errors import PlanError, UsageError, unknown
-from ..schema import Frozen, load, parse, save
+from ..schema import Frozen, parse, read_json, save
 from .budget import Budget
 from .fits import check_fits
 from .memory import Scan
@@ -165,10 +165,10 @@ class TrainerPlan(Frozen):
 class Plan(Frozen):
     """Everything between a fingerprint and a prediction.
 
-    validation_fraction  share of each cohort held out to choose the best epoch; the same cases in every step
-    precision            "auto" is bf16 autocast where the processor has it, else fp32
-    budget               what training and prediction may use
-    scans                sizes of scans of the set, by memory.scans_of: what has to fit in the budget
+    folds      into how many parts planning deals the annotated cases; a run holds one of them out, in every step
+    precision  "auto" is bf16 autocast where the processor has it, else fp32
+    budget     what training and prediction may use
+    scans      sizes of scans of the set, by memory.scans_of: what has to fit in the budget
     """
 
     version: Literal[1] = PLAN_VERSION
@@ -177,7 +177,7 @@ class Plan(Frozen):
     labels: LabelSet
     fingerprint_hash: str
     seed: int = 0
-    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    folds: Annotated[int, Field(ge=2, le=100)] = 5
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     budget: Budget = Budget()
     scans: dict[str, Scan] = Field(default_factory=dict)
@@ -208,7 +208,10 @@ class Plan(Frozen):
 
 def load_plan(path: str | Path) -> Plan:
     """Read and check a plan. Raises PlanError naming file, key, found and expected."""
-    plan = load(Plan, path, PlanError)
+    data = read_json(path, PlanError)
+    if isinstance(data, dict):
+        data.pop("validation_fraction", None)  # in the plans of models from before there were folds
+    plan = parse(Plan, data, path, PlanError)
     _check(plan, path)
     return plan
 

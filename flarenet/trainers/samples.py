@@ -12,28 +12,34 @@ from ..data.settled import load_settled
 from ..data.store import Store
 from ..errors import RunError
 from ..planning.plan import Plan, Step
-from ..planning.split import split_cases
 from ..pseudo.teachers import Teachers
 from ..training.batches import Sample
 from ..workspace import Workspace
 
 
 def read_samples(
-    step: Step, *, plan: Plan, configuration: str, workspace: Workspace, teachers: Teachers | None
+    step: Step,
+    *,
+    plan: Plan,
+    configuration: str,
+    workspace: Workspace,
+    held_out: frozenset[str],
+    teachers: Teachers | None,
 ) -> tuple[list[Sample], list[Sample]]:
     """(training, held out), opened in the store; what nobody looked for is filled in by `teachers`.
 
-    Raises RunError where no case of the step is prepared.
+    held_out  names of cases, of this step or not
+    Raises RunError where no case of the step is prepared or none is left to train on.
     """
     dataset = load_settled(workspace.settled)
     store = Store(workspace.store(configuration))
     prepared = set(store.names())
     chosen = [case for case in choose(dataset.cases, step.subset) if case.name in prepared]
-    if not chosen:
+    if all(case.name in held_out for case in chosen):
         raise RunError(
             f"the cases of patterns {list(step.subset.patterns)}",
-            found="none prepared",
-            expected="at least one",
+            found=f"{len(chosen)} prepared, of which none is not held out",
+            expected="at least one to train on",
             remedy=f"flarenet_plan -d {plan.dataset}, or another subset in the plan",
         )
     answers = teachers.complete(chosen, configuration) if teachers else store
@@ -41,10 +47,9 @@ def read_samples(
         step, plan.labels, dataset.cases, [answers.read(case.name).record.annotated for case in chosen]
     )
     samples = {case.name: _sample(case, store, answers, plan.labels, absent) for case in chosen}
-    train, held_out = split_cases(dataset.cases, fraction=plan.validation_fraction, seed=plan.seed)
     return (
-        [samples[case.name] for case in train if case.name in samples],
-        [samples[case.name] for case in held_out if case.name in samples],
+        [sample for name, sample in samples.items() if name not in held_out],
+        [sample for name, sample in samples.items() if name in held_out],
     )
 
 

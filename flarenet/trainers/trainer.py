@@ -13,12 +13,13 @@ from torch import nn
 
 from ..errors import RunError
 from ..inference.engines import pick_device
-from ..inference.model import is_finished, load_model, load_weights, save_model
+from ..inference.model import is_finished, load_model, load_weights, read_about, save_model
 from ..inference.predict import Predictor
 from ..networks import build
 from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Plan, Step, TrainerPlan
 from ..planning.rules import Outline
+from ..planning.split import load_splits
 from ..pseudo.teachers import Teachers
 from ..training.batches import Batch
 from ..training.callbacks import Callback
@@ -29,7 +30,7 @@ from ..training.losses import Loss, marginal_loss
 from ..training.progress import Display
 from ..training.state import TrainState, load_state, remove_state
 from ..training.update import make_scaler
-from ..workspace import Workspace
+from ..workspace import Fold, Workspace
 from .course import make_course
 from .samples import read_samples
 
@@ -38,6 +39,7 @@ class Trainer:
     """Trains the steps that its part of the plan lists.
 
     A trainer of one's own gives `name` and `plan`, and overrides `objective` where it does not segment.
+    fold       whose cases are held out; "all": nothing is
     device     "auto", "cpu", "cuda", "cuda:1", ...
     precision  overrides the plan's where given
     callbacks  what watches each run, beside what is always there; see training.callbacks
@@ -50,12 +52,15 @@ class Trainer:
         plan: Plan,
         workspace: Workspace,
         *,
+        fold: Fold = 0,
         device: str = "auto",
         precision: str | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self._plan = plan
         self._workspace = workspace
+        self._fold = fold
+        self._held_out = load_splits(workspace.splits).held_out(fold)
         self._device = pick_device(device)
         self._precision = precision or plan.precision
         self._part: TrainerPlan = plan.trainer(self.name)
@@ -81,8 +86,8 @@ class Trainer:
         """
         self._plan.step(self.name, step or 1)
         for number in [step] if step else range(1, len(self._part.steps) + 1):
-            if is_finished(self._workspace.run(self.name, number)):
-                self._say(f"{self.name} step {number}: finished before, skipped")
+            if is_finished(self._workspace.run(self.name, number, self._fold)):
+                self._say(f"{self._title(number)}: finished before, skipped")
             else:
                 self._train_step(number)
 
@@ -97,7 +102,7 @@ class Trainer:
         finally:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
-        self._save(state, course.folder, number)
+        self._save(state, course, number)
         remove_state(course.folder)
 
     def _course(self, step: Step, number: int) -> Course:
@@ -106,9 +111,10 @@ class Trainer:
             plan=self._plan,
             configuration=self._part.configuration,
             workspace=self._workspace,
+            held_out=self._held_out,
             teachers=self._teachers(step) if step.teachers else None,
         )
-        title, folder = f"{self.name} step {number}", self._workspace.run(self.name, number)
+        title, folder = self._title(number), self._workspace.run(self.name, number, self._fold)
         self._say(f"{title}: {len(train)} cases to train on, {len(held_out)} held out, {self._device}")
         return make_course(
             step,
@@ -142,7 +148,7 @@ class Trainer:
             average=average_of(network) if self._part.update.ema else None,
         )
 
-    def _save(self, state: TrainState, folder: Path, number: int) -> None:
+    def _save(self, state: TrainState, course: Course, number: int) -> None:
         if state.best is not None:
             state.judged.load_state_dict(state.best)
         last = state.history[-1]
@@ -153,7 +159,21 @@ class Trainer:
             **{name: round(value, 4) for name, value in last.losses.items()},
             **{f"dice {group}": round(value, 4) for group, value in last.dice.items()},
         }
-        save_model(folder, state.judged, plan=self._plan, trainer=self.name, step=number, summary=summary)
+        save_model(
+            course.folder,
+            state.judged,
+            plan=self._plan,
+            trainer=self.name,
+            step=number,
+            seen=self._seen(course),
+            summary=summary,
+        )
+
+    def _seen(self, course: Course) -> set[str]:
+        """The cases that a step learns from: its own, and those of the runs that it builds on."""
+        before = [run for run in (course.step.starts_from, *course.step.teachers.values()) if run is not None]
+        own = {sample.name for sample in course.batches.samples}
+        return own.union(*(read_about(self._finished(run)).seen for run in before))
 
     def _teachers(self, step: Step) -> Teachers:
         predictors = {
@@ -163,17 +183,31 @@ class Trainer:
         return Teachers(predictors, self._plan, self._workspace)
 
     def _finished(self, run: str) -> Path:
-        """The model folder of "TRAINER/STEP". Raises RunError with the command that makes it."""
+        """The model folder of "TRAINER/STEP" in the same fold.
+
+        Raises RunError, with the command that makes it, where it is not finished or has seen what is held out here.
+        """
         trainer, _, number = run.partition("/")
-        folder = self._workspace.run(trainer, int(number))
+        folder = self._workspace.run(trainer, int(number), self._fold)
         if not is_finished(folder):
+            words = f" --fold {self._fold}" if self._fold else ""
             raise RunError(
                 f"{self.name} needs {trainer} step {number}",
                 found=f"no finished run in {folder}",
                 expected="a finished one",
-                remedy=f"flarenet_train {trainer} --step {number} -d {self._plan.dataset}",
+                remedy=f"flarenet_train {trainer} --step {number} -d {self._plan.dataset}{words}",
+            )
+        if seen := sorted(self._held_out.intersection(read_about(folder).seen)):
+            raise RunError(
+                f"{self.name} builds on {folder}",
+                found=f"a model that learned from held-out cases: {', '.join(seen[:5])}",
+                expected="one of the same folds",
+                remedy="remove this folder and train it again",
             )
         return folder
+
+    def _title(self, number: int) -> str:
+        return f"{self.name} step {number}" + (f", fold {self._fold}" if self._fold else "")
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False)

@@ -79,7 +79,7 @@ def test_every_layout_is_planned_from_where_it_lies(phantoms, tmp_path, capsys, 
 
 
 def test_what_is_written_is_read_again_by_those_who_consent(phantoms, tmp_path, capsys):
-    content = ("-d", "N", "--root", str(tmp_path), "--workers", "1", "--set", "validation_fraction=0.0")
+    content = ("-d", "N", "--root", str(tmp_path), "--workers", "1", "--set", "folds=3")
     assert main([*content, "--from", str(phantoms)]) == 0
     settled = load_settled(tmp_path / "prepared" / "N" / "dataset.json")
     assert [case.image.parent for case in settled.cases] == [phantoms / "imagesTr"] * 4

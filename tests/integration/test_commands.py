@@ -19,7 +19,7 @@ from flarenet.phantom.anatomy import LABELS
 ROOT = Path(__file__).resolve().parents[2]
 
 TINY = (
-    "validation_fraction=0.5",
+    "folds=2",
     "configurations.3d.spacing_mm=[10.0,8.0,8.0]",
     "configurations.3d.inference_spacing_mm=[10.0,8.0,8.0]",
     "configurations.3d.patch=[16,32,48]",

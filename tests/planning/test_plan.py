@@ -121,7 +121,7 @@ def test_facts_are_not_set(plan, change):
         ("trainers.Flat.steps.0.epochs=2.5", "trainers.Flat.steps.0.epochs"),
         ("trainers.Flat.steps.0.epochs=0", "trainers.Flat.steps.0.epochs"),
         ("trainers.Flat.steps.0.schedule=linear", "trainers.Flat.steps.0.schedule"),
-        ("validation_fraction=1.0", "validation_fraction"),
+        ("folds=1", "folds"),
         ('configurations.2d.patch="64"', "configurations.2d.patch"),
     ],
 )

@@ -1,51 +1,85 @@
-"""Held-out cases: a fraction of every cohort, never an unlabelled case, always the same."""
+"""Folds: every annotated case is held out once, patients stay together, every fold has its share of every pattern."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from flarenet.data.dataset import Case
-from flarenet.planning.split import split_cases
+from flarenet.errors import PlanError
+from flarenet.planning.split import Splits, load_splits, make_splits
+from flarenet.schema import save
 
 
 def cohort(letter, count, pattern):
     """Cases a_00, a_01, ..."""
-    numbers = range(count)
     label = Path("label.nii.gz") if pattern else None
-    return [Case(f"{letter}_{i:02}", Path(f"{letter}_{i:02}.nii.gz"), label, frozenset(pattern)) for i in numbers]
+    names = [f"{letter}_{i:02}" for i in range(count)]
+    return [Case(name, Path(f"{name}.nii.gz"), label, frozenset(pattern)) for name in names]
 
 
 CASES = [*cohort("a", 10, (1, 2, 3)), *cohort("b", 6, (3,)), *cohort("c", 20, ()), *cohort("d", 1, (1,))]
 
 
-def counts(cases):
-    return {letter: sum(case.name.startswith(letter) for case in cases) for letter in "abcd"}
+def counts(names):
+    return {letter: sum(name.startswith(letter) for name in names) for letter in "abcd"}
 
 
-def test_a_fraction_of_each_cohort_is_held_out():
-    train, held_out = split_cases(CASES, fraction=0.2, seed=0)
-    # 0.2 * 10 = 2; 0.2 * 6 = 1.2, rounded 1; unlabelled none; a cohort of one none
-    assert counts(held_out) == {"a": 2, "b": 1, "c": 0, "d": 0}
-    assert counts(train) == {"a": 8, "b": 5, "c": 20, "d": 1}
-    assert sorted(c.name for c in (*train, *held_out)) == sorted(c.name for c in CASES)
+def test_every_fold_has_its_share_of_every_pattern():
+    splits = make_splits(CASES, 5, seed=0)
+    found = [counts(fold) for fold in splits.folds]
+    # 10 / 5 and 6 / 5; the unlabelled tell no score, and the only case of its pattern stays in training
+    assert sorted(fold["b"] for fold in found) == [1, 1, 1, 1, 2]
+    assert all((fold["a"], fold["c"], fold["d"]) == (2, 0, 0) for fold in found)
+    assert sorted(name for fold in splits.folds for name in fold) == sorted(c.name for c in CASES if c.name[0] in "ab")
 
 
-def test_at_least_one_case_of_a_cohort_stays_in_training():
-    _, held_out = split_cases(CASES, fraction=0.99, seed=0)
-    assert counts(held_out) == {"a": 9, "b": 5, "c": 0, "d": 0}
+def test_small_cohorts_fill_different_folds():
+    cases = [case for letter, label in zip("abcde", range(1, 6)) for case in cohort(letter, 2, (label,))]
+    assert [len(fold) for fold in make_splits(cases, 5, seed=0).folds] == [2] * 5
 
 
-def test_nothing_is_held_out_of_a_fraction_of_zero():
-    assert split_cases(CASES, fraction=0.0, seed=0) == (tuple(CASES), ())
+def test_a_patient_is_in_one_fold_with_all_cases():
+    cases = cohort("a", 12, (1,)) + cohort("b", 4, (2,))
+    # three scans of each of four patients, and of each of them one more that was annotated for something else
+    cases = [replace(case, patient=f"p{int(case.name[2:]) % 4}") for case in cases]
+    folds = make_splits(cases, 4, seed=0).folds
+    assert [counts(fold)["a"] for fold in folds] == [3] * 4 and [counts(fold)["b"] for fold in folds] == [1] * 4
+    assert all(len({int(name[2:]) % 4 for name in fold}) == 1 for fold in folds)
 
 
-def test_the_same_seed_holds_out_the_same_cases_in_whatever_order_they_come():
-    _, held_out = split_cases(CASES, fraction=0.3, seed=4)
-    _, reversed_ = split_cases(CASES[::-1], fraction=0.3, seed=4)
-    assert {c.name for c in held_out} == {c.name for c in reversed_}
-    others = [{c.name for c in split_cases(CASES, fraction=0.3, seed=seed)[1]} for seed in range(5, 9)]
-    assert any(names != {c.name for c in held_out} for names in others)
+def test_the_order_in_which_cases_come_does_not_matter_and_the_seed_does():
+    folds = make_splits(CASES, 5, seed=4)
+    assert make_splits(CASES[::-1], 5, seed=4) == folds
+    assert any(make_splits(CASES, 5, seed=seed) != folds for seed in range(5, 9))
 
 
-def test_another_cohort_does_not_change_who_is_held_out_of_this_one():
-    _, alone = split_cases(CASES[:10], fraction=0.3, seed=4)
-    _, together = split_cases(CASES, fraction=0.3, seed=4)
-    assert {c.name for c in alone} == {c.name for c in together if c.name.startswith("a")}
+def test_planning_again_leaves_every_case_in_its_fold():
+    before = make_splits(CASES, 5, seed=0)
+    more = [*cohort("a", 15, (1, 2, 3)), *cohort("b", 3, (3,)), *cohort("d", 2, (1,))]
+    after = make_splits(more, 5, seed=1, before=before)
+    there = {case.name for case in more}
+    for old, new in zip(before.folds, after.folds):
+        assert set(old) & there <= set(new)
+        assert counts(new)["a"] == 3
+    assert sum(counts(fold)["d"] for fold in after.folds) == 2  # no longer alone
+    assert make_splits(more, 3, seed=1, before=before) == make_splits(more, 3, seed=1)
+
+
+def test_a_fold_holds_out_what_it_names():
+    splits = Splits(folds=(("a",), ("b", "c")))
+    assert splits.held_out(1) == {"b", "c"} and splits.held_out("all") == frozenset()
+    with pytest.raises(PlanError, match="0 to 1"):
+        splits.held_out(2)
+
+
+def test_splits_on_file(tmp_path):
+    path = tmp_path / "P" / "splits.json"
+    with pytest.raises(PlanError, match="flarenet_plan -d P"):
+        load_splits(path)
+    path.parent.mkdir()
+    save(make_splits(CASES, 5, seed=0), path)
+    assert load_splits(path) == make_splits(CASES, 5, seed=0)
+    save(Splits(folds=(("a", "b"), ("a",))), path)
+    with pytest.raises(PlanError, match="case a twice"):
+        load_splits(path)

@@ -221,6 +221,8 @@ def _spelled(name: str) -> str:
 
 def _entry(case: SourceCase, part: _Part, numbers: Mapping[str, int], folder: Path) -> dict[str, Any]:
     entry: dict[str, Any] = {"images": [_path(case.image, folder)]}
+    if case.patient is not None:
+        entry["patient"] = case.patient
     annotated = None
     if case.annotated is not None:
         wanted = [part.names[plain(name)] for name in case.annotated]

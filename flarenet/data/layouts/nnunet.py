@@ -49,7 +49,7 @@ def read_folders(folder: Path) -> Source:
 def _named(case: Case, labels: LabelSet) -> SourceCase:
     annotated = labels.names_of(case.annotated) if case.declared and case.label is not None else None
     values = {before: labels.names[after] if after else None for before, after in case.values.items()}
-    return SourceCase(case.name, case.image, case.label, annotated, values)
+    return SourceCase(case.name, case.image, case.label, annotated, values, case.patient)
 
 
 def _paths(folder: Path) -> list[Path]:

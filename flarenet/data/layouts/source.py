@@ -18,6 +18,7 @@ class SourceCase:
 
     annotated  names of the labels looked for; None where nobody said
     values     value in the label file -> name, None for background; empty where that of the Source counts
+    patient    as in data.dataset.Case
     """
 
     name: str
@@ -25,6 +26,7 @@ class SourceCase:
     label: Path | None = None
     annotated: tuple[str, ...] | None = None
     values: Mapping[int, str | None] = field(default_factory=dict)
+    patient: str | None = None
 
 
 @dataclass(frozen=True)

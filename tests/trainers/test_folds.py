@@ -1,0 +1,85 @@
+"""Folds through the commands: who is held out, where runs lie, and that nothing held out is learned from."""
+
+import json
+
+import pytest
+
+from flarenet.cli import plan, train
+from flarenet.inference.model import load_model, read_about
+from flarenet.phantom import write_phantom_set
+from flarenet.planning.split import load_splits
+from flarenet.workspace import Workspace
+from tests.trainers.test_curriculum import TINY
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    root = tmp_path_factory.mktemp("root")
+    write_phantom_set(root / "raw" / "P", cases=10, test_cases=1, seed=0)
+    assert plan.main(["-d", "P", "--root", str(root), "--workers", "1", "--set", *TINY]) == 0
+    return Workspace(root, "P")
+
+
+def run(workspace, *words):
+    return train.main([*words, "--root", str(workspace.root), "--device", "cpu", "--epochs", "1"])
+
+
+@pytest.fixture(scope="module")
+def trained(workspace):
+    for fold in ("0", "1", "all"):
+        assert run(workspace, "3DOrgan", "--fold", fold) == 0
+    return workspace
+
+
+def test_what_a_fold_holds_out_is_not_seen(trained):
+    splits = load_splits(trained.splits)
+    seen = {fold: set(read_about(trained.run("3DOrgan", 1, fold)).seen) for fold in (0, 1, "all")}
+    for fold in (0, 1):
+        assert seen[fold] == seen["all"] - splits.held_out(fold) < seen["all"]
+
+
+def test_fold_0_is_the_default_and_has_no_folder_of_its_own(trained, capsys):
+    assert run(trained, "3DOrgan") == 0
+    assert "finished before" in capsys.readouterr().err
+    folders = sorted(p.parent.relative_to(trained.runs).as_posix() for p in trained.runs.rglob("about.json"))
+    assert folders == ["3DOrgan/fold_1/step_1", "3DOrgan/fold_all/step_1", "3DOrgan/step_1"]
+
+
+def test_epochs_is_a_flag_and_part_of_the_plan_that_is_kept(trained):
+    part = load_model(trained.run("3DOrgan", 1)).plan.trainer("3DOrgan")
+    assert [step.epochs for step in part.steps] == [1]
+
+
+def test_a_fold_needs_the_teachers_of_the_same_fold(trained, capsys):
+    assert run(trained, "3DCancer", "--fold", "0") == 0
+    assert run(trained, "DualDecoder2D", "--fold", "1", "--step", "1") == 4
+    assert "flarenet_train 3DCancer --step 1 -d P --fold 1" in capsys.readouterr().err
+
+
+def test_a_teacher_that_knows_the_held_out_cases_is_refused(trained, capsys):
+    kept = trained.splits.read_text()
+    folds = json.loads(kept)["folds"]
+    trained.splits.write_text(json.dumps({"folds": folds[::-1]}))
+    try:
+        assert run(trained, "DualDecoder2D", "--step", "1") == 4
+    finally:
+        trained.splits.write_text(kept)
+    assert "learned from held-out cases" in capsys.readouterr().err
+
+
+def test_the_steps_of_a_run_hand_on_what_they_have_seen(trained):
+    assert run(trained, "DualDecoder2D", "--step", "1") == 0
+    assert run(trained, "DualDecoder2D", "--step", "2") == 0
+    first, second = (read_about(trained.run("DualDecoder2D", step)).seen for step in (1, 2))
+    assert set(read_about(trained.run("3DOrgan", 1)).seen) <= set(first) <= set(second)
+    assert not set(second) & load_splits(trained.splits).held_out(0)
+
+
+@pytest.mark.parametrize("words", [["--fold", "5"], ["--fold", "one"], ["--epochs", "0"]])
+def test_numbers_that_fit_nothing(workspace, capsys, words):
+    try:
+        code = train.main(["3DOrgan", "--root", str(workspace.root), *words])
+    except SystemExit as end:
+        code = end.code
+    assert code in (2, 4)
+    assert words[1] in capsys.readouterr().err
