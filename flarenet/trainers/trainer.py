@@ -20,6 +20,7 @@ from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Plan, Step, TrainerPlan
 from ..planning.rules import Outline
 from ..planning.split import load_splits
+from ..pseudo.sources import runs_asked
 from ..pseudo.teachers import Teachers
 from ..training.batches import Batch
 from ..training.callbacks import Callback
@@ -177,10 +178,10 @@ class Trainer:
 
     def _teachers(self, step: Step) -> Teachers:
         predictors = {
-            group: Predictor(load_model(self._finished(run), self._device), device=str(self._device))
-            for group, run in step.teachers.items()
+            run: Predictor(load_model(self._finished(run), self._device), device=str(self._device))
+            for run in runs_asked(step)
         }
-        return Teachers(predictors, self._plan, self._workspace)
+        return Teachers(predictors, step, self._plan, self._workspace)
 
     def _finished(self, run: str) -> Path:
         """The model folder of "TRAINER/STEP" in the same fold.
