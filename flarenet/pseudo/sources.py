@@ -82,9 +82,9 @@ class Sources:
         return Store(self._workspace.pseudo(model.trainer, model.weights_sha256) / f"pass_{number}")
 
 
-def runs_asked(step: Step) -> frozenset[str]:
-    """The runs, as "TRAINER/STEP", that a step needs finished for its pseudo labels."""
-    return frozenset((*step.teachers.values(), *step.pseudo_rules.earlier.values()))
+def runs_asked(step: Step) -> tuple[str, ...]:
+    """The runs, as "TRAINER/STEP", that a step needs finished for its pseudo labels, each once."""
+    return tuple(dict.fromkeys((*step.teachers.values(), *step.pseudo_rules.earlier.values())))
 
 
 def digest(value: object) -> str:

@@ -11,7 +11,7 @@ the rest is hidden. What was drawn by hand never changes: see data.labels.comple
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -65,9 +65,10 @@ class Teachers:
         self._step, self._labels, self._workspace = step, plan.labels, workspace
         self._console = Console(stderr=True)
 
-    def complete(self, cases: Sequence[Case], configuration: str) -> Store:
+    def complete(self, cases: Sequence[Case], configuration: str, *, held_out: Collection[str] = ()) -> Store:
         """A store of completed group maps for `cases`, on the prepared grids of `configuration`.
 
+        held_out  names of cases whose hand-drawn lesions say nothing about hosts
         Each record's `annotated` is the pattern that the completed maps answer; it is empty for a case in which nobody
         drew anything and whose pseudo labels are not used. Only what is missing or stale is made.
         Raises CasesFailed, when all others are done, where cases cannot be read.
@@ -75,7 +76,7 @@ class Teachers:
         prepared = Store(self._workspace.store(configuration))
         records = {case.name: prepared.record(case.name) for case in cases}
         looked = self.look(cases, records)
-        verdict = self.judge(looked)
+        verdict = self.judge(looked, held_out)
         rules = digest([self._sources.key, self._step.pseudo_rules.model_dump(mode="json")])
         folder = self._workspace.pseudo(f"completed-{configuration}", rules)
         store, fates = Store(folder / "maps"), dict[str, Fate]()
@@ -123,12 +124,13 @@ class Teachers:
         self._sources.predict(case, groups)
         return ask(case, self._sources, self._labels, annotated=known, groups=groups, grid=grid)
 
-    def judge(self, looked: Mapping[str, Looked]) -> Verdict:
-        """The hosts that the rules state or that `looked` shows, and the cases of the least agreement."""
+    def judge(self, looked: Mapping[str, Looked], held_out: Collection[str]) -> Verdict:
+        """The hosts, as the rules state them or as cases that are not held out show, and the cases of least agreement."""
         values = {name: value for value, name in enumerate(self._labels.names)}
         drawn = [
             {values[lesion]: {values[host]: part for host, part in of.items()} for lesion, of in said.hosts.items()}
-            for said in looked.values()
+            for name, said in looked.items()
+            if name not in held_out
         ]
         rules, dropped = self._step.pseudo_rules, {}
         for group in self._sources.groups:

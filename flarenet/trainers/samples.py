@@ -44,7 +44,7 @@ def read_samples(
         )
     answers = store
     if teachers:
-        answers = teachers.complete(chosen, configuration)
+        answers = teachers.complete(chosen, configuration, held_out=held_out)
         chosen = [case for case in chosen if answers.record(case.name).annotated]  # the others teach nothing
     absent = never_there(
         step, plan.labels, dataset.cases, [answers.read(case.name).record.annotated for case in chosen]

@@ -172,7 +172,7 @@ class Trainer:
 
     def _seen(self, course: Course) -> set[str]:
         """The cases that a step learns from: its own, and those of the runs that it builds on."""
-        before = [run for run in (course.step.starts_from, *course.step.teachers.values()) if run is not None]
+        before = [run for run in (course.step.starts_from, *runs_asked(course.step)) if run is not None]
         own = {sample.name for sample in course.batches.samples}
         return own.union(*(read_about(self._finished(run)).seen for run in before))
 

@@ -1,7 +1,7 @@
 """A prepared set of four scans of blocks, and teachers that tell them by brightness.
 
-Every scan is 10 x 16 x 16 voxels of 1 mm: a liver of 150 HU, 6 x 10 x 10 voxels, of which a doubtful top layer has 100 HU,
-and lesions of 300 HU: 27 voxels in the liver, one voxel in the liver, 27 voxels in the air.
+Every scan is 10 x 16 x 16 voxels of 1 mm: a liver of 150 HU, 6 x 10 x 10 voxels, of which a doubtful top layer has
+100 HU, and lesions of 300 HU: 27 voxels in the liver, one voxel in the liver, 27 voxels in the air.
 """
 
 from dataclasses import dataclass, field
@@ -14,16 +14,7 @@ import pytest
 from flarenet.data.dataset import Case, Dataset
 from flarenet.data.labels import LabelSet
 from flarenet.data.settled import save_settled
-from flarenet.planning.plan import (
-    Augmentation,
-    Configuration,
-    NetworkSpec,
-    Plan,
-    Step,
-    Subset,
-    TrainerPlan,
-    save_plan,
-)
+from flarenet.planning.plan import Augmentation, Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan, save_plan
 from flarenet.planning.pseudo_rules import PseudoRules
 from flarenet.preparation.dataset import prepare_dataset
 from flarenet.workspace import Workspace
@@ -56,7 +47,10 @@ def truth():
 
 @dataclass
 class Teacher:
-    """Stands for a Predictor: one group by brightness; brighter views (odd passes) miss what is doubtful; or it finds nothing."""
+    """Stands for a Predictor of one group; brighter views (odd passes) miss what is doubtful.
+
+    knows  whether it finds anything at all
+    """
 
     group: str
     weights: str = "0" * 64

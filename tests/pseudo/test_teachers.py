@@ -8,6 +8,7 @@ from flarenet.planning.pseudo_rules import PseudoRules
 from flarenet.pseudo.report import Report
 from flarenet.pseudo.teachers import Teachers
 from flarenet.schema import load
+from flarenet.trainers.samples import read_samples
 
 from .conftest import DOUBTFUL, LIVER, RULES, SPECK, STRAY, TUMOR, Teacher, plan_of, step_of, truth
 
@@ -70,6 +71,12 @@ def test_the_report_counts_what_was_taken(blocks, teachers):
     assert found.scores["firm"] == {"organ": 1.0, "cancer": 1.0} and found.scores["drawn"] == {}
 
 
+def test_held_out_cases_say_nothing_about_hosts(blocks, teachers):
+    workspace, cases = blocks
+    asked = Teachers(teachers, step_of(RULES), plan_of(RULES), workspace)
+    assert report(asked.complete(cases, "3d", held_out={"drawn", "lesion"})).hosts == {}
+
+
 def test_the_worst_cases_lose_their_pseudo_labels_of_that_group(blocks, teachers):
     workspace, cases = blocks
     store = complete(workspace, cases, teachers, RULES.model_copy(update={"drop_share": 0.34}))
@@ -79,6 +86,17 @@ def test_the_worst_cases_lose_their_pseudo_labels_of_that_group(blocks, teachers
     }
     assert (store.record("bare").annotated, store.record("lesion").annotated) == ((), (1, 2))
     assert not any(array.any() for array in maps(store, "bare").values())
+
+
+def test_a_case_that_answers_nothing_is_not_trained_on(blocks, teachers):
+    workspace, cases = blocks
+    rules = RULES.model_copy(update={"drop_share": 0.34})
+    step, plan = step_of(rules), plan_of(rules)
+    asked, nobody = Teachers(teachers, step, plan, workspace), frozenset()
+    train, _ = read_samples(
+        step, plan=plan, configuration="3d", workspace=workspace, held_out=nobody, teachers=asked
+    )
+    assert [sample.name for sample in train] == ["drawn", "lesion", "firm"]
 
 
 def test_only_what_rules_or_teachers_change_is_made_again(blocks, teachers):
