@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = parser("flarenet_train", "Train a model from a plan. Finished steps are skipped, broken ones go on.")
-    words.add_argument("trainer", help="3DOrgan, 3DCancer, MAE or DualDecoder2D")
+    words.add_argument("trainer", help="3DOrgan, 3DCancer, MAE, DualDecoder2D or Joint")
     words.add_argument("--step", type=int, help="one step, counted from 1; all of them in order where left out")
     words.add_argument(
         "--fold",

@@ -1,4 +1,7 @@
-"""Networks by name. Every segmenting network maps [B, C, *S] to {group: logits [B, 1 + n, *S]}."""
+"""Networks by name. Every segmenting network maps [B, C, *S] to {group: logits [B, 1 + n, *S]}.
+
+In train mode one with deep supervision gives a tuple for each group instead: logits at S, S/2, S/4 ...
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,12 @@ def parameter_count(network: nn.Module) -> int:
 def _u_shaped(made: type[UNet] | type[DualDecoderUNet]) -> Maker:
     def make(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> nn.Module:
         return made(
-            spec.dimensions, spec.input_channels, features=spec.features, outputs=outputs, blocks=spec.blocks
+            spec.dimensions,
+            spec.input_channels,
+            features=spec.features,
+            outputs=outputs,
+            blocks=spec.blocks,
+            deep=spec.deep_supervision,
         )
 
     return make

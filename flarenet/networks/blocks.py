@@ -15,6 +15,9 @@ _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
+Logits = Tensor | tuple[Tensor, ...]
+"""[B, 1 + n, *S]; with deep supervision, in train mode, one such tensor for S, S/2, S/4 ..."""
+
 LEAK = 0.1
 """Slope of the leaky rectifier below zero, as in BasicUNet."""
 
@@ -159,16 +162,33 @@ def add_ascent(network: nn.Module, dimensions: int, *, features: Sequence[int], 
         network.add_module(f"upcat_{level}", UpCat(dimensions, features[level], finer, width, halves=not last))
 
 
-def ascend(network: nn.Module, deep: Tensor, *, skips: Sequence[Tensor], levels: Iterable[int]) -> Tensor:
-    """`deep` brought up by the stages that add_ascent made; `skips` are the encoder's features, finest first."""
+def ascend(network: nn.Module, deep: Tensor, *, skips: Sequence[Tensor], levels: Iterable[int]) -> list[Tensor]:
+    """`deep` and what each stage that add_ascent made brings it up to, coarsest first.
+
+    skips  the encoder's features, finest first
+    """
+    found = [deep]
     for level in levels:
-        deep = network.get_submodule(f"upcat_{level}")(deep, skips[level - 1])
-    return deep
+        found.append(network.get_submodule(f"upcat_{level}")(found[-1], skips[level - 1]))
+    return found
 
 
 def head(dimensions: int, channels: int, outputs: int) -> nn.Module:
     """1^n convolution to the logits of background and `outputs` labels: [B, C, *S] -> [B, 1 + outputs, *S]."""
     return _CONV[dimensions](channels, 1 + outputs, kernel_size=1)
+
+
+def coarse_heads(dimensions: int, *, features: Sequence[int], outputs: int, count: int) -> nn.ModuleList:
+    """Heads for the decoder stages that end at S/2, S/4 ... S/2^count, for deep supervision."""
+    return nn.ModuleList(head(dimensions, features[level], outputs) for level in range(1, count + 1))
+
+
+def answer(finest: nn.Module, coarse: nn.ModuleList, features: Sequence[Tensor], *, deep: bool) -> Logits:
+    """The logits of one group from the features of its decoder stages, coarsest first; `coarse` rests unless `deep`."""
+    last, *others = reversed(features)
+    if not (deep and coarse):
+        return finest(last)
+    return (finest(last), *(one(found) for one, found in zip(coarse, others)))
 
 
 def module_name(group: str) -> str:

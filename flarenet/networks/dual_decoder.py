@@ -11,22 +11,25 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from ..planning.cost import OWN_LEVELS
-from .blocks import Encoder, add_ascent, ascend, head, module_name
+from .blocks import Encoder, Logits, add_ascent, answer, ascend, coarse_heads, head, module_name
 
 OWN = range(OWN_LEVELS, 0, -1)
 """The decoder stages that every group has for itself: from a quarter of the resolution upwards, as in the paper."""
 
 
 class Decoder(nn.Module):
-    """The part a group has for itself: features at S/4 and the encoder's skips -> logits [B, 1 + n, *S]."""
+    """The part a group has for itself: the shared stages' features, coarsest first and the last of them at S/4, and the
+    encoder's skips -> logits [B, 1 + n, *S]."""
 
-    def __init__(self, dimensions: int, *, features: Sequence[int], outputs: int) -> None:
+    def __init__(self, dimensions: int, *, features: Sequence[int], outputs: int, deep: int) -> None:
         super().__init__()
         add_ascent(self, dimensions, features=features, levels=OWN)
         self.head = head(dimensions, features[-1], outputs)
+        self.coarse_heads = coarse_heads(dimensions, features=features, outputs=outputs, count=deep)
 
-    def forward(self, deep: Tensor, skips: Sequence[Tensor]) -> Tensor:
-        return self.head(ascend(self, deep, skips=skips, levels=OWN))
+    def forward(self, shared: Sequence[Tensor], skips: Sequence[Tensor]) -> Logits:
+        found = [*shared[:-1], *ascend(self, shared[-1], skips=skips, levels=OWN)]
+        return answer(self.head, self.coarse_heads, found, deep=self.training)
 
 
 class DualDecoderUNet(Encoder):
@@ -43,16 +46,19 @@ class DualDecoderUNet(Encoder):
         features: Sequence[int],
         outputs: Mapping[str, int],
         blocks: Sequence[int] = (),
+        deep: int = 0,
     ) -> None:
         super().__init__(dimensions, channels_in, channels=features[:-1], blocks=blocks)
         self.shared_levels = range(self.depth - 1, OWN_LEVELS, -1)
         add_ascent(self, dimensions, features=features, levels=self.shared_levels)
-        self.decoders = nn.ModuleDict(
-            {module_name(group): Decoder(dimensions, features=features, outputs=n) for group, n in outputs.items()}
-        )
+        decoders = {
+            module_name(group): Decoder(dimensions, features=features, outputs=n, deep=deep)
+            for group, n in outputs.items()
+        }
+        self.decoders = nn.ModuleDict(decoders)
         self.groups = tuple(outputs)
 
-    def forward(self, x: Tensor, groups: Sequence[str] | None = None) -> dict[str, Tensor]:
+    def forward(self, x: Tensor, groups: Sequence[str] | None = None) -> dict[str, Logits]:
         """The logits of `groups`, of every group where None; the decoders of the others do not run."""
         *skips, deepest = self.encode(x)
         shared = ascend(self, deepest, skips=skips, levels=self.shared_levels)

@@ -121,16 +121,19 @@ def _ascent(spec: NetworkSpec, levels: Sequence[int]) -> Iterator[Layer]:
         yield from _two_convs(level - 1, skip + raised, width, taps=taps, beside=raised)
 
 
-def _head(spec: NetworkSpec, outputs: int) -> Layer:
-    width, channels = spec.features[-1], 1 + outputs
-    return Layer(0, (width + 1) * channels, width * channels, LOSS_CHANNELS * channels, width + 3 * channels)
+def _heads(spec: NetworkSpec, outputs: int) -> Iterator[Layer]:
+    """The head at full resolution, and those of deep supervision at coarser ones."""
+    channels = 1 + outputs
+    for level in range(spec.deep_supervision + 1):
+        width = spec.features[level] if level else spec.features[-1]
+        yield Layer(level, (width + 1) * channels, width * channels, LOSS_CHANNELS * channels, width + 3 * channels)
 
 
 def _unet(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Iterator[Layer]:
     yield from _encoder(spec)
     yield from _ascent(spec, range(len(spec.features) - 2, 0, -1))
     for count in outputs.values():
-        yield _head(spec, count)
+        yield from _heads(spec, count)
 
 
 def _dual_decoder(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Iterator[Layer]:
@@ -138,7 +141,7 @@ def _dual_decoder(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Iterator
     yield from _ascent(spec, range(len(spec.features) - 2, OWN_LEVELS, -1))
     for count in outputs.values():
         yield from _ascent(spec, range(OWN_LEVELS, 0, -1))
-        yield _head(spec, count)
+        yield from _heads(spec, count)
 
 
 def _masked_autoencoder(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Iterator[Layer]:

@@ -27,8 +27,14 @@ def check_numbers(spec: NetworkSpec, patch: Patch | None, where: str = "") -> No
     where  what the error calls the network
     A kind that is not known here is not checked.
     """
-    if spec.kind in CHECKS:
-        CHECKS[spec.kind](spec, patch, where or f"network {spec.kind!r}")
+    if spec.kind not in CHECKS:
+        return
+    check, where = CHECKS[spec.kind], where or f"network {spec.kind!r}"
+    check(spec, patch, where)
+    # a decoder has a stage less than there are resolutions, and the last one is supervised anyway
+    most = len(spec.features) - 3 if check is _check_u_shaped else 0
+    if spec.deep_supervision > most:
+        raise PlanError(f"{where}: deep_supervision", found=spec.deep_supervision, expected=f"at most {most}")
 
 
 def _check_u_shaped(spec: NetworkSpec, patch: Patch | None, where: str) -> None:

@@ -1,7 +1,8 @@
 """The networks by size and the batches they train on: width by size, depth by patch, batch by memory.
 
 "s" has the widths of the paper's networks. "m" and "l" are wider and have residual encoders with the numbers of blocks
-of nnU-Net's residual presets (Isensee et al., arXiv 2404.09556).
+of nnU-Net's residual presets (Isensee et al., arXiv 2404.09556), and like those are supervised at every stage of the
+decoder but the coarsest.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def network(
         features=(*widths, last),
         blocks=() if size == "s" else BLOCKS[:count],
         groups=tuple(groups),
+        deep_supervision=0 if size == "s" else max(0, count - 3),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..networks import module_name
@@ -10,7 +11,6 @@ from ..planning.fingerprint import Fingerprint
 from ..planning.patterns import Pattern, asking, fullest, only, touching_all_groups, unlabelled
 from ..planning.plan import Augmentation, Step, Subset, TrainerPlan
 from ..planning.presets import PAPER_RESOLUTIONS, batch_size, network, network_why
-from ..planning.pseudo_rules import AUTO_RULES, AUTO_RULES_WHY, UNFILTERED, PseudoRules
 from ..planning.rules import Outline
 from .cancer3d import Trainer3DCancer
 from .organ3d import AUTO_AUGMENTATION, AUTO_BALANCE, Trainer3DOrgan
@@ -25,7 +25,7 @@ MOST_EPOCHS = 200
 
 
 @dataclass(frozen=True)
-class _Stage:
+class Stage:
     """What sets the steps apart (Table 3 of the paper); epochs None: by the size of the data."""
 
     patterns: tuple[Pattern, ...]
@@ -35,7 +35,6 @@ class _Stage:
     trained: tuple[str, ...]
     groups: tuple[str, ...]
     balance: float = 0.0
-    pseudo: PseudoRules | None = None
 
 
 class TrainerDualDecoder2D(Trainer):
@@ -55,71 +54,79 @@ class TrainerDualDecoder2D(Trainer):
                drew.
         A cohort that the paper's step wants and the set has not is replaced by all cases that could serve.
         """
-        paper, flat = outline.recipe == "paper", outline.configurations["2d"]
-        spec = network(
-            outline.budget.size,
-            flat.patch,
-            tuple(fingerprint.labels.groups),
-            depth=PAPER_RESOLUTIONS if paper else 0,
-            channels=1 + 2 * flat.neighbours,
-        )
-        samples, batch_why = batch_size(
-            spec, fingerprint.labels.outputs, flat.patch, budget=outline.budget, paper=paper
-        )
-        stages = _paper(fingerprint) if paper else _auto(fingerprint)
-        made = [_step(fingerprint, number, stage, batch_size=samples) for number, stage in enumerate(stages, start=1)]
-        return TrainerPlan(
-            configuration="2d",
-            network=spec,
-            augmentation=Augmentation() if paper else AUTO_AUGMENTATION,
-            steps=tuple(step for step, _ in made),
-            why={
-                "network": network_why(spec, flat.patch, paper=paper),
-                "steps": "the whole network on what is plenty, then each group's decoder on what is best",
-                "batch_size": batch_why,
-                **{f"steps.{number}.epochs": why for number, (_, why) in enumerate(made)},
-                **{
-                    f"steps.{number}.pseudo.{field}": reason
-                    for number, stage in enumerate(stages)
-                    if stage.pseudo is AUTO_RULES
-                    for field, reason in AUTO_RULES_WHY.items()
-                },
-            },
-        )
+        stages = _paper(fingerprint) if outline.recipe == "paper" else _auto(fingerprint)
+        why = "the whole network on what is plenty, then each group's decoder on what is best"
+        return plan_2d(cls.name, fingerprint, outline, stages=stages, why=why)
 
 
-def _paper(fingerprint: Fingerprint) -> list[_Stage]:
+def plan_2d(
+    name: str, fingerprint: Fingerprint, outline: Outline, *, stages: Sequence[Stage], why: str
+) -> TrainerPlan:
+    """The part of trainer `name`, whose steps are `stages` of a network with a decoder for each group, one after the
+    other; `why` is the reason for them."""
+    paper, flat = outline.recipe == "paper", outline.configurations["2d"]
+    spec = network(
+        outline.budget.size,
+        flat.patch,
+        tuple(fingerprint.labels.groups),
+        depth=PAPER_RESOLUTIONS if paper else 0,
+        channels=1 + 2 * flat.neighbours,
+    )
+    samples, batch_why = batch_size(spec, fingerprint.labels.outputs, flat.patch, budget=outline.budget, paper=paper)
+    made = [
+        _step(fingerprint, stage, batch_size=samples, starts_from=f"{name}/{before}" if before else None)
+        for before, stage in enumerate(stages)
+    ]
+    return TrainerPlan(
+        configuration="2d",
+        network=spec,
+        augmentation=Augmentation() if paper else AUTO_AUGMENTATION,
+        steps=tuple(step for step, _ in made),
+        why={
+            "network": network_why(spec, flat.patch, paper=paper),
+            "steps": why,
+            "batch_size": batch_why,
+            **{f"steps.{number}.epochs": why for number, (_, why) in enumerate(made)},
+        },
+    )
+
+
+def _paper(fingerprint: Fingerprint) -> list[Stage]:
     labels, patterns = fingerprint.labels, fingerprint.patterns
     annotated = tuple(pattern for pattern in patterns if pattern)
     first = next(iter(labels.groups))
-    teachers, groups = _teachers(fingerprint), tuple(labels.groups)
-    completing = {group: run for group, run in teachers.items() if group == first}
+    groups = tuple(labels.groups)
     stages = [
-        _Stage(unlabelled(patterns) or patterns, 20, 1e-4, teachers, (), groups),
-        _Stage(touching_all_groups(patterns, labels) or annotated, 30, 5e-4, completing, (), groups),
+        Stage(serving, epochs, rate, _teachers(fingerprint, serving), (), groups)
+        for serving, epochs, rate in (
+            (unlabelled(patterns) or patterns, 20, 1e-4),
+            (touching_all_groups(patterns, labels) or annotated, 30, 5e-4),
+        )
     ]
     for group, values in labels.groups.items():
         best = fullest(patterns, values) if group == first else only(patterns, values)
         epochs, rate = (60, 5e-4) if group == first else (20, 1e-4)
         serving = best or asking(patterns, values) or annotated
-        stages.append(_Stage(serving, epochs, rate, {}, _decoder(group), (group,)))
+        stages.append(Stage(serving, epochs, rate, {}, _decoder(group), (group,)))
     return stages
 
 
-def _auto(fingerprint: Fingerprint) -> list[_Stage]:
+def _auto(fingerprint: Fingerprint) -> list[Stage]:
     labels, patterns = fingerprint.labels, fingerprint.patterns
     annotated = tuple(pattern for pattern in patterns if pattern)
     groups, stages = tuple(labels.groups), []
     if len(patterns) > 1:  # else every case answers the same, and there is nothing to fill in
-        stages.append(_Stage(patterns, None, 1e-3, _teachers(fingerprint), (), groups, pseudo=AUTO_RULES))
-    stages.append(_Stage(annotated, None, 1e-3, {}, (), groups, AUTO_BALANCE))
+        stages.append(Stage(patterns, None, 1e-3, _teachers(fingerprint, patterns), (), groups))
+    stages.append(Stage(annotated, None, 1e-3, {}, (), groups, AUTO_BALANCE))
     for group, values in labels.groups.items() if len(groups) > 1 else ():
         serving = asking(patterns, values) or annotated
-        stages.append(_Stage(serving, None, 5e-4, {}, _decoder(group), (group,), AUTO_BALANCE))
+        stages.append(Stage(serving, None, 5e-4, {}, _decoder(group), (group,), AUTO_BALANCE))
     return stages
 
 
-def _step(fingerprint: Fingerprint, number: int, stage: _Stage, *, batch_size: int) -> tuple[Step, str]:
+def _step(
+    fingerprint: Fingerprint, stage: Stage, *, batch_size: int, starts_from: str | None
+) -> tuple[Step, str]:
     """The step and the reason for its epochs."""
     slices = slices_of(fingerprint, stage.patterns)
     batches = batches_of(slices, batch_size, most=LONGEST_EPOCH if stage.epochs is None else None)
@@ -128,11 +135,10 @@ def _step(fingerprint: Fingerprint, number: int, stage: _Stage, *, batch_size: i
         epochs, why = stage.epochs, "Table 3 of the paper"
     step = Step(
         subset=Subset(patterns=stage.patterns),
-        starts_from=None if number == 1 else f"{TrainerDualDecoder2D.name}/{number - 1}",
+        starts_from=starts_from,
         trained=stage.trained,
         groups=stage.groups,
         teachers=stage.teachers,
-        pseudo=stage.pseudo or (UNFILTERED if stage.teachers else None),
         batch_size=batch_size,
         batches_per_epoch=batches,
         balance=stage.balance,
@@ -144,13 +150,14 @@ def _step(fingerprint: Fingerprint, number: int, stage: _Stage, *, batch_size: i
     return step, why
 
 
-def _teachers(fingerprint: Fingerprint) -> dict[str, str]:
-    """Group -> the 3D model that answers it, for the groups that some case asks for."""
+def _teachers(fingerprint: Fingerprint, patterns: Sequence[Pattern]) -> dict[str, str]:
+    """Group -> the 3D model that answers it, for the groups of which cases of `patterns` lack some label, as far as
+    there are cases to train such a model on."""
     first = next(iter(fingerprint.labels.groups))
     return {
         group: f"{(Trainer3DOrgan if group == first else Trainer3DCancer).name}/1"
         for group, values in fingerprint.labels.groups.items()
-        if asking(fingerprint.patterns, values)
+        if asking(fingerprint.patterns, values) and not all(set(values) <= set(pattern) for pattern in patterns)
     }
 
 

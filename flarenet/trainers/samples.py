@@ -42,10 +42,7 @@ def read_samples(
             expected="at least one to train on",
             remedy=f"flarenet_plan -d {plan.dataset}, or another subset in the plan",
         )
-    answers = store
-    if teachers:
-        answers = teachers.complete(chosen, configuration, held_out=held_out)
-        chosen = [case for case in chosen if answers.record(case.name).annotated]  # the others teach nothing
+    answers = teachers.complete(chosen, configuration) if teachers else store
     absent = never_there(
         step, plan.labels, dataset.cases, [answers.read(case.name).record.annotated for case in chosen]
     )

@@ -20,14 +20,13 @@ from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Plan, Step, TrainerPlan
 from ..planning.rules import Outline
 from ..planning.split import load_splits
-from ..pseudo.sources import runs_asked
 from ..pseudo.teachers import Teachers
 from ..training.batches import Batch
 from ..training.callbacks import Callback
 from ..training.curve import Curve, Log
 from ..training.ema import average_of
 from ..training.loop import Course, fit
-from ..training.losses import Loss, marginal_loss
+from ..training.losses import Loss, segmentation_loss
 from ..training.progress import Display
 from ..training.state import TrainState, load_state, remove_state
 from ..training.update import make_scaler
@@ -75,10 +74,8 @@ class Trainer:
 
     def objective(self, step: Step, network: nn.Module, batch: Batch) -> Loss:
         """Equation (1) over what is annotated, summed over the step's groups."""
-        logits = network(batch.image, step.groups)
-        losses = [marginal_loss(logits[group], batch.labels[group], batch.asked[group]) for group in step.groups]
-        dice, cross_entropy = ([getattr(loss, term) for loss in losses] for term in ("dice", "cross_entropy"))
-        return Loss(torch.stack(dice).sum(), torch.stack(cross_entropy).sum())
+        answers = network(batch.image, step.groups)
+        return segmentation_loss(answers, batch.labels, batch.asked, exclusion=step.exclusion)
 
     def train(self, step: int | None = None) -> None:
         """Train one step, or all in order; finished ones are skipped. Goes on from the last epoch of a broken run.
@@ -172,16 +169,16 @@ class Trainer:
 
     def _seen(self, course: Course) -> set[str]:
         """The cases that a step learns from: its own, and those of the runs that it builds on."""
-        before = [run for run in (course.step.starts_from, *runs_asked(course.step)) if run is not None]
+        before = [run for run in (course.step.starts_from, *course.step.teachers.values()) if run is not None]
         own = {sample.name for sample in course.batches.samples}
         return own.union(*(read_about(self._finished(run)).seen for run in before))
 
     def _teachers(self, step: Step) -> Teachers:
         predictors = {
-            run: Predictor(load_model(self._finished(run), self._device), device=str(self._device))
-            for run in runs_asked(step)
+            group: Predictor(load_model(self._finished(run), self._device), device=str(self._device))
+            for group, run in step.teachers.items()
         }
-        return Teachers(predictors, step, self._plan, self._workspace)
+        return Teachers(predictors, self._plan, self._workspace)
 
     def _finished(self, run: str) -> Path:
         """The model folder of "TRAINER/STEP" in the same fold.

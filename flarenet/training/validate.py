@@ -47,12 +47,11 @@ class HeldOut:
             with self._autocast():
                 judged = self._objective(network, batch)
                 loss += (judged.dice if self._groups else judged.total).item() / self._count
-                logits = network(batch.image, self._groups) if self._groups else {}
-            predicted = {group: answer.argmax(1) for group, answer in logits.items()}
-            for group in self._groups:
-                found = _counts(predicted[group], batch.labels[group], batch.asked[group])
+            predicted = {group: logits.argmax(1) for group, logits in judged.logits.items()}
+            for group, answer in predicted.items():
+                found = _counts(answer, batch.labels[group], batch.asked[group])
                 counts[group] = counts[group] + found if group in counts else found
-            if self._groups:
+            if predicted:
                 examples.add(batch, predicted)
         dice = {group: _dice(found) for group, found in counts.items()}
         return Findings(

@@ -13,11 +13,14 @@ SMALL = (4, 4, 8, 8, 16, 4)
 PAPER_3D = (16, 16, 32, 64, 128, 16)
 PAPER_2D = (16, 32, 64, 128, 256, 128)
 SEGMENTING = sorted(set(NETWORKS) - {"mae_vit"})
+U_SHAPED = ["dual_decoder", "residual_dual_decoder", "residual_unet", "unet"]
 
 
-def spec(kind, dimensions, features=SMALL, groups=("organ", "cancer")):
+def spec(kind, dimensions, features=SMALL, groups=("organ", "cancer"), deep=0):
     blocks = (1, 2, 1, 1, 1, 1, 1)[: len(features) - 1] if kind.startswith("residual") else ()
-    return NetworkSpec(kind=kind, dimensions=dimensions, features=features, blocks=blocks, groups=groups)
+    return NetworkSpec(
+        kind=kind, dimensions=dimensions, features=features, blocks=blocks, groups=groups, deep_supervision=deep
+    )
 
 
 @pytest.mark.parametrize("labels, expected", [(1, 1_438_802), (13, 1_439_006)])
@@ -93,6 +96,34 @@ def test_a_group_trains_alone_in_its_own_decoder(kind):
     assert touched == {"cancer"}
 
 
+@pytest.mark.parametrize("kind", U_SHAPED)
+def test_deep_supervision_answers_at_coarser_scales_in_training_and_not_in_prediction(kind):
+    outputs, x = {"organ": 2, "cancer": 1}, torch.rand(2, 1, 48, 35)
+    plain, deep = build(spec(kind, 2), outputs), build(spec(kind, 2, deep=3), outputs)
+    sides = ((48, 35), (24, 17), (12, 8), (6, 4))
+    for group, scales in deep(x).items():
+        assert [tuple(logits.shape) for logits in scales] == [(2, 1 + outputs[group], *side) for side in sides]
+        (gradient,) = torch.autograd.grad(scales[3].sum(), next(deep.conv_0.parameters()), retain_graph=True)
+        assert torch.count_nonzero(gradient)
+    shared = {name: tensor for name, tensor in deep.state_dict().items() if "coarse_heads" not in name}
+    plain.load_state_dict(shared)
+    only, bare = deep.eval()(x), plain.eval()(x)
+    assert all(torch.equal(only[group], bare[group]) for group in outputs)
+    # widths 4, 8, 8 at S/2, S/4, S/8: (4 + 1 + 8 + 1 + 8 + 1) numbers for each of 3 + 2 channels
+    assert parameter_count(deep) - parameter_count(plain) == 23 * 5
+    assert not any("coarse_heads" in name for name in plain.state_dict())
+
+
+def test_the_coarse_heads_of_a_group_learn_with_its_decoder_alone():
+    network = build(spec("dual_decoder", 2, deep=2), {"organ": 2, "cancer": 1})
+    own = {name for name, _ in network.named_parameters() if name.startswith("decoders.cancer.")}
+    assert sum("coarse_heads" in name for name in own) == 4
+    answer = network(torch.rand(1, 1, 32, 32), groups=("cancer",))["cancer"]
+    sum(logits.sum() for logits in answer).backward()
+    touched = {name for name, p in network.named_parameters() if name.startswith("decoders.") and p.grad is not None}
+    assert touched == own
+
+
 def test_odd_group_names_get_submodules_of_their_own():
     names = ["organ", "train", "type", "a.b", "a_b", "", "train~", "größe", "a b"]
     assert module_name("organ") == "organ"
@@ -121,5 +152,7 @@ def test_names_and_numbers_that_make_no_network_are_refused():
     plain = spec("unet", 2).model_copy(update={"blocks": (1,) * 5})
     with pytest.raises(PlanError, match="network 'unet': blocks"):
         build(plain, {"organ": 1, "cancer": 1})
+    with pytest.raises(PlanError, match="deep_supervision\n.*4\n.*at most 3"):
+        build(spec("unet", 2, deep=4), {"organ": 1, "cancer": 1})
     with pytest.raises(PlanError, match="5 numbers, one for each resolution"):
         build(plain.model_copy(update={"kind": "residual_unet", "blocks": (1, 1)}), {"organ": 1, "cancer": 1})

@@ -18,11 +18,17 @@ def test_every_network_is_counted():
 
 @pytest.mark.parametrize("kind", sorted(set(NETWORKS) - {"mae_vit"}))
 @pytest.mark.parametrize("dimensions", [2, 3])
-@pytest.mark.parametrize("widths", [(8, 12, 16, 8), (8, 16, 32, 32, 48, 64, 64, 8)])
-def test_parameters_are_those_of_the_network_that_is_built(kind, dimensions, widths):
+@pytest.mark.parametrize("widths, deep", [((8, 12, 16, 8), 1), ((8, 16, 32, 32, 48, 64, 64, 8), 0), ((8,) * 7, 4)])
+def test_parameters_are_those_of_the_network_that_is_built(kind, dimensions, widths, deep):
     blocks = (1, 2, 3, 1, 1, 2, 1)[: len(widths) - 1] if kind.startswith("residual") else ()
     spec = NetworkSpec(
-        kind=kind, dimensions=dimensions, input_channels=3, features=widths, blocks=blocks, groups=tuple(OUTPUTS)
+        kind=kind,
+        dimensions=dimensions,
+        input_channels=3,
+        features=widths,
+        blocks=blocks,
+        groups=tuple(OUTPUTS),
+        deep_supervision=deep,
     )
     with torch.device("meta"):
         assert cost(spec, OUTPUTS, (64,) * dimensions).parameters == parameter_count(build(spec, OUTPUTS))

@@ -1,18 +1,20 @@
-"""The marginal Dice + cross-entropy, against losses written out by hand."""
+"""The marginal Dice + cross-entropy, against losses written out by hand and against MONAI's."""
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.nn import functional
 
 from flarenet.data.labels import HIDDEN
-from flarenet.training.losses import marginal_loss
+from flarenet.training.losses import deep_loss, exclusion_loss, marginal_loss, segmentation_loss
 
 SMOOTH = 1e-5
 
 
-def example(batch=2, classes=4, side=6):
-    generator = torch.Generator().manual_seed(3)
-    logits = torch.randn(batch, classes, side, side, generator=generator, requires_grad=True)
+def example(batch=2, classes=4, side=6, seed=3, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(batch, classes, side, side, generator=generator, dtype=dtype, requires_grad=True)
     target = torch.randint(0, classes, (batch, side, side), generator=generator, dtype=torch.uint8)
     return logits, target
 
@@ -31,12 +33,21 @@ def plain_dice_loss(logits, target):
     return 1 - sum(scores) / len(scores)
 
 
-def test_nothing_annotated_costs_nothing_and_teaches_nothing():
-    logits, target = example()
-    loss = marginal_loss(logits, target, torch.zeros(2, 4, dtype=torch.bool))
-    loss.total.backward()
-    assert loss.dice.item() == 0 and loss.cross_entropy.item() == 0
-    assert torch.count_nonzero(logits.grad) == 0
+@st.composite
+def partial(draw):
+    """Logits, target and pattern of a batch in which each sample was asked for some labels, or for none."""
+    batch, classes = draw(st.integers(1, 4)), draw(st.integers(2, 5))
+    logits, target = example(batch, classes, side=draw(st.integers(2, 4)), seed=draw(st.integers(0, 99)))
+    row = st.lists(st.booleans(), min_size=classes, max_size=classes)
+    asked = torch.tensor(draw(st.lists(row, min_size=batch, max_size=batch)))
+    asked[:, 0] = asked[:, 1:].any(dim=1)
+    drawn = asked.gather(1, target.flatten(1).long()).view_as(target)
+    hidden = torch.rand(target.shape, generator=torch.Generator().manual_seed(1)) < draw(st.sampled_from((0.0, 0.3)))
+    return logits, torch.where(drawn, target, 0).masked_fill(hidden, HIDDEN), asked
+
+
+def gradient_of(loss, logits):
+    return torch.autograd.grad(loss.total, logits)[0]
 
 
 def test_everything_annotated_is_plain_dice_and_cross_entropy():
@@ -45,9 +56,92 @@ def test_everything_annotated_is_plain_dice_and_cross_entropy():
     torch.testing.assert_close(loss.dice, plain_dice_loss(logits, target))
     torch.testing.assert_close(loss.cross_entropy, functional.cross_entropy(logits, target.long()))
     torch.testing.assert_close(loss.total, loss.dice + loss.cross_entropy)
-    (got,) = torch.autograd.grad(loss.total, logits)
     wanted = plain_dice_loss(logits, target) + functional.cross_entropy(logits, target.long())
-    torch.testing.assert_close(got, torch.autograd.grad(wanted, logits)[0])
+    torch.testing.assert_close(gradient_of(loss, logits), torch.autograd.grad(wanted, logits)[0])
+
+
+@pytest.mark.parametrize("size", [(3, 5, 8, 7), (2, 3, 4, 5, 6)])
+def test_everything_annotated_is_the_loss_of_monai(size):
+    losses = pytest.importorskip("monai.losses")
+    torch.manual_seed(4)
+    logits, target = torch.randn(size, requires_grad=True), torch.randint(0, size[1], (size[0], *size[2:]))
+    reference = losses.DiceCELoss(
+        to_onehot_y=True, softmax=True, squared_pred=True, batch=True, smooth_nr=SMOOTH, smooth_dr=SMOOTH
+    )(logits, target[:, None])
+    loss = marginal_loss(logits, target.to(torch.uint8), everything(logits))
+    torch.testing.assert_close(loss.total, reference)
+    torch.testing.assert_close(gradient_of(loss, logits), torch.autograd.grad(reference, logits)[0])
+
+
+@given(partial())
+@settings(deadline=None, max_examples=60)
+def test_nothing_annotated_costs_nothing_and_teaches_nothing(case):
+    logits, target, asked = case
+    loss = marginal_loss(logits, target, torch.zeros_like(asked))
+    assert loss.dice.item() == 0 and loss.cross_entropy.item() == 0
+    assert torch.count_nonzero(gradient_of(loss, logits)) == 0
+
+
+@given(partial(), st.randoms(use_true_random=False))
+@settings(deadline=None, max_examples=60)
+def test_the_order_of_the_samples_does_not_matter(case, lot):
+    logits, target, asked = case
+    order = list(range(len(logits)))
+    lot.shuffle(order)
+    loss, shuffled = marginal_loss(logits, target, asked), marginal_loss(logits[order], target[order], asked[order])
+    torch.testing.assert_close(shuffled.total, loss.total)
+    torch.testing.assert_close(gradient_of(shuffled, logits), gradient_of(loss, logits))
+
+
+@given(partial())
+@settings(deadline=None, max_examples=60)
+def test_a_sample_that_nobody_annotated_and_a_hidden_voxel_have_no_gradient_and_no_say(case):
+    logits, target, asked = case
+    loss = marginal_loss(logits, target, asked)
+    silent = (target == HIDDEN) | ~asked[:, 0].view(-1, *[1] * (target.ndim - 1))
+    gradient = gradient_of(loss, logits)
+    assert torch.isfinite(gradient).all()
+    assert torch.count_nonzero(gradient * silent[:, None]) == 0
+    other = torch.where(silent[:, None], -logits.detach(), logits.detach())
+    torch.testing.assert_close(marginal_loss(other, target, asked).total, loss.total.detach())
+
+
+@given(partial())
+@settings(deadline=None, max_examples=60)
+def test_adding_the_unasked_to_the_background_by_hand_gives_the_same(case):
+    """Sample by sample: the probabilities of what was not asked are added up, and the loss has no such channel."""
+    logits, target, asked = case
+    overlap, squares, drawn = torch.zeros(3, asked.shape[1]).unbind()
+    likelihoods = []
+    for scores, values, flags in zip(logits.detach(), target, asked):
+        if not flags[0]:
+            continue
+        p = torch.softmax(scores, dim=0)
+        p[0] += p[~flags].sum(dim=0)
+        for value in flags.nonzero()[:, 0].tolist():
+            here = values == value
+            overlap[value] += p[value][here].sum()
+            squares[value] += p[value][values != HIDDEN].square().sum()
+            drawn[value] += here.sum()
+            likelihoods += p[value][here].log().tolist()
+    loss = marginal_loss(logits, target, asked)
+    used = asked.any(dim=0)
+    dice = 1 - ((2 * overlap + SMOOTH) / (squares + drawn + SMOOTH))[used].mean() if used.any() else torch.tensor(0.0)
+    torch.testing.assert_close(loss.dice.detach(), dice, atol=1e-5, rtol=1e-5)
+    mean = -sum(likelihoods) / max(1, len(likelihoods))
+    assert loss.cross_entropy.item() == pytest.approx(mean, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "asked", [[[True] * 4] * 3, [[True, True, False, True], [True, False, False, True], [False] * 4]]
+)
+def test_the_gradient_is_the_numeric_derivative(asked):
+    logits, target = example(batch=3, side=2, dtype=torch.float64)
+    flags = torch.tensor(asked)
+    target = torch.where(flags.gather(1, target.flatten(1).long()).view_as(target), target, 0)
+    target[0, 0, 0] = HIDDEN
+    assert torch.autograd.gradcheck(lambda x: marginal_loss(x, target, flags).total, (logits,))
+    assert torch.autograd.gradcheck(lambda x: exclusion_loss(x, target, flags), (logits,))
 
 
 def test_three_dimensions_give_what_the_same_voxels_in_two_give():
@@ -60,86 +154,79 @@ def test_three_dimensions_give_what_the_same_voxels_in_two_give():
 def test_one_voxel_by_hand():
     """Probabilities 3/4 and 1/4, label 1 drawn: CE = ln 4; Dice of background 0, of the label 2/4 / (1 + 1/16)."""
     logits = torch.log(torch.tensor([[[[0.75]], [[0.25]]]]))
-    loss = marginal_loss(logits, torch.ones(1, 1, 1), torch.ones(1, 2, dtype=torch.bool))
+    loss = marginal_loss(logits, torch.ones(1, 1, 1, dtype=torch.uint8), torch.ones(1, 2, dtype=torch.bool))
     assert loss.cross_entropy.item() == pytest.approx(1.3862944)
     assert loss.dice.item() == pytest.approx(1 - (0 + 0.5 / 1.0625) / 2, abs=1e-4)
 
 
-def test_probability_moved_between_background_and_an_unasked_label_changes_nothing():
+def test_the_gradient_is_shared_by_the_merged_channels():
     logits, target = example()
     target[target == 2] = 0
     asked = everything(logits)
     asked[:, 2] = False
-    probability = torch.softmax(logits.detach(), dim=1)
-    moved = probability.clone()
-    moved[:, 0] = 0.1 * (probability[:, 0] + probability[:, 2])
-    moved[:, 2] = 0.9 * (probability[:, 0] + probability[:, 2])
-    before = marginal_loss(probability.log(), target, asked)
-    after = marginal_loss(moved.log(), target, asked)
-    torch.testing.assert_close(after.dice, before.dice)
-    torch.testing.assert_close(after.cross_entropy, before.cross_entropy)
-    without = torch.stack([probability[:, 0] + probability[:, 2], probability[:, 1], probability[:, 3]], dim=1).log()
-    renumbered = torch.where(target == 3, 2, target)
-    torch.testing.assert_close(before.dice, plain_dice_loss(without, renumbered))
-    torch.testing.assert_close(before.cross_entropy, functional.cross_entropy(without, renumbered.long()))
-
-
-def test_the_gradient_stays_finite_and_is_shared_by_the_merged_channels():
-    logits, target = example()
-    target[target == 2] = 0
-    asked = everything(logits)
-    asked[:, 2] = False
-    marginal_loss(logits, target, asked).total.backward()
-    assert torch.isfinite(logits.grad).all()
+    gradient = gradient_of(marginal_loss(logits, target, asked), logits)
     # d/dz_i of log(sum of the merged e^z) is the channel's share in the merge, for every merged channel
     merged = torch.softmax(logits.detach()[:, [0, 2]], dim=1)
-    together = logits.grad[:, 0] + logits.grad[:, 2]
-    torch.testing.assert_close(logits.grad[:, 2], together * merged[:, 1], atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(gradient[:, 2], (gradient[:, 0] + gradient[:, 2]) * merged[:, 1], atol=1e-6, rtol=1e-4)
 
 
-def test_a_sample_that_nobody_annotated_leaves_the_rest_as_it_is():
-    logits, target = example()
-    asked = everything(logits)
-    asked[1] = False
-    both = marginal_loss(logits, target, asked)
-    alone = marginal_loss(logits[:1], target[:1], asked[:1])
-    torch.testing.assert_close(both.total, alone.total)
-    (gradient,) = torch.autograd.grad(both.total, logits)
-    assert torch.count_nonzero(gradient[1]) == 0 and torch.count_nonzero(gradient[0]) > 0
+@pytest.mark.parametrize("far", [60.0, 3e4])
+def test_a_network_that_is_wrong_and_sure_is_told_so(far):
+    """Probabilities that are 0 in float32: the cross-entropy is the distance of the logits, its slope is whole."""
+    logits = torch.tensor([[[far], [0.0], [0.0]]], requires_grad=True)
+    asked = torch.tensor([[True, True, False]])
+    loss = marginal_loss(logits, torch.ones(1, 1, dtype=torch.uint8), asked)
+    assert loss.cross_entropy.item() == pytest.approx(far)
+    torch.testing.assert_close(gradient_of(loss, logits)[0, :2, 0], torch.tensor([1.0, -1.0]), atol=1e-4, rtol=0)
 
 
-def test_hidden_voxels_have_no_gradient_and_no_say():
-    logits, target = example()
-    target[:, :2] = HIDDEN
-    loss = marginal_loss(logits, target, everything(logits))
-    (gradient,) = torch.autograd.grad(loss.total, logits)
-    assert torch.count_nonzero(gradient[:, :, :2]) == 0
-    assert torch.count_nonzero(gradient[:, :, 2:]) > 0
-    visible = marginal_loss(logits[:, :, 2:], target[:, 2:], everything(logits))
-    torch.testing.assert_close(loss.total, visible.total)
+def test_half_precision_logits_in_any_memory_order_give_the_same():
+    logits, target = example(side=16)
+    asked = torch.tensor([[True] * 4, [True, False, True, False]])
+    target[1][target[1] % 2 == 1] = 0
+    half = logits.detach().to(torch.bfloat16)
+    reference = marginal_loss(half.float(), target, asked)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for order in (torch.contiguous_format, torch.channels_last):
+            ours = half.contiguous(memory_format=order).requires_grad_()
+            loss = marginal_loss(ours, target, asked)
+            assert gradient_of(loss, ours).dtype == torch.bfloat16 and loss.dice.dtype == torch.float32
+            torch.testing.assert_close(loss.total.detach(), reference.total)
 
 
-def test_all_hidden_is_zero_cross_entropy():
-    logits, _ = example()
-    target = torch.full((2, 6, 6), HIDDEN, dtype=torch.uint8)
-    loss = marginal_loss(logits, target, everything(logits))
-    (gradient,) = torch.autograd.grad(loss.total, logits)
-    assert loss.cross_entropy.item() == 0 and torch.isfinite(loss.total)
-    assert torch.count_nonzero(gradient) == 0
+def test_deep_supervision_halves_the_weight_of_every_coarser_scale():
+    """Targets of a coarser scale are every second voxel; an odd side loses its last. Weights 4/7, 2/7, 1/7."""
+    _, target = example(side=13)
+    scales = [example(side=side, seed=side)[0] for side in (13, 6, 3)]
+    asked = everything(scales[0])
+    targets = (target, target[:, 0:12:2, 0:12:2], target[:, 0:12:4, 0:12:4])
+    parts = [marginal_loss(logits, coarse, asked) for logits, coarse in zip(scales, targets)]
+    loss = deep_loss(scales, target, asked)
+    for term in ("dice", "cross_entropy"):
+        wanted = sum(weight / 7 * getattr(part, term) for weight, part in zip((4, 2, 1), parts))
+        torch.testing.assert_close(getattr(loss, term), wanted)
 
 
-@pytest.mark.parametrize("asked_row", [[True] * 4, [True, True, False, True]])
-def test_the_gradient_is_the_numeric_derivative(asked_row):
-    logits, target = example(batch=1, side=2)
-    target[0, 0, 0] = HIDDEN
-    asked = torch.tensor([asked_row])
-    target[(target == 2) & ~asked[0, 2]] = 0
-    (gradient,) = torch.autograd.grad(marginal_loss(logits, target, asked).total, logits)
-    numeric, step = torch.zeros_like(gradient), 1e-2
-    for place in range(logits.numel()):
-        nudge = torch.zeros(logits.numel())
-        nudge[place] = step
-        nudge = nudge.view_as(logits)
-        ahead, behind = (marginal_loss(logits + sign * nudge, target, asked).total for sign in (1, -1))
-        numeric.view(-1)[place] = (ahead - behind).detach() / (2 * step)
-    torch.testing.assert_close(gradient, numeric, atol=1e-3, rtol=1e-2)
+def test_exclusion_by_hand():
+    """Two voxels, label 1 drawn in the first; label 2, not asked, has 1/2 there and 1/4 beside: 2/2 / (5/16 + 1)."""
+    p = torch.tensor([[[0.25, 0.5], [0.25, 0.25], [0.5, 0.25]]])
+    target, asked = torch.tensor([[1, 0]], dtype=torch.uint8), torch.tensor([[True, True, False]])
+    assert exclusion_loss(p.log(), target, asked).item() == pytest.approx(1 / (0.3125 + 1), abs=1e-4)
+    assert exclusion_loss(p.log(), target, torch.ones(1, 3, dtype=torch.bool)).item() == 0
+    assert exclusion_loss(p.log(), target, torch.zeros(1, 3, dtype=torch.bool)).item() == 0
+
+
+def test_the_groups_of_a_step_are_added_up():
+    (organ, map_of_organs), (cancer, map_of_cancer) = example(), example(classes=2)
+    asked = {"organ": everything(organ), "cancer": everything(cancer)}
+    asked["organ"][:, 3] = False
+    labels = {"organ": map_of_organs.masked_fill(map_of_organs == 3, 0), "cancer": map_of_cancer}
+    answers = {"organ": organ, "cancer": (cancer, cancer[:, :, :3, :3])}
+    loss = segmentation_loss(answers, labels, asked)
+    alone = marginal_loss(organ, labels["organ"], asked["organ"])
+    deep = deep_loss(answers["cancer"], map_of_cancer, asked["cancer"])
+    torch.testing.assert_close(loss.total, alone.total + deep.total)
+    assert loss.logits["organ"] is organ and loss.logits["cancer"] is cancer
+    weighted = segmentation_loss(answers, labels, asked, exclusion=0.5)
+    extra = 0.5 * exclusion_loss(organ, labels["organ"], asked["organ"])
+    torch.testing.assert_close(weighted.total, loss.total + extra)

@@ -10,7 +10,7 @@ from flarenet.data.labels import LabelSet
 from flarenet.planning.plan import Step, Subset
 from flarenet.training.batches import Batches, Sample
 from flarenet.training.loop import Course
-from flarenet.training.losses import marginal_loss
+from flarenet.training.losses import segmentation_loss
 from flarenet.training.state import TrainState
 from flarenet.training.validate import HeldOut
 
@@ -31,7 +31,7 @@ class Network(nn.Module):
 
 
 def objective(network, batch):
-    return marginal_loss(network(batch.image, ("organ",))["organ"], batch.labels["organ"], batch.asked["organ"])
+    return segmentation_loss(network(batch.image, ("organ",)), batch.labels, batch.asked)
 
 
 def batches(*, seed=5, count=3):

@@ -1,0 +1,30 @@
+"""One step on all annotated cases at once: the alternative to the curriculum."""
+
+from __future__ import annotations
+
+from ..planning.fingerprint import Fingerprint
+from ..planning.plan import TrainerPlan
+from ..planning.rules import Outline
+from .dual_decoder2d import Stage, plan_2d
+from .organ3d import AUTO_BALANCE
+from .trainer import Trainer
+
+
+class TrainerJoint(Trainer):
+    """Every group and every pattern in the same batches, by the marginal loss: no teachers, nothing frozen.
+
+    The network is the curriculum's; a plan may give the step teachers and the unlabelled cases, which those then label.
+    """
+
+    name = "Joint"
+
+    @classmethod
+    def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
+        """One step, from random weights; None for the paper's recipe, and where every case answers the same, so that
+        the curriculum begins with this very step."""
+        if outline.recipe == "paper" or len(fingerprint.patterns) < 2:
+            return None
+        annotated = tuple(pattern for pattern in fingerprint.patterns if pattern)
+        stage = Stage(annotated, None, 1e-3, {}, (), tuple(fingerprint.labels.groups), AUTO_BALANCE)
+        why = "every annotated case at once; the loss merges what nobody looked for with background"
+        return plan_2d(cls.name, fingerprint, outline, stages=(stage,), why=why)
