@@ -27,6 +27,7 @@ FLOORS = (
 TORCH_FREE = set.union(*FLOORS[:5])
 SLOW_TO_IMPORT = {"torch", "monai", "numpy", "scipy", "nibabel", "matplotlib", "pydantic"}
 LONGEST_FILE = 400
+IMPORTED_AS = {"connected-components-3d": "cc3d"}
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "importlib", "pydoc"}
 FORBIDDEN_NAMES = {"eval", "exec", "compile", "__import__"}
@@ -198,7 +199,9 @@ def test_dependencies_are_those_imported():
         for module, path in MODULES.items()
         for name, _ in imports_of(ast.parse(path.read_text()), module, path.name == "__init__.py")
     }
-    assert used - set(sys.stdlib_module_names) - {"flarenet"} == {name.lower() for name in declared}
+    assert used - set(sys.stdlib_module_names) - {"flarenet"} == {
+        IMPORTED_AS.get(name, name.lower()) for name in declared
+    }
 
 
 @pytest.mark.parametrize("command, module", commands().items())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from ..volume import Grid, Volume
 from .engines import pick_device, pick_precision
 from .model import Model, load_model
 from .stream import group_maps
+from .views import View
 from .windows import slabs
 
 _MB = 1 << 20
@@ -92,20 +93,27 @@ class Predictor:
 
     def predict_groups(self, volume: Volume) -> dict[str, np.ndarray]:
         """{group: uint8 [Z, Y, X]} on the scan's own grid: 0 background, 1..n the group's labels in their order."""
+        return next(self.predict_views(volume, [View()]))
+
+    def predict_views(self, volume: Volume, views: Iterable[View]) -> Iterator[dict[str, np.ndarray]]:
+        """What predict_groups gives, of the scan as each of `views` shows it; it is prepared once."""
         configuration, straight = self.model.configuration, upright(volume)
         prepared = prepare_image(straight, configuration, inference=True)
-        logits = slabs(
-            self.model.network,
-            normalise(prepared.image),
-            patch=configuration.patch,
-            overlap=configuration.overlap,
-            device=self.device,
-            precision=self.precision,
-            batch_size=self.batch_size,
-            neighbours=configuration.neighbours,
-        )
-        maps = group_maps(logits, prepared.frame, self.model.groups)
-        return {group: on_grid(drawn, straight.grid, volume.grid) for group, drawn in maps.items()}
+        image = normalise(prepared.image)
+        for wanted in views:
+            view = wanted.within(image.shape, configuration.patch, configuration.overlap)
+            logits = slabs(
+                self.model.network,
+                view.of(image),
+                patch=configuration.patch,
+                overlap=configuration.overlap,
+                device=self.device,
+                precision=self.precision,
+                batch_size=self.batch_size,
+                neighbours=configuration.neighbours,
+            )
+            maps = group_maps(view.back(logits), prepared.frame, self.model.groups)
+            yield {group: on_grid(drawn, straight.grid, volume.grid) for group, drawn in maps.items()}
 
     def _inspect(self, image: Path | str, reading: Reading) -> tuple[Volume, tuple[Finding, ...]]:
         volume, said = inspect_series(image) if Path(image).is_dir() else inspect_image(image, reading)

@@ -21,6 +21,7 @@ from .budget import Budget
 from .fits import check_fits
 from .memory import Scan
 from .network_numbers import check_numbers
+from .pseudo_rules import UNFILTERED, PseudoRules, check_rules
 
 PLAN_VERSION: Final = 1
 
@@ -99,6 +100,7 @@ class Step(Frozen):
     trained               submodules that learn; everything else is frozen; empty means all
     groups                the groups whose loss counts
     teachers              group -> run, as "TRAINER/STEP", whose predictions fill what nobody looked for
+    pseudo                how often the teachers are asked, and what of their predictions counts; None: once, and all
     balance               a case is drawn in proportion to the number of labels it answers, to this power:
                           0 draws every case alike, 1 every answer alike
     exclusion             weight of the exclusion loss, see training.losses; 0 leaves it out
@@ -113,6 +115,7 @@ class Step(Frozen):
     trained: tuple[str, ...] = ()
     groups: tuple[str, ...]
     teachers: dict[str, str] = Field(default_factory=dict)
+    pseudo: PseudoRules | None = None
     batch_size: Count
     batches_per_epoch: Count
     balance: Fraction = 0.0
@@ -122,6 +125,10 @@ class Step(Frozen):
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     schedule: Literal["constant", "polynomial", "cosine"] = "polynomial"
     selection: Literal["lowest loss", "best dice", "last"] = "last"
+
+    @property
+    def pseudo_rules(self) -> PseudoRules:
+        return self.pseudo or UNFILTERED
 
 
 class Augmentation(Frozen):
@@ -334,7 +341,8 @@ def _check_channels(trainer: TrainerPlan, configuration: Configuration, where: s
 def _check_step(step: Step, plan: Plan, where: str) -> None:
     _check_groups((*step.groups, *step.teachers), plan, where)
     runs = [f"{name}/{number}" for name, part in plan.trainers.items() for number in range(1, len(part.steps) + 1)]
-    for run in (step.starts_from, *step.teachers.values()):
+    check_rules(step.pseudo_rules, step.teachers, plan.labels, f"{where}.pseudo")
+    for run in (step.starts_from, *step.teachers.values(), *step.pseudo_rules.earlier.values()):
         if run is not None and run not in runs:
             raise PlanError(where, found=f"run {run!r}", expected=f"a run of this plan: {', '.join(runs)}")
 

@@ -1,71 +1,170 @@
 """Pseudo labels: what finished models say about the labels that nobody looked for.
 
-A teacher predicts on the scan's own grid. Its maps are kept under its weights' SHA-256, so a new teacher means
-predicting again. What was drawn by hand never changes: see data.labels.complete.
+First every model is asked about every case that lacks something; then the step's rules decide what of it counts, and
+the rest is hidden. What was drawn by hand never changes: see data.labels.complete.
+
+    pseudo/NAME/TRAINER-HASH/pass_N/CASE/       what a model said, on the scan's own grid
+    pseudo/NAME/sources-HASH/CASE.json          how far the sources agree (Looked)
+    pseudo/NAME/completed-CONFIGURATION-HASH/   for one set of rules: maps/CASE/, cases/CASE.json (Fate), report.json
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
-import numpy as np
-from rich.progress import track
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..data.dataset import Case
-from ..data.labels import complete, split
-from ..data.nifti import read_image, read_labels
-from ..data.store import Store
+from ..data.labels import complete
+from ..data.store import CaseRecord, Store
+from ..errors import CasesFailed, FlarenetError
 from ..inference.predict import Predictor
-from ..planning.plan import Plan
-from ..preparation.dataset import case_key
+from ..planning.plan import Plan, Step
+from ..planning.pseudo_rules import UNFILTERED
 from ..preparation.prepare import frame_between, prepare_map
-from ..preparation.upright import on_grid, upright
+from ..schema import save
 from ..volume import Grid
 from ..workspace import Workspace
+from .filters import tally, worst
+from .opinion import Asked, Hosts, ask, resolve_hosts
+from .report import Fate, Looked, Report, load_kept, print_report
+from .sources import Sources, digest
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is decided over all cases together: where lesions are believed, and group -> cases that are not used."""
+
+    hosts: Hosts
+    dropped: Mapping[str, frozenset[str]]
+
+    def lost(self, case: str) -> tuple[str, ...]:
+        """The groups whose pseudo labels are not used in a case."""
+        return tuple(group for group, names in self.dropped.items() if case in names)
+
+    def key(self, case: str, looked: Looked) -> str:
+        """Stands for all that the completed maps of a case follow from, but for the rules."""
+        hosts = [[lesion, sorted(of)] for lesion, of in sorted(self.hosts.items())]
+        return digest([looked.key, self.lost(case), hosts])
 
 
 class Teachers:
-    """The finished models that a step names, and the labels they complete.
+    """The finished models that a step names, and the labels that they complete.
 
-    predictors  group -> the Predictor of the run that answers it
+    predictors  run, as "TRAINER/STEP" -> its Predictor, for every run of sources.runs_asked(step)
     """
 
-    def __init__(self, predictors: Mapping[str, Predictor], plan: Plan, workspace: Workspace) -> None:
-        self._predictors, self._plan, self._workspace = dict(predictors), plan, workspace
+    def __init__(self, predictors: Mapping[str, Predictor], step: Step, plan: Plan, workspace: Workspace) -> None:
+        self._sources = Sources(predictors, step, workspace)
+        self._step, self._labels, self._workspace = step, plan.labels, workspace
+        self._console = Console(stderr=True)
 
-    def complete(self, cases: Sequence[Case], configuration: str) -> Store:
+    def complete(self, cases: Sequence[Case], configuration: str, *, held_out: Collection[str] = ()) -> Store:
         """A store of completed group maps for `cases`, on the prepared grids of `configuration`.
 
-        Each record's `annotated` is the pattern that the completed maps answer. Only what is missing or stale is made.
+        held_out  names of cases whose hand-drawn lesions say nothing about hosts
+        Each record's `annotated` is the pattern that the completed maps answer; it is empty for a case in which nobody
+        drew anything and whose pseudo labels are not used. Only what is missing or stale is made.
+        Raises CasesFailed, when all others are done, where cases cannot be read.
         """
-        store = Store(self._workspace.pseudo(f"completed-{configuration}", self._key))
-        numbers = self._plan.configurations[configuration]
-        todo = []
+        prepared = Store(self._workspace.store(configuration))
+        records = {case.name: prepared.record(case.name) for case in cases}
+        looked = self.look(cases, records)
+        verdict = self.judge(looked, held_out)
+        rules = digest([self._sources.key, self._step.pseudo_rules.model_dump(mode="json")])
+        folder = self._workspace.pseudo(f"completed-{configuration}", rules)
+        store, fates = Store(folder / "maps"), dict[str, Fate]()
+        keys = {case.name: verdict.key(case.name, looked[case.name]) for case in cases}
         for case in cases:
-            key = hashlib.sha256((case_key(case, numbers, self._plan.labels) + self._key).encode()).hexdigest()
-            if not store.is_current(case.name, key):
-                todo.append((case, key))
-        for case, key in track(todo, description="pseudo labels", disable=not todo):
-            self._complete_case(case, key, store, configuration)
+            known = load_kept(Fate, folder / "cases" / f"{case.name}.json", keys[case.name])
+            if known is not None and store.is_current(case.name, known.key):
+                fates[case.name] = known
+
+        def finish(case: Case) -> Fate:
+            fate = self._finish(case, records[case.name], verdict, keys[case.name], store)
+            save(fate, folder / "cases" / f"{case.name}.json")
+            return fate
+
+        stale = [case for case in cases if case.name not in fates]
+        fates |= self._each(stale, "pseudo labels: filter", finish)
+        report = self._report(looked, verdict, {name: fates[name] for name in sorted(fates)})
+        save(report, folder / "report.json")
+        if stale and self._step.pseudo_rules != UNFILTERED:
+            print_report(report, self._labels, self._console)
+            self._console.print(f"written: {folder / 'report.json'}", highlight=False, soft_wrap=True)
         return store
 
-    @property
-    def _key(self) -> str:
-        named = sorted((group, predictor.model.weights_sha256) for group, predictor in self._predictors.items())
-        return hashlib.sha256(repr(named).encode()).hexdigest()
+    def look(self, cases: Sequence[Case], records: Mapping[str, CaseRecord]) -> dict[str, Looked]:
+        """Ask the models about every case, and keep how far they agree; `records` are those of the prepared cases."""
+        folder = self._workspace.pseudo("sources", self._sources.key)
+        looked = {}
+        for case in cases:
+            key = digest([records[case.name].key, self._sources.key])
+            if known := load_kept(Looked, folder / f"{case.name}.json", key):
+                looked[case.name] = known
 
-    def _complete_case(self, case: Case, key: str, store: Store, configuration: str) -> None:
-        labels = self._plan.labels
-        prepared = Store(self._workspace.store(configuration)).read(case.name).record
-        by_hand = self._by_hand(case, prepared.original)
-        pseudo = {
-            group: self._predict(case, prepared.key, group, predictor)
-            for group, predictor in self._predictors.items()
-            if not set(labels.groups[group]) <= case.annotated
+        def ask_about(case: Case) -> Looked:
+            said = self.ask(case, records[case.name].original, case.annotated)
+            found = self._looked(said, digest([records[case.name].key, self._sources.key]))
+            save(found, folder / f"{case.name}.json")
+            return found
+
+        return looked | self._each([case for case in cases if case.name not in looked], "pseudo labels", ask_about)
+
+    def ask(self, case: Case, grid: Grid, annotated: Iterable[int]) -> Asked:
+        """What the models say about a case, on the grid of its scan, as if only `annotated` had been looked for."""
+        known = frozenset(annotated)
+        groups = [group for group in self._sources.groups if not known.issuperset(self._labels.groups[group])]
+        self._sources.predict(case, groups)
+        return ask(case, self._sources, self._labels, annotated=known, groups=groups, grid=grid)
+
+    def judge(self, looked: Mapping[str, Looked], held_out: Collection[str]) -> Verdict:
+        """The hosts, as the rules state them or as cases that are not held out show, and the cases of least agreement."""
+        values = {name: value for value, name in enumerate(self._labels.names)}
+        drawn = [
+            {values[lesion]: {values[host]: part for host, part in of.items()} for lesion, of in said.hosts.items()}
+            for name, said in looked.items()
+            if name not in held_out
+        ]
+        rules, dropped = self._step.pseudo_rules, {}
+        for group in self._sources.groups:
+            scores = {name: said.score(group) for name, said in looked.items() if group in said.scores}
+            dropped[group] = worst(scores, rules.drop_share)
+        return Verdict(resolve_hosts(rules, self._labels, drawn), dropped)
+
+    def _looked(self, said: Asked, key: str) -> Looked:
+        names = self._labels.names
+        scores = {
+            group: {names[value]: round(score, 4) for value, score in opinion.likeness.items()}
+            for group, opinion in said.opinions.items()
+            if opinion.likeness
         }
-        maps, pattern = complete(by_hand, pseudo, labels, case.annotated)
-        frame = frame_between(prepared.original, prepared.grid)
+        hosts = {
+            names[lesion]: {names[host]: round(part, 4) for host, part in of.items()}
+            for lesion, of in said.drawn_hosts().items()
+        }
+        return Looked(key=key, scores=scores, hosts=hosts)
+
+    def _finish(self, case: Case, record: CaseRecord, verdict: Verdict, key: str, store: Store) -> Fate:
+        """Write the completed maps of a case; the fate of its pseudo labels."""
+        said, lost = self.ask(case, record.original, case.annotated), verdict.lost(case.name)
+        pseudo, voxels, hidden = {}, dict[str, int](), dict[str, dict[str, int]]()
+        for group, opinion in said.opinions.items():
+            names = (f"no {group}", *(self._labels.names[value] for value in self._labels.groups[group]))
+            voxels |= {names[index]: count for index, count in tally(opinion.label).items()}
+            if group in lost:
+                continue
+            pseudo[group], taken = said.filtered(group, self._step.pseudo_rules, verdict.hosts)
+            for name, counts in taken.items():
+                hidden.setdefault(name, {}).update({names[index]: count for index, count in counts.items()})
+        maps, pattern = complete(said.by_hand, pseudo, self._labels, case.annotated)
+        frame = frame_between(record.original, record.grid)
         store.write(
             case.name,
             annotated=pattern,
@@ -75,21 +174,33 @@ class Teachers:
             image=None,
             maps={group: prepare_map(array, frame) for group, array in maps.items()},
         )
+        return Fate(key=key, dropped=lost, voxels=voxels, hidden=hidden)
 
-    def _by_hand(self, case: Case, grid: Grid) -> dict[str, np.ndarray]:
-        labels = self._plan.labels
-        if case.label is None:
-            return {group: np.zeros(grid.shape, dtype=np.uint8) for group in labels.groups}
-        drawn = read_labels(case.label, labels, values=case.values, reading=case.reading)
-        return split(on_grid(drawn.data, drawn.grid, grid), labels, case.annotated)
+    def _report(self, looked: Mapping[str, Looked], verdict: Verdict, fates: Mapping[str, Fate]) -> Report:
+        names = self._labels.names
+        scores = {name: {group: round(looked[name].score(group), 4) for group in looked[name].scores} for name in fates}
+        hosts = {names[lesion]: self._labels.names_of(of) for lesion, of in verdict.hosts.items()}
+        return Report(
+            teachers=self._step.teachers, rules=self._step.pseudo_rules, hosts=hosts, scores=scores, cases=dict(fates)
+        )
 
-    def _predict(self, case: Case, key: str, group: str, predictor: Predictor) -> np.ndarray:
-        """The teacher's map on the scan's own grid, upright; `key` stands for the bytes of the scan."""
-        store = Store(self._workspace.pseudo(predictor.model.trainer, predictor.model.weights_sha256))
-        if not store.is_current(case.name, key):
-            volume = upright(read_image(case.image, case.reading))
-            maps = predictor.predict_groups(volume)
-            store.write(
-                case.name, annotated=(), key=key, grid=volume.grid, original=volume.grid, image=None, maps=maps
+    def _each(self, cases: Sequence[Case], describe: str, work: Callable[[Case], Result]) -> dict[str, Result]:
+        """{case: what `work` gives}, with a progress bar. Raises CasesFailed at the end, naming those that failed."""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        pace = (TextColumn("{task.fields[pace]}"), TextColumn("left"), TimeRemainingColumn())
+        done, failed = dict[str, Result](), dict[str, FlarenetError]()
+        with Progress(*columns, *pace, console=self._console, disable=not cases) as progress:
+            task, began = progress.add_task(describe, total=len(cases), pace=""), time.monotonic()
+            for number, case in enumerate(cases, start=1):
+                try:
+                    done[case.name] = work(case)
+                except FlarenetError as error:
+                    failed[case.name] = error
+                progress.update(task, advance=1, pace=f"{(time.monotonic() - began) / number:.1f} s a case")
+        if failed:
+            raise CasesFailed(
+                f"pseudo labels of {len(failed)} of {len(cases)} cases",
+                found="; ".join(f"{name}: {error}" for name, error in failed.items()),
+                expected="scans and labels that can be read; the other cases are done",
             )
-        return np.asarray(store.read(case.name).maps[group])
+        return done

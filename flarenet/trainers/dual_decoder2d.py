@@ -11,6 +11,7 @@ from ..planning.fingerprint import Fingerprint
 from ..planning.patterns import Pattern, asking, fullest, only, touching_all_groups, unlabelled
 from ..planning.plan import Augmentation, Step, Subset, TrainerPlan
 from ..planning.presets import PAPER_RESOLUTIONS, batch_size, network, network_why
+from ..planning.pseudo_rules import AUTO_RULES, AUTO_RULES_WHY, UNFILTERED, PseudoRules
 from ..planning.rules import Outline
 from .cancer3d import Trainer3DCancer
 from .organ3d import AUTO_AUGMENTATION, AUTO_BALANCE, Trainer3DOrgan
@@ -35,6 +36,7 @@ class Stage:
     trained: tuple[str, ...]
     groups: tuple[str, ...]
     balance: float = 0.0
+    pseudo: PseudoRules | None = None
 
 
 class TrainerDualDecoder2D(Trainer):
@@ -86,7 +88,13 @@ def plan_2d(
             "network": network_why(spec, flat.patch, paper=paper),
             "steps": why,
             "batch_size": batch_why,
-            **{f"steps.{number}.epochs": why for number, (_, why) in enumerate(made)},
+            **{f"steps.{number}.epochs": reason for number, (_, reason) in enumerate(made)},
+            **{
+                f"steps.{number}.pseudo.{field}": reason
+                for number, stage in enumerate(stages)
+                if stage.pseudo is AUTO_RULES
+                for field, reason in AUTO_RULES_WHY.items()
+            },
         },
     )
 
@@ -116,7 +124,7 @@ def _auto(fingerprint: Fingerprint) -> list[Stage]:
     annotated = tuple(pattern for pattern in patterns if pattern)
     groups, stages = tuple(labels.groups), []
     if len(patterns) > 1:  # else every case answers the same, and there is nothing to fill in
-        stages.append(Stage(patterns, None, 1e-3, _teachers(fingerprint, patterns), (), groups))
+        stages.append(Stage(patterns, None, 1e-3, _teachers(fingerprint, patterns), (), groups, pseudo=AUTO_RULES))
     stages.append(Stage(annotated, None, 1e-3, {}, (), groups, AUTO_BALANCE))
     for group, values in labels.groups.items() if len(groups) > 1 else ():
         serving = asking(patterns, values) or annotated
@@ -139,6 +147,7 @@ def _step(
         trained=stage.trained,
         groups=stage.groups,
         teachers=stage.teachers,
+        pseudo=stage.pseudo or (UNFILTERED if stage.teachers else None),
         batch_size=batch_size,
         batches_per_epoch=batches,
         balance=stage.balance,

@@ -42,7 +42,10 @@ def read_samples(
             expected="at least one to train on",
             remedy=f"flarenet_plan -d {plan.dataset}, or another subset in the plan",
         )
-    answers = teachers.complete(chosen, configuration) if teachers else store
+    answers = store
+    if teachers:
+        answers = teachers.complete(chosen, configuration, held_out=held_out)
+        chosen = [case for case in chosen if answers.record(case.name).annotated]  # the others teach nothing
     absent = never_there(
         step, plan.labels, dataset.cases, [answers.read(case.name).record.annotated for case in chosen]
     )

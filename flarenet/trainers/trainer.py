@@ -20,6 +20,7 @@ from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Plan, Step, TrainerPlan
 from ..planning.rules import Outline
 from ..planning.split import load_splits
+from ..pseudo.sources import runs_asked
 from ..pseudo.teachers import Teachers
 from ..training.batches import Batch
 from ..training.callbacks import Callback
@@ -169,16 +170,16 @@ class Trainer:
 
     def _seen(self, course: Course) -> set[str]:
         """The cases that a step learns from: its own, and those of the runs that it builds on."""
-        before = [run for run in (course.step.starts_from, *course.step.teachers.values()) if run is not None]
+        before = [run for run in (course.step.starts_from, *runs_asked(course.step)) if run is not None]
         own = {sample.name for sample in course.batches.samples}
         return own.union(*(read_about(self._finished(run)).seen for run in before))
 
     def _teachers(self, step: Step) -> Teachers:
         predictors = {
-            group: Predictor(load_model(self._finished(run), self._device), device=str(self._device))
-            for group, run in step.teachers.items()
+            run: Predictor(load_model(self._finished(run), self._device), device=str(self._device))
+            for run in runs_asked(step)
         }
-        return Teachers(predictors, self._plan, self._workspace)
+        return Teachers(predictors, step, self._plan, self._workspace)
 
     def _finished(self, run: str) -> Path:
         """The model folder of "TRAINER/STEP" in the same fold.

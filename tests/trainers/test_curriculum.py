@@ -94,7 +94,7 @@ def test_finished_steps_are_skipped(trained, capsys):
 
 def test_pseudo_labels_leave_what_was_drawn(trained):
     drawn = trained.store("2d")
-    completed = next((trained.root / "pseudo" / "P").glob("completed-2d-*"))
+    completed = next((trained.root / "pseudo" / "P").glob("completed-2d-*")) / "maps"
     names = Store(completed).names()
     assert names == Store(drawn).names() and len(names) == 6
     compared = 0

@@ -1,0 +1,64 @@
+"""The same scan seen slightly otherwise, and the answer brought back: what holds in all of them is not chance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+
+from ..planning.plan import Augmentation
+from ..volume import Triple
+from .windows import Slab, window_starts
+
+FARTHEST = 8
+"""Voxels that a scan is moved at most: half a voxel of the coarsest map of a network that halves four times."""
+
+
+@dataclass(frozen=True)
+class View:
+    """`scale` * image + `shift`, then moved up each axis by `offset` voxels (z, y, x)."""
+
+    scale: float = 1.0
+    shift: float = 0.0
+    offset: Triple = (0, 0, 0)
+
+    def within(self, shape: Sequence[int], patch: Sequence[int], overlap: float) -> View:
+        """Moved no farther than the windows reach that an image of `shape` has anyway, and along their axes only."""
+        whole = len(shape) - len(patch)
+        reach = [_reach(*axis, overlap) for axis in zip(self.offset[whole:], shape[whole:], patch)]
+        return replace(self, offset=cast(Triple, (*[0] * whole, *reach)))
+
+    def of(self, image: np.ndarray) -> np.ndarray:
+        """A prepared image, float32 [Z, Y, X] in [0, 1], seen so; what it is moved away from is 0."""
+        if self == View():
+            return image
+        changed = np.clip(image * np.float32(self.scale) + np.float32(self.shift), 0, 1)
+        return np.pad(changed, [(n, 0) for n in self.offset])
+
+    def back(self, slabs: Iterable[Slab]) -> Iterator[Slab]:
+        """The logits of the moved image at the voxels of the image itself."""
+        z, y, x = self.offset
+        for start, logits in slabs:
+            ahead = max(0, z - start)
+            if ahead < next(iter(logits.values())).shape[1]:
+                yield max(0, start - z), {group: value[:, ahead:, y:, x:] for group, value in logits.items()}
+
+
+def view(number: int, augmentation: Augmentation) -> View:
+    """View 0 is the scan as it is; each other number has its own, always the same.
+
+    Brightness changes by as much as the network was trained to bear, in the one direction and the other in turn.
+    """
+    if number == 0:
+        return View()
+    draw = np.random.default_rng(number)
+    z, y, x = (int(n) for n in draw.integers(FARTHEST // 2, FARTHEST + 1, 3))
+    side = (1 if number % 2 else -1) * float(draw.uniform(0.5, 1.0))
+    return View(1 + side * augmentation.scale, side * augmentation.shift / 2, (z, y, x))
+
+
+def _reach(offset: int, size: int, patch: int, overlap: float) -> int:
+    windows = len(window_starts(size, patch, overlap))
+    return next(n for n in range(offset, -1, -1) if len(window_starts(size + n, patch, overlap)) == windows)

@@ -1,0 +1,71 @@
+"""What is asked of pseudo labels before a step learns from them: data of a plan; pseudo.filters applies it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from ..data.labels import LabelSet
+from ..errors import PlanError
+from ..schema import Frozen
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class PseudoRules(Frozen):
+    """How the labels that a step's teachers fill in are made and filtered. As it stands: taken as predicted.
+
+    passes      predictions of a scan by each teacher: of the scan as it is, then of the scan moved by some voxels, a
+                little brighter or darker. Never mirrored: left and right are different labels
+    earlier     group -> run, as "TRAINER/STEP", of an earlier round, which is asked beside the teacher
+    agreement   the label that most of these sources name counts where this share of them names it; elsewhere no
+                question is asked
+    least_mm3   lesions (labels of later groups) smaller than this are hidden
+    hosts       lesion label -> the labels one of which it must touch, else it is hidden; "drawn": those in which the
+                lesions lie that people drew; "any": wherever it is
+    drop_share  share of the cases, those with the least agreement, whose pseudo labels of a group are not used
+    """
+
+    passes: Annotated[int, Field(ge=1, le=16)] = 1
+    earlier: dict[str, str] = Field(default_factory=dict)
+    agreement: Share = 0.0
+    least_mm3: Annotated[float, Field(ge=0)] = 0.0
+    hosts: Literal["any", "drawn"] | dict[str, tuple[str, ...]] = "any"
+    drop_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    def alone(self, field: str | None) -> PseudoRules:
+        """The same sources, filtered by `field` alone; by nothing where None."""
+        kept = {name: getattr(self, name) for name in ("passes", "earlier", *([field] if field else []))}
+        return PseudoRules(**kept)
+
+
+FILTERS: Final = ("least_mm3", "hosts", "agreement", "drop_share")
+"""The fields of PseudoRules that take something away, in the order in which they do."""
+
+UNFILTERED: Final = PseudoRules()
+
+AUTO_RULES: Final = PseudoRules(passes=3, agreement=1.0, least_mm3=65.0, hosts="drawn", drop_share=0.1)
+
+AUTO_RULES_WHY: Final = {
+    "passes": "three tell a firm answer from a chance one, for three times the time of a prediction",
+    "agreement": "where one pass differs nothing is taught",
+    "least_mm3": "a ball 5 mm across; RECIST calls lesions of less than 10 mm not measurable",
+    "hosts": "a lesion is believed where people drew lesions",
+    "drop_share": "the tenth of the cases on which the passes differ most is left out",
+}
+
+
+def check_rules(rules: PseudoRules, teachers: Mapping[str, str], labels: LabelSet, where: str) -> None:
+    """Raise PlanError where rules of a step name what is not there, or ask a single source whether it agrees."""
+    for group in rules.earlier:
+        if group not in teachers:
+            raise PlanError(f"{where}.earlier", found=f"group {group!r}", expected=f"one of {list(teachers)}")
+    if rules.passes == 1 and set(rules.earlier) != set(teachers) and (rules.drop_share or rules.agreement):
+        fields = "agreement and drop_share"
+        raise PlanError(f"{where}: {fields}", found="one source", expected="passes of 2 or more, or earlier runs")
+    if isinstance(rules.hosts, dict):
+        for name in (*rules.hosts, *(host for hosts in rules.hosts.values() for host in hosts)):
+            if name not in labels.names[1:]:
+                raise PlanError(f"{where}.hosts", found=f"label {name!r}", expected=", ".join(labels.names[1:]))

@@ -1,0 +1,193 @@
+"""What sources say about one group of a case, and what is taken away from it: pure functions on small arrays.
+
+A map is uint8 [Z, Y, X]: 0 background, 1..n the group's labels, HIDDEN where no question is asked. Each filter takes a
+map and the evidence and gives a map in which more is hidden; `filtered` applies them in order. Nothing becomes
+background.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import cc3d
+import numpy as np
+from scipy.ndimage import binary_dilation, find_objects
+
+from ..data.labels import HIDDEN
+from ..planning.pseudo_rules import PseudoRules
+from ..volume import Box, Triple, box_where
+
+TOUCHING = np.ones((3, 3, 3), dtype=bool)
+"""A voxel and its 26 neighbours: what touches."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What is known about one group of a case beside the map.
+
+    votes      uint8 [Z, Y, X]: how many of the sources name the label of the map
+    sources    how many there are
+    voxel_mm3  the volume of a voxel
+    lesions    whether the labels are lesions, which size and host can tell from noise
+    homes      label of the group -> bool [Z, Y, X], where its hosts are; a label without an entry may be anywhere
+    """
+
+    votes: np.ndarray
+    sources: int
+    voxel_mm3: float
+    lesions: bool = False
+    homes: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+
+Filter = Callable[[np.ndarray, Evidence, PseudoRules], np.ndarray]
+
+
+def vote(sources: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """(label, votes) uint8 [Z, Y, X]: what most of the maps say in each voxel (in a tie the first), and how many do."""
+    label, most = sources[0], _named(sources[0], sources)
+    for source in sources[1:]:
+        votes = _named(source, sources)
+        label, most = np.where(votes > most, source, label), np.maximum(votes, most)
+    return label, most
+
+
+def likeness(sources: Sequence[np.ndarray], labels: int) -> np.ndarray | None:
+    """float [labels]: for label 1.. the mean Dice over all pairs of maps, 1 where both lack it; None for one map."""
+    where = np.flatnonzero(np.logical_or.reduce([source.ravel() > 0 for source in sources]))
+    maps = [source.ravel()[where] for source in sources]
+    sizes = [np.bincount(values, minlength=labels + 1)[1:] for values in maps]
+    pairs = []
+    for second in range(1, len(maps)):
+        for first in range(second):
+            same = np.bincount(maps[first][maps[first] == maps[second]], minlength=labels + 1)[1:]
+            total = sizes[first] + sizes[second]
+            pairs.append(np.where(total > 0, 2 * same / np.maximum(total, 1), 1.0))
+    return np.mean(pairs, axis=0) if pairs else None
+
+
+def tally(drawn: np.ndarray) -> dict[int, int]:
+    """label -> how many voxels of a map it has."""
+    counts = np.zeros(HIDDEN + 1, dtype=np.int64)
+    for plane in drawn:  # bincount makes eight bytes of every voxel that it is given
+        counts += np.bincount(plane.ravel(), minlength=HIDDEN + 1)
+    return {int(label): int(counts[label]) for label in np.flatnonzero(counts)}
+
+
+def hide_small(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.ndarray:
+    """Without the lesions smaller than `least_mm3`."""
+    if not (evidence.lesions and rules.least_mm3):
+        return drawn
+    lesions = find_lesions(drawn)
+    return lesions.hide(drawn, lesions.voxels * evidence.voxel_mm3 < rules.least_mm3)
+
+
+def hide_homeless(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.ndarray:
+    """Without the lesions that neither overlap nor touch one of their hosts."""
+    if not evidence.homes:
+        return drawn
+    lesions = find_lesions(drawn)
+    homeless = np.isin(lesions.label, list(evidence.homes))
+    for label, home in evidence.homes.items():
+        near = binary_dilation(home[lesions.box.slices], TOUCHING) & (lesions.number > 0)
+        at_home = np.unique(lesions.number[near])
+        homeless[at_home[lesions.label[at_home] == label]] = False
+    return lesions.hide(drawn, homeless)
+
+
+def hide_doubtful(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.ndarray:
+    """Without the voxels, background too, that fewer than `agreement` of the sources name alike."""
+    if not rules.agreement:
+        return drawn
+    doubtful = evidence.votes < rules.agreement * evidence.sources - 1e-6
+    return np.where(doubtful, np.uint8(HIDDEN), drawn)
+
+
+STAGES: dict[str, Filter] = {"least_mm3": hide_small, "hosts": hide_homeless, "agreement": hide_doubtful}
+"""By the field of PseudoRules, in order: lesions are judged whole, before doubt takes their rims away."""
+
+
+def filtered(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> tuple[np.ndarray, dict[str, dict[int, int]]]:
+    """`drawn` after all filters, and filter -> label (0 is background) -> how many voxels it hid."""
+    hidden = {}
+    for name, stage in STAGES.items():
+        kept = stage(drawn, evidence, rules)
+        before, after = tally(drawn), tally(kept)
+        hidden[name] = {label: before[label] - after.get(label, 0) for label in before if label != HIDDEN}
+        drawn = kept
+    return drawn, hidden
+
+
+@dataclass(frozen=True, eq=False)
+class Lesions:
+    """The connected parts (26 neighbours) of the labels of a map, numbered from 1; row 0 stands for none of them.
+
+    box     the part of the map that holds them, and a voxel more on each side where there is one
+    number  [z, y, x] in the box     label, voxels  [1 + n]
+    """
+
+    box: Box
+    number: np.ndarray
+    label: np.ndarray
+    voxels: np.ndarray
+
+    def hide(self, drawn: np.ndarray, lost: np.ndarray) -> np.ndarray:
+        """`drawn` without those of which `lost`, bool [1 + n], says so."""
+        kept = drawn.copy()
+        kept[self.box.slices][lost[self.number] & (self.number > 0)] = HIDDEN
+        return kept
+
+
+def find_lesions(drawn: np.ndarray) -> Lesions:
+    """The lesions of a group map."""
+    tight = box_where((drawn > 0) & (drawn != HIDDEN)) or Box((0, 0, 0), (1, 1, 1))
+    start = tuple(max(0, n - 1) for n in tight.start)
+    stop = tuple(min(n + 1, size) for n, size in zip(tight.stop, drawn.shape))
+    box = Box(cast(Triple, start), cast(Triple, stop))
+    labels = np.where(drawn[box.slices] == HIDDEN, np.uint8(0), drawn[box.slices])
+    number = cc3d.connected_components(labels, connectivity=26)
+    label = np.zeros(int(number.max()) + 1, dtype=np.uint8)
+    label[number] = labels
+    return Lesions(box, number, label, np.bincount(number.ravel()))
+
+
+def hosts_of(lesions: Lesions, organs: np.ndarray) -> dict[int, dict[int, float]]:
+    """label -> value of `organs`, a label map, or 0 for none -> share of its lesions that touch most of that organ."""
+    inside = organs[lesions.box.slices]
+    found: dict[int, Counter[int]] = {}
+    for number, place in enumerate(find_objects(lesions.number), start=1):
+        around = tuple(slice(max(0, axis.start - 1), axis.stop + 1) for axis in place)
+        touched = inside[around][binary_dilation(lesions.number[around] == number, TOUCHING)]
+        contacts = Counter(touched[touched > 0].tolist())
+        main = contacts.most_common(1)[0][0] if contacts else 0
+        found.setdefault(int(lesions.label[number]), Counter())[main] += 1
+    return {label: {host: n / sum(counts.values()) for host, n in counts.items()} for label, counts in found.items()}
+
+
+RARE = 0.05
+"""A host of fewer than one lesion in twenty is chance; where more than that lie in no organ, any place may do."""
+
+
+def common_hosts(cases: Sequence[Mapping[int, float]]) -> frozenset[int] | None:
+    """The hosts of a label from what hosts_of says of it in each case, cases counting alike; None for any place."""
+    named = {host for hosts in cases for host in hosts}
+    share = {host: sum(hosts.get(host, 0.0) for hosts in cases) / len(cases) for host in named}
+    if not share or share.get(0, 0.0) > RARE:
+        return None
+    return frozenset(host for host, part in share.items() if host and part >= RARE)
+
+
+def worst(scores: Mapping[str, float], share: float) -> frozenset[str]:
+    """The `share` of the names, rounded, with the lowest scores; of equal ones the first by name."""
+    ranked = sorted(scores, key=lambda name: (scores[name], name))
+    return frozenset(ranked[: round(share * len(ranked))])
+
+
+def _named(source: np.ndarray, sources: Sequence[np.ndarray]) -> np.ndarray:
+    """uint8: how many of `sources` say the same as `source`, itself among them."""
+    votes = np.zeros(source.shape, dtype=np.uint8)
+    for other in sources:
+        votes += other == source
+    return votes

@@ -1,0 +1,94 @@
+"""What sources say about cases and what becomes of it: a small JSON file for each case, and one report with a table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.table import Table
+
+from ..data.labels import LabelSet
+from ..errors import RunError
+from ..planning.pseudo_rules import PseudoRules
+from ..schema import Frozen, load
+
+
+class Looked(Frozen):
+    """What the sources say about a case, before any filter. Labels by name.
+
+    key     stands for the case and the sources
+    scores  group -> label that nobody looked for -> mean Dice between the sources; no group where there is one source
+    hosts   lesion that people drew -> organ, or "background" for none -> share of its lesions that lie there
+    """
+
+    key: str
+    scores: dict[str, dict[str, float]]
+    hosts: dict[str, dict[str, float]]
+
+    def score(self, group: str) -> float:
+        """The mean over the labels of a group that has scores."""
+        return sum(self.scores[group].values()) / len(self.scores[group])
+
+
+class Fate(Frozen):
+    """What became of the pseudo labels of a case. Labels by name; "background" where the sources see none.
+
+    key      stands for the case, the sources and all that decides
+    dropped  the groups whose pseudo labels are not used
+    voxels   label -> what most sources say    hidden  filter -> label -> how many of these voxels it took away
+    """
+
+    key: str
+    dropped: tuple[str, ...]
+    voxels: dict[str, int]
+    hidden: dict[str, dict[str, int]]
+
+
+class Report(Frozen):
+    """What report.json holds.
+
+    hosts   lesion -> the organs in which it is believed; a lesion that is not named, anywhere
+    scores  case -> group -> the mean of its scores
+    """
+
+    teachers: dict[str, str]
+    rules: PseudoRules
+    hosts: dict[str, tuple[str, ...]]
+    scores: dict[str, dict[str, float]]
+    cases: dict[str, Fate]
+
+
+Kept = TypeVar("Kept", Looked, Fate)
+
+
+def load_kept(kind: type[Kept], path: Path, key: str) -> Kept | None:
+    """What was written of a case, where it is there, readable and made from what `key` stands for."""
+    try:
+        found = load(kind, path, RunError)
+    except RunError:
+        return None
+    return found if found.key == key else None
+
+
+def print_report(report: Report, labels: LabelSet, console: Console) -> None:
+    """Per label the voxels and the share that each filter hid, then per group how many cases are not used."""
+    voxels, hidden = Counter[str](), dict[str, Counter[str]]()
+    for fate in report.cases.values():
+        voxels.update(fate.voxels)
+        for name, counts in fate.hidden.items():
+            hidden.setdefault(name, Counter()).update(counts)
+    table = Table(title=f"pseudo labels of {len(report.cases)} cases, and the share of voxels that each filter hid")
+    table.add_column("label")
+    for column in ("voxels", *hidden):
+        table.add_column(column, justify="right")
+    for label in labels.names:
+        if voxels[label]:
+            shares = (f"{counts[label] / voxels[label]:.2%}" if counts[label] else "-" for counts in hidden.values())
+            table.add_row(label, str(voxels[label]), *shares)
+    console.print(table)
+    for group in report.teachers:
+        dropped = [name for name, fate in report.cases.items() if group in fate.dropped]
+        if dropped:
+            console.print(f"{group}: pseudo labels of {len(dropped)} cases not used: {', '.join(dropped)}")

@@ -1,0 +1,100 @@
+"""What finished models say about scans, kept as they said it: one store of maps for each model and pass.
+
+A model is known by the SHA-256 of its weights, a scan by that of its bytes: another teacher means predicting again,
+other rules of filtering do not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+
+import numpy as np
+
+from ..data.dataset import Case
+from ..data.nifti import read_image
+from ..data.store import Store
+from ..errors import DatasetError
+from ..inference.predict import Predictor
+from ..inference.views import view
+from ..planning.plan import Step
+from ..preparation.upright import upright
+from ..schema import to_json
+from ..whole import sha256_of
+from ..workspace import Workspace
+
+Source = tuple[str, int]
+"""A run, as "TRAINER/STEP", and the number of the view of the scan that it saw."""
+
+
+class Sources:
+    """The models that a step asks, and their answers on each scan's own grid, upright.
+
+    predictors  run -> its Predictor, for every run of runs_asked(step)
+    """
+
+    def __init__(self, predictors: Mapping[str, Predictor], step: Step, workspace: Workspace) -> None:
+        self._predictors, self._step, self._workspace = dict(predictors), step, workspace
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups that have a teacher."""
+        return tuple(self._step.teachers)
+
+    def of(self, group: str) -> list[Source]:
+        """Who is asked about a group: the teacher's view of the scan as it is comes first."""
+        rules = self._step.pseudo_rules
+        passes = [(self._step.teachers[group], number) for number in range(rules.passes)]
+        return passes + ([(rules.earlier[group], 0)] if group in rules.earlier else [])
+
+    @property
+    def key(self) -> str:
+        """Stands for all models that are asked, and how often."""
+        asked = {
+            group: [[self._predictors[run].model.weights_sha256, number] for run, number in self.of(group)]
+            for group in self.groups
+        }
+        return digest(asked)
+
+    def predict(self, case: Case, groups: Collection[str]) -> None:
+        """Ask about `groups` of a case. Only what is missing, stale or damaged is made; the scan is read once."""
+        key = digest([sha256_of(case.image), case.reading.model_dump()])
+        wanted = {source for group in groups for source in self.of(group)}
+        missing = sorted(source for source in wanted if not _holds(self._store(*source), case.name, key))
+        if not missing:
+            return
+        volume = upright(read_image(case.image, case.reading))
+        for run in sorted({run for run, _ in missing}):
+            model, numbers = self._predictors[run].model, [number for asked, number in missing if asked == run]
+            augmentation = model.plan.trainer(model.trainer).augmentation
+            answers = self._predictors[run].predict_views(volume, [view(number, augmentation) for number in numbers])
+            for number, maps in zip(numbers, answers):
+                self._store(run, number).write(
+                    case.name, annotated=(), key=key, grid=volume.grid, original=volume.grid, image=None, maps=maps
+                )
+
+    def maps(self, name: str, group: str) -> list[np.ndarray]:
+        """What each source of the group said about a case that was predicted: uint8 [Z, Y, X]."""
+        return [np.asarray(self._store(*source).read(name).maps[group]) for source in self.of(group)]
+
+    def _store(self, run: str, number: int) -> Store:
+        model = self._predictors[run].model
+        return Store(self._workspace.pseudo(model.trainer, model.weights_sha256) / f"pass_{number}")
+
+
+def runs_asked(step: Step) -> tuple[str, ...]:
+    """The runs, as "TRAINER/STEP", that a step needs finished for its pseudo labels, each once."""
+    return tuple(dict.fromkeys((*step.teachers.values(), *step.pseudo_rules.earlier.values())))
+
+
+def digest(value: object) -> str:
+    """The SHA-256 of a value of JSON."""
+    return hashlib.sha256(to_json(value).encode()).hexdigest()
+
+
+def _holds(store: Store, name: str, key: str) -> bool:
+    try:
+        store.verify(name)
+    except DatasetError:
+        return False
+    return store.record(name).key == key

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+import torch
+
+from flarenet.inference.views import FARTHEST, View, view
+from flarenet.planning.plan import Augmentation
+
+
+def cut(array, depth):
+    """The image as logits, in slabs of `depth` slices."""
+    for start in range(0, len(array), depth):
+        yield start, {"g": torch.from_numpy(array[start : start + depth])[None]}
+
+
+@pytest.mark.parametrize("depth", [1, 3, 20])
+@pytest.mark.parametrize("offset", [(0, 0, 0), (2, 1, 3), (7, 0, 0)])
+def test_what_is_moved_comes_back_to_its_place(depth, offset):
+    image = np.random.default_rng(0).random((6, 5, 4), dtype=np.float32)
+    seen = View(offset=offset)
+    moved = seen.of(image)
+    assert moved.shape == tuple(n + away for n, away in zip(image.shape, offset))
+    slabs = list(seen.back(cut(moved, depth)))
+    assert [start for start, _ in slabs] == np.cumsum([0, *[s["g"].shape[1] for _, s in slabs]])[:-1].tolist()
+    assert np.array_equal(torch.cat([slab["g"][0] for _, slab in slabs]).numpy(), image)
+
+
+def test_brightness_stays_in_range():
+    assert View(scale=1.5, shift=-0.25).of(np.full((1, 1, 3), [0.1, 0.5, 1.0], dtype=np.float32)).tolist() == [
+        [[0.0, 0.5, 1.0]]
+    ]
+
+
+def test_view_0_is_the_scan_and_the_others_are_always_the_same():
+    trained_to = Augmentation(scale=0.2, shift=0.1)
+    assert view(0, trained_to) == View()
+    views = [view(number, trained_to) for number in range(1, 9)]
+    assert views == [view(number, trained_to) for number in range(1, 9)] and len(set(views)) == 8
+    assert all(0.1 <= abs(v.scale - 1) <= 0.2 and abs(v.shift) <= 0.05 for v in views)
+    assert all(0 < n <= FARTHEST for v in views for n in v.offset)
+    assert [v.scale > 1 for v in views[:4]] == [True, False, True, False]
+    assert view(1, Augmentation(scale=0, shift=0)).scale == 1
+
+
+def test_a_move_never_costs_another_window():
+    far = View(offset=(8, 8, 8))
+    assert far.within((20, 40, 60), (32, 32, 32), 0.5).offset == (8, 8, 4)  # 40: 1+1 windows reach 48; 60: 3 reach 64
+    assert far.within((32, 30, 26), (32, 32, 32), 0.5).offset == (0, 2, 6)
+    assert far.within((20, 30, 30), (32, 32), 0.5).offset == (0, 2, 2)  # slices are not moved along their axis

@@ -1,0 +1,53 @@
+import pytest
+
+from flarenet.errors import PlanError
+from flarenet.planning.plan import override
+from flarenet.planning.pseudo_rules import AUTO_RULES, FILTERS, UNFILTERED, PseudoRules
+from flarenet.trainers.planner import make_plan
+from tests.planning import facts
+
+STEP = "trainers.DualDecoder2D.steps.0.pseudo"
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return make_plan(facts.flare_mini(), "auto")
+
+
+def test_the_paper_filters_nothing_and_auto_says_why_it_does(plan):
+    steps = make_plan(facts.flare23(), "paper").trainers["DualDecoder2D"].steps
+    assert [step.pseudo for step in steps] == [UNFILTERED, UNFILTERED, None, None]
+    assert all(step.pseudo_rules == UNFILTERED for step in steps)
+    part = plan.trainers["DualDecoder2D"]
+    assert part.steps[0].pseudo == AUTO_RULES and "RECIST" in part.why["steps.0.pseudo.least_mm3"]
+
+
+def test_a_rule_is_changed_like_any_other_value(plan):
+    changed = override(plan, [f"{STEP}.passes=5", f'{STEP}.hosts={{"tumor":["liver","pancreas"]}}'])
+    rules = changed.step("DualDecoder2D", 1).pseudo_rules
+    assert (rules.passes, rules.hosts) == (5, {"tumor": ("liver", "pancreas")})
+    why = changed.trainers["DualDecoder2D"].why
+    assert why["steps.0.pseudo.passes"] == "set by hand" != why["steps.0.pseudo.drop_share"]
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        ('hosts={"tumor":["lever"]}', "lever"),
+        ('earlier={"organs":"3DOrgan/1"}', "organs"),
+        ('earlier={"organ":"3DOrgan/7"}', "3DOrgan/7"),
+        ("passes=1", "one source"),
+        ("agreement=2", "agreement"),
+    ],
+)
+def test_what_names_nothing_is_refused(plan, change, said):
+    with pytest.raises(PlanError, match=said):
+        override(plan, [f"{STEP}.{change}"])
+
+
+def test_a_filter_alone_keeps_the_sources():
+    assert AUTO_RULES.alone(None) == PseudoRules(passes=3)
+    for name in FILTERS:
+        alone = AUTO_RULES.alone(name)
+        assert getattr(alone, name) == getattr(AUTO_RULES, name)
+        assert [field for field in FILTERS if getattr(alone, field) != getattr(UNFILTERED, field)] == [name]

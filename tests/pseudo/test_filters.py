@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+
+from flarenet.data.labels import HIDDEN
+from flarenet.planning.pseudo_rules import PseudoRules
+from flarenet.pseudo.filters import (
+    Evidence,
+    common_hosts,
+    filtered,
+    find_lesions,
+    hide_doubtful,
+    hide_homeless,
+    hide_small,
+    hosts_of,
+    likeness,
+    tally,
+    vote,
+    worst,
+)
+
+
+def row(*values):
+    """A map of one row of voxels."""
+    return np.array(values, dtype=np.uint8).reshape(1, 1, -1)
+
+
+def evidence(votes=None, sources=1, **more):
+    return Evidence(row(1) if votes is None else votes, sources, voxel_mm3=2.0, **more)
+
+
+def test_the_label_that_most_sources_name_wins_and_the_first_in_a_tie():
+    label, votes = vote([row(1, 1, 1, 0, 2), row(1, 2, 0, 1, 0), row(1, 2, 2, 1, 1)])
+    assert label.ravel().tolist() == [1, 2, 1, 1, 2]
+    assert votes.ravel().tolist() == [3, 2, 1, 2, 1]
+
+
+def test_a_single_source_is_taken_as_it_is():
+    label, votes = vote([row(0, 2, 1)])
+    assert label.ravel().tolist() == [0, 2, 1] and votes.ravel().tolist() == [1, 1, 1]
+
+
+def test_likeness_is_the_mean_dice_of_all_pairs():
+    # label 1: 2/(2+1), 2*2/(2+2), 2/(1+2); label 2 in one map only: 0, 0 and, absent from both, 1
+    maps = [row(1, 1, 0, 0), row(1, 0, 0, 2), row(1, 1, 0, 0)]
+    assert likeness(maps, 3).tolist() == pytest.approx([(2 / 3 + 1 + 2 / 3) / 3, 1 / 3, 1.0])
+    assert likeness(maps[:1], 3) is None
+
+
+def test_voxels_on_which_too_few_agree_are_hidden_background_too():
+    drawn, votes = row(1, 0, 1, 2), row(3, 2, 2, 1)
+    for agreement, expected in ((1.0, [1, HIDDEN, HIDDEN, HIDDEN]), (2 / 3, [1, 0, 1, HIDDEN]), (0.0, [1, 0, 1, 2])):
+        kept = hide_doubtful(drawn, evidence(votes, 3), PseudoRules(passes=3, agreement=agreement))
+        assert kept.ravel().tolist() == expected
+
+
+def test_small_lesions_are_hidden_and_organs_are_never_too_small():
+    drawn = row(1, 1, 0, 1, 0, 2, 2, 2)  # 4, 2 and 6 mm3
+    rules = PseudoRules(least_mm3=4.0)
+    kept = hide_small(drawn, evidence(lesions=True), rules)
+    assert kept.ravel().tolist() == [1, 1, 0, HIDDEN, 0, 2, 2, 2]
+    assert hide_small(drawn, evidence(lesions=False), rules) is drawn
+
+
+def test_lesions_touch_by_corners_and_neighbouring_labels_are_apart():
+    drawn = np.zeros((3, 3, 3), dtype=np.uint8)
+    drawn[0, 0, 0] = drawn[1, 1, 1] = 1
+    drawn[2, 2, 2] = 2
+    lesions = find_lesions(drawn)
+    assert sorted(zip(lesions.label[1:].tolist(), lesions.voxels[1:].tolist())) == [(1, 2), (2, 1)]
+
+
+def test_a_map_without_lesions_has_none():
+    assert find_lesions(row(0, HIDDEN, 0)).label.tolist() == [0]
+
+
+def test_lesions_that_touch_no_host_are_hidden():
+    drawn = row(1, 0, 0, 1, 0, 1, 2)
+    homes = {1: row(0, 1, 0, 0, 0, 1, 0) > 0}  # beside the first, away from the second, under the third
+    kept = hide_homeless(drawn, evidence(lesions=True, homes=homes), PseudoRules())
+    assert kept.ravel().tolist() == [1, 0, 0, HIDDEN, 0, 1, 2]  # nothing is known against label 2
+
+
+def test_filters_come_in_order_and_each_counts_what_it_took():
+    drawn, votes = row(1, 1, 1, 0, 1, 0, 0), row(2, 2, 1, 2, 2, 2, 1)
+    rules = PseudoRules(passes=2, agreement=1.0, least_mm3=4.0)
+    kept, hidden = filtered(drawn, evidence(votes, 2, lesions=True), rules)
+    # the first lesion is judged with its doubtful rim, 6 mm3, and only then loses it
+    assert kept.ravel().tolist() == [1, 1, HIDDEN, 0, HIDDEN, 0, HIDDEN]
+    assert hidden == {"least_mm3": {0: 0, 1: 1}, "hosts": {0: 0, 1: 0}, "agreement": {0: 1, 1: 1}}
+    assert filtered(drawn, evidence(votes, 2, lesions=True), PseudoRules())[0] is drawn
+
+
+def test_tally_counts_every_label():
+    assert tally(row(0, 2, 2, HIDDEN)) == {0: 1, 2: 2, HIDDEN: 1}
+
+
+def test_the_host_of_a_lesion_is_what_it_touches_most():
+    organs = np.zeros((3, 3, 12), dtype=np.uint8)
+    organs[:, :, :3], organs[:, :, 3:6] = 5, 7
+    drawn = np.zeros_like(organs)
+    drawn[1, 1, 1] = 1  # within organ 5
+    drawn[1, 1, 3] = 1  # two of the three columns about it are of organ 7, one of 5
+    drawn[1, 1, 10] = 2  # in nothing
+    assert hosts_of(find_lesions(drawn), organs) == {1: {5: 0.5, 7: 0.5}, 2: {0: 1.0}}
+
+
+def test_common_hosts():
+    assert common_hosts([{5: 1.0}, {5: 0.5, 7: 0.5}]) == {5, 7}
+    assert common_hosts([{5: 1.0}] * 30 + [{7: 1.0}]) == {5}  # one in 31 is chance
+    assert common_hosts([{5: 0.8, 0: 0.2}]) is None  # one in five lies in no organ
+    assert common_hosts([]) is None
+
+
+def test_the_worst_cases():
+    scores = {"a": 0.9, "b": 0.2, "c": 0.5, "d": 0.5}
+    assert worst(scores, 0.0) == set() == worst({}, 0.5)
+    assert worst(scores, 0.5) == {"b", "c"}

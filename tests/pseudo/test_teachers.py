@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+
+from flarenet.data.labels import HIDDEN
+from flarenet.data.store import Store
+from flarenet.errors import CasesFailed, RunError
+from flarenet.planning.pseudo_rules import PseudoRules
+from flarenet.pseudo.report import Report
+from flarenet.pseudo.teachers import Teachers
+from flarenet.schema import load
+from flarenet.trainers.samples import read_samples
+
+from .conftest import DOUBTFUL, LIVER, RULES, SPECK, STRAY, TUMOR, Teacher, plan_of, step_of, truth
+
+
+def complete(workspace, cases, teachers, rules=RULES):
+    return Teachers(teachers, step_of(rules), plan_of(rules), workspace).complete(cases, "3d")
+
+
+def maps(store, name):
+    return {group: np.asarray(array) for group, array in store.read(name).maps.items()}
+
+
+def report(store):
+    return load(Report, store.folder.parent / "report.json", RunError)
+
+
+def test_what_no_rule_asks_for_is_taken_as_predicted(blocks, teachers):
+    workspace, cases = blocks
+    store = complete(workspace, cases, teachers, PseudoRules())
+    found = maps(store, "bare")
+    organ, cancer = truth() == 1, np.zeros_like(truth())
+    organ[SPECK] = 0
+    for lesion in (TUMOR, SPECK, STRAY):
+        cancer[lesion] = 1
+    assert np.array_equal(found["organ"], organ) and np.array_equal(found["cancer"], cancer)
+    assert store.record("bare").annotated == (1, 2)
+    assert [len(teacher.asked) for teacher in teachers.values()] == [3, 2]  # `lesion`, `bare`, `firm`; not `drawn`
+
+
+def test_doubt_size_and_host_hide_and_nothing_becomes_background(blocks, teachers):
+    workspace, cases = blocks
+    found = maps(complete(workspace, cases, teachers), "bare")
+    organ, cancer = (truth() == 1).astype(np.uint8), np.zeros_like(truth())
+    organ[SPECK], organ[DOUBTFUL] = 0, HIDDEN
+    cancer[TUMOR], cancer[SPECK], cancer[STRAY] = 1, HIDDEN, HIDDEN
+    assert np.array_equal(found["organ"], organ) and np.array_equal(found["cancer"], cancer)
+
+
+def test_what_people_drew_never_changes(blocks, teachers):
+    workspace, cases = blocks
+    store = complete(workspace, cases, teachers)
+    drawn, lesion = maps(store, "drawn"), maps(store, "lesion")
+    assert np.array_equal(drawn["organ"], np.where(truth() == 2, HIDDEN, truth()))
+    assert np.array_equal(drawn["cancer"], truth() == 2) and np.array_equal(lesion["cancer"], truth() == 2)
+    assert (lesion["organ"][TUMOR] == HIDDEN).all() and (lesion["organ"][DOUBTFUL] == HIDDEN).all()
+
+
+def test_the_report_counts_what_was_taken(blocks, teachers):
+    workspace, cases = blocks
+    found = report(complete(workspace, cases, teachers))
+    assert found.hosts == {"tumor": ("liver",)}
+    bare = found.cases["bare"]
+    liver = 6 * 10 * 10 - 27 - 1
+    assert bare.voxels["liver"] == liver and bare.voxels["tumor"] == 27 + 1 + 27
+    assert bare.hidden["agreement"] == {"no organ": 0, "liver": 100, "no cancer": 0, "tumor": 0}
+    assert (bare.hidden["least_mm3"]["tumor"], bare.hidden["hosts"]["tumor"]) == (1, 27)
+    # passes 0 and 2 see the whole liver, pass 1 lacks its top layer of 100 voxels
+    one_pair = 2 * (liver - 100) / (2 * liver - 100)
+    assert found.scores["bare"] == {"organ": pytest.approx((2 * one_pair + 1) / 3, abs=1e-4), "cancer": 1.0}
+    assert found.scores["firm"] == {"organ": 1.0, "cancer": 1.0} and found.scores["drawn"] == {}
+
+
+def test_held_out_cases_say_nothing_about_hosts(blocks, teachers):
+    workspace, cases = blocks
+    asked = Teachers(teachers, step_of(RULES), plan_of(RULES), workspace)
+    assert report(asked.complete(cases, "3d", held_out={"drawn", "lesion"})).hosts == {}
+
+
+def test_the_worst_cases_lose_their_pseudo_labels_of_that_group(blocks, teachers):
+    workspace, cases = blocks
+    store = complete(workspace, cases, teachers, RULES.model_copy(update={"drop_share": 0.34}))
+    # one of the three cases that lack organs and one of the two that lack lesions; of equal ones the first by name
+    assert {name: fate.dropped for name, fate in report(store).cases.items() if fate.dropped} == {
+        "bare": ("organ", "cancer")
+    }
+    assert (store.record("bare").annotated, store.record("lesion").annotated) == ((), (1, 2))
+    assert not any(array.any() for array in maps(store, "bare").values())
+
+
+def test_a_case_that_answers_nothing_is_not_trained_on(blocks, teachers):
+    workspace, cases = blocks
+    rules = RULES.model_copy(update={"drop_share": 0.34})
+    step, plan = step_of(rules), plan_of(rules)
+    asked, nobody = Teachers(teachers, step, plan, workspace), frozenset()
+    train, _ = read_samples(
+        step, plan=plan, configuration="3d", workspace=workspace, held_out=nobody, teachers=asked
+    )
+    assert [sample.name for sample in train] == ["drawn", "lesion", "firm"]
+
+
+def test_only_what_rules_or_teachers_change_is_made_again(blocks, teachers):
+    workspace, cases = blocks
+    first = complete(workspace, cases, teachers)
+    stamps = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*.b2nd")}
+    complete(workspace, cases, teachers)
+    assert stamps == {path: path.stat().st_mtime_ns for path in first.folder.rglob("*.b2nd")}
+    asked = [len(teacher.asked) for teacher in teachers.values()]
+    assert asked == [9, 6]
+
+    other = complete(workspace, cases, teachers, RULES.model_copy(update={"agreement": 0.5}))
+    assert other.folder != first.folder and (maps(other, "bare")["organ"][DOUBTFUL] == 1).all()
+    assert [len(teacher.asked) for teacher in teachers.values()] == asked
+
+    complete(workspace, cases, teachers, RULES.model_copy(update={"passes": 4}))
+    assert [len(teacher.asked) for teacher in teachers.values()] == [12, 8]
+
+    teachers["Cancer/1"] = Teacher("cancer", "2" * 64)
+    complete(workspace, cases, teachers)
+    assert [len(teacher.asked) for teacher in teachers.values()] == [12, 6]
+
+
+def test_an_earlier_round_is_a_source_of_its_own(blocks, teachers):
+    workspace, cases = blocks
+    teachers["Student/1"] = Teacher("organ", "3" * 64, knows=False)
+    rules = PseudoRules(earlier={"organ": "Student/1"}, agreement=1.0, hosts={"tumor": ("liver",)})
+    found = maps(complete(workspace, cases, teachers, rules), "bare")
+    assert (found["organ"][LIVER] != 1).all() and (found["organ"] == HIDDEN).sum() == 6 * 10 * 10 - 28
+
+
+def test_a_damaged_map_is_predicted_again(blocks, teachers):
+    workspace, cases = blocks
+    first = complete(workspace, cases, teachers)
+    before = maps(first, "bare")
+    damaged = next(workspace.root.glob("pseudo/Blocks/Teacher-organ-*/pass_1/bare/map_organ.b2nd"))
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    again = complete(workspace, cases, teachers, RULES.model_copy(update={"least_mm3": 9.0}))
+    assert len(teachers["Organ/1"].asked) == 10
+    assert all(np.array_equal(before[group], array) for group, array in maps(again, "bare").items())
+
+
+def test_a_scan_that_is_gone_is_named_and_the_others_are_done(blocks, teachers):
+    workspace, cases = blocks
+    next(case for case in cases if case.name == "bare").image.write_bytes(b"no scan")
+    with pytest.raises(CasesFailed, match="1 of 4 cases") as error:
+        complete(workspace, cases, teachers)
+    assert "bare" in str(error.value)
+    names = Store(next(workspace.root.glob("pseudo/Blocks/Teacher-organ-*/pass_2"))).names()
+    assert names == ["firm", "lesion"]
