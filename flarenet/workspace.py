@@ -5,6 +5,7 @@ ROOT/prepared/NAME/       fingerprint.json, plan.json, splits.json, dataset.json
                           folder per configuration of prepared cases
 ROOT/runs/NAME/TRAINER/step_N/   a model folder, with the state of its training beside it; it holds out fold 0
 ROOT/runs/NAME/TRAINER/fold_K/step_N/   the same for another fold, or for "all", which holds nothing out
+ROOT/compare/NAME/        what flarenet_compare found: predictions of held-out cases and their scores
 ROOT/pseudo/NAME/TRAINER-HASH/   label maps that a finished model predicted
 """
 
@@ -78,6 +79,11 @@ class Workspace:
         """The model folder of one finished or running step."""
         folder = self.runs / trainer
         return (folder if fold == 0 else folder / f"fold_{fold}") / f"step_{step}"
+
+    @property
+    def compare(self) -> Path:
+        """The folder of flarenet_compare: predictions of held-out cases, their scores, and compare.json."""
+        return self.root / "compare" / self.dataset
 
     def pseudo(self, trainer: str, model_hash: str) -> Path:
         """The folder of the label maps predicted by one model."""

@@ -20,7 +20,7 @@ FLOORS = (
     {"planning", "evaluation", "phantom"},
     {"preparation", "networks"},
     {"inference"},
-    {"training", "pseudo"},
+    {"training", "pseudo", "choice"},
     {"trainers"},
     {"cli"},
 )
@@ -218,7 +218,8 @@ def test_help_is_instant(command, module):
 
 
 def test_all_commands_are_declared():
-    assert set(commands()) == {f"flarenet_{word}" for word in ("plan", "train", "predict", "evaluate", "demo")}
+    words = ("plan", "train", "predict", "compare", "evaluate", "demo")
+    assert set(commands()) == {f"flarenet_{word}" for word in words}
 
 
 # the checks themselves, on sources that break the rule

@@ -30,7 +30,13 @@ def words() -> ArgumentParser:
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="OUT", help="a folder; for one image also a .nii.gz file"
     )
-    parser.add_argument("-m", "--model", metavar="MODEL", help="a model folder (default: the newest of the root)")
+    parser.add_argument(
+        "-m",
+        "--model",
+        nargs="+",
+        metavar="MODEL",
+        help="a model folder, or several whose probabilities are averaged (default: the newest of the root)",
+    )
     parser.add_argument("--root", help="the folder that holds runs/ (default: FLARENET_ROOT, else here)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     parser.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16 (default: auto)")
@@ -43,15 +49,16 @@ def words() -> ArgumentParser:
 
 def work(arguments: Namespace) -> int:
     from ..data.dicom import find_scans
-    from ..inference.predict import Predictor, output_names, predict_pairs
+    from ..inference.ensemble import open_models
+    from ..inference.predict import output_names, predict_pairs
 
     images = find_scans(arguments.input)
     outputs = _one_file(arguments) or output_names(images, _folder(arguments.output))
-    folder = _model_folder(arguments)
-    predictor = Predictor(
-        folder, device=arguments.device, precision=arguments.precision, batch_size=arguments.batch_size
+    folders = _model_folders(arguments)
+    predictor = open_models(
+        folders, device=arguments.device, precision=arguments.precision, batch_size=arguments.batch_size
     )
-    print(f"{folder} on {predictor.device}", file=sys.stderr)
+    print(f"{' + '.join(map(str, folders))} on {predictor.device}", file=sys.stderr)
     tell, reading = partial(_tell, outputs), shell.reading(arguments)
     done, failures = predict_pairs(predictor, outputs, progress=tell, reading=reading)
     return _end(len(done), failures)
@@ -80,14 +87,15 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _model_folder(arguments: Namespace) -> Path:
-    """The folder of -m, else the newest finished model. Raises UsageError listing the real ones."""
+def _model_folders(arguments: Namespace) -> list[Path]:
+    """The folders of -m, else the newest finished model. Raises UsageError listing the real ones."""
     if arguments.model is None:
-        return newest_model(find_root(arguments.root))
-    if not Path(arguments.model).is_dir():
-        finished = finished_models(find_root(arguments.root))
-        raise unknown("model folder", arguments.model, [str(folder) for folder in finished])
-    return Path(arguments.model)
+        return [newest_model(find_root(arguments.root))]
+    for folder in arguments.model:
+        if not Path(folder).is_dir():
+            finished = finished_models(find_root(arguments.root))
+            raise unknown("model folder", folder, [str(path) for path in finished])
+    return [Path(folder) for folder in arguments.model]
 
 
 def _tell(outputs: Mapping[Path, Path], image: Path, result: Prediction | FlarenetError) -> None:

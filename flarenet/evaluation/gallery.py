@@ -14,7 +14,7 @@ from ..errors import FlarenetError, GeometryError
 from ..volume import Volume
 from .pictures import overlay
 from .scores import Pair
-from .tables import Metrics, case_mean, shown
+from .tables import Metrics, mean_score, shown
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ def _read_on(image: Volume, path: Path, labels: LabelSet, *, values: Mapping[int
 
 
 def _caption(name: str, metrics: Metrics) -> str:
-    mean = case_mean(metrics.cases[name])
+    mean = mean_score(metrics.cases[name])
     return f"{name}: mean DSC {shown(mean.dsc)}"
 
 
 def _rank(name: str, metrics: Metrics) -> tuple[float, str]:
-    mean = case_mean(metrics.cases[name]).dsc
+    mean = mean_score(metrics.cases[name]).dsc
     return (2.0 if mean is None else mean, name)

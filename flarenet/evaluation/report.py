@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..whole import write_text
-from .tables import Metrics, case_mean, shown
+from .tables import Metrics, mean_score, shown
 
 
 def write_report(path: Path, metrics: Metrics, pictures: Mapping[str, Path], *, title: str) -> None:
@@ -22,7 +22,7 @@ def write_report(path: Path, metrics: Metrics, pictures: Mapping[str, Path], *, 
     )
     embedded = {name: base64.b64encode(png.read_bytes()).decode("ascii") for name, png in pictures.items()}
     page = environment.get_template("report.html").render(
-        title=title, metrics=metrics, pictures=embedded, shown=shown, case_mean=case_mean, share=_share
+        title=title, metrics=metrics, pictures=embedded, shown=shown, mean_score=mean_score, share=_share
     )
     write_text(path, page)
 

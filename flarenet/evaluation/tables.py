@@ -69,8 +69,8 @@ def summarise(
     )
 
 
-def case_mean(scores: dict[str, Score]) -> Score:
-    """The mean over the labels of one case; None where none was scored."""
+def mean_score(scores: dict[str, Score]) -> Score:
+    """The mean of scores by name, as of the labels of a case or of groups; None where there is none."""
     return _mean(list(scores.values()), PLAIN)
 
 

@@ -33,7 +33,7 @@ WEIGHTS, PLAN, ABOUT = "weights.safetensors", "plan.json", "about.json"
 class About(Frozen):
     """What about.json holds.
 
-    seen     the cases that it learned from, it or the models that it started from or was taught by
+    seen     the cases that it learned from, it or the models that it started from or was taught by; None: unknown
     sha256   by file name
     summary  is free: epochs, scores, seconds
     """
@@ -42,7 +42,7 @@ class About(Frozen):
     step: int
     dataset: str
     flarenet: str
-    seen: tuple[str, ...] = ()
+    seen: tuple[str, ...] | None = None
     sha256: dict[str, str]
     summary: dict[str, JsonValue] = {}
 
@@ -80,7 +80,7 @@ def save_model(
     plan: Plan,
     trainer: str,
     step: int,
-    seen: Iterable[str] = (),
+    seen: Iterable[str] | None = None,
     summary: dict[str, Any],
 ) -> None:
     """Write a finished model folder. Until about.json is there it counts as unfinished.
@@ -99,7 +99,7 @@ def save_model(
         step=step,
         dataset=plan.dataset,
         flarenet=__version__,
-        seen=tuple(sorted(seen)),
+        seen=None if seen is None else tuple(sorted(seen)),
         sha256=digests,
         summary=summary,
     )

@@ -32,7 +32,7 @@ from .engines import pick_device, pick_precision
 from .model import Model, load_model
 from .stream import group_maps
 from .views import View
-from .windows import slabs
+from .windows import Slab, slabs
 
 _MB = 1 << 20
 
@@ -97,23 +97,28 @@ class Predictor:
 
     def predict_views(self, volume: Volume, views: Iterable[View]) -> Iterator[dict[str, np.ndarray]]:
         """What predict_groups gives, of the scan as each of `views` shows it; it is prepared once."""
-        configuration, straight = self.model.configuration, upright(volume)
-        prepared = prepare_image(straight, configuration, inference=True)
+        straight = upright(volume)
+        prepared = prepare_image(straight, self.model.configuration, inference=True)
         image = normalise(prepared.image)
-        for wanted in views:
-            view = wanted.within(image.shape, configuration.patch, configuration.overlap)
-            logits = slabs(
-                self.model.network,
-                view.of(image),
-                patch=configuration.patch,
-                overlap=configuration.overlap,
-                device=self.device,
-                precision=self.precision,
-                batch_size=self.batch_size,
-                neighbours=configuration.neighbours,
-            )
-            maps = group_maps(view.back(logits), prepared.frame, self.model.groups)
+        for view in views:
+            maps = group_maps(self.logits(image, view), prepared.frame, self.model.groups)
             yield {group: on_grid(drawn, straight.grid, volume.grid) for group, drawn in maps.items()}
+
+    def logits(self, image: np.ndarray, view: View) -> Iterator[Slab]:
+        """Those of a prepared image, float32 [Z, Y, X] in [0, 1], as `view` shows it, slab by slab; see windows."""
+        configuration = self.model.configuration
+        view = view.within(image.shape, configuration.patch, configuration.overlap)
+        logits = slabs(
+            self.model.network,
+            view.of(image),
+            patch=configuration.patch,
+            overlap=configuration.overlap,
+            device=self.device,
+            precision=self.precision,
+            batch_size=self.batch_size,
+            neighbours=configuration.neighbours,
+        )
+        return view.back(logits)
 
     def _inspect(self, image: Path | str, reading: Reading) -> tuple[Volume, tuple[Finding, ...]]:
         volume, said = inspect_series(image) if Path(image).is_dir() else inspect_image(image, reading)

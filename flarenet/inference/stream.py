@@ -18,6 +18,9 @@ from torch import Tensor
 from ..preparation.prepare import Frame
 from .windows import Slab
 
+Planes = dict[str, Tensor]
+"""{group: logits [1 + n, y, x]} of one slice."""
+
 
 def group_maps(slabs: Iterable[Slab], frame: Frame, groups: Sequence[str]) -> dict[str, np.ndarray]:
     """{group: uint8 [Z, Y, X] on frame.original}: 0 background, 1..n the group's labels; 0 outside frame.box.
@@ -26,17 +29,31 @@ def group_maps(slabs: Iterable[Slab], frame: Frame, groups: Sequence[str]) -> di
     """
     whole = frame.orientation.apply_to_grid(frame.original).shape
     maps = {group: np.zeros(whole, dtype=np.uint8) for group in groups}
-    resamplers = {group: _Resampler(maps[group][frame.box.slices], frame.grid.shape[0]) for group in groups}
-    covered = 0
-    for start, logits in slabs:
-        if start != covered:
-            raise ValueError(f"slab at slice {start}, expected one at {covered}")
+    for z, planes in enumerate(planes_of(slabs, frame)):
         for group in groups:
-            resamplers[group].feed(logits[group])
-        covered += logits[groups[0]].shape[1]
-    if covered != frame.grid.shape[0]:
-        raise ValueError(f"slabs end at slice {covered}, the prepared image at {frame.grid.shape[0]}")
+            maps[group][frame.box.slices][z] = best(planes[group]).cpu().numpy()
     return {group: np.ascontiguousarray(frame.orientation.undo(drawn)) for group, drawn in maps.items()}
+
+
+@torch.inference_mode()
+def planes_of(slabs: Iterable[Slab], frame: Frame) -> Iterator[Planes]:
+    """The slices of frame.box at the scan's own resolution, lowest first. Raises ValueError as group_maps."""
+    depth, *plane = frame.box.shape
+    below, share = source_slices(depth, frame.grid.shape[0])
+    previous: Planes = {}
+    fed = done = 0
+    for start, logits in slabs:
+        if start != fed:
+            raise ValueError(f"slab at slice {start}, expected one at {fed}")
+        for index in range(next(iter(logits.values())).shape[1]):
+            current = {group: _in_plane(value[:, index], plane) for group, value in logits.items()}
+            fed += 1
+            while done < depth and fed >= min(below[done] + 2, frame.grid.shape[0]):
+                yield {group: _between(previous.get(group), value, share[done]) for group, value in current.items()}
+                done += 1
+            previous = current
+    if fed != frame.grid.shape[0]:
+        raise ValueError(f"slabs end at slice {fed}, the prepared image at {frame.grid.shape[0]}")
 
 
 def source_slices(count: int, network_count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -49,38 +66,10 @@ def source_slices(count: int, network_count: int) -> tuple[np.ndarray, np.ndarra
     return below, (place - below).astype(np.float32)
 
 
-class _Resampler:
-    """Takes network slices in order and fills `target`, uint8 [z, y, x], as soon as each slice can be known."""
-
-    def __init__(self, target: np.ndarray, network_count: int) -> None:
-        self.target = target
-        self.below, self.share = source_slices(target.shape[0], network_count)
-        self.last = network_count - 1
-        self.fed = 0
-        self.done = 0
-        self.previous: Tensor | None = None
-
-    @torch.inference_mode()
-    def feed(self, logits: Tensor) -> None:
-        """logits [1 + n, z, Y, X] of the next z network slices."""
-        for index in range(logits.shape[1]):
-            plane = _in_plane(logits[:, index], self.target.shape[1:])
-            for output in self._ready():
-                self.target[output] = _best(self._between(plane, output)).cpu().numpy()
-            self.previous = plane
-            self.fed += 1
-
-    def _ready(self) -> Iterator[int]:
-        """The output slices that lie between the previous and this network slice, in order."""
-        while self.done < len(self.below) and self.fed >= min(self.below[self.done] + 1, self.last):
-            yield self.done
-            self.done += 1
-
-    def _between(self, plane: Tensor, output: int) -> Tensor:
-        share = float(self.share[output])
-        if self.previous is None or share == 1:
-            return plane
-        return self.previous if share == 0 else torch.lerp(self.previous, plane, share)
+def _between(lower: Tensor | None, upper: Tensor, share: float) -> Tensor:
+    if lower is None or share == 1:
+        return upper
+    return lower if share == 0 else torch.lerp(lower, upper, float(share))
 
 
 def _in_plane(plane: Tensor, size: Sequence[int]) -> Tensor:
@@ -90,7 +79,7 @@ def _in_plane(plane: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(plane.unsqueeze(0), size=tuple(size), mode="bilinear", align_corners=False)[0]
 
 
-def _best(logits: Tensor) -> Tensor:
+def best(logits: Tensor) -> Tensor:
     """argmax over the first axis as uint8, the lower label where two are equal; several times faster than argmax."""
     highest, label = logits[0], torch.zeros(logits.shape[1:], dtype=torch.uint8, device=logits.device)
     for index in range(1, logits.shape[0]):

@@ -172,7 +172,7 @@ class Trainer:
         """The cases that a step learns from: its own, and those of the runs that it builds on."""
         before = [run for run in (course.step.starts_from, *runs_asked(course.step)) if run is not None]
         own = {sample.name for sample in course.batches.samples}
-        return own.union(*(read_about(self._finished(run)).seen for run in before))
+        return own.union(*(read_about(self._finished(run)).seen or () for run in before))
 
     def _teachers(self, step: Step) -> Teachers:
         predictors = {
@@ -196,10 +196,11 @@ class Trainer:
                 expected="a finished one",
                 remedy=f"flarenet_train {trainer} --step {number} -d {self._plan.dataset}{words}",
             )
-        if seen := sorted(self._held_out.intersection(read_about(folder).seen)):
+        seen = read_about(folder).seen
+        if self._held_out and (seen is None or not self._held_out.isdisjoint(seen)):
             raise RunError(
                 f"{self.name} builds on {folder}",
-                found=f"a model that learned from held-out cases: {', '.join(seen[:5])}",
+                found="a model that learned from cases that are held out here, or does not say from which",
                 expected="one of the same folds",
                 remedy="remove this folder and train it again",
             )

@@ -6,7 +6,7 @@ from rich.console import Console
 from flarenet.data.labels import LabelSet
 from flarenet.errors import DatasetError
 from flarenet.evaluation.scores import OFFICIAL, CaseScores, Score
-from flarenet.evaluation.tables import Metrics, case_mean, print_metrics, summarise, write_metrics
+from flarenet.evaluation.tables import Metrics, mean_score, print_metrics, summarise, write_metrics
 from flarenet.schema import load
 
 LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
@@ -29,14 +29,14 @@ def test_means_by_hand():
     assert metrics.classes["spleen"].model_dump() == {"dsc": 0.9, "nsd": 1.0, "n": 1}
     assert metrics.groups["organ"].dsc == 0.7  # of the two class means, whatever their numbers of cases
     assert metrics.expected == metrics.scored + len(metrics.failed) == 3
-    assert case_mean(metrics.cases["one"]) == _score(0.7, 0.625)
+    assert mean_score(metrics.cases["one"]) == _score(0.7, 0.625)
 
 
 def test_nothing_scored_is_null_never_nan():
     metrics = summarise(CASES, LABELS)
     assert metrics.classes["tumor"].model_dump() == {"dsc": None, "nsd": None, "n": 0}
     assert metrics.groups["cancer"] == Score(dsc=None, nsd=None)
-    assert case_mean({}) == Score(dsc=None, nsd=None)
+    assert mean_score({}) == Score(dsc=None, nsd=None)
 
 
 def test_official_means_are_means_of_rounded_means():

@@ -64,7 +64,7 @@ def test_a_teacher_that_knows_the_held_out_cases_is_refused(trained, capsys):
         assert run(trained, "DualDecoder2D", "--step", "1") == 4
     finally:
         trained.splits.write_text(kept)
-    assert "learned from held-out cases" in capsys.readouterr().err
+    assert "learned from cases that are held out here" in capsys.readouterr().err
 
 
 def test_the_steps_of_a_run_hand_on_what_they_have_seen(trained):

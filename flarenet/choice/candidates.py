@@ -1,0 +1,75 @@
+"""What can be chosen from: finished runs that hold cases out, alone or together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from ..data.dataset import Case
+from ..errors import RunError
+from ..inference.model import PLAN, is_finished, read_about
+from ..planning.plan import load_plan
+from ..planning.split import Splits
+from ..workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Models that answer as one, in each fold those that hold it out.
+
+    name     "TRAINER/STEP", or several of them joined by " + "
+    folders  fold -> the model folders
+    groups   the groups that they answer together
+    """
+
+    name: str
+    folders: Mapping[int, tuple[Path, ...]]
+    groups: frozenset[str]
+
+
+def find_candidates(workspace: Workspace, folds: Collection[int]) -> list[Candidate]:
+    """Every trainer and step of which a run that segments has ended in any of `folds`, by name.
+
+    Runs that do not say what they have seen, as those of before there were folds, do not count. Raises RunError with
+    the command to type where nothing is left.
+    """
+    found: dict[str, dict[int, tuple[Path, ...]]] = defaultdict(dict)
+    groups: dict[str, frozenset[str]] = {}
+    for folder in sorted(workspace.runs.glob("*/**/step_*")):
+        if not is_finished(folder) or (about := read_about(folder)).seen is None:
+            continue
+        name, answered = f"{about.trainer}/{about.step}", load_plan(folder / PLAN).trainer(about.trainer).network.groups
+        for fold in folds:
+            if answered and folder == workspace.run(about.trainer, about.step, fold):
+                found[name][fold], groups[name] = (folder,), frozenset(answered)
+    if not found:
+        raise RunError(
+            workspace.runs,
+            found="no finished run that segments and holds cases out",
+            expected=f"at least one in fold {' or '.join(map(str, folds))}",
+            remedy=f"flarenet_train DualDecoder2D -d {workspace.dataset} --fold {min(folds)}",
+        )
+    return [Candidate(name, found[name], groups[name]) for name in sorted(found)]
+
+
+def ensembles(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Each two of `candidates`, and all of them where these are more."""
+    every = [tuple(candidates)] if len(candidates) > 2 else []
+    return [_together(members) for members in (*combinations(candidates, 2), *every)]
+
+
+def unseen(candidates: Iterable[Candidate], fold: int, splits: Splits, cases: Iterable[Case]) -> list[Case]:
+    """The annotated cases that `fold` holds out and none of the models of `candidates` has learned from."""
+    folders = [folder for candidate in candidates for folder in candidate.folders[fold]]
+    names = splits.held_out(fold).difference(*(read_about(folder).seen or () for folder in folders))
+    return [case for case in cases if case.label is not None and case.name in names]
+
+
+def _together(members: Sequence[Candidate]) -> Candidate:
+    shared = set.intersection(*(set(member.folders) for member in members))
+    folders = {fold: tuple(folder for member in members for folder in member.folders[fold]) for fold in sorted(shared)}
+    groups = frozenset(group for member in members for group in member.groups)
+    return Candidate(" + ".join(member.name for member in members), folders, groups)

@@ -1,0 +1,127 @@
+"""Trainers, steps and ensembles beside each other, on cases that none of their models has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from ..data.cases import Pool
+from ..data.labels import LabelSet
+from ..data.settled import load_settled
+from ..errors import RunError
+from ..evaluation.scores import CaseScores, Score
+from ..evaluation.tables import ClassScore, mean_score, summarise
+from ..planning.split import load_splits
+from ..schema import Frozen, save
+from ..workspace import Workspace
+from .candidates import Candidate, ensembles, find_candidates, unseen
+from .scores import score
+
+NONE = Score(dsc=None, nsd=None)
+
+
+class Row(Frozen):
+    """One candidate.
+
+    models   its model folders, in the order of the folds
+    mean     over `groups`; None where it leaves a group of the data set unanswered
+    groups   those that it answers and some case asks for, each the mean of its classes
+    failed   case -> reason
+    """
+
+    name: str
+    models: tuple[str, ...]
+    mean: Score
+    groups: dict[str, Score]
+    classes: dict[str, ClassScore]
+    failed: dict[str, str]
+
+
+class Comparison(Frozen):
+    """What compare.json holds.
+
+    cases  fold -> the cases that all candidates were scored on
+    rows   best mean first
+    best   the name of the first; None where no candidate answers every group
+    """
+
+    dataset: str
+    cases: dict[str, tuple[str, ...]]
+    rows: tuple[Row, ...]
+    best: str | None
+
+
+def compare(
+    workspace: Workspace, *, folds: Collection[int] = (), device: str = "auto", workers: int | Pool = 1
+) -> Comparison:
+    """Score every finished trainer and step, then ensembles of each trainer's best step; writes compare.json.
+
+    folds  those to compare on; empty: all that every candidate has
+    Raises RunError where there is nothing to compare, or nothing on the same folds.
+    """
+    dataset, splits = load_settled(workspace.settled), load_splits(workspace.splits)
+    single = _on_the_same(find_candidates(workspace, folds or range(len(splits.folds))), folds)
+    cases = {fold: unseen(single, fold, splits, dataset.cases) for fold in single[0].folders}
+
+    def row(candidate: Candidate) -> Row:
+        scored = list[CaseScores]()
+        for fold, held_out in cases.items():
+            scored += score(
+                candidate, fold, held_out, workspace=workspace, labels=dataset.labels, device=device, workers=workers
+            )
+        return _row(candidate, scored, dataset.labels)
+
+    rows = {candidate.name: row(candidate) for candidate in single}
+    rows |= {candidate.name: row(candidate) for candidate in ensembles(_best_steps(single, rows))}
+    ordered = sorted(rows.values(), key=lambda row: (-(row.mean.dsc or 0), -(row.mean.nsd or 0), row.name))
+    found = Comparison(
+        dataset=dataset.name,
+        cases={str(fold): tuple(case.name for case in held_out) for fold, held_out in cases.items()},
+        rows=tuple(ordered),
+        best=None if ordered[0].mean.dsc is None else ordered[0].name,
+    )
+    save(found, workspace.compare / "compare.json")
+    return found
+
+
+def _on_the_same(candidates: Sequence[Candidate], folds: Collection[int]) -> list[Candidate]:
+    """The candidates that have all of `folds`; where that is empty all of them, with the folds that each has."""
+    wanted = set(folds) or set.intersection(*(set(candidate.folders) for candidate in candidates))
+    chosen = [
+        replace(candidate, folders={fold: candidate.folders[fold] for fold in sorted(wanted)})
+        for candidate in candidates
+        if wanted <= set(candidate.folders)
+    ]
+    if not wanted or not chosen:
+        there = [f"{candidate.name} of {', '.join(map(str, sorted(candidate.folders)))}" for candidate in candidates]
+        raise RunError(
+            "finished runs by fold",
+            found="; ".join(there),
+            expected="runs of the same folds",
+            remedy="flarenet_train TRAINER --fold K where one lacks, or flarenet_compare --fold K",
+        )
+    return chosen
+
+
+def _row(candidate: Candidate, scored: Sequence[CaseScores], labels: LabelSet) -> Row:
+    found = summarise(scored, labels)
+    answered = {group: score for group, score in found.groups.items() if score.dsc is not None}
+    return Row(
+        name=candidate.name,
+        models=tuple(str(folder) for folders in candidate.folders.values() for folder in folders),
+        mean=mean_score(answered) if candidate.groups.issuperset(labels.groups) else NONE,
+        groups=answered,
+        classes={name: score for name, score in found.classes.items() if score.n},
+        failed=found.failed,
+    )
+
+
+def _best_steps(candidates: Iterable[Candidate], rows: Mapping[str, Row]) -> list[Candidate]:
+    """Of each trainer the step with the best mean over the groups that it answers; the last of equal ones."""
+    best: dict[str, tuple[float, Candidate]] = {}
+    for candidate in candidates:
+        trainer = candidate.name.partition("/")[0]
+        dsc = mean_score(rows[candidate.name].groups).dsc or 0.0
+        if trainer not in best or dsc >= best[trainer][0]:
+            best[trainer] = dsc, candidate
+    return [candidate for _, candidate in best.values()]

@@ -1,0 +1,75 @@
+"""flarenet_compare: trainers, steps and ensembles on the cases that their folds hold out, and the best of them."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from .shell import add_pool, parser, pool, run
+
+if TYPE_CHECKING:
+    from ..choice.compare import Comparison
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = parser("flarenet_compare", "Which model is best on the cases that its fold holds out? Predicts and scores.")
+    words.add_argument("-d", "--dataset", help="the planned data set; may be left out where there is only one")
+    words.add_argument("--root", metavar="DIR", help="the folder that holds runs/ (default: FLARENET_ROOT, or here)")
+    words.add_argument(
+        "--fold",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="K",
+        help="compare on these (default: all that every run has)",
+    )
+    words.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add_pool(words, workers=1)
+    return run(words, work, argv)
+
+
+def work(arguments: Namespace) -> None:
+    """Predict and score what is not yet, print the table, name the best.
+
+    Raises CasesFailed, after everything else is done, where a case could not be predicted or scored.
+    """
+    from ..choice.compare import compare
+    from ..errors import CasesFailed
+    from ..workspace import find_root, only_planned, open_planned
+
+    root = find_root(arguments.root)
+    workspace = open_planned(root, arguments.dataset) if arguments.dataset else only_planned(root)
+    found = compare(workspace, folds=arguments.fold, device=arguments.device, workers=pool(arguments))
+    _print(found)
+    print(f"written: {workspace.compare / 'compare.json'}")
+    failed = {case: f"{row.name}: {reason}" for row in found.rows for case, reason in row.failed.items()}
+    if failed:
+        raise CasesFailed(
+            f"{len(failed)} of {sum(map(len, found.cases.values()))} cases",
+            found="; ".join(f"{case}, {reason}" for case, reason in failed.items()),
+            expected="all cases scored; those count as 0",
+        )
+
+
+def _print(found: Comparison) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..evaluation.tables import shown
+
+    cases, groups = (
+        sum(map(len, found.cases.values())),
+        list(dict.fromkeys(g for row in found.rows for g in row.groups)),
+    )
+    table = Table(title=f"{found.dataset}: {cases} cases held out by folds {', '.join(found.cases)}; DSC, NSD")
+    for number, name in enumerate(("model", "mean", *groups)):
+        table.add_column(name, justify="right" if number else "left")
+    for row in found.rows:
+        scores = [row.mean, *(row.groups.get(group) for group in groups)]
+        table.add_row(row.name, *("-" if one is None else f"{shown(one.dsc)}, {shown(one.nsd)}" for one in scores))
+    Console().print(table)
+    if found.best is None:
+        print("no model answers every group: none is best")
+    else:
+        print(f"best: {found.best}\nuse it: flarenet_predict -i IN -o OUT -m {' '.join(found.rows[0].models)}")

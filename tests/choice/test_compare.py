@@ -1,0 +1,148 @@
+"""flarenet_compare on model folders of random weights: who is compared, on which cases, and who is best."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from flarenet.choice.candidates import find_candidates, unseen
+from flarenet.choice.scores import score
+from flarenet.cli import compare, plan
+from flarenet.data.settled import load_settled
+from flarenet.errors import RunError
+from flarenet.inference.model import save_model
+from flarenet.networks import build
+from flarenet.phantom import write_phantom_set
+from flarenet.planning.plan import load_plan
+from flarenet.planning.split import load_splits
+from flarenet.workspace import Workspace
+from tests.trainers.test_curriculum import TINY
+
+
+def finish(workspace, trainer, step, fold, *, seen=None, seed=0):
+    """A finished run of random weights, which has seen all that its fold does not hold out, or as `seen` says."""
+    made = load_plan(workspace.plan)
+    torch.manual_seed(seed)
+    part = made.trainer(trainer)
+    network = build(part.network, made.labels.outputs, made.configurations[part.configuration].patch)
+    if seen is None:
+        names = {case.name for case in load_settled(workspace.settled).cases}
+        seen = names - load_splits(workspace.splits).held_out(fold)
+    folder = workspace.run(trainer, step, fold)
+    save_model(folder, network, plan=made, trainer=trainer, step=step, seen=seen, summary={})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    root = tmp_path_factory.mktemp("root")
+    write_phantom_set(root / "raw" / "P", cases=6, test_cases=1, seed=0)
+    changes = [change for change in TINY if not change.startswith("folds")]
+    words = ["--set", *changes, "folds=2"]
+    assert plan.main(["-d", "P", "--root", str(root), "--workers", "1", *words]) == 0
+    return Workspace(root, "P")
+
+
+@pytest.fixture
+def workspace(planned):
+    yield planned
+    for folder in (planned.runs, planned.compare):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run(workspace, capsys, *words):
+    code = compare.main(["--root", str(workspace.root), "--device", "cpu", *words])
+    said = capsys.readouterr()
+    return code, said.out + said.err
+
+
+def rows(workspace):
+    return {row["name"]: row for row in json.loads((workspace.compare / "compare.json").read_text())["rows"]}
+
+
+def test_without_a_run_the_command_that_makes_one_is_named(workspace, capsys):
+    code, said = run(workspace, capsys)
+    assert code == 4 and "flarenet_train DualDecoder2D -d P" in said
+    finish(workspace, "MAE", 1, 0)  # does not segment
+    finish(workspace, "3DOrgan", 1, "all")  # holds nothing out
+    assert run(workspace, capsys)[0] == 4
+
+
+def test_steps_trainers_and_ensembles_on_the_same_cases_and_the_best_by_name(workspace, capsys):
+    for trainer, step in (("3DOrgan", 1), ("3DCancer", 1), ("DualDecoder2D", 1), ("DualDecoder2D", 2)):
+        finish(workspace, trainer, step, 0)
+    finish(workspace, "3DOrgan", 1, 1)  # the others have no fold 1: not compared on it
+    copy_the_truth(workspace, "DualDecoder2D/1", 0)
+    code, said = run(workspace, capsys)
+    assert code == 0, said
+    found = json.loads((workspace.compare / "compare.json").read_text())
+    held_out = load_splits(workspace.splits).held_out(0)
+    assert set(found["cases"]) == {"0"} and set(found["cases"]["0"]) == held_out
+    assert found["best"] == "DualDecoder2D/1" and "best: DualDecoder2D/1" in said
+    assert f"-m {workspace.run('DualDecoder2D', 1)}" in said
+    made = rows(workspace)
+    assert made["DualDecoder2D/1"]["mean"] == {"dsc": 1.0, "nsd": 1.0}
+    # of each trainer its best step goes into the ensembles: two by two, then all
+    best = ("3DCancer/1", "3DOrgan/1", "DualDecoder2D/1")
+    pairs = [f"{a} + {b}" for a, b in ((best[0], best[1]), (best[0], best[2]), (best[1], best[2]))]
+    assert set(made) == {*best, "DualDecoder2D/2", *pairs, " + ".join(best)}
+    # a model of one group has no mean over all; two that answer a group each have
+    assert made["3DOrgan/1"]["mean"]["dsc"] is None and set(made["3DOrgan/1"]["groups"]) == {"organ"}
+    assert made["3DCancer/1 + 3DOrgan/1"]["mean"]["dsc"] is not None
+    assert len(made["3DCancer/1 + 3DOrgan/1"]["models"]) == 2
+
+
+def copy_the_truth(workspace, name, fold):
+    """As if a candidate had predicted exactly what was drawn."""
+    labels, splits = load_plan(workspace.plan).labels, load_splits(workspace.splits)
+    candidate = next(one for one in find_candidates(workspace, [fold]) if one.name == name)
+    score(candidate, fold, [], workspace=workspace, labels=labels, device="cpu")
+    (folder,) = (workspace.compare / name.replace("/", "-")).iterdir()
+    for case in load_settled(workspace.settled).cases:
+        if case.name in splits.held_out(fold):
+            shutil.copy(case.label, folder / f"{case.name}.nii.gz")
+
+
+def test_predictions_are_made_once_and_again_for_other_weights(workspace, capsys):
+    finish(workspace, "DualDecoder2D", 1, 0)
+    assert run(workspace, capsys)[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in workspace.compare.rglob("*.nii.gz")}
+    assert len(before) == len(load_splits(workspace.splits).held_out(0))
+    assert run(workspace, capsys)[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in workspace.compare.rglob("*.nii.gz")} == before
+    finish(workspace, "DualDecoder2D", 1, 0, seed=1)
+    assert run(workspace, capsys)[0] == 0
+    assert len(list(workspace.compare.rglob("*.nii.gz"))) == 2 * len(before)
+
+
+def test_a_case_that_any_of_the_models_has_seen_is_no_test_of_them(workspace):
+    held_out = sorted(load_splits(workspace.splits).held_out(0))
+    finish(workspace, "DualDecoder2D", 1, 0)
+    finish(workspace, "DualDecoder2D", 2, 0, seen=held_out[:1])
+    cases = load_settled(workspace.settled).cases
+    found = unseen(find_candidates(workspace, [0]), 0, load_splits(workspace.splits), cases)
+    assert sorted(case.name for case in found) == held_out[1:]
+
+
+def test_runs_without_a_fold_in_common(workspace, capsys):
+    finish(workspace, "3DOrgan", 1, 0)
+    finish(workspace, "DualDecoder2D", 1, 1)
+    code, said = run(workspace, capsys)
+    assert code == 4 and "3DOrgan/1 of 0; DualDecoder2D/1 of 1" in said
+    assert run(workspace, capsys, "--fold", "1")[0] == 0
+    assert set(rows(workspace)) == {"DualDecoder2D/1"}
+    with pytest.raises(RunError, match="--fold 0"):
+        find_candidates(Workspace(workspace.root, "Q"), [0, 1])
+
+
+def test_a_case_that_cannot_be_read_scores_zero_and_is_named(workspace, capsys, tmp_path):
+    finish(workspace, "DualDecoder2D", 1, 0)
+    name = sorted(load_splits(workspace.splits).held_out(0))[0]
+    image = next(case.image for case in load_settled(workspace.settled).cases if case.name == name)
+    kept = image.read_bytes()
+    image.write_bytes(kept[:1000])
+    code, said = run(workspace, capsys)
+    image.write_bytes(kept)
+    assert code == 3 and name in said
+    assert run(workspace, capsys)[0] == 0
