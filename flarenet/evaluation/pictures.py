@@ -7,17 +7,19 @@ coronal ones.
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
-from ..data.labels import LabelSet
+from ..data.labels import HIDDEN, LabelSet
 from ..volume import Box, Volume, box_where, canonical, crop
 from ..whole import whole_file
 
@@ -29,6 +31,7 @@ _PANEL_INCHES, _GAP_INCHES, _HEAD_INCHES, _ENTRY_INCHES = 2.8, 0.06, 0.75, 0.2
 _ENTRY_WIDTH_INCHES = 1.7
 _OPACITY = 0.55
 _FRONT, _HEAD = 1, 0  # the canonical axis (z, y, x) that a coronal, an axial slice is taken across
+_PLACING: Any = {"origin": "lower", "interpolation": "nearest"}  # rows grow to the front or to the head
 
 _COLOURS = (
     *("#b5493a", "#3cb44b", "#f4a6c8", "#4363d8", "#ff7f0e", "#42d4f4", "#f032e6", "#bfef45"),
@@ -45,8 +48,25 @@ class Cut:
     index: int
 
 
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A slice [H, W] as it is shown, and uint8 label slices [H, W] to be laid over it.
+
+    aspect   height of a voxel over its width       note  for the corner of the image
+    outline  whether the outlines of the first layer are drawn on the others too
+    """
+
+    image: np.ndarray
+    layers: tuple[np.ndarray, ...]
+    aspect: float = 1.0
+    note: str = ""
+    outline: bool = False
+
+
 def colour_of(value: int) -> tuple[float, float, float]:
     """The fixed colour (red, green, blue, each 0 to 1) of a label value >= 1; the first 15 are chosen by eye."""
+    if value == HIDDEN:
+        return 0.75, 0.75, 0.75
     if value <= len(_COLOURS):
         digits = _COLOURS[value - 1]
         red, green, blue = (int(digits[at : at + 2], 16) / 255 for at in (1, 3, 5))
@@ -77,7 +97,16 @@ def overlay(
     cuts = choose_cuts(next((v.data for v in drawn.values() if v.data.any()), np.zeros(image.data.shape)), labels)
     body = box_where(image.data > BODY_HU) or Box((0, 0, 0), image.data.shape)
     cuts = [Cut(cut.axis, min(max(cut.index, body.start[cut.axis]), body.stop[cut.axis] - 1)) for cut in cuts]
-    figure = _draw(image, drawn, cuts, body, caption=caption, window_hu=window_hu, labels=labels)
+    image = crop(image, body)
+    rows = [
+        Row(
+            _plane(image.data, cut, body),
+            tuple(_plane(crop(volume, body).data, cut, body) for volume in drawn.values()),
+            aspect=image.grid.spacing_mm[1 - cut.axis] / image.grid.spacing_mm[2],
+        )
+        for cut in cuts
+    ]
+    figure = sheet(rows, tuple(drawn), caption=caption, labels=labels, window=window_hu)
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png")
 
@@ -107,32 +136,28 @@ def _richest(label_map: np.ndarray, labels: LabelSet, *, axis: int) -> int:
     return int(np.lexsort((labelled, distinct))[-1])
 
 
-def _draw(
-    image: Volume,
-    maps: Mapping[str, Volume],
-    cuts: list[Cut],
-    body: Box,
-    *,
-    caption: str,
-    window_hu: tuple[float, float],
-    labels: LabelSet,
+def sheet(
+    rows: Sequence[Row], titles: Sequence[str], *, caption: str, labels: LabelSet, window: tuple[float, float]
 ) -> Figure:
-    image = crop(image, body)
-    maps = {title: crop(volume, body) for title, volume in maps.items()}
-    panels = [(cut, _plane(image.data, cut, body)) for cut in cuts]
-    present = sorted({int(v) for volume in maps.values() for v in np.unique(volume.data)} - {0})
-    heights = [_PANEL_INCHES * _height_to_width(plane, image, cut) for cut, plane in panels]
-    entries = int((1 + len(maps)) * _PANEL_INCHES / _ENTRY_WIDTH_INCHES)  # of the legend in one line
-    figure, axes = _frame(heights, 1 + len(maps), foot=_ENTRY_INCHES * (2 + len(present) // entries))
+    """A figure of `rows`: a column for the images, grey over `window`, and one for each of their layers, so titled."""
+    columns = 1 + len(titles)
+    present = sorted({int(value) for row in rows for layer in row.layers for value in np.unique(layer)} - {0})
+    entries = int(columns * _PANEL_INCHES / _ENTRY_WIDTH_INCHES)  # of the legend in one line
+    heights = [_PANEL_INCHES * row.aspect * row.image.shape[0] / row.image.shape[1] for row in rows]
+    figure, axes = _frame(heights, columns, foot=_ENTRY_INCHES * (2 + len(present) // entries))
     figure.suptitle(caption, color="white", fontsize=12)
-    for row, (cut, plane) in zip(axes, panels):
-        for axis, volume in zip(row, [None, *maps.values()]):
-            _show(axis, plane, image, cut, window_hu)
-            if volume is not None:
-                axis.imshow(_painted(_plane(volume.data, cut, body)), **_placing(image, cut))
-    for axis, title in zip(axes[0], ["image", *maps]):
+    for panels, row in zip(axes, rows):
+        for axis, layer in zip(panels, [None, *row.layers]):
+            _show(axis, row, window)
+            if layer is not None:
+                axis.imshow(_painted(layer), aspect=row.aspect, **_PLACING)
+        for axis in panels[2:] if row.outline else ():
+            _outline(axis, row.layers[0])
+        _note(panels[0], row.note)
+    for axis, title in zip(axes[0], ["image", *titles]):
         axis.set_title(title, color="white", fontsize=10)
-    _legend(figure, {labels.names[value]: colour_of(value) for value in present}, entries)
+    names = {value: "no question asked" if value == HIDDEN else labels.names[value] for value in present}
+    _legend(figure, {names[value]: colour_of(value) for value in present}, entries)
     return figure
 
 
@@ -159,25 +184,22 @@ def _plane(data: np.ndarray, cut: Cut, body: Box) -> np.ndarray:
     return data.take(cut.index - body.start[cut.axis], axis=cut.axis)[:, ::-1]
 
 
-def _placing(image: Volume, cut: Cut) -> dict:
-    spacing_mm = image.grid.spacing_mm
-    return {
-        "origin": "lower",  # rows grow to the front or to the head
-        "interpolation": "nearest",
-        "aspect": spacing_mm[1 - cut.axis] / spacing_mm[2],
-    }
-
-
-def _height_to_width(plane: np.ndarray, image: Volume, cut: Cut) -> float:
-    return plane.shape[0] / plane.shape[1] * _placing(image, cut)["aspect"]
-
-
-def _show(axis: Axes, plane: np.ndarray, image: Volume, cut: Cut, window_hu: tuple[float, float]) -> None:
-    axis.imshow(plane, cmap="gray", vmin=window_hu[0], vmax=window_hu[1], **_placing(image, cut))
+def _show(axis: Axes, row: Row, window: tuple[float, float]) -> None:
+    axis.imshow(row.image, cmap="gray", vmin=window[0], vmax=window[1], aspect=row.aspect, **_PLACING)
     axis.set_axis_off()
     for x, side in ((0.02, "R"), (0.98, "L")):
         align = "left" if side == "R" else "right"
         axis.text(x, 0.5, side, color="yellow", fontsize=9, ha=align, va="center", transform=axis.transAxes)
+
+
+def _outline(axis: Axes, layer: np.ndarray) -> None:
+    for value in set(np.unique(layer).tolist()) - {0, HIDDEN}:
+        axis.contour(layer == value, levels=[0.5], colors="white", linewidths=0.7)
+
+
+def _note(axis: Axes, text: str) -> None:
+    edge = [withStroke(linewidth=2, foreground="black")]
+    axis.text(0.02, 0.98, text, color="white", fontsize=8, va="top", transform=axis.transAxes, path_effects=edge)
 
 
 def _painted(label_plane: np.ndarray) -> np.ndarray:

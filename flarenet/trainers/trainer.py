@@ -28,6 +28,7 @@ from ..training.curve import Curve, Log
 from ..training.ema import average_of
 from ..training.loop import Course, fit
 from ..training.losses import Loss, segmentation_loss
+from ..training.overlays import Overlays
 from ..training.progress import Display
 from ..training.state import TrainState, load_state, remove_state
 from ..training.update import make_scaler
@@ -126,8 +127,12 @@ class Trainer:
             precision=self._precision,
             folder=folder,
             title=title,
-            callbacks=(Display(self._console), Log(folder), Curve(folder), *self._callbacks),
+            callbacks=(*self._watching(folder), *self._callbacks),
         )
+
+    def _watching(self, folder: Path) -> tuple[Callback, ...]:
+        """What watches every run."""
+        return Display(self._console), Log(folder), Curve(folder), Overlays(folder, self._plan.labels)
 
     def _state(self, step: Step) -> TrainState:
         """The network that the step starts from, on the device, and an optimizer of what learns in it."""

@@ -1,13 +1,21 @@
-"""What a run looks like from outside: `log.jsonl` and `progress.png`, written anew after every epoch."""
+"""What a run looks like from outside: `log.jsonl` and `progress.png`, written anew after an epoch."""
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..whole import whole_file, write_text
 from .callbacks import EpochDone, Event, Started
 from .state import EpochRecord
+
+REDRAWN_S = 20.0
+"""A drawing takes a few tenths of a second, as long as an epoch of a toy."""
+
+FEW_EPOCHS = 30
+"""Up to so many each is a point."""
 
 
 class Log:
@@ -25,29 +33,55 @@ class Log:
 
 
 class Curve:
-    """Callback: `progress.png`."""
+    """Callback: `progress.png`, of the first epoch, of the last, and not more often than REDRAWN_S between them."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / "progress.png"
+        self._path, self._drawn_s = folder / "progress.png", -math.inf
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, EpochDone):
-            _draw(event.history, self._path)
+        if isinstance(event, Started):
+            self._title, self._epochs = event.title, event.step.epochs
+        elif isinstance(event, EpochDone):
+            if event.record.epoch == self._epochs or time.monotonic() - self._drawn_s >= REDRAWN_S:
+                _draw(event.history, self._title, self._path)
+                self._drawn_s = time.monotonic()
 
 
-def _draw(history: Sequence[EpochRecord], path: Path) -> None:
+def _draw(history: Sequence[EpochRecord], title: str, path: Path) -> None:
     from matplotlib.figure import Figure  # only a run that draws pays for importing it
+    from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for axis, field in ((left, "losses"), (right, "dice")):
-        for name in dict.fromkeys(name for record in history for name in getattr(record, field)):
-            points = [(r.epoch, getattr(r, field)[name]) for r in history if name in getattr(r, field)]
-            axis.plot([epoch for epoch, _ in points], [value for _, value in points], marker=".", label=name)
-    left.set(xlabel="epoch", title="loss")
-    right.set(xlabel="epoch", title="Dice on held-out cases", ylim=(0, 1))
-    for axis in (left, right):
-        if axis.lines:
-            axis.legend(fontsize=7)
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    loss, dice, rate = figure.subplots(1, 3, width_ratios=(5, 5, 3))
+    for name, points in _series(history, "losses").items():
+        loss.plot(*points, label=name.replace("_", " "))
+    for points in _series(history, "labels").values():
+        dice.plot(*points, color="0.8", linewidth=0.8)
+    for name, points in _series(history, "dice").items():
+        dice.plot(*points, label=f"{name}, mean of labels", linewidth=2)
+    rate.plot([record.epoch for record in history], [record.learning_rate for record in history], color="0.3")
+    loss.set(title="loss", ylim=(0, None))
+    dice.set(title="Dice on held-out patches; grey: single labels", ylim=(0, 1))
+    dice.set_visible(bool(dice.lines))
+    rate.set(title="learning rate", ylim=(0, None))
+    rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    for axis in (loss, dice, rate):
+        axis.set(xlabel="epoch", xlim=(0, len(history) + 0.5))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(color="0.92")
+        axis.spines[["top", "right"]].set_visible(False)
+        if len(history) <= FEW_EPOCHS:
+            for line in axis.lines:
+                line.set_marker(".")
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False)
+    figure.suptitle(title)
     with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def _series(history: Sequence[EpochRecord], field: str) -> dict[str, tuple[list[int], list[float]]]:
+    """name -> (epochs, values) of one field of the records."""
+    names = dict.fromkeys(name for record in history for name in getattr(record, field))
+    found = {name: [(r.epoch, getattr(r, field)[name]) for r in history if name in getattr(r, field)] for name in names}
+    return {name: ([epoch for epoch, _ in points], [value for _, value in points]) for name, points in found.items()}

@@ -1,0 +1,61 @@
+"""Pictures of a few held-out patches as training goes on, `overlays/epoch_NNN.png`: what was drawn, what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..data.labels import LabelSet
+from ..whole import whole_file
+from .callbacks import EpochDone, Event, Example, Started
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST = 10
+"""Pictures of one run, about: every so many epochs one, and one of the last."""
+
+
+class Overlays:
+    """Callback: writes them."""
+
+    def __init__(self, folder: Path, labels: LabelSet) -> None:
+        self._folder, self._labels = folder / "overlays", labels
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self._title, self._epochs = event.title, event.step.epochs
+        elif isinstance(event, EpochDone) and event.examples and is_due(event.record.epoch, self._epochs):
+            epoch = event.record.epoch
+            figure = draw_examples(event.examples, self._labels, caption=f"{self._title}, epoch {epoch}")
+            with whole_file(self._folder / f"epoch_{epoch:0{len(str(self._epochs))}}.png") as temporary:
+                figure.savefig(temporary, format="png")
+
+
+def is_due(epoch: int, epochs: int) -> bool:
+    """Whether a picture is made of this epoch: of the last, and of at most MOST others."""
+    return epoch == epochs or epoch % -(-epochs // MOST) == 0
+
+
+def draw_examples(examples: Sequence[Example], labels: LabelSet, *, caption: str) -> Figure:
+    """A row per example, in the colours and the display of the evaluation's pictures."""
+    from ..evaluation.pictures import Row, sheet  # only a run that draws pays for importing matplotlib
+
+    rows = [
+        Row(
+            example.image[:, ::-1],  # the patient's left on the right
+            (example.drawn[:, ::-1], example.predicted[:, ::-1]),
+            note=_note(example, labels),
+            outline=True,
+        )
+        for example in examples
+    ]
+    return sheet(rows, ("drawn", "predicted; white: drawn"), caption=caption, labels=labels, window=(0.0, 1.0))
+
+
+def _note(example: Example, labels: LabelSet) -> str:
+    missing = labels.names_of(example.not_asked)
+    if len(missing) > 3:
+        return f"{example.case}\n{len(missing)} labels not asked"
+    return f"{example.case}\nnot asked: {', '.join(missing)}" if missing else example.case
