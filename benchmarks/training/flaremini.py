@@ -1,0 +1,258 @@
+"""FLAREmini at equal time: the paper's curriculum, `auto`'s, and one joint step, by the commands a user types.
+
+    python benchmarks/training/flaremini.py --data .../FLAREmini --out OUT --minutes 40 --cores 0,1
+
+Each candidate has OUT/NAME-seed_S as its root, and --minutes for all that it trains: teachers, pseudo labels, steps.
+Preparation, prediction and scoring are not counted. Epochs follow from the time that is left before each step and from
+the seconds of a batch, measured once in OUT/probes. The same command goes on where it was killed; time counts over all
+its starts. At the end: one table of every class on the six test cases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+NAME = "FLAREmini"
+TICK_S = 5.0
+PROBE_BATCHES = 6
+
+BATCHES = {"3DOrgan/1": 40, "3DCancer/1": 20, "Joint/1": 42, **{f"DualDecoder2D/{n}": 42 for n in (1, 2, 3, 4)}}
+"""Of an epoch, by run."""
+
+FLAT, DEEP = "[32,32,64,128,256,32]", "[16,32,64,128,128,16]"
+COMMON = (
+    "configurations.3d.spacing_mm=[3,3,3]",
+    "configurations.3d.inference_spacing_mm=[3,3,3]",
+    "configurations.3d.patch=[64,80,96]",
+    "trainers.*.steps.*.selection=last",
+    "trainers.*.steps.*.batch_size=2",
+    *(f"trainers.{teacher}.network.features={DEEP}" for teacher in ("3DOrgan", "3DCancer")),
+    *(f"trainers.{teacher}.steps.0.learning_rate=0.001" for teacher in ("3DOrgan", "3DCancer")),
+    *(f"trainers.{teacher}.steps.0.warmup_epochs=1" for teacher in ("3DOrgan", "3DCancer")),
+    *(f"trainers.{trainer}.network.features={FLAT}" for trainer in ("DualDecoder2D", "Joint")),
+    *(f"trainers.{trainer}.steps.*.batch_size=16" for trainer in ("DualDecoder2D", "Joint")),
+    "trainers.DualDecoder2D.steps.2.learning_rate=0.001",
+)
+"""The plan of the real run in docs/results.md, for all candidates alike."""
+
+TWELVE = "[1,2,3,4,5,6,7,8,9,10,11,13]"
+PAPER = (
+    f"trainers.3DOrgan.steps.0.subset.patterns=[{TWELVE}]",
+    "trainers.DualDecoder2D.steps.*.balance=0",
+    "trainers.DualDecoder2D.steps.*.pseudo=null",
+    "trainers.DualDecoder2D.steps.0.subset.patterns=[[]]",
+    "trainers.DualDecoder2D.steps.1.subset.patterns=[[1,14]]",
+    'trainers.DualDecoder2D.steps.1.teachers={"organ":"3DOrgan/1"}',
+    f"trainers.DualDecoder2D.steps.2.subset.patterns=[{TWELVE}]",
+    "trainers.DualDecoder2D.steps.3.subset.patterns=[[14]]",
+)
+"""The subsets of recipe `paper` on this set's patterns, a cohort a step, and its pseudo labels as predicted."""
+
+JOINT_3D = (
+    "trainers.Joint.configuration=3d",
+    f'trainers.Joint.network={{"kind":"unet","dimensions":3,"features":{DEEP},"groups":["organ","cancer"]}}',
+    "trainers.Joint.steps.0.batch_size=2",
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """`shares`: run -> its share of the time, in the order of training; the last one is scored."""
+
+    changes: tuple[str, ...]
+    shares: dict[str, float]
+
+
+def curriculum(*shares: float) -> dict[str, float]:
+    """With the teachers' shares of the real run."""
+    return {"3DOrgan/1": 0.165, "3DCancer/1": 0.065, **{f"DualDecoder2D/{n}": s for n, s in enumerate(shares, start=1)}}
+
+
+CANDIDATES = {
+    "paper-curriculum": Candidate((*COMMON, *PAPER), curriculum(0.38, 0.19, 0.11, 0.09)),  # as its updates, Table 3
+    "curriculum": Candidate(COMMON, curriculum(0.13, 0.41, 0.17, 0.06)),  # filter and marginal loss, as `auto` plans
+    "joint": Candidate(COMMON, {"Joint/1": 1.0}),
+    "joint-3d": Candidate((*COMMON, *JOINT_3D), {"Joint/1": 1.0}),
+}
+USUAL = ("paper-curriculum", "curriculum", "joint")
+
+
+def main() -> int:
+    arguments = read_words()
+    cores = [int(core) for core in arguments.cores.split(",")]
+    os.sched_setaffinity(0, cores)  # of the commands too
+    os.environ["OMP_NUM_THREADS"] = str(len(cores))
+    contests = {
+        name: Contest(name, arguments, arguments.out.resolve() / f"{name}-seed_{arguments.seed}")
+        for name in arguments.candidates
+    }
+    for contest in contests.values():
+        contest.run()
+    print(table(contests, arguments))
+    return 0
+
+
+def read_words() -> argparse.Namespace:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--data", type=Path, required=True, help="the folder FLAREmini")
+    words.add_argument("--out", type=Path, required=True)
+    words.add_argument("--candidates", nargs="+", choices=CANDIDATES, default=USUAL)
+    words.add_argument("--minutes", type=float, default=40.0, help="of training, each (default: %(default)s)")
+    words.add_argument("--seed", type=int, default=0)
+    words.add_argument("--cores", default="0,1", help="numbers of processor cores (default: %(default)s)")
+    words.add_argument("--set", dest="changes", nargs="+", default=[], help="further changes of every plan")
+    return words.parse_args()
+
+
+class Contest:
+    """One candidate: its root, and the clock in it."""
+
+    def __init__(self, name: str, arguments: argparse.Namespace, root: Path) -> None:
+        self.candidate, self.arguments, self.root = CANDIDATES[name], arguments, root
+        self.probes = arguments.out.resolve() / "probes" / name
+        self.clock = Clock(root / "clock.json")
+
+    def run(self) -> None:
+        if not (self.root / "scores" / "metrics.json").is_file():
+            pace = self._pace()
+            self._plan(self.root)
+            for run in self.candidate.shares:
+                if run not in self.clock.epochs:
+                    self.clock.epochs[run] = self._epochs(run, pace)
+                self.clock.call(run, train(self.root, run, self.clock.epochs[run]))
+            self._score()
+
+    def _plan(self, root: Path, *more: str) -> None:
+        raw = root / "raw"
+        raw.mkdir(parents=True, exist_ok=True)
+        if not (raw / NAME).exists():
+            (raw / NAME).symlink_to(self.arguments.data.resolve())
+        batches = [f"trainers.{at(run)}.batches_per_epoch={BATCHES[run]}" for run in self.candidate.shares]
+        changes = [*self.candidate.changes, *batches, f"seed={self.arguments.seed}", *self.arguments.changes, *more]
+        call(["flarenet_plan", "-d", NAME, "--root", str(root), "--set", *changes])
+
+    def _pace(self) -> dict[str, dict[str, float]]:
+        """Run -> seconds of a batch, and seconds beside the batches: start, pseudo labels, reading."""
+        file = self.probes / "pace.json"
+        if file.is_file():
+            return json.loads(file.read_text())
+        short = [f"trainers.{at(run)}.batches_per_epoch={PROBE_BATCHES}" for run in self.candidate.shares]
+        self._plan(self.probes, *short)
+        pace = {}
+        for run in self.candidate.shares:
+            began = time.perf_counter()
+            call(train(self.probes, run, 3))
+            wall_s = time.perf_counter() - began
+            log = (folder(self.probes, run) / "log.jsonl").read_text().splitlines()
+            seconds = [json.loads(line)["timing"]["seconds"] for line in log]
+            pace[run] = {"batch_s": min(seconds) / PROBE_BATCHES, "beside_s": wall_s - sum(seconds)}
+        file.write_text(json.dumps(pace, indent=1))
+        return pace
+
+    def _epochs(self, run: str, pace: dict[str, dict[str, float]]) -> int:
+        runs = list(self.candidate.shares)
+        ahead = sum(self.candidate.shares[each] for each in runs[runs.index(run) :])
+        left_s = 60 * self.arguments.minutes - self.clock.spent_s
+        mine_s = left_s * self.candidate.shares[run] / ahead - pace[run]["beside_s"]
+        return max(1, round(mine_s / (pace[run]["batch_s"] * BATCHES[run])))
+
+    def _score(self) -> None:
+        raw, found = self.root / "raw" / NAME, str(self.root / "predictions")
+        model = folder(self.root, list(self.candidate.shares)[-1])
+        call(["flarenet_predict", "-i", str(raw / "imagesTs"), "-o", found, "-m", str(model)])
+        here = ["-d", NAME, "--root", str(self.root), "-o", str(self.root / "scores")]
+        call(["flarenet_evaluate", "-p", found, "-g", str(raw / "labelsTs"), *here])
+
+
+class Clock:
+    """Seconds and epochs of each run of a candidate, in a file, so that a killed benchmark goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        known = json.loads(path.read_text()) if path.is_file() else {}
+        self.seconds: dict[str, float] = known.get("seconds", {})
+        self.epochs: dict[str, int] = known.get("epochs", {})
+        self._finished: list[str] = known.get("finished", [])
+
+    @property
+    def spent_s(self) -> float:
+        return sum(self.seconds.values())
+
+    def call(self, run: str, line: list[str]) -> None:
+        """Give `run` the time of a command; nothing happens where it ended well before."""
+        if run in self._finished:
+            return
+        process = start(line)
+        while process.poll() is None:
+            began = time.perf_counter()
+            try:
+                process.wait(TICK_S)
+            except subprocess.TimeoutExpired:
+                pass
+            self.seconds[run] = self.seconds.get(run, 0.0) + time.perf_counter() - began
+            self._save()
+        check(process.returncode, line)
+        self._finished.append(run)
+        self._save()
+
+    def _save(self) -> None:
+        content = {"seconds": self.seconds, "epochs": self.epochs, "finished": self._finished}
+        new = self._path.with_suffix(".new")
+        new.write_text(json.dumps(content, indent=1))
+        new.replace(self._path)
+
+
+def at(run: str) -> str:
+    """The place of a run in a plan, after "trainers."."""
+    trainer, _, number = run.partition("/")
+    return f"{trainer}.steps.{int(number) - 1}"
+
+
+def folder(root: Path, run: str) -> Path:
+    trainer, _, number = run.partition("/")
+    return root / "runs" / NAME / trainer / "fold_all" / f"step_{number}"
+
+
+def train(root: Path, run: str, epochs: int) -> list[str]:
+    trainer, _, number = run.partition("/")
+    words = ["--step", number, "--epochs", str(epochs), "--fold", "all", "-d", NAME, "--root", str(root)]
+    return ["flarenet_train", trainer, *words, "--device", "cpu"]
+
+
+def start(line: list[str]) -> subprocess.Popen:
+    print("$", *line, file=sys.stderr, flush=True)
+    return subprocess.Popen([str(Path(sys.executable).with_name(line[0])), *line[1:]])
+
+
+def call(line: list[str]) -> None:
+    check(start(line).wait(), line)
+
+
+def check(code: int, line: list[str]) -> None:
+    if code:
+        sys.exit(f"{line[0]} ended with exit code {code}; the same command goes on from here")
+
+
+def table(contests: dict[str, Contest], arguments: argparse.Namespace) -> str:
+    """DSC by class, the mean of the organs, tumor, and the minutes that each candidate trained, as Markdown."""
+    metrics = {n: json.loads((c.root / "scores" / "metrics.json").read_text()) for n, c in contests.items()}
+    classes = list(dict.fromkeys(name for found in metrics.values() for name in found["classes"]))
+    rows = {name: [found["classes"].get(name, {}).get("dsc") for found in metrics.values()] for name in classes}
+    for group in ("organ", "cancer"):
+        rows[f"mean, {group}"] = [found["groups"][group]["dsc"] for found in metrics.values()]
+    rows[f"minutes on cores {arguments.cores}"] = [contest.clock.spent_s / 60 for contest in contests.values()]
+    lines = [f"| DSC, seed {arguments.seed} | " + " | ".join(metrics) + " |", "|---" * (1 + len(metrics)) + "|"]
+    for name, values in rows.items():
+        lines.append(f"| {name} | " + " | ".join("-" if v is None else f"{v:.3f}" for v in values) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
