@@ -8,8 +8,6 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from batchgenerators.augmentations.color_augmentations import augment_brightness_multiplicative, augment_gamma
-from batchgenerators.augmentations.noise_augmentations import augment_gaussian_noise
-from torch import Tensor
 from torch.nn import functional
 
 from ..planning.plan import Augmentation
@@ -31,41 +29,85 @@ def augment(
 
 
 def _change_intensity(image: np.ndarray, settings: Augmentation, draw: np.random.Generator) -> np.ndarray:
-    sample = image.copy()  # batchgenerators writes into what it is given
+    sample, chance = image.copy(), settings.probability  # batchgenerators writes into what it is given
     with _numpy_seed(int(draw.integers(2**32))):
-        if settings.gamma and draw.random() < settings.probability:
+        if settings.gamma and draw.random() < chance:
             sample = augment_gamma(sample, (1 - settings.gamma, 1 + settings.gamma), retain_stats=False)
-        if settings.scale and draw.random() < settings.probability:
+        if settings.scale and draw.random() < chance:
             factors = (1 - settings.scale, 1 + settings.scale)
             sample = augment_brightness_multiplicative(sample, factors, per_channel=False)
-        if settings.shift and draw.random() < settings.probability:
-            sample = sample + np.float32(draw.uniform(-settings.shift, settings.shift))
-        if settings.noise_sd and draw.random() < settings.probability:
-            sample = augment_gaussian_noise(sample, (settings.noise_sd, settings.noise_sd))
-    return np.ascontiguousarray(sample, dtype=np.float32)
+    if settings.shift and draw.random() < chance:
+        sample += np.float32(draw.uniform(-settings.shift, settings.shift))
+    if settings.noise_sd and draw.random() < chance:
+        source = torch.Generator().manual_seed(int(draw.integers(2**63)))
+        sample += torch.randn(sample.shape, generator=source).mul_(settings.noise_sd).numpy()
+    return sample
 
 
 def _turn(
     image: np.ndarray, maps: Mapping[str, np.ndarray], angle: float, zoom: float
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Rotate about the slice axis and zoom, about the centre. What comes in from outside is air, not labelled."""
-    height, width = image.shape[-2:]
-    cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
-    # affine_grid works in [-1, 1] per axis: the ratio of the sides keeps the rotation rigid in voxels
-    inner = np.array([[cos, -sin * height / width], [sin * width / height, cos]])
-    if image.ndim == 3:  # channels of a slice
-        theta = np.concatenate([inner, np.zeros((2, 1))], axis=1)
-    else:
-        theta = np.zeros((3, 4))
-        theta[:2, :2], theta[2, 2] = inner, 1 / zoom
-    grid = functional.affine_grid(torch.from_numpy(theta[None]).float(), [1, *image.shape], align_corners=False)
-    turned = {name: _sample(array[None], grid, "nearest")[0].astype(np.uint8) for name, array in maps.items()}
-    return _sample(image, grid, "bilinear"), turned
+    *_, height, width = image.shape
+    y, x = _sources(height, width, angle, zoom)
+    planes = _bilinear(image.reshape(-1, height, width), y, x).reshape(image.shape)
+    turned = {group: _nearest(array, y, x) for group, array in maps.items()}
+    if image.ndim == 3:  # a slice and its neighbours
+        return planes, turned
+    z = _about_centre(image.shape[1]) / np.float32(zoom) + np.float32((image.shape[1] - 1) / 2)
+    return _between_slices(planes, z), {group: _nearest_slices(array, z) for group, array in turned.items()}
 
 
-def _sample(array: np.ndarray, grid: Tensor, mode: str) -> np.ndarray:
-    data = torch.from_numpy(array.astype(np.float32))[None]
-    return functional.grid_sample(data, grid, mode=mode, padding_mode="zeros", align_corners=False)[0].numpy()
+def _sources(height: int, width: int, angle: float, zoom: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel of a turned slice comes from: y and x as float32 [Y, X], in pixels."""
+    cos, sin = np.float32(np.cos(angle) / zoom), np.float32(np.sin(angle) / zoom)
+    down, right = _about_centre(height)[:, None], _about_centre(width)
+    y = sin * right + (cos * down + np.float32((height - 1) / 2))
+    x = cos * right + (np.float32((width - 1) / 2) - sin * down)
+    return y, x
+
+
+def _about_centre(size: int) -> np.ndarray:
+    return np.arange(size, dtype=np.float32) - np.float32((size - 1) / 2)
+
+
+def _bilinear(planes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Planes [N, Y, X] at the places y, x; one after the other, which keeps each in the cache."""
+    height, width = planes.shape[1:]
+    # grid_sample counts from -1 to 1 between the outer edges
+    places = np.stack([(2 * x + 1) / np.float32(width) - 1, (2 * y + 1) / np.float32(height) - 1], axis=-1)
+    grid, result = torch.from_numpy(places)[None], np.empty_like(planes)
+    for source, target in zip(planes, result):
+        data = torch.from_numpy(source)[None, None]
+        target[:] = functional.grid_sample(data, grid, padding_mode="zeros", align_corners=False)[0, 0].numpy()
+    return result
+
+
+def _nearest(group_map: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """A map [..., Y, X] at the places y, x. By index: torch samples nothing but floats."""
+    height, width = y.shape
+    row, column = np.rint(y).astype(np.int32), np.rint(x).astype(np.int32)
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    index = np.where(inside, row * width + column, 0)
+    turned = np.take(group_map.reshape(*group_map.shape[:-2], -1), index, axis=-1)
+    return np.multiply(turned, inside, out=turned)
+
+
+def _between_slices(image: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """An image [C, Z, Y, X] at the depths z, by lines between its slices."""
+    below = np.floor(z)
+    result = np.zeros_like(image)
+    for depth, weight in ((below, below + 1 - z), (below + 1, z - below)):
+        for target in np.flatnonzero((depth >= 0) & (depth < len(z))):
+            result[:, target] += weight[target] * image[:, int(depth[target])]
+    return result
+
+
+def _nearest_slices(group_map: np.ndarray, z: np.ndarray) -> np.ndarray:
+    nearest, result = np.rint(z).astype(int), np.zeros_like(group_map)
+    inside = (nearest >= 0) & (nearest < len(z))
+    result[inside] = group_map[nearest[inside]]
+    return result
 
 
 @contextmanager

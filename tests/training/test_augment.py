@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional
 
 from flarenet.planning.plan import Augmentation
-from flarenet.training.augment import augment
+from flarenet.training.augment import _turn, augment
 
 STILL = {"noise_sd": 0.0, "scale": 0.0, "shift": 0.0}
 
@@ -98,3 +100,25 @@ def test_a_slice_and_its_neighbours_change_together():
     changed, _ = augment(image, maps, settings, [5])
     assert not np.array_equal(changed[0], image[0])
     np.testing.assert_allclose(changed[1:], changed[:2], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 40, 32), (1, 9, 40, 32)])
+def test_a_turn_is_the_affine_map_it_says(shape):
+    """Against torch's general resampling by an affine matrix, which works in coordinates from -1 to 1."""
+    draw = np.random.default_rng(0)
+    image, label = draw.random(shape, dtype=np.float32), draw.integers(0, 5, shape[1:], dtype=np.uint8)
+    angle, zoom, (height, width) = 0.4, 0.85, shape[-2:]
+    inner = np.array([[np.cos(angle), -np.sin(angle) * height / width], [np.sin(angle) * width / height, np.cos(angle)]])
+    theta = np.zeros((len(shape) - 1, len(shape)))
+    theta[:2, :2] = inner / zoom
+    if len(shape) == 4:
+        theta[2, 2] = 1 / zoom
+    grid = functional.affine_grid(torch.from_numpy(theta)[None].float(), [1, *shape], align_corners=False)
+
+    def sampled(array, mode):
+        data = torch.from_numpy(array.astype(np.float32))[None]
+        return functional.grid_sample(data, grid, mode=mode, align_corners=False)[0].numpy()
+
+    turned, labels = _turn(image, {"organ": label}, angle, zoom)
+    np.testing.assert_allclose(turned, sampled(image, "bilinear"), atol=1e-4)
+    assert (labels["organ"] != sampled(label[None], "nearest")[0]).mean() < 1e-3  # where two are equally near
