@@ -37,6 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     words.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     words.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="else as the plan says")
+    words.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that make batches beside the training (default: by device and cores); the result is the same",
+    )
     return run(words, _train, argv)
 
 
@@ -56,7 +62,12 @@ def _train(arguments: Namespace) -> None:
     if arguments.epochs is not None:
         plan = with_epochs(plan, arguments.trainer, arguments.epochs)
     trainer = TRAINERS[arguments.trainer](
-        plan, workspace, fold=arguments.fold, device=arguments.device, precision=arguments.precision
+        plan,
+        workspace,
+        fold=arguments.fold,
+        device=arguments.device,
+        precision=arguments.precision,
+        workers=arguments.workers,
     )
     trainer.train(arguments.step)
 

@@ -209,14 +209,19 @@ class _Processes(AbstractContextManager):
 def _begin(threads: int) -> None:
     """In a new process, before its work is imported: its share of the processors, and no life after its parent's."""
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def end_with_parent() -> None:
+    """Have this process end when the one that started it does, however that ends and whatever is done here."""
+
+    def wait_for_parent() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    Thread(target=wait_for_parent, daemon=True).start()
 
 
 class _Queue(Generic[Item, Result]):

@@ -75,6 +75,19 @@ class Packed:
         return f"{self.dtype} {self.shape}"
 
 
+@dataclass(frozen=True)
+class PackedPlaces:
+    """The places of a label map, as data.places.places_of gives them, in a file; np.asarray opens it."""
+
+    path: Path
+
+    def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
+        try:
+            return np.load(self.path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise damaged(self.path, found=error, expected="an array file") from error
+
+
 def damaged(path: Path, *, found: object, expected: object) -> DatasetError:
     """The error for a file of a stored case that is not the one that was written."""
     return DatasetError(path, found=found, expected=expected, remedy=f"remove {path.parent} and prepare the case again")

@@ -23,7 +23,7 @@ from ..schema import Frozen, load, save
 from ..volume import Grid, Triple
 from ..whole import remove_leftovers, sha256_of
 from .dataset import check_name
-from .packed import Packed, damaged, pack
+from .packed import Packed, PackedPlaces, damaged, pack
 from .places import places_of
 
 RECORD = "record.json"
@@ -84,7 +84,7 @@ class StoredCase:
 
     image: Packed | None
     maps: dict[str, Packed]
-    places: dict[str, np.ndarray]
+    places: dict[str, PackedPlaces]
     record: CaseRecord
 
 
@@ -157,7 +157,7 @@ class Store:
         return StoredCase(
             image=Packed(folder / IMAGE, record.shape, np.dtype(np.int16)) if IMAGE in record.files else None,
             maps={group: Packed(folder / _map(group), record.shape, np.dtype(np.uint8)) for group in groups},
-            places={group: _open_places(folder / _places(group)) for group in groups},
+            places={group: PackedPlaces(folder / _places(group)) for group in groups},
             record=record,
         )
 
@@ -243,13 +243,6 @@ def _check_size(path: Path, size_bytes: int) -> None:
         raise damaged(path, found=error.strerror or error, expected=f"{size_bytes} bytes") from error
     if found != size_bytes:
         raise damaged(path, found=f"{found} bytes", expected=f"{size_bytes} bytes")
-
-
-def _open_places(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise damaged(path, found=error, expected="an array file") from error
 
 
 def _rows(grid: Grid) -> Affine:

@@ -103,6 +103,8 @@ class Step(Frozen):
     pseudo                how often the teachers are asked, and what of their predictions counts; None: once, and all
     balance               a case is drawn in proportion to the number of labels it answers, to this power:
                           0 draws every case alike, 1 every answer alike
+    rare                  labels that fewer than this share of the cases hold are drawn more often, and so are these
+                          cases: sqrt(rare / share that holds it) times; 0 draws none more often
     exclusion             weight of the exclusion loss, see training.losses; 0 leaves it out
     epochs                passes; one epoch draws `batches_per_epoch` batches
     warmup_epochs         epochs over which the learning rate rises linearly from 0
@@ -119,6 +121,7 @@ class Step(Frozen):
     batch_size: Count
     batches_per_epoch: Count
     balance: Fraction = 0.0
+    rare: Fraction = 0.0
     exclusion: Annotated[float, Field(ge=0)] = 0.0
     epochs: Count
     learning_rate: Annotated[float, Field(gt=0)]

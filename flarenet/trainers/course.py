@@ -12,8 +12,9 @@ import torch
 from ..inference.engines import autocast
 from ..planning.plan import Plan, Step, TrainerPlan
 from ..schema import to_json
-from ..training.batches import Batches, Sample, case_weights
+from ..training.batches import Batches, Sample, case_weights, rare_labels
 from ..training.callbacks import Callback
+from ..training.loader import Loader
 from ..training.loop import Course, Objective
 from ..training.validate import HeldOut
 
@@ -28,6 +29,7 @@ def make_course(
     *,
     plan: Plan,
     part: TrainerPlan,
+    loader: Loader,
     objective: Objective,
     device: torch.device,
     precision: str,
@@ -47,9 +49,11 @@ def make_course(
     context = partial(autocast, device, precision)
     validate = None
     if held_out:
+        count = max(1, step.batches_per_epoch // HELD_OUT_SHARE)
+        fixed = draw(held_out, seed=plan.seed + 1, augmentation=None)
         validate = HeldOut(
-            draw(held_out, seed=plan.seed + 1, augmentation=None),
-            count=max(1, step.batches_per_epoch // HELD_OUT_SHARE),
+            loader.ahead(fixed, epochs=1, batches_per_epoch=count),
+            count=count,
             labels=plan.labels,
             groups=step.groups,
             objective=objective,
@@ -58,10 +62,12 @@ def make_course(
         )
     names = [sample.name for sample in (*train, *held_out)]
     identity = [part.model_dump(mode="json"), configuration.model_dump(mode="json"), title, names]
-    weights = case_weights(train, step.groups, step.balance)
+    rare = rare_labels(train, step.rare)
+    weights = case_weights(train, step.groups, balance=step.balance, rare=rare)
+    batches = draw(train, seed=plan.seed, augmentation=part.augmentation, weights=weights, rare=rare)
     return Course(
         step=step,
-        batches=draw(train, seed=plan.seed, augmentation=part.augmentation, weights=weights),
+        batches=loader.ahead(batches, epochs=step.epochs, batches_per_epoch=step.batches_per_epoch),
         objective=objective,
         validate=validate,
         device=device,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from ..data.dataset import Case, choose
 from ..data.labels import LabelSet, asked
 from ..data.settled import load_settled
@@ -49,7 +47,7 @@ def read_samples(
     absent = never_there(
         step, plan.labels, dataset.cases, [answers.read(case.name).record.annotated for case in chosen]
     )
-    samples = {case.name: _sample(case, store, answers, plan.labels, absent) for case in chosen}
+    samples = {case.name: _sample(case, step, store, answers, plan.labels, absent) for case in chosen}
     return (
         [sample for name, sample in samples.items() if name not in held_out],
         [sample for name, sample in samples.items() if name in held_out],
@@ -73,17 +71,16 @@ def never_there(
     return frozenset(labels.values) - told
 
 
-def _sample(case: Case, store: Store, answers: Store, labels: LabelSet, absent: frozenset[int]) -> Sample:
+def _sample(
+    case: Case, step: Step, store: Store, answers: Store, labels: LabelSet, absent: frozenset[int]
+) -> Sample:
     image, stored = store.read(case.name).image, answers.read(case.name)
     if image is None:
         raise RunError(f"prepared case {case.name}", found="no image", expected="one", remedy="flarenet_plan again")
     pattern = set(stored.record.annotated)
-    maps = {
-        group: stored.maps[group] if group in stored.maps else np.zeros(image.shape, dtype=np.uint8)
-        for group in labels.groups
-    }
     flags = {}
     for group, values in labels.groups.items():
         looked_for = pattern & set(values)
         flags[group] = asked(labels, group, looked_for | absent if looked_for else ())
-    return Sample(case.name, image, maps, flags, stored.places)
+    places = {group: stored.places[group] for group in step.groups if group in stored.places}
+    return Sample(case.name, image, stored.maps, flags, places)

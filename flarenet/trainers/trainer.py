@@ -26,6 +26,7 @@ from ..training.batches import Batch
 from ..training.callbacks import Callback
 from ..training.curve import Curve, Log
 from ..training.ema import average_of
+from ..training.loader import Loader, default_workers
 from ..training.loop import Course, fit
 from ..training.losses import Loss, segmentation_loss
 from ..training.overlays import Overlays
@@ -45,6 +46,7 @@ class Trainer:
     device     "auto", "cpu", "cuda", "cuda:1", ...
     precision  overrides the plan's where given
     callbacks  what watches each run, beside what is always there; see training.callbacks
+    workers    loader processes; None: loader.default_workers. With any, a script needs the guard that data.cases shows
     """
 
     name: ClassVar[str]
@@ -57,6 +59,7 @@ class Trainer:
         fold: Fold = 0,
         device: str = "auto",
         precision: str | None = None,
+        workers: int | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
         self._plan = plan
@@ -65,6 +68,7 @@ class Trainer:
         self._held_out = load_splits(workspace.splits).held_out(fold)
         self._device = pick_device(device)
         self._precision = precision or plan.precision
+        self._loaders = default_workers(self._device) if workers is None else workers
         self._part: TrainerPlan = plan.trainer(self.name)
         self._callbacks = tuple(callbacks)
         self._console = Console(stderr=True)
@@ -94,18 +98,19 @@ class Trainer:
     def _train_step(self, number: int) -> None:
         step = self._plan.step(self.name, number)
         state = self._state(step)
-        course = self._course(step, number)
-        if load_state(state, course.folder, course.run_hash):
-            self._say(f"{course.title}: goes on after epoch {state.epoch}")
         try:
-            fit(state, course)
+            with Loader(self._loaders) as loader:
+                course = self._course(step, number, loader)
+                if load_state(state, course.folder, course.run_hash):
+                    self._say(f"{course.title}: goes on after epoch {state.epoch}")
+                fit(state, course)
         finally:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
         self._save(state, course, number)
         remove_state(course.folder)
 
-    def _course(self, step: Step, number: int) -> Course:
+    def _course(self, step: Step, number: int, loader: Loader) -> Course:
         train, held_out = read_samples(
             step,
             plan=self._plan,
@@ -122,6 +127,7 @@ class Trainer:
             held_out,
             plan=self._plan,
             part=self._part,
+            loader=loader,
             objective=partial(self.objective, step),
             device=self._device,
             precision=self._precision,

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.packed import Packed
+from ..data.cases import CaseFault
+from ..data.packed import Packed, PackedPlaces
+from ..errors import FlarenetError
 from ..planning.plan import Augmentation
 from ..preparation.prepare import beside, normalise
 from .augment import augment
 
+Labels = Mapping[tuple[str, int], float]
+"""(group, label) -> a number."""
+
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A prepared case as training sees it.
+    """A prepared case as training sees it. What lies in files stays there: a sample that goes to a process is small.
 
-    image  int16 [Z, Y, X], see preparation.normalise    maps  {group: uint8 [Z, Y, X]}
+    image  int16 [Z, Y, X], see preparation.normalise
+    maps   {group: uint8 [Z, Y, X]}; a group without one is background everywhere
     asked  {group: bool [1 + n]}, as labels.asked gives it
     places {group: uint32 [n, 2]}, as data.places.places_of gives them; without them patches lie anywhere
     """
@@ -28,7 +37,7 @@ class Sample:
     image: np.ndarray | Packed
     maps: Mapping[str, np.ndarray | Packed]
     asked: dict[str, np.ndarray]
-    places: Mapping[str, np.ndarray] = field(default_factory=dict)
+    places: Mapping[str, np.ndarray | PackedPlaces] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +57,13 @@ class Batch:
 
 
 class Batches:
-    """Draws a case, then a patch in it: at random, or about a voxel of a label drawn evenly among those there.
+    """Draws cases, then a patch in each: at random, or about a voxel of a label that is there.
 
     patch       (y, x): one slice per sample; (z, y, x): a block
     neighbours  slices on either side of a slice that come as channels beside it; the outermost slice repeats
     weights     how often each case is drawn, in proportion; all alike where None
     foreground  share of the patches that are placed about a label (Augmentation.foreground)
+    rare        how often each label is drawn for that, in proportion; those that are not named count 1
     """
 
     def __init__(
@@ -67,6 +77,7 @@ class Batches:
         foreground: float = 0.0,
         neighbours: int = 0,
         weights: Sequence[float] | None = None,
+        rare: Labels | None = None,
     ) -> None:
         self.samples = tuple(samples)
         self.patch = tuple(patch)
@@ -75,40 +86,56 @@ class Batches:
         self.augmentation = augmentation
         self.foreground = foreground
         self.neighbours = neighbours
-        self._shares = np.cumsum(np.ones(len(self.samples)) if weights is None else weights)
+        self._weights = np.ones(len(self.samples)) if weights is None else np.asarray(weights, dtype=float)
+        self._rare = dict(rare or {})
+        self._patterns = _patterns(self.samples)
 
     def batch(self, epoch: int, index: int) -> Batch:
-        """Batch `index` of `epoch`. Cases come round as often as they weigh, in an order shuffled anew each round."""
-        cut = [self._cut(epoch, index, row) for row in range(self.batch_size)]
-        chosen = [sample for sample, _, _ in cut]
+        """Batch `index` of `epoch`. Raises CaseFault naming the case where something unforeseen happens to one."""
+        chosen = self._drawn(epoch, index)
+        cut = [self._cut(sample, [self.seed, epoch, index, row]) for row, sample in enumerate(chosen)]
+        groups = chosen[0].asked
         return Batch(
-            image=torch.from_numpy(np.stack([image for _, image, _ in cut])),
-            labels={g: torch.from_numpy(np.stack([maps[g] for _, _, maps in cut])) for g in chosen[0].maps},
-            asked={g: torch.from_numpy(np.stack([s.asked[g] for s in chosen])) for g in chosen[0].asked},
+            image=torch.from_numpy(np.stack([image for image, _ in cut])),
+            labels={group: torch.from_numpy(np.stack([maps[group] for _, maps in cut])) for group in groups},
+            asked={group: torch.from_numpy(np.stack([sample.asked[group] for sample in chosen])) for group in groups},
             names=tuple(sample.name for sample in chosen),
         )
 
-    def _cut(self, epoch: int, index: int, row: int) -> tuple[Sample, np.ndarray, dict[str, np.ndarray]]:
-        number = self._case(epoch, index * self.batch_size + row)
-        sample, draw = self.samples[number], np.random.default_rng([self.seed, epoch, index, row])
-        window = self._window(sample.image.shape, self._centre(sample, draw), draw)
-        image = np.stack([_pad(normalise(channel), self.patch) for channel in self._channels(sample.image, window)])
-        maps = {group: _pad(array[window], self.patch) for group, array in sample.maps.items()}
-        if self.augmentation is not None:
-            image, maps = augment(image, maps, self.augmentation, [self.seed, epoch, index, row])
-        return sample, image, maps
+    def names(self, epoch: int, index: int) -> tuple[str, ...]:
+        """The case of each sample of a batch."""
+        return tuple(sample.name for sample in self._drawn(epoch, index))
 
-    def _case(self, epoch: int, turn: int) -> int:
-        """The case of one turn: systematic sampling, so that a round of N draws holds each as often as it weighs.
+    def _drawn(self, epoch: int, index: int) -> list[Sample]:
+        """The cases of a batch of B: systematic sampling, so that it holds every pattern as often as its cases weigh.
 
-        The points (u + k) / N, k = 0 .. N - 1, are looked up among the cumulative weights; where all weigh alike,
-        every case comes exactly once a round.
+        The cases stand in a row, pattern by pattern and shuffled within one, each as wide as it weighs, and B points
+        at equal distances are laid over them. The ceil(N / B) batches of a round take the same row at shifts that lie
+        at equal distances in turn: so a round of draws, too, holds each case as often as it weighs.
         """
-        count = len(self.samples)
-        round_, place = divmod(turn, count)
+        count, size = len(self.samples), self.batch_size
+        shifts = -(-count // size)
+        round_, place = divmod(index, shifts)
         draw = np.random.default_rng([self.seed, epoch, round_, 2])
-        point = (draw.permutation(count)[place] + draw.random()) / count
-        return min(int(np.searchsorted(self._shares, point * self._shares[-1], side="right")), count - 1)
+        row = draw.permutation(count)
+        row = row[np.argsort(self._patterns[row], kind="stable")]
+        ends = np.cumsum(self._weights[row])
+        shift = (draw.permutation(shifts)[place] + draw.random()) / shifts
+        found = np.searchsorted(ends, (np.arange(size) + shift) / size * ends[-1], side="right")
+        return [self.samples[row[min(at, count - 1)]] for at in found]
+
+    def _cut(self, sample: Sample, seed: list[int]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        with _naming(sample):
+            draw = np.random.default_rng(seed)
+            window = self._window(sample.image.shape, self._centre(sample, draw), draw)
+            image = np.stack([_pad(normalise(channel), self.patch) for channel in self._channels(sample.image, window)])
+            maps = {group: self._labels(sample, group, window) for group in sample.asked}
+            return (image, maps) if self.augmentation is None else augment(image, maps, self.augmentation, seed)
+
+    def _labels(self, sample: Sample, group: str, window: tuple) -> np.ndarray:
+        if group not in sample.maps:
+            return np.zeros(self.patch, dtype=np.uint8)
+        return _pad(sample.maps[group][window], self.patch)
 
     def _channels(self, image: np.ndarray | Packed, window: tuple) -> list[np.ndarray]:
         if len(self.patch) == 3:
@@ -119,13 +146,14 @@ class Batches:
         return [block[z - slices[0]] for z in slices]
 
     def _centre(self, sample: Sample, draw: np.random.Generator) -> tuple[int, ...] | None:
-        """A voxel of a label of the case, its slice drawn evenly among those there; None for a patch anywhere."""
+        """A voxel of a label of the case, its slice drawn evenly among those with it; None for anywhere."""
         if draw.random() >= self.foreground:
             return None
         labels = _voxels_of_labels(sample)
         if not labels:
             return None
-        voxels = labels[draw.integers(len(labels))]
+        wanted = np.cumsum([self._rare.get(label, 1.0) for label in labels])
+        voxels = list(labels.values())[np.searchsorted(wanted, draw.random() * wanted[-1], side="right")]
         z, y, x = np.unravel_index(voxels, sample.image.shape)
         row = int(draw.choice(np.flatnonzero(z == draw.choice(np.unique(z)))))
         return int(z[row]), int(y[row]), int(x[row])
@@ -145,20 +173,54 @@ class Batches:
         return tuple(window)
 
 
-def case_weights(samples: Sequence[Sample], groups: Sequence[str], balance: float) -> list[float]:
-    """The number of labels of `groups` that each case answers, at least 1, to the power of `balance`."""
+def case_weights(samples: Sequence[Sample], groups: Sequence[str], *, balance: float, rare: Labels) -> list[float]:
+    """How often to draw each case, in proportion: (number of labels of `groups` that it answers, at least 1) to the
+    power of `balance`, times the largest number that `rare` has for a label in it.
+    """
     answers = [max(1, sum(int(sample.asked[group][1:].sum()) for group in groups)) for sample in samples]
-    return [float(count) ** balance for count in answers]
+    times = [max((rare.get(label, 1.0) for label in _voxels_of_labels(sample)), default=1.0) for sample in samples]
+    return [float(count) ** balance * factor for count, factor in zip(answers, times)]
 
 
-def _voxels_of_labels(sample: Sample) -> list[np.ndarray]:
+def rare_labels(samples: Sequence[Sample], share: float) -> dict[tuple[str, int], float]:
+    """(group, label) -> how many times as often to draw it, for labels that fewer than `share` of the cases hold.
+
+    sqrt(share / held), with `held` the part of the cases that hold the label: the repeat factor of Gupta, Dollar and
+    Girshick (LVIS, CVPR 2019).
+    """
+    if not share:
+        return {}
+    held = Counter(label for sample in samples for label in _voxels_of_labels(sample))
+    times = {label: math.sqrt(share * len(samples) / count) for label, count in held.items()}
+    return {label: factor for label, factor in times.items() if factor > 1}
+
+
+def _voxels_of_labels(sample: Sample) -> dict[tuple[str, int], np.ndarray]:
     """The places, as indices into the flattened case, of every label that the case asks for and holds."""
-    found = []
-    for group, places in sample.places.items():
-        values = np.flatnonzero(sample.asked[group][1:]) + 1
+    found: dict[tuple[str, int], np.ndarray] = {}
+    for group, stored in sample.places.items():
+        places, values = np.asarray(stored), np.flatnonzero(sample.asked[group][1:]) + 1
         first, last = (np.searchsorted(places[:, 0], values, side=side) for side in ("left", "right"))
-        found += [places[a:b, 1] for a, b in zip(first, last) if a < b]
+        found |= {(group, int(value)): places[a:b, 1] for value, a, b in zip(values, first, last) if a < b}
     return found
+
+
+def _patterns(samples: Sequence[Sample]) -> np.ndarray:
+    """A number for each sample, the same for those that answer the same labels."""
+    numbers: dict[bytes, int] = {}
+    keys = [b"".join(flags.tobytes() for flags in sample.asked.values()) for sample in samples]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
+
+
+@contextmanager
+def _naming(sample: Sample) -> Iterator[None]:
+    """Errors that flarenet does not raise on purpose name the case."""
+    try:
+        yield
+    except (FlarenetError, MemoryError):
+        raise
+    except Exception as error:
+        raise CaseFault(f"case {sample.name}: {type(error).__name__}: {error}") from error
 
 
 def _pad(array: np.ndarray, patch: tuple[int, ...]) -> np.ndarray:

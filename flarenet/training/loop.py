@@ -17,6 +17,7 @@ from ..planning.plan import Step, Update
 from .batches import Batch, Batches
 from .callbacks import BatchDone, Callback, EpochDone, Findings, Started, watched
 from .ema import update_average
+from .loader import Ahead
 from .losses import Loss
 from .state import EpochRecord, TrainState, save_state
 from .update import learn
@@ -30,7 +31,7 @@ class Course:
     """What fit needs beside the state: the numbers of the step, where batches come from, how they are judged."""
 
     step: Step
-    batches: Batches
+    batches: Batches | Ahead
     objective: Objective
     validate: Validation | None
     device: torch.device

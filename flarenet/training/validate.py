@@ -12,6 +12,7 @@ from ..data.labels import HIDDEN, LabelSet
 from .batches import Batches
 from .callbacks import Findings
 from .examples import Examples
+from .loader import Ahead
 from .loop import Objective, to_device
 
 
@@ -27,7 +28,7 @@ class HeldOut:
 
     def __init__(
         self,
-        batches: Batches,
+        batches: Batches | Ahead,
         *,
         count: int,
         labels: LabelSet,

@@ -108,9 +108,9 @@ def test_a_turn_is_the_affine_map_it_says(shape):
     draw = np.random.default_rng(0)
     image, label = draw.random(shape, dtype=np.float32), draw.integers(0, 5, shape[1:], dtype=np.uint8)
     angle, zoom, (height, width) = 0.4, 0.85, shape[-2:]
-    inner = np.array([[np.cos(angle), -np.sin(angle) * height / width], [np.sin(angle) * width / height, np.cos(angle)]])
+    cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
     theta = np.zeros((len(shape) - 1, len(shape)))
-    theta[:2, :2] = inner / zoom
+    theta[:2, :2] = [[cos, -sin * height / width], [sin * width / height, cos]]
     if len(shape) == 4:
         theta[2, 2] = 1 / zoom
     grid = functional.affine_grid(torch.from_numpy(theta)[None].float(), [1, *shape], align_corners=False)

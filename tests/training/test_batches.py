@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from flarenet.data.cases import CaseFault
 from flarenet.data.places import places_of
 from flarenet.planning.plan import Augmentation
 from flarenet.preparation.prepare import FULL, normalise
-from flarenet.training.batches import Batches, Sample, case_weights
+from flarenet.training.batches import Batches, Sample, case_weights, rare_labels
 
 
 def sample(name, shape=(5, 24, 20), value=0, looked_for=True):
@@ -103,12 +104,22 @@ def test_a_case_without_labels_gives_patches_all_the_same():
     assert not batch.asked["organ"].any() and not batch.asked["cancer"].any()
 
 
-def test_one_round_visits_every_case_once():
-    source = batches(FIVE, batch_size=2)
-    names = [name for index in range(10) for name in source.batch(1, index).names]
-    rounds = [names[start : start + 5] for start in range(0, 20, 5)]
-    assert all(sorted(one) == [s.name for s in FIVE] for one in rounds)
+@pytest.mark.parametrize(("batch_size", "round_"), [(1, 5), (5, 1), (10, 1)])
+def test_one_round_visits_every_case_equally_often(batch_size, round_):
+    source = batches(FIVE, batch_size=batch_size)
+    rounds = [
+        [name for index in range(round_) for name in source.names(1, start + index)] for start in range(0, 20, round_)
+    ]
+    often = round_ * batch_size // 5
+    assert all(sorted(one) == sorted([s.name for s in FIVE] * often) for one in rounds)
     assert len({tuple(one) for one in rounds}) > 1, "the order is shuffled anew"
+
+
+def test_cases_that_do_not_fill_the_last_batch_come_once_or_twice_a_round():
+    source = batches(FIVE, batch_size=2)
+    for start in range(0, 30, 3):
+        names = [name for index in range(start, start + 3) for name in source.names(0, index)]
+        assert sorted(names.count(s.name) for s in FIVE) == [1, 1, 1, 1, 2]
 
 
 def test_cases_come_round_as_often_as_they_weigh():
@@ -117,11 +128,65 @@ def test_cases_come_round_as_often_as_they_weigh():
     assert {name: names.count(name) for name in sorted(set(names))} == {"case_0": 60, "case_1": 20, "case_2": 20}
 
 
+def test_every_batch_holds_the_patterns_in_proportion():
+    """Twelve cases of three patterns, mixed: 6 that answer two labels, 3 that answer one, 3 that answer none."""
+    answers = {"both": [True] * 3, "one": [True, True, False], "none": [False] * 3}
+    kinds = ["both", "one", "none", "both"] * 3
+    samples = [
+        Sample(f"{kind}_{i}", FIVE[0].image, {}, {"organ": np.array(answers[kind])}) for i, kind in enumerate(kinds)
+    ]
+
+    def counted(weights, size):
+        source = Batches(samples, (8, 8), batch_size=size, seed=3, augmentation=None, weights=weights)
+        names = [source.names(0, index) for index in range(30)]
+        return [[sum(name.startswith(kind) for name in drawn) for kind in answers] for drawn in names]
+
+    assert counted(None, 4) == [[2, 1, 1]] * 30
+    by_answers = case_weights(samples, ("organ",), balance=1.0, rare={})  # 12, 3 and 3 in all
+    assert counted(by_answers, 6) == [[4, 1, 1]] * 30
+    often = counted(None, 6)  # 3, 1.5 and 1.5 a batch
+    assert all(both == 3 and {one, none} == {1, 2} for both, one, none in often)
+    assert np.sum(often, axis=0).tolist() == [90, 45, 45]
+
+
 @pytest.mark.parametrize(("balance", "expected"), [(0.0, [1, 1, 1]), (0.5, [2, 1, 1]), (1.0, [4, 1, 1])])
 def test_a_case_weighs_by_the_labels_it_answers(balance, expected):
     answers = ([True] * 5, [True, True, False, False, False], [False] * 5)
     samples = [Sample("a", FIVE[0].image, {}, {"organ": np.array(flags)}) for flags in answers]
-    np.testing.assert_allclose(case_weights(samples, ("organ",), balance), expected)
+    np.testing.assert_allclose(case_weights(samples, ("organ",), balance=balance, rare={}), expected)
+
+
+def common_and_rare():
+    """Eight cases with label 1 of a group, the last also with its label 2."""
+    samples = []
+    for i in range(8):
+        organ = np.zeros((2, 8, 8), dtype=np.uint8)
+        organ[0, 4, 4] = 1
+        organ[1, 4, 4] = 2 if i == 7 else 0
+        places = {"organ": places_of(organ)[0]}
+        asked = {"organ": np.ones(3, dtype=bool)}
+        samples.append(Sample(f"case_{i}", organ.astype(np.int16), {"organ": organ}, asked, places))
+    return samples
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, {}), (0.5, {("organ", 2): 2.0}), (0.125, {})])
+def test_a_label_is_rare_by_the_cases_that_hold_it(share, expected):
+    """Label 2 is in an eighth of the cases: sqrt(0.5 / 0.125) = 2."""
+    assert rare_labels(common_and_rare(), share) == expected
+
+
+def test_rare_labels_and_their_cases_are_drawn_more_often():
+    samples = common_and_rare()
+    rare = {("organ", 2): 2.0}
+    weights = case_weights(samples, ("organ",), balance=0.0, rare=rare)
+    assert weights == [1.0] * 7 + [2.0]
+    source = Batches(
+        samples, (8, 8), batch_size=9, seed=0, augmentation=None, foreground=1.0, weights=weights, rare=rare
+    )
+    drawn = [source.batch(0, index) for index in range(100)]
+    assert all(batch.names.count("case_7") == 2 for batch in drawn)
+    twos = sum((batch.labels["organ"] == 2).any(dim=(1, 2)).sum().item() for batch in drawn)
+    assert twos == pytest.approx(200 * 2 / 3, abs=20)  # of the case's labels it is drawn twice as often as the other
 
 
 def test_neighbouring_slices_come_as_channels_and_the_outermost_repeats():
@@ -137,3 +202,15 @@ def test_neighbouring_slices_come_as_channels_and_the_outermost_repeats():
             np.testing.assert_array_equal(channels, slices[[max(z - 1, 0), z, min(z + 1, 4)]])
             seen.add(z)
     assert seen == set(range(5))
+
+
+def test_a_group_without_a_map_is_background():
+    bare = Sample("bare", FIVE[0].image, {}, {"organ": np.array([True, False])})
+    labels = batches([bare]).batch(0, 0).labels["organ"]
+    assert labels.shape == (2, 16, 16) and not labels.any()
+
+
+def test_an_unforeseen_error_names_the_case():
+    broken = Sample("broken", np.zeros((5, 24, 20), dtype=complex), {}, {"organ": np.array([True])})
+    with pytest.raises(CaseFault, match="case broken: "):
+        batches([broken]).batch(0, 0)

@@ -1,0 +1,246 @@
+"""Batches made ahead of their use, in processes beside the one that trains.
+
+A process is given what it needs to draw every batch (paths and numbers; it opens the store itself) and then told which
+to make. Each has a pipe of its own, so its death is the end of a file for the one that waits: nothing is polled, and no
+lock is shared.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import traceback
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import islice
+from mmap import MAP_POPULATE, MAP_SHARED, mmap
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
+from multiprocessing.reduction import recv_handle, send_handle
+from typing import NoReturn, cast
+
+import torch
+
+from ..data.cases import CaseFault, end_with_parent
+from ..errors import FlarenetError, StorageError
+from .batches import Batch, Batches, Sample
+
+AHEAD = 2
+"""Batches asked of each process: the one it makes and the one after it."""
+
+MOST_WORKERS = 12
+
+Key = tuple[int, int, int]
+"""Which batch: the number of its source, epoch, index."""
+
+
+def default_workers(device: torch.device) -> int:
+    """Loader processes for training on `device`: as many as keep a GPU busy; none where the network needs the cores."""
+    return min(MOST_WORKERS, len(os.sched_getaffinity(0)) - 1) if device.type == "cuda" else 0
+
+
+class Loader(AbstractContextManager):
+    """Processes that make batches; leaving the context ends them. With 0 workers, each batch is made when asked for."""
+
+    def __init__(self, workers: int) -> None:
+        self._count = workers
+        self._sources: list[Batches] = []
+        self._workers: dict[Connection, _Worker] = {}
+        self._made: dict[Key, Batch] = {}
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers.values():
+            worker.end()
+        self._workers.clear()
+
+    def ahead(self, batches: Batches, *, epochs: int, batches_per_epoch: int) -> Ahead:
+        """`batches`, of which `epochs` times `batches_per_epoch` are wanted, mostly in order.
+
+        All sources have to be there before the first batch is asked for: that starts the processes.
+        """
+        self._sources.append(batches)
+        return Ahead(self, len(self._sources) - 1, batches, epochs, batches_per_epoch)
+
+    @property
+    def reach(self) -> int:
+        """How many batches are asked for beyond the one that is waited for."""
+        return AHEAD * self._count
+
+    def ask(self, key: Key) -> None:
+        """Have a batch made, by the process with the least to do."""
+        if not self._workers:
+            self._start()
+        min(self._workers.values(), key=lambda worker: len(worker.asked)).ask(key)
+
+    def take(self, key: Key) -> Batch:
+        """A batch that was asked for.
+
+        Raises what went wrong with any, this one or a later one: FlarenetError as it is, anything else as CaseFault;
+        StorageError where a process died.
+        """
+        self._collect(0)
+        while key not in self._made:
+            self._collect(None)
+        return self._made.pop(key)
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])  # one process imports torch, and the workers are its copies
+        for _ in range(self._count):
+            worker = _Worker(context, self._sources)
+            self._workers[worker.pipe] = worker
+
+    def _collect(self, timeout_s: float | None) -> None:
+        for pipe in wait(list(self._workers), timeout_s):
+            key, batch = self._workers[cast(Connection, pipe)].answer()
+            self._made[key] = batch
+
+
+class Ahead:
+    """Stands for Batches: while one batch is used, those after it are made."""
+
+    def __init__(self, loader: Loader, number: int, batches: Batches, epochs: int, batches_per_epoch: int) -> None:
+        self._loader, self._number, self._batches = loader, number, batches
+        self._epochs, self._per_epoch = epochs, batches_per_epoch
+        self._asked: deque[tuple[int, int]] = deque()
+
+    @property
+    def seed(self) -> int:
+        return self._batches.seed
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        return self._batches.samples
+
+    def batch(self, epoch: int, index: int) -> Batch:
+        """As Batches.batch."""
+        if self._loader.reach <= 0:
+            return self._batches.batch(epoch, index)
+        while self._asked and self._asked[0] != (epoch, index):  # a jump: what was made ahead is not wanted
+            self._loader.take((self._number, *self._asked.popleft()))
+        for key in islice(self._from(epoch, index), len(self._asked), 1 + self._loader.reach):
+            self._asked.append(key)
+            self._loader.ask((self._number, *key))
+        return self._loader.take((self._number, *self._asked.popleft()))
+
+    def _from(self, epoch: int, index: int) -> Iterator[tuple[int, int]]:
+        for turn in range(epoch * self._per_epoch + index, self._epochs * self._per_epoch):
+            yield divmod(turn, self._per_epoch)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What stands for a batch that could not be made; text, because not every exception can go to another process."""
+
+    error: FlarenetError | None
+    summary: str
+    traceback: str
+
+    def throw(self) -> NoReturn:
+        if self.error is not None:
+            raise self.error
+        raise CaseFault(self.summary) from RuntimeError(f"\n{self.traceback}")
+
+
+class _Worker:
+    """A process and what was asked of it."""
+
+    def __init__(self, context: ForkServerContext, sources: Sequence[Batches]) -> None:
+        self.pipe, theirs = context.Pipe()
+        self.asked: deque[Key] = deque()
+        self._sources = sources
+        self._process = context.Process(target=_serve, args=(theirs, sources), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def ask(self, key: Key) -> None:
+        self.asked.append(key)
+        try:
+            self.pipe.send(key)
+        except OSError:
+            raise self._death() from None
+
+    def answer(self) -> tuple[Key, Batch]:
+        """The next batch it made. Raises what went wrong."""
+        try:
+            found = _receive(self.pipe)
+        except (EOFError, OSError):
+            raise self._death() from None
+        if isinstance(found, _Failure):
+            found.throw()
+        return self.asked.popleft(), found
+
+    def end(self) -> None:
+        self.pipe.close()
+        self._process.kill()
+        self._process.join()
+
+    def _death(self) -> StorageError:
+        self._process.join(1)
+        cases = [name for number, *key in list(self.asked)[:1] for name in self._sources[number].names(*key)]
+        return StorageError(
+            f"the loader process that made a batch of {', '.join(cases) or 'nothing'}",
+            found=f"it died with exit code {self._process.exitcode}",
+            expected="a process that lives to the end",
+            remedy="most often memory ran out: use fewer --workers; the same command goes on from here",
+        )
+
+
+def _serve(pipe: Connection, sources: Sequence[Batches]) -> None:
+    """Make what is asked for until nobody asks any more."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, which ends this process when it is done
+        signal.signal(number, signal.SIG_IGN)
+    end_with_parent()
+    torch.set_num_threads(1)
+    try:
+        while True:
+            _send(pipe, _made(sources, pipe.recv()))
+    except (EOFError, OSError):  # nobody is there any more
+        pass
+
+
+def _made(sources: Sequence[Batches], key: Key) -> Batch | _Failure:
+    number, epoch, index = key
+    try:
+        return sources[number].batch(epoch, index)
+    except FlarenetError as error:
+        return _Failure(error, "", "")
+    except BaseException as error:  # noqa: BLE001 - nothing is swallowed: it is raised where it arrives
+        return _Failure(None, str(error), traceback.format_exc())
+
+
+def _send(pipe: Connection, made: Batch | _Failure) -> None:
+    """A batch goes by memory that both processes map, and its descriptor through the pipe.
+
+    Once sent it needs no sender, and none of /dev/shm, which is small in many containers. torch's own way needs both.
+    """
+    if isinstance(made, _Failure):
+        pipe.send(made)
+        return
+    parts = [made.image, *made.labels.values(), *made.asked.values()]
+    memory = os.memfd_create("batch")
+    with open(memory, "wb") as stream:
+        for part in parts:
+            stream.write(part.numpy().data)
+        stream.flush()
+        pipe.send((made.names, tuple(made.labels), [(part.dtype, part.shape) for part in parts]))
+        send_handle(pipe, memory, None)
+
+
+def _receive(pipe: Connection) -> Batch | _Failure:
+    head = pipe.recv()
+    if isinstance(head, _Failure):
+        return head
+    names, groups, kinds = head
+    descriptor = recv_handle(pipe)
+    memory = mmap(descriptor, 0, flags=MAP_SHARED | MAP_POPULATE)  # the tensors keep it
+    os.close(descriptor)
+    parts, start = [], 0
+    for dtype, shape in kinds:
+        parts.append(torch.frombuffer(memory, dtype=dtype, count=shape.numel(), offset=start).view(shape))
+        start += parts[-1].nbytes
+    image, labels, asked = parts[0], parts[1 : 1 + len(groups)], parts[1 + len(groups) :]
+    return Batch(image=image, labels=dict(zip(groups, labels)), asked=dict(zip(groups, asked)), names=names)
