@@ -85,6 +85,12 @@ class StorageError(FlarenetError):
     exit_code = 5
 
 
+class LockedError(FlarenetError):
+    """Another run is at work in a folder."""
+
+    exit_code = 6
+
+
 class UnsafeError(FlarenetError):
     """Input that is refused because using it could do harm."""
 

@@ -1,6 +1,9 @@
 """Whole or not at all: a file appears under its final name complete, or it does not appear.
 
 The new content goes to a temporary name in the same folder, is flushed to the disk, then renamed.
+
+For tests of what a killed process leaves behind: FLARENET_FAILPOINT=PATTERN:STAGE ends the process as kill -9 does when
+a file whose name fits PATTERN is open, half, written, flushed or replaced.
 """
 
 from __future__ import annotations
@@ -9,32 +12,44 @@ import hashlib
 import os
 import secrets
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
 from .errors import StorageError
 
+FAILPOINT = "FLARENET_FAILPOINT"
+
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit it takes the place of `path`.
 
     On any error the temporary file is removed and `path` is as it was. Raises StorageError when the
-    folder cannot be written.
+    folder cannot be written, which tells the room there is and, where given, the `size_bytes` it takes.
     """
     target = Path(path)
     # the suffix stays last, because writers (matplotlib, nibabel) choose the format by it
     temporary = target.with_name(f".{secrets.token_hex(6)}.tmp.{target.name}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _fail_at("open", target, temporary)
         yield temporary
+        _fail_at("half", target, temporary)
+        _fail_at("written", target, temporary)
         _flush(temporary)
+        _fail_at("flushed", target, temporary)
         os.replace(temporary, target)
+        _fail_at("replaced", target, temporary)
         _flush(target.parent)
     except OSError as error:
+        room = "the file" if size_bytes is None else f"{size_bytes} bytes"
         raise StorageError(
-            target, found=error.strerror or error, expected="a folder that can be written, with room for the file"
+            target,
+            found=f"{error.strerror or error}{_free(target.parent)}",
+            expected=f"a folder that can be written, with room for {room}",
         ) from error
     finally:
         if temporary.exists():
@@ -43,8 +58,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` (UTF-8) to `path`, whole or not at all."""
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    content = text.encode()
+    with whole_file(path, size_bytes=len(content)) as temporary:
+        temporary.write_bytes(content)
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:
@@ -79,3 +95,15 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _free(folder: Path) -> str:
+    return f", {shutil.disk_usage(folder).free} bytes free" if folder.is_dir() else ""
+
+
+def _fail_at(stage: str, target: Path, temporary: Path) -> None:
+    pattern, _, wanted = os.environ.get(FAILPOINT, "").rpartition(":")
+    if stage == wanted and fnmatch(target.name, pattern):
+        if stage == "half":
+            os.truncate(temporary, temporary.stat().st_size // 2)
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,17 +82,21 @@ def work(arguments: Namespace) -> int | None:
 
     With --dry-run nothing is written.
 
-    Raises CasesFailed, after everything else is done, where single cases are broken.
+    Raises LockedError where another run plans this set, and CasesFailed, after everything else is done, where single
+    cases are broken.
     """
+    from ..lock import locked
+
     opened = open_set(arguments)
     if arguments.check:
         return check(opened, arguments)
     workspace, dataset = opened.workspace, opened.read()
-    found, broken = _measured(dataset, workspace, arguments)
-    broken = [*broken, *_trained_on(dataset)]
-    _report(broken)
-    go_on = _show if arguments.fingerprint else _plan
-    unprepared = go_on(dataset, found, workspace, arguments)
+    with nullcontext() if arguments.dry_run else locked(workspace.prepared):
+        found, broken = _measured(dataset, workspace, arguments)
+        broken = [*broken, *_trained_on(dataset)]
+        _report(broken)
+        go_on = _show if arguments.fingerprint else _plan
+        unprepared = go_on(dataset, found, workspace, arguments)
     _end_with(broken, unprepared, len(dataset.cases) + len(dataset.test))
     return None
 

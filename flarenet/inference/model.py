@@ -8,7 +8,7 @@ about.json            trainer, step and the SHA-256 of both other files; written
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,9 +89,7 @@ def save_model(
     """
     folder = Path(folder)
     (folder / ABOUT).unlink(missing_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with whole_file(folder / WEIGHTS) as temporary:
-        safetensors.torch.save_file(weights, temporary)
+    save_tensors(network.state_dict(), folder / WEIGHTS)
     save_plan(plan, folder / PLAN)
     digests = {name: sha256_of(folder / name) for name in (WEIGHTS, PLAN)}
     about = About(
@@ -104,6 +102,16 @@ def save_model(
         summary=summary,
     )
     save(about, folder / ABOUT)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file, whole or not at all. Raises StorageError where the disk has no room for it."""
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole_file(path, size_bytes=sum(tensor.nbytes for tensor in ready.values())) as temporary:
+        try:
+            safetensors.torch.save_file(ready, temporary)
+        except safetensors.SafetensorError as problem:
+            raise OSError(str(problem)) from problem
 
 
 def is_finished(folder: str | Path) -> bool:

@@ -179,10 +179,11 @@ class TrainerPlan(Frozen):
 class Plan(Frozen):
     """Everything between a fingerprint and a prediction.
 
-    folds      into how many parts planning deals the annotated cases; a run holds one of them out, in every step
-    precision  "auto" is bf16 autocast where the processor has it, else fp32
-    budget     what training and prediction may use
-    scans      sizes of scans of the set, by memory.scans_of: what has to fit in the budget
+    folds         into how many parts planning deals the annotated cases; a run holds one of them out, in every step
+    precision     "auto" is bf16 autocast where the processor has it, else fp32
+    save_every_s  how much of a training run can be lost; its state is saved after every epoch too
+    budget        what training and prediction may use
+    scans         sizes of scans of the set, by memory.scans_of: what has to fit in the budget
     """
 
     version: Literal[1] = PLAN_VERSION
@@ -193,6 +194,7 @@ class Plan(Frozen):
     seed: int = 0
     folds: Annotated[int, Field(ge=2, le=100)] = 5
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    save_every_s: Annotated[float, Field(ge=0)] = 600.0
     budget: Budget = Budget()
     scans: dict[str, Scan] = Field(default_factory=dict)
     configurations: dict[str, Configuration]

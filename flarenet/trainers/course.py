@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,12 +10,13 @@ import torch
 
 from ..inference.engines import autocast
 from ..planning.plan import Plan, Step, TrainerPlan
-from ..schema import to_json
 from ..training.batches import Batches, Sample, case_weights, rare_labels
 from ..training.callbacks import Callback
+from ..training.checkpoints import Checkpoints
 from ..training.loader import Loader
 from ..training.loop import Course, Objective
 from ..training.validate import HeldOut
+from .identity import identity_of
 
 HELD_OUT_SHARE = 5
 """One batch is judged after an epoch for every five it has: the paper's share of held-out slices is 20 %."""
@@ -33,11 +33,15 @@ def make_course(
     objective: Objective,
     device: torch.device,
     precision: str,
+    starts_from: str | None,
     folder: Path,
     title: str,
     callbacks: Sequence[Callback] = (),
 ) -> Course:
-    """The Course of one step in `folder`; without held-out samples nothing judges it."""
+    """The Course of one step in `folder`; without held-out samples nothing judges it.
+
+    starts_from  as identity_of has it
+    """
     configuration = plan.configurations[part.configuration]
     draw = partial(
         Batches,
@@ -60,8 +64,7 @@ def make_course(
             device=device,
             autocast=context,
         )
-    names = [sample.name for sample in (*train, *held_out)]
-    identity = [part.model_dump(mode="json"), configuration.model_dump(mode="json"), title, names]
+    identity = identity_of(step, train, held_out, plan=plan, part=part, starts_from=starts_from)
     rare = rare_labels(train, step.rare)
     weights = case_weights(train, step.groups, balance=step.balance, rare=rare)
     batches = draw(train, seed=plan.seed, augmentation=part.augmentation, weights=weights, rare=rare)
@@ -73,7 +76,7 @@ def make_course(
         device=device,
         autocast=context,
         folder=folder,
-        run_hash=hashlib.sha256(to_json(identity).encode()).hexdigest(),
+        checkpoints=Checkpoints(folder, identity, save_every_s=plan.save_every_s),
         title=title,
         callbacks=tuple(callbacks),
         update=part.update,

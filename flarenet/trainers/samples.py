@@ -83,4 +83,4 @@ def _sample(
         looked_for = pattern & set(values)
         flags[group] = asked(labels, group, looked_for | absent if looked_for else ())
     places = {group: stored.places[group] for group in step.groups if group in stored.places}
-    return Sample(case.name, image, stored.maps, flags, places)
+    return Sample(case.name, image, stored.maps, flags, places, stored.record.key)

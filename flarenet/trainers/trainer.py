@@ -13,8 +13,9 @@ from torch import nn
 
 from ..errors import RunError
 from ..inference.engines import pick_device
-from ..inference.model import is_finished, load_model, load_weights, read_about, save_model
+from ..inference.model import WEIGHTS, is_finished, load_model, load_weights, read_about, save_model
 from ..inference.predict import Predictor
+from ..lock import locked
 from ..networks import build
 from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Plan, Step, TrainerPlan
@@ -31,7 +32,7 @@ from ..training.loop import Course, fit
 from ..training.losses import Loss, segmentation_loss
 from ..training.overlays import Overlays
 from ..training.progress import Display
-from ..training.state import TrainState, load_state, remove_state
+from ..training.state import TrainState
 from ..training.update import make_scaler
 from ..workspace import Fold, Workspace
 from .course import make_course
@@ -84,16 +85,19 @@ class Trainer:
         return segmentation_loss(answers, batch.labels, batch.asked, exclusion=step.exclusion)
 
     def train(self, step: int | None = None) -> None:
-        """Train one step, or all in order; finished ones are skipped. Goes on from the last epoch of a broken run.
+        """Train one step, or all in order; finished ones are skipped. Goes on where a run was broken off.
 
-        Raises RunError, with the command to type, where an earlier run is missing.
+        Raises RunError, with the command to type, where an earlier run is missing, LockedError where another process
+        trains the step, and UsageError where a run that was broken off is of another plan or data set.
         """
         self._plan.step(self.name, step or 1)
         for number in [step] if step else range(1, len(self._part.steps) + 1):
-            if is_finished(self._workspace.run(self.name, number, self._fold)):
-                self._say(f"{self._title(number)}: finished before, skipped")
-            else:
-                self._train_step(number)
+            folder = self._workspace.run(self.name, number, self._fold)
+            with locked(folder):
+                if is_finished(folder):
+                    self._say(f"{self._title(number)}: finished before, skipped")
+                else:
+                    self._train_step(number)
 
     def _train_step(self, number: int) -> None:
         step = self._plan.step(self.name, number)
@@ -101,14 +105,14 @@ class Trainer:
         try:
             with Loader(self._loaders) as loader:
                 course = self._course(step, number, loader)
-                if load_state(state, course.folder, course.run_hash):
-                    self._say(f"{course.title}: goes on after epoch {state.epoch}")
+                if course.checkpoints.load(state, self._say):
+                    self._say(f"{course.title}: goes on after epoch {state.epoch}, batch {state.index}")
                 fit(state, course)
         finally:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
         self._save(state, course, number)
-        remove_state(course.folder)
+        course.checkpoints.remove()
 
     def _course(self, step: Step, number: int, loader: Loader) -> Course:
         train, held_out = read_samples(
@@ -131,6 +135,7 @@ class Trainer:
             objective=partial(self.objective, step),
             device=self._device,
             precision=self._precision,
+            starts_from=step.starts_from and read_about(self._finished(step.starts_from)).sha256[WEIGHTS],
             folder=folder,
             title=title,
             callbacks=(*self._watching(folder), *self._callbacks),

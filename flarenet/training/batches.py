@@ -31,6 +31,7 @@ class Sample:
     maps   {group: uint8 [Z, Y, X]}; a group without one is background everywhere
     asked  {group: bool [1 + n]}, as labels.asked gives it
     places {group: uint32 [n, 2]}, as data.places.places_of gives them; without them patches lie anywhere
+    key    stands for everything that image and maps were made from
     """
 
     name: str
@@ -38,6 +39,7 @@ class Sample:
     maps: Mapping[str, np.ndarray | Packed]
     asked: dict[str, np.ndarray]
     places: Mapping[str, np.ndarray | PackedPlaces] = field(default_factory=dict)
+    key: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,10 +16,12 @@ from torch import nn
 from ..planning.plan import Step, Update
 from .batches import Batch, Batches
 from .callbacks import BatchDone, Callback, EpochDone, Findings, Started, watched
+from .checkpoints import Checkpoints
 from .ema import update_average
 from .loader import Ahead
 from .losses import Loss
-from .state import EpochRecord, TrainState, save_state
+from .signals import Asked, noted
+from .state import EpochRecord, TrainState
 from .update import learn
 
 Objective = Callable[[nn.Module, Batch], Loss]
@@ -37,46 +39,56 @@ class Course:
     device: torch.device
     autocast: Callable[[], AbstractContextManager]
     folder: Path
-    run_hash: str
+    checkpoints: Checkpoints
     title: str
     callbacks: tuple[Callback, ...] = ()
     update: Update = Update()
 
 
 def fit(state: TrainState, course: Course) -> None:
-    """Train from `state.epoch` to the end of the step, saving the state after every epoch and telling the callbacks.
+    """Train from where `state` is to the end of the step, saving the state after every epoch and telling the callbacks.
 
-    Raises RunError, before the weights are touched, where a loss or its gradient is not finite.
+    A signal that asks for the end is answered after a batch: the state is saved, then the signal does what it does
+    without this. Raises RunError, before the weights are touched, where a loss or its gradient is not finite.
     """
     with watched(course.callbacks, Started(course.title, course.folder, course.step, tuple(state.history))) as tell:
-        while state.epoch < course.step.epochs:
-            findings = _epoch(state, course, tell)
-            _keep_best(state, course.step)
-            save_state(state, course.folder, course.run_hash)
-            tell(EpochDone(tuple(state.history), findings.examples))
+        with noted() as asked:
+            while state.epoch < course.step.epochs:
+                findings = _epoch(state, course, asked, tell)
+                if findings is None:
+                    break
+                _keep_best(state, course.step)
+                course.checkpoints.save(state)
+                tell(EpochDone(tuple(state.history), findings.examples))
 
 
-def _epoch(state: TrainState, course: Course, tell: Callback) -> Findings:
-    """Train and validate one epoch; its record is then the last of `state.history`."""
-    step, started = course.step, time.perf_counter()
-    losses = _train_epoch(state, course, tell)
+def _epoch(state: TrainState, course: Course, asked: Asked, tell: Callback) -> Findings | None:
+    """Train what is left of an epoch and validate; its record is then the last of `state.history`.
+
+    None where a signal asked for the end: the state is saved.
+    """
+    step, first, started = course.step, state.index, time.perf_counter()
+    _train_epoch(state, course, asked, tell)
+    if asked.stop:
+        return None
     trained = time.perf_counter()
     findings = Findings()
     if course.validate is not None:
         state.judged.eval()
+        torch.manual_seed(course.batches.seed)  # the same numbers whatever was drawn before
         findings = course.validate(state.judged)
     record = EpochRecord(
         epoch=state.epoch + 1,
         learning_rate=learning_rate(step, state.epoch),
-        losses=losses | findings.losses,
+        losses={name: total / step.batches_per_epoch for name, total in state.sums.items()} | findings.losses,
         dice=findings.dice,
         labels=findings.labels,
         timing={
             "seconds": time.perf_counter() - started,
-            "samples_per_s": step.batches_per_epoch * step.batch_size / (trained - started),
+            "samples_per_s": (step.batches_per_epoch - first) * step.batch_size / (trained - started),
         },
     )
-    state.epoch += 1
+    state.epoch, state.index, state.sums = state.epoch + 1, 0, {}
     state.history.append(record)
     return findings
 
@@ -96,18 +108,23 @@ def learning_rate(step: Step, epoch: float) -> float:
     return step.learning_rate
 
 
-def _train_epoch(state: TrainState, course: Course, tell: Callback) -> dict[str, float]:
-    step, totals = course.step, {"loss": 0.0, "dice_loss": 0.0}
+def _train_epoch(state: TrainState, course: Course, asked: Asked, tell: Callback) -> None:
+    """The batches of an epoch that are left; all of them unless a signal asks for the end."""
+    step = course.step
     _train_mode(state.network)
-    for index in range(step.batches_per_epoch):
+    while state.index < step.batches_per_epoch and not asked.stop:
+        index = state.index
         rate = learning_rate(step, state.epoch + index / step.batches_per_epoch)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         loss, dice_loss = _train_batch(state, course, index)
-        totals["loss"] += loss / step.batches_per_epoch
-        totals["dice_loss"] += dice_loss / step.batches_per_epoch
+        for name, value in (("loss", loss), ("dice_loss", dice_loss)):
+            state.sums[name] = state.sums.get(name, 0.0) + value
+        state.index += 1
+        if asked.stop or asked.save or course.checkpoints.due:
+            asked.save = False
+            course.checkpoints.save(state)
         tell(BatchDone(state.epoch + 1, index, loss))
-    return totals
 
 
 def _train_batch(state: TrainState, course: Course, index: int) -> tuple[float, float]:

@@ -3,8 +3,7 @@ import pytest
 from flarenet.errors import RunError, StorageError
 from flarenet.training.callbacks import BatchDone, Ended, EpochDone, Started
 from flarenet.training.loop import fit
-from flarenet.training.state import load_state
-from tests.training.tiny import STEP, course, fresh_state, held_out
+from tests.training.tiny import STEP, checkpoints, course, fresh_state, held_out
 
 
 def test_events_come_in_order_and_say_what_happened(tmp_path):
@@ -26,7 +25,7 @@ def test_events_come_in_order_and_say_what_happened(tmp_path):
 def test_a_run_that_goes_on_says_what_was_done_before(tmp_path):
     fit(fresh_state(), course(tmp_path, step=STEP.model_copy(update={"epochs": 2})))
     state, events = fresh_state(), []
-    assert load_state(state, tmp_path, "hash")
+    assert checkpoints(tmp_path).load(state, print)
     fit(state, course(tmp_path, events.append))
     assert [record.epoch for record in events[0].history] == [1, 2]
     assert [event.record.epoch for event in events if isinstance(event, EpochDone)] == [3, 4]
@@ -44,7 +43,7 @@ def test_what_a_callback_raises_stops_the_run_with_the_state_saved(tmp_path):
     assert "ZeroDivisionError: by zero" in str(error.value)
     assert isinstance(ended[-1], Ended) and ended[-1].error is error.value
     state = fresh_state()
-    assert load_state(state, tmp_path, "hash") and state.epoch == 2
+    assert checkpoints(tmp_path).load(state, print) and state.epoch == 2
 
 
 def test_errors_with_a_meaning_of_their_own_keep_it(tmp_path):

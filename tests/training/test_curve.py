@@ -6,8 +6,7 @@ import pytest
 from flarenet.training.callbacks import EpochDone
 from flarenet.training.curve import Curve, Log
 from flarenet.training.loop import fit
-from flarenet.training.state import load_state
-from tests.training.tiny import STEP, course, fresh_state, held_out
+from tests.training.tiny import STEP, checkpoints, course, fresh_state, held_out
 
 
 def lines(folder):
@@ -43,7 +42,7 @@ def test_a_run_killed_before_or_after_its_log_was_written_ends_with_that_of_an_u
         fit(fresh_state(), course(broken, *callbacks, validate=held_out()))
     assert len(lines(broken)) == 1 + written
     state = fresh_state()
-    assert load_state(state, broken, "hash")
+    assert checkpoints(broken).load(state, print)
     fit(state, course(broken, Log(broken), validate=held_out()))
     assert untimed(broken) == untimed(whole) and len(untimed(whole)) == STEP.epochs
 

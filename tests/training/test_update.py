@@ -19,8 +19,9 @@ from flarenet.training.callbacks import Findings
 from flarenet.training.ema import average_of, update_average
 from flarenet.training.loop import Course, fit
 from flarenet.training.losses import Loss, marginal_loss
-from flarenet.training.state import TrainState, load_state
+from flarenet.training.state import TrainState
 from flarenet.training.update import learn, make_scaler
+from tests.training.tiny import checkpoints
 
 CPU = torch.device("cpu")
 STEP = Step(
@@ -51,9 +52,8 @@ def fresh(scaler=None, average=False):
 
 def course(folder, *, objective=judge, update=None, drawn=None, validate=None):
     drawn = drawn or batches()
-    return Course(
-        STEP, drawn, objective, validate, CPU, nullcontext, folder, "a", "test", update=update or Update()
-    )
+    kept, update = checkpoints(folder), update or Update()
+    return Course(STEP, drawn, objective, validate, CPU, nullcontext, folder, kept, "test", update=update)
 
 
 def weights(network):
@@ -104,7 +104,7 @@ def test_what_is_not_finite_stops_the_run_before_the_weights_change(tmp_path, wh
     assert ("gradient" in said) == (where == "gradient") and ("inf" in said or "nan" in said)
     assert len(snapshots) == 4 and same(weights(state.network), snapshots[-1])
     kept = fresh()
-    assert load_state(kept, tmp_path, "a") and kept.epoch == 1
+    assert checkpoints(tmp_path).load(kept, print) and kept.epoch == 1
     assert same(weights(kept.network), snapshots[2])
     files = list(tmp_path.glob("*.safetensors"))
     assert files and all(torch.isfinite(tensor).all() for path in files for tensor in load_file(path).values())
@@ -170,7 +170,7 @@ def test_a_run_in_float16_goes_on_with_its_scale(tmp_path):
     state = fresh(torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2))
     fit(state, course(tmp_path))
     again = fresh(torch.amp.GradScaler("cpu"))
-    load_state(again, tmp_path, "a")
+    assert checkpoints(tmp_path).load(again, print)
     assert again.scaler.state_dict() == state.scaler.state_dict()
     assert again.scaler.get_scale() == 8.0 * 2**4  # nine batches: the scale grew after each second one
 
@@ -204,5 +204,5 @@ def test_the_average_is_judged_and_kept_and_what_is_frozen_stays(tmp_path):
     assert same(frozen, weights(state.average[0])) and same(frozen, weights(state.network[0]))
     assert not torch.equal(state.average[2].weight, state.network[2].weight)
     again = fresh(average=True)
-    load_state(again, tmp_path, "a")
+    assert checkpoints(tmp_path).load(again, print)
     assert same(weights(again.average), weights(state.average))

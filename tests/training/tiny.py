@@ -9,6 +9,7 @@ from torch import nn
 from flarenet.data.labels import LabelSet
 from flarenet.planning.plan import Step, Subset
 from flarenet.training.batches import Batches, Sample
+from flarenet.training.checkpoints import Checkpoints
 from flarenet.training.loop import Course
 from flarenet.training.losses import segmentation_loss
 from flarenet.training.state import TrainState
@@ -17,14 +18,17 @@ from flarenet.training.validate import HeldOut
 STEP = Step(
     subset=Subset(patterns=((1,),)), groups=("organ",), batch_size=2, batches_per_epoch=3, epochs=4, learning_rate=0.01
 )
+IDENTITY = {"step": {"epochs": 4}, "seed": 5}
 LABELS = LabelSet(names=("background", "bright"), groups={"organ": (1,)})
 CPU = torch.device("cpu")
 
 
 class Network(nn.Module):
-    def __init__(self):
+    def __init__(self, width=4):
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, width, 3, padding=1), nn.ReLU(), nn.Dropout(0.1), nn.Conv2d(width, 2, 1)
+        )
 
     def forward(self, image, groups):
         return {group: self.layers(image) for group in groups}
@@ -47,11 +51,16 @@ def held_out():
     return HeldOut(fixed, count=2, labels=LABELS, groups=groups, objective=objective, device=CPU, autocast=nullcontext)
 
 
-def course(folder, *callbacks, validate=None, step=STEP):
-    return Course(step, batches(), objective, validate, CPU, nullcontext, folder, "hash", "test", callbacks)
+def checkpoints(folder, identity=IDENTITY, *, save_every_s=600.0):
+    return Checkpoints(folder, identity, save_every_s=save_every_s)
 
 
-def fresh_state():
+def course(folder, *callbacks, objective=objective, validate=None, step=STEP, save_every_s=600.0):
+    kept = checkpoints(folder, save_every_s=save_every_s)
+    return Course(step, batches(), objective, validate, CPU, nullcontext, folder, kept, "test", callbacks)
+
+
+def fresh_state(width=4):
     torch.manual_seed(0)
-    network = Network()
+    network = Network(width).to(memory_format=torch.channels_last)
     return TrainState(network, torch.optim.AdamW(network.parameters(), lr=0.01))

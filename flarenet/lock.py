@@ -1,0 +1,54 @@
+"""One process at a time: a folder belongs to the run that holds its lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import SoftFileLock, Timeout
+
+from .errors import LockedError, StorageError
+
+LOCK = ".lock"
+
+_PATIENCE_S = 1.0
+"""Long enough to take over from a process that has died."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder`, which is made where it is missing.
+
+    The lock is a file that names process and host of its holder, for file systems of clusters may not know any other
+    kind. One whose holder has died on this host is taken over; of a holder on another host nobody here can tell.
+    Raises LockedError, within seconds, where another one holds it.
+    """
+    path = folder / LOCK
+    lock = SoftFileLock(path, timeout=_PATIENCE_S)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as problem:
+        holder = _holder(path)
+        raise LockedError(
+            folder,
+            found=f"in use by {holder}",
+            expected="no other run in this folder",
+            remedy=f"wait until it has ended; where {holder} is gone for certain, remove {path}",
+        ) from problem
+    except OSError as problem:
+        found = problem.strerror or problem
+        raise StorageError(path, found=found, expected="a folder that can be written") from problem
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    with suppress(OSError, UnicodeDecodeError):
+        match path.read_text(encoding="utf-8").split():
+            case [process, host, *_]:
+                return f"process {process} on {host}"
+    return "an unknown process"

@@ -1,0 +1,204 @@
+"""The state of a training run on disk: enough to go on after any batch as if nothing had happened.
+
+state-EPOCH-BATCH.safetensors   network, its average, the best one, moments of the optimizer
+state-EPOCH-BATCH.json          everything else, and the SHA-256 of both; written last: without it there is no state
+
+Order, patches, augmentation, learning rate and what a network draws are functions of (seed, epoch, index): no random
+generator has a state that matters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import JsonValue
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from ..errors import FlarenetError, RunError, UsageError
+from ..inference.model import save_tensors
+from ..schema import Frozen, load, save, to_json
+from ..whole import remove_leftovers, sha256_of
+from .state import EpochRecord, TrainState, Weights
+
+Identity = dict[str, JsonValue]
+"""What makes a run what it is: plan and data, as JSON."""
+
+_MOST_NAMED = 10
+"""Differences that an error lists."""
+
+
+class _Record(Frozen):
+    identity: Identity
+    epoch: int
+    index: int
+    sums: dict[str, float]
+    best_epoch: int | None
+    best_score: float | None
+    history: tuple[EpochRecord, ...]
+    scaler: dict[str, float]
+
+
+class _StateFile(Frozen):
+    version: Literal[2] = 2
+    record: _Record
+    sha256: dict[Literal["record", "tensors"], str]
+
+
+class Checkpoints:
+    """The last two states of one run, in `folder`. A state holds the best weights so far too.
+
+    identity      only a state of the same identity is gone on from
+    save_every_s  a state that was saved so long ago is due to be saved again
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, JsonValue], *, save_every_s: float) -> None:
+        self._folder, self._identity, self._save_every_s = folder, dict(identity), save_every_s
+        self._last_s = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() - self._last_s >= self._save_every_s
+
+    def save(self, state: TrainState) -> None:
+        """Write `state`; of the older ones the newest is kept."""
+        path = self._folder / f"state-{state.epoch:05}-{state.index:05}.safetensors"
+        save_tensors(_tensors(state), path)
+        record = _Record(
+            identity=self._identity,
+            epoch=state.epoch,
+            index=state.index,
+            sums=state.sums,
+            best_epoch=state.best_epoch,
+            best_score=state.best_score,
+            history=tuple(state.history),
+            scaler=state.scaler.state_dict(),
+        )
+        digests: dict[Literal["record", "tensors"], str] = {"record": _digest(record), "tensors": sha256_of(path)}
+        save(_StateFile(record=record, sha256=digests), path.with_suffix(".json"))
+        older = [other for other in self._newest_first() if other.stem < path.stem]
+        self._remove_all_but(path.stem, *(other.stem for other in older[:1]))
+        self._last_s = time.monotonic()
+
+    def load(self, state: TrainState, say: Callable[[str], None]) -> bool:
+        """Fill `state` with the newest one that is whole; False where none was ever saved.
+
+        What is wrong with newer ones is said by `say`. Where there are states and none can be gone on from, what is
+        wrong with the newest is raised: RunError for damage, UsageError, with what differs, for another identity.
+        """
+        remove_leftovers(self._folder)
+        faults = list[FlarenetError]()
+        for path in self._newest_first():
+            try:
+                self._fill(state, path)
+            except FlarenetError as fault:
+                faults.append(fault)
+                continue
+            for passed_over in faults:
+                say(f"{passed_over}\n  the state before it is used")
+            return True
+        if faults:
+            first = faults[0]
+            remedy = f"mend that, or remove the folder {self._folder} to train this step from its start"
+            raise type(first)(first.thing, found=first.found, expected=first.expected, remedy=remedy) from first
+        return False
+
+    def remove(self) -> None:
+        """Forget the states of a finished run."""
+        self._remove_all_but()
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self._folder.glob("state*.json"), reverse=True)
+
+    def _remove_all_but(self, *stems: str) -> None:
+        for suffix in (".json", ".safetensors"):  # a state without its JSON file is none
+            for path in self._folder.glob(f"state*{suffix}"):
+                if path.stem not in stems:
+                    path.unlink()
+
+    def _fill(self, state: TrainState, path: Path) -> None:
+        record, tensors = _read(path)
+        found, expected = _differences(record.identity, self._identity)
+        if found:
+            raise UsageError(f"{path}: the state of another run", found=found, expected=expected)
+        try:
+            state.network.load_state_dict(_under("network.", tensors))
+            if state.average is not None:
+                state.average.load_state_dict(_under("average.", tensors))
+            if record.scaler:  # else it was none of float16
+                state.scaler.load_state_dict(dict(record.scaler))
+            _fill_optimizer(state.optimizer, _under("optimizer.", tensors))
+        except (RuntimeError, ValueError, LookupError) as problem:
+            raise RunError(path, found=problem, expected="a state of this network and its optimizer") from problem
+        state.best = _under("best.", tensors) or None
+        state.epoch, state.index, state.sums = record.epoch, record.index, dict(record.sums)
+        state.best_epoch, state.best_score = record.best_epoch, record.best_score
+        state.history = list(record.history)
+
+
+def _read(path: Path) -> tuple[_Record, Weights]:
+    """Raises RunError where a bit of either file is not as it was written."""
+    written = load(_StateFile, path, RunError)
+    if _digest(written.record) != written.sha256.get("record"):
+        raise RunError(path, found="other content than was written", expected="an undamaged file")
+    tensors = path.with_suffix(".safetensors")
+    try:
+        if sha256_of(tensors) != written.sha256.get("tensors"):
+            raise RunError(tensors, found="other content than was written", expected="an undamaged file")
+        return written.record, load_file(tensors)
+    except (OSError, SafetensorError) as problem:
+        raise RunError(tensors, found=problem, expected="a readable safetensors file") from problem
+
+
+def _digest(record: _Record) -> str:
+    return hashlib.sha256(to_json(record.model_dump(mode="json")).encode()).hexdigest()
+
+
+def _tensors(state: TrainState) -> Weights:
+    tensors = {f"network.{name}": tensor for name, tensor in state.network.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in (state.best or {}).items()}
+    if state.average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in state.average.state_dict().items()}
+    for number, moments in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+    return tensors
+
+
+def _under(prefix: str, tensors: Weights) -> Weights:
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _fill_optimizer(optimizer: torch.optim.Optimizer, moments: Weights) -> None:
+    """The moments lie in memory as their parameters do: in another order a step would take longer."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    content = optimizer.state_dict()
+    content["state"] = {}
+    for name, tensor in moments.items():
+        number, _, key = name.partition(".")
+        like = parameters[int(number)]
+        placed = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor) if tensor.shape == like.shape else tensor
+        content["state"].setdefault(int(number), {})[key] = placed
+    optimizer.load_state_dict(content)
+
+
+def _leaves(value: JsonValue, key: str = "") -> Iterator[tuple[str, JsonValue]]:
+    """(dotted key, value) of everything in a JSON value that is no dictionary itself."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{key}.{name}".lstrip("."))
+    else:
+        yield key, value
+
+
+def _differences(was: Identity, now: Identity) -> tuple[str, str]:
+    """What two identities differ in, as one has it and as the other; empty where they are the same."""
+    before, after = dict(_leaves(was)), dict(_leaves(now))
+    keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    more = f" and {len(keys) - _MOST_NAMED} more" if len(keys) > _MOST_NAMED else ""
+    said = (", ".join(f"{key}={to_json(side.get(key))}" for key in keys[:_MOST_NAMED]) for side in (before, after))
+    return next(said) + more, next(said) + more

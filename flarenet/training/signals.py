@@ -1,0 +1,55 @@
+"""What signals ask of a training run. They are only noted here; the loop answers between two batches.
+
+SIGTERM, SIGINT   save the state and end
+SIGUSR1           save the state and go on
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+
+@dataclass
+class Asked:
+    """What was asked since the last look."""
+
+    stop: bool = False
+    save: bool = False
+
+
+@contextmanager
+def noted() -> Iterator[Asked]:
+    """While it lasts, signals of this process are noted. One that asked for the end is raised afterwards, as it came.
+
+    Outside of the main thread, where no handler can be set, nothing is ever asked.
+    """
+    asked, ending, owner = Asked(), list[int](), os.getpid()
+
+    def end(number: int, _: FrameType | None) -> None:
+        if os.getpid() == owner:
+            asked.stop = True
+            ending.append(number)
+        elif number == signal.SIGTERM:  # a forked child, which has no state to save
+            os._exit(128 + number)
+
+    def save(number: int, _: FrameType | None) -> None:
+        asked.save = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    wanted = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGUSR1: save}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if ending:
+        signal.raise_signal(ending[0])

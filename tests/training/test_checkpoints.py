@@ -1,0 +1,208 @@
+"""A run goes on after any batch as if nothing had happened, or says why it cannot."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+
+import pytest
+import torch
+
+from flarenet.errors import RunError, UsageError
+from flarenet.training.callbacks import Findings
+from flarenet.training.loop import fit
+from tests.training.tiny import IDENTITY, STEP, checkpoints, course, fresh_state, objective
+
+
+def no_word(line):
+    raise AssertionError(f"nothing should be said, not {line!r}")
+
+
+def content(state):
+    """All that a state holds, but for seconds, as it would be compared bit for bit."""
+    tensors = {f"network.{name}": tensor for name, tensor in state.network.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in (state.best or {}).items()}
+    for number, moments in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in moments.items()}
+    bits = {name: (tensor.stride(), tensor.numpy().tobytes()) for name, tensor in tensors.items()}
+    history = [record.model_dump(exclude={"timing"}) for record in state.history]
+    return bits, history, state.epoch, state.index, state.sums, state.best_epoch, state.best_score
+
+
+def dice_of(network):
+    """Drops as the first weight grows: a validation that tells epochs apart."""
+    return Findings(dice={"organ": 1 / (1 + next(network.parameters()).abs().sum().item())})
+
+
+BEST = STEP.model_copy(update={"selection": "best dice"})
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    state = fresh_state()
+    fit(state, course(tmp_path_factory.mktemp("unbroken"), validate=dice_of, step=BEST))
+    return state
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("calls", range(1, 16))
+def test_a_run_broken_off_anywhere_ends_bit_for_bit_as_an_unbroken_one(unbroken, tmp_path, calls):
+    """Anywhere: in each of its twelve batches and four validations but the very first."""
+    left = iter(range(calls))
+
+    def breaking(network, batch):
+        if next(left, None) is None:
+            raise Stop
+        return objective(network, batch)
+
+    def judge(network):
+        if next(left, None) is None:
+            raise Stop
+        return dice_of(network)
+
+    with pytest.raises(Stop):
+        fit(fresh_state(), course(tmp_path, objective=breaking, validate=judge, step=BEST, save_every_s=0.0))
+    again = fresh_state()
+    torch.manual_seed(1234)
+    assert checkpoints(tmp_path).load(again, no_word)
+    assert (again.epoch, again.index) != (0, 0)
+    fit(again, course(tmp_path, validate=dice_of, step=BEST))
+    assert content(again) == content(unbroken)
+
+
+def test_a_state_is_saved_after_every_epoch_and_where_one_is_due(tmp_path):
+    fit(fresh_state(), course(tmp_path / "epochs"))
+    assert names(tmp_path / "epochs") == ["state-00003-00000", "state-00004-00000"]
+    fit(fresh_state(), course(tmp_path / "batches", save_every_s=0.0))
+    assert names(tmp_path / "batches") == ["state-00003-00003", "state-00004-00000"]
+
+
+def names(folder):
+    stems = sorted(path.stem for path in folder.glob("state*.json"))
+    assert stems == sorted(path.stem for path in folder.glob("state*.safetensors"))
+    return stems
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGUSR1, None)])
+def test_a_signal_is_answered_after_the_batch_with_a_saved_state(unbroken, tmp_path, number, error):
+    calls = []
+
+    def signalled(network, batch):
+        calls.append(1)
+        if len(calls) == 5:
+            signal.raise_signal(number)
+        return objective(network, batch)
+
+    if error:
+        with pytest.raises(error):
+            fit(fresh_state(), course(tmp_path, objective=signalled, validate=dice_of, step=BEST))
+        assert len(calls) == 5
+        assert names(tmp_path) == ["state-00001-00000", "state-00001-00002"]
+        again = fresh_state()
+        assert checkpoints(tmp_path).load(again, no_word)
+    else:
+        again = fresh_state()
+    fit(again, course(tmp_path, objective=signalled, validate=dice_of, step=BEST))
+    assert content(again) == content(unbroken)
+
+
+def test_no_state_is_not_a_state(tmp_path):
+    assert not checkpoints(tmp_path).load(fresh_state(), no_word)
+    fit(fresh_state(), course(tmp_path))
+    checkpoints(tmp_path).remove()
+    assert not list(tmp_path.glob("state*"))
+    assert not checkpoints(tmp_path).load(fresh_state(), no_word)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A folder with the states after epochs 3 and 4."""
+    folder = tmp_path_factory.mktemp("saved")
+    fit(fresh_state(), course(folder))
+    return folder
+
+
+NEWEST = ("state-00004-00000.safetensors", "state-00004-00000.json")
+
+
+def damages():
+    draw = random.Random(0)
+    for name in NEWEST:
+        yield from ((name, "cut", draw.random()) for _ in range(5))
+        yield from ((name, "flip", draw.random()) for _ in range(20))
+        yield name, "empty", 0.0
+    yield NEWEST[0], "missing", 0.0
+
+
+def damage(path, kind, where):
+    whole = bytearray(path.read_bytes())
+    place = int(where * len(whole))
+    if kind == "flip":
+        whole[place] ^= 1 << int(where * 1e6) % 8
+    path.write_bytes(whole if kind == "flip" else whole[:place])
+    if kind == "missing":
+        path.unlink()
+
+
+@pytest.mark.parametrize(("name", "kind", "where"), list(damages()))
+def test_damage_is_said_and_the_state_before_is_used(saved, tmp_path, name, kind, where):
+    folder = tmp_path / "run"
+    shutil.copytree(saved, folder)
+    damage(folder / name, kind, where)
+    state, said = fresh_state(), []
+    assert checkpoints(folder).load(state, said.append)
+    assert (state.epoch, state.index, len(state.history)) == (3, 0, 3)
+    [line] = said
+    assert str(folder / "state-00004-00000") in line and "the state before it is used" in line
+
+
+@pytest.mark.parametrize("kind", ["flip", "empty"])
+def test_where_every_state_is_damaged_nothing_starts_anew(saved, tmp_path, kind):
+    folder = tmp_path / "run"
+    shutil.copytree(saved, folder)
+    for path in folder.glob("state*.safetensors"):
+        damage(path, kind, 0.5)
+    with pytest.raises(RunError, match="state-00004") as error:
+        checkpoints(folder).load(fresh_state(), no_word)
+    assert f"remove the folder {folder}" in error.value.remedy
+
+
+def test_the_state_of_another_network_is_passed_over(saved, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(saved, folder)
+    wider = fresh_state(width=6)
+    wider.epoch = 9
+    checkpoints(folder).save(wider)
+    state, said = fresh_state(), []
+    assert checkpoints(folder).load(state, said.append)
+    assert state.epoch == 4 and "size mismatch" in said[0]
+
+
+def test_a_half_finished_run_of_an_older_layout_is_no_fresh_start(tmp_path):
+    (tmp_path / "state.json").write_text('{"run_hash": "a", "epoch": 1}')
+    with pytest.raises(RunError, match="state.json"):
+        checkpoints(tmp_path).load(fresh_state(), no_word)
+
+
+@pytest.mark.parametrize(
+    ("now", "was", "wanted"),
+    [
+        ({"step": {"epochs": 8}, "seed": 5}, "step.epochs=4", "step.epochs=8"),
+        ({"step": {"epochs": 4}}, "seed=5", "seed=null"),
+        ({"step": {"epochs": 4, "balance": 0.5}, "seed": 6}, "seed=5, step.balance=null", "seed=6, step.balance=0.5"),
+    ],
+)
+def test_the_state_of_another_plan_is_refused_with_what_differs(saved, now, was, wanted):
+    with pytest.raises(UsageError) as error:
+        checkpoints(saved, now).load(fresh_state(), no_word)
+    assert (error.value.found, error.value.expected, error.value.exit_code) == (was, wanted, 2)
+
+
+def test_many_differences_are_counted(saved):
+    with pytest.raises(UsageError) as error:
+        checkpoints(saved, {**IDENTITY, "train": {f"c{n}": "a" for n in range(14)}}).load(fresh_state(), no_word)
+    assert error.value.found.startswith("train.c0=null, ") and error.value.found.endswith("train.c5=null and 4 more")

@@ -1,0 +1,63 @@
+"""Signals are noted while a run trains, and do what they always do afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from flarenet.training.signals import Asked, noted
+
+
+def test_nothing_is_asked_without_a_signal():
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
+    with noted() as asked:
+        assert asked == Asked(stop=False, save=False)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
+
+
+def test_an_interrupt_waits_for_the_end(capsys):
+    reached = False
+    with pytest.raises(KeyboardInterrupt), noted() as asked:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        reached = True
+        assert asked == Asked(stop=True, save=False)
+    assert reached
+
+
+def test_a_request_to_save_ends_nothing():
+    with noted() as asked:
+        signal.raise_signal(signal.SIGUSR1)
+        assert asked == Asked(stop=False, save=True)
+
+
+def test_an_error_of_the_run_comes_before_the_signal():
+    with pytest.raises(ZeroDivisionError), noted():
+        signal.raise_signal(signal.SIGINT)
+        1 / 0  # noqa: B018
+
+
+def test_a_thread_sets_no_handlers():
+    found = []
+
+    def work():
+        with noted() as asked:
+            found.append((asked, signal.getsignal(signal.SIGTERM)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [(Asked(), signal.getsignal(signal.SIGTERM))]
+
+
+def test_a_forked_child_ends_by_sigterm_as_ever():
+    with noted():
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+            os._exit(0)
+        os.kill(child, signal.SIGTERM)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) in (128 + signal.SIGTERM, -signal.SIGTERM)
