@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = parser("flarenet_train", "Train a model from a plan. Finished steps are skipped, broken ones go on.")
-    words.add_argument("trainer", help="3DOrgan, 3DCancer, MAE, DualDecoder2D or Joint")
+    words.add_argument("trainer", help="3DOrgan, 3DCancer, MAE, DualDecoder2D, Joint, or my.module:MyTrainer")
     words.add_argument("--step", type=int, help="one step, counted from 1; all of them in order where left out")
     words.add_argument(
         "--fold",
@@ -47,21 +47,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: Namespace) -> None:
-    from ..errors import unknown
     from ..planning.epochs import with_epochs
     from ..planning.plan import override
     from ..planning.planned import load_planned
-    from ..trainers import TRAINERS
+    from ..trainers.own import find_trainer
+    from ..trainers.planner import with_trainer
     from ..workspace import find_root, only_planned, open_planned
 
-    if arguments.trainer not in TRAINERS:
-        raise unknown("trainer", arguments.trainer, TRAINERS)
+    chosen = find_trainer(arguments.trainer)
     root = find_root(arguments.root)
     workspace = open_planned(root, arguments.dataset) if arguments.dataset else only_planned(root)
-    plan = override(load_planned(workspace), arguments.changes)
+    plan = override(with_trainer(load_planned(workspace), chosen, workspace), arguments.changes)
     if arguments.epochs is not None:
-        plan = with_epochs(plan, arguments.trainer, arguments.epochs)
-    trainer = TRAINERS[arguments.trainer](
+        plan = with_epochs(plan, chosen.name, arguments.epochs)
+    trainer = chosen(
         plan,
         workspace,
         fold=arguments.fold,

@@ -10,8 +10,11 @@ from ..planning.budget import Budget, default_budget
 from ..planning.fingerprint import Fingerprint
 from ..planning.memory import scans_of
 from ..planning.plan import Plan, override
-from ..planning.rules import make_outline
+from ..planning.rules import Outline, make_outline
+from ..schema import load
+from ..workspace import Workspace
 from . import TRAINERS
+from .trainer import Trainer
 
 
 def make_plan(found: Fingerprint, recipe: str, *, budget: Budget | None = None, changes: Sequence[str] = ()) -> Plan:
@@ -33,6 +36,25 @@ def make_plan(found: Fingerprint, recipe: str, *, budget: Budget | None = None, 
         trainers={name: part for name, part in parts.items() if part is not None},
     )
     changed = override(plan, changes)
+    _every_network_exists(changed)
+    _every_step_has_cases(changed, found)
+    return changed
+
+
+def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Plan:
+    """`plan` with the part of a trainer that it lacks, as that makes it from what planning found in `workspace`.
+
+    Its configurations, budget and seed are the plan's, edited or not; a part that is there already stays. The file of
+    the plan is left alone: the folder of each run keeps the whole.
+    Raises PlanError where the data set has nothing for the trainer, and as make_plan.
+    """
+    if trainer.name in plan.trainers:
+        return plan
+    found = load(Fingerprint, workspace.fingerprint, PlanError)
+    part = trainer.plan(found, Outline(plan.recipe, plan.budget, plan.configurations))
+    if part is None:
+        raise PlanError(f"trainer {trainer.name}", found=f"no part in a plan of {plan.dataset}", expected="one")
+    changed = override(plan.model_copy(update={"trainers": {**plan.trainers, trainer.name: part}}), ())
     _every_network_exists(changed)
     _every_step_has_cases(changed, found)
     return changed

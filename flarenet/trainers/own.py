@@ -1,0 +1,47 @@
+"""Trainers by what a person types: a name of TRAINERS, or "module:Class" for one of their own."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from ..data.dataset import check_name
+from ..errors import RunError, UsageError, unknown
+from . import TRAINERS
+from .trainer import Trainer
+
+
+def find_trainer(typed: str) -> type[Trainer]:
+    """The trainer class that `typed` names; modules are looked for in the current folder first, as `python -m` does.
+
+    The only import by name of the package, and of a name that the person at the keyboard gave: none found in a file
+    gets here. Raises UsageError for a name that is none or no trainer, and RunError for a module that cannot be
+    imported.
+    """
+    module, colon, name = typed.partition(":")
+    if not colon:
+        if typed not in TRAINERS:
+            raise unknown("trainer", typed, TRAINERS)
+        return TRAINERS[typed]
+    found = getattr(_imported(module), name, None)
+    if not (isinstance(found, type) and issubclass(found, Trainer)):
+        raise UsageError(f"trainer {typed}", found=repr(found), expected="a subclass of flarenet.trainers.Trainer")
+    own = getattr(found, "name", None)
+    if not isinstance(own, str) or TRAINERS.get(own, found) is not found:
+        raise UsageError(f"trainer {typed}", found=f"name {own!r}", expected="a name of its own, which its runs get")
+    check_name(own, f"trainer {typed}")
+    return found
+
+
+def _imported(module: str) -> object:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        raise RunError(
+            f"module {module}",
+            found=f"{type(error).__name__}: {error}",
+            expected=f"a module that can be imported from {os.getcwd()}",
+        ) from error
