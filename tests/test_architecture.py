@@ -223,7 +223,7 @@ def test_help_is_instant(command, module):
 
 
 def test_all_commands_are_declared():
-    words = ("plan", "train", "predict", "compare", "evaluate", "demo")
+    words = ("plan", "train", "pseudo", "predict", "compare", "evaluate", "demo")
     assert set(commands()) == {f"flarenet_{word}" for word in words}
 
 

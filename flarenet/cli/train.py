@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words.add_argument("--step", type=int, help="one step, counted from 1; all of them in order where left out")
     words.add_argument(
         "--fold",
-        type=_fold,
+        type=fold,
         default=0,
         metavar="K",
         help="hold out the cases of fold K of prepared/NAME/splits.json; all: hold out none (default: %(default)s)",
@@ -71,7 +71,8 @@ def _train(arguments: Namespace) -> None:
     trainer.train(arguments.step)
 
 
-def _fold(text: str) -> Fold:
+def fold(text: str) -> Fold:
+    """A word as the number of a fold, or "all"."""
     if text == "all":
         return "all"
     if not text.isdigit():

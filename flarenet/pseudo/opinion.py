@@ -9,10 +9,10 @@ import numpy as np
 
 from ..data.dataset import Case
 from ..data.labels import LabelSet, complete, join, split
-from ..data.nifti import read_labels
+from ..data.nifti import read_grid, read_labels
 from ..planning.pseudo_rules import PseudoRules
-from ..preparation.upright import on_grid
-from ..volume import Grid
+from ..preparation.upright import on_grid, upright_grid
+from ..volume import SHEAR_THAT_COUNTS, Grid
 from .filters import Evidence, common_hosts, filtered, find_lesions, hosts_of, likeness, vote
 from .sources import Sources
 
@@ -87,17 +87,21 @@ class Asked:
         }
 
 
-def ask(
-    case: Case, sources: Sources, labels: LabelSet, *, annotated: Iterable[int], groups: Sequence[str], grid: Grid
-) -> Asked:
+def ask(case: Case, sources: Sources, labels: LabelSet, *, annotated: Iterable[int], groups: Sequence[str]) -> Asked:
     """Read what was drawn of `annotated`, and what the sources said about `groups` of a case that was predicted."""
-    looked_for = frozenset(annotated)
+    looked_for, grid = frozenset(annotated), grid_of(case)
     by_hand = split(drawn_map(case, labels, grid), labels, looked_for)
     opinions = {
         group: _opinion(sources.maps(case.name, group), by_hand[group], labels.groups[group], looked_for)
         for group in groups
     }
     return Asked(labels, grid, by_hand, looked_for, opinions)
+
+
+def grid_of(case: Case) -> Grid:
+    """The grid of a case's scan, upright: that of what is said about it."""
+    grid = read_grid(case.image, case.reading)
+    return grid if grid.shear < SHEAR_THAT_COUNTS else upright_grid(grid)
 
 
 def drawn_map(case: Case, labels: LabelSet, grid: Grid) -> np.ndarray:

@@ -12,7 +12,8 @@ from rich.table import Table
 from ..data.labels import LabelSet
 from ..errors import RunError
 from ..planning.pseudo_rules import PseudoRules
-from ..schema import Frozen, load
+from ..schema import Frozen, load, save
+from ..whole import remove_leftovers
 
 
 class Looked(Frozen):
@@ -70,6 +71,12 @@ def load_kept(kind: type[Kept], path: Path, key: str) -> Kept | None:
     except RunError:
         return None
     return found if found.key == key else None
+
+
+def keep(value: Frozen, path: Path) -> None:
+    """Write a file of this kind, and remove what killed processes left of it."""
+    remove_leftovers(path.parent, path.name)
+    save(value, path)
 
 
 def print_report(report: Report, labels: LabelSet, console: Console) -> None:

@@ -15,6 +15,7 @@ from ..data.dataset import Case
 from ..data.nifti import read_image
 from ..data.store import Store
 from ..errors import DatasetError
+from ..inference.model import read_about
 from ..inference.predict import Predictor
 from ..inference.views import view
 from ..planning.plan import Step
@@ -40,6 +41,11 @@ class Sources:
     def groups(self) -> tuple[str, ...]:
         """The groups that have a teacher."""
         return tuple(self._step.teachers)
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """The cases that any of the models learned from."""
+        return frozenset().union(*(read_about(asked.model.folder).seen for asked in self._predictors.values()))
 
     def of(self, group: str) -> list[Source]:
         """Who is asked about a group: the teacher's view of the scan as it is comes first."""

@@ -26,12 +26,10 @@ from ..inference.predict import Predictor
 from ..planning.plan import Plan, Step
 from ..planning.pseudo_rules import UNFILTERED
 from ..preparation.prepare import frame_between, prepare_map
-from ..schema import save
-from ..volume import Grid
 from ..workspace import Workspace
 from .filters import tally, worst
 from .opinion import Asked, Hosts, ask, resolve_hosts
-from .report import Fate, Looked, Report, load_kept, print_report
+from .report import Fate, Looked, Report, keep, load_kept, print_report
 from .sources import Sources, digest
 
 Result = TypeVar("Result")
@@ -61,9 +59,14 @@ class Teachers:
     """
 
     def __init__(self, predictors: Mapping[str, Predictor], step: Step, plan: Plan, workspace: Workspace) -> None:
-        self._sources = Sources(predictors, step, workspace)
+        self.sources = Sources(predictors, step, workspace)
         self._step, self._labels, self._workspace = step, plan.labels, workspace
         self._console = Console(stderr=True)
+
+    @property
+    def key(self) -> str:
+        """Stands for the models and the rules."""
+        return digest([self.sources.key, self._step.pseudo_rules.model_dump(mode="json")])
 
     def complete(self, cases: Sequence[Case], configuration: str, *, held_out: Collection[str] = ()) -> Store:
         """A store of completed group maps for `cases`, on the prepared grids of `configuration`.
@@ -77,8 +80,7 @@ class Teachers:
         records = {case.name: prepared.record(case.name) for case in cases}
         looked = self.look(cases, records)
         verdict = self.judge(looked, held_out)
-        rules = digest([self._sources.key, self._step.pseudo_rules.model_dump(mode="json")])
-        folder = self._workspace.pseudo(f"completed-{configuration}", rules)
+        folder = self._workspace.pseudo(f"completed-{configuration}", self.key)
         store, fates = Store(folder / "maps"), dict[str, Fate]()
         keys = {case.name: verdict.key(case.name, looked[case.name]) for case in cases}
         for case in cases:
@@ -88,13 +90,13 @@ class Teachers:
 
         def finish(case: Case) -> Fate:
             fate = self._finish(case, records[case.name], verdict, keys[case.name], store)
-            save(fate, folder / "cases" / f"{case.name}.json")
+            keep(fate, folder / "cases" / f"{case.name}.json")
             return fate
 
         stale = [case for case in cases if case.name not in fates]
-        fates |= self._each(stale, "pseudo labels: filter", finish)
+        fates |= self.each(stale, "pseudo labels: filter", finish)
         report = self._report(looked, verdict, {name: fates[name] for name in sorted(fates)})
-        save(report, folder / "report.json")
+        keep(report, folder / "report.json")
         if stale and self._step.pseudo_rules != UNFILTERED:
             print_report(report, self._labels, self._console)
             self._console.print(f"written: {folder / 'report.json'}", highlight=False, soft_wrap=True)
@@ -102,30 +104,30 @@ class Teachers:
 
     def look(self, cases: Sequence[Case], records: Mapping[str, CaseRecord]) -> dict[str, Looked]:
         """Ask the models about every case, and keep how far they agree; `records` are those of the prepared cases."""
-        folder = self._workspace.pseudo("sources", self._sources.key)
+        folder = self._workspace.pseudo("sources", self.sources.key)
         looked = {}
         for case in cases:
-            key = digest([records[case.name].key, self._sources.key])
+            key = digest([records[case.name].key, self.sources.key])
             if known := load_kept(Looked, folder / f"{case.name}.json", key):
                 looked[case.name] = known
 
         def ask_about(case: Case) -> Looked:
-            said = self.ask(case, records[case.name].original, case.annotated)
-            found = self._looked(said, digest([records[case.name].key, self._sources.key]))
-            save(found, folder / f"{case.name}.json")
+            said = self.ask(case, case.annotated)
+            found = self._looked(said, digest([records[case.name].key, self.sources.key]))
+            keep(found, folder / f"{case.name}.json")
             return found
 
-        return looked | self._each([case for case in cases if case.name not in looked], "pseudo labels", ask_about)
+        return looked | self.each([case for case in cases if case.name not in looked], "pseudo labels", ask_about)
 
-    def ask(self, case: Case, grid: Grid, annotated: Iterable[int]) -> Asked:
+    def ask(self, case: Case, annotated: Iterable[int]) -> Asked:
         """What the models say about a case, on the grid of its scan, as if only `annotated` had been looked for."""
         known = frozenset(annotated)
-        groups = [group for group in self._sources.groups if not known.issuperset(self._labels.groups[group])]
-        self._sources.predict(case, groups)
-        return ask(case, self._sources, self._labels, annotated=known, groups=groups, grid=grid)
+        groups = [group for group in self.sources.groups if not known.issuperset(self._labels.groups[group])]
+        self.sources.predict(case, groups)
+        return ask(case, self.sources, self._labels, annotated=known, groups=groups)
 
     def judge(self, looked: Mapping[str, Looked], held_out: Collection[str]) -> Verdict:
-        """The hosts, as the rules state them or as cases that are not held out show, and the cases of least agreement."""
+        """Hosts, as the rules state them or as cases that are not held out show, and the cases of least agreement."""
         values = {name: value for value, name in enumerate(self._labels.names)}
         drawn = [
             {values[lesion]: {values[host]: part for host, part in of.items()} for lesion, of in said.hosts.items()}
@@ -133,7 +135,7 @@ class Teachers:
             if name not in held_out
         ]
         rules, dropped = self._step.pseudo_rules, {}
-        for group in self._sources.groups:
+        for group in self.sources.groups:
             scores = {name: said.score(group) for name, said in looked.items() if group in said.scores}
             dropped[group] = worst(scores, rules.drop_share)
         return Verdict(resolve_hosts(rules, self._labels, drawn), dropped)
@@ -153,7 +155,7 @@ class Teachers:
 
     def _finish(self, case: Case, record: CaseRecord, verdict: Verdict, key: str, store: Store) -> Fate:
         """Write the completed maps of a case; the fate of its pseudo labels."""
-        said, lost = self.ask(case, record.original, case.annotated), verdict.lost(case.name)
+        said, lost = self.ask(case, case.annotated), verdict.lost(case.name)
         pseudo, voxels, hidden = {}, dict[str, int](), dict[str, dict[str, int]]()
         for group, opinion in said.opinions.items():
             names = (f"no {group}", *(self._labels.names[value] for value in self._labels.groups[group]))
@@ -184,7 +186,7 @@ class Teachers:
             teachers=self._step.teachers, rules=self._step.pseudo_rules, hosts=hosts, scores=scores, cases=dict(fates)
         )
 
-    def _each(self, cases: Sequence[Case], describe: str, work: Callable[[Case], Result]) -> dict[str, Result]:
+    def each(self, cases: Sequence[Case], describe: str, work: Callable[[Case], Result]) -> dict[str, Result]:
         """{case: what `work` gives}, with a progress bar. Raises CasesFailed at the end, naming those that failed."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         pace = (TextColumn("{task.fields[pace]}"), TextColumn("left"), TimeRemainingColumn())

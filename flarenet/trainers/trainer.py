@@ -121,7 +121,7 @@ class Trainer:
             configuration=self._part.configuration,
             workspace=self._workspace,
             held_out=self._held_out,
-            teachers=self._teachers(step) if step.teachers else None,
+            teachers=self.teachers(step) if step.teachers else None,
         )
         title, folder = self._title(number), self._workspace.run(self.name, number, self._fold)
         self._say(f"{title}: {len(train)} cases to train on, {len(held_out)} held out, {self._device}")
@@ -190,7 +190,8 @@ class Trainer:
         own = {sample.name for sample in course.batches.samples}
         return own.union(*(read_about(self._finished(run)).seen or () for run in before))
 
-    def _teachers(self, step: Step) -> Teachers:
+    def teachers(self, step: Step) -> Teachers:
+        """The models that a step's pseudo labels need. Raises RunError, with the command to type, for one not there."""
         predictors = {
             run: Predictor(load_model(self._finished(run), self._device), device=str(self._device))
             for run in runs_asked(step)

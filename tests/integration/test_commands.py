@@ -119,6 +119,13 @@ def test_every_step_leaves_a_finished_model(trained):
     assert finished == {Path(step) for step in steps}
 
 
+def test_the_effect_of_each_filter_is_shown(call, trained):
+    said = call("flarenet_pseudo", "-d", "PHANTOM", "--root", trained, "--device", "cpu", "-o", trained / "filters")
+    assert "liver" in said and "agreement" in said
+    effects = json.loads((trained / "filters" / "filters.json").read_text())
+    assert effects["step"] == "DualDecoder2D/1" and effects["cases"] and (trained / "filters" / "filters.csv").is_file()
+
+
 def test_finished_steps_are_skipped_and_the_only_set_need_not_be_named(call, trained):
     weights = trained / "runs" / "PHANTOM" / "3DOrgan" / "step_1" / "weights.safetensors"
     before = weights.read_bytes(), weights.stat().st_mtime_ns

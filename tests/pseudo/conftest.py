@@ -60,7 +60,8 @@ class Teacher:
     @property
     def model(self):
         plan = SimpleNamespace(trainer=lambda name: SimpleNamespace(augmentation=Augmentation()))
-        return SimpleNamespace(trainer=f"Teacher-{self.group}", weights_sha256=self.weights, plan=plan)
+        folder = SimpleNamespace(seen=("lesion",))  # in place of a folder, what about.json in it says
+        return SimpleNamespace(trainer=f"Teacher-{self.group}", weights_sha256=self.weights, plan=plan, folder=folder)
 
     def predict_views(self, volume, views):
         for view in views:
@@ -70,9 +71,13 @@ class Teacher:
             yield {self.group: (found & self.knows).astype(np.uint8)}
 
 
+def make_teachers():
+    return {"Organ/1": Teacher("organ"), "Cancer/1": Teacher("cancer", "1" * 64)}
+
+
 @pytest.fixture
 def teachers():
-    return {"Organ/1": Teacher("organ"), "Cancer/1": Teacher("cancer", "1" * 64)}
+    return make_teachers()
 
 
 def step_of(rules):
@@ -108,8 +113,12 @@ def plan_of(rules):
 
 @pytest.fixture
 def blocks(tmp_path):
+    return make_blocks(tmp_path)
+
+
+def make_blocks(root):
     """(workspace, cases): `drawn` has everything, `lesion` its tumor only, `bare` and `firm` (no doubt) nothing."""
-    workspace = Workspace(tmp_path, "Blocks")
+    workspace = Workspace(root, "Blocks")
     cases = tuple(
         _case(workspace.raw, name, annotated, doubtful_hu=140 if name == "firm" else 100)
         for name, annotated in (("drawn", {1, 2}), ("lesion", {2}), ("bare", set()), ("firm", set()))

@@ -1,0 +1,75 @@
+"""flarenet_pseudo: what each filter of a step's pseudo labels does, on cases whose truth is known."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .shell import parser, run
+from .train import fold
+
+if TYPE_CHECKING:
+    from ..planning.plan import Plan
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = parser("flarenet_pseudo", "The effect of each filter of pseudo labels, on cases whose truth is known.")
+    words.add_argument("-d", "--dataset", help="the planned data set; may be left out where there is only one")
+    words.add_argument("--root", help="the folder that holds raw/, prepared/ and runs/; else FLARENET_ROOT, else here")
+    words.add_argument("--step", metavar="TRAINER/STEP", help="whose pseudo labels (default: the first with teachers)")
+    words.add_argument(
+        "--cases",
+        choices=("held-out", "test"),
+        default="held-out",
+        help="training cases that the teachers did not learn from, or test cases with labels (default: %(default)s)",
+    )
+    words.add_argument("--fold", type=fold, default=0, metavar="K", help="of the teachers, as in flarenet_train")
+    words.add_argument(
+        "--set",
+        dest="changes",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="try other rules, as in trainers.DualDecoder2D.steps.0.pseudo.agreement=0.6",
+    )
+    words.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    words.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="where filters.json and filters.csv go (default: below pseudo/)"
+    )
+    return run(words, work, argv)
+
+
+def work(arguments: Namespace) -> None:
+    """Ask the teachers about cases whose truth is known, measure, print and write."""
+    from ..planning.plan import override
+    from ..planning.planned import load_planned
+    from ..pseudo.effect import find_effects, print_effects, write_effects
+    from ..trainers import TRAINERS
+    from ..workspace import find_root, only_planned, open_planned
+
+    root = find_root(arguments.root)
+    workspace = open_planned(root, arguments.dataset) if arguments.dataset else only_planned(root)
+    plan = override(load_planned(workspace), arguments.changes)
+    run = arguments.step or _first(plan)
+    trainer, _, number = run.partition("/")
+    step = plan.step(trainer, int(number) if number.isdigit() else 0)
+    teachers = TRAINERS[trainer](plan, workspace, fold=arguments.fold, device=arguments.device).teachers(step)
+    effects = find_effects(teachers, run, plan, workspace, test=arguments.cases == "test")
+    out = arguments.out or workspace.pseudo(f"effect-{trainer}-{number}", teachers.key)
+    write_effects(out, effects)
+    print_effects(effects)
+    print(f"written: {out}")
+
+
+def _first(plan: Plan) -> str:
+    """The first step with teachers, as "TRAINER/STEP". Raises UsageError where there is none."""
+    from ..errors import UsageError
+
+    for name, part in plan.trainers.items():
+        for number, step in enumerate(part.steps, start=1):
+            if step.teachers:
+                return f"{name}/{number}"
+    raise UsageError("--step", found="no step with teachers in the plan", expected="pseudo labels to look at")

@@ -1,0 +1,267 @@
+"""What each filter of pseudo labels does, on cases whose truth is known: what is kept and how right it is."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ..data.dataset import Case, choose
+from ..data.labels import HIDDEN, LabelSet, split
+from ..data.settled import load_settled
+from ..data.store import Store
+from ..errors import UsageError
+from ..planning.plan import Plan, Step
+from ..planning.pseudo_rules import FILTERS, UNFILTERED, PseudoRules
+from ..schema import Frozen, save
+from ..whole import write_text
+from ..workspace import Workspace
+from .filters import find_lesions, worst
+from .opinion import Hosts, drawn_map
+from .teachers import Teachers
+
+
+class Effect(Frozen):
+    """What is left of one label after one filter ("none" and "all" beside the names of FILTERS).
+
+    dsc        Dice of truth and pseudo label over the voxels that are not hidden, all cases together; None: no voxels
+    hidden     share of the voxels of the label, in either of both, that are hidden; cases that are left out not counted
+    cases      how many cases, of which `dropped` are left out
+    kept, removed      lesions that the sources see, by whether a voxel of them is left; 0 for organs
+    precision, recall  share of the kept lesions that touch a true one; share of all true lesions that are touched
+    """
+
+    group: str
+    filter: str
+    label: str
+    dsc: float | None
+    hidden: float | None
+    cases: int
+    dropped: int
+    kept: int = 0
+    removed: int = 0
+    precision: float | None = None
+    recall: float | None = None
+
+
+class Effects(Frozen):
+    """The effects of the filters of one step.
+
+    trained_on  whether the teachers learned from these cases, so that all is better than on new ones
+    """
+
+    step: str
+    rules: PseudoRules
+    hosts: dict[str, tuple[str, ...]]
+    cases: tuple[str, ...]
+    trained_on: bool
+    effects: tuple[Effect, ...]
+
+
+class Counts(NamedTuple):
+    """Of one label in one case. Voxels: hits in both, drawn in truth + pseudo, either; then lesions."""
+
+    hits: int
+    drawn: int
+    either: int
+    hidden: int
+    kept: int
+    removed: int
+    right: int
+    found: int
+    there: int
+
+    @property
+    def left_out(self) -> Counts:
+        """The same of a case that is dropped."""
+        return Counts(0, 0, 0, 0, 0, self.kept + self.removed, 0, 0, self.there)
+
+
+def find_effects(teachers: Teachers, run: str, plan: Plan, workspace: Workspace, *, test: bool = False) -> Effects:
+    """The effects on the pseudo labels of the step `run` ("TRAINER/STEP") of a plan, whose `teachers` these are.
+
+    test  on the test cases instead of the training cases that no teacher learned from
+    Hosts, where the rules take them from what people drew, come from the step's other cases.
+    Raises UsageError where no case has labels.
+    """
+    trainer, _, number = run.partition("/")
+    dataset, labels, step = load_settled(workspace.settled), plan.labels, plan.step(trainer, int(number))
+    offered = [case for case in (dataset.test if test else dataset.cases) if case.label is not None]
+    cases, trained_on = truth_cases(offered, labels, tuple(step.teachers), seen=teachers.sources.seen)
+    if not any(cases.values()):
+        expected = f"cases with some of the groups {', '.join(step.teachers)} drawn"
+        raise UsageError(f"the {'test' if test else 'training'} cases", found="no labels", expected=expected)
+    names = sorted({case.name for found in cases.values() for case in found})
+    others = [case for case in choose(dataset.cases, step.subset) if trained_on or case.name not in names]
+    hosts = _hosts(teachers, step, labels, others, Store(workspace.store(plan.trainer(trainer).configuration)))
+    return Effects(
+        step=run,
+        rules=step.pseudo_rules,
+        hosts={labels.names[lesion]: labels.names_of(of) for lesion, of in hosts.items()},
+        cases=tuple(names),
+        trained_on=trained_on,
+        effects=tuple(
+            effect
+            for group, found in cases.items()
+            for effect in measure(teachers, step.pseudo_rules, labels, group, cases=found, hosts=hosts)
+        ),
+    )
+
+
+def _hosts(teachers: Teachers, step: Step, labels: LabelSet, cases: Sequence[Case], prepared: Store) -> Hosts:
+    _, *later = labels.groups.values()
+    lesions = {value for values in later for value in values}
+    there = set(prepared.names()) if step.pseudo_rules.hosts == "drawn" else set()
+    telling = [case for case in cases if case.annotated & lesions and case.name in there]
+    looked = teachers.look(telling, {case.name: prepared.record(case.name) for case in telling})
+    return teachers.judge(looked, held_out=()).hosts
+
+
+def variants(rules: PseudoRules, *, lesions: bool) -> dict[str, PseudoRules]:
+    """Each filter that `rules` use on such a group alone, between none and all of them."""
+    used = [name for name in FILTERS if getattr(rules, name) != getattr(UNFILTERED, name)]
+    of_both = [name for name in used if lesions or name in ("agreement", "drop_share")]
+    return {"none": rules.alone(None), **{name: rules.alone(name) for name in of_both}, "all": rules}
+
+
+def count(truth: np.ndarray, said: np.ndarray, kept: np.ndarray, *, labels: int, lesions: bool) -> list[Counts]:
+    """Counts of the labels 1.. of a group: truth, what the sources said, and what a filter left of it."""
+    where = ((truth > 0) | (said > 0)) & (truth != HIDDEN)
+    true, seen, left = truth[where], said[where], kept[where]
+    visible, alike = left != HIDDEN, true == seen
+
+    def of(values: np.ndarray) -> np.ndarray:
+        return np.bincount(values, minlength=HIDDEN + 1)[1 : labels + 1]
+
+    hits, drawn = of(true[true == left]), of(true[visible]) + of(left[visible])
+    either = of(true) + of(seen) - of(true[alike])
+    hidden = of(true[~visible]) + of(seen[~visible]) - of(true[~visible & alike])
+    voxels = np.stack([hits, drawn, either, hidden], axis=1).tolist()
+    found = [_lesions(truth == n, said == n, kept == n) if lesions else [0] * 5 for n in range(1, labels + 1)]
+    return [Counts(*row, *counted) for row, counted in zip(voxels, found)]
+
+
+def _lesions(truth: np.ndarray, said: np.ndarray, kept: np.ndarray) -> list[int]:
+    """[kept, removed, right among the kept, true ones that are touched by what is kept, all true ones]."""
+    seen, true = find_lesions(said.astype(np.uint8)), find_lesions(truth.astype(np.uint8))
+    left = np.unique(seen.number[kept[seen.box.slices] & (seen.number > 0)])
+    right = np.intersect1d(left, seen.number[truth[seen.box.slices]])
+    found = np.unique(true.number[kept[true.box.slices] & (true.number > 0)])
+    return [len(left), len(seen.label) - 1 - len(left), len(right), len(found), len(true.label) - 1]
+
+
+def truth_cases(
+    cases: Sequence[Case], labels: LabelSet, groups: Sequence[str], *, seen: Collection[str]
+) -> tuple[dict[str, list[Case]], bool]:
+    """group -> the cases in which people drew some of it and from which no teacher learned (`seen`).
+
+    Where there is none for any group, those that the teachers learned from, and True.
+    """
+    drawn = {group: [case for case in cases if case.annotated & set(labels.groups[group])] for group in groups}
+    unseen = {group: [case for case in found if case.name not in seen] for group, found in drawn.items()}
+    return (unseen, False) if any(unseen.values()) else (drawn, True)
+
+
+def measure(
+    teachers: Teachers, rules: PseudoRules, labels: LabelSet, group: str, *, cases: Sequence[Case], hosts: Hosts
+) -> list[Effect]:
+    """The effects on one group of cases in which people drew some of it. Each is asked as if they had not."""
+    values = labels.groups[group]
+    lesions = group != next(iter(labels.groups))
+    ways, scores = variants(rules, lesions=lesions), dict[str, float]()
+    counts: dict[str, dict[str, list[Counts]]] = {way: {} for way in ways}
+
+    def ask(case: Case) -> None:
+        said = teachers.ask(case, case.annotated - set(values))
+        opinion = said.opinions[group]
+        truth = split(drawn_map(case, labels, said.grid), labels, case.annotated)[group]
+        if opinion.likeness:
+            scores[case.name] = float(np.mean(list(opinion.likeness.values())))
+        for way, alone in ways.items():
+            kept = said.filtered(group, alone, hosts)[0]
+            counts[way][case.name] = count(truth, opinion.label, kept, labels=len(values), lesions=lesions)
+
+    teachers.each(cases, f"filters of {group}", ask)
+    dropped = {way: worst(scores, alone.drop_share) for way, alone in ways.items()}
+    found = []
+    for index, value in enumerate(values):
+        names = [case.name for case in cases if value in case.annotated]
+        for way in ways if names else ():
+            of_cases = {name: counts[way][name][index] for name in names}
+            found.append(_effect(of_cases, dropped[way], group=group, way=way, label=labels.names[value]))
+    return found
+
+
+def _effect(of_cases: Mapping[str, Counts], dropped: Collection[str], *, group: str, way: str, label: str) -> Effect:
+    counts = [found.left_out if name in dropped else found for name, found in of_cases.items()]
+    total = Counts(*(sum(column) for column in zip(*counts)))
+    return Effect(
+        group=group,
+        filter=way,
+        label=label,
+        dsc=_share(2 * total.hits, total.drawn),
+        hidden=_share(total.hidden, total.either),
+        cases=len(of_cases),
+        dropped=len(of_cases.keys() & set(dropped)),
+        kept=total.kept,
+        removed=total.removed,
+        precision=_share(total.right, total.kept),
+        recall=_share(total.found, total.there),
+    )
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
+
+
+def write_effects(folder: Path, effects: Effects) -> None:
+    """`filters.json` and, one row per group, label and filter, `filters.csv` in `folder`."""
+    save(effects, folder / "filters.json")
+    text = io.StringIO()
+    rows = csv.DictWriter(text, list(Effect.model_fields), lineterminator="\n")
+    rows.writeheader()
+    rows.writerows(effect.model_dump() for effect in effects.effects)
+    write_text(folder / "filters.csv", text.getvalue())
+
+
+def print_effects(effects: Effects, console: Console | None = None) -> None:
+    """For each group a row per label and a column per filter: Dice, and the share that is hidden; then the lesions."""
+    console = console or Console()
+    for group in dict.fromkeys(effect.group for effect in effects.effects):
+        of_group = [effect for effect in effects.effects if effect.group == group]
+        ways = list(dict.fromkeys(effect.filter for effect in of_group))
+        table = Table(title=f"{group}: DSC of what is kept (share hidden), by filter")
+        for name in ("label", "cases", *ways):
+            table.add_column(name, justify="left" if name == "label" else "right")
+        for label in dict.fromkeys(effect.label for effect in of_group):
+            row = [effect for effect in of_group if effect.label == label]
+            table.add_row(label, str(row[0].cases), *(f"{_say(e.dsc)} ({_say(e.hidden)})" for e in row))
+        table.add_section()
+        first = [effect for effect in of_group if effect.label == of_group[0].label]
+        table.add_row("cases left out", "", *(str(effect.dropped) for effect in first))
+        console.print(table)
+        _print_lesions(of_group, console)
+    if effects.trained_on:
+        console.print("The teachers learned from these cases: on new ones they are worse, and so is every number here.")
+
+
+def _print_lesions(effects: Sequence[Effect], console: Console) -> None:
+    if not any(effect.kept + effect.removed for effect in effects):
+        return
+    table = Table(title="lesions that the sources see; precision of those kept, recall of the true ones")
+    for name in ("lesion", "filter", "kept", "removed", "precision", "recall"):
+        table.add_column(name, justify="left" if name in ("lesion", "filter") else "right")
+    for effect in effects:
+        shares = (_say(effect.precision), _say(effect.recall))
+        table.add_row(effect.label, effect.filter, str(effect.kept), str(effect.removed), *shares)
+    console.print(table)
+
+
+def _say(share: float | None) -> str:
+    return "-" if share is None else f"{share:.3f}"

@@ -1,0 +1,120 @@
+import csv
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from flarenet.data.labels import HIDDEN
+from flarenet.planning.pseudo_rules import PseudoRules
+from flarenet.pseudo.effect import (
+    Counts,
+    Effects,
+    count,
+    find_effects,
+    measure,
+    print_effects,
+    truth_cases,
+    variants,
+    write_effects,
+)
+from flarenet.pseudo.teachers import Teachers
+
+from .conftest import LABELS, RULES, plan_of, step_of
+
+LIVER, TOP = 600 - 27 - 1, 100  # voxels that the teacher of organs names, and those of them that one pass lacks
+
+
+def row(*values):
+    return np.array(values, dtype=np.uint8).reshape(1, 1, -1)
+
+
+def test_counts_of_a_row():
+    truth = row(1, 1, 1, 0, 0, 2, HIDDEN)
+    said = row(1, 1, 0, 1, 0, 2, 1)
+    kept = row(1, HIDDEN, 0, HIDDEN, HIDDEN, 2, 1)
+    one, two = count(truth, said, kept, labels=2, lesions=False)
+    # label 1, kept voxels: true at 0 and 2, said at 0; of the 4 voxels of either, two are hidden
+    assert one == Counts(hits=1, drawn=3, either=4, hidden=2, kept=0, removed=0, right=0, found=0, there=0)
+    assert two == Counts(hits=1, drawn=2, either=1, hidden=0, kept=0, removed=0, right=0, found=0, there=0)
+
+
+def test_counts_of_lesions():
+    truth = row(1, 1, 0, 0, 0, 0, 1, 0, 1)  # three
+    said = row(0, 1, 1, 0, 1, 0, 1, 0, 0)  # three, the first and the last right
+    kept = row(0, 1, HIDDEN, 0, 1, 0, HIDDEN, 0, 0)
+    [counts] = count(truth, said, kept, labels=1, lesions=True)
+    assert (counts.kept, counts.removed, counts.right, counts.found, counts.there) == (2, 1, 1, 1, 3)
+    assert counts.left_out == Counts(0, 0, 0, 0, 0, removed=3, right=0, found=0, there=3)
+
+
+def test_only_filters_that_do_something_are_shown():
+    assert list(variants(RULES, lesions=True)) == ["none", "least_mm3", "hosts", "agreement", "all"]
+    assert list(variants(RULES, lesions=False)) == ["none", "agreement", "all"]
+    assert list(variants(PseudoRules(), lesions=True)) == ["none", "all"]
+
+
+def test_truth_is_what_no_teacher_learned_from(blocks):
+    _, cases = blocks
+    found, trained_on = truth_cases(cases, LABELS, ("organ", "cancer"), seen={"lesion"})
+    assert found == {"organ": [cases[0]], "cancer": [cases[0]]} and cases[0].name == "drawn"
+    assert not trained_on
+    found, trained_on = truth_cases(cases, LABELS, ("cancer",), seen={"lesion", "drawn"})
+    assert [case.name for case in found["cancer"]] == ["drawn", "lesion"] and trained_on
+
+
+@pytest.fixture
+def asked(blocks, teachers):
+    workspace, cases = blocks
+    return Teachers(teachers, step_of(RULES), plan_of(RULES), workspace), cases[:1], {2: frozenset({1})}
+
+
+def test_the_effect_of_each_filter_on_organs(asked):
+    teachers, cases, hosts = asked
+    effects = {e.filter: e for e in measure(teachers, RULES, LABELS, "organ", cases=cases, hosts=hosts)}
+    assert list(effects) == ["none", "agreement", "all"]
+    # the truth has 573 voxels of liver that no tumor hides; the teacher lacks the speck
+    assert effects["none"].dsc == pytest.approx(2 * LIVER / (2 * LIVER + 1), abs=1e-4)
+    assert effects["agreement"].dsc == pytest.approx(2 * (LIVER - TOP) / (2 * (LIVER - TOP) + 1), abs=1e-4)
+    assert effects["agreement"].hidden == pytest.approx(TOP / (LIVER + 1), abs=1e-4)
+    assert (effects["none"].hidden, effects["none"].cases, effects["none"].dropped) == (0.0, 1, 0)
+
+
+def test_the_effect_of_each_filter_on_lesions(asked):
+    teachers, cases, hosts = asked
+    effects = {e.filter: e for e in measure(teachers, RULES, LABELS, "cancer", cases=cases, hosts=hosts)}
+    assert [(e.kept, e.removed, e.precision, e.recall) for e in effects.values()] == [
+        (3, 0, pytest.approx(1 / 3, abs=1e-4), 1.0),  # none: the tumor, a speck, one in the air
+        (2, 1, 0.5, 1.0),  # least_mm3
+        (2, 1, 0.5, 1.0),  # hosts
+        (3, 0, pytest.approx(1 / 3, abs=1e-4), 1.0),  # agreement: all passes see the same
+        (1, 2, 1.0, 1.0),  # all
+    ]
+    assert effects["none"].dsc == pytest.approx(2 * 27 / (27 + 55), abs=1e-4) and effects["all"].dsc == 1.0
+    assert effects["all"].hidden == pytest.approx(28 / 55, abs=1e-4)
+
+
+def test_a_case_that_is_left_out_teaches_nothing(blocks, teachers):
+    workspace, cases = blocks
+    rules = PseudoRules(passes=3, drop_share=0.5)
+    asked = Teachers(teachers, step_of(rules), plan_of(rules), workspace)
+    found = {e.filter: e for e in measure(asked, rules, LABELS, "cancer", cases=cases[:2], hosts={})}
+    assert (found["none"].cases, found["none"].kept, found["none"].recall) == (2, 6, 1.0)
+    dropped = found["drop_share"]
+    assert (dropped.dropped, dropped.kept, dropped.removed, dropped.recall) == (1, 3, 3, 0.5)
+
+
+def test_the_whole_is_written_and_shown(blocks, teachers, tmp_path, monkeypatch):
+    workspace, cases = blocks
+    asked = Teachers(teachers, step_of(RULES), plan_of(RULES), workspace)
+    monkeypatch.setattr("flarenet.pseudo.sources.read_about", lambda folder: folder)
+    effects = find_effects(asked, "Student/1", plan_of(RULES), workspace)
+    # the tumor of `lesion` was learned from, so it says where lesions lie, and `drawn` is the truth
+    assert effects.cases == ("drawn",) and effects.hosts == {"tumor": ("liver",)} and not effects.trained_on
+    write_effects(tmp_path / "out", effects)
+    assert Effects.model_validate_json((tmp_path / "out" / "filters.json").read_text()) == effects
+    rows = list(csv.DictReader((tmp_path / "out" / "filters.csv").read_text().splitlines()))
+    assert [(r["group"], r["filter"]) for r in rows][:3] == [("organ", w) for w in ("none", "agreement", "all")]
+    console = Console(record=True, width=160)
+    print_effects(effects.model_copy(update={"trained_on": True}), console)
+    said = console.export_text()
+    assert "liver" in said and "precision" in said and "learned from these cases" in said
