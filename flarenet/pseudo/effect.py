@@ -93,7 +93,8 @@ def find_effects(teachers: Teachers, run: str, plan: Plan, workspace: Workspace,
     trainer, _, number = run.partition("/")
     dataset, labels, step = load_settled(workspace.settled), plan.labels, plan.step(trainer, int(number))
     offered = [case for case in (dataset.test if test else dataset.cases) if case.label is not None]
-    cases, trained_on = truth_cases(offered, labels, tuple(step.teachers), seen=teachers.sources.seen)
+    seen = () if test else teachers.sources.seen
+    cases, trained_on = truth_cases(offered, labels, tuple(step.teachers), seen=seen)
     if not any(cases.values()):
         expected = f"cases with some of the groups {', '.join(step.teachers)} drawn"
         raise UsageError(f"the {'test' if test else 'training'} cases", found="no labels", expected=expected)
@@ -157,14 +158,15 @@ def _lesions(truth: np.ndarray, said: np.ndarray, kept: np.ndarray) -> list[int]
 
 
 def truth_cases(
-    cases: Sequence[Case], labels: LabelSet, groups: Sequence[str], *, seen: Collection[str]
+    cases: Sequence[Case], labels: LabelSet, groups: Sequence[str], *, seen: Collection[str] | None
 ) -> tuple[dict[str, list[Case]], bool]:
     """group -> the cases in which people drew some of it and from which no teacher learned (`seen`).
 
-    Where there is none for any group, those that the teachers learned from, and True.
+    Where there is none for any group, or nobody knows, those that the teachers learned from, and True.
     """
     drawn = {group: [case for case in cases if case.annotated & set(labels.groups[group])] for group in groups}
-    unseen = {group: [case for case in found if case.name not in seen] for group, found in drawn.items()}
+    learned = {case.name for case in cases} if seen is None else seen
+    unseen = {group: [case for case in found if case.name not in learned] for group, found in drawn.items()}
     return (unseen, False) if any(unseen.values()) else (drawn, True)
 
 
@@ -236,19 +238,19 @@ def print_effects(effects: Effects, console: Console | None = None) -> None:
     for group in dict.fromkeys(effect.group for effect in effects.effects):
         of_group = [effect for effect in effects.effects if effect.group == group]
         ways = list(dict.fromkeys(effect.filter for effect in of_group))
-        table = Table(title=f"{group}: DSC of what is kept (share hidden), by filter")
+        table = Table(title=f"{group}: DSC of what is kept, and the share that is hidden, by filter")
         for name in ("label", "cases", *ways):
             table.add_column(name, justify="left" if name == "label" else "right")
         for label in dict.fromkeys(effect.label for effect in of_group):
             row = [effect for effect in of_group if effect.label == label]
-            table.add_row(label, str(row[0].cases), *(f"{_say(e.dsc)} ({_say(e.hidden)})" for e in row))
+            table.add_row(label, str(row[0].cases), *(f"{_say(e.dsc)} {e.hidden or 0:4.0%}" for e in row))
         table.add_section()
         first = [effect for effect in of_group if effect.label == of_group[0].label]
         table.add_row("cases left out", "", *(str(effect.dropped) for effect in first))
         console.print(table)
         _print_lesions(of_group, console)
     if effects.trained_on:
-        console.print("The teachers learned from these cases: on new ones they are worse, and so is every number here.")
+        console.print("The teachers learned from these cases (or do not say): on new ones every number here would be worse.")
 
 
 def _print_lesions(effects: Sequence[Effect], console: Console) -> None:

@@ -43,9 +43,10 @@ class Sources:
         return tuple(self._step.teachers)
 
     @property
-    def seen(self) -> frozenset[str]:
-        """The cases that any of the models learned from."""
-        return frozenset().union(*(read_about(asked.model.folder).seen for asked in self._predictors.values()))
+    def seen(self) -> frozenset[str] | None:
+        """The cases that any of the models learned from; None where a model does not say."""
+        seen = [read_about(asked.model.folder).seen for asked in self._predictors.values()]
+        return None if None in seen else frozenset(name for names in seen for name in names or ())
 
     def of(self, group: str) -> list[Source]:
         """Who is asked about a group: the teacher's view of the scan as it is comes first."""

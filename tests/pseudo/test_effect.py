@@ -60,6 +60,7 @@ def test_truth_is_what_no_teacher_learned_from(blocks):
     assert not trained_on
     found, trained_on = truth_cases(cases, LABELS, ("cancer",), seen={"lesion", "drawn"})
     assert [case.name for case in found["cancer"]] == ["drawn", "lesion"] and trained_on
+    assert truth_cases(cases, LABELS, ("cancer",), seen=None) == (found, True)
 
 
 @pytest.fixture
