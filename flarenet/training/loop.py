@@ -149,12 +149,15 @@ def _seed(*numbers: int) -> int:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """`batch` with its tensors on `device`, the image in channels-last order, which convolutions are fastest in."""
+    """`batch` on `device`, the image in channels-last order, which convolutions are fastest in.
+
+    What was asked stays on the CPU: it decides what is computed, and a card should not be waited for.
+    """
     order = torch.channels_last if batch.image.ndim == 4 else torch.channels_last_3d
     return Batch(
         image=batch.image.to(device, non_blocking=True).contiguous(memory_format=order),
         labels={group: labels.to(device, non_blocking=True) for group, labels in batch.labels.items()},
-        asked={group: flags.to(device, non_blocking=True) for group, flags in batch.asked.items()},
+        asked=batch.asked,
         names=batch.names,
     )
 

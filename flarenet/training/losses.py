@@ -8,7 +8,7 @@ that was not asked". With everything annotated this is the plain loss; with noth
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -56,8 +56,7 @@ def segmentation_loss(
     excluded: Tensor | float = 0.0
     if exclusion:
         excluded = exclusion * sum(exclusion_loss(logits, labels[g], asked[g]) for g, logits in finest.items())
-    dice, cross_entropy = _terms(losses).sum(dim=0)
-    return Loss(dice, cross_entropy, excluded, finest)
+    return replace(_sum(losses, [1.0] * len(losses)), exclusion=excluded, logits=finest)
 
 
 def deep_loss(scales: Sequence[Tensor], target: Tensor, asked: Tensor) -> Loss:
@@ -70,14 +69,12 @@ def deep_loss(scales: Sequence[Tensor], target: Tensor, asked: Tensor) -> Loss:
     for level, logits in enumerate(scales):
         every = (slice(None), *(slice(0, size * 2**level, 2**level) for size in logits.shape[2:]))
         losses.append(marginal_loss(logits, target[every], asked))
-    weights = target.new_tensor([[2.0**-level] for level in range(len(scales))], dtype=torch.float32)
-    dice, cross_entropy = (_terms(losses) * weights / weights.sum()).sum(dim=0)
-    return Loss(dice, cross_entropy)
+    return _sum(losses, [2.0**-level / (2 - 2.0 ** (1 - len(losses))) for level in range(len(losses))])
 
 
-def _terms(losses: Sequence[Loss]) -> Tensor:
-    """[number of losses, 2]"""
-    return torch.stack([torch.stack([loss.dice, loss.cross_entropy]) for loss in losses])
+def _sum(losses: Sequence[Loss], weights: Sequence[float]) -> Loss:
+    terms = [weight * torch.stack([loss.dice, loss.cross_entropy]) for loss, weight in zip(losses, weights)]
+    return Loss(*torch.stack(terms).sum(dim=0))
 
 
 def marginal_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Loss:
@@ -85,14 +82,14 @@ def marginal_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Loss:
 
     logits  [B, 1 + n, *S]
     target  [B, *S] uint8: 0 background, 1..n, HIDDEN where no question is asked
-    asked   [B, 1 + n] bool; asked[:, 0] is false in a sample in which no label of the group was looked for
+    asked   [B, 1 + n] bool, best on the CPU; asked[:, 0] is false where no label of the group was looked for
 
     Dice: squared denominators, sums over all voxels of the batch, mean over background and those labels that at
     least one sample asks for. Cross-entropy: mean over the voxels that ask a question. Both are 0, and so is
     their gradient, where nothing is asked.
     """
     overlap, squares, drawn, log_likelihood = _Sums.apply(logits.flatten(2), target.flatten(1), asked)
-    used = asked.any(dim=0)
+    used = asked.any(dim=0).to(logits.device, non_blocking=True)
     score = (2 * overlap + _SMOOTH) / (drawn + squares + _SMOOTH)
     dice = (1 - score).masked_fill(~used, 0).sum() / used.sum().clamp(min=1)
     return Loss(dice, -log_likelihood / drawn.sum().clamp(min=1))
@@ -108,7 +105,7 @@ def exclusion_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Tensor:
     """
     goal = target.flatten(1)[:, None]
     visible, drawn = goal != HIDDEN, (goal > 0) & (goal != HIDDEN)
-    unasked = asked[:, :1, None] & ~asked[:, :, None]
+    unasked = (asked[:, :1] & ~asked)[:, :, None].to(logits.device, non_blocking=True)
     p = torch.softmax(logits.flatten(2).to(_precision(logits)), dim=1) * (unasked & visible)
     overlap, squares = (p * drawn).sum(dim=(0, 2)), p.square().sum(dim=(0, 2))
     areas = (drawn & unasked).sum(dim=(0, 2))
@@ -147,19 +144,19 @@ class _Piece:
             gradient[rows, self.merged] = (shares * by_score[:, :1]).to(gradient.dtype)
 
 
-def _pieces(asked: Tensor) -> Iterator[_Piece]:
+def _pieces(asked: Tensor, device: torch.device) -> Iterator[_Piece]:
     """The samples of which anything was asked: one by one on a CPU, elsewhere those of one pattern together."""
     alike: dict[object, list[int]] = {}
     patterns = asked.tolist()
     for row, pattern in enumerate(patterns):
         if pattern[0]:
-            alike.setdefault(row if asked.device.type == "cpu" else tuple(pattern), []).append(row)
+            alike.setdefault(row if device.type == "cpu" else tuple(pattern), []).append(row)
     for rows in alike.values():
-        flags = asked[rows[0]]
-        kept = flags.nonzero()[:, 0]
-        place = kept.new_zeros(256).index_copy(0, kept, torch.arange(len(kept), device=asked.device))
-        merged = torch.cat([kept[:1], (~flags).nonzero()[:, 0]])
-        yield _Piece(torch.tensor(rows, device=asked.device), kept, merged, place)
+        kept = [channel for channel, flag in enumerate(patterns[rows[0]]) if flag]
+        merged = [0, *(channel for channel, flag in enumerate(patterns[rows[0]]) if not flag)]
+        place = [kept.index(value) if value in kept else 0 for value in range(256)]
+        # non_blocking: a card is not waited for
+        yield _Piece(*(torch.tensor(each).to(device, non_blocking=True) for each in (rows, kept, merged, place)))
 
 
 def _precision(logits: Tensor) -> torch.dtype:
@@ -178,7 +175,7 @@ class _Sums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, asked: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ctx.save_for_backward(logits, target)
-        ctx.pieces = list(_pieces(asked))
+        ctx.pieces = list(_pieces(asked, logits.device))
         classes = logits.shape[1]
         overlap, squares, drawn = (logits.new_zeros(classes, dtype=_precision(logits)) for _ in range(3))
         log_likelihood = overlap.new_zeros(())

@@ -83,7 +83,7 @@ def _counts(predicted: Tensor, target: Tensor, asked: Tensor) -> Tensor:
         truth, guess = target[row][visible].long(), predicted[row][visible]
         hits = torch.bincount(truth[truth == guess], minlength=labels + 1)
         sizes = torch.bincount(truth, minlength=labels + 1) + torch.bincount(guess, minlength=labels + 1)
-        use = asked[row, 1:]
+        use = asked[row, 1:].to(predicted.device)
         result[0] += 2 * hits[1:] * use
         result[1] += sizes[1:] * use
     return result

@@ -194,6 +194,18 @@ def test_half_precision_logits_in_any_memory_order_give_the_same():
             torch.testing.assert_close(loss.total.detach(), reference.total)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_card_says_what_a_cpu_says():
+    """There the samples of one pattern go together."""
+    logits, target = example(batch=6, side=16)
+    asked = torch.tensor([[True] * 4, [True, False, True, False], [False] * 4] * 2)
+    target = torch.where(asked.gather(1, target.flatten(1).long()).view_as(target), target, 0)
+    loss, there = marginal_loss(logits, target, asked), marginal_loss(logits.cuda(), target.cuda(), asked)
+    torch.testing.assert_close(there.total.cpu(), loss.total)
+    torch.testing.assert_close(gradient_of(there, logits), gradient_of(loss, logits))
+
+
 def test_deep_supervision_halves_the_weight_of_every_coarser_scale():
     """Targets of a coarser scale are every second voxel; an odd side loses its last. Weights 4/7, 2/7, 1/7."""
     _, target = example(side=13)
