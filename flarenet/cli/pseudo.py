@@ -44,32 +44,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(arguments: Namespace) -> None:
     """Ask the teachers about cases whose truth is known, measure, print and write."""
+    from ..errors import UsageError
     from ..planning.plan import override
     from ..planning.planned import load_planned
     from ..pseudo.effect import find_effects, print_effects, write_effects
-    from ..trainers import TRAINERS
+    from ..trainers.own import find_trainer
+    from ..trainers.planner import with_trainer
     from ..workspace import find_root, only_planned, open_planned
 
     root = find_root(arguments.root)
     workspace = open_planned(root, arguments.dataset) if arguments.dataset else only_planned(root)
-    plan = override(load_planned(workspace), arguments.changes)
-    run = arguments.step or _first(plan)
-    trainer, _, number = run.partition("/")
-    step = plan.step(trainer, int(number) if number.isdigit() else 0)
-    teachers = TRAINERS[trainer](plan, workspace, fold=arguments.fold, device=arguments.device).teachers(step)
+    plan = load_planned(workspace)
+    typed, _, digits = (arguments.step or _first(plan)).rpartition("/")
+    chosen, number = find_trainer(typed), int(digits) if digits.isdigit() else 0
+    plan = override(with_trainer(plan, chosen, workspace), arguments.changes)
+    step, run = plan.step(chosen.name, number), f"{chosen.name}/{number}"
+    if not step.teachers:
+        raise UsageError(f"--step {run}", found="a step without teachers", expected="one with pseudo labels")
+    teachers = chosen(plan, workspace, fold=arguments.fold, device=arguments.device).teachers(step)
     effects = find_effects(teachers, run, plan, workspace, test=arguments.cases == "test")
-    out = arguments.out or workspace.pseudo(f"effect-{trainer}-{number}", teachers.key)
+    out = arguments.out or workspace.pseudo(f"effect-{chosen.name}-{number}", teachers.key)
     write_effects(out, effects)
     print_effects(effects)
     print(f"written: {out}")
 
 
 def _first(plan: Plan) -> str:
-    """The first step with teachers, as "TRAINER/STEP". Raises UsageError where there is none."""
-    from ..errors import UsageError
-
-    for name, part in plan.trainers.items():
-        for number, step in enumerate(part.steps, start=1):
-            if step.teachers:
-                return f"{name}/{number}"
-    raise UsageError("--step", found="no step with teachers in the plan", expected="pseudo labels to look at")
+    """The first step with teachers, as "TRAINER/STEP"; else the first of all."""
+    runs = [(f"{name}/{n}", step) for name, part in plan.trainers.items() for n, step in enumerate(part.steps, start=1)]
+    return next((run for run, step in runs if step.teachers), runs[0][0])

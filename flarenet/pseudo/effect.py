@@ -250,7 +250,7 @@ def print_effects(effects: Effects, console: Console | None = None) -> None:
         console.print(table)
         _print_lesions(of_group, console)
     if effects.trained_on:
-        console.print("The teachers learned from these cases (or do not say): on new ones every number here would be worse.")
+        console.print("note: the teachers learned from these cases, or do not say: on new ones all would be worse")
 
 
 def _print_lesions(effects: Sequence[Effect], console: Console) -> None:
