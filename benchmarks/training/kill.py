@@ -33,7 +33,7 @@ from flarenet.workspace import Workspace
 NAME, TRAINER = "PHANTOM", "3DOrgan"
 COMMAND = "import sys; from flarenet.cli.{0} import main; sys.exit(main())"
 TINY = (
-    "validation_fraction=0.25",
+    "folds=4",
     "configurations.3d.spacing_mm=[10.0,8.0,8.0]",
     "configurations.3d.inference_spacing_mm=[10.0,8.0,8.0]",
     "configurations.3d.patch=[16,32,48]",

@@ -159,10 +159,20 @@ def fingerprint(
 
 def settle(dataset: Dataset, found: Fingerprint) -> Dataset:
     """The data set with the pattern of every case as `found` has it; a case in which nothing was looked for loses its
-    label file. Training cases that are not in `found`, because they failed, are left out."""
+    label file. Training cases that are not in `found`, because they failed, are left out. Copies of one image are of
+    one patient, whatever else is said."""
     patterns = {case.name: frozenset(case.annotated) for case in found.cases}
+    first: dict[str, str] = {}
+    copy_of = {case.name: first.setdefault(case.image_sha256, case.name) for case in found.cases}
+    told = {case.name: case.patient for case in dataset.cases}
+    patients = {name: told[name] if name == twin else told[twin] or twin for name, twin in copy_of.items()}
     cases = tuple(
-        replace(case, annotated=patterns[case.name], label=case.label if patterns[case.name] else None)
+        replace(
+            case,
+            annotated=patterns[case.name],
+            label=case.label if patterns[case.name] else None,
+            patient=patients[case.name],
+        )
         for case in dataset.cases
         if case.name in patterns
     )

@@ -39,8 +39,8 @@ def make_splits(cases: Sequence[Case], folds: int, *, seed: int, before: Splits 
     before  of an earlier plan: what has a fold there keeps it, so that no finished run has trained on a case that is
             held out now; ignored where it has another number of folds
     The order of dealing follows from `seed` and the patients' names alone. A patient goes where its patterns are
-    fewest, then where the cases are fewest. Unlabelled cases tell no score and are never held out; nor is the only
-    patient of a pattern, which would leave nothing to learn from.
+    fewest, then where the cases are fewest. Patients without any annotated case tell no score and are never held out;
+    nor is the only patient of a pattern, which would leave nothing to learn from.
     """
     patients = _patients(cases)
     seen_in = Counter(pattern for own in patients.values() for pattern in _patterns(own))
@@ -76,16 +76,15 @@ def load_splits(path: str | Path) -> Splits:
 
 
 def _patients(cases: Iterable[Case]) -> dict[str, list[Case]]:
-    """The annotated cases by patient."""
+    """The cases of every patient of whom any is annotated."""
     patients = defaultdict(list)
     for case in cases:
-        if case.annotated:
-            patients[case.patient or case.name].append(case)
-    return patients
+        patients[case.patient or case.name].append(case)
+    return {patient: own for patient, own in patients.items() if _patterns(own)}
 
 
 def _patterns(cases: Iterable[Case]) -> set[LabelPattern]:
-    return {case.annotated for case in cases}
+    return {case.annotated for case in cases if case.annotated}
 
 
 def _fold_of(splits: Splits) -> dict[str, int]:

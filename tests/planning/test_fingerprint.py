@@ -229,3 +229,14 @@ def test_the_same_image_under_two_names_is_suspicious(dataset):
     c = dataset.cases[0]
     twice = Dataset("tiny", dataset.folder, LABELS, (c, Case("d", c.image, None, frozenset())), ())
     assert "d: the same image as c" in fingerprint(twice)[0].suspicious
+
+
+def test_copies_of_an_image_are_settled_as_one_patient(dataset):
+    c, a, b = dataset.cases
+    copies = [
+        replace(a, name=name, label=None, annotated=frozenset(), patient=said)
+        for name, said in (("d", "x"), ("e", None))
+    ]
+    whole = replace(dataset, cases=(c, a, replace(b, patient="y"), *copies, replace(b, name="f")))
+    found = {case.name: case.patient for case in settle(whole, fingerprint(whole)[0]).cases}
+    assert found == {"a": None, "b": "y", "c": None, "d": "a", "e": "a", "f": "y"}

@@ -48,6 +48,12 @@ def test_a_patient_is_in_one_fold_with_all_cases():
     assert all(len({int(name[2:]) % 4 for name in fold}) == 1 for fold in folds)
 
 
+def test_what_nobody_annotated_is_held_out_with_its_patient():
+    cases = [*cohort("a", 4, (1,)), *(replace(case, patient=f"a_{case.name[2:]}") for case in cohort("c", 6, ()))]
+    for fold in make_splits(cases, 2, seed=0).folds:
+        assert {name[2:] for name in fold if name[0] == "a"} == {name[2:] for name in fold if name[0] == "c"}
+
+
 def test_the_order_in_which_cases_come_does_not_matter_and_the_seed_does():
     folds = make_splits(CASES, 5, seed=4)
     assert make_splits(CASES[::-1], 5, seed=4) == folds
