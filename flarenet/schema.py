@@ -139,7 +139,12 @@ def load(model: type[Model], path: str | Path, error: type[FlarenetError]) -> Mo
 
 def save(value: BaseModel, path: str | Path) -> None:
     """Write `value` as indented JSON, whole or not at all; short lists stay on one line."""
-    write_text(path, to_json(value.model_dump(mode="json")) + "\n")
+    write_text(path, as_saved(value))
+
+
+def as_saved(value: BaseModel) -> str:
+    """The text that `save` writes."""
+    return to_json(value.model_dump(mode="json")) + "\n"
 
 
 def to_json(value: Any, indent: int = 0) -> str:

@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="N",
         help="processes that make batches beside the training (default: by device and cores); the result is the same",
     )
+    words.add_argument("--track", choices=("tensorboard",), help="write the curves for it too (pip extra: track)")
     return run(words, _train, argv)
 
 
@@ -52,6 +53,7 @@ def _train(arguments: Namespace) -> None:
     from ..planning.planned import load_planned
     from ..trainers.own import find_trainer
     from ..trainers.planner import with_trainer
+    from ..training.track import TensorBoard
     from ..workspace import find_root, only_planned, open_planned
 
     chosen = find_trainer(arguments.trainer)
@@ -67,6 +69,7 @@ def _train(arguments: Namespace) -> None:
         device=arguments.device,
         precision=arguments.precision,
         workers=arguments.workers,
+        callbacks=[TensorBoard(plan.labels)] if arguments.track else (),
     )
     trainer.train(arguments.step)
 

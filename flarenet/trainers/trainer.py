@@ -23,7 +23,7 @@ from ..planning.rules import Outline
 from ..planning.split import load_splits
 from ..pseudo.sources import runs_asked
 from ..pseudo.teachers import Teachers
-from ..training.batches import Batch
+from ..training.batches import Batch, Sample
 from ..training.callbacks import Callback
 from ..training.curve import Curve, Log
 from ..training.ema import average_of
@@ -32,10 +32,12 @@ from ..training.loop import Course, fit
 from ..training.losses import Loss, segmentation_loss
 from ..training.overlays import Overlays
 from ..training.progress import Display
+from ..training.run_file import RunRecord, this_process
 from ..training.state import TrainState
 from ..training.update import make_scaler
 from ..workspace import Fold, Workspace
 from .course import make_course
+from .record import run_facts
 from .samples import read_samples
 
 
@@ -138,12 +140,17 @@ class Trainer:
             starts_from=step.starts_from and read_about(self._finished(step.starts_from)).sha256[WEIGHTS],
             folder=folder,
             title=title,
-            callbacks=(*self._watching(folder), *self._callbacks),
+            callbacks=(*self._watching(title, step, train, held_out), *self._callbacks),
         )
 
-    def _watching(self, folder: Path) -> tuple[Callback, ...]:
+    def _watching(
+        self, title: str, step: Step, train: Sequence[Sample], held_out: Sequence[Sample]
+    ) -> tuple[Callback, ...]:
         """What watches every run."""
-        return Display(self._console), Log(folder), Curve(folder), Overlays(folder, self._plan.labels)
+        models = {run: read_about(self._finished(run)).sha256[WEIGHTS] for run in _runs_before(step)}
+        facts = run_facts(title, train, held_out, plan=self._plan, workspace=self._workspace, models=models)
+        process = this_process(self._device, self._precision, self._workspace.root)
+        return Display(self._console), RunRecord(facts, process), Log(), Curve(), Overlays(self._plan.labels)
 
     def _state(self, step: Step) -> TrainState:
         """The network that the step starts from, on the device, and an optimizer of what learns in it."""
@@ -186,9 +193,8 @@ class Trainer:
 
     def _seen(self, course: Course) -> set[str]:
         """The cases that a step learns from: its own, and those of the runs that it builds on."""
-        before = [run for run in (course.step.starts_from, *runs_asked(course.step)) if run is not None]
         own = {sample.name for sample in course.batches.samples}
-        return own.union(*(read_about(self._finished(run)).seen or () for run in before))
+        return own.union(*(read_about(self._finished(run)).seen or () for run in _runs_before(course.step)))
 
     def teachers(self, step: Step) -> Teachers:
         """The models that a step's pseudo labels need. Raises RunError, with the command to type, for one not there."""
@@ -228,6 +234,11 @@ class Trainer:
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False)
+
+
+def _runs_before(step: Step) -> list[str]:
+    """The runs, as "TRAINER/STEP", that a step starts from or learns from."""
+    return [*([step.starts_from] if step.starts_from else []), *runs_asked(step)]
 
 
 def freeze(network: nn.Module, trained: Sequence[str]) -> None:

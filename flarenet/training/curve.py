@@ -24,10 +24,9 @@ class Log:
     The state of the run is what counts: the lines are those of its epochs, also after a kill between the two.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "log.jsonl"
-
     def __call__(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self._path = event.folder / "log.jsonl"
         if isinstance(event, (Started, EpochDone)):
             write_text(self._path, "".join(f"{record.model_dump_json()}\n" for record in event.history))
 
@@ -35,15 +34,12 @@ class Log:
 class Curve:
     """Callback: `progress.png`, of the first epoch, of the last, and not more often than REDRAWN_S between them."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path, self._drawn_s = folder / "progress.png", -math.inf
-
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):
-            self._title, self._epochs = event.title, event.step.epochs
+            self._run, self._drawn_s = event, -math.inf
         elif isinstance(event, EpochDone):
-            if event.record.epoch == self._epochs or time.monotonic() - self._drawn_s >= REDRAWN_S:
-                _draw(event.history, self._title, self._path)
+            if event.record.epoch == self._run.step.epochs or time.monotonic() - self._drawn_s >= REDRAWN_S:
+                _draw(event.history, self._run.title, self._run.folder / "progress.png")
                 self._drawn_s = time.monotonic()
 
 

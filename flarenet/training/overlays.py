@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.labels import LabelSet
@@ -20,16 +19,16 @@ MOST = 10
 class Overlays:
     """Callback: writes them."""
 
-    def __init__(self, folder: Path, labels: LabelSet) -> None:
-        self._folder, self._labels = folder / "overlays", labels
+    def __init__(self, labels: LabelSet) -> None:
+        self._labels = labels
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):
-            self._title, self._epochs = event.title, event.step.epochs
-        elif isinstance(event, EpochDone) and event.examples and is_due(event.record.epoch, self._epochs):
-            epoch = event.record.epoch
-            figure = draw_examples(event.examples, self._labels, caption=f"{self._title}, epoch {epoch}")
-            with whole_file(self._folder / f"epoch_{epoch:0{len(str(self._epochs))}}.png") as temporary:
+            self._run = event
+        elif isinstance(event, EpochDone) and event.examples and is_due(event.record.epoch, self._run.step.epochs):
+            epoch, digits = event.record.epoch, len(str(self._run.step.epochs))
+            figure = draw_examples(event.examples, self._labels, caption=f"{self._run.title}, epoch {epoch}")
+            with whole_file(self._run.folder / "overlays" / f"epoch_{epoch:0{digits}}.png") as temporary:
                 figure.savefig(temporary, format="png")
 
 

@@ -18,7 +18,7 @@ def untimed(folder):
 
 
 def test_a_line_an_epoch_with_all_that_was_found(tmp_path):
-    fit(fresh_state(), course(tmp_path, Log(tmp_path), validate=held_out()))
+    fit(fresh_state(), course(tmp_path, Log(), validate=held_out()))
     first = json.loads(lines(tmp_path)[0])
     assert len(lines(tmp_path)) == STEP.epochs
     assert list(first) == ["epoch", "learning_rate", "losses", "dice", "labels", "timing"]
@@ -31,25 +31,25 @@ def test_a_line_an_epoch_with_all_that_was_found(tmp_path):
 @pytest.mark.parametrize("written", [False, True])
 def test_a_run_killed_before_or_after_its_log_was_written_ends_with_that_of_an_unbroken_one(tmp_path, written):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    fit(fresh_state(), course(whole, Log(whole), validate=held_out()))
+    fit(fresh_state(), course(whole, Log(), validate=held_out()))
 
     def kill(event):
         if isinstance(event, EpochDone) and event.record.epoch == 2:
             raise KeyboardInterrupt
 
-    callbacks = (Log(broken), kill) if written else (kill, Log(broken))
+    callbacks = (Log(), kill) if written else (kill, Log())
     with pytest.raises(KeyboardInterrupt):
         fit(fresh_state(), course(broken, *callbacks, validate=held_out()))
     assert len(lines(broken)) == 1 + written
     state = fresh_state()
     assert checkpoints(broken).load(state, print)
-    fit(state, course(broken, Log(broken), validate=held_out()))
+    fit(state, course(broken, Log(), validate=held_out()))
     assert untimed(broken) == untimed(whole) and len(untimed(whole)) == STEP.epochs
 
 
 def test_a_picture_is_there_after_the_first_epoch(tmp_path):
     seen = []
-    course_ = course(tmp_path, Curve(tmp_path), lambda e: seen.append((tmp_path / "progress.png").is_file()))
+    course_ = course(tmp_path, Curve(), lambda e: seen.append((tmp_path / "progress.png").is_file()))
     fit(fresh_state(), course_)
     assert seen == [False] * (1 + STEP.batches_per_epoch) + [True] * (len(seen) - 1 - STEP.batches_per_epoch)
     assert (tmp_path / "progress.png").read_bytes().startswith(b"\x89PNG")

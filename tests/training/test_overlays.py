@@ -20,13 +20,13 @@ def test_few_epochs_have_a_picture_and_the_last_one_has(epochs):
 
 
 def test_pictures_are_named_by_epoch(tmp_path):
-    fit(fresh_state(), course(tmp_path, Overlays(tmp_path, BRIGHT), validate=held_out()))
+    fit(fresh_state(), course(tmp_path, Overlays(BRIGHT), validate=held_out()))
     names = sorted(path.name for path in (tmp_path / "overlays").iterdir())
     assert names == [f"epoch_{epoch}.png" for epoch in range(1, STEP.epochs + 1)]
 
 
 def test_no_pictures_where_nothing_is_held_out(tmp_path):
-    fit(fresh_state(), course(tmp_path, Overlays(tmp_path, BRIGHT)))
+    fit(fresh_state(), course(tmp_path, Overlays(BRIGHT)))
     assert not (tmp_path / "overlays").exists()
 
 

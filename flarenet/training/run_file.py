@@ -1,0 +1,166 @@
+"""`run.json`: what was run, and by which processes: all that is needed to run it again, and nothing about people.
+
+Folders are named from the root on; users, hosts and folders outside the root are not named.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from .. import __version__
+from ..errors import RunError
+from ..schema import Frozen, load, save
+from .callbacks import Ended, EpochDone, Event, Started
+
+RUN_FILE = "run.json"
+
+_LIBRARIES = ("torch", "numpy", "batchgenerators", "blosc2", "monai", "scipy")
+"""Whose version may change a number of a run."""
+
+
+class Process(Frozen):
+    """One process that worked on a run.
+
+    command   as it was typed, without folders outside the root
+    commit    of the checkout that it ran from, with "-dirty" where files differed; None where flarenet was installed
+    epochs    finished by it: from the first to the last; None where it finished none
+    started, ended  in UTC
+    end       "running", "done", "interrupted", "killed" (it did not say), or the name of the error
+    """
+
+    command: tuple[str, ...]
+    flarenet: str
+    commit: str | None
+    python: str
+    libraries: dict[str, str]
+    system: str
+    device: str
+    threads: int
+    precision: str
+    started: str
+    ended: str | None = None
+    epochs: tuple[int, int] | None = None
+    end: str = "running"
+
+
+class RunFile(Frozen):
+    """What run.json holds.
+
+    title, seed  of the run
+    sha256       "plan": of the plan as it was used, which is plan.json beside it once the run is done; "dataset": of
+                 prepared/NAME/dataset.json; "cases": of the names of the cases trained on and held out, with the keys
+                 of what they were prepared from; "TRAINER/STEP": of the weights it starts from or learns from
+    """
+
+    version: Literal[1] = 1
+    title: str
+    seed: int
+    sha256: dict[str, str]
+    processes: tuple[Process, ...] = ()
+
+
+class RunRecord:
+    """Callback: keeps run.json. A process that goes on with a run adds itself to those before."""
+
+    def __init__(self, facts: RunFile, process: Process) -> None:
+        self._facts, self._process = facts, process
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self._path = event.folder / RUN_FILE
+            self._before = _earlier(self._path, self._facts)
+            self._save()
+        elif isinstance(event, EpochDone):
+            epoch = event.record.epoch
+            first, _ = self._process.epochs or (epoch, epoch)
+            self._save(epochs=(first, epoch))
+        elif isinstance(event, Ended):
+            self._save(end=_end(event.error), ended=_now())
+
+    def _save(self, **changes: object) -> None:
+        self._process = self._process.model_copy(update=changes)
+        save(self._facts.model_copy(update={"processes": (*self._before, self._process)}), self._path)
+
+
+def this_process(device: torch.device, precision: str, root: Path) -> Process:
+    """What can be said of this process before it starts to train."""
+    return Process(
+        command=command_line(sys.argv, root),
+        flarenet=__version__,
+        commit=_commit(),
+        python=platform.python_version(),
+        libraries={name: found for name in _LIBRARIES if (found := _version(name))},
+        system=f"{platform.system()} {platform.release()} {platform.machine()}",
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        threads=torch.get_num_threads(),
+        precision=precision,
+        started=_now(),
+    )
+
+
+def command_line(words: Sequence[str], root: Path) -> tuple[str, ...]:
+    """`words` of a command line with the root as ROOT, and of other paths that lead away from it only the name."""
+    command, *others = words
+    return (Path(command).name, *(_without_folders(word, root) for word in others))
+
+
+def _without_folders(word: str, root: Path) -> str:
+    flag, equals, value = word.rpartition("=")
+    path = Path(os.path.expanduser(value)).resolve()
+    there = value != "" and os.path.exists(path)
+    if there and path.is_relative_to(root):
+        return f"{flag}{equals}{Path('ROOT', path.relative_to(root))}"
+    if value.startswith(("/", "~", ".")) or ("/" in value and there):
+        return f"{flag}{equals}{Path('...', path.name)}"
+    return word
+
+
+def _end(error: BaseException | None) -> str:
+    if error is None:
+        return "done"
+    return type(error).__name__ if isinstance(error, Exception) else "interrupted"
+
+
+def _earlier(path: Path, facts: RunFile) -> tuple[Process, ...]:
+    """The processes of a run.json of the same facts; one that did not live to say how it ended was killed."""
+    if not path.is_file():
+        return ()
+    before = load(RunFile, path, RunError)
+    if before.sha256 != facts.sha256:
+        return ()
+    return tuple(
+        process.model_copy(update={"end": "killed"}) if process.end == "running" else process
+        for process in before.processes
+    )
+
+
+def _commit() -> str | None:
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    line = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(line, capture_output=True, text=True, timeout=10).stdout.strip() or None
+    except (OSError, subprocess.TimeoutExpired):  # no git here, or a checkout on a disk that sleeps
+        return None
+
+
+def _version(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,69 @@
+"""TensorBoard: the curves of a run and its pictures, in `tensorboard/` of its folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..data.labels import LabelSet
+from ..errors import UsageError
+from .callbacks import Ended, EpochDone, Event, Started
+from .overlays import draw_examples, is_due
+from .state import EpochRecord
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class TensorBoard:
+    """Callback: tells TensorBoard. Raises UsageError, when it is made, where tensorboard is not installed."""
+
+    def __init__(self, labels: LabelSet) -> None:
+        try:
+            import tensorboard  # noqa: F401 - an extra: needed only where somebody asks for it
+        except ImportError as problem:
+            raise UsageError(
+                "--track tensorboard", found=problem, expected="tensorboard", remedy="pip install 'flarenet[track]'"
+            ) from problem
+        self._labels = labels
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Started):
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._run = event
+            # what a killed process wrote of later epochs is written anew
+            self._writer = SummaryWriter(str(event.folder / "tensorboard"), purge_step=len(event.history) + 1)
+        elif isinstance(event, EpochDone):
+            self._tell(event)
+        elif isinstance(event, Ended):
+            self._writer.close()
+
+    def _tell(self, event: EpochDone) -> None:
+        epoch = event.record.epoch
+        for name, value in _scalars(event.record).items():
+            self._writer.add_scalar(name, value, epoch)
+        if event.examples and is_due(epoch, self._run.step.epochs):
+            figure = draw_examples(event.examples, self._labels, caption=f"{self._run.title}, epoch {epoch}")
+            self._writer.add_image("held out", _pixels(figure), epoch, dataformats="HWC")
+        self._writer.flush()
+
+
+def _scalars(record: EpochRecord) -> dict[str, float]:
+    return {
+        "learning rate": record.learning_rate,
+        **{f"loss/{name}": value for name, value in record.losses.items()},
+        **{f"Dice of groups/{group}": value for group, value in record.dice.items()},
+        **{f"Dice of labels/{label}": value for label, value in record.labels.items()},
+        **{f"timing/{name}": value for name, value in record.timing.items()},
+    }
+
+
+def _pixels(figure: Figure) -> np.ndarray:
+    """uint8 [H, W, 3]"""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
