@@ -24,6 +24,9 @@ from ..schema import to_json
 from ..whole import sha256_of
 from ..workspace import Workspace
 
+PSEUDO_VERSION = 1
+"""Part of every key: a change of views or filters that changes what they give makes all that is kept stale."""
+
 Source = tuple[str, int]
 """A run, as "TRAINER/STEP", and the number of the view of the scan that it saw."""
 
@@ -61,11 +64,11 @@ class Sources:
             group: [[self._predictors[run].model.weights_sha256, number] for run, number in self.of(group)]
             for group in self.groups
         }
-        return digest(asked)
+        return digest([PSEUDO_VERSION, asked])
 
     def predict(self, case: Case, groups: Collection[str]) -> None:
         """Ask about `groups` of a case. Only what is missing, stale or damaged is made; the scan is read once."""
-        key = digest([sha256_of(case.image), case.reading.model_dump()])
+        key = digest([PSEUDO_VERSION, sha256_of(case.image), case.reading.model_dump()])
         wanted = {source for group in groups for source in self.of(group)}
         missing = sorted(source for source in wanted if not _holds(self._store(*source), case.name, key))
         if not missing:

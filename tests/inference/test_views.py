@@ -2,8 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from flarenet.inference.predict import Predictor
 from flarenet.inference.views import FARTHEST, View, view
 from flarenet.planning.plan import Augmentation
+from flarenet.volume import Grid, Volume
+from tests.inference.test_predict import model_folder
 
 
 def cut(array, depth):
@@ -39,6 +42,18 @@ def test_view_0_is_the_scan_and_the_others_are_always_the_same():
     assert all(0 < n <= FARTHEST for v in views for n in v.offset)
     assert [v.scale > 1 for v in views[:4]] == [True, False, True, False]
     assert view(1, Augmentation(scale=0, shift=0)).scale == 1
+
+
+@pytest.mark.parametrize("patch", [(32, 32), (32, 32, 32)])
+def test_a_moved_scan_is_answered_at_its_own_voxels(tmp_path, patch):
+    """The network marks what is brighter than the mean of its window, wherever that lies."""
+    predictor = Predictor(model_folder(tmp_path, dimensions=len(patch), patch=patch), device="cpu", precision="fp32")
+    z, y, x = np.indices((14, 20, 18))
+    body = (abs(z - 7) <= 4) & ((y - 9) ** 2 + (x - 8) ** 2 < 40)
+    scan = Volume(np.where(body, 300, -1000).astype(np.int16), Grid(body.shape, np.eye(4)[[2, 1, 0, 3]]))
+    views = [View(), View(offset=(8, 3, 5)), View(scale=0.9, offset=(1, 8, 8))]
+    for maps in predictor.predict_views(scan, views):
+        assert np.array_equal(maps["organ"], body)
 
 
 def test_a_move_never_costs_another_window():
