@@ -118,15 +118,16 @@ def _beside(first: Workspace, root: Path) -> Workspace:
 
 
 def _call(command: str, workspace: Workspace, *words: str) -> None:
-    if code := _begin(command, workspace, *words).wait():
-        raise RuntimeError(f"flarenet_{command} ended with exit code {code}")
+    process = _begin(command, workspace, *words)
+    _, said = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"flarenet_{command} ended with exit code {process.returncode}: {said}")
 
 
 def _begin(command: str, workspace: Workspace, *words: str, failpoint: str = "") -> subprocess.Popen:
     line = [sys.executable, "-c", COMMAND.format(command), *words, "-d", NAME, "--root", str(workspace.root)]
-    quiet = subprocess.DEVNULL
-    environment = {**os.environ, FAILPOINT: failpoint}
-    return subprocess.Popen(line, start_new_session=True, stdout=quiet, stderr=quiet, env=environment)
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(line, start_new_session=True, env={**os.environ, FAILPOINT: failpoint}, **pipes)
 
 
 def _wait_for_lock(workspace: Workspace, process: subprocess.Popen) -> float:
