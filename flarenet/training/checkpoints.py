@@ -104,7 +104,7 @@ class Checkpoints:
             return True
         if faults:
             first = faults[0]
-            remedy = f"mend that, or remove the folder {self._folder} to train this step from its start"
+            remedy = f"put it back as it was, or remove the folder {self._folder} to train this step from its start"
             raise type(first)(first.thing, found=first.found, expected=first.expected, remedy=remedy) from first
         return False
 
