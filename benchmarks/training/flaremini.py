@@ -5,7 +5,8 @@
 Each candidate has OUT/NAME-seed_S as its root, and --minutes for all that it trains: teachers, pseudo labels, steps.
 Preparation, prediction and scoring are not counted. Epochs follow from the time that is left before each step and from
 the seconds of a batch, measured once in OUT/probes. The same command goes on where it was killed; time counts over all
-its starts. At the end: one table of every class on the six test cases.
+its starts. At the end: one table of every class on the six test cases. A candidate that has 3D models is also scored
+with their probabilities averaged with its own.
 """
 
 from __future__ import annotations
@@ -69,6 +70,13 @@ class Candidate:
     changes: tuple[str, ...]
     shares: dict[str, float]
 
+    @property
+    def answers(self) -> dict[str, list[str]]:
+        """What is scored: the end of a column's title -> the runs of which the average is taken."""
+        *_, last = self.shares
+        deep = [run for run in self.shares if run.startswith("3D")]
+        return {"": [last], **({" + 3D": [last, *deep]} if deep else {})}
+
 
 def curriculum(*shares: float) -> dict[str, float]:
     """With the teachers' shares of the real run."""
@@ -80,6 +88,7 @@ CANDIDATES = {
     "curriculum": Candidate(COMMON, curriculum(0.13, 0.41, 0.17, 0.06)),  # filter and marginal loss, as `auto` plans
     "joint": Candidate(COMMON, {"Joint/1": 1.0}),
     "joint-3d": Candidate((*COMMON, *JOINT_3D), {"Joint/1": 1.0}),
+    "joint-beside-3d": Candidate(COMMON, {"3DOrgan/1": 0.35, "3DCancer/1": 0.15, "Joint/1": 0.5}),
 }
 USUAL = ("paper-curriculum", "curriculum", "joint")
 
@@ -120,14 +129,19 @@ class Contest:
         self.clock = Clock(root / "clock.json")
 
     def run(self) -> None:
-        if not (self.root / "scores" / "metrics.json").is_file():
+        if not self.clock.finished.issuperset(self.candidate.shares):
             pace = self._pace()
             self._plan(self.root)
             for run in self.candidate.shares:
                 if run not in self.clock.epochs:
                     self.clock.epochs[run] = self._epochs(run, pace)
                 self.clock.call(run, train(self.root, run, self.clock.epochs[run]))
-            self._score()
+        for title, runs in self.candidate.answers.items():
+            if not self.metrics(title).is_file():
+                self._score(runs, self.metrics(title).parent)
+
+    def metrics(self, title: str) -> Path:
+        return self.root / f"scores{title}" / "metrics.json"
 
     def _plan(self, root: Path, *more: str) -> None:
         raw = root / "raw"
@@ -141,19 +155,19 @@ class Contest:
     def _pace(self) -> dict[str, dict[str, float]]:
         """Run -> seconds of a batch, and seconds beside the batches: start, pseudo labels, reading."""
         file = self.probes / "pace.json"
-        if file.is_file():
-            return json.loads(file.read_text())
+        pace = json.loads(file.read_text()) if file.is_file() else {}
+        if set(pace) == set(self.candidate.shares):
+            return pace
         short = [f"trainers.{at(run)}.batches_per_epoch={PROBE_BATCHES}" for run in self.candidate.shares]
         self._plan(self.probes, *short)
-        pace = {}
-        for run in self.candidate.shares:
+        for run in list(self.candidate.shares)[len(pace) :]:
             began = time.perf_counter()
             call(train(self.probes, run, 3))
             wall_s = time.perf_counter() - began
             log = (folder(self.probes, run) / "log.jsonl").read_text().splitlines()
             seconds = [json.loads(line)["timing"]["seconds"] for line in log]
-            pace[run] = {"batch_s": min(seconds) / PROBE_BATCHES, "beside_s": wall_s - sum(seconds)}
-        file.write_text(json.dumps(pace, indent=1))
+            pace[run] = {"batch_s": min(seconds) / PROBE_BATCHES, "beside_s": max(0.0, wall_s - sum(seconds))}
+            file.write_text(json.dumps(pace, indent=1))
         return pace
 
     def _epochs(self, run: str, pace: dict[str, dict[str, float]]) -> int:
@@ -163,11 +177,11 @@ class Contest:
         mine_s = left_s * self.candidate.shares[run] / ahead - pace[run]["beside_s"]
         return max(1, round(mine_s / (pace[run]["batch_s"] * BATCHES[run])))
 
-    def _score(self) -> None:
-        raw, found = self.root / "raw" / NAME, str(self.root / "predictions")
-        model = folder(self.root, list(self.candidate.shares)[-1])
-        call(["flarenet_predict", "-i", str(raw / "imagesTs"), "-o", found, "-m", str(model)])
-        here = ["-d", NAME, "--root", str(self.root), "-o", str(self.root / "scores")]
+    def _score(self, runs: list[str], scores: Path) -> None:
+        raw, found = self.root / "raw" / NAME, str(scores / "predictions")
+        models = [str(folder(self.root, run)) for run in runs]
+        call(["flarenet_predict", "-i", str(raw / "imagesTs"), "-o", found, "-m", *models])
+        here = ["-d", NAME, "--root", str(self.root), "-o", str(scores)]
         call(["flarenet_evaluate", "-p", found, "-g", str(raw / "labelsTs"), *here])
 
 
@@ -179,7 +193,7 @@ class Clock:
         known = json.loads(path.read_text()) if path.is_file() else {}
         self.seconds: dict[str, float] = known.get("seconds", {})
         self.epochs: dict[str, int] = known.get("epochs", {})
-        self._finished: list[str] = known.get("finished", [])
+        self.finished: set[str] = set(known.get("finished", []))
 
     @property
     def spent_s(self) -> float:
@@ -187,7 +201,7 @@ class Clock:
 
     def call(self, run: str, line: list[str]) -> None:
         """Give `run` the time of a command; nothing happens where it ended well before."""
-        if run in self._finished:
+        if run in self.finished:
             return
         process = start(line)
         while process.poll() is None:
@@ -199,11 +213,11 @@ class Clock:
             self.seconds[run] = self.seconds.get(run, 0.0) + time.perf_counter() - began
             self._save()
         check(process.returncode, line)
-        self._finished.append(run)
+        self.finished.add(run)
         self._save()
 
     def _save(self) -> None:
-        content = {"seconds": self.seconds, "epochs": self.epochs, "finished": self._finished}
+        content = {"seconds": self.seconds, "epochs": self.epochs, "finished": sorted(self.finished)}
         new = self._path.with_suffix(".new")
         new.write_text(json.dumps(content, indent=1))
         new.replace(self._path)
@@ -242,12 +256,13 @@ def check(code: int, line: list[str]) -> None:
 
 def table(contests: dict[str, Contest], arguments: argparse.Namespace) -> str:
     """DSC by class, the mean of the organs, tumor, and the minutes that each candidate trained, as Markdown."""
-    metrics = {n: json.loads((c.root / "scores" / "metrics.json").read_text()) for n, c in contests.items()}
+    columns = {name + title: (c, title) for name, c in contests.items() for title in c.candidate.answers}
+    metrics = {name: json.loads(c.metrics(title).read_text()) for name, (c, title) in columns.items()}
     classes = list(dict.fromkeys(name for found in metrics.values() for name in found["classes"]))
     rows = {name: [found["classes"].get(name, {}).get("dsc") for found in metrics.values()] for name in classes}
     for group in ("organ", "cancer"):
         rows[f"mean, {group}"] = [found["groups"][group]["dsc"] for found in metrics.values()]
-    rows[f"minutes on cores {arguments.cores}"] = [contest.clock.spent_s / 60 for contest in contests.values()]
+    rows[f"minutes on cores {arguments.cores}"] = [contest.clock.spent_s / 60 for contest, _ in columns.values()]
     lines = [f"| DSC, seed {arguments.seed} | " + " | ".join(metrics) + " |", "|---" * (1 + len(metrics)) + "|"]
     for name, values in rows.items():
         lines.append(f"| {name} | " + " | ".join("-" if v is None else f"{v:.3f}" for v in values) + " |")
