@@ -51,7 +51,8 @@ def _turn(
     *_, height, width = image.shape
     y, x = _sources(height, width, angle, zoom)
     planes = _bilinear(image.reshape(-1, height, width), y, x).reshape(image.shape)
-    turned = {group: _nearest(array, y, x) for group, array in maps.items()}
+    index, inside = _nearest(y, x)
+    turned = {group: _taken(array, index, inside) for group, array in maps.items()}
     if image.ndim == 3:  # a slice and its neighbours
         return planes, turned
     z = _about_centre(image.shape[1]) / np.float32(zoom) + np.float32((image.shape[1] - 1) / 2)
@@ -83,14 +84,18 @@ def _bilinear(planes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     return result
 
 
-def _nearest(group_map: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """A map [..., Y, X] at the places y, x. By index: torch samples nothing but floats."""
+def _nearest(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the index of the pixel nearest to each place, whether there is one); by index, as torch samples only floats."""
     height, width = y.shape
     row, column = np.rint(y).astype(np.int32), np.rint(x).astype(np.int32)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    index = np.where(inside, row * width + column, 0)
-    turned = np.take(group_map.reshape(*group_map.shape[:-2], -1), index, axis=-1)
-    return np.multiply(turned, inside, out=turned)
+    return np.where(inside, row * width + column, 0), inside
+
+
+def _taken(group_map: np.ndarray, index: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The pixels `index` of each plane of a map [..., Y, X], 0 where none is `inside`."""
+    taken = np.take(group_map.reshape(*group_map.shape[:-2], -1), index, axis=-1)
+    return np.multiply(taken, inside, out=taken)
 
 
 def _between_slices(image: np.ndarray, z: np.ndarray) -> np.ndarray:
