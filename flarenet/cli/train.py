@@ -87,3 +87,7 @@ def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+if __name__ == "__main__":  # as torchrun starts it
+    raise SystemExit(main())

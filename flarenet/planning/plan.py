@@ -155,10 +155,13 @@ class Augmentation(Frozen):
 class Update(Frozen):
     """How the gradient of a batch changes the weights.
 
-    clip_norm  longest gradient; nnU-Net's number, far above the norms of a healthy run: it stops a single bad batch
-    ema        decay of the average over all weights so far, which is then what is validated and kept; 0: no average
+    accumulate  parts in which a batch is worked on, one after another: the same loss and gradient in less memory, for
+                the time of another forward pass
+    clip_norm   longest gradient; nnU-Net's number, far above the norms of a healthy run: it stops a single bad batch
+    ema         decay of the average over all weights so far, which is then what is validated and kept; 0: no average
     """
 
+    accumulate: Count = 1
     clip_norm: Annotated[float, Field(gt=0)] = 12.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
 

@@ -13,6 +13,7 @@ from ..planning.plan import Plan, Step, TrainerPlan
 from ..training.batches import Batches, Sample, case_weights, rare_labels
 from ..training.callbacks import Callback
 from ..training.checkpoints import Checkpoints
+from ..training.distributed import own_rows
 from ..training.loader import Loader
 from ..training.loop import Course, Objective
 from ..training.validate import HeldOut
@@ -47,6 +48,7 @@ def make_course(
         Batches,
         patch=configuration.patch,
         batch_size=step.batch_size,
+        rows=own_rows(step.batch_size),
         foreground=part.augmentation.foreground,
         neighbours=configuration.neighbours,
     )

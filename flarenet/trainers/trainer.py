@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -12,7 +13,6 @@ from rich.console import Console
 from torch import nn
 
 from ..errors import RunError
-from ..inference.engines import pick_device
 from ..inference.model import WEIGHTS, is_finished, load_model, load_weights, read_about, save_model
 from ..inference.predict import Predictor
 from ..lock import locked
@@ -26,6 +26,7 @@ from ..pseudo.teachers import Teachers
 from ..training.batches import Batch, Sample
 from ..training.callbacks import Callback
 from ..training.curve import Curve, Log
+from ..training.distributed import first_before_others, joined, own_device, rank, wait_for_all
 from ..training.ema import average_of
 from ..training.loader import Loader, default_workers
 from ..training.loop import Course, fit
@@ -69,7 +70,7 @@ class Trainer:
         self._workspace = workspace
         self._fold = fold
         self._held_out = load_splits(workspace.splits).held_out(fold)
-        self._device = pick_device(device)
+        self._device = own_device(device)
         self._precision = precision or plan.precision
         self._loaders = default_workers(self._device) if workers is None else workers
         self._part: TrainerPlan = plan.trainer(self.name)
@@ -93,28 +94,32 @@ class Trainer:
         trains the step, and UsageError where a run that was broken off is of another plan or data set.
         """
         self._plan.step(self.name, step or 1)
-        for number in [step] if step else range(1, len(self._part.steps) + 1):
-            folder = self._workspace.run(self.name, number, self._fold)
-            with locked(folder):
-                if is_finished(folder):
-                    self._say(f"{self._title(number)}: finished before, skipped")
-                else:
-                    self._train_step(number)
+        with joined(self._device):
+            for number in [step] if step else range(1, len(self._part.steps) + 1):
+                folder = self._workspace.run(self.name, number, self._fold)
+                with locked(folder) if rank() == 0 else nullcontext():
+                    if is_finished(folder):
+                        self._say(f"{self._title(number)}: finished before, skipped")
+                    else:
+                        self._train_step(number)
 
     def _train_step(self, number: int) -> None:
         step = self._plan.step(self.name, number)
         state = self._state(step)
         try:
             with Loader(self._loaders) as loader:
-                course = self._course(step, number, loader)
+                with first_before_others():  # who goes second finds the pseudo labels made
+                    course = self._course(step, number, loader)
                 if course.checkpoints.load(state, self._say):
                     self._say(f"{course.title}: goes on after epoch {state.epoch}, batch {state.index}")
                 fit(state, course)
         finally:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
-        self._save(state, course, number)
-        course.checkpoints.remove()
+        if rank() == 0:
+            self._save(state, course, number)
+            course.checkpoints.remove()
+        wait_for_all()
 
     def _course(self, step: Step, number: int, loader: Loader) -> Course:
         train, held_out = read_samples(
@@ -140,7 +145,7 @@ class Trainer:
             starts_from=step.starts_from and read_about(self._finished(step.starts_from)).sha256[WEIGHTS],
             folder=folder,
             title=title,
-            callbacks=(*self._watching(title, step, train, held_out), *self._callbacks),
+            callbacks=(*self._watching(title, step, train, held_out), *self._callbacks) if rank() == 0 else (),
         )
 
     def _watching(
@@ -233,7 +238,8 @@ class Trainer:
         return f"{self.name} step {number}" + (f", fold {self._fold}" if self._fold else "")
 
     def _say(self, line: str) -> None:
-        self._console.print(line, highlight=False)
+        if rank() == 0:
+            self._console.print(line, highlight=False)
 
 
 def _runs_before(step: Step) -> list[str]:

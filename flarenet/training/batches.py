@@ -66,6 +66,7 @@ class Batches:
     weights     how often each case is drawn, in proportion; all alike where None
     foreground  share of the patches that are placed about a label (Augmentation.foreground)
     rare        how often each label is drawn for that, in proportion; those that are not named count 1
+    rows        those of each batch that are cut here; all where None
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Batches:
         neighbours: int = 0,
         weights: Sequence[float] | None = None,
         rare: Labels | None = None,
+        rows: Sequence[int] | None = None,
     ) -> None:
         self.samples = tuple(samples)
         self.patch = tuple(patch)
@@ -88,14 +90,16 @@ class Batches:
         self.augmentation = augmentation
         self.foreground = foreground
         self.neighbours = neighbours
+        self.rows = range(batch_size) if rows is None else rows
         self._weights = np.ones(len(self.samples)) if weights is None else np.asarray(weights, dtype=float)
         self._rare = dict(rare or {})
         self._patterns = _patterns(self.samples)
 
     def batch(self, epoch: int, index: int) -> Batch:
         """Batch `index` of `epoch`. Raises CaseFault naming the case where something unforeseen happens to one."""
-        chosen = self._drawn(epoch, index)
-        cut = [self._cut(sample, [self.seed, epoch, index, row]) for row, sample in enumerate(chosen)]
+        drawn = self._drawn(epoch, index)
+        chosen = [drawn[row] for row in self.rows]
+        cut = [self._cut(drawn[row], [self.seed, epoch, index, row]) for row in self.rows]
         groups = chosen[0].asked
         return Batch(
             image=torch.from_numpy(np.stack([image for image, _ in cut])),

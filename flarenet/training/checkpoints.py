@@ -24,6 +24,7 @@ from ..errors import FlarenetError, RunError, UsageError
 from ..inference.model import save_tensors
 from ..schema import Frozen, load, save, to_json
 from ..whole import remove_leftovers, sha256_of
+from .distributed import rank
 from .state import EpochRecord, TrainState, Weights
 
 Identity = dict[str, JsonValue]
@@ -66,7 +67,9 @@ class Checkpoints:
         return time.monotonic() - self._last_s >= self._save_every_s
 
     def save(self, state: TrainState) -> None:
-        """Write `state`; of the older ones the newest is kept."""
+        """Write `state`; of the older ones the newest is kept. Only the first of several processes does."""
+        if rank() > 0:
+            return
         path = self._folder / f"state-{state.epoch:05}-{state.index:05}.safetensors"
         save_tensors(_tensors(state), path)
         record = _Record(

@@ -27,6 +27,7 @@ import torch
 from ..data.cases import CaseFault, end_with_parent
 from ..errors import FlarenetError, StorageError
 from .batches import Batch, Batches, Sample
+from .distributed import processes_here
 
 AHEAD = 2
 """Batches asked of each process: the one it makes and the one after it."""
@@ -39,7 +40,7 @@ Key = tuple[int, int, int]
 
 def default_workers(device: torch.device) -> int:
     """Loader processes for training on `device`: as many as keep a GPU busy; none where the network needs the cores."""
-    return min(MOST_WORKERS, len(os.sched_getaffinity(0)) - 1) if device.type == "cuda" else 0
+    return min(MOST_WORKERS, len(os.sched_getaffinity(0)) // processes_here() - 1) if device.type == "cuda" else 0
 
 
 class Loader(AbstractContextManager):

@@ -17,6 +17,7 @@ from ..planning.plan import Step, Update
 from .batches import Batch, Batches
 from .callbacks import BatchDone, Callback, EpochDone, Findings, Started, watched
 from .checkpoints import Checkpoints
+from .distributed import rank
 from .ema import update_average
 from .loader import Ahead
 from .losses import Loss
@@ -121,6 +122,7 @@ def _train_epoch(state: TrainState, course: Course, asked: Asked, tell: Callback
         for name, value in (("loss", loss), ("dice_loss", dice_loss)):
             state.sums[name] = state.sums.get(name, 0.0) + value
         state.index += 1
+        asked.look()
         if asked.stop or asked.save or course.checkpoints.due:
             asked.save = False
             course.checkpoints.save(state)
@@ -135,7 +137,8 @@ def _train_batch(state: TrainState, course: Course, index: int) -> tuple[float, 
         with course.autocast():
             return course.objective(state.network, part)
 
-    torch.manual_seed(_seed(course.batches.seed, state.epoch, index))  # what a network draws, as the MAE its mask
+    # what a network draws, as the MAE its mask
+    torch.manual_seed(_seed(course.batches.seed, state.epoch, index, rank()))
     where = f"{course.title}, epoch {state.epoch + 1}, batch {index + 1}"
     found = learn(state, batch, judge=judge, update=course.update, where=where)
     if state.average is not None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..data.labels import HIDDEN
+from .sums import summed
 
 _SMOOTH = 1e-5  # keeps the Dice of a class that is neither drawn nor predicted defined
 
@@ -89,7 +90,9 @@ def marginal_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Loss:
     their gradient, where nothing is asked.
     """
     overlap, squares, drawn, log_likelihood = _Sums.apply(logits.flatten(2), target.flatten(1), asked)
-    used = asked.any(dim=0).to(logits.device, non_blocking=True)
+    asking = asked.sum(dim=0).to(logits.device, non_blocking=True)
+    overlap, squares, drawn, asking, log_likelihood = _over_the_batch(overlap, squares, drawn, asking, log_likelihood)
+    used = asking > 0
     score = (2 * overlap + _SMOOTH) / (drawn + squares + _SMOOTH)
     dice = (1 - score).masked_fill(~used, 0).sum() / used.sum().clamp(min=1)
     return Loss(dice, -log_likelihood / drawn.sum().clamp(min=1))
@@ -108,9 +111,17 @@ def exclusion_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Tensor:
     unasked = (asked[:, :1] & ~asked)[:, :, None].to(logits.device, non_blocking=True)
     p = torch.softmax(logits.flatten(2).to(_precision(logits)), dim=1) * (unasked & visible)
     overlap, squares = (p * drawn).sum(dim=(0, 2)), p.square().sum(dim=(0, 2))
-    areas = (drawn & unasked).sum(dim=(0, 2))
+    overlap, squares, areas, not_asking = _over_the_batch(
+        overlap, squares, (drawn & unasked).sum(dim=(0, 2)), unasked.sum(dim=(0, 2))
+    )
     shares = 2 * overlap / (squares + areas + _SMOOTH)
-    return shares.sum() / unasked.any(dim=0).sum().clamp(min=1)
+    return shares.sum() / (not_asking > 0).sum().clamp(min=1)
+
+
+def _over_the_batch(*sums: Tensor) -> tuple[Tensor, ...]:
+    """Each of `sums`, which are over the rows here, over the whole batch: see sums.summed."""
+    whole = summed(torch.cat([part.flatten().to(sums[0].dtype) for part in sums]))
+    return tuple(part.view_as(own) for part, own in zip(whole.split([own.numel() for own in sums]), sums))
 
 
 @dataclass(frozen=True, eq=False)

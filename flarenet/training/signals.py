@@ -14,13 +14,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from .distributed import highest
+
 
 @dataclass
 class Asked:
-    """What was asked since the last look."""
+    """What was asked.
 
+    ending  the signal that asked this process, or at the last look any that trains with it, for the end; 0: none
+    stop    whether there was one at the last look, which all of them take together
+    save    whether a state is wanted
+    """
+
+    ending: int = 0
     stop: bool = False
     save: bool = False
+
+    def look(self) -> None:
+        self.ending = highest(self.ending)
+        self.stop = self.ending > 0
 
 
 @contextmanager
@@ -29,12 +41,11 @@ def noted() -> Iterator[Asked]:
 
     Outside of the main thread, where no handler can be set, nothing is ever asked.
     """
-    asked, ending, owner = Asked(), list[int](), os.getpid()
+    asked, owner = Asked(), os.getpid()
 
     def end(number: int, _: FrameType | None) -> None:
         if os.getpid() == owner:
-            asked.stop = True
-            ending.append(number)
+            asked.ending = asked.ending or number
         elif number == signal.SIGTERM:  # a forked child, which has no state to save
             os._exit(128 + number)
 
@@ -51,5 +62,5 @@ def noted() -> Iterator[Asked]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if ending:
-        signal.raise_signal(ending[0])
+    if asked.ending:
+        signal.raise_signal(asked.ending)

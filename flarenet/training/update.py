@@ -12,8 +12,10 @@ from ..errors import RunError
 from ..inference.engines import pick_precision
 from ..planning.plan import Update
 from .batches import Batch
+from .distributed import average_gradients, averaged
 from .losses import Loss
 from .state import TrainState
+from .sums import in_turns
 
 
 def make_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
@@ -35,15 +37,17 @@ def learn(
     """
     learning = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     state.optimizer.zero_grad(set_to_none=True)
-    loss = judge(batch)
-    if not loss.total.requires_grad:
-        expected = "parts that learn among those that answer the step's groups"
-        raise RunError(where, found="a loss in which nothing that learns has a part", expected=expected)
-    state.scaler.scale(loss.total).backward()
+    terms, parts = torch.zeros(2, device=batch.image.device), _parts(batch, update.accumulate)
+    for loss in in_turns(parts, judge):
+        if not loss.total.requires_grad:
+            expected = "parts that learn among those that answer the step's groups"
+            raise RunError(where, found="a loss in which nothing that learns has a part", expected=expected)
+        terms += torch.stack([loss.total.detach(), loss.dice.detach()]) / len(parts)
+        state.scaler.scale(loss.total / len(parts)).backward()
+    average_gradients(learning)
     state.scaler.unscale_(state.optimizer)
     norm = nn.utils.clip_grad_norm_(learning, update.clip_norm)
-    terms = torch.stack([term.detach().float() for term in (loss.total, loss.dice, norm)])
-    total, dice, length = terms.tolist()  # the one time that a GPU is waited for
+    total, dice, length = torch.stack([*averaged(terms), norm]).tolist()  # the one time that a GPU is waited for
     if not math.isfinite(total):
         raise _not_finite(where, f"loss {total}", batch)
     if not math.isfinite(length) and state.scaler.get_scale() <= 1:  # 1 where nothing is scaled
@@ -51,6 +55,20 @@ def learn(
     state.scaler.step(state.optimizer)
     state.scaler.update()
     return total, dice
+
+
+def _parts(batch: Batch, count: int) -> list[Batch]:
+    """`batch` in at most `count` parts of as many rows each, the last of fewer."""
+    size = math.ceil(len(batch.names) / count)
+    return [
+        Batch(
+            image=batch.image[rows],
+            labels={group: labels[rows] for group, labels in batch.labels.items()},
+            asked={group: flags[rows] for group, flags in batch.asked.items()},
+            names=batch.names[rows],
+        )
+        for rows in (slice(start, start + size) for start in range(0, len(batch.names), size))
+    ]
 
 
 def _not_finite(where: str, found: str, batch: Batch) -> RunError:

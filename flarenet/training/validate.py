@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..data.labels import HIDDEN, LabelSet
 from .batches import Batches
 from .callbacks import Findings
+from .distributed import all_summed, averaged
 from .examples import Examples
 from .loader import Ahead
 from .loop import Objective, to_device
@@ -54,7 +55,8 @@ class HeldOut:
                 counts[group] = counts[group] + found if group in counts else found
             if predicted:
                 examples.add(batch, predicted)
-        dice = {group: _dice(found) for group, found in counts.items()}
+        loss = averaged(torch.tensor(loss)).item()
+        dice = {group: _dice(all_summed(found)) for group, found in counts.items()}
         return Findings(
             losses={"held_out_dice_loss" if self._groups else "held_out_loss": loss},
             dice={group: sum(found.values()) / len(found) for group, found in dice.items() if found},

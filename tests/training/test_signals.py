@@ -24,7 +24,8 @@ def test_an_interrupt_waits_for_the_end(capsys):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         reached = True
-        assert asked == Asked(stop=True, save=False)
+        asked.look()
+        assert asked.stop and not asked.save
     assert reached
 
 

@@ -1,0 +1,119 @@
+"""Several processes that train one network: torchrun starts them, each works on rows of its own of every batch.
+
+What a loss sums over a batch goes through sums.summed, and gradients are averaged over the processes, as torch's
+DistributedDataParallel does. That is not used because the order in which it adds numbers up changes after the first
+batch of a process, so that a run that was broken off would not end where an unbroken one does, and because it knows a
+network by its one entrance.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed, nn
+
+from ..errors import PlanError
+from ..inference.engines import pick_device
+
+_PATIENCE = timedelta(days=1)
+"""The first process may label thousands of scans while the others wait. One that is killed is noticed at once."""
+
+
+def own_device(name: str) -> torch.device:
+    """As engines.pick_device; of the processes that torchrun started on a machine, each has a GPU of its own."""
+    device = pick_device(name)
+    if device.type == "cuda" and name in ("auto", "cuda") and distributed.is_torchelastic_launched():
+        return pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
+    return device
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[None]:
+    """Work together with the other processes that torchrun started; alone where it did not start this one."""
+    if not distributed.is_torchelastic_launched() or distributed.is_initialized():
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def processes() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """The number of this process among all that work together; the first, 0, is the one that writes."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def processes_here() -> int:
+    """Those that torchrun started on this machine; known before they have joined."""
+    return int(os.environ["LOCAL_WORLD_SIZE"]) if distributed.is_torchelastic_launched() else 1
+
+
+def own_rows(batch_size: int) -> range:
+    """The rows of a batch that this process works on. Raises PlanError where there are fewer rows than processes."""
+    if batch_size < processes():
+        expected = f"at least one sample for each of {processes()} processes"
+        raise PlanError("batch_size", found=batch_size, expected=expected)
+    return range(rank(), batch_size, processes())
+
+
+def wait_for_all() -> None:
+    """Go on when every process has come here."""
+    if processes() > 1:
+        distributed.barrier()
+
+
+@contextmanager
+def first_before_others() -> Iterator[None]:
+    """The body runs in the first process, then in the others, which find what it wrote."""
+    if rank() > 0:
+        wait_for_all()
+    yield
+    if rank() == 0:
+        wait_for_all()
+
+
+def averaged(values: Tensor) -> Tensor:
+    """The mean over the processes; without a gradient."""
+    return all_summed(values) / processes()
+
+
+def highest(number: int) -> int:
+    """The highest of the numbers that the processes come with."""
+    if processes() == 1:
+        return number
+    found = torch.tensor(number, device="cuda" if distributed.get_backend() == "nccl" else "cpu")
+    distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    return int(found)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Give every process the mean of their gradients.
+
+    Which parameters have a gradient follows from the step, not from the batch, and so is the same in all of them.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if processes() == 1 or not gradients:
+        return
+    flat = averaged(torch.cat([gradient.flatten() for gradient in gradients]))
+    for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients])):
+        gradient.copy_(part.view_as(gradient))
+
+
+def all_summed(values: Tensor) -> Tensor:
+    """The sum over the processes; without a gradient."""
+    total = values.detach().clone()
+    if processes() > 1:
+        distributed.all_reduce(total)
+    return total
