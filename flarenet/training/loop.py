@@ -61,6 +61,7 @@ def fit(state: TrainState, course: Course) -> None:
                 _keep_best(state, course.step)
                 course.checkpoints.save(state)
                 tell(EpochDone(tuple(state.history), findings.examples))
+                asked.look()
 
 
 def _epoch(state: TrainState, course: Course, asked: Asked, tell: Callback) -> Findings | None:
