@@ -51,6 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words.add_argument(
         "--rehash", action="store_true", help="take no file for unchanged by its size and time; compare its bytes"
     )
+    words.add_argument(
+        "--without",
+        choices=("unlabelled",),
+        help="an ablation: DualDecoder2D without unlabelled cases, by recipe paper without its step 1",
+    )
     _add_budget(words)
     words.add_argument(
         "--dry-run", action="store_true", help="show the plan, the disk and the time it takes; write nothing"
@@ -73,7 +78,12 @@ def _add_budget(words: ArgumentParser) -> None:
     )
     words.add_argument("--inference-seconds", type=float, metavar="S", help="for a median scan (default: 15)")
     words.add_argument(
-        "--size", choices=("s", "m", "l"), help="networks: s, the paper's; m, l: wider, residual (default: s)"
+        "--size", choices=("s", "m", "l"), help="U-Nets: s, the paper's; m, l: wider, residual (default: s)"
+    )
+    words.add_argument(
+        "--network",
+        choices=("unet", "unetr", "swin_unetr"),
+        help="of 3DOrgan and 3DCancer; the transformers begin with the encoder that MAE trains (default: unet)",
     )
 
 
@@ -124,7 +134,13 @@ def _plan(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments:
     from ..schema import save
     from ..trainers.planner import make_plan
 
-    plan = make_plan(found, arguments.recipe, budget=_budget(arguments), changes=arguments.changes)
+    plan = make_plan(
+        found,
+        arguments.recipe,
+        budget=_budget(arguments),
+        unlabelled=arguments.without != "unlabelled",
+        changes=arguments.changes,
+    )
     print_summary(plan, found)
     if arguments.dry_run:
         return ()
@@ -166,7 +182,8 @@ def _budget(arguments: Namespace) -> Budget:
     from ..schema import parse
 
     stated = {name: getattr(arguments, name) for name in ("gpu_memory_gb", "inference_memory_gb", "inference_seconds")}
-    stated = {name: value for name, value in {**stated, "size": arguments.size}.items() if value is not None}
+    stated |= {"size": arguments.size, "network": arguments.network}
+    stated = {name: value for name, value in stated.items() if value is not None}
     budget = default_budget(arguments.recipe)
     return parse(type(budget), budget.model_dump() | stated, "the budget", UsageError)
 

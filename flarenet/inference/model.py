@@ -148,6 +148,20 @@ def load_weights(folder: str | Path) -> dict[str, Tensor]:
     return _weights(folder, read_about(folder))
 
 
+def load_encoder(network: nn.Module, folder: str | Path) -> None:
+    """Give `network` the `encoder` of the network in a finished model folder, every number of it.
+
+    Raises RunError as load_weights, and where either has no such part or their shapes differ.
+    """
+    folder = Path(folder)
+    encoder = getattr(network, "encoder", None)
+    if encoder is None:
+        raise RunError(f"the encoder of {folder}", found=type(network).__name__, expected="a network with an encoder")
+    weights = load_weights(folder)
+    part = {name.removeprefix("encoder."): weights[name] for name in weights if name.startswith("encoder.")}
+    _fit(encoder, part, folder)
+
+
 def read_about(folder: str | Path) -> About:
     """What a finished model folder says of itself. Raises RunError where it is missing, unfinished or incomplete."""
     folder = Path(folder)
@@ -187,7 +201,7 @@ def _check_digest(path: Path, found: str, about: About) -> None:
 
 
 def _fit(network: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
-    """Give `network` (on the meta device) the numbers of `state`. Raises RunError for the first that does not fit."""
+    """Give `network` the numbers of `state`. Raises RunError for the first that does not fit."""
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     for name, shape in wanted.items():
         if name not in state:

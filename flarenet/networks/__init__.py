@@ -14,8 +14,9 @@ from ..planning.network_numbers import check_numbers
 from ..planning.plan import NetworkSpec
 from .blocks import module_name
 from .dual_decoder import DualDecoderUNet
-from .transformers import MaskedAutoencoder
+from .masked import MaskedAutoencoder, MaskedSwin, MaskedViT
 from .unet import UNet
+from .unetr import UNETR, SwinUNETR
 
 __all__ = ["NETWORKS", "DualDecoderUNet", "MaskedAutoencoder", "UNet", "build", "module_name", "parameter_count"]
 
@@ -61,7 +62,19 @@ def _u_shaped(made: type[UNet] | type[DualDecoderUNet]) -> Maker:
 
 
 def _mae_vit(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> nn.Module:
-    return MaskedAutoencoder(spec, patch=patch or ())
+    return MaskedViT(spec, patch=patch or ())
+
+
+def _mae_swin(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> nn.Module:
+    return MaskedSwin(spec)
+
+
+def _unetr(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> nn.Module:
+    return UNETR(spec, outputs, patch or ())
+
+
+def _swin_unetr(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> nn.Module:
+    return SwinUNETR(spec, outputs)
 
 
 NETWORKS: dict[str, Maker] = {
@@ -69,5 +82,8 @@ NETWORKS: dict[str, Maker] = {
     "dual_decoder": _u_shaped(DualDecoderUNet),
     "residual_unet": _u_shaped(UNet),
     "residual_dual_decoder": _u_shaped(DualDecoderUNet),
+    "unetr": _unetr,
+    "swin_unetr": _swin_unetr,
     "mae_vit": _mae_vit,
+    "mae_swin": _mae_swin,
 }

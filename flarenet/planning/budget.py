@@ -9,6 +9,7 @@ from pydantic import Field
 from ..schema import Frozen
 
 Size = Literal["s", "m", "l"]
+Network3D = Literal["unet", "unetr", "swin_unetr"]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -19,7 +20,8 @@ class Budget(Frozen):
     inference_memory_gb  of the process that predicts a large scan; 4 GB is FLARE's tolerance
     inference_seconds    for a median scan; 15 s is FLARE's tolerance
     host_memory_gb       of a process that holds the largest case prepared for training
-    size                 of the networks: "s" is the paper's, "m" and "l" are wider with residual encoders
+    size                 of the U-Nets: "s" is the paper's, "m" and "l" are wider with residual encoders
+    network              of the 3D trainers; a transformer begins with the encoder that MAE has trained
     """
 
     gpu_memory_gb: Positive = 16.0
@@ -27,6 +29,7 @@ class Budget(Frozen):
     inference_seconds: Positive = 15.0
     host_memory_gb: Positive = 8.0
     size: Size = "s"
+    network: Network3D = "unet"
 
 
 PAPER = Budget(gpu_memory_gb=64.0)

@@ -7,45 +7,18 @@ compares the parameters counted here with those of the network that is built.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from .layers import Layer, Outputs, Patch, conv, heads
+from .transformer_layers import masked_swin, masked_vit, swin_unetr, unetr
 
 if TYPE_CHECKING:
     from .plan import NetworkSpec
 
-Outputs = Mapping[str, int]
-Patch = Sequence[int]
-
 OWN_LEVELS = 2
 """Decoder stages that each group of a dual decoder has for itself."""
-
-LOSS_CHANNELS = 6
-"""Numbers per logit that equation (1) keeps in float32: logits, their logarithms and probabilities, and gradients."""
-
-TOKEN_LEVEL = 4
-"""A token of the masked autoencoder is a cube of 2^4 voxels an edge."""
-
-SEEN = 0.25
-"""Share of the tokens that its encoder sees."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A convolution or linear map with the norm and rectifier behind it.
-
-    level       halvings between the network's input and its output
-    parameters  numbers it learns
-    products    multiply-adds per voxel of its output
-    kept        channels per voxel of its output that the backward pass needs
-    alive       channels per voxel of its output that exist while it runs
-    """
-
-    level: int
-    parameters: int
-    products: float
-    kept: float
-    alive: float = 0
 
 
 @dataclass(frozen=True)
@@ -76,18 +49,9 @@ def cost(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Cost | None:
     )
 
 
-def _conv(level: int, channels_in: int, channels_out: int, *, taps: int, beside: int = 0) -> Layer:
-    """With bias, norm and rectifier. Kept: its result, and that of the norm, which the rectifier overwrites.
-
-    beside  channels that exist while it runs and are not its own
-    """
-    products, alive = taps * channels_in * channels_out, beside + channels_in + 2 * channels_out
-    return Layer(level, products + 3 * channels_out, products, 2 * channels_out, alive)
-
-
 def _two_convs(level: int, channels_in: int, channels_out: int, *, taps: int, beside: int = 0) -> Iterator[Layer]:
-    yield _conv(level, channels_in, channels_out, taps=taps, beside=beside)
-    yield _conv(level, channels_out, channels_out, taps=taps, beside=beside)
+    yield conv(level, channels_in, channels_out, taps=taps, beside=beside)
+    yield conv(level, channels_out, channels_out, taps=taps, beside=beside)
 
 
 def _residual(level: int, channels_in: int, channels_out: int, *, taps: int) -> Iterator[Layer]:
@@ -121,19 +85,11 @@ def _ascent(spec: NetworkSpec, levels: Sequence[int]) -> Iterator[Layer]:
         yield from _two_convs(level - 1, skip + raised, width, taps=taps, beside=raised)
 
 
-def _heads(spec: NetworkSpec, outputs: int) -> Iterator[Layer]:
-    """The head at full resolution, and those of deep supervision at coarser ones."""
-    channels = 1 + outputs
-    for level in range(spec.deep_supervision + 1):
-        width = spec.features[level] if level else spec.features[-1]
-        yield Layer(level, (width + 1) * channels, width * channels, LOSS_CHANNELS * channels, width + 3 * channels)
-
-
 def _unet(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Iterator[Layer]:
     yield from _encoder(spec)
     yield from _ascent(spec, range(len(spec.features) - 2, 0, -1))
     for count in outputs.values():
-        yield from _heads(spec, count)
+        yield from heads(spec, count)
 
 
 def _dual_decoder(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Iterator[Layer]:
@@ -141,38 +97,7 @@ def _dual_decoder(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Iterator
     yield from _ascent(spec, range(len(spec.features) - 2, OWN_LEVELS, -1))
     for count in outputs.values():
         yield from _ascent(spec, range(OWN_LEVELS, 0, -1))
-        yield from _heads(spec, count)
-
-
-def _masked_autoencoder(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Iterator[Layer]:
-    """Per token: the encoder sees SEEN of them."""
-    hidden, mlp, layers, heads, decoder_hidden, decoder_mlp, decoder_layers, decoder_heads = spec.features
-    cube = spec.input_channels * 2 ** (TOKEN_LEVEL * spec.dimensions)
-    tokens = math.prod(patch) / 2 ** (TOKEN_LEVEL * spec.dimensions)
-    yield _linear(cube, hidden)
-    yield Layer(TOKEN_LEVEL, int(tokens) * (hidden + decoder_hidden), 0, 0)  # position codes
-    yield Layer(TOKEN_LEVEL, 3 * (hidden + decoder_hidden), 0, 0)  # class token, mask token, two last norms
-    for _ in range(layers):
-        yield _transformer(hidden, mlp, heads, tokens=SEEN * tokens, share=SEEN)
-    yield _linear(hidden, decoder_hidden, share=SEEN)
-    for _ in range(decoder_layers):
-        yield _transformer(decoder_hidden, decoder_mlp, decoder_heads, tokens=tokens)
-    yield _linear(decoder_hidden, cube)
-
-
-def _linear(numbers_in: int, numbers_out: int, *, share: float = 1.0) -> Layer:
-    products = numbers_in * numbers_out
-    parameters = products + numbers_out
-    return Layer(TOKEN_LEVEL, parameters, share * products, share * numbers_out, numbers_in + numbers_out)
-
-
-def _transformer(hidden: int, mlp: int, heads: int, *, tokens: float, share: float = 1.0) -> Layer:
-    """Kept: two norms, queries, keys, values, what attention gives, two sums; the hidden layer before and after; the
-    weights of every token for every other, before and after the softmax."""
-    products = 4 * hidden**2 + 2 * hidden * mlp
-    parameters = products + 2 * hidden + mlp + 6 * hidden  # MONAI's block has a third norm, which it does not use
-    kept = 8 * hidden + 2 * mlp + 2 * heads * tokens
-    return Layer(TOKEN_LEVEL, parameters, share * (products + 2 * hidden * tokens), share * kept, kept)
+        yield from heads(spec, count)
 
 
 LAYERS: dict[str, Callable[[NetworkSpec, Outputs, Patch], Iterator[Layer]]] = {
@@ -180,5 +105,8 @@ LAYERS: dict[str, Callable[[NetworkSpec, Outputs, Patch], Iterator[Layer]]] = {
     "dual_decoder": _dual_decoder,
     "residual_unet": _unet,
     "residual_dual_decoder": _dual_decoder,
-    "mae_vit": _masked_autoencoder,
+    "unetr": unetr,
+    "swin_unetr": swin_unetr,
+    "mae_vit": masked_vit,
+    "mae_swin": masked_swin,
 }

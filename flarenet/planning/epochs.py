@@ -12,6 +12,9 @@ from .plan import Plan, override
 LONGEST_EPOCH = 500
 """Batches. An epoch is where progress is saved and judged; with thousands of cases that is too rare otherwise."""
 
+CROPS_PER_CASE = 2
+"""Section 3.2 of the paper: each image gives two 3D patches an epoch."""
+
 FEWEST_EPOCHS = 20
 """The fewest of the paper; a schedule needs some epochs to fall."""
 

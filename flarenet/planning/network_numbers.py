@@ -17,6 +17,16 @@ FEWEST_RESOLUTIONS, MOST_RESOLUTIONS = 3, 7
 TOKEN_VOXELS = 16
 """Edge of the cube of voxels that is one token of a vision transformer."""
 
+SWIN_DEPTH, SWIN_HEADS, SWIN_WINDOW = 2, (3, 6, 12, 24), 7
+"""Of Swin UNETR: layers of a stage, heads of the four stages, and the edge in tokens of the window each attends to."""
+
+SWIN_MULTIPLE = 32
+"""It embeds cubes of 2^3 voxels and halves four times."""
+
+SWIN_WIDTH = 12
+"""Its width is a multiple of it: MONAI's rule, and enough for the heads."""
+
+UNETR_NUMBERS = ("hidden", "mlp", "layers", "heads", "width")
 MAE_NUMBERS = ("hidden", "mlp", "layers", "heads", "decoder_hidden", "decoder_mlp", "decoder_layers", "decoder_heads")
 
 
@@ -53,14 +63,30 @@ def _check_u_shaped(spec: NetworkSpec, patch: Patch | None, where: str) -> None:
         raise PlanError(f"{where}: blocks", found=spec.blocks, expected=expected)
 
 
+def _check_unetr(spec: NetworkSpec, patch: Patch | None, where: str) -> None:
+    numbers = _named(UNETR_NUMBERS, spec, where)
+    _check_hidden(numbers["hidden"], numbers["heads"], f"{where}: hidden")
+    _check_patch(patch, TOKEN_VOXELS, where)
+
+
 def _check_masked_vit(spec: NetworkSpec, patch: Patch | None, where: str) -> None:
-    if len(spec.features) != len(MAE_NUMBERS):
-        expected = f"{len(MAE_NUMBERS)} numbers: {', '.join(MAE_NUMBERS)}"
-        raise PlanError(f"{where}: features", found=spec.features, expected=expected)
-    numbers = dict(zip(MAE_NUMBERS, spec.features))
+    numbers = _named(MAE_NUMBERS, spec, where)
     for part in ("", "decoder_"):
         _check_hidden(numbers[f"{part}hidden"], numbers[f"{part}heads"], f"{where}: {part}hidden")
     _check_patch(patch, TOKEN_VOXELS, where)
+
+
+def _check_swin(spec: NetworkSpec, patch: Patch | None, where: str) -> None:
+    width = _named(("width",), spec, where)["width"]
+    if width % SWIN_WIDTH:
+        raise PlanError(f"{where}: features", found=width, expected=f"a multiple of {SWIN_WIDTH}")
+    _check_patch(patch, SWIN_MULTIPLE, where)
+
+
+def _named(names: Sequence[str], spec: NetworkSpec, where: str) -> dict[str, int]:
+    if len(spec.features) != len(names):
+        raise PlanError(f"{where}: features", found=spec.features, expected=f"{len(names)} numbers: {', '.join(names)}")
+    return dict(zip(names, spec.features))
 
 
 def _check_hidden(hidden: int, heads: int, where: str) -> None:
@@ -80,5 +106,8 @@ CHECKS: dict[str, Callable[[NetworkSpec, Patch | None, str], None]] = {
     "dual_decoder": _check_u_shaped,
     "residual_unet": _check_u_shaped,
     "residual_dual_decoder": _check_u_shaped,
+    "unetr": _check_unetr,
+    "swin_unetr": _check_swin,
     "mae_vit": _check_masked_vit,
+    "mae_swin": _check_swin,
 }

@@ -97,6 +97,7 @@ class Step(Frozen):
 
     subset                which patterns it trains on
     starts_from           the run whose weights it begins with, as "TRAINER/STEP"; None means random
+    encoder_from          in place of it, the run of whose weights it takes those of `encoder`; the rest is random
     trained               submodules that learn; everything else is frozen; empty means all
     groups                the groups whose loss counts
     teachers              group -> run, as "TRAINER/STEP", whose predictions fill what nobody looked for
@@ -114,6 +115,7 @@ class Step(Frozen):
 
     subset: Subset
     starts_from: str | None = None
+    encoder_from: str | None = None
     trained: tuple[str, ...] = ()
     groups: tuple[str, ...]
     teachers: dict[str, str] = Field(default_factory=dict)
@@ -132,6 +134,12 @@ class Step(Frozen):
     @property
     def pseudo_rules(self) -> PseudoRules:
         return self.pseudo or UNFILTERED
+
+    @property
+    def builds_on(self) -> tuple[str, ...]:
+        """The runs that have to be finished before it."""
+        labelling = (*self.teachers.values(), *self.pseudo_rules.earlier.values())
+        return tuple(run for run in (self.starts_from, self.encoder_from, *labelling) if run is not None)
 
 
 class Augmentation(Frozen):
@@ -350,8 +358,10 @@ def _check_step(step: Step, plan: Plan, where: str) -> None:
     _check_groups((*step.groups, *step.teachers), plan, where)
     runs = [f"{name}/{number}" for name, part in plan.trainers.items() for number in range(1, len(part.steps) + 1)]
     check_rules(step.pseudo_rules, step.teachers, plan.labels, f"{where}.pseudo")
-    for run in (step.starts_from, *step.teachers.values(), *step.pseudo_rules.earlier.values()):
-        if run is not None and run not in runs:
+    if step.starts_from and step.encoder_from:
+        raise PlanError(where, found="starts_from and encoder_from", expected="one of them, or neither")
+    for run in step.builds_on:
+        if run not in runs:
             raise PlanError(where, found=f"run {run!r}", expected=f"a run of this plan: {', '.join(runs)}")
 
 

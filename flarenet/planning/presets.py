@@ -2,14 +2,14 @@
 
 "s" has the widths of the paper's networks. "m" and "l" are wider and have residual encoders with the numbers of blocks
 of nnU-Net's residual presets (Isensee et al., arXiv 2404.09556), and like those are supervised at every stage of the
-decoder but the coarsest.
+decoder but the coarsest. The transformers have one size, that of their papers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .budget import Budget, Size
+from .budget import Budget, Network3D, Size
 from .memory import training_gb
 from .network_numbers import FEWEST_RESOLUTIONS, MOST_RESOLUTIONS
 from .plan import NetworkSpec
@@ -27,6 +27,15 @@ BLOCKS = (1, 3, 4, 6, 6, 6, 6)
 LONGEST_COARSE, SHORTEST_COARSE = 15, 4
 """Voxels of the coarsest resolution: at most 15 along its longest axis, so that one voxel sees much of the patch (14
 and 8 in the paper's networks), and at least 4 along its shortest, so that norms have something to work with."""
+
+VIT_BASE = (768, 3072, 12, 12)
+VIT_DECODER = (384, 1536, 8, 12)
+"""Hidden, mlp, layers, heads: ViT-B, as in the paper's reference [3], and He et al.'s lighter decoder for it."""
+
+UNETR_WIDTH, SWIN_WIDTH = 16, 48
+"""At full resolution: of UNETR (arXiv 2103.10504) and of the pre-trained Swin UNETR (the paper's reference [26])."""
+
+TRANSFORMERS: dict[Network3D, tuple[int, ...]] = {"unetr": (*VIT_BASE, UNETR_WIDTH), "swin_unetr": (SWIN_WIDTH,)}
 
 MOST_SAMPLES = {2: 128, 3: 4}
 """The paper's batches. Larger ones would need another learning rate."""
@@ -73,6 +82,21 @@ def network(
     )
 
 
+def network_3d(budget: Budget, patch: Sequence[int], groups: Sequence[str], *, depth: int = 0) -> NetworkSpec:
+    """The 3D network that the budget names; `depth` as in `network`, of a U-Net."""
+    if budget.network == "unet":
+        return network(budget.size, patch, groups, depth=depth)
+    features = TRANSFORMERS[budget.network]
+    return NetworkSpec(kind=budget.network, dimensions=3, features=features, groups=tuple(groups))
+
+
+def masked_autoencoder(budget: Budget) -> NetworkSpec:
+    """What trains the encoder of the budget's transformer; that of UNETR where it names none."""
+    if budget.network == "swin_unetr":
+        return NetworkSpec(kind="mae_swin", dimensions=3, features=(SWIN_WIDTH,), groups=())
+    return NetworkSpec(kind="mae_vit", dimensions=3, features=(*VIT_BASE, *VIT_DECODER), groups=())
+
+
 def batch_size(
     spec: NetworkSpec, outputs: Mapping[str, int], patch: tuple[int, ...], *, budget: Budget, paper: bool = False
 ) -> tuple[int, str]:
@@ -93,6 +117,8 @@ def batch_size(
 
 
 def network_why(spec: NetworkSpec, patch: Sequence[int], *, paper: bool = False) -> str:
+    if spec.kind in TRANSFORMERS:
+        return "MONAI's, in the size of its own paper; its encoder is the one that MAE has trained, and rests"
     if paper:
         return "the network whose number of parameters is the paper's"
     coarse = " x ".join(str(n // 2 ** (len(spec.features) - 2)) for n in patch)

@@ -17,8 +17,8 @@ from ..errors import UsageError, unknown
 from .budget import Budget
 from .fingerprint import Fingerprint
 from .memory import GB, PREPARED_BYTES, scans_of, training_gb
-from .plan import Configuration
-from .presets import FEWEST_SAMPLES, network
+from .plan import Configuration, NetworkSpec
+from .presets import FEWEST_SAMPLES, network, network_3d
 from .speed import prediction_seconds
 
 SOFT_TISSUE_HU = (-160.0, 240.0)
@@ -41,10 +41,6 @@ NEIGHBOURS_2D = 1
 LARGEST_3D_EDGE = {"s": 128, "m": 160, "l": 192}
 """Of a cubic patch: the paper's, and what cards of 24 GB and more hold of the larger networks."""
 
-MULTIPLE_3D = 16
-SHORTEST_3D = 32
-"""Three halvings leave four voxels of it."""
-
 SEARCH_2D = ((0.5, 2.5), (0.25, 2.5), (0.1, 2.5), (0.1, 3.0), (0.1, 4.0), (0.1, 5.0))
 OVERLAPS_3D = (0.5, 0.25, 0.1)
 """From the best to the fastest: (overlap, least distance of slices in mm) in 2D, overlap in 3D."""
@@ -55,12 +51,29 @@ Spacing = tuple[float | None, float, float]
 
 @dataclass(frozen=True)
 class Outline:
-    """What every trainer's part of a plan starts from."""
+    """What every trainer's part of a plan starts from.
+
+    unlabelled  whether the 2D curriculum uses unlabelled cases
+    """
 
     recipe: Literal["auto", "paper"]
     budget: Budget
     configurations: dict[str, Configuration]
+    unlabelled: bool = True
 
+
+@dataclass(frozen=True)
+class _Edges:
+    """Of a 3D patch, in voxels: of a cube that fills it, what edges are multiples of, and the shortest."""
+
+    longest: int
+    multiple: int
+    shortest: int
+
+
+TRANSFORMER_EDGES = _Edges(longest=96, multiple=32, shortest=64)
+"""96 in the transformers' papers and in their pre-training (the paper's reference [3]); Swin UNETR halves five times,
+and its norms need two voxels after that."""
 
 PAPER = {
     "2d": Configuration(
@@ -97,7 +110,7 @@ PAPER = {
 }
 
 
-def make_outline(fingerprint: Fingerprint, recipe: str, budget: Budget) -> Outline:
+def make_outline(fingerprint: Fingerprint, recipe: str, budget: Budget, *, unlabelled: bool = True) -> Outline:
     """The configurations "3d" and "2d" of a recipe, "paper" or "auto".
 
     Raises UsageError for another name, and for recipe "paper" with another size than the paper's.
@@ -106,8 +119,16 @@ def make_outline(fingerprint: Fingerprint, recipe: str, budget: Budget) -> Outli
         raise unknown("recipe", recipe, ("auto", "paper"))
     if recipe == "paper" and budget.size != "s":
         raise UsageError(f"--size {budget.size}", found="recipe 'paper'", expected="s, the paper's own network")
-    made = _derived(fingerprint, budget) if recipe == "auto" else {name: PAPER[name] for name in ("3d", "2d")}
-    return Outline(cast(Literal["auto", "paper"], recipe), budget, made)
+    made = _derived(fingerprint, budget) if recipe == "auto" else _paper(budget)
+    return Outline(cast(Literal["auto", "paper"], recipe), budget, made, unlabelled)
+
+
+def _paper(budget: Budget) -> dict[str, Configuration]:
+    deep, edge = PAPER["3d"], TRANSFORMER_EDGES.longest
+    if budget.network != "unet":
+        why = "96 x 96 x 96, as its reference [3] has it for pre-training: an encoder knows the places of one size only"
+        deep = _explained(deep.model_copy(update={"patch": (edge,) * 3}), patch=why)
+    return {"3d": deep, "2d": PAPER["2d"]}
 
 
 def normalisation(fingerprint: Fingerprint) -> tuple[Literal["window", "percentile"], str]:
@@ -197,25 +218,30 @@ def spacing_3d(fingerprint: Fingerprint, budget: Budget) -> tuple[Spacing, str]:
 def patch_3d(fingerprint: Fingerprint, budget: Budget) -> tuple[tuple[int, int, int], str]:
     """(z, y, x): near a cube in mm, no longer than the median body, as large as the card holds twice.
 
-    In multiples of MULTIPLE_3D, none below SHORTEST_3D.
+    A U-Net of four resolutions leaves four voxels of the shortest edge.
     """
     spacing, body = cast(tuple[float, float, float], spacing_3d(fingerprint, budget)[0]), fingerprint.body_mm.median
-    edge = LARGEST_3D_EDGE[budget.size]
-    while edge > SHORTEST_3D and not _trains(_cuboid(edge, spacing, body), fingerprint, budget):
-        edge -= MULTIPLE_3D
-    z, y, x = _cuboid(edge, spacing, body)
+    edges = TRANSFORMER_EDGES
+    if budget.network == "unet":
+        edges = _Edges(longest=LARGEST_3D_EDGE[budget.size], multiple=16, shortest=32)
+    edge = edges.longest
+    while edge > edges.shortest and not _trains(_cuboid(edge, spacing, body, edges), fingerprint, budget):
+        edge -= edges.multiple
+    z, y, x = _cuboid(edge, spacing, body, edges)
     side_mm = edge * math.prod(spacing) ** (1 / 3)
-    limit = "that one patch may have" if edge == LARGEST_3D_EDGE[budget.size] else "of which the card holds two"
+    limit = "that one patch may have" if edge == edges.longest else "of which the card holds two"
     return (z, y, x), (
         f"a cube of {side_mm:.0f} mm fills the {edge}^3 voxels {limit}; no axis longer than the "
-        f"median body of {' x '.join(f'{mm:.0f}' for mm in body)} mm; multiples of {MULTIPLE_3D}, which halve evenly"
+        f"median body of {' x '.join(f'{mm:.0f}' for mm in body)} mm; multiples of {edges.multiple}, which halve evenly"
     )
 
 
-def _cuboid(edge: int, spacing: tuple[float, ...], body: tuple[float, ...]) -> tuple[int, int, int]:
+def _cuboid(
+    edge: int, spacing: tuple[float, ...], body: tuple[float, ...], edges: _Edges
+) -> tuple[int, int, int]:
     side_mm = edge * math.prod(spacing) ** (1 / 3)
     z, y, x = (
-        max(SHORTEST_3D, min(_down(side_mm / mm, MULTIPLE_3D), _up(extent / mm, MULTIPLE_3D)))
+        max(edges.shortest, min(_down(side_mm / mm, edges.multiple), _up(extent / mm, edges.multiple)))
         for mm, extent in zip(spacing, body)
     )
     return z, y, x
@@ -224,11 +250,17 @@ def _cuboid(edge: int, spacing: tuple[float, ...], body: tuple[float, ...]) -> t
 def _trains(patch: Sequence[int], fingerprint: Fingerprint, budget: Budget) -> bool:
     """Whether the card holds the fewest samples that are worth a batch, with the network of all groups."""
     outputs = fingerprint.labels.outputs
-    spec = network(budget.size, patch, tuple(outputs))
+    spec = _network(budget, patch, tuple(outputs))
     need_gb = training_gb(
         spec, outputs, patch=tuple(patch), batch_size=FEWEST_SAMPLES[len(patch)], precision="auto"
     )
     return need_gb <= budget.gpu_memory_gb
+
+
+def _network(budget: Budget, patch: Sequence[int], groups: tuple[str, ...], channels: int = 1) -> NetworkSpec:
+    if len(patch) == 3:
+        return network_3d(budget, patch, groups)
+    return network(budget.size, patch, groups, channels=channels)
 
 
 def _held(spacing: Spacing, fingerprint: Fingerprint, budget: Budget, why: str) -> tuple[Spacing, str]:
@@ -307,7 +339,7 @@ def _time_why(overlap: float, seconds: float, budget: Budget) -> str:
 
 def _seconds(configuration: Configuration, fingerprint: Fingerprint, budget: Budget) -> float:
     outputs = fingerprint.labels.outputs
-    spec = network(budget.size, configuration.patch, tuple(outputs), channels=1 + 2 * configuration.neighbours)
+    spec = _network(budget, configuration.patch, tuple(outputs), channels=1 + 2 * configuration.neighbours)
     return prediction_seconds(scans_of(fingerprint)["median"], configuration, spec, outputs)
 
 

@@ -6,12 +6,12 @@ from ..planning.fingerprint import Fingerprint
 from ..planning.patterns import asking
 from ..planning.plan import TrainerPlan
 from ..planning.rules import Outline
-from .organ3d import unet_3d
+from .organ3d import Stage3D, plan_3d
 from .trainer import Trainer
 
 
 class Trainer3DCancer(Trainer):
-    """A 3D U-Net on the later groups of the data set, with a head for each."""
+    """A 3D network on the later groups of the data set, with a head for each."""
 
     name = "3DCancer"
 
@@ -22,12 +22,10 @@ class Trainer3DCancer(Trainer):
         if not later:
             return None
         values = [value for group in later for value in fingerprint.labels.groups[group]]
-        return unet_3d(
-            fingerprint,
-            outline,
-            groups=tuple(later),
-            patterns=asking(fingerprint.patterns, values),
+        stage = Stage3D(
+            asking(fingerprint.patterns, values),
+            "every case in which a label of these groups was looked for, as the paper's D_c",
             paper_epochs=60,
             warmup_epochs=5,
-            why="every case in which a label of these groups was looked for, as the paper's D_c",
         )
+        return plan_3d(cls.name, fingerprint, outline, groups=tuple(later), stages=[stage])

@@ -54,10 +54,12 @@ class TrainerDualDecoder2D(Trainer):
                hand-drawn labels alone; then, where there are several groups, per group every case that asks for it.
                With few cases no cohort is worth leaving out, and the last steps, which decide, see only what people
                drew.
-        A cohort that the paper's step wants and the set has not is replaced by all cases that could serve.
+        A cohort that the paper's step wants and the set has not is replaced by all cases that could serve. Without
+        unlabelled cases (outline.unlabelled) the first step of `paper` is left out, and that of `auto` has fewer.
         """
-        stages = _paper(fingerprint) if outline.recipe == "paper" else _auto(fingerprint)
+        stages = (_paper if outline.recipe == "paper" else _auto)(fingerprint, outline)
         why = "the whole network on what is plenty, then each group's decoder on what is best"
+        why += "" if outline.unlabelled else "; unlabelled cases are left out, as was asked for"
         return plan_2d(cls.name, fingerprint, outline, stages=stages, why=why)
 
 
@@ -88,6 +90,8 @@ def plan_2d(
             "network": network_why(spec, flat.patch, paper=paper),
             "steps": why,
             "batch_size": batch_why,
+            "schedule": "polynomial decay with power 0.9, and AdamW with this weight decay: the paper's Table 3",
+            "selection": "the paper keeps the weights of the best Dice on a fifth of the slices, held out by cases",
             **{f"steps.{number}.epochs": reason for number, (_, reason) in enumerate(made)},
             **{
                 f"steps.{number}.pseudo.{field}": reason
@@ -99,17 +103,17 @@ def plan_2d(
     )
 
 
-def _paper(fingerprint: Fingerprint) -> list[Stage]:
+def _paper(fingerprint: Fingerprint, outline: Outline) -> list[Stage]:
     labels, patterns = fingerprint.labels, fingerprint.patterns
     annotated = tuple(pattern for pattern in patterns if pattern)
     first = next(iter(labels.groups))
     groups = tuple(labels.groups)
     stages = [
-        Stage(serving, epochs, rate, _teachers(fingerprint, serving), (), groups)
+        Stage(serving, epochs, rate, _teachers(fingerprint, outline, serving), (), groups)
         for serving, epochs, rate in (
             (unlabelled(patterns) or patterns, 20, 1e-4),
             (touching_all_groups(patterns, labels) or annotated, 30, 5e-4),
-        )
+        )[0 if outline.unlabelled else 1 :]
     ]
     for group, values in labels.groups.items():
         best = fullest(patterns, values) if group == first else only(patterns, values)
@@ -119,12 +123,13 @@ def _paper(fingerprint: Fingerprint) -> list[Stage]:
     return stages
 
 
-def _auto(fingerprint: Fingerprint) -> list[Stage]:
-    labels, patterns = fingerprint.labels, fingerprint.patterns
-    annotated = tuple(pattern for pattern in patterns if pattern)
+def _auto(fingerprint: Fingerprint, outline: Outline) -> list[Stage]:
+    labels, annotated = fingerprint.labels, tuple(pattern for pattern in fingerprint.patterns if pattern)
+    patterns = fingerprint.patterns if outline.unlabelled else annotated
     groups, stages = tuple(labels.groups), []
     if len(patterns) > 1:  # else every case answers the same, and there is nothing to fill in
-        stages.append(Stage(patterns, None, 1e-3, _teachers(fingerprint, patterns), (), groups, pseudo=AUTO_RULES))
+        teachers = _teachers(fingerprint, outline, patterns)
+        stages.append(Stage(patterns, None, 1e-3, teachers, (), groups, pseudo=AUTO_RULES))
     stages.append(Stage(annotated, None, 1e-3, {}, (), groups, AUTO_BALANCE))
     for group, values in labels.groups.items() if len(groups) > 1 else ():
         serving = asking(patterns, values) or annotated
@@ -159,15 +164,19 @@ def _step(
     return step, why
 
 
-def _teachers(fingerprint: Fingerprint, patterns: Sequence[Pattern]) -> dict[str, str]:
-    """Group -> the 3D model that answers it, for the groups of which cases of `patterns` lack some label, as far as
-    there are cases to train such a model on."""
-    first = next(iter(fingerprint.labels.groups))
-    return {
-        group: f"{(Trainer3DOrgan if group == first else Trainer3DCancer).name}/1"
-        for group, values in fingerprint.labels.groups.items()
-        if asking(fingerprint.patterns, values) and not all(set(values) <= set(pattern) for pattern in patterns)
-    }
+def _teachers(fingerprint: Fingerprint, outline: Outline, patterns: Sequence[Pattern]) -> dict[str, str]:
+    """Group -> the last step of the 3D trainer that answers it, for the groups of which cases of `patterns` lack some
+    label, as far as there are cases to train such a model on."""
+    runs = {}
+    for trainer in (Trainer3DOrgan, Trainer3DCancer):
+        part = trainer.plan(fingerprint, outline)
+        if part is None:
+            continue
+        for group in part.network.groups:
+            values = set(fingerprint.labels.groups[group])
+            if asking(fingerprint.patterns, values) and not all(values <= set(pattern) for pattern in patterns):
+                runs[group] = f"{trainer.name}/{len(part.steps)}"
+    return runs
 
 
 def _decoder(group: str) -> tuple[str, ...]:

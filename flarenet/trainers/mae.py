@@ -7,18 +7,14 @@ from typing import cast
 from torch import nn
 
 from ..networks import MaskedAutoencoder
-from ..planning.epochs import LONGEST_EPOCH, batches_of
+from ..planning.epochs import CROPS_PER_CASE, LONGEST_EPOCH, batches_of
 from ..planning.fingerprint import Fingerprint
-from ..planning.plan import Augmentation, NetworkSpec, Step, Subset, TrainerPlan
-from ..planning.presets import batch_size
+from ..planning.plan import Augmentation, Step, Subset, TrainerPlan
+from ..planning.presets import batch_size, masked_autoencoder
 from ..planning.rules import Outline
 from ..training.batches import Batch
 from ..training.losses import Loss
-from .organ3d import CROPS_PER_CASE
 from .trainer import Trainer
-
-VIT_BASE = (768, 3072, 12, 12, 384, 1536, 8, 12)
-"""Encoder ViT-B as in the paper's reference [3]; the lighter decoder is He et al.'s proportion (arXiv 2111.06377)."""
 
 
 class TrainerMAE(Trainer):
@@ -29,7 +25,7 @@ class TrainerMAE(Trainer):
     @classmethod
     def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
         """One step on all cases; AdamW 3e-4 with weight decay 0.05, a long warm-up and a cosine."""
-        spec = NetworkSpec(kind="mae_vit", dimensions=3, features=VIT_BASE, groups=())
+        spec = masked_autoencoder(outline.budget)
         patch, outputs = outline.configurations["3d"].patch, fingerprint.labels.outputs
         samples, batch_why = batch_size(spec, outputs, patch, budget=outline.budget)
         patches = CROPS_PER_CASE * fingerprint.count(fingerprint.patterns)
@@ -50,9 +46,10 @@ class TrainerMAE(Trainer):
             weight_decay=0.05,
             steps=(step,),
             why={
-                "network": "ViT-B with He et al.'s lighter decoder, as in the paper's reference [3]",
+                "network": _NETWORK_WHY[spec.kind],
                 "subset": "every scan: nothing but the image is needed",
                 "batch_size": batch_why,
+                "learning_rate": "and weight_decay, warm-up and cosine: the paper's reference [3]",
                 "epochs": "as long as pre-training of this kind takes; the paper does not say",
             },
         )
@@ -61,3 +58,9 @@ class TrainerMAE(Trainer):
         """The mean squared error on masked voxels; there is no Dice."""
         error = cast(MaskedAutoencoder, network).reconstruction_loss(batch.image)
         return Loss(error.new_zeros(()), error)
+
+
+_NETWORK_WHY = {
+    "mae_vit": "ViT-B with He et al.'s lighter decoder, as in the paper's reference [3]",
+    "mae_swin": "Swin UNETR's encoder and a linear map, SimMIM's, as in the paper's reference [3]",
+}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from ..planning.epochs import LONGEST_EPOCH, batches_of, epochs_for
-from ..planning.fingerprint import Fingerprint
-from ..planning.patterns import asking, fullest
-from ..planning.plan import Augmentation, Step, Subset, TrainerPlan
-from ..planning.presets import PAPER_RESOLUTIONS, batch_size, network, network_why
-from ..planning.rules import Outline
-from .trainer import Trainer
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-CROPS_PER_CASE = 2
-"""Section 3.2 of the paper: each image gives two patches an epoch."""
+from ..planning.epochs import CROPS_PER_CASE, LONGEST_EPOCH, batches_of, epochs_for
+from ..planning.fingerprint import Fingerprint
+from ..planning.patterns import Pattern, asking, fullest
+from ..planning.plan import Augmentation, Step, Subset, TrainerPlan
+from ..planning.presets import PAPER_RESOLUTIONS, batch_size, network_3d, network_why
+from ..planning.rules import Outline
+from .mae import TrainerMAE
+from .trainer import Trainer
 
 UPDATES = 40_000
 """Steps of the optimizer. The paper's organ model has 31,250 of them and its cancer model 44,760."""
@@ -27,68 +28,105 @@ AUTO_BALANCE = 0.5
 every answer alike, where cohorts with few labels, as those of tumors, nearly vanish."""
 
 
+@dataclass(frozen=True)
+class Stage3D:
+    """What sets the steps of a 3D trainer apart (Table 2 of the paper)."""
+
+    patterns: tuple[Pattern, ...]
+    why: str
+    paper_epochs: int
+    warmup_epochs: int
+    epochs_why: str = "Table 2 of the paper"
+
+
 class Trainer3DOrgan(Trainer):
-    """A 3D U-Net on the first group of the data set."""
+    """A 3D network on the first group of the data set."""
 
     name = "3DOrgan"
 
     @classmethod
     def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
-        """One step. `paper`: the cases with the most organs only; `auto`: every case with any, by the marginal loss."""
+        """`paper`: the cases with the most organs only; `auto`: every case with any, by the marginal loss.
+
+        A transformer has both steps, one after the other: M_o1 and M_o2 of the paper.
+        """
         group, values = next(iter(fingerprint.labels.groups.items()))
-        if outline.recipe == "paper":
-            patterns = fullest(fingerprint.patterns, values)
-            why = "the cases with the most labels of the group, as the paper's D_o13"
-        else:
-            patterns = asking(fingerprint.patterns, values)
-            why = (
-                "every case in which any label of the group was looked for; the loss merges the others with background"
-            )
-        return unet_3d(
-            fingerprint, outline, groups=(group,), patterns=patterns, paper_epochs=250, warmup_epochs=10, why=why
+        every = Stage3D(
+            asking(fingerprint.patterns, values),
+            "every case in which any label of the group was looked for; the loss merges the others with background",
+            paper_epochs=60,
+            warmup_epochs=10,
+            epochs_why="the paper does not say; those of its cancer model, which has about as many cases",
         )
+        best = Stage3D(
+            fullest(fingerprint.patterns, values),
+            "the cases with the most labels of the group, as the paper's D_o13",
+            paper_epochs=250,
+            warmup_epochs=10,
+        )
+        if outline.budget.network == "unet" or every.patterns == best.patterns:
+            stages = [best if outline.recipe == "paper" else every]
+        else:
+            stages = [every, best]
+        return plan_3d(cls.name, fingerprint, outline, groups=(group,), stages=stages)
 
 
-def unet_3d(
-    fingerprint: Fingerprint,
-    outline: Outline,
-    *,
-    groups: tuple[str, ...],
-    patterns: tuple[tuple[int, ...], ...],
-    paper_epochs: int,
-    warmup_epochs: int,
-    why: str,
+def plan_3d(
+    name: str, fingerprint: Fingerprint, outline: Outline, *, groups: tuple[str, ...], stages: Sequence[Stage3D]
 ) -> TrainerPlan | None:
-    """One step of a 3D U-Net from random weights (Table 2 of the paper); None where no case asks for the groups."""
-    if not patterns:
+    """The part of trainer `name`, a 3D network; None where no case asks for the groups.
+
+    A U-Net begins with random weights. A transformer begins with the encoder that MAE has trained, which never learns.
+    """
+    if not stages[0].patterns:
         return None
     paper, patch = outline.recipe == "paper", outline.configurations["3d"].patch
-    spec = network(outline.budget.size, patch, groups, depth=PAPER_RESOLUTIONS if paper else 0)
+    spec = network_3d(outline.budget, patch, groups, depth=PAPER_RESOLUTIONS if paper else 0)
     samples, batch_why = batch_size(spec, fingerprint.labels.outputs, patch, budget=outline.budget, paper=paper)
-    batches = batches_of(CROPS_PER_CASE * fingerprint.count(patterns), samples, most=None if paper else LONGEST_EPOCH)
-    epochs, epochs_why = epochs_for(UPDATES, batches, most=MOST_EPOCHS)
-    step = Step(
-        subset=Subset(patterns=patterns),
-        groups=groups,
-        batch_size=samples,
-        batches_per_epoch=batches,
-        balance=0.0 if paper else AUTO_BALANCE,
-        epochs=paper_epochs if paper else epochs,
-        learning_rate=5e-4,
-        warmup_epochs=warmup_epochs,
-        schedule="polynomial",
-        selection="lowest loss",
-    )
+    made = [_step(stage, fingerprint, groups=groups, batch_size=samples, paper=paper) for stage in stages]
+    steps = [step for step, _ in made]
+    for number in range(1, len(steps)):
+        steps[number] = steps[number].model_copy(update={"starts_from": f"{name}/{number}"})
+    if outline.budget.network != "unet":
+        steps = [step.model_copy(update={"trained": ("decoder", "heads")}) for step in steps]
+        steps[0] = steps[0].model_copy(update={"encoder_from": f"{TrainerMAE.name}/1"})
     return TrainerPlan(
         configuration="3d",
         network=spec,
         augmentation=Augmentation() if paper else AUTO_AUGMENTATION,
-        steps=(step,),
+        steps=tuple(steps),
         why={
             "network": network_why(spec, patch, paper=paper),
-            "subset": why,
+            "subset": "; then ".join(stage.why for stage in stages),
             "batch_size": batch_why,
             "batches_per_epoch": f"{CROPS_PER_CASE} patches a case, at most {LONGEST_EPOCH} batches",
-            "epochs": "Table 2 of the paper" if paper else epochs_why,
+            "epochs": "; then ".join(why for _, why in made),
+            "learning_rate": "AdamW, weight decay and warm-up of the paper's Table 2; it does not say what follows the "
+            "warm-up, so the decay is that of its 2D steps",
+            "selection": "the paper keeps the weights of the lowest Dice loss",
         },
     )
+
+
+def _step(
+    stage: Stage3D, fingerprint: Fingerprint, *, groups: tuple[str, ...], batch_size: int, paper: bool
+) -> tuple[Step, str]:
+    """The step, from random weights and with everything learning, and the reason for its epochs."""
+    patches = CROPS_PER_CASE * fingerprint.count(stage.patterns)
+    batches = batches_of(patches, batch_size, most=None if paper else LONGEST_EPOCH)
+    epochs, why = epochs_for(UPDATES, batches, most=MOST_EPOCHS)
+    if paper:
+        epochs, why = stage.paper_epochs, stage.epochs_why
+    step = Step(
+        subset=Subset(patterns=stage.patterns),
+        groups=groups,
+        batch_size=batch_size,
+        batches_per_epoch=batches,
+        balance=0.0 if paper else AUTO_BALANCE,
+        epochs=epochs,
+        learning_rate=5e-4,
+        warmup_epochs=stage.warmup_epochs,
+        schedule="polynomial",
+        selection="lowest loss",
+    )
+    return step, why

@@ -17,13 +17,21 @@ from . import TRAINERS
 from .trainer import Trainer
 
 
-def make_plan(found: Fingerprint, recipe: str, *, budget: Budget | None = None, changes: Sequence[str] = ()) -> Plan:
+def make_plan(
+    found: Fingerprint,
+    recipe: str,
+    *,
+    budget: Budget | None = None,
+    unlabelled: bool = True,
+    changes: Sequence[str] = (),
+) -> Plan:
     """The Plan of a Fingerprint: rules, then every trainer that the set has something for, then `changes`.
 
-    budget  the recipe's own where None
+    budget      the recipe's own where None
+    unlabelled  whether the 2D curriculum uses unlabelled cases
     Raises UsageError or PlanError where a change does not fit, and PlanError where the plan does not fit its budget.
     """
-    outline = make_outline(found, recipe, budget or default_budget(recipe))
+    outline = make_outline(found, recipe, budget or default_budget(recipe), unlabelled=unlabelled)
     parts = {name: trainer.plan(found, outline) for name, trainer in TRAINERS.items()}
     plan = Plan(
         recipe=outline.recipe,

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import nn
 
 from ..errors import RunError
-from ..inference.model import WEIGHTS, is_finished, load_model, load_weights, read_about, save_model
+from ..inference.model import WEIGHTS, is_finished, load_encoder, load_model, load_weights, read_about, save_model
 from ..inference.predict import Predictor
 from ..lock import locked
 from ..networks import build
@@ -130,6 +130,7 @@ class Trainer:
             held_out=self._held_out,
             teachers=self.teachers(step) if step.teachers else None,
         )
+        begun = step.starts_from or step.encoder_from
         title, folder = self._title(number), self._workspace.run(self.name, number, self._fold)
         self._say(f"{title}: {len(train)} cases to train on, {len(held_out)} held out, {self._device}")
         return make_course(
@@ -142,7 +143,7 @@ class Trainer:
             objective=partial(self.objective, step),
             device=self._device,
             precision=self._precision,
-            starts_from=step.starts_from and read_about(self._finished(step.starts_from)).sha256[WEIGHTS],
+            starts_from=begun and read_about(self._finished(begun)).sha256[WEIGHTS],
             folder=folder,
             title=title,
             callbacks=(*self._watching(title, step, train, held_out), *self._callbacks) if rank() == 0 else (),
@@ -152,7 +153,7 @@ class Trainer:
         self, title: str, step: Step, train: Sequence[Sample], held_out: Sequence[Sample]
     ) -> tuple[Callback, ...]:
         """What watches every run."""
-        models = {run: read_about(self._finished(run)).sha256[WEIGHTS] for run in _runs_before(step)}
+        models = {run: read_about(self._finished(run)).sha256[WEIGHTS] for run in step.builds_on}
         facts = run_facts(title, train, held_out, plan=self._plan, workspace=self._workspace, models=models)
         process = this_process(self._device, self._precision, self._workspace.root)
         return Display(self._console), RunRecord(facts, process), Log(), Curve(), Overlays(self._plan.labels)
@@ -164,6 +165,8 @@ class Trainer:
         network = build(self._part.network, self._plan.labels.outputs, patch)
         if step.starts_from is not None:
             network.load_state_dict(load_weights(self._finished(step.starts_from)))
+        if step.encoder_from is not None:
+            load_encoder(network, self._finished(step.encoder_from))
         freeze(network, step.trained)
         order = torch.channels_last if len(patch) == 2 else torch.channels_last_3d
         network.to(self._device).to(memory_format=order)  # type: ignore[call-overload]  # torch's stubs lack it
@@ -199,7 +202,7 @@ class Trainer:
     def _seen(self, course: Course) -> set[str]:
         """The cases that a step learns from: its own, and those of the runs that it builds on."""
         own = {sample.name for sample in course.batches.samples}
-        return own.union(*(read_about(self._finished(run)).seen or () for run in _runs_before(course.step)))
+        return own.union(*(read_about(self._finished(run)).seen or () for run in course.step.builds_on))
 
     def teachers(self, step: Step) -> Teachers:
         """The models that a step's pseudo labels need. Raises RunError, with the command to type, for one not there."""
@@ -240,11 +243,6 @@ class Trainer:
     def _say(self, line: str) -> None:
         if rank() == 0:
             self._console.print(line, highlight=False)
-
-
-def _runs_before(step: Step) -> list[str]:
-    """The runs, as "TRAINER/STEP", that a step starts from or learns from."""
-    return [*([step.starts_from] if step.starts_from else []), *runs_asked(step)]
 
 
 def freeze(network: nn.Module, trained: Sequence[str]) -> None:

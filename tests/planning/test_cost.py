@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from flarenet.networks import NETWORKS, build, parameter_count
 from flarenet.planning.cost import LAYERS, cost
@@ -10,13 +11,19 @@ from flarenet.planning.plan import NetworkSpec
 OUTPUTS = {"organ": 13, "cancer": 1}
 DUAL = NetworkSpec(kind="dual_decoder", dimensions=2, features=(16, 32, 64, 128, 256, 128), groups=("organ", "cancer"))
 UNET = NetworkSpec(kind="unet", dimensions=3, features=(16, 16, 32, 64, 128, 16), groups=("organ",))
+TRANSFORMERS = {
+    "unetr": (48, 96, 4, 4, 8),
+    "swin_unetr": (12,),
+    "mae_vit": (96, 192, 2, 4, 48, 96, 1, 4),
+    "mae_swin": (12,),
+}
 
 
 def test_every_network_is_counted():
     assert set(LAYERS) == set(NETWORKS)
 
 
-@pytest.mark.parametrize("kind", sorted(set(NETWORKS) - {"mae_vit"}))
+@pytest.mark.parametrize("kind", sorted(set(NETWORKS) - set(TRANSFORMERS)))
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize("widths, deep", [((8, 12, 16, 8), 1), ((8, 16, 32, 32, 48, 64, 64, 8), 0), ((8,) * 7, 4)])
 def test_parameters_are_those_of_the_network_that_is_built(kind, dimensions, widths, deep):
@@ -40,11 +47,25 @@ def test_multiply_adds_are_the_published_ones():
     assert cost(UNET, OUTPUTS, (128, 128, 128)).products == pytest.approx(75.6e9, rel=0.005)
 
 
-def test_the_parameters_of_a_masked_autoencoder_are_those_of_the_network_that_is_built():
+@pytest.mark.parametrize(("kind", "features"), TRANSFORMERS.items())
+def test_transformers_are_counted_as_they_are_built(kind, features):
+    """Parameters to the last one, multiply-adds as torch counts them (a multiply and an add are two of its flops)."""
     pytest.importorskip("monai")
-    spec = NetworkSpec(kind="mae_vit", dimensions=3, features=(96, 192, 2, 4, 48, 96, 1, 4), groups=())
-    built = parameter_count(build(spec, {}, (32, 48, 32)))
-    assert cost(spec, {}, (32, 48, 32)).parameters == built
+    groups = () if kind.startswith("mae") else tuple(OUTPUTS)
+    spec, patch = NetworkSpec(kind=kind, dimensions=3, features=features, groups=groups), (64, 96, 32)
+    network, counted = build(spec, OUTPUTS, patch).eval(), cost(spec, OUTPUTS, patch)
+    assert counted.parameters == parameter_count(network)
+    with torch.inference_mode(), FlopCounterMode(display=False) as flops:
+        network(torch.rand(1, 1, *patch))
+    assert counted.products == pytest.approx(flops.get_total_flops() / 2, rel=0.001)
+
+
+def test_the_published_sizes_of_the_transformers():
+    """UNETR at 96^3 with ViT-B has 92.8 M, Swin UNETR of width 48 has 62.2 M."""
+    unetr = NetworkSpec(kind="unetr", dimensions=3, features=(768, 3072, 12, 12, 16), groups=("organ",))
+    swin = NetworkSpec(kind="swin_unetr", dimensions=3, features=(48,), groups=("organ",))
+    assert cost(unetr, OUTPUTS, (96, 96, 96)).parameters == pytest.approx(92.8e6, rel=0.003)
+    assert cost(swin, OUTPUTS, (96, 96, 96)).parameters == pytest.approx(62.19e6, rel=0.001)
 
 
 def test_numbers_kept_grow_with_the_patch_and_parameters_do_not():

@@ -1,0 +1,58 @@
+"""What a layer costs: the unit that planning.cost adds up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .plan import NetworkSpec
+
+Outputs = Mapping[str, int]
+Patch = Sequence[int]
+
+LOSS_CHANNELS = 6
+"""Numbers per logit that equation (1) keeps in float32: logits, their logarithms and probabilities, and gradients."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or linear map with the norm and rectifier behind it.
+
+    level       halvings between the network's input and its output
+    parameters  numbers it learns
+    products    multiply-adds per voxel of its output
+    kept        channels per voxel of its output that the backward pass needs
+    alive       channels per voxel of its output that exist while it runs
+    """
+
+    level: int
+    parameters: int
+    products: float = 0
+    kept: float = 0
+    alive: float = 0
+
+
+def conv(level: int, channels_in: int, channels_out: int, *, taps: int, beside: int = 0) -> Layer:
+    """With bias, norm and rectifier. Kept: its result, and that of the norm, which the rectifier overwrites.
+
+    beside  channels that exist while it runs and are not its own
+    """
+    products, alive = taps * channels_in * channels_out, beside + channels_in + 2 * channels_out
+    return Layer(level, products + 3 * channels_out, products, 2 * channels_out, alive)
+
+
+def heads(spec: NetworkSpec, outputs: int) -> Iterator[Layer]:
+    """The head at full resolution, those of deep supervision at coarser ones, and what the loss keeps of them."""
+    channels = 1 + outputs
+    for level in range(spec.deep_supervision + 1):
+        width = spec.features[level] if level else spec.features[-1]
+        yield Layer(level, (width + 1) * channels, width * channels, LOSS_CHANNELS * channels, width + 3 * channels)
+
+
+def linear(level: int, numbers_in: int, numbers_out: int, *, share: float = 1.0) -> Layer:
+    """With bias, at a share of the places."""
+    products = numbers_in * numbers_out
+    parameters = products + numbers_out
+    return Layer(level, parameters, share * products, share * numbers_out, numbers_in + numbers_out)
