@@ -25,6 +25,8 @@ NETWORKS = {
     "paper 3D": {"kind": "unet", "dimensions": 3, "features": PAPER_3D, "groups": ("organ",)},
     "residual 2D": {"kind": "residual_dual_decoder", "dimensions": 2, "groups": BOTH, **RESIDUAL},
     "residual 3D": {"kind": "residual_unet", "dimensions": 3, "groups": ("organ",), **RESIDUAL},
+    "UNETR": {"kind": "unetr", "dimensions": 3, "features": (192, 768, 4, 4, 8), "groups": ("organ",)},
+    "Swin UNETR": {"kind": "swin_unetr", "dimensions": 3, "features": (12,), "groups": ("organ",)},
     "narrow 2D": {"kind": "dual_decoder", "dimensions": 2, "features": (4, 4, 4, 4, 4, 4), "groups": BOTH},
 }
 
@@ -39,12 +41,18 @@ TRAINING = (
     ("residual 2D", (192, 192), 8),
     ("residual 3D", (64, 64, 64), 1),
     ("residual 3D", (64, 64, 64), 2),
+    ("UNETR", (64, 96, 96), 2),
+    ("UNETR", (96, 96, 96), 2),
+    ("Swin UNETR", (64, 64, 64), 1),
+    ("Swin UNETR", (64, 96, 96), 1),
 )
 """(network, patch, batch)"""
 
 PREDICTION = (
     ("paper 2D", (224, 224), (16, 384, 384)),
     ("paper 3D", (96, 96, 96), (48, 240, 240)),
+    ("UNETR", (96, 96, 96), (48, 240, 240)),
+    ("Swin UNETR", (96, 96, 96), (48, 240, 240)),
     ("residual 2D", (256, 256), (8, 384, 384)),
     ("narrow 2D", (224, 224), (120, 512, 512)),
     ("narrow 2D", (224, 224), (240, 512, 512)),

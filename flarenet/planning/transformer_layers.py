@@ -83,11 +83,11 @@ def _attention(hidden: int, mlp: int, heads: int, *, tokens: float, share: float
     """A transformer block in which each of `tokens` looks at every other.
 
     Kept: two norms, queries, keys, values, what attention gives, two sums; the hidden layer before and after; the
-    weights of every token for every other, before and after the softmax.
+    weights of every token for every other, after the softmax.
     """
     products = 4 * hidden**2 + 2 * hidden * mlp
     parameters = products + 2 * hidden + mlp + 6 * hidden  # MONAI's block has a third norm, which it does not use
-    kept = 8 * hidden + 2 * mlp + 2 * heads * tokens
+    kept = 8 * hidden + 2 * mlp + heads * tokens
     return Layer(TOKEN_LEVEL, parameters, share * (products + 2 * hidden * tokens), share * kept, kept)
 
 
@@ -110,8 +110,8 @@ def _window_attention(level: int, wide: int, heads: int, size: Sequence[int]) ->
     parameters = maps + mlp + 13 * wide + (2 * SWIN_WINDOW - 1) ** 3 * heads
     products = covered * (maps + 2 * wide * tokens) + mlp
     weights = covered * heads * tokens
-    within = covered * 6 * wide + 2 * weights
-    return Layer(level, parameters, products, within + 12 * wide, within + weights)
+    within = covered * 6 * wide + weights
+    return Layer(level, parameters, products, within + 12 * wide, within + 2 * weights)
 
 
 def _residual(level: int, channels_in: int, channels_out: int) -> Layer:

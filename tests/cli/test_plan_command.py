@@ -65,7 +65,7 @@ def test_a_set_is_measured_planned_and_prepared(root, capsys):
     assert found.patterns == ((1, 2), (1, 3), (1,), (3,), ())
     plan = load_plan(prepared / "plan.json")
     assert (plan.dataset, plan.recipe, plan.fingerprint_hash) == ("Tiny", "auto", found.hash)
-    assert set(plan.trainers) == {"3DOrgan", "3DCancer", "MAE", "DualDecoder2D"}
+    assert set(plan.trainers) == {"3DOrgan", "3DCancer", "MAE", "DualDecoder2D", "Joint"}
     assert plan.configurations["2d"].spacing_mm == (None, 2.0, 2.0)
     for configuration in ("2d", "3d"):
         assert sorted(Store(prepared / configuration).names()) == sorted(PATTERNS)

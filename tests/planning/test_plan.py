@@ -138,6 +138,8 @@ def test_a_value_of_the_wrong_kind_names_its_key(plan, change, place):
         ('trainers.Flat.steps.0.groups=["bone"]', "trainers.Flat.steps.0"),
         ("trainers.Flat.steps.1.starts_from=Flat/3", "trainers.Flat.steps.1"),
         ("trainers.Flat.steps.0.teachers.organ=Nobody/1", "trainers.Flat.steps.0"),
+        ("trainers.Deep.steps.0.encoder_from=Nobody/1", "trainers.Deep.steps.0"),
+        ("trainers.Flat.steps.1.encoder_from=Deep/1", "trainers.Flat.steps.1"),
         ("configurations.3d.neighbours=1", "configurations.3d.neighbours"),
         ("configurations.2d.neighbours=1", "trainers.Flat.network.input_channels"),
         ("configurations.3d.clip_hu=[300, -200]", "configurations.3d.clip_hu"),
