@@ -19,6 +19,7 @@ import torch
 
 from .. import __version__
 from ..errors import RunError
+from ..inference.engines import pick_precision
 from ..schema import Frozen, load, save
 from .callbacks import Ended, EpochDone, Event, Started
 
@@ -31,11 +32,12 @@ _LIBRARIES = ("torch", "numpy", "batchgenerators", "blosc2", "monai", "scipy")
 class Process(Frozen):
     """One process that worked on a run.
 
-    command   as it was typed, without folders outside the root
-    commit    of the checkout that it ran from, with "-dirty" where files differed; None where flarenet was installed
-    epochs    finished by it: from the first to the last; None where it finished none
-    started, ended  in UTC
-    end       "running", "done", "interrupted", "killed" (it did not say), or the name of the error
+    command    as it was typed, without folders outside the root
+    commit     of the checkout that it ran from, with "-dirty" where files differed; None where flarenet was installed
+    precision  the number type that the network computed in
+    epochs     finished by it: from the first to the last; None where it finished none
+    started, ended   in UTC
+    end        "running", "done", "interrupted", "killed" (it did not say), or the name of the error
     """
 
     command: tuple[str, ...]
@@ -103,7 +105,7 @@ def this_process(device: torch.device, precision: str, root: Path) -> Process:
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         threads=torch.get_num_threads(),
-        precision=precision,
+        precision=str(pick_precision(device, precision)).removeprefix("torch."),
         started=_now(),
     )
 
