@@ -27,14 +27,14 @@ class Example:
     """A slice of a held-out patch and the network's answer to it.
 
     image      float32 [H, W] in [0, 1]
-    drawn      uint8 [H, W], values of the label table, HIDDEN where no question is asked
+    labels     uint8 [H, W], values of the label table, drawn or filled in by teachers; HIDDEN where nothing is asked
     predicted  uint8 [H, W], values of the label table
-    not_asked  the values of the step's groups that nobody looked for in this case: not drawn, wherever they are
+    not_asked  the values of the step's groups that `labels` lacks, wherever they are: nobody looked for them
     """
 
     case: str
     image: np.ndarray
-    drawn: np.ndarray
+    labels: np.ndarray
     predicted: np.ndarray
     not_asked: tuple[int, ...]
 

@@ -15,7 +15,7 @@ MOST = 4
 
 
 class Examples:
-    """Gathers, batch by batch, the patch with the most labels drawn of each case; of equals, the first."""
+    """Gathers, batch by batch, the patch with the most labels of each case; of equals, the first."""
 
     def __init__(self, labels: LabelSet, groups: Sequence[str]) -> None:
         self._labels, self._groups = labels, tuple(groups)
@@ -43,15 +43,15 @@ class Examples:
             z = max(range(image.shape[1]), key=lambda z: _labels_in({group: each[z] for group, each in maps.items()}))
             image = image[:, z]
             maps, answers = ({group: each[z] for group, each in both.items()} for both in (maps, answers))
-        drawn = join(maps, self._labels)
-        drawn[(drawn == 0) & np.any([each == HIDDEN for each in maps.values()], axis=0)] = HIDDEN
+        labels = join(maps, self._labels)
+        labels[(labels == 0) & np.any([each == HIDDEN for each in maps.values()], axis=0)] = HIDDEN
         not_asked = tuple(
             value
             for group in self._groups
             for value, asked in zip(self._labels.groups[group], batch.asked[group][row, 1:].tolist())
             if not asked
         )
-        return Example(batch.names[row], image[len(image) // 2], drawn, join(answers, self._labels), not_asked)
+        return Example(batch.names[row], image[len(image) // 2], labels, join(answers, self._labels), not_asked)
 
 
 def _labels_in(maps: Mapping[str, np.ndarray]) -> int:

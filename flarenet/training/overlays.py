@@ -1,4 +1,4 @@
-"""Pictures of a few held-out patches as training goes on, `overlays/epoch_NNN.png`: what was drawn, what was found."""
+"""Pictures of a few held-out patches as training goes on, `overlays/epoch_NNN.png`: labels beside what was found."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def draw_examples(examples: Sequence[Example], labels: LabelSet, *, caption: str
     rows = [
         Row(
             example.image[:, ::-1],  # the patient's left on the right
-            (example.drawn[:, ::-1], example.predicted[:, ::-1]),
+            (example.labels[:, ::-1], example.predicted[:, ::-1]),
             note=_note(example, labels),
             outline=True,
         )
         for example in examples
     ]
-    return sheet(rows, ("drawn", "predicted; white: drawn"), caption=caption, labels=labels, window=(0.0, 1.0))
+    return sheet(rows, ("labels", "predicted; white: labels"), caption=caption, labels=labels, window=(0.0, 1.0))
 
 
 def _note(example: Example, labels: LabelSet) -> str:

@@ -22,6 +22,7 @@ from ..errors import RunError
 from ..inference.engines import pick_precision
 from ..schema import Frozen, load, save
 from .callbacks import Ended, EpochDone, Event, Started
+from .distributed import processes
 
 RUN_FILE = "run.json"
 
@@ -35,8 +36,9 @@ class Process(Frozen):
     command    as it was typed, without folders outside the root
     commit     of the checkout that it ran from, with "-dirty" where files differed; None where flarenet was installed
     precision  the number type that the network computed in
+    together   how many processes trained as one, of which this is the first
     epochs     finished by it: from the first to the last; None where it finished none
-    started, ended   in UTC
+    started    and ended: in UTC
     end        "running", "done", "interrupted", "killed" (it did not say), or the name of the error
     """
 
@@ -49,6 +51,7 @@ class Process(Frozen):
     device: str
     threads: int
     precision: str
+    together: int
     started: str
     ended: str | None = None
     epochs: tuple[int, int] | None = None
@@ -106,6 +109,7 @@ def this_process(device: torch.device, precision: str, root: Path) -> Process:
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         threads=torch.get_num_threads(),
         precision=str(pick_precision(device, precision)).removeprefix("torch."),
+        together=processes(),
         started=_now(),
     )
 

@@ -30,7 +30,7 @@ def test_no_pictures_where_nothing_is_held_out(tmp_path):
     assert not (tmp_path / "overlays").exists()
 
 
-def test_left_is_on_the_right_and_drawn_is_beside_predicted(tmp_path):
+def test_left_is_on_the_right_and_labels_are_beside_what_was_predicted(tmp_path):
     drawn, predicted = np.zeros((40, 40), dtype=np.uint8), np.zeros((40, 40), dtype=np.uint8)
     drawn[30:, :10] = 2  # small x is the patient's left, large y the front
     predicted[:10, 30:] = 2

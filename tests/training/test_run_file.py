@@ -45,6 +45,7 @@ def test_one_process_says_what_it_was_and_what_it_did(tmp_path):
     assert process.libraries["torch"] == torch.__version__
     assert process.python == ".".join(map(str, sys.version_info[:3]))
     assert (process.device, process.precision, process.threads) == ("cpu", "float32", torch.get_num_threads())
+    assert process.together == 1
 
 
 def test_every_process_of_a_broken_run_is_there(tmp_path):

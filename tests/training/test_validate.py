@@ -19,7 +19,7 @@ def test_the_dice_of_what_is_found_by_a_threshold():
     assert findings.dice == {"organ": 1.0} and findings.labels == {"bright": 1.0}
     assert sorted(example.case for example in findings.examples) == ["c0", "c1", "c2"]
     for example in findings.examples:
-        assert np.array_equal(example.drawn, example.predicted)
+        assert np.array_equal(example.labels, example.predicted)
 
 
 def batch(organ, cancer, *, asked, image=None):
@@ -43,15 +43,15 @@ def test_examples_are_those_with_the_most_labels_and_show_what_was_not_asked():
     found.add(two, {**nothing, "cancer": torch.tensor([[[1, 0]], [[0, 0]]])})
     first, second = found.best()
     assert (first.case, second.case) == ("c0", "c1")
-    assert first.drawn.tolist() == [[1, 2]] and first.predicted.tolist() == [[3, 0]] and first.not_asked == (3,)
-    assert second.drawn.tolist() == [[1, 3]] and second.not_asked == ()  # as many labels as its later patch: the first
+    assert first.labels.tolist() == [[1, 2]] and first.predicted.tolist() == [[3, 0]] and first.not_asked == (3,)
+    assert second.labels.tolist() == [[1, 3]] and second.not_asked == ()  # as many labels as its later patch: the first
 
 
 def test_what_lies_under_a_lesion_is_not_asked_of_the_organs():
     found = Examples(LABELS, ("organ",))
     found.add(batch([[[1, HIDDEN]]], [[[0, 1]]], asked=[ALL]), {"organ": torch.ones(1, 1, 2, dtype=torch.long)})
     [example] = found.best()
-    assert example.drawn.tolist() == [[1, HIDDEN]]
+    assert example.labels.tolist() == [[1, HIDDEN]]
 
 
 def test_of_a_block_the_slice_with_the_most_labels_is_shown_of_neighbours_the_middle_one():
