@@ -38,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     words.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="else as the plan says")
     words.add_argument(
+        "--compile", action="store_true", help="let torch compile the network: a slow start, then faster on most cards"
+    )
+    words.add_argument(
         "--workers",
         type=int,
         metavar="N",
@@ -68,6 +71,7 @@ def _train(arguments: Namespace) -> None:
         fold=arguments.fold,
         device=arguments.device,
         precision=arguments.precision,
+        compiled=arguments.compile,
         workers=arguments.workers,
         callbacks=[TensorBoard(plan.labels)] if arguments.track else (),
     )

@@ -49,6 +49,7 @@ class Trainer:
     fold       whose cases are held out; "all": nothing is
     device     "auto", "cpu", "cuda", "cuda:1", ...
     precision  overrides the plan's where given
+    compiled   whether torch compiles the network
     callbacks  what watches each run, beside what is always there; see training.callbacks
     workers    loader processes; None: loader.default_workers. With any, a script needs the guard that data.cases shows
     """
@@ -63,6 +64,7 @@ class Trainer:
         fold: Fold = 0,
         device: str = "auto",
         precision: str | None = None,
+        compiled: bool = False,
         workers: int | None = None,
         callbacks: Sequence[Callback] = (),
     ) -> None:
@@ -72,6 +74,7 @@ class Trainer:
         self._held_out = load_splits(workspace.splits).held_out(fold)
         self._device = own_device(device)
         self._precision = precision or plan.precision
+        self._compiled = compiled
         self._loaders = default_workers(self._device) if workers is None else workers
         self._part: TrainerPlan = plan.trainer(self.name)
         self._callbacks = tuple(callbacks)
@@ -171,12 +174,15 @@ class Trainer:
         order = torch.channels_last if len(patch) == 2 else torch.channels_last_3d
         network.to(self._device).to(memory_format=order)  # type: ignore[call-overload]  # torch's stubs lack it
         learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        return TrainState(
+        state = TrainState(
             network,
             torch.optim.AdamW(learning, lr=step.learning_rate, weight_decay=self._part.weight_decay),
             scaler=make_scaler(self._device, self._precision),
             average=average_of(network) if self._part.update.ema else None,
         )
+        if self._compiled:
+            network.compile()  # in place: the names of the weights stay as they are
+        return state
 
     def _save(self, state: TrainState, course: Course, number: int) -> None:
         if state.best is not None:

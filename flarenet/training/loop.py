@@ -114,6 +114,7 @@ def _train_epoch(state: TrainState, course: Course, asked: Asked, tell: Callback
     """The batches of an epoch that are left; all of them unless a signal asks for the end."""
     step = course.step
     _train_mode(state.network)
+    asked.look()  # what came while the network was validated
     while state.index < step.batches_per_epoch and not asked.stop:
         index = state.index
         rate = learning_rate(step, state.epoch + index / step.batches_per_epoch)

@@ -124,3 +124,21 @@ def test_the_same_seed_gives_the_same_weights(trained, tmp_path, capsys):
     code, _ = run(capsys, trained, "3DCancer", "--device", "cpu")
     assert code == 0
     assert (folder / "weights.safetensors").read_bytes() == first
+
+
+def test_a_compiled_network_leaves_weights_by_the_same_names(trained, tmp_path, capsys, monkeypatch):
+    compile_ = torch.nn.Module.compile
+    asked = []
+
+    def traced(network):  # without the minutes of a C++ compiler
+        asked.append(network)
+        compile_(network, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", traced)
+    folder = trained.run("3DCancer", 1)
+    before = load_weights(folder)
+    folder.rename(tmp_path / "plain")
+    code, _ = run(capsys, trained, "3DCancer", "--device", "cpu", "--compile")
+    after = load_weights(folder)
+    assert code == 0 and len(asked) == 1
+    assert {name: tensor.shape for name, tensor in before.items()} == {name: t.shape for name, t in after.items()}
