@@ -128,7 +128,7 @@ def drawn(samples: list[Sample], kind: Kind, patch: tuple[int, ...], size: int) 
 def alone(samples: list[Sample], arguments: argparse.Namespace, folder: Path) -> None:
     """Batches that nobody uses."""
     torch.set_num_threads(1)
-    print("| batches | " + " | ".join(f"{n} workers" for n in arguments.workers) + " |  ms a sample")
+    print("| ms a sample | " + " | ".join(f"{n} workers" for n in arguments.workers) + " |")
     print("|---|" + "---|" * len(arguments.workers))
     found: dict[tuple[str, int], float] = {}
     for name, kind in KINDS.items():
