@@ -117,7 +117,7 @@ def test_every_run_left_a_line_and_a_point_for_each_epoch(trained):
         assert not list(folder.glob("state*"))
 
 
-def test_the_same_seed_gives_the_same_weights(trained, tmp_path, capsys):
+def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(trained, tmp_path, capsys):
     folder = trained.run("3DCancer", 1)
     first = (folder / "weights.safetensors").read_bytes()
     folder.rename(tmp_path / "kept")
