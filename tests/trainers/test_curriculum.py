@@ -121,7 +121,7 @@ def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(trained
     folder = trained.run("3DCancer", 1)
     first = (folder / "weights.safetensors").read_bytes()
     folder.rename(tmp_path / "kept")
-    code, _ = run(capsys, trained, "3DCancer", "--device", "cpu")
+    code, _ = run(capsys, trained, "3DCancer", "--device", "cpu", "--workers", "2")
     assert code == 0
     assert (folder / "weights.safetensors").read_bytes() == first
 
