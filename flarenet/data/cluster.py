@@ -6,12 +6,13 @@ code on its workers. Use one in a network that you trust, or with TLS (https://d
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Future
 from concurrent.futures import TimeoutError as OutOfTime
 from contextlib import AbstractContextManager, suppress
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 from distributed import Client, KilledWorker, get_worker
@@ -23,6 +24,9 @@ from ..errors import StorageError
 ANSWER_S = 10.0
 """A scheduler that does not answer, or has no worker, for this long counts as not running."""
 
+ABSENT_S = 120.0
+"""How long all workers may be away while cases wait: time enough for a nanny to start one anew."""
+
 
 class Cluster(AbstractContextManager):
     """A Place for map_cases: as many calls side by side as the workers have threads.
@@ -32,14 +36,16 @@ class Cluster(AbstractContextManager):
 
     A worker that dies loses nothing: dask gives its cases to others, up to `distributed.scheduler.allowed-failures`
     times. Start workers with one thread each, so that a case may take all the memory that its worker has.
-    Raises StorageError where there is no scheduler or it has no worker.
+    Raises StorageError where there is no scheduler or it has no worker, and as the end of what was submitted where all
+    workers stay away: dask itself would wait for others without end.
     """
 
     memory_mb = float("inf")  # each worker has its own: largest_mb is what counts
 
     def __init__(self, address: str, timeout_s: float | None = None) -> None:
         self.address, self.timeout_s = address, timeout_s
-        self.held: set[Remote] = set()  # dask forgets a task whose last future is gone
+        self.held: dict[Remote, Future] = {}  # dask forgets a task whose last future is gone
+        self.over = Event()
         try:
             self.client = Client(address, timeout=ANSWER_S, set_as_default=False)
         except (OSError, ValueError) as error:
@@ -50,8 +56,10 @@ class Cluster(AbstractContextManager):
             self.client.close()
             remedy = f"start some: dask worker {address} --nthreads 1"
             raise StorageError(f"scheduler {address}", found="no worker", expected="workers", remedy=remedy) from error
+        Thread(target=self._watch, daemon=True).start()
 
     def __exit__(self, *_: object) -> None:
+        self.over.set()
         self.client.close()
 
     @property
@@ -69,15 +77,29 @@ class Cluster(AbstractContextManager):
         """The future of call(item): TimeoutError where time ran out, BrokenExecutor where its workers kept dying."""
         remote = self.client.submit(_within, call, item, self.timeout_s, key=f"flarenet-{uuid.uuid4()}")
         local: Future = Future()
-        self.held.add(remote)
+        self.held[remote] = local
         remote.add_done_callback(lambda done: self._hand_over(done, local))
         return local
 
     def _workers(self) -> list[dict]:
         return list(self.client.scheduler_info()["workers"].values())
 
+    def _watch(self) -> None:
+        """End what waits once there has been no worker for ABSENT_S."""
+        seen_s = time.monotonic()
+        while not self.over.wait(ABSENT_S / 10):
+            if self._workers():
+                seen_s = time.monotonic()
+            elif time.monotonic() - seen_s > ABSENT_S:
+                for remote in list(self.held):
+                    local = self.held.pop(remote, None)
+                    if local is not None:
+                        gone = "no worker any more"
+                        local.set_exception(StorageError(f"scheduler {self.address}", found=gone, expected="workers"))
+
     def _hand_over(self, done: Remote, local: Future) -> None:
-        self.held.discard(done)
+        if self.held.pop(done, None) is None:  # given up before
+            return
         try:
             result = done.result(timeout=ANSWER_S)
         except KilledWorker as error:
@@ -93,7 +115,8 @@ class Cluster(AbstractContextManager):
         if not isinstance(result, _OutOfTime):
             return local.set_result(result)
         with suppress(ValueError):  # no nanny: the stuck thread stays until its worker ends
-            self.client.restart_workers([result.worker], timeout=ANSWER_S, raise_for_error=False)
+            # a nanny that has not started another by then gives up for good
+            self.client.restart_workers([result.worker], timeout=ABSENT_S, raise_for_error=False)
         return local.set_exception(OutOfTime())
 
 

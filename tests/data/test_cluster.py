@@ -16,6 +16,7 @@ from flarenet.data.cases import CaseFault, Pool, map_cases
 from flarenet.errors import StorageError, UsageError
 
 distributed = pytest.importorskip("distributed", reason="needs the extra `cluster`")
+from flarenet.data.cluster import Cluster  # noqa: E402 - it imports distributed
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,15 @@ def test_a_stuck_case_is_given_up_and_its_worker_started_anew(scheduler, items):
     assert done == [0, 1, 3, 4, 5]
     [(item, error)] = failed
     assert item.number == 2 and "time was up" in error.found
+
+
+def test_cases_do_not_wait_for_workers_that_stay_away(monkeypatch, items):
+    monkeypatch.setattr("flarenet.data.cluster.ABSENT_S", 1.0)
+    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+        with Cluster(cluster.scheduler_address) as place:
+            cluster.scale(0)
+            waiting = place.submit(str, items[0])
+            assert "no worker any more" in str(waiting.exception(timeout=30))
 
 
 def test_a_fault_names_its_case(scheduler, items):
