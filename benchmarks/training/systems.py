@@ -98,6 +98,7 @@ def main() -> int:
     words.add_argument("--only", choices=SYSTEMS, action="append", help="one system, or several; else all, in order")
     words.add_argument("--epochs", type=int, default=6, help="of every run (default: %(default)s)")
     words.add_argument("--device", default="cpu")
+    words.add_argument("--set", dest="changes", nargs="*", default=[], help="further changes of every plan")
     arguments = words.parse_args()
     if arguments.sizes:
         print(sizes())
@@ -116,7 +117,8 @@ def train(name: str, arguments: argparse.Namespace) -> None:
         space.raw.parent.mkdir(parents=True)
         space.raw.symlink_to(arguments.data.resolve(), target_is_directory=True)
     if not space.plan.is_file():
-        command("plan", "--recipe", "paper", *system.words, *here, "--workers", "1", "--set", *CHANGES, *system.changes)
+        changes = (*CHANGES, *system.changes, *arguments.changes)
+        command("plan", "--recipe", "paper", *system.words, *here, "--workers", "1", "--set", *changes)
     if system.borrows:
         for trainer in ("3DOrgan", "3DCancer"):
             lend(workspace(system.borrows, arguments).runs / trainer, space.runs / trainer)

@@ -119,7 +119,7 @@ def _residual(level: int, channels_in: int, channels_out: int) -> Layer:
     products = 27 * (channels_in + channels_out) * channels_out
     kept = 4 * channels_out
     if channels_in != channels_out:
-        products, kept = products + channels_in * channels_out, kept + 2 * channels_out
+        products, kept = products + channels_in * channels_out, kept + channels_out
     return Layer(level, products, products, kept, channels_in + 4 * channels_out)
 
 
@@ -130,9 +130,8 @@ def _raise(level: int, channels_in: int, channels_out: int) -> Layer:
 
 
 def _ascent(widths: Sequence[int]) -> Iterator[Layer]:
-    """From the coarsest to full resolution: raise, concatenate, which is kept, and a residual block."""
+    """From the coarsest to full resolution: raise, concatenate, of which the result is kept, and a residual block."""
     pairs = list(zip(widths, widths[1:]))
     for level, (deep, fine) in zip(range(len(pairs) - 1, -1, -1), pairs):
-        yield _raise(level, deep, fine)
-        yield Layer(level, 0, 0, 2 * fine, 4 * fine)
+        yield Layer(level, 8 * deep * fine, deep * fine, 2 * fine, 4 * fine)
         yield _residual(level, 2 * fine, fine)
