@@ -6,10 +6,14 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..whole import whole_file, write_text
 from .callbacks import EpochDone, Event, Started
 from .state import EpochRecord
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 REDRAWN_S = 20.0
 """A drawing takes a few tenths of a second, as long as an epoch of a toy."""
@@ -47,21 +51,18 @@ def _draw(history: Sequence[EpochRecord], title: str, path: Path) -> None:
     from matplotlib.figure import Figure  # only a run that draws pays for importing it
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    loss, dice, rate = figure.subplots(1, 3, width_ratios=(5, 5, 3))
+    judged = any(record.dice for record in history)
+    figure = Figure(figsize=(12 if judged else 8, 3.6), layout="constrained")
+    loss, *dice, rate = figure.subplots(1, 2 + judged, width_ratios=(5, 5, 3) if judged else (5, 3))
     for name, points in _series(history, "losses").items():
         loss.plot(*points, label=name.replace("_", " "))
-    for points in _series(history, "labels").values():
-        dice.plot(*points, color="0.8", linewidth=0.8)
-    for name, points in _series(history, "dice").items():
-        dice.plot(*points, label=f"{name}, mean of labels", linewidth=2)
+    for axis in dice:
+        _draw_dice(axis, history)
     rate.plot([record.epoch for record in history], [record.learning_rate for record in history], color="0.3")
     loss.set(title="loss", ylim=(0, None))
-    dice.set(title="Dice on held-out patches; grey: single labels", ylim=(0, 1))
-    dice.set_visible(bool(dice.lines))
     rate.set(title="learning rate", ylim=(0, None))
     rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    for axis in (loss, dice, rate):
+    for axis in (loss, *dice, rate):
         axis.set(xlabel="epoch", xlim=(0, len(history) + 0.5))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(color="0.92")
@@ -74,6 +75,14 @@ def _draw(history: Sequence[EpochRecord], title: str, path: Path) -> None:
     figure.suptitle(title)
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
+
+
+def _draw_dice(axis: Axes, history: Sequence[EpochRecord]) -> None:
+    for points in _series(history, "labels").values():
+        axis.plot(*points, color="0.8", linewidth=0.8)
+    for name, points in _series(history, "dice").items():
+        axis.plot(*points, label=f"{name}, mean of labels", linewidth=2)
+    axis.set(title="Dice on held-out patches; grey: single labels", ylim=(0, 1))
 
 
 def _series(history: Sequence[EpochRecord], field: str) -> dict[str, tuple[list[int], list[float]]]:
