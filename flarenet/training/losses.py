@@ -19,6 +19,9 @@ from .sums import summed
 
 _SMOOTH = 1e-5  # keeps the Dice of a class that is neither drawn nor predicted defined
 
+_SLAB_VOXELS = 2**15
+"""A block of 128^3 in one piece takes a core three times as long (1.13 s with 14 channels, in slabs 0.35 s)."""
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -89,7 +92,7 @@ def marginal_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Loss:
     least one sample asks for. Cross-entropy: mean over the voxels that ask a question. Both are 0, and so is
     their gradient, where nothing is asked.
     """
-    overlap, squares, drawn, log_likelihood = _Sums.apply(logits.flatten(2), target.flatten(1), asked)
+    overlap, squares, drawn, log_likelihood = _Sums.apply(*_in_slabs(logits.flatten(2), target.flatten(1), asked))
     asking = asked.sum(dim=0).to(logits.device, non_blocking=True)
     overlap, squares, drawn, asking, log_likelihood = _over_the_batch(overlap, squares, drawn, asking, log_likelihood)
     used = asking > 0
@@ -153,6 +156,15 @@ class _Piece:
         if len(self.merged) > 1:
             shares = logits[rows, self.merged].to(by_score.dtype).softmax(dim=1)
             gradient[rows, self.merged] = (shares * by_score[:, :1]).to(gradient.dtype)
+
+
+def _in_slabs(logits: Tensor, target: Tensor, asked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """[B, C, I], [B, I] and [B, C] as more samples of fewer voxels, to fit in a CPU's cache; else as they are."""
+    count, voxels = 1, target.shape[1]
+    while logits.device.type == "cpu" and voxels % (2 * count) == 0 and voxels // (2 * count) >= _SLAB_VOXELS:
+        count *= 2
+    slabs = logits.unflatten(2, (count, -1)).transpose(1, 2).flatten(0, 1)
+    return slabs, target.unflatten(1, (count, -1)).flatten(0, 1), asked.repeat_interleave(count, dim=0)
 
 
 def _pieces(asked: Tensor, device: torch.device) -> Iterator[_Piece]:

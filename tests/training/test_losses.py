@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from flarenet.data.labels import HIDDEN
+from flarenet.training import losses
 from flarenet.training.losses import deep_loss, exclusion_loss, marginal_loss, segmentation_loss
 
 SMOOTH = 1e-5
@@ -242,3 +243,19 @@ def test_the_groups_of_a_step_are_added_up():
     weighted = segmentation_loss(answers, labels, asked, exclusion=0.5)
     extra = 0.5 * exclusion_loss(organ, labels["organ"], asked["organ"])
     torch.testing.assert_close(weighted.total, loss.total + extra)
+
+
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last_3d])
+def test_a_large_block_in_slabs_gives_what_it_gives_in_one_piece(monkeypatch, order):
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 4, 4, 8, 6, generator=draw).to(memory_format=order).requires_grad_()
+    target = torch.randint(0, 4, (2, 4, 8, 6), generator=draw, dtype=torch.uint8)
+    asked = torch.tensor([[True, True, True, True], [True, True, False, False]])
+    target[1][target[1] > 1] = HIDDEN
+    found = []
+    for slab_voxels in (1000, 12):  # 192 voxels a sample: whole, and in 16 slabs
+        monkeypatch.setattr(losses, "_SLAB_VOXELS", slab_voxels)
+        loss = marginal_loss(logits, target, asked)
+        found.append((loss.total, *torch.autograd.grad(loss.total, logits)))
+    for whole, cut in zip(*found):
+        torch.testing.assert_close(cut, whole)
