@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .shell import add_pool, parser, pool, run
+from .shell import add_device, add_planned, add_pool, parser, planned, pool, run
 
 if TYPE_CHECKING:
     from ..choice.compare import Comparison
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = parser("flarenet_compare", "Which model is best on the cases that its fold holds out? Predicts and scores.")
-    words.add_argument("-d", "--dataset", help="the planned data set; may be left out where there is only one")
-    words.add_argument("--root", metavar="DIR", help="the folder that holds runs/ (default: FLARENET_ROOT, or here)")
+    add_planned(words)
     words.add_argument(
         "--fold",
         type=int,
@@ -24,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="K",
         help="compare on these (default: all that every run has)",
     )
-    words.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add_device(words)
     add_pool(words, workers=1)
     return run(words, work, argv)
 
@@ -36,10 +35,8 @@ def work(arguments: Namespace) -> None:
     """
     from ..choice.compare import compare
     from ..errors import CasesFailed
-    from ..workspace import find_root, only_planned, open_planned
 
-    root = find_root(arguments.root)
-    workspace = open_planned(root, arguments.dataset) if arguments.dataset else only_planned(root)
+    workspace = planned(arguments)
     found = compare(workspace, folds=arguments.fold, device=arguments.device, workers=pool(arguments))
     _print(found)
     print(f"written: {workspace.compare / 'compare.json'}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .check import check
-from .shell import add_pool, add_reading, parser, pool, run
+from .shell import add_changes, add_pool, add_reading, parser, pool, run
 from .sources import add_sources, open_set
 
 if TYPE_CHECKING:
@@ -37,15 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="auto",
         help="auto: every number follows from the data; paper: the published numbers (default: %(default)s)",
     )
-    words.add_argument(
-        "--set",
-        dest="changes",
-        metavar="KEY=VALUE",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="change a value of the plan, as in trainers.*.steps.*.epochs=10",
-    )
+    add_changes(words, "change a value of the plan, as in trainers.*.steps.*.epochs=10")
     words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
     words.add_argument("--fingerprint", action="store_true", help="only measure, write fingerprint.json and show it")
     words.add_argument(

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .shell import parser, run
-from .train import fold
+from .shell import add_changes, add_device, add_planned, fold, parser, planned, run
 
 if TYPE_CHECKING:
     from ..planning.plan import Plan
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = parser("flarenet_pseudo", "The effect of each filter of pseudo labels, on cases whose truth is known.")
-    words.add_argument("-d", "--dataset", help="the planned data set; may be left out where there is only one")
-    words.add_argument("--root", help="the folder that holds raw/, prepared/ and runs/; else FLARENET_ROOT, else here")
+    add_planned(words)
     words.add_argument("--step", metavar="TRAINER/STEP", help="whose pseudo labels (default: the first with teachers)")
     words.add_argument(
         "--cases",
@@ -26,16 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="training cases that the teachers did not learn from, or test cases with labels (default: %(default)s)",
     )
     words.add_argument("--fold", type=fold, default=0, metavar="K", help="of the teachers, as in flarenet_train")
-    words.add_argument(
-        "--set",
-        dest="changes",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="try other rules, as in trainers.DualDecoder2D.steps.0.pseudo.agreement=0.6",
-    )
-    words.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add_changes(words, "try other rules, as in trainers.DualDecoder2D.steps.0.pseudo.agreement=0.6")
+    add_device(words)
     words.add_argument(
         "-o", "--out", type=Path, metavar="DIR", help="where filters.json and filters.csv go (default: below pseudo/)"
     )
@@ -50,10 +40,8 @@ def work(arguments: Namespace) -> None:
     from ..pseudo.effect import find_effects, print_effects, write_effects
     from ..trainers.own import find_trainer
     from ..trainers.planner import with_trainer
-    from ..workspace import find_root, only_planned, open_planned
 
-    root = find_root(arguments.root)
-    workspace = open_planned(root, arguments.dataset) if arguments.dataset else only_planned(root)
+    workspace = planned(arguments)
     plan = load_planned(workspace)
     typed, _, digits = (arguments.step or _first(plan)).rpartition("/")
     chosen, number = find_trainer(typed), int(digits) if digits.isdigit() else 0

@@ -21,6 +21,7 @@ from ..errors import FAULT, INTERRUPTED, TERMINATED, FlarenetError, StorageError
 if TYPE_CHECKING:
     from ..data.cases import Pool
     from ..data.reading import Reading
+    from ..workspace import Fold, Workspace
 
 
 def parser(command: str, description: str) -> ArgumentParser:
@@ -28,6 +29,40 @@ def parser(command: str, description: str) -> ArgumentParser:
     words = ArgumentParser(prog=command, description=description)
     words.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return words
+
+
+def add_planned(words: ArgumentParser) -> None:
+    """The flags that name a planned data set; `planned` reads them."""
+    words.add_argument("-d", "--dataset", help="the planned data set; may be left out where there is only one")
+    words.add_argument("--root", help="the folder that holds raw/, prepared/ and runs/; else FLARENET_ROOT, else here")
+
+
+def planned(arguments: Namespace) -> Workspace:
+    """The planned data set that the flags of add_planned name. Raises with the real ones, or the command to type."""
+    from ..workspace import find_root, only_planned, open_planned
+
+    root = find_root(arguments.root)
+    return open_planned(root, arguments.dataset) if arguments.dataset else only_planned(root)
+
+
+def add_changes(words: ArgumentParser, help: str) -> None:
+    """The flag that changes values of the plan; planning.plan.override takes `arguments.changes`."""
+    words.add_argument(
+        "--set", dest="changes", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=help
+    )
+
+
+def add_device(words: ArgumentParser) -> None:
+    words.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+
+
+def fold(text: str) -> Fold:
+    """A word as the number of a fold, or "all"."""
+    if text == "all":
+        return "all"
+    if not text.isdigit():
+        raise ArgumentTypeError(f"{text!r} is not a whole number from 0 on, nor all")
+    return int(text)
 
 
 def add_pool(words: ArgumentParser, *, workers: int) -> None:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from .shell import parser, run
-
-if TYPE_CHECKING:
-    from ..workspace import Fold
+from .shell import add_changes, add_device, add_planned, fold, parser, planned, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,18 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="hold out the cases of fold K of prepared/NAME/splits.json; all: hold out none (default: %(default)s)",
     )
     words.add_argument("--epochs", type=_count, metavar="N", help="of every step trained, instead of the plan's")
-    words.add_argument("-d", "--dataset", help="the planned data set; may be left out where there is only one")
-    words.add_argument("--root", help="the folder that holds raw/, prepared/ and runs/; else FLARENET_ROOT, else here")
-    words.add_argument(
-        "--set",
-        dest="changes",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change values of the plan for this run, as in trainers.*.steps.*.epochs=10",
-    )
-    words.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add_planned(words)
+    add_changes(words, "change values of the plan for this run, as in trainers.*.steps.*.epochs=10")
+    add_device(words)
     words.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="else as the plan says")
     words.add_argument(
         "--compile", action="store_true", help="let torch compile the network: a slow start, then faster on most cards"
@@ -57,11 +44,9 @@ def _train(arguments: Namespace) -> None:
     from ..trainers.own import find_trainer
     from ..trainers.planner import with_trainer
     from ..training.track import TensorBoard
-    from ..workspace import find_root, only_planned, open_planned
 
     chosen = find_trainer(arguments.trainer)
-    root = find_root(arguments.root)
-    workspace = open_planned(root, arguments.dataset) if arguments.dataset else only_planned(root)
+    workspace = planned(arguments)
     plan = override(with_trainer(load_planned(workspace), chosen, workspace), arguments.changes)
     if arguments.epochs is not None:
         plan = with_epochs(plan, chosen.name, arguments.epochs)
@@ -76,15 +61,6 @@ def _train(arguments: Namespace) -> None:
         callbacks=[TensorBoard(plan.labels)] if arguments.track else (),
     )
     trainer.train(arguments.step)
-
-
-def fold(text: str) -> Fold:
-    """A word as the number of a fold, or "all"."""
-    if text == "all":
-        return "all"
-    if not text.isdigit():
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 0 on, nor all")
-    return int(text)
 
 
 def _count(text: str) -> int:
