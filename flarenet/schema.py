@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter
@@ -145,6 +146,11 @@ def save(value: BaseModel, path: str | Path) -> None:
 def as_saved(value: BaseModel) -> str:
     """The text that `save` writes."""
     return to_json(value.model_dump(mode="json")) + "\n"
+
+
+def digest(value: Any) -> str:
+    """The SHA-256 of a value of JSON."""
+    return hashlib.sha256(to_json(value).encode()).hexdigest()
 
 
 def to_json(value: Any, indent: int = 0) -> str:

@@ -95,7 +95,7 @@ def work(arguments: Namespace) -> int | None:
     workspace, dataset = opened.workspace, opened.read()
     with nullcontext() if arguments.dry_run else locked(workspace.prepared):
         found, broken = _measured(dataset, workspace, arguments)
-        broken = [*broken, *_trained_on(dataset)]
+        broken = [*broken, *_trained_on(dataset, found)]
         _report(broken)
         go_on = _show if arguments.fingerprint else _plan
         unprepared = go_on(dataset, found, workspace, arguments)
@@ -158,12 +158,13 @@ def _measured(dataset: Dataset, workspace: Workspace, arguments: Namespace) -> t
     )
 
 
-def _trained_on(dataset: Dataset) -> Failures:
+def _trained_on(dataset: Dataset, found: Fingerprint) -> Failures:
     """The test cases whose image is that of a training case."""
     from ..data.findings import as_error, refusals
     from ..data.verify import copies
 
-    refused = refusals(said for findings in copies(dataset).values() for said in findings)
+    known = {case.name: case.image_sha256 for case in found.cases}
+    refused = refusals(said for findings in copies(dataset, known).values() for said in findings)
     return [(finding.case or "", as_error([finding])) for finding in refused]
 
 

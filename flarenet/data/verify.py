@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,9 +73,13 @@ def check_dataset(dataset: Dataset, *, workers: int | Pool = 1, beside: Sequence
     return Check(dataset=dataset.name, cases=len(cases) + len(left_out), findings=findings)
 
 
-def copies(dataset: Dataset) -> dict[Path, list[Finding]]:
+def copies(dataset: Dataset, known: Mapping[str, str] | None = None) -> dict[Path, list[Finding]]:
     """Images that are copies of an earlier one: odd in training, and no test where it was trained on. Only files of the
-    same size are compared."""
+    same size are compared.
+
+    known  case -> SHA-256 of its image, where that was read before
+    """
+    known = known or {}
     sizes: dict[int, list[Case]] = {}
     for case in (*dataset.cases, *dataset.test):
         if case.image.is_file():
@@ -83,7 +87,7 @@ def copies(dataset: Dataset) -> dict[Path, list[Finding]]:
     first: dict[str, Case] = {}
     found: dict[Path, list[Finding]] = {}
     for case in (case for alike in sizes.values() if len(alike) > 1 for case in alike):
-        twin = first.setdefault(sha256_of(case.image), case)
+        twin = first.setdefault(known.get(case.name) or sha256_of(case.image), case)
         if twin is not case:
             found[case.image] = [_copy(case, twin, leaks=twin in dataset.cases and case in dataset.test)]
     return found

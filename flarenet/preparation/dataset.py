@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -17,7 +16,7 @@ from ..data.store import Store
 from ..errors import FlarenetError
 from ..planning.cache import Cache
 from ..planning.plan import Configuration, Plan
-from ..schema import to_json
+from ..schema import digest
 from ..volume import Volume, orientation_of
 from ..whole import remove_leftovers, sha256_of
 from ..workspace import Workspace
@@ -136,4 +135,4 @@ def _key(case: Case, inputs: tuple[str, str], configuration: Configuration, labe
         {group: list(values) for group, values in labels.groups.items()},
         configuration.model_dump(mode="json", include={"spacing_mm", "normalisation", "clip_hu", "interpolation"}),
     ]
-    return hashlib.sha256(to_json(made_from).encode()).hexdigest()
+    return digest(made_from)

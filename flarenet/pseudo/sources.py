@@ -6,7 +6,6 @@ other rules of filtering do not.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -20,7 +19,7 @@ from ..inference.predict import Predictor
 from ..inference.views import view
 from ..planning.plan import Step
 from ..preparation.upright import upright
-from ..schema import to_json
+from ..schema import digest
 from ..whole import sha256_of
 from ..workspace import Workspace
 
@@ -95,11 +94,6 @@ class Sources:
 def runs_asked(step: Step) -> tuple[str, ...]:
     """The runs, as "TRAINER/STEP", that a step needs finished for its pseudo labels, each once."""
     return tuple(dict.fromkeys((*step.teachers.values(), *step.pseudo_rules.earlier.values())))
-
-
-def digest(value: object) -> str:
-    """The SHA-256 of a value of JSON."""
-    return hashlib.sha256(to_json(value).encode()).hexdigest()
 
 
 def _holds(store: Store, name: str, key: str) -> bool:

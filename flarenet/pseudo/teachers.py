@@ -26,11 +26,12 @@ from ..inference.predict import Predictor
 from ..planning.plan import Plan, Step
 from ..planning.pseudo_rules import UNFILTERED
 from ..preparation.prepare import frame_between, prepare_map
+from ..schema import digest
 from ..workspace import Workspace
 from .filters import tally, worst
 from .opinion import Asked, Hosts, ask, resolve_hosts
 from .report import Fate, Looked, Report, keep, load_kept, print_report
-from .sources import Sources, digest
+from .sources import Sources
 
 Result = TypeVar("Result")
 

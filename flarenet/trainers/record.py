@@ -6,8 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from ..planning.plan import Plan
-from ..pseudo.sources import digest
-from ..schema import as_saved
+from ..schema import as_saved, digest
 from ..training.batches import Sample
 from ..training.run_file import RunFile
 from ..whole import sha256_of

@@ -9,7 +9,6 @@ generator has a state that matters.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ from safetensors.torch import load_file
 
 from ..errors import FlarenetError, RunError, UsageError
 from ..inference.model import save_tensors
-from ..schema import Frozen, load, save, to_json
+from ..schema import Frozen, digest, load, save, to_json
 from ..whole import remove_leftovers, sha256_of
 from .distributed import rank
 from .state import EpochRecord, TrainState, Weights
@@ -159,7 +158,7 @@ def _read(path: Path) -> tuple[_Record, Weights]:
 
 
 def _digest(record: _Record) -> str:
-    return hashlib.sha256(to_json(record.model_dump(mode="json")).encode()).hexdigest()
+    return digest(record.model_dump(mode="json"))
 
 
 def _tensors(state: TrainState) -> Weights:
