@@ -7,6 +7,7 @@ x to the patient's right.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -147,16 +148,18 @@ def canonical(volume: Volume) -> tuple[Volume, Orientation]:
     return Volume(orientation.apply(volume.data), orientation.apply_to_grid(volume.grid)), orientation
 
 
-def box_where(mask: np.ndarray) -> Box | None:
-    """The smallest box that holds every true voxel of `mask` [Z, Y, X]; None where there is none."""
-    start, stop = [], []
-    for axis in range(3):
-        line = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
-        if line.size == 0:
-            return None
-        start.append(int(line[0]))
-        stop.append(int(line[-1]) + 1)
-    return Box(cast(Triple, tuple(start)), cast(Triple, tuple(stop)))
+def box_where(mask: Iterable[np.ndarray]) -> Box | None:
+    """The smallest box that holds every true voxel of `mask`, [Z, Y, X] or its planes one by one; None where none is."""
+    slices: list[bool] = []
+    pixels: np.ndarray | None = None
+    for plane in mask:  # no mask of the whole is needed
+        pixels = plane.astype(bool) if pixels is None else np.logical_or(pixels, plane, out=pixels)
+        slices.append(bool(plane.any()))
+    if pixels is None or not pixels.any():
+        return None
+    lines = [np.flatnonzero(line) for line in (slices, pixels.any(axis=1), pixels.any(axis=0))]
+    start, stop = tuple(int(line[0]) for line in lines), tuple(int(line[-1]) + 1 for line in lines)
+    return Box(cast(Triple, start), cast(Triple, stop))
 
 
 def crop(volume: Volume, box: Box) -> Volume:

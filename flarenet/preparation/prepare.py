@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 
 from ..planning.plan import Configuration
-from ..volume import Box, Grid, Orientation, Triple, Volume, canonical, crop, orientation_of
+from ..volume import Box, Grid, Orientation, Triple, Volume, box_where, canonical, crop, orientation_of
 from .resample import resample, resample_nearest, resampled_shape
 
 FULL = 2047
@@ -55,7 +55,7 @@ def prepare_image(volume: Volume, configuration: Configuration, *, inference: bo
     """
     upright, orientation = canonical(volume)
     low, high = window(upright.data, configuration)
-    box = _box_above(upright.data, low)
+    box = box_where(plane > low for plane in upright.data) or Box((0, 0, 0), upright.grid.shape)
     cropped = crop(upright, box)
     grid = cropped.grid
     shape = resampled_shape(grid.shape, grid.spacing_mm, _wanted_spacing(grid, configuration, inference))
@@ -102,20 +102,6 @@ def normalise(image: np.ndarray) -> np.ndarray:
 def beside(z: int, depth: int, neighbours: int) -> list[int]:
     """The slices z - neighbours .. z + neighbours of an image of `depth` slices; the outermost one repeats."""
     return [min(max(0, z + step), depth - 1) for step in range(-neighbours, neighbours + 1)]
-
-
-def _box_above(image: np.ndarray, level: float) -> Box:
-    """The smallest box that holds every voxel of `image` above `level`; the whole image where there is none."""
-    slices, pixels = np.zeros(len(image), dtype=bool), np.zeros(image.shape[1:], dtype=bool)
-    for z, plane in enumerate(image):  # no mask of the whole is needed
-        above = plane > level
-        slices[z] = above.any()
-        pixels |= above
-    spans = [np.flatnonzero(line) for line in (slices, pixels.any(axis=1), pixels.any(axis=0))]
-    if spans[0].size == 0:
-        return Box((0, 0, 0), cast(Triple, image.shape))
-    start, stop = tuple(int(span[0]) for span in spans), tuple(int(span[-1]) + 1 for span in spans)
-    return Box(cast(Triple, start), cast(Triple, stop))
 
 
 def _scaled(image: np.ndarray, low: float, high: float) -> Iterator[np.ndarray]:
