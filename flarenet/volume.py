@@ -149,7 +149,7 @@ def canonical(volume: Volume) -> tuple[Volume, Orientation]:
 
 
 def box_where(mask: Iterable[np.ndarray]) -> Box | None:
-    """The smallest box that holds every true voxel of `mask`, [Z, Y, X] or its planes one by one; None where none is."""
+    """The smallest box that holds every true voxel of `mask` [Z, Y, X], or of its planes one by one; None for none."""
     slices: list[bool] = []
     pixels: np.ndarray | None = None
     for plane in mask:  # no mask of the whole is needed

@@ -43,16 +43,7 @@ def make_course(
 
     starts_from  as identity_of has it
     """
-    configuration = plan.configurations[part.configuration]
-    draw = partial(
-        Batches,
-        patch=configuration.patch,
-        batch_size=step.batch_size,
-        rows=own_rows(step.batch_size),
-        foreground=part.augmentation.foreground,
-        neighbours=configuration.neighbours,
-    )
-    context = partial(autocast, device, precision)
+    draw, context = _drawing(step, plan, part), partial(autocast, device, precision)
     validate = None
     if held_out:
         count = max(1, step.batches_per_epoch // HELD_OUT_SHARE)
@@ -82,4 +73,17 @@ def make_course(
         title=title,
         callbacks=tuple(callbacks),
         update=part.update,
+    )
+
+
+def _drawing(step: Step, plan: Plan, part: TrainerPlan) -> partial[Batches]:
+    """Batches of a step, but for the samples and how these are drawn and changed."""
+    configuration = plan.configurations[part.configuration]
+    return partial(
+        Batches,
+        patch=configuration.patch,
+        batch_size=step.batch_size,
+        rows=own_rows(step.batch_size),
+        foreground=part.augmentation.foreground,
+        neighbours=configuration.neighbours,
     )

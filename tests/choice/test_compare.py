@@ -8,16 +8,15 @@ import torch
 
 from flarenet.choice.candidates import find_candidates, unseen
 from flarenet.choice.scores import score
-from flarenet.cli import compare, plan
+from flarenet.cli import compare
 from flarenet.data.settled import load_settled
 from flarenet.errors import RunError
 from flarenet.inference.model import save_model
 from flarenet.networks import build
-from flarenet.phantom import write_phantom_set
 from flarenet.planning.plan import load_plan
 from flarenet.planning.split import load_splits
 from flarenet.workspace import Workspace
-from tests.trainers.test_curriculum import TINY
+from tests.trainers import tiny
 
 
 def finish(workspace, trainer, step, fold, *, seen=None, seed=0):
@@ -36,12 +35,7 @@ def finish(workspace, trainer, step, fold, *, seen=None, seed=0):
 
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory):
-    root = tmp_path_factory.mktemp("root")
-    write_phantom_set(root / "raw" / "P", cases=6, test_cases=1, seed=0)
-    changes = [change for change in TINY if not change.startswith("folds")]
-    words = ["--set", *changes, "folds=2"]
-    assert plan.main(["-d", "P", "--root", str(root), "--workers", "1", *words]) == 0
-    return Workspace(root, "P")
+    return tiny.planned(tmp_path_factory.mktemp("root"))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from flarenet.cli import plan, predict, train
 from flarenet.inference.model import load_model
 from flarenet.phantom import write_phantom_set
-from tests.trainers.test_curriculum import TINY
+from tests.trainers.tiny import TINY
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "add-a-trainer.md"
 COMMANDS = {"flarenet_train": train.main, "flarenet_predict": predict.main}

@@ -4,20 +4,15 @@ import json
 
 import pytest
 
-from flarenet.cli import plan, train
+from flarenet.cli import train
 from flarenet.inference.model import load_model, read_about
-from flarenet.phantom import write_phantom_set
 from flarenet.planning.split import load_splits
-from flarenet.workspace import Workspace
-from tests.trainers.test_curriculum import TINY
+from tests.trainers.tiny import planned
 
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    root = tmp_path_factory.mktemp("root")
-    write_phantom_set(root / "raw" / "P", cases=10, test_cases=1, seed=0)
-    assert plan.main(["-d", "P", "--root", str(root), "--workers", "1", "--set", *TINY]) == 0
-    return Workspace(root, "P")
+    return planned(tmp_path_factory.mktemp("root"), cases=10)
 
 
 def run(workspace, *words):

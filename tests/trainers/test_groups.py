@@ -14,16 +14,12 @@ from flarenet.planning.budget import Budget
 from flarenet.trainers.planner import make_plan
 from flarenet.workspace import Workspace
 from tests.planning import facts
+from tests.trainers.tiny import GRIDS
 
 LARGE = Budget(gpu_memory_gb=80.0, inference_memory_gb=6.0)
 GROUPS = {"organ": [1, 2, 3, 4, 5, 6, 7, 8, 9, 13], "gut": [10, 11, 12], "cancer": [14]}
 TINY = [
-    "configurations.3d.spacing_mm=[10,9,9]",
-    "configurations.3d.inference_spacing_mm=[10,9,9]",
-    "configurations.3d.patch=[32,32,32]",
-    "configurations.2d.spacing_mm=[null,8,8]",
-    "configurations.2d.inference_spacing_mm=[null,8,8]",
-    "configurations.2d.patch=[32,48]",
+    *GRIDS,
     "trainers.*.steps.*.batch_size=2",
     "trainers.*.steps.*.batches_per_epoch=2",
     "trainers.*.steps.*.epochs=1",

@@ -7,10 +7,9 @@ import sys
 
 import pytest
 
-from flarenet.cli import plan, train
-from flarenet.phantom import write_phantom_set
+from flarenet.cli import train
 from flarenet.workspace import Workspace
-from tests.trainers.test_curriculum import TINY
+from tests.trainers.tiny import planned
 
 WORDS = ["--device", "cpu", "--precision", "fp32"]
 
@@ -18,12 +17,10 @@ WORDS = ["--device", "cpu", "--precision", "fp32"]
 @pytest.fixture(scope="module")
 def teachers(tmp_path_factory):
     """A workspace in which the 3D models are trained."""
-    root = tmp_path_factory.mktemp("root")
-    write_phantom_set(root / "raw" / "P", cases=6, test_cases=1, seed=0)
-    assert plan.main(["-d", "P", "--root", str(root), "--workers", "1", "--set", *TINY]) == 0
+    workspace = planned(tmp_path_factory.mktemp("root"))
     for trainer in ("3DOrgan", "3DCancer"):
-        assert train.main([trainer, "--root", str(root), *WORDS]) == 0
-    return Workspace(root, "P")
+        assert train.main([trainer, "--root", str(workspace.root), *WORDS]) == 0
+    return workspace
 
 
 def log(workspace):
