@@ -9,7 +9,8 @@ from ..data.cases import Pool
 from ..data.labels import LabelSet
 from ..data.settled import load_settled
 from ..errors import RunError
-from ..evaluation.scores import CaseScores, Score
+from ..evaluation.pairs import CaseScores
+from ..evaluation.scores import Score
 from ..evaluation.tables import ClassScore, mean_score, summarise
 from ..planning.split import load_splits
 from ..schema import Frozen, save

@@ -13,7 +13,7 @@ from ..data.cases import Pool
 from ..data.dataset import Case
 from ..data.labels import LabelSet
 from ..errors import DatasetError, FlarenetError
-from ..evaluation.scores import CaseScores, Pair, evaluate
+from ..evaluation.pairs import CaseScores, Pair, evaluate
 from ..evaluation.tables import Metrics, summarise, write_metrics
 from ..inference.ensemble import open_models
 from ..inference.model import WEIGHTS, read_about

@@ -12,7 +12,7 @@ from .shell import add_pool, parser, pool, run
 
 if TYPE_CHECKING:
     from ..data.labels import LabelSet
-    from ..evaluation.scores import Pair
+    from ..evaluation.pairs import Pair
     from ..evaluation.tables import Metrics
 
 MOST_PICTURES = 20
@@ -31,11 +31,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="the data set in ROOT/raw/NAME, whose dataset.json holds labels, tolerances and what was annotated",
     )
     words.add_argument(
-        "-o", "--out", type=Path, required=True, metavar="DIR", help="where metrics.json and scores.csv are written"
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="where metrics.json, scores.csv and lesions.csv are written; a killed evaluation goes on from there",
     )
     words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
     add_pool(words, workers=1)
     words.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
+    words.add_argument(
+        "--skip-missing",
+        action="store_true",
+        help="leave cases without a prediction out (named in a note); otherwise they count as 0",
+    )
     words.add_argument(
         "--images", type=Path, metavar="DIR", help="the CTs: writes a picture of each case, and report.html"
     )
@@ -51,21 +61,30 @@ def work(arguments: Namespace) -> None:
     from ..data.dataset_file import read_dataset
     from ..data.reading import Reading
     from ..errors import CasesFailed
-    from ..evaluation.scores import OFFICIAL, PLAIN, evaluate, pair_up
+    from ..evaluation.pairs import evaluate, pair_up
+    from ..evaluation.rules import OFFICIAL, PLAIN
     from ..evaluation.tables import print_metrics, summarise, write_metrics
+    from ..lock import locked
+    from ..whole import remove_leftovers
     from ..workspace import find_root, open_workspace
 
     workspace = open_workspace(find_root(arguments.root), arguments.dataset)
     # labels and patterns are taken from dataset.json; none of the files that it names is opened
     dataset = read_dataset(workspace.raw, Reading(allow_external=True))
     rules = OFFICIAL if arguments.official else PLAIN
-    pairs, notes = pair_up(arguments.truth, arguments.predictions, dataset=dataset, rules=rules)
-    cases = evaluate(pairs, dataset.labels, rules=rules, workers=pool(arguments))
-    metrics = summarise(cases, dataset.labels, rules=rules, notes=notes)
-    write_metrics(arguments.out, metrics)
-    print_metrics(metrics)
-    if arguments.images or arguments.report:
-        _report(arguments, pairs, metrics, dataset.labels)
+    pairs, notes = pair_up(
+        arguments.truth, arguments.predictions, dataset=dataset, rules=rules, skip_missing=arguments.skip_missing
+    )
+    with locked(arguments.out):
+        keep = arguments.out / "cases"
+        for folder in (arguments.out, keep):
+            remove_leftovers(folder)
+        cases = evaluate(pairs, dataset.labels, rules=rules, workers=pool(arguments), keep=keep)
+        metrics = summarise(cases, dataset.labels, rules=rules, notes=notes)
+        write_metrics(arguments.out, metrics)
+        print_metrics(metrics)
+        if arguments.images or arguments.report:
+            _report(arguments, pairs, metrics, dataset.labels)
     print(f"written: {arguments.out}")
     if metrics.failed:
         raise CasesFailed(

@@ -45,6 +45,12 @@ class LabelSet(Frozen):
         """How many labels, background not counted, each group has: the heads of a network."""
         return {name: len(values) for name, values in self.groups.items()}
 
+    @property
+    def lesions(self) -> tuple[int, ...]:
+        """The values of every group but the first: what is drawn over the organs."""
+        _, *later = self.groups.values()
+        return tuple(value for values in later for value in values)
+
     def tolerance_of(self, value: int) -> float:
         """The tolerance in mm of a label value."""
         return self.tolerance_mm.get(self.names[value], DEFAULT_TOLERANCE_MM)

@@ -12,8 +12,8 @@ from ..data.labels import LabelSet
 from ..data.nifti import case_name, find_images, read_image, read_labels
 from ..errors import FlarenetError, GeometryError
 from ..volume import Volume
+from .pairs import Pair
 from .pictures import overlay
-from .scores import Pair
 from .tables import Metrics, mean_score, shown
 
 

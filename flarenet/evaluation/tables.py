@@ -4,24 +4,46 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
 from ..data.labels import LabelSet
-from ..schema import Frozen, save
+from ..errors import DatasetError
+from ..schema import Frozen, load, save
 from ..whole import write_text
-from .scores import PLAIN, CaseScores, Rules, Score
+from .lesions import Lesion, LesionCount, count_lesions
+from .pairs import CaseScores
+from .rules import PLAIN, Rules
+from .scores import LabelScore, Score
+
+METRICS, SCORES, LESIONS = "metrics.json", "scores.csv", "lesions.csv"
+
+_COLUMNS = ("dsc", "nsd", "hd95_mm", "volume_ml", "reference_ml", "volume_difference_ml", "volume_difference_percent")
 
 
 class ClassScore(Frozen):
-    """Means over the `n` cases in which the class was scored; None where n = 0."""
+    """Means over the `n` cases in which the class was scored; None where there is nothing to take a mean of.
+
+    dsc_sd, nsd_sd        standard deviations of a sample (n - 1)
+    hd95_mm               over the `hd95_n` cases in which both the truth and the prediction have the class
+    volume_error_ml       mean of |prediction - truth|, over cases with a prediction
+    volume_error_percent  the same in percent of the truth's volume, over cases in which it is not 0
+    """
 
     dsc: float | None
     nsd: float | None
     n: int
+    dsc_sd: float | None = None
+    nsd_sd: float | None = None
+    hd95_mm: float | None = None
+    hd95_n: int = 0
+    volume_error_ml: float | None = None
+    volume_error_percent: float | None = None
 
 
 class Metrics(Frozen):
@@ -31,27 +53,30 @@ class Metrics(Frozen):
     cases     case -> label -> score; only labels asked for
     failed    case -> reason; expected = scored + len(failed), always
     notes     what the reader of the table should know
+    lesions   case -> its lesions; of labels asked for
+    lesion_counts  label -> class of volume -> how many lesions were found, missed and false in all cases
     """
 
     mode: str
     classes: dict[str, ClassScore]
     groups: dict[str, Score]
-    cases: dict[str, dict[str, Score]]
+    cases: dict[str, dict[str, LabelScore]]
     expected: int
     scored: int
     failed: dict[str, str]
     notes: tuple[str, ...] = ()
+    lesions: dict[str, tuple[Lesion, ...]] = Field(default_factory=dict)
+    lesion_counts: dict[str, dict[str, LesionCount]] = Field(default_factory=dict)
 
 
 def summarise(
     cases: Sequence[CaseScores], labels: LabelSet, *, rules: Rules = PLAIN, notes: Iterable[str] = ()
 ) -> Metrics:
     """Class means over cases and group means over classes; failed cases are part of the means with their zeros."""
-    classes = {}
-    for name in labels.names_of(labels.values):
-        scores = [case.scores[name] for case in cases if name in case.scores]
-        mean = _mean(scores, rules)
-        classes[name] = ClassScore(dsc=mean.dsc, nsd=mean.nsd, n=len(scores))
+    classes = {
+        name: _of_class([case.scores[name] for case in cases if name in case.scores], rules)
+        for name in labels.names_of(labels.values)
+    }
     groups = {
         group: _mean([classes[name] for name in labels.names_of(values) if classes[name].n], rules)
         for group, values in labels.groups.items()
@@ -66,42 +91,74 @@ def summarise(
         scored=len(cases) - len(failed),
         failed=failed,
         notes=tuple(notes),
+        lesions={case.name: case.lesions for case in cases if case.lesions},
+        lesion_counts=count_lesions((lesion for case in cases for lesion in case.lesions), labels),
     )
 
 
-def mean_score(scores: dict[str, Score]) -> Score:
+def mean_score(scores: Mapping[str, Score]) -> Score:
     """The mean of scores by name, as of the labels of a case or of groups; None where there is none."""
     return _mean(list(scores.values()), PLAIN)
 
 
 def write_metrics(folder: Path, metrics: Metrics) -> None:
-    """`metrics.json` and, one row per case and label, `scores.csv` in `folder`."""
-    save(metrics, folder / "metrics.json")
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("case", "label", "dsc", "nsd"))
-    for case, scores in metrics.cases.items():
-        rows.writerows((case, label, score.dsc, score.nsd) for label, score in scores.items())
-    write_text(folder / "scores.csv", text.getvalue())
+    """`metrics.json`; `scores.csv` with a row per case and label; `lesions.csv` with a row per lesion."""
+    scores = (
+        (case, label, *(getattr(score, column) for column in _COLUMNS))
+        for case, by_label in metrics.cases.items()
+        for label, score in by_label.items()
+    )
+    lesions = (
+        (case, lesion.label, lesion.outcome, lesion.volume_ml, lesion.size, lesion.dsc)
+        for case, of_case in metrics.lesions.items()
+        for lesion in of_case
+    )
+    _write_csv(folder / SCORES, ("case", "label", *_COLUMNS), scores)
+    _write_csv(folder / LESIONS, ("case", "label", "outcome", "volume_ml", "size", "dsc"), lesions)
+    save(metrics, folder / METRICS)
+
+
+def read_scores(folder: Path) -> Metrics:
+    """What flarenet_evaluate wrote into `folder`. Raises DatasetError where metrics.json is missing or none of ours."""
+    return load(Metrics, folder / METRICS, DatasetError)
 
 
 def print_metrics(metrics: Metrics, console: Console | None = None) -> None:
-    """The class and group means as a table, then notes and failures, on `console` (default: standard output)."""
+    """The class and group means and the lesions as tables, then notes and failures, on `console` (default: stdout)."""
     console = console or Console()
-    table = Table(title=f"{metrics.scored} of {metrics.expected} cases scored, mode {metrics.mode}")
-    table.add_column("class")
-    for name in ("DSC", "NSD", "cases"):
-        table.add_column(name, justify="right")
+    title = f"{metrics.scored} of {metrics.expected} cases scored, mode {metrics.mode}"
+    table = _table(title, "class", "DSC", "NSD", "HD95 mm", "volume error", "cases")
     for name, score in metrics.classes.items():
-        table.add_row(name, shown(score.dsc), shown(score.nsd), str(score.n))
+        error = "-" if score.volume_error_percent is None else f"{score.volume_error_percent:.1f} %"
+        hd95 = "-" if score.hd95_mm is None else f"{score.hd95_mm:.1f}"
+        table.add_row(name, shown(score.dsc), shown(score.nsd), hd95, error, str(score.n))
     table.add_section()
     for name, mean in metrics.groups.items():
-        table.add_row(f"{name} (mean)", shown(mean.dsc), shown(mean.nsd), "")
+        table.add_row(f"{name} (mean)", shown(mean.dsc), shown(mean.nsd))
     console.print(table)
+    _print_lesions(metrics, console)
     for note in metrics.notes:
         console.print(f"note: {note}", markup=False)
     for case, reason in metrics.failed.items():
         console.print(f"failed: {case}: {reason}", markup=False)
+
+
+def _print_lesions(metrics: Metrics, console: Console) -> None:
+    if not any(metrics.lesions.values()):
+        return
+    table = _table("lesions by volume", "label", "volume", "found", "missed", "false")
+    for label, sizes in metrics.lesion_counts.items():
+        for size, count in sizes.items():
+            table.add_row(label, size, str(count.found), str(count.missed), str(count.false))
+    console.print(table)
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title)
+    table.add_column(first)
+    for name in columns:
+        table.add_column(name, justify="right")
+    return table
 
 
 def shown(value: float | None) -> str:
@@ -109,8 +166,45 @@ def shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
+def _of_class(scores: Sequence[LabelScore], rules: Rules) -> ClassScore:
+    mean = _mean(scores, rules)
+    dsc_sd, nsd_sd = (_sd([getattr(score, key) for score in scores]) for key in ("dsc", "nsd"))
+    hd95_mm = _there(score.hd95_mm for score in scores)
+    return ClassScore(
+        dsc=mean.dsc,
+        nsd=mean.nsd,
+        n=len(scores),
+        dsc_sd=dsc_sd,
+        nsd_sd=nsd_sd,
+        hd95_mm=_mean_of(hd95_mm),
+        hd95_n=len(hd95_mm),
+        volume_error_ml=_mean_of(np.abs(_there(score.volume_difference_ml for score in scores))),
+        volume_error_percent=_mean_of(np.abs(_there(score.volume_difference_percent for score in scores))),
+    )
+
+
 def _mean(scores: Sequence[Score | ClassScore], rules: Rules) -> Score:
     if not scores:
         return Score(dsc=None, nsd=None)
     dsc, nsd = (sum(getattr(score, key) for score in scores) / len(scores) for key in ("dsc", "nsd"))
     return Score(dsc=rules.rounded(dsc), nsd=rules.rounded(nsd))
+
+
+def _there(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _mean_of(values: Sequence[float] | np.ndarray) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _sd(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -52,16 +52,20 @@ def _metrics(root):
     return json.loads((root / "out" / "metrics.json").read_text())
 
 
+def _means(metrics, label):
+    return {key: metrics["classes"][label][key] for key in ("dsc", "nsd", "n")}
+
+
 def test_what_was_not_annotated_is_left_out(root, capsys):
     assert _evaluate(root) == 0
     metrics = _metrics(root)
     assert metrics["mode"] == "plain"
-    assert metrics["classes"]["tumor"] == {"dsc": 1.0, "nsd": 1.0, "n": 1}
+    assert _means(metrics, "tumor") == {"dsc": 1.0, "nsd": 1.0, "n": 1}
     assert metrics["classes"]["liver"]["n"] == 2
     assert set(metrics["cases"]["second"]) == {"liver"}
     assert metrics["cases"]["second"]["liver"]["dsc"] == 2 * 178 / (196 + 178)  # 4*7*7 voxels, 18 of them tumor
     assert metrics["groups"]["cancer"] == {"dsc": 1.0, "nsd": 1.0}
-    assert (root / "out" / "scores.csv").read_text().startswith("case,label,dsc,nsd\nfirst,liver,1.0,1.0\n")
+    assert (root / "out" / "scores.csv").read_text().splitlines()[1].startswith("first,liver,1.0,1.0,0.0,")
     assert "2 of 2 cases scored, mode plain" in capsys.readouterr().out
     assert not (root / "out" / "report.html").exists()
 
@@ -70,17 +74,30 @@ def test_official_scores_every_label(root):
     assert _evaluate(root, "--official") == 0
     metrics = _metrics(root)
     assert metrics["mode"] == "official"
-    assert metrics["classes"]["tumor"] == {"dsc": 0.5, "nsd": 0.5, "n": 2}
+    assert _means(metrics, "tumor") == {"dsc": 0.5, "nsd": 0.5, "n": 2}
     assert metrics["cases"]["second"]["liver"]["dsc"] == 0.9519
 
 
 def test_a_missing_prediction_is_exit_code_3_after_everything_is_written(root, capsys):
     (root / "predicted" / "first.nii.gz").unlink()
     assert _evaluate(root, "--report") == 3
-    assert _metrics(root)["cases"]["first"] == {"liver": {"dsc": 0.0, "nsd": 0.0}, "tumor": {"dsc": 0.0, "nsd": 0.0}}
+    cases = _metrics(root)["cases"]
+    assert {label: (score["dsc"], score["nsd"]) for label, score in cases["first"].items()} == {
+        "liver": (0.0, 0.0),
+        "tumor": (0.0, 0.0),
+    }
+    assert _metrics(root)["lesion_counts"]["tumor"]["below 0.5 ml"] == {"found": 0, "missed": 1, "false": 0}
     assert "first" in _metrics(root)["failed"]
     assert "1 of 2 cases" in capsys.readouterr().err
     assert "first" in (root / "out" / "report.html").read_text()
+
+
+def test_a_missing_prediction_is_left_out_where_that_is_asked(root):
+    (root / "predicted" / "first.nii.gz").unlink()
+    assert _evaluate(root, "--skip-missing") == 0
+    metrics = _metrics(root)
+    assert list(metrics["cases"]) == ["second"] and metrics["expected"] == metrics["scored"] == 1
+    assert metrics["notes"] == ["without a prediction, left out as asked: first (1)"]
 
 
 def test_pictures_and_report(root):

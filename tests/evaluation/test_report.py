@@ -2,8 +2,9 @@ import base64
 import re
 
 from flarenet.data.labels import LabelSet
+from flarenet.evaluation.pairs import CaseScores
 from flarenet.evaluation.report import write_report
-from flarenet.evaluation.scores import CaseScores, Score
+from flarenet.evaluation.scores import LabelScore
 from flarenet.evaluation.tables import summarise
 
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
@@ -11,8 +12,8 @@ LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,),
 
 def _page(tmp_path, **changes) -> str:
     cases = [
-        CaseScores("first", {"liver": Score(dsc=0.81254, nsd=0.5)}),
-        CaseScores("<script>", {"liver": Score(dsc=0.0, nsd=0.0)}, "no prediction <b>"),
+        CaseScores("first", {"liver": LabelScore(dsc=0.81254, nsd=0.5)}),
+        CaseScores("<script>", {"liver": LabelScore(dsc=0.0, nsd=0.0)}, "no prediction <b>"),
     ]
     given = {"title": "A & B", "pictures": {}} | changes
     write_report(tmp_path / "r.html", summarise(cases, LABELS), given["pictures"], title=given["title"])

@@ -1,0 +1,193 @@
+"""Two folders of label maps, case by case: every truth is scored, or named with what is wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..data.cases import Pool, map_cases
+from ..data.dataset import Dataset
+from ..data.labels import LabelPattern, LabelSet
+from ..data.nifti import case_name, find_images, read_grid, read_labels
+from ..errors import DatasetError, FlarenetError
+from ..schema import Frozen, digest, load, save
+from ..volume import Volume
+from ..whole import sha256_of
+from .lesions import Lesion, find_lesions
+from .masks import TwoMaps
+from .rules import PLAIN, Rules
+from .scores import LabelScore, score_case
+
+MEASURES = 1
+"""Counted up whenever a measure changes, so that what was kept before is measured anew."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A truth, the prediction that should exist for it, and the values to score.
+
+    values  value in the truth's file -> value of the table; empty where they are the same
+    """
+
+    name: str
+    truth: Path
+    prediction: Path
+    asked: LabelPattern
+    values: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CaseScores:
+    """What one case got: `scores` by label name. `failure` says why a case could not be scored as it should:
+    with a missing or broken prediction every label asked for counts as 0 and every lesion as missed; without a readable
+    truth there are no scores at all."""
+
+    name: str
+    scores: dict[str, LabelScore]
+    failure: str | None = None
+    lesions: tuple[Lesion, ...] = ()
+
+
+class Kept(Frozen):
+    """The file of a case that was scored; `key` is a digest of all that its scores depend on."""
+
+    key: str
+    scores: dict[str, LabelScore]
+    lesions: tuple[Lesion, ...]
+
+
+def pair_up(
+    truth: Path, prediction: Path, *, dataset: Dataset, rules: Rules = PLAIN, skip_missing: bool = False
+) -> tuple[list[Pair], list[str]]:
+    """The pairs of two folders of CASE.nii.gz (or .nii), and notes on what does not fit.
+
+    Every file of `truth` makes a pair; with `skip_missing` only those that have a prediction. Raises DatasetError where
+    there is none, or either is no folder.
+    """
+    predicted = _label_maps(prediction)
+    annotated = {case.name: case.annotated for case in (*dataset.cases, *dataset.test)}
+    # a case's own label file may number labels otherwise than the table; whatever else is called like it does not
+    values = {case.label.resolve(): case.values for case in (*dataset.cases, *dataset.test) if case.label is not None}
+    every = [
+        Pair(
+            name,
+            path,
+            predicted.get(name, prediction / path.name),
+            rules.asked(annotated.get(name), dataset.labels),
+            values.get(path.resolve(), {}),
+        )
+        for name, path in _label_maps(truth).items()
+    ]
+    pairs = [pair for pair in every if pair.name in predicted or not skip_missing]
+    if not pairs:
+        raise DatasetError(truth, found=f"{len(every)} label maps to score", expected="CASE.nii.gz in both folders")
+    missing = {pair.name for pair in every} - {pair.name for pair in pairs}
+    extra = set(predicted) - {pair.name for pair in every}
+    notes = {
+        "not in dataset.json, so scored on every label": {pair.name for pair in pairs} - set(annotated),
+        "without annotations, so not scored": {pair.name for pair in pairs if not pair.asked},
+        "without a prediction, left out as asked": missing,
+        "predictions without a ground truth, left out": extra,
+    }
+    return pairs, [f"{what}: {', '.join(sorted(names))} ({len(names)})" for what, names in notes.items() if names]
+
+
+def evaluate(
+    pairs: Sequence[Pair],
+    labels: LabelSet,
+    *,
+    rules: Rules = PLAIN,
+    workers: int | Pool = 1,
+    keep: Path | None = None,
+) -> list[CaseScores]:
+    """The scores of every pair, in their order; nothing that happens to one case is lost or stops the others.
+
+    keep  a folder for a file per scored case: what lies there of the same files and settings is not scored again
+    """
+    score = partial(score_pair, labels=labels, rules=rules, keep=keep)
+    done, failures = map_cases(score, pairs, workers=workers, describe="scoring", need_mb=_need_mb)
+    by_name = {case.name: case for case in done}
+    by_name |= {pair.name: _lost(pair, labels, str(error)) for pair, error in failures}
+    return [by_name[pair.name] for pair in pairs]
+
+
+def score_pair(pair: Pair, *, labels: LabelSet, rules: Rules = PLAIN, keep: Path | None = None) -> CaseScores:
+    """Read and score one pair; what is wrong with its files is said in the result, not raised."""
+    if keep is None or not (pair.truth.is_file() and pair.prediction.is_file()):
+        return _measure(pair, labels, rules)
+    path, key = keep / f"{pair.name}.json", _key(pair, labels, rules)
+    if (kept := _kept(path)) is not None and kept.key == key:
+        return CaseScores(pair.name, kept.scores, lesions=kept.lesions)
+    case = _measure(pair, labels, rules)
+    if case.failure is None:
+        save(Kept(key=key, scores=case.scores, lesions=case.lesions), path)
+    return case
+
+
+def _measure(pair: Pair, labels: LabelSet, rules: Rules) -> CaseScores:
+    try:
+        truth = read_labels(pair.truth, labels, values=pair.values)
+    except (FlarenetError, OSError) as error:
+        return CaseScores(pair.name, {}, f"ground truth: {error}")
+    if not pair.prediction.is_file():
+        return _nothing_found(pair, labels, truth, f"no prediction {pair.prediction}")
+    try:
+        maps = TwoMaps(truth, read_labels(pair.prediction, labels))
+    except (FlarenetError, OSError) as error:
+        return _nothing_found(pair, labels, truth, str(error))
+    scores = score_case(maps, labels=labels, asked=pair.asked, rules=rules)
+    return CaseScores(pair.name, scores, lesions=tuple(find_lesions(maps, labels=labels, asked=pair.asked)))
+
+
+def _nothing_found(pair: Pair, labels: LabelSet, truth: Volume, failure: str) -> CaseScores:
+    """0 for every label, also for those that the truth has nothing of; the volumes of the truth; lesions all missed."""
+    maps = TwoMaps(truth, Volume(np.broadcast_to(np.uint8(0), truth.grid.shape), truth.grid))
+    zero = {"dsc": 0.0, "nsd": 0.0, "volume_ml": None}
+    scores = {
+        name: score.model_copy(update=zero)
+        for name, score in score_case(maps, labels=labels, asked=pair.asked).items()
+    }
+    return CaseScores(pair.name, scores, failure, tuple(find_lesions(maps, labels=labels, asked=pair.asked)))
+
+
+def _lost(pair: Pair, labels: LabelSet, failure: str) -> CaseScores:
+    """0 for every label of a case whose process did not live to tell more."""
+    return CaseScores(pair.name, {name: LabelScore(dsc=0.0, nsd=0.0) for name in labels.names_of(pair.asked)}, failure)
+
+
+def _key(pair: Pair, labels: LabelSet, rules: Rules) -> str:
+    """Changes with every byte of either file and with everything that decides how they are scored."""
+    return digest(
+        {
+            "measures": MEASURES,
+            "files": [sha256_of(pair.truth), sha256_of(pair.prediction)],
+            "labels": labels.model_dump(mode="json"),
+            "asked": sorted(pair.asked),
+            "values": sorted(pair.values.items()),
+            "rules": asdict(rules) | {"tubes": sorted(rules.tubes)},
+        }
+    )
+
+
+def _kept(path: Path) -> Kept | None:
+    try:
+        return load(Kept, path, DatasetError) if path.is_file() else None
+    except DatasetError:  # written by another version: as good as none
+        return None
+
+
+def _need_mb(pair: Pair) -> float:
+    """As measured: an interpreter with numpy and scipy, both maps, and masks and surfaces of one label at a time."""
+    return 200 + 6 * math.prod(read_grid(pair.truth).shape) / (1 << 20)
+
+
+def _label_maps(folder: Path) -> dict[str, Path]:
+    """The label maps of a folder by case name, sorted. Raises DatasetError where there is no such folder."""
+    if not folder.is_dir():
+        raise DatasetError(folder, found="no such folder", expected="a folder of label maps CASE.nii.gz")
+    return {case_name(path): path for path in find_images(folder)} if any(folder.iterdir()) else {}
