@@ -16,7 +16,8 @@ from ..preparation.upright import on_grid, upright
 from ..volume import Volume
 from .model import Model
 from .predict import Predictor
-from .stream import Planes, best, planes_of
+from .stream import planes_of
+from .upsample import Planes, best
 from .views import View
 
 

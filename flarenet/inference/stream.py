@@ -16,10 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..preparation.prepare import Frame
+from .upsample import Planes, best, source_slices
 from .windows import Slab
-
-Planes = dict[str, Tensor]
-"""{group: logits [1 + n, y, x]} of one slice."""
 
 
 def group_maps(slabs: Iterable[Slab], frame: Frame, groups: Sequence[str]) -> dict[str, np.ndarray]:
@@ -56,16 +54,6 @@ def planes_of(slabs: Iterable[Slab], frame: Frame) -> Iterator[Planes]:
         raise ValueError(f"slabs end at slice {fed}, the prepared image at {frame.grid.shape[0]}")
 
 
-def source_slices(count: int, network_count: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each of `count` output slices: the network slice below it, and the share of the one above that.
-
-    Outer edges coincide: output centre i lies at (i + 0.5) * network_count / count - 0.5, kept within the slices.
-    """
-    place = np.clip((np.arange(count) + 0.5) * (network_count / count) - 0.5, 0, network_count - 1)
-    below = np.minimum(place.astype(np.int64), max(network_count - 2, 0))
-    return below, (place - below).astype(np.float32)
-
-
 def _between(lower: Tensor | None, upper: Tensor, share: float) -> Tensor:
     if lower is None or share == 1:
         return upper
@@ -77,12 +65,3 @@ def _in_plane(plane: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(plane.shape[1:]) == tuple(size):
         return plane
     return F.interpolate(plane.unsqueeze(0), size=tuple(size), mode="bilinear", align_corners=False)[0]
-
-
-def best(logits: Tensor) -> Tensor:
-    """argmax over the first axis as uint8, the lower label where two are equal; several times faster than argmax."""
-    highest, label = logits[0], torch.zeros(logits.shape[1:], dtype=torch.uint8, device=logits.device)
-    for index in range(1, logits.shape[0]):
-        label.masked_fill_(logits[index] > highest, index)
-        highest = torch.maximum(highest, logits[index])
-    return label

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flarenet.inference.stream import group_maps, source_slices
+from flarenet.inference.stream import group_maps
 from flarenet.preparation.prepare import Frame
 from flarenet.volume import Box, Grid, Orientation
 
@@ -45,17 +45,6 @@ def test_streaming_is_trilinear_interpolation_of_the_whole_then_argmax(network_s
 def test_equal_logits_give_the_lower_label():
     frame = frame_of((3, 4, 5), Box((0, 0, 0), (3, 4, 5)), (3, 4, 5))
     assert not group_maps(in_slabs(torch.zeros(4, 3, 4, 5), 2), frame, ["organ"])["organ"].any()
-
-
-def test_source_slices_by_hand():
-    # 4 slices from 2: centres at -0.25, 0.25, 0.75, 1.25 of the network's, kept within 0 and 1
-    below, share = source_slices(4, 2)
-    assert below.tolist() == [0, 0, 0, 0] and share.tolist() == [0, 0.25, 0.75, 1]
-    # 2 slices from 4: centres at 0.5 and 2.5
-    below, share = source_slices(2, 4)
-    assert below.tolist() == [0, 2] and share.tolist() == [0.5, 0.5]
-    below, share = source_slices(3, 1)
-    assert below.tolist() == [0, 0, 0] and share.tolist() == [0, 0, 0]
 
 
 @given(

@@ -1,0 +1,237 @@
+"""From the logits of a network's slices to the slices of the scan, without interpolating most of them.
+
+A slice of the scan lies between two network slices. Its logits are interpolated linearly between these, then along
+x, then along y; its label is the best of them, the lower one where two are equal. Outer voxel edges coincide, as with
+torch's trilinear interpolation (align_corners=False), whose logits these are up to float rounding.
+
+Linear interpolation never leaves the range of what it is given. So where one label is the best at all eight corners
+of a cell (four pixels in each of two network slices), it is the best everywhere inside, and most cells are like that:
+on a CPU only the others are interpolated. Labels are those of interpolating everything, bit for bit: "the best" means
+here by more than the roundings on the way could make up for (MARGIN).
+
+    slices = [NetworkSlice(logits, size=(512, 512)) for logits in ...]
+    labels = labels_between(slices[k], slices[k + 1], share)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Planes = dict[str, Tensor]
+"""{group: logits [1 + n, y, x]} of one slice."""
+
+UNSURE = 255
+"""In place of a label: which one is the best depends on the place within the cell, or on rounding."""
+
+MARGIN = 2.0**-18
+"""Of the largest logit. Three interpolations round a logit by at most 9 * 2^-24 of it, two logits by 2^-19.8."""
+
+AT_ONCE = 1 << 14
+"""Pixels that are interpolated at once: their logits stay in the cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkSlice:
+    """One slice of a network's grid, and what of it is worked out once for all slices of the scan beside it.
+
+    logits  {group: float32 [1 + n, y, x]}, finite      size  (Y, X) of the scan's slices
+    """
+
+    logits: Planes
+    size: tuple[int, int]
+
+    @cached_property
+    def cells(self) -> dict[str, np.ndarray]:
+        """{group: uint8, one for each cell of pixels, or for each pixel where size is the logits' own}: the label that
+        is the best all over it, or UNSURE."""
+        return {group: self._cells(_best_by_far(logits.numpy())) for group, logits in self.logits.items()}
+
+    def _cells(self, labels: np.ndarray) -> np.ndarray:
+        if labels.shape == self.size:
+            return labels
+        for axis, count in enumerate(labels.shape):
+            if count > 1:
+                labels = _agreed(labels.take(range(count - 1), axis), labels.take(range(1, count), axis))
+        return labels
+
+
+def labels_between(lower: NetworkSlice, upper: NetworkSlice, share: float) -> dict[str, np.ndarray]:
+    """{group: uint8 [Y, X]}, 0 background, 1..n the group's labels, of the slice that is lower at `share` 0 and
+    upper at 1."""
+    mixed = _Mix.of(lower, upper, share)
+    if next(iter(lower.logits.values())).is_cuda:  # so fast that a look for cells would cost time
+        return {group: best(logits).cpu().numpy() for group, logits in mixed.logits().items()}
+    return {group: mixed.labels(group) for group in lower.logits}
+
+
+def logits_between(lower: NetworkSlice, upper: NetworkSlice, share: float) -> Planes:
+    """The logits {group: float32 [1 + n, Y, X]} of that slice, all of them: for who asks for probabilities."""
+    return _Mix.of(lower, upper, share).logits()
+
+
+@lru_cache(maxsize=64)
+def source_slices(count: int, network_count: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each of `count` output slices: the network slice below it, and the share of the one above that.
+
+    Outer edges coincide: output centre i lies at (i + 0.5) * network_count / count - 0.5, kept within the slices.
+    """
+    place = np.clip((np.arange(count) + 0.5) * (network_count / count) - 0.5, 0, network_count - 1)
+    below = np.minimum(place.astype(np.int64), max(network_count - 2, 0))
+    return below, (place - below).astype(np.float32)
+
+
+def best(logits: Tensor) -> Tensor:
+    """argmax over the first axis as uint8, the lower label where two are equal; several times faster than argmax."""
+    highest, label = logits[0], torch.zeros(logits.shape[1:], dtype=torch.uint8, device=logits.device)
+    for index in range(1, logits.shape[0]):
+        label.masked_fill_(logits[index] > highest, index)
+        highest = torch.maximum(highest, logits[index])
+    return label
+
+
+@dataclass(frozen=True, eq=False)
+class _Mix:
+    """One slice of the scan: the one or two network slices that it lies between, and how much the second counts."""
+
+    slices: tuple[NetworkSlice, ...]
+    share: np.float32
+
+    @classmethod
+    def of(cls, lower: NetworkSlice, upper: NetworkSlice, share: float) -> _Mix:
+        slices = (lower,) if share == 0 else (upper,) if share == 1 else (lower, upper)
+        return cls(slices, np.float32(share))
+
+    def logits(self) -> Planes:
+        return {group: self._all(group) for group in self.slices[0].logits}
+
+    def _all(self, group: str) -> Tensor:
+        logits = _mixed([each.logits[group] for each in self.slices], self.share)
+        for axis, count in ((2, self.slices[0].size[1]), (1, self.slices[0].size[0])):
+            if logits.shape[axis] != count:
+                logits = _along(logits, axis, count)
+        return logits
+
+    def labels(self, group: str) -> np.ndarray:
+        """uint8 [Y, X]; on the CPU."""
+        first = self.slices[0].cells[group]
+        cells = first if len(self.slices) == 1 else _agreed(first, self.slices[1].cells[group])
+        height, width = self.slices[0].logits[group].shape[1:]
+        (rows, down), (columns, right) = _places(self.slices[0].size, (height, width))
+        labels = cells.take(columns, 1).take(rows, 0)
+        unsure = np.flatnonzero(labels == UNSURE)
+        if unsure.size:
+            corners = _Corners.of([each.logits[group].numpy() for each in self.slices], self.share, cells)
+            for part in np.split(unsure, range(AT_ONCE, unsure.size, AT_ONCE)):
+                y, x = np.divmod(part, labels.shape[1])
+                labels.flat[part] = corners.best_at(rows[y] * cells.shape[1] + columns[x], down[y], right[x])
+        return labels
+
+
+@dataclass(frozen=True, eq=False)
+class _Corners:
+    """The logits at the corners of the cells that are not sure, of the channels that can be the best in one of them.
+
+    logits    four arrays [channels, cells]: upper left, upper right, lower left, lower right
+    channels  uint8: the labels that they are of
+    number    which of the cells each one is, by its place in the slice
+    """
+
+    logits: tuple[np.ndarray, ...]
+    channels: np.ndarray
+    number: np.ndarray
+
+    @classmethod
+    def of(cls, planes: Sequence[np.ndarray], share: np.float32, cells: np.ndarray) -> _Corners:
+        count, height, width = planes[0].shape
+        unsure = np.flatnonzero(cells == UNSURE)
+        number = np.zeros(cells.size, dtype=np.int64)
+        number[unsure] = np.arange(unsure.size)
+        flat = [plane.reshape(count, -1) for plane in planes]
+        corners = tuple(
+            _mixed([plane.take(corner, 1) for plane in flat], share)
+            for corner in _corner_pixels(unsure, cells.shape[1], height, width)
+        )
+        possible = _possible(corners)
+        return cls(tuple(corner[possible] for corner in corners), np.flatnonzero(possible).astype(np.uint8), number)
+
+    def best_at(self, cells: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """The best labels, uint8 [n], at `down` and `right` (0 to 1) of their way through `cells`."""
+        at = self.number[cells]
+        a, b, c, d = (corner.take(at, 1) for corner in self.logits)
+        values = _mixed([_mixed([a, b], right), _mixed([c, d], right)], down)
+        highest, label = values[0], np.zeros(at.size, dtype=np.uint8)
+        for index in range(1, len(values)):
+            np.copyto(label, index, where=values[index] > highest)
+            np.maximum(highest, values[index], out=highest)
+        return self.channels[label]
+
+
+def _places(size: tuple[int, int], own: tuple[int, int]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Along y and x: in which of NetworkSlice.cells each pixel lies, and how far (0 to 1) in it."""
+    if size == own:
+        return [(np.arange(count), np.zeros(count, dtype=np.float32)) for count in size]
+    return [source_slices(count, network_count) for count, network_count in zip(size, own)]
+
+
+def _corner_pixels(cells: np.ndarray, across: int, height: int, width: int) -> Iterator[np.ndarray]:
+    """The pixels at the upper left, upper right, lower left and lower right of `cells`, `across` of them in a row."""
+    row, column = np.divmod(cells, across)
+    for y in (row, np.minimum(row + 1, height - 1)):
+        for x in (column, np.minimum(column + 1, width - 1)):
+            yield y * width + x
+
+
+def _possible(corners: Sequence[np.ndarray]) -> np.ndarray:
+    """bool [channels]: which of them can be the best in one of the cells, whose corners are [channels, cells] each.
+
+    None can that is lower at each corner than another one's lowest corner.
+    """
+    lowest, highest = np.minimum.reduce(corners), np.maximum.reduce(corners)
+    margin = MARGIN * max(float(highest.max()), -float(lowest.min()))
+    return (highest >= lowest.max(0) - np.float32(margin)).any(1)
+
+
+def _best_by_far(logits: np.ndarray) -> np.ndarray:
+    """uint8 [y, x]: the label of the highest of the logits [1 + n, y, x], UNSURE where another comes near it."""
+    highest = logits.max(0)
+    margin = MARGIN * max(float(highest.max()), -float(logits.min()))
+    least = highest - np.float32(margin)
+    label, rivals = np.zeros(least.shape, dtype=np.uint8), np.zeros(least.shape, dtype=np.uint8)
+    for index, plane in enumerate(logits):
+        near = (plane >= least).view(np.uint8)
+        rivals += near
+        label += near * np.uint8(index)
+    return label | _all_bits(rivals != 1)
+
+
+def _agreed(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The label that both maps say, else UNSURE; several times faster than np.where."""
+    return one | _all_bits(one != other)
+
+
+def _all_bits(where: np.ndarray) -> np.ndarray:
+    return -where.view(np.uint8)
+
+
+def _along(logits: Tensor, axis: int, count: int) -> Tensor:
+    below, share = source_slices(count, logits.shape[axis])
+    first = torch.from_numpy(below).to(logits.device)
+    second = (first + 1).clamp_(max=logits.shape[axis] - 1)
+    weight = torch.from_numpy(share).to(logits.device)
+    parts = [logits.index_select(axis, index) for index in (first, second)]
+    return _mixed(parts, weight if axis == 2 else weight.unsqueeze(1))
+
+
+def _mixed(parts: Sequence[Any], share: Any) -> Any:
+    """Of one array or tensor itself, of two their mean in which the second counts as much as `share` says.
+
+    Every product and sum is rounded by itself: that is what makes the few pixels the same as all of them.
+    """
+    return parts[0] if len(parts) == 1 else parts[0] * (1 - share) + parts[1] * share
