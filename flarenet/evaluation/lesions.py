@@ -65,8 +65,8 @@ def find_lesions(maps: TwoMaps, *, labels: LabelSet, asked: Iterable[int]) -> li
 def match_lesions(truth: np.ndarray, prediction: np.ndarray, *, label: str, voxel_ml: float) -> list[Lesion]:
     """The lesions of two boolean masks [Z, Y, X] of one label: those of the truth, then those that are false."""
     (true, true_voxels), (said, said_voxels) = _parts(truth), _parts(prediction)
-    both = truth & prediction
-    pairs, shared = np.unique(np.stack([true[both], said[both]], axis=1), axis=0, return_counts=True)
+    both = np.flatnonzero(truth & prediction)
+    pairs, shared = np.unique(np.stack([true.ravel()[both], said.ravel()[both]], 1), axis=0, return_counts=True)
     hits, touching = np.zeros(len(true_voxels)), np.zeros(len(true_voxels))
     np.add.at(hits, pairs[:, 0], shared)
     np.add.at(touching, pairs[:, 0], said_voxels[pairs[:, 1]])

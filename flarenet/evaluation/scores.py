@@ -44,7 +44,7 @@ class LabelScore(Score):
         """Of the truth's volume; None where that is 0."""
         if self.volume_difference_ml is None or not self.reference_ml:
             return None
-        return 100 * self.volume_difference_ml / self.reference_ml
+        return 100 * (self.volume_difference_ml / self.reference_ml)
 
 
 def score_case(maps: TwoMaps, *, labels: LabelSet, asked: Iterable[int], rules: Rules = PLAIN) -> dict[str, LabelScore]:

@@ -125,6 +125,39 @@ def test_official_gives_no_surface_score_below_a_dice_of_a_fifth():
     assert _scores(truth, prediction)["liver"].nsd > 0
 
 
+def test_official_has_a_surface_score_from_a_dice_of_a_fifth_on():
+    truth, prediction = _map(liver=slice(0, 3)), _map(liver=slice(2, 9))  # 2 * 1 / 10
+    score = _scores(truth, prediction, OFFICIAL)["liver"]
+    assert score.dsc == 0.2 and score.nsd > 0
+
+
+def test_distances_and_volumes_by_hand():
+    data = [_map(liver=s) for s in (slice(2, 8), slice(4, 8))]
+    score = score_case(_maps(*data, (3.0, 1.0, 1.0)), labels=LABELS, asked=(1,))["liver"]
+    assert score.hd95_mm == 6.0  # the lower face is two slices off
+    assert (score.reference_ml, score.volume_ml) == pytest.approx((6 * 18 * 3 / 1000, 4 * 18 * 3 / 1000))
+    assert score.volume_difference_ml == pytest.approx(-0.108)
+    assert score.volume_difference_percent == pytest.approx(-100 / 3)
+
+
+def test_distances_and_volumes_of_empty_masks():
+    empty, liver = _map(), _map(liver=slice(2, 8))
+    pairs = {"both": (empty, empty), "truth": (empty, liver), "prediction": (liver, empty)}
+    scores = {
+        name: score_case(_maps(*pair), labels=LABELS, asked=(1,))["liver"] for name, pair in pairs.items()
+    }
+    assert [score.hd95_mm for score in scores.values()] == [None] * 3
+    assert [score.volume_difference_ml for score in scores.values()] == pytest.approx([0.0, 0.216, -0.216])
+    assert [score.volume_difference_percent for score in scores.values()] == [None, None, -100.0]
+
+
+def test_official_distances_are_of_the_slices_that_count_and_volumes_of_all():
+    score = score_case(
+        _maps(_map(aorta=slice(2, 8)), _map(aorta=slice(0, 12))), labels=LABELS, asked=(2,), rules=OFFICIAL
+    )["aorta"]
+    assert score.hd95_mm == 0.0 and score.volume_ml == 2 * score.reference_ml
+
+
 def test_missing_and_broken_predictions_count_as_zero_and_are_named(tmp_path):
     data = _map(liver=slice(2, 8))
     truth, predicted = tmp_path / "truth", tmp_path / "predicted"
@@ -145,7 +178,8 @@ def test_missing_and_broken_predictions_count_as_zero_and_are_named(tmp_path):
     assert metrics.classes["liver"].dsc == metrics.groups["organ"].dsc == 0.2
     assert (metrics.expected, metrics.scored) == (5, 1)
     assert "9" in metrics.failed["strange"]
-    assert [note for note in metrics.notes if "extra" in note]
+    assert metrics.notes == ("predictions without a ground truth, left out: extra (1)",)
+    assert metrics.cases["missing"]["liver"] == LabelScore(dsc=0.0, nsd=0.0, reference_ml=0.216)
 
 
 def test_a_broken_truth_is_named_and_not_counted_against_the_prediction(tmp_path):
@@ -180,6 +214,25 @@ def test_a_case_s_own_labels_are_scored_by_their_own_values(tmp_path):
     for truth in ("own", "other"):
         pairs, _ = pair_up(tmp_path / truth, tmp_path / "predicted", dataset=dataset)
         assert _pure(evaluate(pairs, LABELS)[0].scores) == {"liver": ONE}
+
+
+def test_a_missing_prediction_is_wrong_about_what_is_not_there_too_and_misses_every_lesion(tmp_path):
+    _write(tmp_path / "truth", "a", _map(tumor=slice(2, 8)))
+    (tmp_path / "none").mkdir()
+    pairs, _ = pair_up(tmp_path / "truth", tmp_path / "none", dataset=_dataset(tmp_path, a={1, 3}))
+    [case] = evaluate(pairs, LABELS)
+    assert _pure(case.scores) == {"liver": ZERO, "tumor": ZERO} and "no prediction" in case.failure
+    assert [(lesion.outcome, lesion.volume_ml) for lesion in case.lesions] == [("missed", 0.216)]
+
+
+def test_missing_ones_are_left_out_only_where_that_is_asked(tmp_path):
+    for name in ("a", "b"):
+        _write(tmp_path / "truth", name, _map(liver=slice(2, 8)))
+    _write(tmp_path / "predicted", "a", _map(liver=slice(2, 8)))
+    dataset = _dataset(tmp_path, a={1}, b={1})
+    pairs, notes = pair_up(tmp_path / "truth", tmp_path / "predicted", dataset=dataset, skip_missing=True)
+    assert [pair.name for pair in pairs] == ["a"]
+    assert notes == ["without a prediction, left out as asked: b (1)"]
 
 
 def test_folders_that_cannot_be_scored(tmp_path):

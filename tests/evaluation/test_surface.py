@@ -85,6 +85,29 @@ def test_equals_the_reference_on_random_blobs(seed):
     assert found == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (5.0, 0.7, 0.8), (0.6, 3.0, 0.6)])
+def test_distances_are_those_of_every_pair(spacing_mm):
+    """Near ones are looked up, far ones (a ball at the other end) come from the tree."""
+    rng = np.random.default_rng(7)
+    truth, prediction = np.zeros((2, 30, 40, 24), dtype=bool)
+    truth[3:14, 4:19, 3:14] = _blob(rng, (11, 15, 11))
+    prediction[4:15, 4:19, 2:13] = truth[3:14, 4:19, 3:14]
+    prediction[25:28, 30:38, 15:22] = True
+    found = surface_distances(truth, prediction, spacing_mm)
+    cells = [np.argwhere(_is_cut(mask)) * spacing_mm for mask in (truth, prediction)]
+    every_mm = np.linalg.norm(cells[0][:, None] - cells[1][None], axis=2)
+    np.testing.assert_allclose(found.truth_distance_mm, every_mm.min(axis=1), rtol=1e-13, atol=0)
+    np.testing.assert_allclose(found.prediction_distance_mm, every_mm.min(axis=0), rtol=1e-13, atol=0)
+    assert found.prediction_distance_mm.max() > 10 and (found.truth_distance_mm == 0).any()
+
+
+def _is_cut(mask: np.ndarray) -> np.ndarray:
+    """The cells that have voxels of both kinds, rows in the order in which surfels come."""
+    padded = np.pad(mask, 1).astype(int)
+    inside = sum(padded[z : z - 1 or None, y : y - 1 or None, x : x - 1 or None] for z, y, x in np.ndindex(2, 2, 2))
+    return (inside > 0) & (inside < 8)
+
+
 def test_a_distance_of_exactly_the_tolerance_counts_in_double_precision():
     # five voxels of float32(0.6) mm are a little more than 3 mm; in single precision they would be exactly 3
     spacing = float(np.float32(0.6))

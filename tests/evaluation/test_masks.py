@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from flarenet.errors import GeometryError
+from flarenet.evaluation.masks import TwoMaps, label_boxes
+from flarenet.volume import Grid, Volume
+
+GRID = Grid((5, 6, 7), np.diag([1.5, 2.0, 4.0, 1.0])[:, [2, 1, 0, 3]])
+
+
+def _volume(**voxels: tuple[int, int, int]) -> Volume:
+    data = np.zeros(GRID.shape, dtype=np.uint8)
+    for name, at in voxels.items():
+        data[at] = int(name[1:])
+    return Volume(data, GRID)
+
+
+def test_boxes_of_all_labels():
+    data = _volume(v3=(1, 2, 3), v255=(4, 5, 6)).data
+    data[0, 0, 0:2] = 1
+    assert label_boxes(data) == {
+        1: (slice(0, 1), slice(0, 1), slice(0, 2)),
+        3: (slice(1, 2), slice(2, 3), slice(3, 4)),
+        255: (slice(4, 5), slice(5, 6), slice(6, 7)),
+    }
+    assert label_boxes(np.zeros_like(data)) == {}
+
+
+def test_masks_lie_in_the_box_of_both():
+    maps = TwoMaps(_volume(v1=(1, 1, 1), v2=(0, 0, 0)), _volume(v1=(3, 2, 1)))
+    truth, prediction = maps.masks(1)
+    assert truth.shape == prediction.shape == (3, 2, 1)
+    assert np.argwhere(truth).tolist() == [[0, 0, 0]] and np.argwhere(prediction).tolist() == [[2, 1, 0]]
+    truth, prediction = maps.masks(2)
+    assert truth.all() and not prediction.any()
+    assert maps.masks(3) is None
+
+
+def test_spacing_and_volume_of_a_voxel():
+    maps = TwoMaps(_volume(), _volume())
+    assert maps.spacing_mm == (4.0, 2.0, 1.5)
+    assert maps.voxel_ml == 0.012
+
+
+def test_another_grid_is_refused():
+    other = Grid(GRID.shape, GRID.affine * [[1.1], [1], [1], [1]])
+    with pytest.raises(GeometryError, match="mm beside"):
+        TwoMaps(_volume(), Volume(_volume().data, other))
+    with pytest.raises(GeometryError, match="shape"):
+        TwoMaps(_volume(), Volume(_volume().data[1:], Grid((4, 6, 7), GRID.affine)))
