@@ -66,10 +66,11 @@ def match_lesions(truth: np.ndarray, prediction: np.ndarray, *, label: str, voxe
     """The lesions of two boolean masks [Z, Y, X] of one label: those of the truth, then those that are false."""
     (true, true_voxels), (said, said_voxels) = _parts(truth), _parts(prediction)
     both = np.flatnonzero(truth & prediction)
-    pairs, shared = np.unique(np.stack([true.ravel()[both], said.ravel()[both]], 1), axis=0, return_counts=True)
-    hits, touching = np.zeros(len(true_voxels)), np.zeros(len(true_voxels))
-    np.add.at(hits, pairs[:, 0], shared)
-    np.add.at(touching, pairs[:, 0], said_voxels[pairs[:, 1]])
+    of_both = true.ravel()[both].astype(np.int64) * len(said_voxels) + said.ravel()[both]
+    pairs, shared = np.unique(of_both, return_counts=True)
+    of_truth, of_prediction = np.divmod(pairs, len(said_voxels))
+    hits = np.bincount(of_truth, weights=shared, minlength=len(true_voxels))
+    touching = np.bincount(of_truth, weights=said_voxels[of_prediction], minlength=len(true_voxels))
     lesions = [
         Lesion(
             label=label,
@@ -79,7 +80,7 @@ def match_lesions(truth: np.ndarray, prediction: np.ndarray, *, label: str, voxe
         )
         for n in range(1, len(true_voxels))
     ]
-    for n in sorted(set(range(1, len(said_voxels))).difference(pairs[:, 1].tolist())):
+    for n in sorted(set(range(1, len(said_voxels))).difference(of_prediction.tolist())):
         lesions.append(Lesion(label=label, outcome="false", volume_ml=float(said_voxels[n] * voxel_ml), dsc=None))
     return lesions
 

@@ -10,7 +10,8 @@ The costly fact, the distances between two surfaces, is computed once; the measu
 Distances are exact, in double precision: tolerances are often whole multiples of the spacing, and a distance transform
 in single precision would move such surfels over the limit. Two surfaces to compare lie close to each other, so the
 cells around a surfel are looked up in order of their distance, and only what has no other surfel within a few cells
-asks a k-d tree. On 14 labels in 512 x 512 x 500 voxels this takes 0.7 s, the tree alone 1.8 s.
+asks a k-d tree. Of 3.2 million surfels (14 labels in 512 x 512 x 500 voxels) this takes 0.9 s,
+the tree alone 2.9 s.
 """
 
 from __future__ import annotations
@@ -195,14 +196,30 @@ class _Frame:
             return distance_mm
         there = np.zeros(math.prod(self.shape), dtype=bool)
         there[to_cells] = True
-        left, cells = np.arange(len(from_cells)), from_cells
-        for step, step_mm in _steps(self.shape, self.spacing_mm):
-            hit = there[cells + step]
-            distance_mm[left[hit]] = step_mm
+        left, cells = np.arange(len(from_cells)), from_cells - self._lowest
+        for ring_mm, steps in self._rings():
+            hit = there[self._lowest + steps[0] :].take(cells)
+            for step in steps[1:]:
+                hit |= there[self._lowest + step :].take(cells)
+            distance_mm[left[hit]] = ring_mm
             left, cells = left[~hit], cells[~hit]
         if len(left):
-            distance_mm[left] = self._by_tree(cells, to_cells)
+            distance_mm[left] = self._by_tree(from_cells[left], to_cells)
         return distance_mm
+
+    @property
+    def _lowest(self) -> int:
+        """The index of the first cell that is not of the rim."""
+        _, height, width = self.shape
+        return _REACH * (height * width + width + 1)
+
+    def _rings(self) -> list[tuple[float, list[int]]]:
+        """(distance, steps to the cells that are so far away) up to the nearest cell out of `_REACH`, nearest first."""
+        triples = np.array(list(product(range(-_REACH, _REACH + 1), repeat=3)))
+        lengths_mm = _length_mm(triples, np.array(self.spacing_mm))
+        steps = triples @ (self.shape[1] * self.shape[2], self.shape[2], 1)
+        near_mm = np.unique(lengths_mm[lengths_mm < (_REACH + 1) * min(self.spacing_mm)])
+        return [(float(ring_mm), steps[lengths_mm == ring_mm].tolist()) for ring_mm in near_mm]
 
     def _by_tree(self, from_cells: np.ndarray, to_cells: np.ndarray) -> np.ndarray:
         spacing = np.array(self.spacing_mm)
@@ -217,15 +234,6 @@ def _codes(voxels: np.ndarray) -> np.ndarray:
     along_x = voxels[:, :, :-1] << 1 | voxels[:, :, 1:]
     along_y = along_x[:, :-1] << 2 | along_x[:, 1:]
     return along_y[:-1] << 4 | along_y[1:]
-
-
-def _steps(shape: tuple[int, ...], spacing_mm: tuple[float, float, float]) -> list[tuple[int, float]]:
-    """(step in the flattened frame, its length) to all cells nearer than any out of `_REACH`, nearest first."""
-    triples = np.array(list(product(range(-_REACH, _REACH + 1), repeat=3)))
-    lengths_mm = _length_mm(triples, np.array(spacing_mm))
-    steps = triples @ (shape[1] * shape[2], shape[2], 1)
-    nearest = [n for n in np.argsort(lengths_mm, kind="stable") if lengths_mm[n] < (_REACH + 1) * min(spacing_mm)]
-    return [(int(steps[n]), float(lengths_mm[n])) for n in nearest]
 
 
 def _length_mm(steps: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
