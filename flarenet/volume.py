@@ -99,6 +99,12 @@ class Box:
     def shape(self) -> tuple[int, int, int]:
         return cast(Triple, tuple(b - a for a, b in zip(self.start, self.stop)))
 
+    def grown(self, by: Triple, shape: tuple[int, ...]) -> Box:
+        """`by` voxels larger on each side of each axis, as far as an array of `shape` goes."""
+        start = tuple(max(0, a - more) for a, more in zip(self.start, by))
+        stop = tuple(min(b + more, n) for b, more, n in zip(self.stop, by, shape))
+        return Box(cast(Triple, start), cast(Triple, stop))
+
 
 @dataclass(frozen=True)
 class Orientation:

@@ -149,6 +149,19 @@ def newest_model(root: Path) -> Path:
     return segmenting[-1]
 
 
+def models_in(folder: Path) -> list[Path]:
+    """The models that a folder stands for: itself; or, where it is a trainer's or a fold's, the last step of each
+    finished fold in it. A fold that has not come to the last step of the others is left out.
+    """
+    finished = [about.parent for below in ("step_*", "fold_*/step_*") for about in folder.glob(f"{below}/about.json")]
+    last = max((_step(model) for model in finished), default=0)
+    return sorted(model for model in finished if _step(model) == last) or [folder]
+
+
+def _step(model: Path) -> int:
+    return int(model.name.removeprefix("step_"))
+
+
 def finished_models(root: Path) -> list[Path]:
     """The model folders of `root` whose training has ended, of all data sets, steps and folds."""
     return sorted(about.parent for about in root.glob("runs/*/*/**/step_*/about.json"))

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from flarenet.errors import DatasetError, UsageError
-from flarenet.workspace import Workspace, find_root, newest_model, only_planned, open_workspace
+from flarenet.workspace import Workspace, find_root, models_in, newest_model, only_planned, open_workspace
 
 
 def test_paths(tmp_path):
@@ -70,3 +70,14 @@ def test_the_newest_model_that_segments_is_taken(tmp_path):
         os.utime(folder / "about.json", (1000 - age, 1000 - age))
     (tmp_path / "runs/A/DualDecoder2D/step_3").mkdir()
     assert newest_model(tmp_path) == tmp_path / "runs/A/DualDecoder2D/step_2"
+
+
+def test_a_trainer_stands_for_the_last_step_of_each_finished_fold(tmp_path):
+    for run in ("step_9", "step_10", "fold_1/step_10", "fold_2/step_9", "fold_all/step_10"):
+        (tmp_path / run).mkdir(parents=True)
+        (tmp_path / run / "about.json").touch()
+    (tmp_path / "fold_3/step_10").mkdir(parents=True)  # not finished
+    assert models_in(tmp_path) == [tmp_path / run for run in ("fold_1/step_10", "fold_all/step_10", "step_10")]
+    assert models_in(tmp_path / "fold_2") == [tmp_path / "fold_2/step_9"]
+    assert models_in(tmp_path / "step_9") == [tmp_path / "step_9"]
+    assert models_in(tmp_path / "fold_3") == [tmp_path / "fold_3"]  # and whoever loads it says what is wrong

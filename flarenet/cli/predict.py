@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CasesFailed, DatasetError, FlarenetError, UsageError, unknown
-from ..workspace import find_root, finished_models, newest_model
+from ..workspace import find_root, finished_models, models_in, newest_model
 from . import shell
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ def words() -> ArgumentParser:
         "--model",
         nargs="+",
         metavar="MODEL",
-        help="a model folder, or several whose probabilities are averaged (default: the newest of the root)",
+        help="a model folder, or several whose probabilities are averaged; a trainer's folder means the last step of "
+        "its finished folds (default: the newest model of the root)",
     )
     parser.add_argument("--root", help="the folder that holds runs/ (default: FLARENET_ROOT, else here)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
@@ -43,6 +44,7 @@ def words() -> ArgumentParser:
     parser.add_argument(
         "--batch-size", type=_count, metavar="N", help="slices or blocks at once; fewer need less memory"
     )
+    shell.add_changes(parser, "change how answers are put together, as in fusion.rule=probability (docs/fusion.md)")
     shell.add_reading(parser)
     return parser
 
@@ -56,7 +58,11 @@ def work(arguments: Namespace) -> int:
     outputs = _one_file(arguments) or output_names(images, _folder(arguments.output))
     folders = _model_folders(arguments)
     predictor = open_models(
-        folders, device=arguments.device, precision=arguments.precision, batch_size=arguments.batch_size
+        folders,
+        device=arguments.device,
+        precision=arguments.precision,
+        batch_size=arguments.batch_size,
+        changes=arguments.changes,
     )
     print(f"{' + '.join(map(str, folders))} on {predictor.device}", file=sys.stderr)
     tell, reading = partial(_tell, outputs), shell.reading(arguments)
@@ -95,7 +101,7 @@ def _model_folders(arguments: Namespace) -> list[Path]:
         if not Path(folder).is_dir():
             finished = finished_models(find_root(arguments.root))
             raise unknown("model folder", folder, [str(path) for path in finished])
-    return [Path(folder) for folder in arguments.model]
+    return [model for folder in arguments.model for model in models_in(Path(folder))]
 
 
 def _tell(outputs: Mapping[Path, Path], image: Path, result: Prediction | FlarenetError) -> None:

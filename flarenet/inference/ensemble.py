@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import RunError
+from ..errors import RunError, UsageError
+from ..planning.plan import override
 from ..preparation.prepare import Frame, normalise, prepare_image
 from ..preparation.upright import on_grid, upright
 from ..volume import Volume
-from .model import Model
+from .fuse import decided
+from .model import Model, load_model
 from .predict import Predictor
-from .stream import planes_of
-from .upsample import Planes, best
+from .stream import slices_between
+from .upsample import Planes, logits_between
 from .views import View
+from .windows import Slab
 
 
 class Ensemble(Predictor):
     """A Predictor of several models. Each group is the mean over the models that answer it, whatever they were
-    trained at: probabilities meet at the scan's own resolution, a slice at a time.
+    trained at: probabilities meet at the scan's own resolution, a slice at a time. The fusion is the first one's.
 
     Arguments as Predictor's. Raises RunError as it does, and where the models' label tables differ.
     """
@@ -54,7 +57,7 @@ class Ensemble(Predictor):
         orientation = seen[0][1].orientation
         for view in views:
             answers = [
-                _Answer(member.model.groups, planes_of(member.logits(image, view), frame), frame)
+                _Answer(member.model.groups, _planes(member.logits(image, view), frame), frame)
                 for member, (image, frame) in zip(self.members, seen)
             ]
             maps = self._maps(answers, orientation.apply_to_grid(straight.grid).shape)
@@ -77,12 +80,14 @@ class Ensemble(Predictor):
         maps = {group: np.zeros(shape, dtype=np.uint8) for group in answered}
         for z in range(shape[0]):
             planes = [answer.at(z) for answer in answers]
-            for group, drawn in maps.items():
-                total = torch.zeros((counts[group], *shape[1:]), device=self.device)
+            totals: Planes = {}
+            for group in answered:
+                totals[group] = torch.zeros((counts[group], *shape[1:]), device=self.device)
                 for answer, plane in zip(answers, planes):
                     if group in answer.groups:
-                        answer.add(total, None if plane is None else plane[group])
-                drawn[z] = best(total).cpu().numpy()
+                        answer.add(totals[group], None if plane is None else plane[group])
+            for group, drawn in decided(totals, fusion=self.model.plan.fusion, labels=self.model.labels).items():
+                maps[group][z] = drawn
         return maps
 
 
@@ -92,11 +97,27 @@ def open_models(
     device: str = "auto",
     precision: str = "auto",
     batch_size: int | None = None,
+    changes: Sequence[str] = (),
 ) -> Predictor:
-    """The Predictor of one model, or the Ensemble of several."""
-    if len(models) == 1:
-        return Predictor(models[0], device=device, precision=precision, batch_size=batch_size)
-    return Ensemble(models, device=device, precision=precision, batch_size=batch_size)
+    """The Predictor of one model, or the Ensemble of several.
+
+    changes  "fusion.FIELD=VALUE": how the answers of the groups are put together, otherwise than in the models' plans
+    Raises UsageError for a change of anything else, which was settled when the models were trained.
+    """
+    for change in changes:
+        if not change.startswith("fusion."):
+            raise UsageError(f"--set {change!r}", found="no field of fusion", expected="fusion.FIELD=VALUE")
+    opened = [model if isinstance(model, Model) else load_model(model) for model in models]
+    if changes:
+        opened = [replace(model, plan=override(model.plan, changes)) for model in opened]
+    if len(opened) == 1:
+        return Predictor(opened[0], device=device, precision=precision, batch_size=batch_size)
+    return Ensemble(opened, device=device, precision=precision, batch_size=batch_size)
+
+
+def _planes(slabs: Iterable[Slab], frame: Frame) -> Iterator[Planes]:
+    """The logits of the slices of frame.box at the scan's own resolution, lowest first."""
+    return (logits_between(*place) for place in slices_between(slabs, frame))
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,9 @@ from ..preparation.prepare import normalise, prepare_image
 from ..preparation.upright import on_grid, upright
 from ..volume import Grid, Volume
 from .engines import pick_device, pick_precision
+from .flips import with_mirrored
 from .model import Model, load_model
+from .settle import settle
 from .stream import group_maps
 from .views import View
 from .windows import Slab, slabs
@@ -86,7 +88,9 @@ class Predictor:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         volume, remarks = (image, ()) if isinstance(image, Volume) else self._inspect(image, reading)
-        labels = join(self.predict_groups(volume), self.model.labels)
+        maps = self.predict_groups(volume)
+        settle(maps, self.model.plan.fusion, labels=self.model.labels, spacing_mm=volume.grid.spacing_mm)
+        labels = join(maps, self.model.labels)
         if not labels.any():
             remarks = (*remarks, _nothing_found(image))
         return Prediction(labels, volume.grid, time.perf_counter() - began, self._peak_mb(), remarks)
@@ -101,16 +105,25 @@ class Predictor:
         prepared = prepare_image(straight, self.model.configuration, inference=True)
         image = normalise(prepared.image)
         for view in views:
-            maps = group_maps(self.logits(image, view), prepared.frame, self.model.groups)
+            logits, fusion = self.logits(image, view), self.model.plan.fusion
+            maps = group_maps(logits, prepared.frame, fusion=fusion, labels=self.model.labels)
             yield {group: on_grid(drawn, straight.grid, volume.grid) for group, drawn in maps.items()}
 
     def logits(self, image: np.ndarray, view: View) -> Iterator[Slab]:
         """Those of a prepared image, float32 [Z, Y, X] in [0, 1], as `view` shows it, slab by slab; see windows."""
         configuration = self.model.configuration
         view = view.within(image.shape, configuration.patch, configuration.overlap)
-        logits = slabs(
+        seen = view.of(image)
+        logits = self._slabs(seen)
+        if self.model.plan.fusion.flips:
+            logits = with_mirrored(logits, self._slabs(seen[..., ::-1]), self.model.labels)
+        return view.back(logits)
+
+    def _slabs(self, image: np.ndarray) -> Iterator[Slab]:
+        configuration = self.model.configuration
+        return slabs(
             self.model.network,
-            view.of(image),
+            image,
             patch=configuration.patch,
             overlap=configuration.overlap,
             device=self.device,
@@ -118,7 +131,6 @@ class Predictor:
             batch_size=self.batch_size,
             neighbours=configuration.neighbours,
         )
-        return view.back(logits)
 
     def _inspect(self, image: Path | str, reading: Reading) -> tuple[Volume, tuple[Finding, ...]]:
         volume, said = inspect_series(image) if Path(image).is_dir() else inspect_image(image, reading)

@@ -19,6 +19,7 @@ from ..errors import PlanError, UsageError, unknown
 from ..schema import Frozen, parse, read_json, save
 from .budget import Budget
 from .fits import check_fits
+from .fusion import Fusion, check_fusion
 from .memory import Scan
 from .network_numbers import check_numbers
 from .pseudo_rules import UNFILTERED, PseudoRules, check_rules
@@ -194,6 +195,7 @@ class Plan(Frozen):
     precision     "auto" is bf16 autocast where the processor has it, else fp32
     save_every_s  how much of a training run can be lost; its state is saved after every epoch too
     budget        what training and prediction may use
+    fusion        how the answers of the groups become one label map
     scans         sizes of scans of the set, by memory.scans_of: what has to fit in the budget
     """
 
@@ -207,6 +209,7 @@ class Plan(Frozen):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     save_every_s: Annotated[float, Field(ge=0)] = 600.0
     budget: Budget = Budget()
+    fusion: Fusion = Fusion()
     scans: dict[str, Scan] = Field(default_factory=dict)
     configurations: dict[str, Configuration]
     trainers: dict[str, TrainerPlan]
@@ -323,6 +326,7 @@ def _check(plan: Plan, source: object) -> None:
         check_numbers(trainer.network, patch, f"{where}.network")
         for number, step in enumerate(trainer.steps):
             _check_step(step, plan, f"{where}.steps.{number}")
+    check_fusion(plan.fusion, plan.labels, f"{source}: fusion")
     check_fits(plan, source)
 
 

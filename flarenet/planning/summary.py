@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -11,6 +12,7 @@ from rich.table import Table
 from ..data.labels import LabelSet
 from .cost import cost
 from .fingerprint import Fingerprint, Spread
+from .fusion import Fusion
 from .memory import prediction_gb, stored_gb, training_gb
 from .patterns import Pattern
 from .plan import BY_HAND, Plan, Step
@@ -33,6 +35,7 @@ def print_summary(plan: Plan, fingerprint: Fingerprint) -> None:
         network_table(plan),
         step_table(plan, fingerprint),
         reason_table(plan),
+        *([fusion_table(plan.fusion)] if plan.fusion != Fusion() else []),
         need_table(plan, fingerprint),
     )
     _print((cohort_table(fingerprint), geometry_table(fingerprint), *decided), remarks(fingerprint))
@@ -112,6 +115,17 @@ def reason_table(plan: Plan) -> Table:
     for name, trainer in plan.trainers.items():
         for field, why in trainer.why.items():
             table.add_row(name, field, why)
+    return table
+
+
+def fusion_table(fusion: Fusion) -> Table:
+    """Where the groups' answers are put together otherwise than in the paper."""
+    table = Table(title="fusion of the groups")
+    _columns(table, "field", "value", "as in the paper")
+    usual = Fusion().model_dump(mode="json")
+    for field, value in fusion.model_dump(mode="json").items():
+        if value != usual[field]:
+            table.add_row(field, json.dumps(value), json.dumps(usual[field]))
     return table
 
 

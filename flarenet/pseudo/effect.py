@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from ..data.components import find_components
 from ..data.dataset import Case, choose
 from ..data.labels import HIDDEN, LabelSet, split
 from ..data.settled import load_settled
@@ -22,7 +23,7 @@ from ..planning.pseudo_rules import FILTERS, UNFILTERED, PseudoRules
 from ..schema import Frozen, save
 from ..whole import write_text
 from ..workspace import Workspace
-from .filters import find_lesions, worst
+from .filters import worst
 from .opinion import Hosts, drawn_map
 from .teachers import Teachers
 
@@ -150,7 +151,7 @@ def count(truth: np.ndarray, said: np.ndarray, kept: np.ndarray, *, labels: int,
 
 def _lesions(truth: np.ndarray, said: np.ndarray, kept: np.ndarray) -> list[int]:
     """[kept, removed, right among the kept, true ones that are touched by what is kept, all true ones]."""
-    seen, true = find_lesions(said.astype(np.uint8)), find_lesions(truth.astype(np.uint8))
+    seen, true = find_components(said.astype(np.uint8)), find_components(truth.astype(np.uint8))
     left = np.unique(seen.number[kept[seen.box.slices] & (seen.number > 0)])
     right = np.intersect1d(left, seen.number[truth[seen.box.slices]])
     found = np.unique(true.number[kept[true.box.slices] & (true.number > 0)])

@@ -10,15 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
-import cc3d
 import numpy as np
 from scipy.ndimage import binary_dilation, find_objects
 
+from ..data.components import Components, find_components
 from ..data.labels import HIDDEN
 from ..planning.pseudo_rules import PseudoRules
-from ..volume import Box, Triple, box_where
 
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
 """A voxel and its 26 neighbours: what touches."""
@@ -80,21 +78,21 @@ def hide_small(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.
     """Without the lesions smaller than `least_mm3`."""
     if not (evidence.lesions and rules.least_mm3):
         return drawn
-    lesions = find_lesions(drawn)
-    return lesions.hide(drawn, lesions.voxels * evidence.voxel_mm3 < rules.least_mm3)
+    lesions = find_components(drawn)
+    return _hidden(drawn, lesions, lesions.voxels * evidence.voxel_mm3 < rules.least_mm3)
 
 
 def hide_homeless(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.ndarray:
     """Without the lesions that neither overlap nor touch one of their hosts."""
     if not evidence.homes:
         return drawn
-    lesions = find_lesions(drawn)
+    lesions = find_components(drawn)
     homeless = np.isin(lesions.label, list(evidence.homes))
     for label, home in evidence.homes.items():
         near = binary_dilation(home[lesions.box.slices], TOUCHING) & (lesions.number > 0)
         at_home = np.unique(lesions.number[near])
         homeless[at_home[lesions.label[at_home] == label]] = False
-    return lesions.hide(drawn, homeless)
+    return _hidden(drawn, lesions, homeless)
 
 
 def hide_doubtful(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.ndarray:
@@ -120,40 +118,14 @@ def filtered(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> tuple
     return drawn, hidden
 
 
-@dataclass(frozen=True, eq=False)
-class Lesions:
-    """The connected parts (26 neighbours) of the labels of a map, numbered from 1; row 0 stands for none of them.
-
-    box     the part of the map that holds them, and a voxel more on each side where there is one
-    number  [z, y, x] in the box     label, voxels  [1 + n]
-    """
-
-    box: Box
-    number: np.ndarray
-    label: np.ndarray
-    voxels: np.ndarray
-
-    def hide(self, drawn: np.ndarray, lost: np.ndarray) -> np.ndarray:
-        """`drawn` without those of which `lost`, bool [1 + n], says so."""
-        kept = drawn.copy()
-        kept[self.box.slices][lost[self.number] & (self.number > 0)] = HIDDEN
-        return kept
+def _hidden(drawn: np.ndarray, lesions: Components, lost: np.ndarray) -> np.ndarray:
+    """`drawn` without the lesions of which `lost`, bool [1 + n], says so."""
+    kept = drawn.copy()
+    lesions.paint(kept, lost, HIDDEN)
+    return kept
 
 
-def find_lesions(drawn: np.ndarray) -> Lesions:
-    """The lesions of a group map."""
-    tight = box_where((drawn > 0) & (drawn != HIDDEN)) or Box((0, 0, 0), (1, 1, 1))
-    start = tuple(max(0, n - 1) for n in tight.start)
-    stop = tuple(min(n + 1, size) for n, size in zip(tight.stop, drawn.shape))
-    box = Box(cast(Triple, start), cast(Triple, stop))
-    labels = np.where(drawn[box.slices] == HIDDEN, np.uint8(0), drawn[box.slices])
-    number = cc3d.connected_components(labels, connectivity=26)
-    label = np.zeros(int(number.max()) + 1, dtype=np.uint8)
-    label[number] = labels
-    return Lesions(box, number, label, np.bincount(number.ravel()))
-
-
-def hosts_of(lesions: Lesions, organs: np.ndarray) -> dict[int, dict[int, float]]:
+def hosts_of(lesions: Components, organs: np.ndarray) -> dict[int, dict[int, float]]:
     """label -> value of `organs`, a label map, or 0 for none -> share of its lesions that touch most of that organ."""
     inside = organs[lesions.box.slices]
     found: dict[int, Counter[int]] = {}

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..data.components import find_components
 from ..data.dataset import Case
 from ..data.labels import LabelSet, complete, join, split
 from ..data.nifti import read_grid, read_labels
 from ..planning.pseudo_rules import PseudoRules
 from ..preparation.upright import on_grid, upright_grid
 from ..volume import SHEAR_THAT_COUNTS, Grid
-from .filters import Evidence, common_hosts, filtered, find_lesions, hosts_of, likeness, vote
+from .filters import Evidence, common_hosts, filtered, hosts_of, likeness, vote
 from .sources import Sources
 
 Hosts = Mapping[int, frozenset[int]]
@@ -59,7 +60,7 @@ class Asked:
         found = {}
         for group, values in list(self.labels.groups.items())[1:]:
             if self.annotated & set(values):
-                hosts = hosts_of(find_lesions(self.by_hand[group]), self.organs(group)[0])
+                hosts = hosts_of(find_components(self.by_hand[group]), self.organs(group)[0])
                 found.update({values[index - 1]: shares for index, shares in hosts.items()})
         return found
 

@@ -11,6 +11,7 @@ from flarenet.data.dicom import read_series
 from flarenet.data.labels import LabelSet
 from flarenet.data.nifti import read_image, read_labels
 from flarenet.errors import DatasetError, RunError, UsageError
+from flarenet.inference.ensemble import open_models
 from flarenet.inference.model import save_model
 from flarenet.inference.predict import Predictor, predict_files
 from flarenet.networks import build
@@ -200,3 +201,25 @@ def test_a_network_without_groups_does_not_predict(tmp_path):
     save_model(tmp_path, network, plan=plan, trainer="Threshold", step=1, summary={})
     with pytest.raises(RunError, match="one that segments"):
         Predictor(tmp_path, device="cpu")
+
+
+def test_the_fusion_of_the_plan_decides_or_what_is_said_in_its_place(tmp_path):
+    """A large and a small bright body; both stay, unless only the largest part is wanted."""
+    body = np.zeros((6, 30, 32), dtype=bool)
+    body[1:5, 4:12, 5:15] = body[2:4, 20:24, 22:25] = True
+    scan = Volume(
+        np.where(body, BODY_HU, AIR_HU).astype(np.int16), Grid(body.shape, np.diag([1, 1, 1, 1])[[2, 1, 0, 3]])
+    )
+    model = model_folder(tmp_path / "model")
+
+    def predicted(*changes):
+        return open_models([model], device="cpu", precision="fp32", changes=changes).predict(scan).labels
+
+    assert np.array_equal(predicted(), body)
+    assert np.array_equal(predicted("fusion.flips=true"), body)
+    assert np.array_equal(predicted("fusion.rule=probability"), body)
+    body[:, 20:] = False
+    assert np.array_equal(predicted('fusion.largest=["liver"]'), body)
+    assert np.array_equal(predicted('fusion.least_ml={"liver": 0.03}'), body)
+    with pytest.raises(UsageError, match="fusion.FIELD"):
+        predicted("configurations.only.overlap=0.5")

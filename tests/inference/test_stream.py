@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flarenet.data.labels import LabelSet
 from flarenet.inference.stream import group_maps
+from flarenet.planning.fusion import Fusion
 from flarenet.preparation.prepare import Frame
 from flarenet.volume import Box, Grid, Orientation
 
@@ -17,6 +19,13 @@ def frame_of(original_shape, box, network_shape, orientation=None):
     original = Grid(original_shape, np.eye(4))
     upright = orientation.apply_to_grid(original).cropped(box)
     return Frame(original, orientation, box, upright.resampled(network_shape))
+
+
+LABELS = LabelSet(names=("", "a", "b", "c", "d"), groups={"organ": (1, 2, 3, 4)})
+
+
+def draw(slabs, frame):
+    return group_maps(slabs, frame, fusion=Fusion(), labels=LABELS)["organ"]
 
 
 def in_slabs(logits, depth):
@@ -33,7 +42,7 @@ def test_streaming_is_trilinear_interpolation_of_the_whole_then_argmax(network_s
     expected = np.zeros((12, 14, 11), dtype=np.uint8)
     expected[box.slices] = whole.argmax(0).numpy()
     frame = frame_of(expected.shape, box, network_shape)
-    drawn = group_maps(in_slabs(logits, depth), frame, ["organ"])["organ"]
+    drawn = draw(in_slabs(logits, depth), frame)
 
     highest = whole.topk(2, dim=0).values
     clear = np.ones(expected.shape, dtype=bool)
@@ -44,7 +53,7 @@ def test_streaming_is_trilinear_interpolation_of_the_whole_then_argmax(network_s
 
 def test_equal_logits_give_the_lower_label():
     frame = frame_of((3, 4, 5), Box((0, 0, 0), (3, 4, 5)), (3, 4, 5))
-    assert not group_maps(in_slabs(torch.zeros(4, 3, 4, 5), 2), frame, ["organ"])["organ"].any()
+    assert not draw(in_slabs(torch.zeros(4, 3, 4, 5), 2), frame).any()
 
 
 @given(
@@ -61,7 +70,7 @@ def test_a_map_drawn_upright_comes_back_in_the_scans_order(axes, flips, shape, d
     start = tuple(data.draw(st.integers(0, n - 1)) for n in upright.shape)
     box = Box(start, upright.shape)
     one_hot = F.one_hot(torch.from_numpy(upright[box.slices].astype(np.int64)), 4).movedim(-1, 0).float()
-    drawn = group_maps(in_slabs(one_hot, 2), frame_of(shape, box, box.shape, orientation), ["organ"])["organ"]
+    drawn = draw(in_slabs(one_hot, 2), frame_of(shape, box, box.shape, orientation))
     inside = np.zeros(upright.shape, dtype=bool)
     inside[box.slices] = True
     np.testing.assert_array_equal(drawn, np.where(orientation.undo(inside), scan, 0))
@@ -72,4 +81,4 @@ def test_slabs_with_gaps_are_refused(starts):
     frame = frame_of((4, 4, 4), Box((0, 0, 0), (4, 4, 4)), (4, 4, 4))
     broken = ((start, {"organ": torch.zeros(2, 2, 4, 4)}) for start in starts)
     with pytest.raises(ValueError, match="slab"):
-        group_maps(broken, frame, ["organ"])
+        draw(broken, frame)

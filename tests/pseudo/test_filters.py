@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
+from flarenet.data.components import find_components
 from flarenet.data.labels import HIDDEN
 from flarenet.planning.pseudo_rules import PseudoRules
 from flarenet.pseudo.filters import (
     Evidence,
     common_hosts,
     filtered,
-    find_lesions,
     hide_doubtful,
     hide_homeless,
     hide_small,
@@ -61,18 +61,6 @@ def test_small_lesions_are_hidden_and_organs_are_never_too_small():
     assert hide_small(drawn, evidence(lesions=False), rules) is drawn
 
 
-def test_lesions_touch_by_corners_and_neighbouring_labels_are_apart():
-    drawn = np.zeros((3, 3, 3), dtype=np.uint8)
-    drawn[0, 0, 0] = drawn[1, 1, 1] = 1
-    drawn[2, 2, 2] = 2
-    lesions = find_lesions(drawn)
-    assert sorted(zip(lesions.label[1:].tolist(), lesions.voxels[1:].tolist())) == [(1, 2), (2, 1)]
-
-
-def test_a_map_without_lesions_has_none():
-    assert find_lesions(row(0, HIDDEN, 0)).label.tolist() == [0]
-
-
 def test_lesions_that_touch_no_host_are_hidden():
     drawn = row(1, 0, 0, 1, 0, 1, 2)
     homes = {1: row(0, 1, 0, 0, 0, 1, 0) > 0}  # beside the first, away from the second, under the third
@@ -101,7 +89,7 @@ def test_the_host_of_a_lesion_is_what_it_touches_most():
     drawn[1, 1, 1] = 1  # within organ 5
     drawn[1, 1, 3] = 1  # two of the three columns about it are of organ 7, one of 5
     drawn[1, 1, 10] = 2  # in nothing
-    assert hosts_of(find_lesions(drawn), organs) == {1: {5: 0.5, 7: 0.5}, 2: {0: 1.0}}
+    assert hosts_of(find_components(drawn), organs) == {1: {5: 0.5, 7: 0.5}, 2: {0: 1.0}}
 
 
 def test_common_hosts():

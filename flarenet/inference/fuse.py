@@ -1,0 +1,61 @@
+"""The groups' answers for one slice, as the plan's rule decides.
+
+The result is a map per group, such that the maps laid over each other (data.labels.join) are the answer: what a group
+says beneath a later one is kept, and comes to light where settle takes the later one away.
+
+"probability": a group learns only where no later group hides it, so its probabilities hold *given* that no later group
+has a label there. By the chain rule that of a label is its own times that of background in every later group; the most
+probable of all labels, background among them, is the answer. Unlike the overlay, which asks the last group first, it
+takes a lesion of 40 % where two organs share the other 60.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.labels import LabelSet
+from ..planning.fusion import Fusion
+from .upsample import NetworkSlice, best, labels_between, logits_between
+
+
+def slice_maps(
+    lower: NetworkSlice, upper: NetworkSlice, share: float, *, fusion: Fusion, labels: LabelSet
+) -> dict[str, np.ndarray]:
+    """{group: uint8 [Y, X]} of the slice that is lower at `share` 0 and upper at 1."""
+    if fusion.rule == "overlay":
+        return labels_between(lower, upper, share)
+    logits = logits_between(lower, upper, share)
+    return decided({group: value.softmax(0) for group, value in logits.items()}, fusion=fusion, labels=labels)
+
+
+def decided(probabilities: Mapping[str, Tensor], *, fusion: Fusion, labels: LabelSet) -> dict[str, np.ndarray]:
+    """{group: uint8 [Y, X]} of {group: probabilities [1 + n, Y, X]}; these may be multiplied by any number."""
+    if fusion.rule == "overlay":
+        return {group: best(value).cpu().numpy() for group, value in probabilities.items()}
+    return most_probable({group: probabilities[group] for group in labels.groups if group in probabilities})
+
+
+def most_probable(probabilities: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """{group: uint8 [Y, X]} by the chain rule, of {group: [1 + n, Y, X]} in drawing order; background where equal."""
+    latest_first = list(probabilities)[::-1]
+    own = {group: value / value.sum(0) for group, value in probabilities.items()}
+    rest = torch.ones_like(own[latest_first[0]][0])
+    highest = torch.zeros_like(rest)
+    winner = torch.full(rest.shape, len(own), dtype=torch.uint8, device=rest.device)  # its place in latest_first
+    for place, group in enumerate(latest_first):
+        chance = own[group][1:].amax(0) * rest
+        winner.masked_fill_(chance > highest, place)
+        highest = torch.maximum(highest, chance)
+        rest = rest * own[group][0]
+    winner.masked_fill_(rest >= highest, len(own))
+    maps = {}
+    for place, group in enumerate(latest_first):
+        drawn = best(own[group])
+        drawn = torch.where(winner == place, best(own[group][1:]) + 1, drawn)
+        drawn.masked_fill_((winner > place) | (winner == len(own)), 0)
+        maps[group] = drawn.cpu().numpy()
+    return {group: maps[group] for group in probabilities}

@@ -1,0 +1,52 @@
+"""How the answers of the groups become one label map: data of a plan; inference.fuse and inference.settle apply it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ..data.labels import LabelSet
+from ..data.sides import mirrored
+from ..errors import PlanError
+from ..schema import Frozen
+
+
+class Fusion(Frozen):
+    """As it stands: the paper's, each group's best label, later groups laid over earlier ones.
+
+    rule      "overlay"; or "probability": the most probable label, see inference.fuse
+    flips     whether the scan is also seen mirrored left to right; probabilities are averaged
+    largest   labels of which only the largest connected part stays
+    least_ml  label -> its connected parts smaller than this go
+    hosts     label -> other labels: its connected parts go that neither overlap nor touch one of these,
+    near_mm   nor have a voxel so near to one
+    """
+
+    rule: Literal["overlay", "probability"] = "overlay"
+    flips: bool = False
+    largest: tuple[str, ...] = ()
+    least_ml: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    hosts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    near_mm: Annotated[float, Field(ge=0)] = 0.0
+
+    @property
+    def needs_whole(self) -> bool:
+        """Whether it asks for connected parts, so that no slice is finished before the last one."""
+        return bool(self.largest or self.least_ml or self.hosts)
+
+
+def check_fusion(fusion: Fusion, labels: LabelSet, where: str) -> None:
+    """Raise PlanError for rules that name no label of the table, or flips where a label lacks its counterpart."""
+    hosts = [host for those in fusion.hosts.values() for host in those]
+    named = {"largest": fusion.largest, "least_ml": fusion.least_ml, "hosts": (*fusion.hosts, *hosts)}
+    for field, names in named.items():
+        for name in names:
+            if name not in labels.names[1:]:
+                raise PlanError(f"{where}.{field}", found=f"label {name!r}", expected=", ".join(labels.names[1:]))
+    for name, those in fusion.hosts.items():
+        if name in those or not those:
+            raise PlanError(f"{where}.hosts.{name}", found=list(those), expected="other labels, one or more")
+    if fusion.flips:
+        for values in labels.groups.values():
+            mirrored([labels.names[value] for value in values])

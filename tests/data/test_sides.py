@@ -1,0 +1,26 @@
+import pytest
+
+from flarenet.data.sides import mirrored
+from flarenet.errors import PlanError
+
+
+@pytest.mark.parametrize(
+    "names, expected",
+    [
+        (["liver", "right kidney", "spleen", "left kidney"], [0, 3, 2, 1]),
+        (["kidney_left", "kidney_right", "aorta"], [1, 0, 2]),
+        (["KidneyLeft", "Leftover", "KidneyRight"], [2, 1, 0]),
+        (["RAG", "IVC", "LAG", "RK", "LK"], [2, 1, 0, 4, 3]),
+        (["L kidney", "R kidney", "lung"], [1, 0, 2]),
+        (["vertebra L1", "vertebra L2", "right lung", "left lung"], [0, 1, 3, 2]),
+        (["rectum", "lectern"], [0, 1]),
+        ([], []),
+    ],
+)
+def test_labels_of_the_two_sides_are_pairs_and_the_others_their_own(names, expected):
+    assert mirrored(names) == expected
+
+
+def test_a_side_without_its_counterpart_is_refused():
+    with pytest.raises(PlanError, match="'left kidney' in the same group"):
+        mirrored(["liver", "right kidney"])

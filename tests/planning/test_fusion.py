@@ -1,0 +1,56 @@
+import json
+
+import pytest
+
+from flarenet.data.labels import LabelSet
+from flarenet.errors import FlarenetError, PlanError
+from flarenet.planning.fusion import Fusion, check_fusion
+from flarenet.planning.plan import load_plan, override, save_plan
+from flarenet.planning.summary import fusion_table
+from flarenet.schema import read_json
+from flarenet.trainers.planner import make_plan
+from tests.planning import facts
+
+LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
+
+
+@pytest.mark.parametrize(
+    "rules, said",
+    [
+        ({"largest": ("lung",)}, "fusion.largest"),
+        ({"largest": ("background",)}, "fusion.largest"),
+        ({"least_ml": {"lesion": 1.0}}, "fusion.least_ml"),
+        ({"hosts": {"tumor": ("lung",)}}, "fusion.hosts"),
+        ({"hosts": {"tumor": ("tumor",)}}, "fusion.hosts.tumor"),
+        ({"hosts": {"tumor": ()}}, "fusion.hosts.tumor"),
+    ],
+)
+def test_rules_must_fit_the_label_table(rules, said):
+    with pytest.raises(PlanError, match=said):
+        check_fusion(Fusion(**rules), LABELS, "plan: fusion")
+
+
+def test_only_connected_parts_need_the_whole_map():
+    assert not Fusion(rule="probability", flips=True, near_mm=3).needs_whole
+    assert Fusion(largest=("liver",)).needs_whole and Fusion(hosts={"tumor": ("liver",)}).needs_whole
+
+
+def test_a_plan_says_how_groups_are_fused_and_older_ones_mean_the_overlay(tmp_path):
+    plan = make_plan(facts.flare_mini(), "auto")
+    assert plan.fusion == Fusion()
+    save_plan(plan, tmp_path / "plan.json")
+    data = read_json(tmp_path / "plan.json", PlanError)
+    del data["fusion"]
+    (tmp_path / "old.json").write_text(json.dumps(data))
+    assert load_plan(tmp_path / "old.json") == plan
+    changed = override(plan, ["fusion.rule=probability", 'fusion.least_ml={"tumor": 0.5}'])
+    assert changed.fusion == Fusion(rule="probability", least_ml={"tumor": 0.5})
+    assert list(fusion_table(changed.fusion).columns[0].cells) == ["rule", "least_ml"]
+
+
+@pytest.mark.parametrize(
+    "change", ["fusion.rule=vote", "fusion.largest=[liver]", 'fusion.least_ml={"tumor": 0}', "fusion.x=1"]
+)
+def test_what_does_not_fit_is_refused(change):
+    with pytest.raises(FlarenetError, match="fusion"):
+        override(make_plan(facts.flare_mini(), "auto"), [change])
