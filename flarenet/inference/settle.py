@@ -5,16 +5,18 @@ They change the map of a group in place; where a lesion goes, what its host's gr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil, prod
+from typing import cast
 
+import cc3d
 import edt
 import numpy as np
 
 from ..data.components import Components, find_components
 from ..data.labels import LabelSet
 from ..planning.fusion import Fusion
-from ..volume import Triple
+from ..volume import Box, Triple
 
 TOUCHING = 1.75
 """Voxels between centres: those of corner neighbours are 1.73 apart, those of the next ones 2."""
@@ -65,14 +67,22 @@ def _near(
     near_mm: float,
 ) -> np.ndarray:
     """bool [1 + n]: which of the parts overlap or touch a host, or have a voxel within `near_mm` of one's."""
-    shape = next(iter(maps.values())).shape
-    reach: Triple = tuple(max(1, ceil(near_mm / mm)) for mm in spacing_mm)  # type: ignore[assignment]
-    around = parts.box.grown(reach, shape)
-    inside = tuple(slice(a - b, a - b + n) for a, b, n in zip(parts.box.start, around.start, parts.box.shape))
-    apart = np.logical_and.reduce([maps[group][around.slices] != index for group, index in hosts])
-    near = edt.edt(apart)[inside] < TOUCHING
-    if near_mm:
-        near |= edt.edt(apart, anisotropy=spacing_mm)[inside] <= near_mm
     found = np.zeros(len(parts.voxels), dtype=bool)
-    found[np.unique(parts.number[near])] = True
+    reach = cast(Triple, tuple(max(1, ceil(near_mm / mm)) for mm in spacing_mm))
+    places = cc3d.statistics(parts.number)["bounding_boxes"]
+    for number in range(1, len(found)):  # one by one: distances take no more than a part's own surroundings
+        inner = _box(places[number], parts.box.start)
+        around = inner.grown(reach, next(iter(maps.values())).shape)
+        apart = np.logical_and.reduce([maps[group][around.slices] != index for group, index in hosts])
+        within = tuple(slice(a - b, a - b + n) for a, b, n in zip(inner.start, around.start, inner.shape))
+        part = parts.number[places[number]] == number
+        found[number] = bool((edt.edt(apart)[within][part] < TOUCHING).any()) or (
+            near_mm > 0 and bool((edt.edt(apart, anisotropy=spacing_mm)[within][part] <= near_mm).any())
+        )
     return found
+
+
+def _box(slices: Sequence[slice], start: Triple) -> Box:
+    """The box in a map of `slices` of a part of it that begins at `start`."""
+    first, last = (tuple(n + at for n, at in zip(ends, start)) for ends in zip(*((s.start, s.stop) for s in slices)))
+    return Box(cast(Triple, first), cast(Triple, last))

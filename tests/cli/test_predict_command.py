@@ -1,5 +1,6 @@
 """flarenet_predict: what it writes, what it says, how it ends."""
 
+import shutil
 import subprocess
 import sys
 
@@ -102,6 +103,16 @@ def test_an_empty_folder(root, capsys):
     (root / "empty").mkdir()
     assert predict(root, scans="empty") == 4
     assert "empty folder" in capsys.readouterr().err and written(root) == []
+
+
+def test_a_trainer_s_folder_is_its_folds_and_the_fusion_is_what_is_said(root, capsys):
+    trainer = root / "runs" / "Toy" / "Toy2D"
+    shutil.copytree(trainer / "step_1", trainer / "fold_2" / "step_1")
+    assert predict(root, "-m", str(trainer)) == 0
+    assert f"{trainer / 'fold_2' / 'step_1'} + {trainer / 'step_1'} on cpu" in capsys.readouterr().err
+    assert predict(root, "--set", 'fusion.least_ml={"liver": 1000}') == 0
+    assert not nibabel.load(root / "out" / "b.nii.gz").get_fdata().any()
+    assert predict(root, "--set", "fusion.largest=[liver]") == 4
 
 
 def test_an_unknown_model_lists_the_real_ones(root, capsys):
