@@ -129,8 +129,8 @@ class _Mix:
         if unsure.size:
             corners = _Corners.of([each.logits[group].numpy() for each in self.slices], self.share, cells)
             for part in np.split(unsure, range(AT_ONCE, unsure.size, AT_ONCE)):
-                y, x = np.divmod(part, labels.shape[1])
-                labels.flat[part] = corners.best_at(rows[y] * cells.shape[1] + columns[x], down[y], right[x])
+                y, x = np.divmod(part.astype(np.int32), labels.shape[1])
+                labels.reshape(-1)[part] = corners.best_at(rows[y] * cells.shape[1] + columns[x], down[y], right[x])
         return labels
 
 
