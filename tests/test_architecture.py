@@ -21,7 +21,7 @@ FLOORS = (
     {"preparation", "networks"},
     {"inference"},
     {"training", "pseudo", "choice"},
-    {"trainers"},
+    {"trainers", "reporting"},
     {"cli"},
 )
 TORCH_FREE = set.union(*FLOORS[:5])
@@ -223,7 +223,7 @@ def test_help_is_instant(command, module):
 
 
 def test_all_commands_are_declared():
-    words = ("plan", "train", "pseudo", "predict", "compare", "evaluate", "demo")
+    words = ("plan", "train", "pseudo", "predict", "compare", "evaluate", "report", "demo")
     assert set(commands()) == {f"flarenet_{word}" for word in words}
 
 

@@ -96,22 +96,22 @@ def work(arguments: Namespace) -> None:
 
 def _report(arguments: Namespace, pairs: list[Pair], metrics: Metrics, labels: LabelSet) -> None:
     from ..evaluation.gallery import draw_cases
-    from ..evaluation.report import write_report
+    from ..reporting.content import Gallery, Picture, Section
+    from ..reporting.page import write_page
+    from ..reporting.scores import score_sections
 
     pictures: dict[str, Path] = {}
     if arguments.images:
         out, workers = arguments.out / "pictures", pool(arguments)
-        pictures, undrawn = draw_cases(
-            pairs, metrics, labels=labels, images=arguments.images, out=out, workers=workers
-        )
+        pictures, undrawn = draw_cases(pairs, metrics, labels=labels, images=arguments.images, out=out, workers=workers)
         for subject, error in undrawn:
             print(f"flarenet_evaluate: no picture of {subject.name}: {error}", file=sys.stderr)
     captions = list(pictures)
     if len(captions) > MOST_PICTURES:
         captions = captions[: MOST_PICTURES // 2] + captions[-MOST_PICTURES // 2 :]
-    write_report(
-        arguments.out / "report.html",
-        metrics,
-        {caption: pictures[caption] for caption in captions},
-        title=f"{arguments.dataset}: evaluation of {arguments.predictions.name}",
-    )
+    name = arguments.predictions.resolve().name
+    sections = score_sections({name: metrics}, labels)
+    if captions:
+        shown = tuple(Picture(caption, caption, pictures[caption].read_bytes()) for caption in captions)
+        sections.append(Section("pictures", "Pictures", (Gallery(shown),)))
+    write_page(arguments.out / "report.html", f"{arguments.dataset}: evaluation of {name}", sections)

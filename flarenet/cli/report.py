@@ -1,0 +1,96 @@
+"""flarenet_report: the tables, tests and pictures of a paper from folders of predictions, as one HTML file."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .shell import add_pool, parser, pool, run
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
+    from ..reporting.content import Section
+    from ..reporting.models import Model
+
+PAPERS_ABLATION = 6
+"""The table of the paper that compares models trained with and without unlabelled cases."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = parser("flarenet_report", "Tables, tests and pictures of models as one HTML file that opens anywhere.")
+    words.add_argument(
+        "-p",
+        "--predictions",
+        type=_named,
+        required=True,
+        nargs="+",
+        metavar="NAME=DIR",
+        help="models: predictions CASE.nii.gz, or what flarenet_evaluate made of them (NAME=: else the folder's name)",
+    )
+    words.add_argument("-g", "--truth", type=Path, required=True, metavar="DIR", help="ground truth CASE.nii.gz")
+    words.add_argument("-d", "--dataset", required=True, metavar="NAME", help="the data set in ROOT/raw/NAME")
+    words.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="where report.html and files/ go")
+    words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
+    words.add_argument("--images", type=Path, metavar="DIR", help="the CTs: adds pictures and slices to leaf through")
+    words.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
+    words.add_argument(
+        "--published",
+        type=int,
+        nargs="*",
+        choices=(4, 5, 6),
+        metavar="TABLE",
+        help="show the paper's own rows beside: its tables 4, 5, 6 (default: 6), and 7 for efficiency",
+    )
+    add_pool(words, workers=1)
+    return run(words, work, argv)
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.rpartition("=")
+    path = Path(folder).expanduser()
+    if not folder or (equals and not name.strip()):
+        raise ArgumentTypeError(f"{text!r} is not NAME=DIR")
+    return name or path.resolve().name, path
+
+
+def work(arguments: Namespace) -> None:
+    """Score what has no scores yet, then write the page and its files.
+
+    Raises CasesFailed, after everything else is done, where a case of any model could not be scored as it should.
+    """
+    from ..data.dataset_file import read_dataset
+    from ..data.reading import Reading
+    from ..errors import CasesFailed
+    from ..evaluation.rules import OFFICIAL, PLAIN
+    from ..reporting.models import Reader, read_models
+    from ..reporting.page import write_files, write_page
+    from ..workspace import find_root, open_workspace
+
+    workspace = open_workspace(find_root(arguments.root), arguments.dataset)
+    dataset = read_dataset(workspace.raw, Reading(allow_external=True))
+    rules = OFFICIAL if arguments.official else PLAIN
+    reader = Reader(arguments.truth, dataset, rules, arguments.out / "scores", pool(arguments))
+    models = read_models(arguments.predictions, reader)
+    sections = list(_sections(arguments, models, dataset))
+    write_files(arguments.out / "files", sections)
+    page = arguments.out / "report.html"
+    write_page(page, f"{arguments.dataset}: {', '.join(model.name for model in models)}", sections)
+    print(f"written: {page}")
+    failed = {f"{model.name}: {case}": reason for model in models for case, reason in model.metrics.failed.items()}
+    if failed:
+        raise CasesFailed(
+            f"{len(failed)} of {sum(model.metrics.expected for model in models)} predictions",
+            found=", ".join(failed),
+            expected="all cases scored; those count as 0, and the page says why",
+        )
+
+
+def _sections(arguments: Namespace, models: list[Model], dataset: Dataset) -> Iterator[Section]:
+    from ..reporting.published import published
+    from ..reporting.scores import score_sections
+
+    tables = arguments.published or ([] if arguments.published is None else [PAPERS_ABLATION])
+    printed = [column for column in published().columns if column.table in tables]
+    yield from score_sections({model.name: model.metrics for model in models}, dataset.labels, published=printed)

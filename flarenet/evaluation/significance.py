@@ -1,0 +1,72 @@
+"""Whether one model is better than another on the same cases: paired tests, corrected for their number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from scipy.stats import wilcoxon
+
+FEWEST_CASES = 6
+"""With fewer that differ, not even n differences of one sign give a two-sided p below 0.05: 2 / 2^5 is 0.0625."""
+
+Scores = Mapping[str, float]
+"""Case -> score."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`one` against `other` on the cases that both have a score of.
+
+    what       is compared, a label or a mean       cases  both have       differ  of these, with unequal scores
+    median     of the differences, one - other; None without cases
+    p          two-sided, Wilcoxon's signed rank test; None where fewer than FEWEST_CASES differ, unless none does: 1
+    corrected  p after Holm's correction over the comparisons it was made with
+    """
+
+    what: str
+    one: str
+    other: str
+    cases: int
+    differ: int
+    median: float | None
+    p: float | None
+    corrected: float | None = None
+
+
+def compare(scores: Mapping[str, Mapping[str, Scores]]) -> list[Comparison]:
+    """Every pair of models on every row of `scores`, row -> model -> case -> score: one family for the correction."""
+    found = [
+        _paired(what, one, other, models[one], models[other])
+        for what, models in scores.items()
+        for one, other in combinations(models, 2)
+    ]
+    corrected = iter(holm([comparison.p for comparison in found if comparison.p is not None]))
+    return [replace(each, corrected=None if each.p is None else next(corrected)) for each in found]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """`p_values` corrected so that p < a in any of them is an error of all together with probability a at most.
+
+    Holm, Scandinavian Journal of Statistics 1979: the smallest of n is multiplied by n, the next by n - 1, and so on; a
+    larger one never ends up below a smaller one.
+    """
+    corrected, highest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, p_values[index] * (len(p_values) - rank)))
+        corrected[index] = highest
+    return corrected
+
+
+def _paired(what: str, one: str, other: str, first: Scores, second: Scores) -> Comparison:
+    differences = np.array([first[case] - second[case] for case in first if case in second])
+    differ = int(np.count_nonzero(differences))
+    median = float(np.median(differences)) if differences.size else None
+    p = None
+    if differ >= FEWEST_CASES:
+        p = float(wilcoxon(differences).pvalue)
+    elif differences.size >= FEWEST_CASES and not differ:
+        p = 1.0
+    return Comparison(what, one, other, differences.size, differ, median, p)

@@ -1,0 +1,139 @@
+"""Drawings of lines and letters, made once: in the page with the page's ink, as files in dark ink on white."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from ..whole import whole_file
+from .content import Chart
+
+INK = "#1b1f24"
+"""What is drawn in it takes the colour of the page's letters, dark or light."""
+
+COLOURS = ("#3b82c4", "#e0862a", "#3c9d63", "#b066d0", "#d14b57", "#8a7a2f", "#2aa5a5", "#c2679a")
+"""Of models and cohorts, in their order and round again; they show on white and on black."""
+
+MOST_POINTS = 60
+"""Cases of a box that are drawn one by one."""
+
+SMALLEST = 0.65
+
+_STYLE: Any = {
+    **{f"{what}.color": INK for what in ("text", "xtick", "ytick")},
+    **{"axes.edgecolor": INK, "axes.labelcolor": INK, "axes.facecolor": "none", "figure.facecolor": "none"},
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "font.size": 9},
+    **{"legend.frameon": False, "grid.color": "#808080", "grid.alpha": 0.25, "svg.fonttype": "none"},
+}
+_NO_METADATA: Any = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+Points = Sequence[tuple[float, float]]
+
+
+def colour_at(number: int) -> str:
+    return COLOURS[number % len(COLOURS)]
+
+
+def inline_svg(chart: Chart) -> str:
+    """The chart as an <svg> that takes the ink of the page around it; the same chart gives the same text.
+
+    It shrinks with the page down to SMALLEST of its size, where its letters can still be read.
+    """
+    text = _svg(chart.figure, salt=chart.name)
+    drawing = re.sub(r'<g id="[^"]*">', "<g>", text[text.index("<defs>") :].replace(INK, "currentColor"))
+    width, height = (72 * inches for inches in chart.figure.get_size_inches())
+    size = f'viewBox="0 0 {width:g} {height:g}" style="max-width: {width:.0f}pt; min-width: {SMALLEST * width:.0f}pt"'
+    return f'<svg {size} role="img" aria-label="{chart.name}">{drawing}'
+
+
+def save_chart(figure: Figure, path: Path) -> None:
+    """`path`.svg and `path`.png, on white."""
+    with whole_file(path.with_name(f"{path.name}.svg")) as temporary:
+        temporary.write_text(_svg(figure, salt=path.name, facecolor="white"), encoding="utf-8")
+    with whole_file(path.with_name(f"{path.name}.png")) as temporary:
+        figure.savefig(temporary, format="png", dpi=200, facecolor="white")
+
+
+def box_plots(scores: Mapping[str, Mapping[str, Sequence[float]]], *, axis: str) -> Figure:
+    """A group of boxes per label, a box per model: quartiles and median, whiskers to 1.5 times their distance, and the
+    cases themselves where they are few. scores: label -> model -> the scores of its cases, 0 to 100.
+    """
+    models = list(dict.fromkeys(model for boxes in scores.values() for model in boxes))
+    step = 0.8 / max(len(models), 1)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(max(6.0, 1.2 + len(scores) * (0.35 + 0.25 * len(models))), 3.6)
+        for number, model in enumerate(models):
+            places = np.arange(len(scores)) + (number - (len(models) - 1) / 2) * step
+            boxes = [list(row.get(model, ())) for row in scores.values()]
+            _boxes(axes, boxes, places, 0.8 * step, colour_at(number), model)
+        axes.set(ylabel=axis, ylim=(-3, 103), xlim=(-0.6, len(scores) - 0.4))
+        axes.set_xticks(range(len(scores)), list(scores), rotation=35, ha="right", rotation_mode="anchor")
+        axes.grid(axis="y")
+        _legend(axes, models)
+    return figure
+
+
+def _boxes(axes: Axes, boxes: list[list[float]], places: np.ndarray, width: float, colour: str, model: str) -> None:
+    many = max(map(len, boxes), default=0) > MOST_POINTS
+    line = {"color": colour, "linewidth": 1.2}
+    axes.boxplot(
+        boxes,
+        positions=places,
+        widths=width,
+        manage_ticks=False,
+        patch_artist=True,
+        showfliers=many,
+        boxprops={"facecolor": f"{colour}40", "edgecolor": colour},
+        medianprops={"color": INK, "linewidth": 1.6},
+        whiskerprops=line,
+        capprops=line,
+        flierprops={"marker": ".", "markersize": 3, "markeredgecolor": colour},
+    )
+    for values, place in zip([] if many else boxes, places):
+        spread = np.linspace(-0.3, 0.3, len(values)) * width if len(values) > 1 else 0.0
+        axes.plot(place + spread, values, ".", color=colour, markersize=4)
+    axes.plot([], [], "s", color=colour, label=model)
+
+
+def scatter(groups: Mapping[str, Points], *, x: str, y: str, log_x: bool = False, **limits: Any) -> Figure:
+    """Points (x, y) by group, each in a colour of its own; more than a few hundred are drawn as one picture."""
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(6.4, 3.8)
+        many = sum(map(len, groups.values())) > 500
+        for number, (name, points) in enumerate(groups.items()):
+            xs, ys = zip(*points) if points else ((), ())
+            axes.scatter(xs, ys, s=14, alpha=0.75, color=colour_at(number), label=name, rasterized=many)
+        if log_x:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set(xlabel=x, ylabel=y, **limits)
+        axes.grid()
+        _legend(axes, groups)
+    return figure
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _legend(axes: Axes, names: Any) -> None:
+    """A legend above the axes where there is more than one name; it never hides what is drawn."""
+    if len(names) > 1:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0, handletextpad=0.3)
+
+
+def _svg(figure: Figure, *, salt: str, facecolor: str = "none") -> str:
+    text = io.StringIO()
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": salt}):
+        figure.savefig(text, format="svg", metadata=_NO_METADATA, facecolor=facecolor)
+    return text.getvalue()

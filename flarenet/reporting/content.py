@@ -1,0 +1,152 @@
+"""What a page is made of: plain data in reading order. Each part is shown by the template that carries its `kind`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from matplotlib.figure import Figure
+from rich.table import Table as RichTable
+from rich.text import Text as RichText
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`share`, 0 to 1, is drawn as a bar behind the words."""
+
+    text: str
+    best: bool = False
+    bad: bool = False
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Heading:
+    text: str
+    span: int = 1
+
+
+@dataclass(frozen=True)
+class Table:
+    """name    of its files                      head, rows, foot  from the top down
+    words   the columns of words, set to the left       notes  below it
+    folded  whether a reader has to open it
+    """
+
+    kind: ClassVar = "table"
+    name: str
+    title: str
+    head: tuple[tuple[Heading, ...], ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    foot: tuple[tuple[Cell, ...], ...] = ()
+    words: frozenset[int] = frozenset({0})
+    notes: tuple[str, ...] = ()
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Words:
+    """Paragraphs; `bad` where they tell of something wrong."""
+
+    kind: ClassVar = "words"
+    lines: tuple[str, ...]
+    bad: bool = False
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A list that a reader opens."""
+
+    kind: ClassVar = "listing"
+    title: str
+    lines: tuple[str, ...]
+    bad: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """A drawing of lines and letters."""
+
+    kind: ClassVar = "chart"
+    name: str
+    caption: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as the bytes of a file of the given type, as in "image/png"."""
+
+    name: str
+    caption: str
+    data: bytes = field(repr=False)
+    type: str = "image/png"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures one below the other, or as thumbnails side by side."""
+
+    kind: ClassVar = "gallery"
+    pictures: tuple[Picture, ...]
+    small: bool = False
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Slices of one case in one picture, row by row, `columns` to a row.
+
+    z          the number of each slice in the scan    start  which of them is shown first
+    width, height  of a slice in pixels
+    image      without labels                          layers  title -> its labels, transparent elsewhere
+    """
+
+    case: str
+    caption: str
+    z: tuple[int, ...]
+    start: int
+    columns: int
+    width: int
+    height: int
+    image: Picture
+    layers: Mapping[str, Picture]
+
+
+@dataclass(frozen=True)
+class Browser:
+    """Slices to leaf through; `colours` of the labels by name, as in "#b5493a"."""
+
+    kind: ClassVar = "browser"
+    strips: tuple[Strip, ...]
+    colours: Mapping[str, str]
+
+
+Part = Table | Words | Listing | Chart | Gallery | Browser
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it; `name` is its address in the page."""
+
+    name: str
+    title: str
+    parts: tuple[Part, ...]
+
+
+def plain_table(name: str, title: str, head: Sequence[str], rows: Sequence[Sequence[str]], **more) -> Table:
+    """A table of words without anything emphasised."""
+    cells = tuple(tuple(Cell(text) for text in row) for row in rows)
+    return Table(name, title, (tuple(Heading(text) for text in head),), cells, **more)
+
+
+def from_terminal(name: str, table: RichTable) -> Table:
+    """A table that is also printed on a terminal."""
+    words = frozenset(at for at, column in enumerate(table.columns) if column.justify == "left")
+    head = tuple(_words(column.header) for column in table.columns)
+    rows = list(zip(*([_words(cell) for cell in column.cells] for column in table.columns)))
+    return plain_table(name, _words(table.title), head, rows, words=words)
+
+
+def _words(cell: object) -> str:
+    return RichText.from_markup(cell).plain if isinstance(cell, str) else str(cell or "")

@@ -1,0 +1,69 @@
+"""The models of a report: their names, their scores, read or computed, and what their predictions cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data.cases import Pool
+from ..data.dataset import Dataset, check_name
+from ..errors import DatasetError, UsageError
+from ..evaluation.efficiency import Efficiency, read_efficiency
+from ..evaluation.pairs import Pair, evaluate, pair_up
+from ..evaluation.rules import Rules
+from ..evaluation.tables import METRICS, Metrics, read_scores, summarise, write_metrics
+
+
+@dataclass(frozen=True)
+class Model:
+    """pairs  its cases; none where only their scores are at hand"""
+
+    name: str
+    metrics: Metrics
+    pairs: tuple[Pair, ...] = ()
+    efficiency: Efficiency | None = None
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How predictions become scores; those that are computed are kept in `scores`/NAME."""
+
+    truth: Path
+    dataset: Dataset
+    rules: Rules
+    scores: Path
+    workers: int | Pool = 1
+
+    def read(self, name: str, folder: Path) -> Model:
+        """The model whose predictions, or what flarenet_evaluate made of them, lie in `folder`.
+
+        Raises DatasetError where it holds neither, or scores of another mode or of other labels.
+        """
+        check_name(name, "-p")
+        if (folder / METRICS).is_file():
+            metrics = read_scores(folder)
+            self._check(metrics, folder / METRICS)
+            return Model(name, metrics, efficiency=read_efficiency(folder))
+        pairs, notes = pair_up(self.truth, folder, dataset=self.dataset, rules=self.rules)
+        labels, kept = self.dataset.labels, self.scores / name
+        cases = evaluate(pairs, labels, rules=self.rules, workers=self.workers, keep=kept / "cases")
+        metrics = summarise(cases, labels, rules=self.rules, notes=notes)
+        write_metrics(kept, metrics)
+        return Model(name, metrics, tuple(pairs), read_efficiency(folder))
+
+    def _check(self, metrics: Metrics, path: Path) -> None:
+        if metrics.mode != self.rules.mode:
+            remedy = "name the folder of the predictions, or say --official for all or for none"
+            raise DatasetError(path, found=f"mode {metrics.mode}", expected=self.rules.mode, remedy=remedy)
+        expected = self.dataset.labels.names_of(self.dataset.labels.values)
+        if tuple(metrics.classes) != expected:
+            raise DatasetError(path, found=f"labels {', '.join(metrics.classes)}", expected=", ".join(expected))
+
+
+def read_models(named: Sequence[tuple[str, Path]], reader: Reader) -> list[Model]:
+    """The models in the order of `named`, (name, folder). Raises UsageError where two have one name."""
+    names = [name for name, _ in named]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UsageError(f"-p: the name {twice[0]}", found="two models", expected="a name for each, as NAME=DIR")
+    return [reader.read(name, folder) for name, folder in named]

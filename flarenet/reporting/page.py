@@ -1,0 +1,66 @@
+"""Sections become one HTML file that opens anywhere, without a network, and files to use elsewhere."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from .. import __version__
+from ..whole import whole_file, write_text
+from .charts import inline_svg, save_chart
+from .content import Browser, Chart, Gallery, Picture, Section, Strip, Table
+from .tables import to_csv, to_latex
+
+
+def write_page(path: Path, title: str, sections: Sequence[Section], *, lead: str = "") -> None:
+    """Write the HTML file `path`; `lead` is the sentence below the title. What comes from data is escaped."""
+    environment = Environment(
+        loader=PackageLoader("flarenet.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"svg": inline_svg, "uri": _uri, "strips": _strips, "percent": _percent}
+    page = environment.get_template("page.html")
+    write_text(path, page.render(title=title, lead=lead, sections=sections, version=__version__))
+
+
+def write_files(folder: Path, sections: Sequence[Section]) -> None:
+    """Tables as CSV and LaTeX, charts as SVG and PNG, pictures as they are, each under its name."""
+    for part in (part for section in sections for part in section.parts):
+        if isinstance(part, Table):
+            write_text(folder / f"{part.name}.csv", to_csv(part))
+            write_text(folder / f"{part.name}.tex", to_latex(part))
+        elif isinstance(part, Chart):
+            save_chart(part.figure, folder / part.name)
+        elif isinstance(part, Gallery) and not part.small:
+            for picture in part.pictures:
+                with whole_file(folder / f"{picture.name}.{picture.type.partition('/')[2]}") as temporary:
+                    temporary.write_bytes(picture.data)
+
+
+def _uri(picture: Picture) -> str:
+    return f"data:{picture.type};base64,{base64.b64encode(picture.data).decode('ascii')}"
+
+
+def _strips(browser: Browser) -> list[dict]:
+    """What the script of the page needs to show slices."""
+    return [_strip(strip) for strip in browser.strips]
+
+
+def _strip(strip: Strip) -> dict:
+    return {
+        "case": strip.case,
+        "caption": strip.caption,
+        "z": strip.z,
+        "start": strip.start,
+        "columns": strip.columns,
+        "rows": -(-len(strip.z) // strip.columns),
+        "aspect": f"{strip.width} / {strip.height}",
+        "image": _uri(strip.image),
+        "layers": {title: _uri(layer) for title, layer in strip.layers.items()},
+    }
+
+
+def _percent(share: float) -> int:
+    return round(100 * share)

@@ -1,0 +1,126 @@
+"""The scores of one or more models as sections of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..data.labels import LabelSet
+from ..evaluation.significance import FEWEST_CASES, Comparison, compare
+from .charts import box_plots, scatter
+from .content import Cell, Chart, Heading, Listing, Part, Section, Table, Words, plain_table
+from .published import PublishedScores
+from .score_table import ALL, Models, case_means, case_table, class_table, score_table
+
+SIGNIFICANT = 0.05
+
+
+def score_sections(models: Models, labels: LabelSet, *, published: Sequence[PublishedScores] = ()) -> list[Section]:
+    """Scores by label, differences between the models, lesions, and scores by case."""
+    table, boxes = score_table(models, labels, published), _boxes(models, labels)
+    sections = [Section("scores", "Scores", (_about(models), *_failures(models), table, boxes))]
+    if len(models) > 1:
+        sections.append(Section("differences", "Differences between models", _differences(models, labels)))
+    if lesions := tuple(_lesions(models, labels)):
+        sections.append(Section("lesions", "Lesions", lesions))
+    by_label = (class_table(f"cases_{n}", model, m) for n, (model, m) in enumerate(models.items(), start=1))
+    return [*sections, Section("cases", "Cases", (case_table(models), *by_label))]
+
+
+def _about(models: Models) -> Words:
+    mode = next(iter(models.values())).mode
+    counts = "; ".join(f"{name}: {m.scored} of {m.expected} cases scored" for name, m in models.items())
+    meaning = "DSC: Dice coefficient. NSD: surface Dice at each label's tolerance. 100 is best."
+    if mode == "plain":
+        meaning += " A label is scored in a case only where it was annotated; n says in how many."
+    notes = dict.fromkeys(f"Note: {note}" for metrics in models.values() for note in metrics.notes)
+    return Words((f"{counts}. Mode: {mode}.", meaning, *notes))
+
+
+def _failures(models: Models) -> Iterable[Listing]:
+    for name, metrics in models.items():
+        lines = tuple(f"{case}: {reason}" for case, reason in metrics.failed.items())
+        if lines:
+            yield Listing(f"{name}: {len(lines)} failed, which count as 0", lines, bad=True)
+
+
+def _boxes(models: Models, labels: LabelSet) -> Chart:
+    scores = {
+        name: {model: [100 * dsc for dsc in case_means(m, [name]).values()] for model, m in models.items()}
+        for name in labels.names_of(labels.values)
+    }
+    drawn = {name: boxes for name, boxes in scores.items() if any(boxes.values())}
+    words = "DSC by label: median, quartiles, whiskers to at most 1.5 times their distance; a point is a case."
+    return Chart("boxes", words, box_plots(drawn, axis="DSC (%)"))
+
+
+def _differences(models: Models, labels: LabelSet) -> tuple[Part, ...]:
+    names = labels.names_of(labels.values)
+    means = {ALL: names, **{group: labels.names_of(values) for group, values in labels.groups.items()}}
+    single = {name: (name,) for name in names}
+    return (
+        _comparison_table("differences", "DSC: means of each case", _compared(models, means)),
+        _comparison_table("differences_by_label", "DSC: single labels", _compared(models, single)),
+    )
+
+
+def _compared(models: Models, rows: Mapping[str, Sequence[str]]) -> list[Comparison]:
+    """Tests on the mean of the labels of each row, which are one family."""
+    return compare(
+        {what: {model: case_means(metrics, names) for model, metrics in models.items()} for what, names in rows.items()}
+    )
+
+
+def _comparison_table(name: str, title: str, found: Sequence[Comparison]) -> Table:
+    rows = tuple(
+        (
+            *(Cell(text) for text in (each.what, each.one, each.other, str(each.cases), str(each.differ))),
+            Cell("-" if each.median is None else f"{100 * each.median:+.2f}"),
+            Cell(_said(each.p)),
+            Cell(_said(each.corrected), best=each.corrected is not None and each.corrected < SIGNIFICANT),
+        )
+        for each in found
+    )
+    tested = sum(each.p is not None for each in found)
+    note = (
+        "Wilcoxon's signed rank test, two-sided, on cases that both models were scored on; Holm's correction over all "
+        f"tests of this table ({tested}); bold below {SIGNIFICANT}. Where fewer than {FEWEST_CASES} cases differ, no p "
+        f"below {SIGNIFICANT} is possible: too few, so none is given."
+    )
+    names = ("what", "model", "against", "cases", "differ", "median difference", "p", "p, Holm")
+    head = (tuple(Heading(text) for text in names),)
+    return Table(name, title, head, rows, words=frozenset({0, 1, 2}), notes=(note,))
+
+
+def _said(p: float | None) -> str:
+    if p is None:
+        return "too few"
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
+def _lesions(models: Models, labels: LabelSet) -> Iterable[Part]:
+    """Lesions found and missed, and DSC against how much lesion there is; nothing where no case has any."""
+    lesions = labels.names_of(labels.lesions)
+    counted = [
+        (label, size, model, str(count.found), str(count.missed), str(count.false))
+        for label in lesions
+        for size in next(iter(models.values())).lesion_counts.get(label, {})
+        for model, metrics in models.items()
+        if any(metrics.lesions.values())
+        for count in [metrics.lesion_counts[label][size]]
+    ]
+    if counted:
+        head = ("label", "volume", "model", "found", "missed", "false")
+        note = "Found: a voxel of it is predicted. False: a predicted lesion that touches none of the truth."
+        yield plain_table("lesions", "Lesions by volume", head, counted, words=frozenset({0, 1, 2}), notes=(note,))
+    for label in lesions:
+        points = {model: _by_volume(metrics.cases.values(), label) for model, metrics in models.items()}
+        if any(points.values()):
+            words = f"DSC of {label} in a case against its volume in the ground truth; cases without any are left out."
+            name = f"dsc_by_volume_{label.replace(' ', '_')}"
+            drawing = scatter(points, x=f"{label} in the ground truth (ml)", y="DSC (%)", log_x=True, ylim=(-3, 103))
+            yield Chart(name, words, drawing)
+
+
+def _by_volume(cases: Iterable, label: str) -> list[tuple[float, float]]:
+    scored = (scores[label] for scores in cases if label in scores)
+    return [(score.reference_ml, 100 * score.dsc) for score in scored if score.reference_ml]

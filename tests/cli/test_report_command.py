@@ -1,0 +1,66 @@
+import json
+
+import nibabel
+import numpy as np
+import pytest
+
+from flarenet.cli.evaluate import main as evaluate
+from flarenet.cli.report import main
+from flarenet.phantom import write_phantom_set
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A root with two phantom test cases, and two models: the truth itself, and the truth moved by a voxel."""
+    root = tmp_path_factory.mktemp("root")
+    write_phantom_set(root / "raw" / "P", cases=1, test_cases=2, seed=3, detail=0.6)
+    for path in (root / "raw" / "P" / "labelsTs").iterdir():
+        drawn = nibabel.load(path)
+        for name, moved in (("right", 0), ("beside", 1)):
+            (root / name).mkdir(exist_ok=True)
+            data = np.roll(np.asarray(drawn.dataobj), moved, axis=0)
+            nibabel.save(nibabel.Nifti1Image(data, drawn.affine, drawn.header), root / name / path.name)
+    return root
+
+
+def _report(root, *models, out="report", more=()):
+    raw = root / "raw" / "P"
+    places = ["-g", str(raw / "labelsTs"), "-d", "P", "--root", str(root), "-o", str(root / out)]
+    return main(["-p", *models, *places, *more])
+
+
+def test_two_models_side_by_side(made, capsys):
+    assert _report(made, f"A & B={made / 'right'}", str(made / "beside"), more=["--published"]) == 0
+    page = (made / "report" / "report.html").read_text()
+    for words in ("A &amp; B", "beside", "100.00 ± 0.00", "published, Table 6", "too few"):
+        assert words in page
+    files = {path.name for path in (made / "report" / "files").iterdir()}
+    assert {"scores.csv", "scores.tex", "boxes.svg", "boxes.png", "differences.csv"} <= files
+    assert (made / "report" / "scores" / "beside" / "metrics.json").is_file()
+    assert "report.html" in capsys.readouterr().out
+
+
+def test_folders_that_were_scored_are_not_scored_again(made):
+    words = ["-g", str(made / "raw" / "P" / "labelsTs"), "-d", "P", "--root", str(made), "-o", str(made / "scored")]
+    assert evaluate(["-p", str(made / "beside"), *words]) == 0
+    metrics = json.loads((made / "scored" / "metrics.json").read_text())
+    metrics["classes"]["liver"]["dsc"] = 0.1234
+    (made / "scored" / "metrics.json").write_text(json.dumps(metrics))
+    assert _report(made, f"A={made / 'scored'}", out="again") == 0
+    assert "12.34" in (made / "again" / "report.html").read_text()
+    assert _report(made, f"A={made / 'scored'}", out="again", more=["--official"]) == 4
+
+
+def test_a_missing_prediction_is_told_after_the_page_is_written(made, capsys):
+    (made / "lacking").mkdir()
+    kept, *_ = (made / "right").iterdir()
+    (made / "lacking" / kept.name).write_bytes(kept.read_bytes())
+    assert _report(made, f"L={made / 'lacking'}", out="failed") == 3
+    assert "L: 1 failed, which count as 0" in (made / "failed" / "report.html").read_text()
+    assert "1 of 2 predictions" in capsys.readouterr().err
+
+
+def test_names_are_told_apart(made, capsys):
+    assert _report(made, f"A={made / 'right'}", f"A={made / 'beside'}") == 2
+    assert "two models" in capsys.readouterr().err
+    assert _report(made, f"../A={made / 'right'}") == 7
