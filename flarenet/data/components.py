@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import cc3d
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from ..volume import Box, box_where
 from .labels import HIDDEN
@@ -49,3 +51,53 @@ def find_components(drawn: np.ndarray, only: int | None = None) -> Components:
         label[parts] = values
         voxels += np.bincount(parts.ravel(), minlength=len(label))
     return Components(box, number, label, voxels)
+
+
+class PartSizes:
+    """The sizes of the connected parts (26 neighbours) of a mask that comes slice by slice, each beside the one before.
+
+    Parts of single slices are joined where they touch those of the slice before. There is memory for two slices, and
+    for a few numbers of each part of a slice.
+    """
+
+    def __init__(self) -> None:
+        self._previous: np.ndarray | None = None  # numbers of the parts of the last slice, 0 around it
+        self._voxels: list[np.ndarray] = []
+        self._touching: list[np.ndarray] = []
+        self._count = 0
+
+    def add(self, plane: np.ndarray) -> None:
+        """The next slice, bool [Y, X]."""
+        if not plane.any():
+            self._previous = None
+            return
+        # as a volume of one slice: of boolean pictures cc3d 4.1 numbers a few pixels of the background too
+        number = cc3d.connected_components(plane[None], connectivity=26)[0].astype(np.int64)
+        voxels = np.bincount(number.ravel())[1:]
+        number[plane] += self._count
+        if self._previous is not None:
+            self._touching.append(_touching(number, self._previous))
+        self._previous = np.pad(number, 1)
+        self._voxels.append(voxels)
+        self._count += len(voxels)
+
+    def sizes(self) -> list[int]:
+        """How many voxels each part has, of all slices so far."""
+        if not self._count:
+            return []
+        one, other = np.concatenate([np.empty((0, 2), dtype=np.int64), *self._touching]).T - 1
+        links = coo_array((np.ones(len(one), dtype=bool), (one, other)), shape=(self._count, self._count))
+        count, part = connected_components(links, directed=False)
+        return np.bincount(part, np.concatenate(self._voxels), minlength=count).astype(int).tolist()
+
+
+def _touching(number: np.ndarray, padded: np.ndarray) -> np.ndarray:
+    """Which parts of a slice [Y, X] and of the one before, with 0 around it, are neighbours: [n, 2], each pair once."""
+    y, x = np.nonzero(number)
+    own = number[y, x]
+    pairs = [
+        np.stack([own, padded[y + dy, x + dx]], axis=1)[padded[y + dy, x + dx] > 0]
+        for dy in range(3)
+        for dx in range(3)
+    ]
+    return np.unique(np.concatenate(pairs), axis=0)

@@ -113,8 +113,8 @@ def write_metrics(folder: Path, metrics: Metrics) -> None:
         for case, of_case in metrics.lesions.items()
         for lesion in of_case
     )
-    _write_csv(folder / SCORES, ("case", "label", *_COLUMNS), scores)
-    _write_csv(folder / LESIONS, ("case", "label", "outcome", "volume_ml", "size", "dsc"), lesions)
+    write_csv(folder / SCORES, ("case", "label", *_COLUMNS), scores)
+    write_csv(folder / LESIONS, ("case", "label", "outcome", "volume_ml", "size", "dsc"), lesions)
     save(metrics, folder / METRICS)
 
 
@@ -202,7 +202,8 @@ def _sd(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table as CSV, whole or not at all; None becomes an empty field."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

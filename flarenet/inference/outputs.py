@@ -1,0 +1,54 @@
+"""What comes out beside the label map: each kind is an Output, which opens a Sink for every scan.
+
+The files of OUT/CASE.nii.gz lie in a folder of their kind, OUT/KIND/, so that OUT holds label maps alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from ..data.nifti import case_name
+from ..volume import Grid
+from .slices import FinishedSlice, Sink
+
+
+class Output(Protocol):
+    """A SinkOpener that also says what it writes."""
+
+    def __call__(self, image: Path, output: Path, grid: Grid) -> Sink:
+        """A sink for the scan `image` on `grid` whose label file is `output`."""
+
+    def files(self, output: Path) -> tuple[Path, ...]:
+        """The files that it writes for the label file `output`."""
+
+
+def beside(output: Path, kind: str, ending: str) -> Path:
+    """OUT/KIND/CASE + ending for the label file OUT/CASE.nii.gz."""
+    return output.parent / kind / f"{case_name(output)}{ending}"
+
+
+class WrittenAtEnd:
+    """A Sink that gathers what it needs and writes one file when the last slice is there."""
+
+    wants_image = False
+    wants_probabilities = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._written = False
+
+    def take(self, finished: FinishedSlice) -> None:
+        raise NotImplementedError
+
+    def write(self) -> None:
+        """Write self.path, whole or not at all."""
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        self.write()
+        self._written = True
+
+    def abandon(self) -> None:
+        if self._written:  # another output of the scan failed: what is left would pass for a finished case
+            self.path.unlink(missing_ok=True)
