@@ -1,14 +1,74 @@
-"""Where a network runs and in which number type."""
+"""Where a network runs, in which number type, and with which library."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
 
 import torch
+from torch import Tensor, nn
 
 from ..errors import UsageError, unknown
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+ENGINES = ("torch",)
+WORDS = {dtype: word for word, dtype in PRECISIONS.items()}
+
+
+class Engine(Protocol):
+    """A network made ready for one device and number type.
+
+    name    what a report calls it, as in "torch fp32"
+    device  where its logits are
+
+    Called with windows [b, C, *patch], float32 on any device, it answers {group: logits [b, 1 + n, *patch]}, float32
+    and contiguous, which are the caller's to change; b may differ from call to call. The same windows get the same
+    bits. Not to be called from two threads at once.
+    """
+
+    name: str
+    device: torch.device
+
+    def __call__(self, windows: Tensor) -> dict[str, Tensor]: ...
+
+
+class TorchEngine:
+    """The network itself, run by torch with channels last; see Engine.
+
+    dimensions  of the patch: 2 or 3
+    The network is left on `device` in eval mode.
+    """
+
+    def __init__(
+        self, network: nn.Module, *, dimensions: int, device: torch.device | str = "cpu", precision: str = "fp32"
+    ) -> None:
+        self.device = torch.device(device)
+        self._precision = pick_precision(self.device, precision)
+        self._layout = torch.channels_last if dimensions == 2 else torch.channels_last_3d
+        moved = network.to(self.device).to(memory_format=self._layout)  # type: ignore[call-overload]
+        self._network = moved.eval()
+        self.name = f"torch {WORDS[self._precision]}"
+
+    def __call__(self, windows: Tensor) -> dict[str, Tensor]:
+        with torch.inference_mode(), autocast(self.device, WORDS[self._precision]):
+            logits = self._network(windows.to(self.device).contiguous(memory_format=self._layout))
+            # the order of numbers that interpolation and argmax read fastest, whatever the network computed in
+            return {
+                group: value.to(torch.float32, memory_format=torch.contiguous_format) for group, value in logits.items()
+            }
+
+
+def open_engine(
+    network: nn.Module, patch: Sequence[int], *, engine: str = "auto", device: torch.device, precision: str = "auto"
+) -> Engine:
+    """`network` on windows of `patch`, by the name of an engine: "auto" is the fastest that answers as torch does.
+
+    Raises UsageError for an unknown engine or precision.
+    """
+    if engine not in ("auto", *ENGINES):
+        raise unknown("engine", engine, ["auto", *ENGINES])
+    return TorchEngine(network, dimensions=len(patch), device=device, precision=precision)
 
 
 def pick_device(name: str) -> torch.device:

@@ -37,10 +37,12 @@ class Ensemble(Predictor):
         *,
         device: str = "auto",
         precision: str = "auto",
+        engine: str = "auto",
         batch_size: int | None = None,
     ) -> None:
         self.members = tuple(
-            Predictor(model, device=device, precision=precision, batch_size=batch_size) for model in models
+            Predictor(model, device=device, precision=precision, engine=engine, batch_size=batch_size)
+            for model in models
         )
         first = self.members[0].model
         for member in self.members:
@@ -48,7 +50,7 @@ class Ensemble(Predictor):
                 raise RunError(
                     f"model {member.model.folder}", found="other labels", expected=f"those of {first.folder}"
                 )
-        super().__init__(first, device=device, precision=precision, batch_size=batch_size)
+        super().__init__(first, device=device, engine=self.members[0].engine, batch_size=batch_size)
 
     def predict_views(self, volume: Volume, views: Iterable[View]) -> Iterator[dict[str, np.ndarray]]:
         """As Predictor's, for every group that one of the models answers."""
@@ -96,6 +98,7 @@ def open_models(
     *,
     device: str = "auto",
     precision: str = "auto",
+    engine: str = "auto",
     batch_size: int | None = None,
     changes: Sequence[str] = (),
 ) -> Predictor:
@@ -111,8 +114,8 @@ def open_models(
     if changes:
         opened = [replace(model, plan=override(model.plan, changes)) for model in opened]
     if len(opened) == 1:
-        return Predictor(opened[0], device=device, precision=precision, batch_size=batch_size)
-    return Ensemble(opened, device=device, precision=precision, batch_size=batch_size)
+        return Predictor(opened[0], device=device, precision=precision, engine=engine, batch_size=batch_size)
+    return Ensemble(opened, device=device, precision=precision, engine=engine, batch_size=batch_size)
 
 
 def _planes(slabs: Iterable[Slab], frame: Frame) -> Iterator[Planes]:

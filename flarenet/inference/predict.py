@@ -28,7 +28,7 @@ from ..planning.memory import windows_at_once
 from ..preparation.prepare import normalise, prepare_image
 from ..preparation.upright import on_grid, upright
 from ..volume import Grid, Volume
-from .engines import pick_device, pick_precision
+from .engines import Engine, open_engine, pick_device
 from .flips import with_mirrored
 from .model import Model, load_model
 from .settle import settle
@@ -45,6 +45,7 @@ class Prediction:
 
     labels   uint8 [Z, Y, X] on the scan's own grid, values of the label table
     seconds  from reading the file (or taking the array) to the finished map
+    engine   what computed the logits, as in "torch fp32"
     remarks  what should be looked at about the file
     peak_mb  most memory so far: of the GPU in this prediction, or of the whole process on the CPU
     """
@@ -53,6 +54,7 @@ class Prediction:
     grid: Grid
     seconds: float
     peak_mb: float
+    engine: str
     remarks: tuple[Finding, ...] = ()
 
 
@@ -61,23 +63,32 @@ class Predictor:
 
     model       a model folder or a loaded Model
     device      as pick_device      precision  as pick_precision
+    engine      as open_engine; or one that is open, which has its own device and precision
     batch_size  slices (2D) or blocks (3D) that run at once; None is memory.windows_at_once
 
     Raises RunError for a model folder that cannot be used or a network that does not segment.
     """
 
     def __init__(
-        self, model: Model | Path | str, *, device: str = "auto", precision: str = "auto", batch_size: int | None = None
+        self,
+        model: Model | Path | str,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        engine: Engine | str = "auto",
+        batch_size: int | None = None,
     ) -> None:
         self.device = pick_device(device)
-        pick_precision(self.device, precision)
-        self.precision = precision
         self.model = model if isinstance(model, Model) else load_model(model, self.device)
         if not self.model.groups:
             raise RunError(
                 f"model {self.model.folder}", found=f"a network of {self.model.trainer}", expected="one that segments"
             )
-        self.batch_size = batch_size or windows_at_once(self.model.configuration.patch)
+        patch = self.model.configuration.patch
+        if isinstance(engine, str):
+            engine = open_engine(self.model.network, patch, engine=engine, device=self.device, precision=precision)
+        self.engine, self.device = engine, engine.device
+        self.batch_size = batch_size or windows_at_once(patch)
 
     def predict(self, image: Volume | Path | str, reading: Reading = STRICT) -> Prediction:
         """The label map of a scan (an array, a NIfTI file or a folder of DICOM slices), on its own grid.
@@ -93,7 +104,8 @@ class Predictor:
         labels = join(maps, self.model.labels)
         if not labels.any():
             remarks = (*remarks, _nothing_found(image))
-        return Prediction(labels, volume.grid, time.perf_counter() - began, self._peak_mb(), remarks)
+        seconds, name = time.perf_counter() - began, self.engine.name
+        return Prediction(labels, volume.grid, seconds, self._peak_mb(), name, remarks)
 
     def predict_groups(self, volume: Volume) -> dict[str, np.ndarray]:
         """{group: uint8 [Z, Y, X]} on the scan's own grid: 0 background, 1..n the group's labels in their order."""
@@ -122,12 +134,10 @@ class Predictor:
     def _slabs(self, image: np.ndarray) -> Iterator[Slab]:
         configuration = self.model.configuration
         return slabs(
-            self.model.network,
+            self.engine,
             image,
             patch=configuration.patch,
             overlap=configuration.overlap,
-            device=self.device,
-            precision=self.precision,
             batch_size=self.batch_size,
             neighbours=configuration.neighbours,
         )

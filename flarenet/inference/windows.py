@@ -8,19 +8,17 @@ lowest intensity, as in training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..preparation.prepare import beside
-from .engines import autocast
+from .engines import Engine
 
 Slab = tuple[int, dict[str, Tensor]]
-Forward = Callable[[Tensor], dict[str, Tensor]]
-"""windows [B, C, *patch] -> {group: float32 logits [B, 1 + n, *patch]}, on the device of the network."""
 
 SIGMA_SHARE = 0.125
 """Standard deviation of the window weight as a share of the patch."""
@@ -30,49 +28,27 @@ LEAST_WEIGHT = 1e-3
 
 
 def slabs(
-    network: nn.Module,
+    engine: Engine,
     image: np.ndarray,
     *,
     patch: Sequence[int],
     overlap: float,
-    device: torch.device | str,
-    precision: str,
     batch_size: int,
     neighbours: int = 0,
 ) -> Iterator[Slab]:
-    """The logits of `network` on `image` (float32 [Z, Y, X] in [0, 1]); they stay on `device`.
+    """The logits of the network of `engine` on `image` (float32 [Z, Y, X] in [0, 1]); they stay on its device.
 
     patch       (y, x): the network sees single slices; (z, y, x): it sees blocks
     overlap     share of a window that its neighbour covers
     batch_size  windows that run at once
     neighbours  slices on either side that a slice-wise network sees as channels
-    The network is left on `device` in eval mode. An image without voxels yields nothing.
+    An image without voxels yields nothing.
     """
-    device = torch.device(device)
-    layout = torch.channels_last if len(patch) == 2 else torch.channels_last_3d
-    network = network.to(device).to(memory_format=layout).eval()  # type: ignore[call-overload]
-
-    def forward(windows: Tensor) -> dict[str, Tensor]:
-        with torch.inference_mode(), autocast(device, precision):
-            logits = network(windows.to(device).contiguous(memory_format=layout))
-            # the order of numbers that interpolation and argmax read fastest, whatever the network computed in
-            return {
-                group: value.to(torch.float32, memory_format=torch.contiguous_format) for group, value in logits.items()
-            }
-
     if 0 in image.shape:
         return iter(())
     if len(patch) == 3:
-        return _blocks(forward, image, tuple(patch), overlap=overlap, batch_size=batch_size, device=device)
-    return _slices(
-        forward,
-        image,
-        tuple(patch),
-        overlap=overlap,
-        batch_size=batch_size,
-        device=device,
-        neighbours=neighbours,
-    )
+        return _blocks(engine, image, tuple(patch), overlap=overlap, batch_size=batch_size)
+    return _slices(engine, image, tuple(patch), overlap=overlap, batch_size=batch_size, neighbours=neighbours)
 
 
 def window_starts(size: int, patch: int, overlap: float) -> list[int]:
@@ -93,13 +69,12 @@ def window_weight(patch: Sequence[int]) -> Tensor:
 
 
 def _slices(
-    forward: Forward,
+    engine: Engine,
     image: np.ndarray,
     patch: tuple[int, ...],
     *,
     overlap: float,
     batch_size: int,
-    device: torch.device,
     neighbours: int,
 ) -> Iterator[Slab]:
     rows, columns = (window_starts(size, p, overlap) for size, p in zip(image.shape[1:], patch))
@@ -109,45 +84,44 @@ def _slices(
         seen = [beside(z, depth, neighbours) for z in range(start, min(start + batch_size, depth))]
         slab = _padded(image[np.array(seen)], patch)
         if len(places) == 1:
-            blended = forward(slab)
+            blended = engine(slab)
         else:
-            blended = _blended_slices(forward, slab, patch, places=places, device=device)
+            blended = _blended_slices(engine, slab, patch, places=places)
         inside = (..., slice(image.shape[1]), slice(image.shape[2]))
         yield start, {group: value[inside].transpose(0, 1) for group, value in blended.items()}
 
 
 def _blended_slices(
-    forward: Forward, slab: Tensor, patch: tuple[int, ...], *, places: list[tuple[int, int]], device: torch.device
+    engine: Engine, slab: Tensor, patch: tuple[int, ...], *, places: list[tuple[int, int]]
 ) -> dict[str, Tensor]:
     """slab [b, C, Y, X] -> {group: logits [b, 1 + n, Y, X]}; every window place is one batch of b."""
-    weight = window_weight(patch).to(device)
-    total = torch.zeros(slab.shape[2:], device=device)
+    weight = window_weight(patch).to(engine.device)
+    total = torch.zeros(slab.shape[2:], device=engine.device)
     sums: dict[str, Tensor] = {}
     for y, x in places:
         inside = (..., slice(y, y + patch[0]), slice(x, x + patch[1]))
         total[inside] += weight
-        for group, logits in forward(slab[inside]).items():
+        for group, logits in engine(slab[inside]).items():
             if group not in sums:
-                sums[group] = torch.zeros((*logits.shape[:2], *slab.shape[2:]), device=device)
+                sums[group] = torch.zeros((*logits.shape[:2], *slab.shape[2:]), device=engine.device)
             sums[group][inside] += logits * weight
     return {group: value.div_(total) for group, value in sums.items()}
 
 
 def _blocks(
-    forward: Forward,
+    engine: Engine,
     image: np.ndarray,
     patch: tuple[int, ...],
     *,
     overlap: float,
     batch_size: int,
-    device: torch.device,
 ) -> Iterator[Slab]:
     """Rows of windows, lowest z first; what no later row reaches is yielded, so one row of sums is kept."""
     padded = _padded(image, patch)
     starts = window_starts(padded.shape[0], patch[0], overlap)
-    row = _Row(patch, padded.shape[1:], overlap=overlap, device=device)
+    row = _Row(patch, padded.shape[1:], overlap=overlap, device=engine.device)
     for start, after in zip(starts, [*starts[1:], padded.shape[0]]):
-        row.add(forward, padded[start : start + patch[0]], batch_size)
+        row.add(engine, padded[start : start + patch[0]], batch_size)
         final = row.take(after - start)
         depth = min(after, image.shape[0]) - start
         if depth > 0:
@@ -169,11 +143,11 @@ class _Row:
         self.total = torch.zeros((patch[0], *plane), device=device)
         self.sums: dict[str, Tensor] = {}
 
-    def add(self, forward: Forward, layer: Tensor, batch_size: int) -> None:
+    def add(self, engine: Engine, layer: Tensor, batch_size: int) -> None:
         """Run every window of `layer` [patch z, Y, X]."""
         for first in range(0, len(self.places), batch_size):
             batch = self.places[first : first + batch_size]
-            for group, logits in forward(torch.stack([layer[inside] for inside in batch]).unsqueeze(1)).items():
+            for group, logits in engine(torch.stack([layer[inside] for inside in batch]).unsqueeze(1)).items():
                 if group not in self.sums:
                     self.sums[group] = torch.zeros((logits.shape[1], *self.total.shape), device=logits.device)
                 for inside, window in zip(batch, logits):

@@ -6,6 +6,7 @@ import torch
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError
+from flarenet.inference.engines import TorchEngine
 from flarenet.inference.flips import with_mirrored
 from flarenet.inference.windows import slabs
 from flarenet.planning.fusion import Fusion, check_fusion
@@ -40,10 +41,10 @@ def patient():
 
 
 def answer(image, flips, patch):
+    engine = TorchEngine(Anatomist(), dimensions=len(patch))
+
     def run(seen):
-        return slabs(
-            Anatomist(), seen, patch=patch, overlap=0.5, device="cpu", precision="fp32", batch_size=3, neighbours=0
-        )
+        return slabs(engine, seen, patch=patch, overlap=0.5, batch_size=3)
 
     found = run(image)
     if flips:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from flarenet.inference.engines import TorchEngine
 from flarenet.inference.windows import slabs, window_starts, window_weight
 
 
@@ -32,9 +33,8 @@ def convolution(dimensions):
 
 
 def run(network, image, patch, *, overlap=0.25, batch_size=2):
-    return list(
-        slabs(network, image, patch=patch, overlap=overlap, device="cpu", precision="fp32", batch_size=batch_size)
-    )
+    engine = TorchEngine(network, dimensions=len(patch))
+    return list(slabs(engine, image, patch=patch, overlap=overlap, batch_size=batch_size))
 
 
 def whole(found, group):
@@ -123,9 +123,8 @@ class Channels(nn.Module):
 @pytest.mark.parametrize("patch", [(20, 24), (12, 12)])
 def test_a_slice_is_seen_with_its_neighbours(patch):
     image = np.random.default_rng(0).random((5, 20, 17), dtype=np.float32)
-    found = slabs(
-        Channels(), image, patch=patch, overlap=0.25, device="cpu", precision="fp32", batch_size=2, neighbours=1
-    )
+    engine = TorchEngine(Channels(), dimensions=2)
+    found = slabs(engine, image, patch=patch, overlap=0.25, batch_size=2, neighbours=1)
     channels = whole(list(found), "organ").numpy()
     below, above = image[[0, 0, 1, 2, 3]], image[[1, 2, 3, 4, 4]]
     np.testing.assert_allclose(channels, np.stack([below, image, above]), atol=1e-6)
