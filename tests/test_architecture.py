@@ -27,7 +27,7 @@ FLOORS = (
 TORCH_FREE = set.union(*FLOORS[:5])
 SLOW_TO_IMPORT = {"torch", "monai", "numpy", "scipy", "nibabel", "matplotlib", "pydantic"}
 LONGEST_FILE = 400
-IMPORTED_AS = {"connected-components-3d": "cc3d"}
+IMPORTED_AS = {"connected-components-3d": "cc3d", "nvidia-ml-py": "pynvml"}
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 FORBIDDEN_MODULES |= {"importlib", "pkgutil", "pydoc", "runpy"}  # what imports by name
@@ -223,7 +223,7 @@ def test_help_is_instant(command, module):
 
 
 def test_all_commands_are_declared():
-    words = ("plan", "train", "pseudo", "predict", "compare", "evaluate", "report", "demo")
+    words = ("plan", "train", "pseudo", "predict", "compare", "measure", "evaluate", "report", "demo")
     assert set(commands()) == {f"flarenet_{word}" for word in words}
 
 

@@ -74,11 +74,15 @@ def add_pool(words: ArgumentParser, *, workers: int) -> None:
         metavar="N",
         help="processes that work on cases side by side (default: %(default)s)",
     )
-    words.add_argument(
-        "--timeout-s", type=_seconds, metavar="S", help="give a case up after so many seconds (default: never)"
-    )
+    add_timeout(words)
     words.add_argument(
         "--scheduler", metavar="ADDRESS", help="work on a dask cluster instead, as tcp://HOST:PORT of its scheduler"
+    )
+
+
+def add_timeout(words: ArgumentParser) -> None:
+    words.add_argument(
+        "--timeout-s", type=_seconds, metavar="S", help="give a case up after so many seconds (default: never)"
     )
 
 
@@ -98,7 +102,7 @@ def add_reading(words: ArgumentParser) -> None:
         "--assume-affine", action="store_true", help="take images without sform and qform as RAS (else refused)"
     )
     words.add_argument(
-        "--volume", type=_index, metavar="K", help="which volume of a 4D image counts, from 0 on (else refused)"
+        "--volume", type=index, metavar="K", help="which volume of a 4D image counts, from 0 on (else refused)"
     )
 
 
@@ -191,7 +195,8 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _index(text: str) -> int:
+def index(text: str) -> int:
+    """A word as a whole number from 0 on."""
     if not text.isdigit():
         raise ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from pydantic import Field
+from rich.console import Console
+from rich.table import Table
 
 from ..errors import DatasetError
 from ..schema import Frozen, load
@@ -27,6 +32,7 @@ class CaseCost(Frozen):
     size           (x, y, z) in voxels, as the scan stores them
     gpu_peak_mb    the most memory of the device in use; None without one
     gpu_area_mb_s  the area under the curve of memory over time
+    cpu_percent    100 is one processor, busy all the time
     peak_rss_mb    the most memory of the process and its children
     """
 
@@ -39,14 +45,74 @@ class CaseCost(Frozen):
     samples: tuple[Sample, ...] = ()
 
 
+class Totals(Frozen):
+    """All cases together: times and areas summed, as the challenge does, and the largest peaks.
+
+    gpu_*     None where no case was on a GPU
+    slow      cases that took longer than TOLERATED_S     large  cases with a peak above TOLERATED_MB
+    """
+
+    cases: int
+    seconds: float
+    gpu_area_mb_s: float | None
+    gpu_peak_mb: float | None
+    peak_rss_mb: float
+    slow: int
+    large: int
+
+
 class Efficiency(Frozen):
-    """What efficiency.json holds; `device` is the GPU's name or the processor's."""
+    """What efficiency.json holds; `device` is the GPU's name or the processor's.
+
+    command  its words, with their placeholders
+    failed   case -> reason; such a case has no cost
+    """
 
     device: str
     cases: dict[str, CaseCost]
+    command: tuple[str, ...] = ()
+    failed: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def totals(self) -> Totals:
+        costs = list(self.cases.values())
+        areas = [cost.gpu_area_mb_s for cost in costs if cost.gpu_area_mb_s is not None]
+        peaks = [cost.gpu_peak_mb for cost in costs if cost.gpu_peak_mb is not None]
+        return Totals(
+            cases=len(costs),
+            seconds=sum(cost.seconds for cost in costs),
+            gpu_area_mb_s=sum(areas) if areas else None,
+            gpu_peak_mb=max(peaks, default=None),
+            peak_rss_mb=max((cost.peak_rss_mb for cost in costs), default=0.0),
+            slow=sum(cost.seconds > TOLERATED_S for cost in costs),
+            large=sum(peak > TOLERATED_MB for peak in peaks),
+        )
 
 
 def read_efficiency(folder: Path) -> Efficiency | None:
     """What was measured of the predictions in `folder`; None where nothing was."""
     path = folder / EFFICIENCY
     return load(Efficiency, path, DatasetError) if path.is_file() else None
+
+
+def print_efficiency(found: Efficiency, console: Console | None = None) -> None:
+    """A row per case, the totals, what is above the challenge's tolerances, and failures; default: on stdout."""
+    console, totals = console or Console(), found.totals
+    table = Table(title=f"{totals.cases} cases on {found.device}")
+    names = ("case", "size", "time s", "GPU peak MB", "GPU area MB*s", "CPU %", "RSS peak MB")
+    for number, name in enumerate(names):
+        table.add_column(name, justify="right" if number else "left")
+    for case, cost in found.cases.items():
+        numbers = (cost.gpu_peak_mb, cost.gpu_area_mb_s, cost.cpu_percent, cost.peak_rss_mb)
+        table.add_row(case, " x ".join(map(str, cost.size)), f"{cost.seconds:.1f}", *_whole(numbers))
+    table.add_section()
+    peak, area, rss = _whole((totals.gpu_peak_mb, totals.gpu_area_mb_s, totals.peak_rss_mb))
+    table.add_row("sum; of peaks the largest", "", f"{totals.seconds:.1f}", peak, area, "", rss)
+    console.print(table)
+    console.print(f"above {TOLERATED_S:.0f} s: {totals.slow}; above {TOLERATED_MB:.0f} MB of GPU: {totals.large}")
+    for case, reason in found.failed.items():
+        console.print(f"failed: {case}: {reason}", markup=False, highlight=False)
+
+
+def _whole(numbers: Sequence[float | None]) -> list[str]:
+    return ["-" if number is None else f"{number:.0f}" for number in numbers]

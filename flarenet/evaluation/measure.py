@@ -1,0 +1,170 @@
+"""Predictions of a command, one process per case as a challenge does, and what each of them cost."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data.nifti import case_name, read_grid
+from ..errors import FlarenetError, RunError, UsageError
+from ..schema import save
+from ..whole import remove_leftovers
+from .efficiency import EFFICIENCY, CaseCost, Efficiency, read_efficiency
+from .gpu_memory import Gpu
+from .process_cost import ProcessCost, run_measured
+
+LOGS = "logs"
+"""The folder, beside the predictions, of what the command said about each case."""
+
+INPUTS = ("{input}", "{image}")
+OUTPUT = "{output}"
+
+Tell = Callable[[str, "CaseCost | str"], None]
+"""Called with a case and its cost, or the reason why it has none."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """The words of a command that predicts one case.
+
+    {input}   a folder that holds nothing but a copy of the scan     {image}  that copy
+    {output}  an empty folder, where it is to write CASE.nii.gz or CASE.nii
+    Raises UsageError for words without placeholders, and for a program that is not there.
+    """
+
+    words: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        said = " ".join(self.words)
+        if not any(name in said for name in INPUTS) or OUTPUT not in said:
+            expected = "-- COMMAND with {input} (or {image}) and {output} where the folders belong"
+            raise UsageError("the command to measure", found=said or "nothing", expected=expected)
+        if shutil.which(self.words[0]) is None:
+            raise UsageError(f"command {self.words[0]!r}", found="no such program", expected="one that can be run")
+
+    def filled(self, image: Path, output: Path) -> list[str]:
+        places = {"{input}": str(image.parent), "{image}": str(image), OUTPUT: str(output)}
+        words = list(self.words)
+        for name, place in places.items():
+            words = [word.replace(name, place) for word in words]
+        return words
+
+
+def measure(
+    images: Sequence[Path],
+    out: Path,
+    command: Command,
+    *,
+    gpu: Gpu | None = None,
+    timeout_s: float | None = None,
+    tell: Tell = lambda case, result: None,
+) -> Efficiency:
+    """Predict every image into `out`/CASE.nii.gz by a process of its own, in order, and write `out`/efficiency.json.
+
+    That file is written after each case; those that it holds, and whose prediction is there, are not run again.
+    timeout_s  after which a case is ended and counts as failed
+    A case fails, is named with the reason, and the others go on, where its scan has no readable header, its command
+    ends with an exit code or by a signal, or leaves no prediction.
+    Raises UsageError where `out` holds measurements of another command or device.
+    """
+    found = _before(out, command, gpu.name if gpu else _processor())
+    remove_leftovers(out)
+    for image in images:
+        case = case_name(image)
+        if case in found.cases and _prediction(out, case):
+            continue
+        try:
+            result = _measure_case(image, out, command, gpu=gpu, timeout_s=timeout_s)
+        except (FlarenetError, OSError) as error:
+            cases = {name: cost for name, cost in found.cases.items() if name != case}
+            found = found.model_copy(update={"cases": cases, "failed": {**found.failed, case: str(error)}})
+            tell(case, str(error))
+        else:
+            failed = {name: reason for name, reason in found.failed.items() if name != case}
+            found = found.model_copy(update={"cases": {**found.cases, case: result}, "failed": failed})
+            tell(case, result)
+        save(found, out / EFFICIENCY)
+    return found
+
+
+def _before(out: Path, command: Command, device: str) -> Efficiency:
+    new = Efficiency(device=device, cases={}, command=command.words)
+    found = read_efficiency(out)
+    if found is None:
+        return new
+    if (found.device, found.command) != (device, command.words):
+        raise UsageError(
+            out / EFFICIENCY,
+            found=f"measured on {found.device}: {' '.join(found.command)}",
+            expected=f"{device}: {' '.join(command.words)}",
+            remedy="another folder by -o, or remove this file",
+        )
+    return found
+
+
+def _measure_case(image: Path, out: Path, command: Command, *, gpu: Gpu | None, timeout_s: float | None) -> CaseCost:
+    case, (z, y, x) = case_name(image), read_grid(image).shape
+    log = out / LOGS / f"{case}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with _folder(out) as temporary:
+        given, output = temporary / "inputs" / image.name, temporary / "outputs"
+        given.parent.mkdir()
+        output.mkdir()
+        shutil.copyfile(image, given)
+        cost = run_measured(command.filled(given, output), log=log, timeout_s=timeout_s, gpu=gpu)
+        _check(cost, case, log, timeout_s)
+        made = _prediction(output, case)
+        if made is None:
+            inside = ", ".join(sorted(path.name for path in output.iterdir())) or "nothing"
+            raise RunError(f"the command for {case}", found=f"{inside} in {OUTPUT}", expected=f"{case}.nii.gz")
+        os.replace(made, out / made.name)
+    return CaseCost(
+        size=(x, y, z),
+        seconds=round(cost.seconds, 3),
+        gpu_peak_mb=cost.gpu_peak_mb,
+        gpu_area_mb_s=None if cost.gpu_area_mb_s is None else round(cost.gpu_area_mb_s, 1),
+        cpu_percent=round(cost.cpu_percent, 1),
+        peak_rss_mb=cost.peak_rss_mb,
+        samples=cost.samples,
+    )
+
+
+def _check(cost: ProcessCost, case: str, log: Path, timeout_s: float | None) -> None:
+    """Raise RunError where the command did not end well, with the last of what it said."""
+    if cost.out_of_time:
+        found = f"not done after {timeout_s:g} s: ended, with all its processes"
+    elif cost.exit_code < 0:
+        found = f"killed by {signal.Signals(-cost.exit_code).name}"
+    elif cost.exit_code:
+        found = f"exit code {cost.exit_code}"
+    else:
+        return
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    last = f"; its last words: {lines[-1].strip()[:200]}" if lines else ""
+    raise RunError(f"the command for {case}", found=found + last, expected="exit code 0", remedy=f"see {log}")
+
+
+def _prediction(folder: Path, case: str) -> Path | None:
+    places = (folder / f"{case}{ending}" for ending in (".nii.gz", ".nii"))
+    return next((path for path in places if path.is_file()), None)
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[Path]:
+    """A folder beside the predictions, so that what is written there can be moved, not copied."""
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp.case", dir=out) as path:
+        yield Path(path)
+
+
+def _processor() -> str:
+    """The processor's name as Linux gives it."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(os.sched_getaffinity(0))} x {names[0] if names else platform.machine()}"

@@ -1,0 +1,148 @@
+"""flarenet_measure on commands that predict, fail, hang and are killed: real processes, a case each."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flarenet.cli.measure import main
+from flarenet.phantom import write_phantom_set
+
+COPY = "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2] + '/' + sys.argv[3])"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Three small scans a_0000, b_0000, c_0000."""
+    root = tmp_path_factory.mktemp("scans")
+    write_phantom_set(root, cases=1, test_cases=3, seed=5, detail=0.4)
+    for path, name in zip(sorted((root / "imagesTs").iterdir()), "abc"):
+        path.rename(path.with_name(f"{name}_0000.nii.gz"))
+    return root / "imagesTs"
+
+
+def predictor(tmp_path, special=""):
+    """A program in: folder of the input, folder of the output; `special` is run before, with `case` known."""
+    script = tmp_path / "predict.py"
+    script.write_text(
+        "import os, shutil, signal, sys, time\n"
+        "(name,) = os.listdir(sys.argv[1])\n"
+        "case = name.split('_')[0]\n"
+        "open(sys.argv[3], 'a').write(case)\n"
+        f"{special}\n"
+        "shutil.copy(os.path.join(sys.argv[1], name), os.path.join(sys.argv[2], case + '.nii.gz'))\n"
+    )
+    return [sys.executable, str(script), "{input}", "{output}", str(tmp_path / "runs")]
+
+
+def measure(images, out, words, *flags):
+    return main(["-i", str(images), "-o", str(out), *flags, "--", *words])
+
+
+def written(out):
+    return json.loads((out / "efficiency.json").read_text())
+
+
+def test_each_case_has_a_process_and_a_cost(images, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert measure(images, out, predictor(tmp_path, "time.sleep(0.5)")) == 0
+    assert (tmp_path / "runs").read_text() == "abc"
+    found = written(out)
+    assert list(found["cases"]) == ["a", "b", "c"] and found["failed"] == {}
+    assert found["command"][2:4] == ["{input}", "{output}"] and found["device"]
+    for case, cost in found["cases"].items():
+        assert (out / f"{case}.nii.gz").read_bytes() == (images / f"{case}_0000.nii.gz").read_bytes()
+        assert cost["seconds"] >= 0.5 and cost["peak_rss_mb"] > 1 and len(cost["samples"]) >= 2
+    import nibabel
+
+    assert found["cases"]["a"]["size"] == list(nibabel.load(images / "a_0000.nii.gz").shape)
+    said = capsys.readouterr().out
+    total = sum(cost["seconds"] for cost in found["cases"].values())
+    assert "above 15 s: 0" in said and f"{total:.1f}" in said
+    assert sorted(path.name for path in out.iterdir() if path.name != ".lock") == [
+        *(f"{case}.nii.gz" for case in "abc"),
+        "efficiency.json",
+        "logs",
+    ]
+
+
+def test_the_image_itself_may_be_named(images, tmp_path):
+    words = [sys.executable, "-c", COPY, "{image}", "{output}", "a.nii.gz"]
+    assert measure(images / "a_0000.nii.gz", tmp_path / "out", words) == 0
+    assert (tmp_path / "out" / "a.nii.gz").is_file()
+
+
+FAILURES = {
+    "raise SystemExit('no such weights')": ("exit code 1", "no such weights"),
+    "os.kill(os.getpid(), signal.SIGKILL)": ("killed by SIGKILL",),
+    "time.sleep(600)": ("not done after 3 s",),
+    "raise SystemExit(0)": ("nothing in {output}", "b.nii.gz"),
+}
+
+
+@pytest.mark.parametrize("does, said", FAILURES.items())
+def test_a_case_that_fails_is_named_and_the_others_are_done(images, tmp_path, capsys, does, said):
+    out = tmp_path / "out"
+    words = predictor(tmp_path, f"if case == 'b':\n    {does}")
+    assert measure(images, out, words, "--timeout-s", "3") == 3
+    found, shown = written(out), capsys.readouterr()
+    assert list(found["cases"]) == ["a", "c"] and list(found["failed"]) == ["b"]
+    assert not (out / "b.nii.gz").exists()
+    for word in said:
+        assert word in found["failed"]["b"] and word in shown.err
+    # mended, the same command goes on with what failed
+    predictor(tmp_path)
+    assert measure(images, out, words) == 0
+    assert (tmp_path / "runs").read_text() == "abcb" and written(out)["failed"] == {}
+
+
+def test_a_scan_that_cannot_be_read_is_named(images, tmp_path):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    (folder / "broken_0000.nii.gz").write_bytes(b"no scan")
+    (folder / "c_0000.nii.gz").write_bytes((images / "c_0000.nii.gz").read_bytes())
+    assert measure(folder, tmp_path / "out", predictor(tmp_path)) == 3
+    assert list(written(tmp_path / "out")["failed"]) == ["broken"] and list(written(tmp_path / "out")["cases"]) == ["c"]
+
+
+def test_measurements_of_two_commands_are_not_mixed(images, tmp_path, capsys):
+    out, words = tmp_path / "out", predictor(tmp_path)
+    assert measure(images, out, words) == 0
+    assert measure(images, out, [*words, "more"]) == 2
+    assert "remove this file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ([], "{input}"),
+        (["cat", "{input}"], "{output}"),
+        (["no-such-program", "{input}", "{output}"], "no such program"),
+    ],
+)
+def test_a_command_that_cannot_work_is_refused_before_anything_runs(images, tmp_path, capsys, words, said):
+    assert measure(images, tmp_path / "out", words) == 2
+    assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_measurement_that_is_ended_ends_its_command_and_goes_on_later(images, tmp_path):
+    out, pid = tmp_path / "out", tmp_path / "pid"
+    words = predictor(tmp_path, f"open({str(pid)!r}, 'w').write(str(os.getpid()))\nif case == 'b': time.sleep(600)")
+    line = [sys.executable, "-m", "flarenet.cli.measure", "-i", str(images), "-o", str(out), "--", *words]
+    process = subprocess.Popen(line, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
+    runs, deadline = tmp_path / "runs", time.monotonic() + 60
+    while not (runs.exists() and runs.read_text() == "ab") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 75
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    predictor(tmp_path)
+    assert measure(images, out, words) == 0
+    assert runs.read_text() == "abbc" and list(written(out)["cases"]) == ["a", "b", "c"]
