@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 from .shell import add_pool, parser, pool, run
 
 if TYPE_CHECKING:
-    from ..data.dataset import Dataset
+    from ..data.labels import LabelSet
     from ..reporting.content import Section
     from ..reporting.models import Model
+    from ..workspace import Workspace
 
 PAPERS_ABLATION = 6
 """The table of the paper that compares models trained with and without unlabelled cases."""
+
+EFFICIENCY = 7
+"""The table of the paper that has time and memory."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,12 +40,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     words.add_argument("--images", type=Path, metavar="DIR", help="the CTs: adds pictures and slices to leaf through")
     words.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
     words.add_argument(
+        "--model",
+        type=_named,
+        nargs="+",
+        default=[],
+        metavar="NAME=DIR",
+        help="trained models, or trainers with all their steps: adds the curves of their training",
+    )
+    words.add_argument(
         "--published",
         type=int,
         nargs="*",
-        choices=(4, 5, 6),
+        choices=(4, 5, 6, EFFICIENCY),
         metavar="TABLE",
-        help="show the paper's own rows beside: its tables 4, 5, 6 (default: 6), and 7 for efficiency",
+        help="show the paper's own rows beside: its tables 4, 5, 6 (default: 6) and 7, efficiency",
     )
     add_pool(words, workers=1)
     return run(words, work, argv)
@@ -71,9 +83,10 @@ def work(arguments: Namespace) -> None:
     workspace = open_workspace(find_root(arguments.root), arguments.dataset)
     dataset = read_dataset(workspace.raw, Reading(allow_external=True))
     rules = OFFICIAL if arguments.official else PLAIN
+    background = list(_background(arguments, workspace))  # before the scoring, which may take long
     reader = Reader(arguments.truth, dataset, rules, arguments.out / "scores", pool(arguments))
     models = read_models(arguments.predictions, reader)
-    sections = list(_sections(arguments, models, dataset))
+    sections = [*_sections(arguments, models, dataset.labels), *background]
     write_files(arguments.out / "files", sections)
     page = arguments.out / "report.html"
     write_page(page, f"{arguments.dataset}: {', '.join(model.name for model in models)}", sections)
@@ -87,10 +100,35 @@ def work(arguments: Namespace) -> None:
         )
 
 
-def _sections(arguments: Namespace, models: list[Model], dataset: Dataset) -> Iterator[Section]:
+def _sections(arguments: Namespace, models: list[Model], labels: LabelSet) -> Iterator[Section]:
+    from ..reporting.efficiency import efficiency_section
     from ..reporting.published import published
     from ..reporting.scores import score_sections
 
-    tables = arguments.published or ([] if arguments.published is None else [PAPERS_ABLATION])
-    printed = [column for column in published().columns if column.table in tables]
-    yield from score_sections({model.name: model.metrics for model in models}, dataset.labels, published=printed)
+    tables = arguments.published or ([] if arguments.published is None else [PAPERS_ABLATION, EFFICIENCY])
+    printed = published()
+    columns = [column for column in printed.columns if column.table in tables]
+    yield from score_sections({model.name: model.metrics for model in models}, labels, published=columns)
+    costs = {model.name: model.efficiency for model in models if model.efficiency}
+    if costs:
+        yield efficiency_section(costs, published=printed.efficiency if EFFICIENCY in tables else ())
+
+
+def _background(arguments: Namespace, workspace: Workspace) -> Iterator[Section]:
+    """How the models were trained, and on what; as far as that is there."""
+    from ..errors import PlanError
+    from ..planning.fingerprint import Fingerprint
+    from ..planning.plan import load_plan
+    from ..reporting.dataset import dataset_section
+    from ..reporting.planned import plan_section
+    from ..schema import load
+
+    if arguments.model:
+        from ..reporting.training import read_runs, training_section  # imports torch
+
+        yield training_section(read_runs(arguments.model))
+    if workspace.fingerprint.is_file():
+        fingerprint = load(Fingerprint, workspace.fingerprint, PlanError)
+        if workspace.plan.is_file():
+            yield plan_section(load_plan(workspace.plan), fingerprint)
+        yield dataset_section(fingerprint)

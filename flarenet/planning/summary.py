@@ -30,15 +30,21 @@ NUMBERS = (
 
 def print_summary(plan: Plan, fingerprint: Fingerprint) -> None:
     """Print every table to stdout."""
-    decided = (
-        configuration_table(plan),
-        network_table(plan),
-        step_table(plan, fingerprint),
-        reason_table(plan),
-        *([fusion_table(plan.fusion)] if plan.fusion != Fusion() else []),
-        need_table(plan, fingerprint),
-    )
-    _print((cohort_table(fingerprint), geometry_table(fingerprint), *decided), remarks(fingerprint))
+    tables = (cohort_table(fingerprint), geometry_table(fingerprint), *plan_tables(plan, fingerprint).values())
+    _print(tables, remarks(fingerprint))
+
+
+def plan_tables(plan: Plan, fingerprint: Fingerprint) -> dict[str, Table]:
+    """What was decided, and why, by a short name of each table."""
+    fusion = {"fusion": fusion_table(plan.fusion)} if plan.fusion != Fusion() else {}
+    return {
+        "configurations": configuration_table(plan),
+        "networks": network_table(plan),
+        "steps": step_table(plan, fingerprint),
+        "reasons": reason_table(plan),
+        **fusion,
+        "estimates": need_table(plan, fingerprint),
+    }
 
 
 def print_fingerprint(fingerprint: Fingerprint) -> None:

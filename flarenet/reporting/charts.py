@@ -26,6 +26,9 @@ COLOURS = ("#3b82c4", "#e0862a", "#3c9d63", "#b066d0", "#d14b57", "#8a7a2f", "#2
 MOST_POINTS = 60
 """Cases of a box that are drawn one by one."""
 
+FEW_POINTS, FEW_LINES = 30, 3
+"""Up to so many points of a line are marked, and so many lines of a group drawn in full strength."""
+
 SMALLEST = 0.65
 
 _STYLE: Any = {
@@ -117,6 +120,55 @@ def scatter(groups: Mapping[str, Points], *, x: str, y: str, log_x: bool = False
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set(xlabel=x, ylabel=y, **limits)
         axes.grid()
+        _legend(axes, groups)
+    return figure
+
+
+def lines(
+    groups: Mapping[str, Sequence[Points]], *, x: str, y: str, limit: tuple[float, str] | None = None, **limits: Any
+) -> Figure:
+    """Lines through points (x, y) by group, the lines of a group in one colour; a line of one point is a dot.
+
+    limit  a height to mark, and what it is
+    """
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(6.4, 3.8)
+        for number, (name, members) in enumerate(groups.items()):
+            for at, points in enumerate(members):
+                axes.plot(
+                    *zip(*points),
+                    color=colour_at(number),
+                    linewidth=1.4,
+                    marker="." if len(points) <= FEW_POINTS else None,
+                    alpha=1 if len(members) <= FEW_LINES else 0.5,
+                    label="_" if at else name,
+                )
+        if limit is not None:
+            axes.axhline(limit[0], color=INK, linewidth=1, linestyle=(0, (4, 3)))
+            axes.text(1, limit[0], limit[1], ha="right", va="bottom", transform=axes.get_yaxis_transform())
+        axes.set(xlabel=x, ylabel=y, **limits)
+        axes.grid()
+        _legend(axes, groups)
+    return figure
+
+
+def ranges(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], *, x: str) -> Figure:
+    """From where to where, with a mark between: a row per label, in it a bar per group. rows: label -> group ->
+    (lowest, middle, highest).
+    """
+    groups = list(dict.fromkeys(group for row in rows.values() for group in row))
+    step = 0.8 / max(len(groups), 1)
+    with matplotlib.rc_context(_STYLE):
+        figure, axes = _figure(6.4, 0.9 + len(rows) * (0.16 + 0.13 * len(groups)))
+        for number, group in enumerate(groups):
+            found = {at: row[group] for at, row in enumerate(rows.values()) if group in row}
+            places = [at + (number - (len(groups) - 1) / 2) * step for at in found]
+            low, middle, high = zip(*found.values())
+            axes.hlines(places, low, high, color=colour_at(number), linewidth=3, alpha=0.6, label=group)
+            axes.plot(middle, places, "|", color=INK, markersize=6)
+        axes.set(xlabel=x, ylim=(len(rows) - 0.4, -0.6))
+        axes.set_yticks(range(len(rows)), list(rows))
+        axes.grid(axis="x")
         _legend(axes, groups)
     return figure
 

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
+from ..errors import RunError
 from ..whole import whole_file, write_text
 from .callbacks import EpochDone, Event, Started
 from .state import EpochRecord
@@ -33,6 +36,22 @@ class Log:
             self._path = event.folder / "log.jsonl"
         if isinstance(event, (Started, EpochDone)):
             write_text(self._path, "".join(f"{record.model_dump_json()}\n" for record in event.history))
+
+
+def read_log(path: Path) -> list[EpochRecord]:
+    """The epochs of a `log.jsonl`. Raises RunError, naming the line, where it is none of ours."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise RunError(path, found=problem, expected="a log of epochs, as training writes it") from problem
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(EpochRecord.model_validate_json(line))
+        except ValidationError as problem:
+            fault = problem.errors(include_url=False)[0]["msg"]
+            raise RunError(f"{path}, line {number}", found=fault, expected="an epoch, as training logs it") from problem
+    return records
 
 
 class Curve:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from flarenet.cli.evaluate import main as evaluate
+from flarenet.cli.plan import main as plan
 from flarenet.cli.report import main
 from flarenet.phantom import write_phantom_set
 
@@ -64,3 +65,28 @@ def test_names_are_told_apart(made, capsys):
     assert _report(made, f"A={made / 'right'}", f"A={made / 'beside'}") == 2
     assert "two models" in capsys.readouterr().err
     assert _report(made, f"../A={made / 'right'}") == 7
+
+
+def test_what_lies_beside_becomes_sections(made):
+    cost = dict(size=[90, 70, 50], seconds=3.0, gpu_peak_mb=None, gpu_area_mb_s=None, cpu_percent=99.0, peak_rss_mb=7.0)
+    case = sorted(path.name for path in (made / "right").iterdir())[0].removesuffix(".nii.gz")
+    (made / "right" / "efficiency.json").write_text(json.dumps({"device": "a processor", "cases": {case: cost}}))
+    (made / "run").mkdir()
+    epoch = {"epoch": 1, "learning_rate": 0.1, "losses": {"loss": 0.25}, "timing": {"seconds": 36.0}}
+    (made / "run" / "log.jsonl").write_text(json.dumps(epoch) + "\n")
+    assert plan(["-d", "P", "--root", str(made), "--fingerprint"]) == 0
+    assert _report(made, f"A={made / 'right'}", out="all", more=["--model", f"A={made / 'run'}", "--published"]) == 0
+    page = (made / "all" / "report.html").read_text()
+    for words in ('id="efficiency"', 'id="training"', 'id="dataset"', "published, Table 7", "0.2500", "C1"):
+        assert words in page
+    assert 'id="plan"' not in page  # it was only measured
+    files = {path.name for path in (made / "all" / "files").iterdir()}
+    assert {"efficiency.csv", "training_loss.svg", "annotated.tex", "spacing.png"} <= files
+
+
+def test_a_broken_log_is_told_before_anything_is_scored(made, capsys):
+    (made / "broken").mkdir()
+    (made / "broken" / "log.jsonl").write_text("{}\n")
+    assert _report(made, f"A={made / 'right'}", out="none", more=["--model", f"A={made / 'broken'}"]) == 4
+    assert "log.jsonl, line 1" in capsys.readouterr().err
+    assert not (made / "none").exists()

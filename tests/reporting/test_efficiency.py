@@ -1,0 +1,69 @@
+import pytest
+
+from flarenet.evaluation.efficiency import CaseCost, Efficiency, Sample
+from flarenet.reporting.efficiency import efficiency_section
+from flarenet.reporting.published import published
+
+
+def _cost(seconds, gpu_peak_mb=None, gpu_area_mb_s=None, depth=50, samples=()):
+    return CaseCost(
+        size=(512, 512, depth),
+        seconds=seconds,
+        gpu_peak_mb=gpu_peak_mb,
+        gpu_area_mb_s=gpu_area_mb_s,
+        cpu_percent=150.0,
+        peak_rss_mb=900.0,
+        samples=samples,
+    )
+
+
+SAMPLES = (Sample(at_s=0.0, gpu_mb=500.0, rss_mb=100.0), Sample(at_s=0.1, gpu_mb=5000.0, rss_mb=900.0))
+A = Efficiency(device="A GPU", cases={"b": _cost(10.0, 5000.0, 20000.0, 90, SAMPLES), "a": _cost(20.0, 2000.0, 8000.0)})
+B = Efficiency(device="another", cases={"b": _cost(12.0, 3000.0, 30000.0, 90)})
+
+
+def _texts(rows):
+    return {row[0].text: [cell.text for cell in row[1:]] for row in rows}
+
+
+def test_numbers_means_and_sums_by_hand():
+    table = efficiency_section({"A": A}).parts[1]
+    assert [cell.text for cell in table.rows[0]] == ["a", "512 x 512 x 50", "20.00", "2000", "8000", "150", "900"]
+    assert _texts(table.foot) == {
+        "mean": ["", "15.00", "3500", "14000", "150", "900"],
+        "sum": ["", "30.00", "", "28000", "", ""],
+    }
+    assert [[cell.bad for cell in row[2:4]] for row in table.rows] == [[True, False], [False, True]]
+
+
+def test_a_case_that_a_model_lacks_is_a_dash_and_the_least_mean_is_bold():
+    table = efficiency_section({"A": A, "B": B}).parts[1]
+    assert _texts(table.rows)["a"][6:] == ["-"] * 5
+    mean = table.foot[0]
+    assert [cell.best for cell in mean[2:5]] == [False, False, True]
+    assert [cell.best for cell in mean[7:10]] == [True, True, False]
+
+
+def test_without_a_gpu_there_are_no_columns_of_it_and_no_curve():
+    cpu = Efficiency(
+        device="a processor", cases={"a": _cost(3.0, samples=(Sample(at_s=0.0, gpu_mb=None, rss_mb=5.0),))}
+    )
+    section = efficiency_section({"A": cpu})
+    assert [heading.text for heading in section.parts[1].head[1]] == [
+        *("case", "size", "time (s)", "CPU (%)", "RAM peak (MB)")
+    ]
+    assert [part.name for part in section.parts[2:]] == ["efficiency_rss_mb"]
+
+
+def test_curves_are_the_samples():
+    section = efficiency_section({"A": A, "B": B})
+    gpu = next(part for part in section.parts[2:] if part.name == "efficiency_gpu_mb")
+    line, limit = gpu.figure.axes[0].lines
+    assert line.get_xydata().tolist() == [[0.0, 500.0], [0.1, 5000.0]]
+    assert limit.get_ydata()[0] == pytest.approx(4096)
+
+
+def test_the_paper_s_rows_are_marked():
+    table = efficiency_section({"A": A}, published=published().efficiency).parts[-1]
+    assert table.title.startswith("† published") and table.notes[0].startswith("†")
+    assert [cell.text for cell in table.rows[0]] == ["0001", "512 x 512 x 55", "50.82", "3012", "41724"]
