@@ -122,6 +122,12 @@ class Orientation:
         flipped = data[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
         return flipped.transpose(tuple(int(i) for i in np.argsort(self.axes)))
 
+    def undo_plane(self, plane: np.ndarray) -> np.ndarray:
+        """The inverse of apply for one slice [Y, X] of an array whose first axis stays the first one; a view."""
+        y_flip, x_flip = self.flips[1:]
+        flipped = plane[:: -1 if y_flip else 1, :: -1 if x_flip else 1]
+        return flipped if self.axes[1] < self.axes[2] else flipped.T
+
     def apply_to_grid(self, grid: Grid) -> Grid:
         """The grid of apply(data)."""
         shape = cast(Triple, tuple(grid.shape[axis] for axis in self.axes))

@@ -45,15 +45,20 @@ def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[P
         _fail_at("replaced", target, temporary)
         _flush(target.parent)
     except OSError as error:
-        room = "the file" if size_bytes is None else f"{size_bytes} bytes"
-        raise StorageError(
-            target,
-            found=f"{error.strerror or error}{_free(target.parent)}",
-            expected=f"a folder that can be written, with room for {room}",
-        ) from error
+        raise not_written(target, error, size_bytes=size_bytes) from error
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def not_written(target: Path, error: OSError, *, size_bytes: int | None = None) -> StorageError:
+    """What whole_file raises: why `target` could not be written, and the room that there is."""
+    room = "the file" if size_bytes is None else f"{size_bytes} bytes"
+    return StorageError(
+        target,
+        found=f"{error.strerror or error}{_free(target.parent)}",
+        expected=f"a folder that can be written, with room for {room}",
+    )
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -17,7 +17,7 @@ from ..evaluation.pairs import CaseScores, Pair, evaluate
 from ..evaluation.tables import Metrics, summarise, write_metrics
 from ..inference.ensemble import open_models
 from ..inference.model import WEIGHTS, read_about
-from ..inference.predict import Prediction, predict_pairs
+from ..inference.predict import Outcome, predict_pairs
 from ..schema import load
 from ..workspace import Workspace
 from .candidates import Candidate
@@ -72,7 +72,7 @@ def _predict(models: Sequence[Path], cases: Sequence[Case], folder: Path, *, dev
         return
     predictor, console = open_models(models, device=device), Console(stderr=True)
 
-    def tell(image: Path, result: Prediction | FlarenetError) -> None:
+    def tell(image: Path, result: Outcome | FlarenetError) -> None:
         if isinstance(result, FlarenetError):
             console.print(f"{image.name}: {result}", markup=False, highlight=False)
 

@@ -14,7 +14,7 @@ from ..workspace import find_root, finished_models, models_in, newest_model
 from . import shell
 
 if TYPE_CHECKING:
-    from ..inference.predict import Prediction
+    from ..inference.predict import Outcome
 
 _ENDINGS = (".nii", ".nii.gz")
 
@@ -104,7 +104,7 @@ def _model_folders(arguments: Namespace) -> list[Path]:
     return [model for folder in arguments.model for model in models_in(Path(folder))]
 
 
-def _tell(outputs: Mapping[Path, Path], image: Path, result: Prediction | FlarenetError) -> None:
+def _tell(outputs: Mapping[Path, Path], image: Path, result: Outcome | FlarenetError) -> None:
     if isinstance(result, FlarenetError):
         print(f"{image.name}: failed\n  {result}", file=sys.stderr, flush=True)
     else:

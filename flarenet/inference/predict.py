@@ -3,6 +3,8 @@
 >>> predictor = Predictor("runs/NAME/DualDecoder2D/step_4")
 >>> prediction = predictor.predict("scan_0000.nii.gz")
 >>> write_labels("scan.nii.gz", prediction.labels, like="scan_0000.nii.gz")
+
+predict_files and predict_pairs never hold a label map: slices go to sinks (see slices) as they are finished.
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +23,20 @@ import torch
 from ..data.dicom import inspect_series
 from ..data.findings import Finding, as_error, refusals, remark
 from ..data.labels import join
-from ..data.nifti import case_name, inspect_image, write_labels
+from ..data.nifti import case_name, inspect_image
 from ..data.plausible import doubts_on_image
 from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError, RunError, StorageError, UsageError
 from ..planning.memory import windows_at_once
 from ..preparation.prepare import normalise, prepare_image
 from ..preparation.upright import on_grid, upright
-from ..volume import Grid, Volume
+from ..volume import Grid, Volume, canonical
 from .engines import Engine, open_engine, pick_device
 from .flips import with_mirrored
+from .label_file import LabelFile
 from .model import Model, load_model
 from .settle import settle
+from .slices import FinishedSlice, LabelMap, Sink, SinkOpener, opened
 from .stream import group_maps
 from .views import View
 from .windows import Slab, slabs
@@ -39,23 +44,29 @@ from .windows import Slab, slabs
 _MB = 1 << 20
 
 
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """The answer for one scan.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Outcome:
+    """What came of predicting one scan.
 
-    labels   uint8 [Z, Y, X] on the scan's own grid, values of the label table
-    seconds  from reading the file (or taking the array) to the finished map
+    grid     the scan's own
+    seconds  from reading the file (or taking the array) to the last finished slice, sinks included
     engine   what computed the logits, as in "torch fp32"
-    remarks  what should be looked at about the file
     peak_mb  most memory so far: of the GPU in this prediction, or of the whole process on the CPU
+    remarks  what should be looked at about the file
     """
 
-    labels: np.ndarray
     grid: Grid
     seconds: float
     peak_mb: float
     engine: str
     remarks: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prediction(Outcome):
+    """The answer for one scan: `labels` uint8 [Z, Y, X] on the scan's own grid, values of the label table."""
+
+    labels: np.ndarray
 
 
 class Predictor:
@@ -95,17 +106,45 @@ class Predictor:
 
         Raises DatasetError for a file that cannot be read.
         """
+        kept: list[LabelMap] = []
+
+        def keep(grid: Grid) -> LabelMap:
+            kept.append(LabelMap(grid))
+            return kept[0]
+
+        outcome = self.predict_into([keep], image, reading)
+        return Prediction(labels=kept[0].labels, **vars(outcome))
+
+    def predict_into(
+        self, openers: Sequence[Callable[[Grid], Sink]], image: Volume | Path | str, reading: Reading = STRICT
+    ) -> Outcome:
+        """Predict a scan as `predict` does, its slices given to sinks as they are finished.
+
+        openers  the scan's own grid -> a sink; opened once the scan is known to be one, finished in their order
+        """
         began = time.perf_counter()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         volume, remarks = (image, ()) if isinstance(image, Volume) else self._inspect(image, reading)
-        maps = self.predict_groups(volume)
-        settle(maps, self.model.plan.fusion, labels=self.model.labels, spacing_mm=volume.grid.spacing_mm)
-        labels = join(maps, self.model.labels)
-        if not labels.any():
+        with opened([partial(opener, volume.grid) for opener in openers]) as sinks:
+            if any(sink.wants_probabilities for sink in sinks):
+                raise UsageError("probabilities", found="a sink that wants them", expected="labels and images only")
+            maps = self.predict_groups(volume)
+            settle(maps, self.model.plan.fusion, labels=self.model.labels, spacing_mm=volume.grid.spacing_mm)
+            labels, found = join(maps, self.model.labels), False
+            for finished in _slices(labels, volume, with_image=any(sink.wants_image for sink in sinks)):
+                found = found or bool(finished.labels.any())
+                for sink in sinks:
+                    sink.take(finished)
+        if not found:
             remarks = (*remarks, _nothing_found(image))
-        seconds, name = time.perf_counter() - began, self.engine.name
-        return Prediction(labels, volume.grid, seconds, self._peak_mb(), name, remarks)
+        return Outcome(
+            grid=volume.grid,
+            seconds=time.perf_counter() - began,
+            peak_mb=self._peak_mb(),
+            engine=self.engine.name,
+            remarks=remarks,
+        )
 
     def predict_groups(self, volume: Volume) -> dict[str, np.ndarray]:
         """{group: uint8 [Z, Y, X]} on the scan's own grid: 0 background, 1..n the group's labels in their order."""
@@ -156,13 +195,19 @@ class Predictor:
         return peak / _MB if sys.platform == "darwin" else peak / 1024  # bytes there, KiB elsewhere
 
 
+def _slices(labels: np.ndarray, volume: Volume, *, with_image: bool) -> Iterator[FinishedSlice]:
+    turned, orientation = canonical(volume)
+    for z, plane in enumerate(orientation.apply(labels)):
+        yield FinishedSlice(z, plane, image=turned.data[z].astype(np.float32) if with_image else None)
+
+
 def _nothing_found(image: Volume | Path | str) -> Finding:
     file = "the scan" if isinstance(image, Volume) else image
     remedy = "is it the part of the body that the model was trained on?"
     return remark(file, found="no label anywhere", expected="some of what the model knows", remedy=remedy)
 
 
-Progress = Callable[[Path, Prediction | FlarenetError], None]
+Progress = Callable[[Path, Outcome | FlarenetError], None]
 Failures = list[tuple[Path, FlarenetError]]
 
 
@@ -194,9 +239,18 @@ def output_names(images: Iterable[Path], out_dir: Path) -> dict[Path, Path]:
 
 
 def predict_pairs(
-    predictor: Predictor, outputs: Mapping[Path, Path], *, progress: Progress, reading: Reading = STRICT
+    predictor: Predictor,
+    outputs: Mapping[Path, Path],
+    *,
+    progress: Progress,
+    reading: Reading = STRICT,
+    openers: Sequence[SinkOpener] = (),
 ) -> tuple[list[Path], Failures]:
-    """As predict_files, for images whose output files are given, read as `reading` says."""
+    """As predict_files, for images whose output files are given, read as `reading` says.
+
+    openers  of what else is made of each scan's finished slices; finished before the label file takes its name, so
+             that where there is a label file there is everything
+    """
     inputs = {image.resolve() for image in outputs}
     for output in outputs.values():
         if output.resolve() in inputs:
@@ -206,17 +260,17 @@ def predict_pairs(
     done: list[Path] = []
     failures: Failures = []
     for image, output in outputs.items():
+        label_file: SinkOpener = partial(LabelFile, reading=reading)
+        each = [partial(opener, image, output) for opener in (*openers, label_file)]
         try:
-            prediction = predictor.predict(image, reading)
-            like = prediction.grid if image.is_dir() else image
-            write_labels(output, prediction.labels, like=like, reading=reading)
+            outcome = predictor.predict_into(each, image, reading)
         except (FlarenetError, OSError, MemoryError, torch.cuda.OutOfMemoryError) as problem:
             error = problem if isinstance(problem, FlarenetError) else _as_storage_error(image, problem)
             failures.append((image, error))
             progress(image, error)
         else:
             done.append(output)
-            progress(image, prediction)
+            progress(image, outcome)
     return done, failures
 
 

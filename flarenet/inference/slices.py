@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from ..volume import Grid
+from ..volume import Grid, orientation_of
 
 
 @dataclass(frozen=True, eq=False)
 class FinishedSlice:
     """One slice of a scan turned to RAS (see volume.Orientation), with its answer.
 
-    z              its place along the turned scan; slices come in the order in which the scan stores them, so z rises
-                   or falls by one from each to the next, and every slice of the scan comes once
+    z              its place along the turned scan; it rises or falls by one from each to the next, and every slice of
+                   the scan comes once. It falls where a file stores slices so and need not be read as a whole
     labels         uint8 [Y, X], values of the label table, groups laid over each other
     image          float32 [Y, X], HU; None where no sink wants_image
     probabilities  {group: float32 [1 + n, Y, X]}; None where no sink wants_probabilities
@@ -50,3 +51,36 @@ class Sink(Protocol):
 
 SinkOpener = Callable[[Path, Path, Grid], Sink]
 """(the scan's file, the label file that it becomes, the scan's own grid) -> a sink for it."""
+
+
+class LabelMap:
+    """A sink that keeps the whole map: `labels` uint8 [Z, Y, X] on the scan's own grid, once all slices came."""
+
+    wants_image = wants_probabilities = False
+
+    def __init__(self, grid: Grid) -> None:
+        self.labels = np.zeros(grid.shape, dtype=np.uint8)
+        self._turned = orientation_of(grid).apply(self.labels)
+
+    def take(self, finished: FinishedSlice) -> None:
+        self._turned[finished.z] = finished.labels
+
+    def finish(self) -> None: ...
+
+    def abandon(self) -> None: ...
+
+
+@contextmanager
+def opened(open_sinks: Iterable[Callable[[], Sink]]) -> Iterator[tuple[Sink, ...]]:
+    """The sinks, opened in turn; finished in turn where all went well, all abandoned after any error."""
+    sinks: list[Sink] = []
+    try:
+        for open_sink in open_sinks:
+            sinks.append(open_sink())
+        yield tuple(sinks)
+        for sink in sinks:
+            sink.finish()
+    except BaseException:
+        for sink in sinks:
+            sink.abandon()
+        raise

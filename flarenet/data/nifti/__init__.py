@@ -9,13 +9,14 @@ Fields and rules: the NIfTI-1 and NIfTI-2 standards (nifti1.h, nifti2.h, https:/
 
 from .names import case_name, find_images
 from .read import inspect_image, inspect_labels, read_grid, read_image, read_labels
-from .write import write_labels
+from .write import labels_file, write_labels
 
 __all__ = [
     "case_name",
     "find_images",
     "inspect_image",
     "inspect_labels",
+    "labels_file",
     "read_grid",
     "read_image",
     "read_labels",

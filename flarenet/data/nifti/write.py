@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
 
 import nibabel
 import numpy as np
-from isal import igzip
+from isal import igzip, isal_zlib
 
 from ...errors import DatasetError, FlarenetError, GeometryError, StorageError
-from ...volume import SHEAR_THAT_COUNTS, Grid
-from ...whole import whole_file
+from ...volume import SHEAR_THAT_COUNTS, Grid, Triple
+from ...whole import not_written, whole_file
 from ..dataset import FILE_ENDINGS
 from ..reading import STRICT, Reading
 from .header import parse_header
-from .stream import opened
+from .stream import CHUNK_BYTES, opened
 
 _GEOMETRY_FIELDS = (
     *("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
@@ -28,31 +31,80 @@ def write_labels(
 ) -> None:
     """Write a label map, uint8 [Z, Y, X], on exactly the grid of the image `like`, in the order of its file.
 
-    The geometry of like's header (sizes, spacing, units, both forms) is kept byte for byte; names, dates and
-    extensions are not, for they may tell of the patient. Where `like` is a Grid, the header is made from it. `path`
-    ends in .nii.gz or .nii. The same map gives the same bytes. The file is read back and compared before it takes its
-    name. Raises GeometryError where the shape is not like's, StorageError where the disk stands in the way, and as
-    read_image does for `like`.
+    As labels_file writes it. Raises GeometryError where the shape is not like's.
     """
-    path = Path(path)
     if labels_map.dtype != np.uint8:
         raise ValueError(f"a label map is uint8, not {labels_map.dtype}")
+    with labels_file(path, like=like, reading=reading) as (shape, write):
+        if labels_map.shape != shape:
+            expected = f"{shape}" if isinstance(like, Grid) else f"{shape}, as {like}"
+            raise GeometryError(path, found=f"a map of shape {labels_map.shape}", expected=expected)
+        for plane in labels_map:
+            write(plane)
+
+
+@contextmanager
+def labels_file(
+    path: str | Path, *, like: str | Path | Grid, reading: Reading = STRICT
+) -> Iterator[tuple[Triple, Callable[[np.ndarray], None]]]:
+    """Yield the shape (z, y, x) of the label file of the image `like`, and what takes its slices one by one.
+
+    A slice is uint8 [Y, X] in the order of like's file; each comes once, the first one first. The geometry of like's
+    header (sizes, spacing, units, both forms) is kept byte for byte; names, dates and extensions are not, for they
+    may tell of the patient. Where `like` is a Grid, the header is made from it. `path` ends in .nii.gz or .nii. The
+    same slices give the same bytes. The file is read back, and compared by CRC, before it takes its name; after an
+    error there is none. Raises StorageError where the disk stands in the way, ValueError for too few slices or a
+    slice of another shape, and as read_image does for `like`.
+    """
+    path = Path(path)
     if not path.name.lower().endswith(FILE_ENDINGS):
         raise DatasetError(path, found=path.name, expected="a name that ends in " + " or ".join(FILE_ENDINGS))
     raw, grid = (_header_of(like), like) if isinstance(like, Grid) else _header_like(Path(like), reading)
-    if labels_map.shape != grid.shape:
-        expected = f"{grid.shape}" if isinstance(like, Grid) else f"{grid.shape}, as {like}"
-        raise GeometryError(path, found=f"a map of shape {labels_map.shape}", expected=expected)
-    head = _labels_header(raw)
     with whole_file(path) as temporary:
-        with open(temporary, "wb") as file:
-            if path.name.lower().endswith(".gz"):
-                # no name and no time in the gzip header: the same map gives the same bytes
-                with igzip.IGzipFile(filename="", mode="wb", compresslevel=3, fileobj=file, mtime=0) as stream:
-                    _write(stream, head, labels_map)
-            else:
-                _write(file, head, labels_map)
-        _compare(temporary, head, labels_map, path)
+        with _written(temporary, zipped=path.name.lower().endswith(".gz")) as stream:
+            writer = _Writer(stream, path, grid.shape)
+            writer.put(_labels_header(raw))
+            yield grid.shape, writer.take
+        if writer.planes != grid.shape[0]:
+            raise ValueError(f"{writer.planes} slices of {grid.shape[0]}")
+        _compare(temporary, writer, path)
+
+
+@dataclass
+class _Writer:
+    """What went into a file: how many bytes, and their CRC."""
+
+    stream: BufferedIOBase
+    path: Path
+    shape: Triple
+    planes: int = 0
+    count: int = 0
+    crc: int = 0
+
+    def take(self, plane: np.ndarray) -> None:
+        if plane.shape != self.shape[1:] or plane.dtype != np.uint8:
+            raise ValueError(f"a slice {plane.dtype} {plane.shape}, not uint8 {self.shape[1:]}")
+        self.put(np.ascontiguousarray(plane).data)
+        self.planes += 1
+
+    def put(self, content: bytes | memoryview) -> None:
+        flat = memoryview(content).cast("B")
+        self.crc, self.count = isal_zlib.crc32(flat, self.crc), self.count + len(flat)
+        try:
+            self.stream.write(flat)
+        except OSError as error:  # raised where the slices come from, which is not inside whole_file
+            raise not_written(self.path, error) from error
+
+
+@contextmanager
+def _written(path: Path, *, zipped: bool) -> Iterator[BufferedIOBase]:
+    with open(path, "wb") as file:
+        if not zipped:
+            yield file
+            return
+        # no name and no time in the gzip header: the same map gives the same bytes
+        with igzip.IGzipFile(filename="", mode="wb", compresslevel=3, fileobj=file, mtime=0) as stream:
+            yield stream
 
 
 def _header_like(like: Path, reading: Reading) -> tuple[nibabel.Nifti1Header, Grid]:
@@ -84,21 +136,14 @@ def _labels_header(raw: nibabel.Nifti1Header) -> bytes:
     return header.binaryblock + bytes(4)
 
 
-def _write(stream: BufferedIOBase, head: bytes, labels_map: np.ndarray) -> None:
-    stream.write(head)
-    for part in labels_map:
-        stream.write(np.ascontiguousarray(part).data)
-
-
-def _compare(written: Path, head: bytes, labels_map: np.ndarray, path: Path) -> None:
-    """Raise StorageError unless `written` holds exactly what should be in it."""
+def _compare(written: Path, writer: _Writer, path: Path) -> None:
+    """Raise StorageError unless `written` holds exactly the bytes that went into it."""
+    crc = count = 0
     try:
         with opened(written) as source:
-            stream = source.stream
-            same = stream.read(len(head)) == head
-            same = same and all(stream.read(part.size) == np.ascontiguousarray(part).tobytes() for part in labels_map)
-            same = same and not stream.read(1)
+            while chunk := source.stream.read(CHUNK_BYTES):
+                crc, count = isal_zlib.crc32(chunk, crc), count + len(chunk)
     except FlarenetError as error:
         raise StorageError(path, found=error.found, expected="the label map as it was written") from error
-    if not same:
+    if (crc, count) != (writer.crc, writer.count):
         raise StorageError(path, found="other bytes when read back", expected="the label map as it was written")
