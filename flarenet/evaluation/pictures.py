@@ -161,6 +161,28 @@ def sheet(
     return figure
 
 
+def montage(
+    tiles: Sequence[Row], columns: int, *, caption: str, labels: LabelSet, window: tuple[float, float]
+) -> Figure:
+    """A figure of `tiles`, row by row: the first layer of each over its image, grey over `window`."""
+    tiles_by_row = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
+    shapes = [[tile.aspect * tile.image.shape[0] / tile.image.shape[1] for tile in row] for row in tiles_by_row]
+    present = sorted({int(value) for tile in tiles for value in np.unique(tile.layers[0])} - {0})
+    entries = int(columns * _PANEL_INCHES / _ENTRY_WIDTH_INCHES)
+    heights = [_PANEL_INCHES * max(row) for row in shapes]
+    figure, axes = _frame(heights, columns, foot=_ENTRY_INCHES * (2 + len(present) // entries))
+    figure.suptitle(caption, color="white", fontsize=12)
+    for panels, row in zip(axes, tiles_by_row):
+        for axis, tile in zip(panels, row):
+            _show(axis, tile, window)
+            axis.imshow(_painted(tile.layers[0]), aspect=tile.aspect, **_PLACING)
+            _note(axis, tile.note)
+        for axis in panels[len(row) :]:
+            axis.set_axis_off()
+    _legend(figure, {labels.names[value]: colour_of(value) for value in present}, entries)
+    return figure
+
+
 def _frame(heights: list[float], columns: int, *, foot: float) -> tuple[Figure, list[list[Axes]]]:
     """A black figure with rows of axes of the given heights, below a head for titles, above a foot for the legend.
 
@@ -213,6 +235,4 @@ def _painted(label_plane: np.ndarray) -> np.ndarray:
 def _legend(figure: Figure, colours: Mapping[str, tuple[float, float, float]], columns: int) -> None:
     handles = [Patch(color=colour, label=name) for name, colour in colours.items()]
     if handles:
-        figure.legend(
-            handles=handles, loc="lower center", ncols=columns, fontsize=8, frameon=False, labelcolor="white"
-        )
+        figure.legend(handles=handles, loc="lower center", ncols=columns, fontsize=8, frameon=False, labelcolor="white")

@@ -1,0 +1,147 @@
+"""A picture of each case, in bounded memory: `flarenet_predict --preview`.
+
+Which slices hold labels is known only when the last one has come. So slices are kept as they come, evenly spread, and
+whenever there are too many every second one goes; of a coronal slice a few rows of each slice are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..data.labels import LabelSet
+from ..volume import Box, Grid, box_where, orientation_of
+from ..whole import whole_file
+from .outputs import WrittenAtEnd, beside
+from .slices import FinishedSlice
+
+if TYPE_CHECKING:
+    from ..evaluation.pictures import Row
+
+FOLDER = "previews"
+
+AXIAL, COLUMNS = 7, 4
+"""Axial slices in a picture, and pictures beside each other; the last picture is coronal."""
+
+CORONAL_ROWS, CORONAL_HEIGHT = 8, 512
+"""How many coronal slices there are to choose from, and the most rows of one."""
+
+
+_Kept = tuple[int, np.ndarray, np.ndarray]
+"""z, int16 HU [Y, X], uint8 labels [Y, X] of a slice of the turned scan."""
+
+
+class Preview:
+    """The Output that writes previews/CASE.png.
+
+    is_ct  shown in the window of the abdomen, else from the 1st to the 99th percentile
+    """
+
+    def __init__(self, labels: LabelSet, *, is_ct: bool = True) -> None:
+        self.labels, self.is_ct = labels, is_ct
+
+    def __call__(self, image: Path, output: Path, grid: Grid) -> PreviewSink:
+        return PreviewSink(self.files(output)[0], grid, labels=self.labels, is_ct=self.is_ct)
+
+    def files(self, output: Path) -> tuple[Path, ...]:
+        return (beside(output, FOLDER, ".png"),)
+
+
+class PreviewSink(WrittenAtEnd):
+    """Keeps at most 4 AXIAL slices and CORONAL_ROWS coronal ones, 3 bytes a voxel."""
+
+    wants_image = True
+
+    def __init__(self, path: Path, grid: Grid, *, labels: LabelSet, is_ct: bool) -> None:
+        super().__init__(path)
+        self.grid = orientation_of(grid).apply_to_grid(grid)
+        self.labels, self.is_ct = labels, is_ct
+        self.labelled, self.every = _Spread(AXIAL), _Spread(AXIAL)
+        depth, height, width = self.grid.shape
+        self.step = -(-depth // CORONAL_HEIGHT)
+        self.rows = np.linspace(0, height - 1, CORONAL_ROWS + 2)[1:-1].round().astype(int)
+        shape = (CORONAL_ROWS, -(-depth // self.step), width)
+        self.coronal = np.zeros(shape, np.int16), np.zeros(shape, np.uint8)
+
+    def take(self, finished: FinishedSlice) -> None:
+        assert finished.image is not None
+        limits = np.iinfo(np.int16)
+        image = finished.image.clip(limits.min, limits.max).astype(np.int16)
+        kept = finished.z, image, finished.labels.copy()
+        self.every.add(kept)
+        if finished.labels.any():
+            self.labelled.add(kept)
+        if finished.z % self.step == 0:
+            place = finished.z // self.step
+            self.coronal[0][:, place] = image[self.rows]
+            self.coronal[1][:, place] = finished.labels[self.rows]
+
+    def write(self) -> None:
+        from ..evaluation.pictures import WINDOW_HU, montage  # only a run that draws pays for importing matplotlib
+
+        window = WINDOW_HU
+        axial = (self.labelled if self.labelled.kept else self.every).chosen()
+        if not self.is_ct:
+            low, high = np.percentile(np.stack([image for _, image, _ in axial]), (1, 99))
+            window = float(low), float(max(high, low + 1))
+        tiles = list(self._tiles(axial))
+        case = self.path.stem
+        figure = montage(tiles, min(COLUMNS, len(tiles)), caption=case, labels=self.labels, window=window)
+        with whole_file(self.path) as temporary:
+            figure.savefig(temporary, format="png")
+
+    def _tiles(self, axial: list[_Kept]) -> Iterator[Row]:
+        """The axial slices, the lowest first, then the coronal one of most labels; without the air around the body."""
+        from ..evaluation.pictures import BODY_HU, Row
+
+        _, rows, columns = self._body(axial, BODY_HU).slices
+        z_mm, y_mm, x_mm = self.grid.spacing_mm
+        _, height, width = self.grid.shape
+        for z, image, drawn in axial:
+            place = self.grid.affine @ (z, (height - 1) / 2, (width - 1) / 2, 1)
+            yield Row(*_turned(image[rows, columns], drawn[rows, columns]), y_mm / x_mm, f"z = {place[2]:.0f} mm")
+        image, drawn = (whole[self._richest()][:, columns] for whole in self.coronal)
+        yield Row(*_turned(image, drawn), z_mm * self.step / x_mm, "coronal")
+
+    def _body(self, axial: list[_Kept], body_hu: float) -> Box:
+        whole = Box((0, 0, 0), (1, *self.grid.shape[1:]))
+        return box_where(image > body_hu for _, image, _ in axial) or whole if self.is_ct else whole
+
+    def _richest(self) -> int:
+        """The coronal slice with the most distinct labels; of equals that with the most labelled voxels."""
+        drawn = self.coronal[1]
+        if not drawn.any():
+            return len(drawn) // 2
+        distinct = [len(np.unique(plane)) for plane in drawn]
+        return int(np.lexsort((np.count_nonzero(drawn, axis=(1, 2)), distinct))[-1])
+
+
+class _Spread:
+    """Of slices that come one by one, `count` that lie evenly over all of them; at most twice as many are kept."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.kept: list[_Kept] = []
+        self._step, self._seen = 1, 0
+
+    def add(self, one: _Kept) -> None:
+        if self._seen % self._step == 0:
+            if len(self.kept) == 2 * self.count:
+                del self.kept[1::2]
+                self._step *= 2
+            self.kept.append(one)
+        self._seen += 1
+
+    def chosen(self) -> list[_Kept]:
+        """The lowest first."""
+        number = min(self.count, len(self.kept))
+        places = ((np.arange(number) + 0.5) * len(self.kept) / number).astype(int)
+        return sorted((self.kept[place] for place in places), key=lambda kept: kept[0])
+
+
+def _turned(image: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray]]:
+    """The patient's left on the right, as evaluation.pictures shows them."""
+    return image[:, ::-1], (drawn[:, ::-1],)
