@@ -45,14 +45,19 @@ def read_json(path: str | Path, error: type[FlarenetError], *, largest_bytes: in
         raise error(path, found="no such file", expected="a JSON file") from problem
     except (OSError, UnicodeDecodeError) as problem:
         raise error(path, found=problem, expected="a readable UTF-8 JSON file") from problem
+    return parse_json(text, path, error)
+
+
+def parse_json(text: str, source: object, error: type[FlarenetError]) -> Any:
+    """What a text of JSON holds, as strictly as read_json. Raises `error`, which calls it `source`."""
     try:
-        return _strict_json(text, path, error)
+        return _strict_json(text, source, error)
     except json.JSONDecodeError as problem:
         raise error(
-            f"{path}, line {problem.lineno}, column {problem.colno}", found=problem.msg, expected="valid JSON"
+            f"{source}, line {problem.lineno}, column {problem.colno}", found=problem.msg, expected="valid JSON"
         ) from problem
     except RecursionError as problem:
-        raise error(path, found="brackets nested too deeply", expected="a flat JSON file") from problem
+        raise error(source, found="brackets nested too deeply", expected="flat JSON") from problem
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class _Fault:
     expected: str
 
 
-def _strict_json(text: str, path: Path, error: type[FlarenetError]) -> Any:
+def _strict_json(text: str, source: object, error: type[FlarenetError]) -> Any:
     faults = []
 
     def fault(found: str, expected: str) -> _Fault:
@@ -94,7 +99,7 @@ def _strict_json(text: str, path: Path, error: type[FlarenetError]) -> Any:
     )
     if faults:
         place, first = _first_fault(content)
-        raise error(f"{path}: key {place or '(top level)'!r}", found=first.found, expected=first.expected)
+        raise error(f"{source}: key {place or '(top level)'!r}", found=first.found, expected=first.expected)
     return content
 
 

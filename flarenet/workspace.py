@@ -7,6 +7,7 @@ ROOT/runs/NAME/TRAINER/step_N/   a model folder, with the state of its training 
 ROOT/runs/NAME/TRAINER/fold_K/step_N/   the same for another fold, or for "all", which holds nothing out
 ROOT/compare/NAME/        what flarenet_compare found: predictions of held-out cases and their scores
 ROOT/pseudo/NAME/TRAINER-HASH/   label maps that a finished model predicted
+ROOT/models/NAME/         what flarenet_model installed: the model folders of one model file, and its manifest
 """
 
 from __future__ import annotations
@@ -136,17 +137,43 @@ def only_planned(root: Path) -> Workspace:
 
 
 def newest_model(root: Path) -> Path:
-    """The newest finished model folder of `root` that segments. Raises UsageError where there is none."""
-    about = sorted(finished_models(root), key=lambda folder: (folder / "about.json").stat().st_mtime_ns)
-    segmenting = [folder for folder in about if folder.relative_to(root).parts[2] != "MAE"]
-    if not segmenting:
+    """The model of `root`, trained or installed, that is newest and segments, as models_in takes it.
+
+    Raises UsageError where there is none.
+    """
+    segmenting = [folder for folder in finished_models(root) if folder.relative_to(root).parts[2] != "MAE"]
+    named = {folder: folder for folder in segmenting}
+    for folder in installed_models(root):  # they answer as one, whatever number of folds they have
+        named |= {model: folder for model in models_in(folder)}
+    if not named:
         raise UsageError(
-            root / "runs",
-            found="no finished model",
+            f"root {root}",
+            found="no finished model in runs/ and none in models/",
             expected="one",
-            remedy="flarenet_train DualDecoder2D, or name a model folder by -m",
+            remedy="flarenet_train DualDecoder2D, or flarenet_model install FILE.zip, or name a model folder by -m",
         )
-    return segmenting[-1]
+    return named[max(sorted(named), key=lambda folder: (folder / "about.json").stat().st_mtime_ns)]
+
+
+def find_models(word: str, root: str | None = None) -> list[Path]:
+    """The model folders that a word after -m stands for: a folder as models_in takes it, here or below the root, or
+    the name of an installed model.
+
+    root  as find_root takes it; not needed for a folder from here
+    Raises UsageError, with the real ones, for any other word.
+    """
+    if Path(word).is_dir():
+        return models_in(Path(word))
+    found = find_root(root)
+    installed = installed_models(found)
+    for folder in installed:
+        if folder.name == word:
+            return models_in(folder)
+    if (found / word).is_dir():
+        return models_in(found / word)
+    absolute = Path(word).is_absolute()
+    runs = [str(folder if absolute else folder.relative_to(found)) for folder in finished_models(found)]
+    raise unknown("model", word, [folder.name for folder in installed] + runs)
 
 
 def models_in(folder: Path) -> list[Path]:
@@ -165,6 +192,17 @@ def _step(model: Path) -> int:
 def finished_models(root: Path) -> list[Path]:
     """The model folders of `root` whose training has ended, of all data sets, steps and folds."""
     return sorted(about.parent for about in root.glob("runs/*/*/**/step_*/about.json"))
+
+
+def installed_models(root: Path) -> list[Path]:
+    """The folders of the installed models, by name."""
+    folders = [installed_model(root, name) for name in _folders(root / "models") if not name.startswith(".")]
+    return [folder for folder in folders if (models_in(folder)[0] / "about.json").is_file()]
+
+
+def installed_model(root: Path, name: str) -> Path:
+    """Where the installed model of a name lies, or would."""
+    return root / "models" / name
 
 
 def _folders(path: Path) -> list[str]:

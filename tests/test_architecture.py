@@ -223,7 +223,7 @@ def test_help_is_instant(command, module):
 
 
 def test_all_commands_are_declared():
-    words = ("plan", "train", "pseudo", "predict", "compare", "measure", "evaluate", "report", "demo")
+    words = ("plan", "train", "pseudo", "predict", "model", "compare", "measure", "evaluate", "report", "demo")
     assert set(commands()) == {f"flarenet_{word}" for word in words}
 
 

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import CasesFailed, DatasetError, FlarenetError, UsageError, unknown
-from ..workspace import find_root, finished_models, models_in, newest_model
+from ..errors import CasesFailed, DatasetError, FlarenetError, UsageError
+from ..workspace import find_models, find_root, models_in, newest_model
 from . import shell
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ def words() -> ArgumentParser:
         "--model",
         nargs="+",
         metavar="MODEL",
-        help="a model folder, or several whose probabilities are averaged; a trainer's folder means the last step of "
-        "its finished folds (default: the newest model of the root)",
+        help="an installed model's name or a model folder, or several whose probabilities are averaged; a trainer's "
+        "folder means the last step of its finished folds (default: the newest model of the root)",
     )
-    parser.add_argument("--root", help="the folder that holds runs/ (default: FLARENET_ROOT, else here)")
+    parser.add_argument("--root", help="the folder that holds runs/ and models/ (default: FLARENET_ROOT, else here)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     parser.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16 (default: auto)")
     parser.add_argument(
@@ -94,14 +94,10 @@ def _folder(path: Path) -> Path:
 
 
 def _model_folders(arguments: Namespace) -> list[Path]:
-    """The folders of -m, else the newest finished model. Raises UsageError listing the real ones."""
+    """The models of -m, else the newest one. Raises UsageError listing the real ones."""
     if arguments.model is None:
-        return [newest_model(find_root(arguments.root))]
-    for folder in arguments.model:
-        if not Path(folder).is_dir():
-            finished = finished_models(find_root(arguments.root))
-            raise unknown("model folder", folder, [str(path) for path in finished])
-    return [model for folder in arguments.model for model in models_in(Path(folder))]
+        return models_in(newest_model(find_root(arguments.root)))
+    return [model for word in arguments.model for model in find_models(word, arguments.root)]
 
 
 def _tell(outputs: Mapping[Path, Path], image: Path, result: Outcome | FlarenetError) -> None:

@@ -8,6 +8,7 @@ about.json            trainer, step and the SHA-256 of both other files; written
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,19 @@ from ..data.labels import LabelSet
 from ..errors import FlarenetError, RunError
 from ..networks import build
 from ..planning.plan import Configuration, Plan, load_plan, save_plan
-from ..schema import Frozen, load, save
+from ..schema import Frozen, load, parse_json, save
 from ..whole import sha256_of, whole_file
 
 WEIGHTS, PLAN, ABOUT = "weights.safetensors", "plan.json", "about.json"
+
+LARGEST_HEADER_BYTES = 4 << 20
+"""Of a weights file; the largest network here takes a fiftieth of it."""
+
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_DTYPES |= {"I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool}
+
+_Kinds = dict[str, tuple[tuple[int, ...], object]]
+"""Shape and dtype of each tensor."""
 
 
 class About(Frozen):
@@ -123,11 +133,11 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     """The model of a folder, checked byte for byte, in eval mode on `device`.
 
     Raises RunError for a folder that is missing, unfinished or damaged, or whose weights are not those of the
-    network that its plan describes.
+    network that its plan describes, or are not finite. What the header of the weights says is compared with that
+    network before memory is taken for them.
     """
     folder = Path(folder)
     about = read_about(folder)
-    state = _weights(folder, about)
     _check_digest(folder / PLAN, sha256_of(folder / PLAN), about)
     plan = load_plan(folder / PLAN)
     try:
@@ -137,7 +147,12 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
             network = build(trainer.network, plan.labels.outputs, patch)
     except FlarenetError as problem:
         raise RunError(folder, found=problem, expected="a plan that describes the network of this model") from problem
+    _check_header(folder / WEIGHTS, network)
+    state = _weights(folder, about)
     _fit(network, state, folder)
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise RunError(f"{folder / WEIGHTS}: tensor {name!r}", found="NaN or infinity", expected="finite numbers")
     network = network.to(device).eval()
     return Model(network, plan, about.trainer, about.step, folder, about.sha256[WEIGHTS])
 
@@ -180,7 +195,44 @@ def read_about(folder: str | Path) -> About:
     return about
 
 
+def _check_header(path: Path, network: nn.Module) -> None:
+    """Raise RunError where the weights file is not one of what `network` needs; only its header is read."""
+    header, length = _read_header(path)
+    found = {name: _kind(entry) for name, entry in header.items() if name != "__metadata__"}
+    state = network.state_dict()
+    _compare(found, _kinds(state), path)
+    size, wanted = path.stat().st_size, 8 + length + sum(tensor.nbytes for tensor in state.values())
+    if size != wanted:
+        raise RunError(path, found=f"{size} bytes", expected=f"{wanted}")
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The JSON at the beginning of a safetensors file, after its length in 8 bytes, little-endian; and that length."""
+    with open(path, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        most = min(LARGEST_HEADER_BYTES, os.fstat(stream.fileno()).st_size - 8)
+        if length > most:
+            raise RunError(path, found=f"a header of {length} bytes", expected=f"at most {most}")
+        content = stream.read(length)
+    try:
+        header = parse_json(content.decode(), path, RunError)
+    except UnicodeDecodeError as problem:
+        raise RunError(path, found=problem, expected="a safetensors file") from problem
+    if not isinstance(header, dict):
+        raise RunError(path, found="a header without names", expected="a safetensors file")
+    return header, length
+
+
+def _kind(entry: Any) -> tuple[tuple[int, ...], object]:
+    """What an entry of a header says; what makes no sense fits no network."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("shape"), list):
+        return (), entry
+    dtype = entry.get("dtype")
+    return tuple(entry["shape"]), _DTYPES.get(dtype, dtype) if isinstance(dtype, str) else dtype
+
+
 def _weights(folder: Path, about: About) -> dict[str, Tensor]:
+    _read_header(folder / WEIGHTS)
     content = (folder / WEIGHTS).read_bytes()
     _check_digest(folder / WEIGHTS, hashlib.sha256(content).hexdigest(), about)
     try:
@@ -202,13 +254,23 @@ def _check_digest(path: Path, found: str, about: About) -> None:
 
 def _fit(network: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
     """Give `network` the numbers of `state`. Raises RunError for the first that does not fit."""
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    for name, shape in wanted.items():
-        if name not in state:
-            raise RunError(folder / WEIGHTS, found=f"no tensor {name!r}", expected=f"one of shape {shape}")
-        if tuple(state[name].shape) != shape:
-            raise RunError(f"{folder / WEIGHTS}: tensor {name!r}", found=tuple(state[name].shape), expected=shape)
-    extra = sorted(set(state) - set(wanted))
-    if extra:
-        raise RunError(folder / WEIGHTS, found=f"tensor {extra[0]!r}", expected="the network's own tensors only")
+    _compare(_kinds(state), _kinds(network.state_dict()), folder / WEIGHTS)
     network.load_state_dict(state, assign=True)
+
+
+def _kinds(state: Mapping[str, Tensor]) -> _Kinds:
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
+
+
+def _compare(found: _Kinds, wanted: _Kinds, path: Path) -> None:
+    """Raise RunError for the first tensor that is missing, of another shape or dtype, or none of `wanted`."""
+    for name, (shape, dtype) in wanted.items():
+        if name not in found:
+            raise RunError(path, found=f"no tensor {name!r}", expected=f"one of shape {shape}")
+        if found[name][0] != shape:
+            raise RunError(f"{path}: tensor {name!r}", found=found[name][0], expected=shape)
+        if found[name][1] != dtype:
+            raise RunError(f"{path}: tensor {name!r}", found=found[name][1], expected=dtype)
+    extra = sorted(set(found) - set(wanted))
+    if extra:
+        raise RunError(path, found=f"tensor {extra[0]!r}", expected="the network's own tensors only")

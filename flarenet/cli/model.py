@@ -1,0 +1,215 @@
+"""flarenet_model: finished models, listed, looked at, and passed on as files."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from ..workspace import find_models, find_root, finished_models, installed_models, models_in
+from . import shell
+
+if TYPE_CHECKING:
+    from ..inference.model import About
+    from ..planning.plan import Plan
+
+_MB = 1 << 20
+_LONGEST_LICENCE = _MB
+_UNVERIFIED = "digests show that the file is whole, not who made it: compare the fingerprint with its authors'"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return shell.run(words(), work, argv)
+
+
+def words() -> ArgumentParser:
+    parser = shell.parser("flarenet_model", "Finished models: list them, look at them, pass them on as files.")
+    parser.add_argument("--root", help="the folder that holds runs/ and models/ (default: FLARENET_ROOT, else here)")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    model = "an installed model's name, or a model folder; a trainer's folder means all its finished folds"
+
+    actions.add_parser("list", help="what flarenet_predict -m can name")
+
+    one = actions.add_parser("info", help="what a model knows, from which cases, how well, under which licence")
+    one.add_argument("model", metavar="MODEL", help=f"{model}; or a model file")
+
+    one = actions.add_parser("export", help="write a model file")
+    one.add_argument("model", metavar="MODEL", help=model)
+    one.add_argument("file", type=Path, metavar="FILE.zip", help="the new file; its name becomes the model's")
+    one.add_argument(
+        "--licence",
+        "--license",
+        metavar="TEXT|FILE",
+        help="what others may do with it (default: what it was installed with, else that nothing was stated)",
+    )
+    one.add_argument(
+        "--without-cases", action="store_true", help="leave out the names of the cases that it learned from"
+    )
+
+    one = actions.add_parser("install", help="check a model file and put it into the root's models/")
+    one.add_argument("file", type=Path, metavar="FILE.zip")
+    one.add_argument("--name", help="call it so (default: as it was exported)")
+
+    one = actions.add_parser("remove", help="remove an installed model; runs are never removed")
+    one.add_argument("name", metavar="NAME")
+    one.add_argument("--yes", action="store_true", help="do not ask")
+    return parser
+
+
+def work(arguments: Namespace) -> None:
+    actions = {"list": _list, "info": _info, "export": _export, "install": _install, "remove": _remove}
+    actions[arguments.action](arguments)
+
+
+def _list(arguments: Namespace) -> None:
+    from ..inference.model import read_about
+
+    root = find_root(arguments.root)
+    named = {folder.name: models_in(folder) for folder in installed_models(root)}
+    named |= {str(folder.relative_to(root)): [folder] for folder in finished_models(root)}
+    rows = [("model", "trainer", "step", "folds", "data set", "MB")]
+    for name, models in named.items():
+        about = read_about(models[0])
+        size = sum(path.stat().st_size for model in models for path in _parts(model)) / _MB
+        rows.append((name, about.trainer, str(about.step), str(len(models)), about.dataset, f"{size:.1f}"))
+    if not named:
+        print(f"no finished model in {root}", file=sys.stderr)
+        return
+    widths = [max(len(_plain(row[column])) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(_plain(word).ljust(width) for word, width in zip(row, widths)).rstrip())
+
+
+def _info(arguments: Namespace) -> None:
+    from ..inference.model_file import opened
+
+    file = Path(arguments.model)
+    if file.is_file():
+        with opened(file) as folder:
+            _show({f"{file}: {model.relative_to(folder)}": model for model in models_in(folder)})
+    else:
+        _show({str(model): model for model in find_models(arguments.model, arguments.root)})
+
+
+def _export(arguments: Namespace) -> None:
+    from ..inference.model_file import export_models
+
+    models = find_models(arguments.model, arguments.root)
+    licence = None if arguments.licence is None else _licence(arguments.licence)
+    fingerprint = export_models(models, arguments.file, licence=licence, with_cases=not arguments.without_cases)
+    print(f"{arguments.file}: {len(models)} model{'s' * (len(models) > 1)}, fingerprint {fingerprint}")
+
+
+def _install(arguments: Namespace) -> None:
+    from ..inference.model_file import install
+
+    done = install(arguments.file, find_root(arguments.root), arguments.name)
+    said = "is installed already" if done.already else "installed"
+    print(f"{done.folder.name}: {said} in {done.folder}, fingerprint {done.fingerprint}")
+    if not done.already:
+        print(_UNVERIFIED, file=sys.stderr)
+        print(f"flarenet_predict -m {done.folder.name} -i IN -o OUT")
+
+
+def _remove(arguments: Namespace) -> None:
+    from ..inference.model_file import find_installed, remove
+
+    root = find_root(arguments.root)
+    folder = find_installed(root, arguments.name)
+    if not arguments.yes:
+        if not sys.stdin.isatty():
+            raise UsageError("removing a model", found="nobody to ask", expected="--yes")
+        print(f"remove {folder}? type its name: ", end="", flush=True)
+        if sys.stdin.readline().strip() != arguments.name:
+            raise UsageError(f"model {arguments.name}", found="another answer", expected="its name; it is still there")
+    remove(root, arguments.name)
+    print(f"{arguments.name}: removed from {root / 'models'}")
+
+
+def _licence(words: str) -> str:
+    """The text itself, or that of the file it names."""
+    try:
+        is_file = Path(words).is_file()
+    except OSError:  # longer than a file's name can be
+        is_file = False
+    if not is_file:
+        return words.rstrip() + "\n"
+    content = Path(words).read_bytes()
+    try:
+        return content.decode()[:_LONGEST_LICENCE]
+    except UnicodeDecodeError as problem:
+        raise UsageError(f"--licence {words}", found=problem, expected="text in UTF-8") from problem
+
+
+def _show(models: Mapping[str, Path]) -> None:
+    """models: by the names to show."""
+    from ..inference.model import read_about
+    from ..planning.plan import load_plan
+
+    for name, model in models.items():
+        about = read_about(model)
+        facts = [("model", name), *_facts(model, about, load_plan(model / "plan.json"))]
+        width = 2 + max(len(_plain(key)) for key, _ in facts)
+        print(*(f"{_plain(key) + ':':{width}}{_plain(said)}" for key, said in facts), "", sep="\n")
+    one = next(iter(models.values()))
+    for folder in (one.parent, one.parent.parent):
+        if (folder / "manifest.json").is_file():
+            return _show_file(folder)
+
+
+def _facts(model: Path, about: About, plan: Plan) -> Iterator[tuple[str, str]]:
+    trainer = plan.trainer(about.trainer)
+    yield "trainer", f"{about.trainer}, step {about.step} of {len(trainer.steps)}, by flarenet {about.flarenet}"
+    yield "network", f"{trainer.network.kind}, {trainer.network.dimensions}D, patch {_patch(plan, about)}"
+    yield "data set", about.dataset
+    for group in trainer.network.groups:
+        values = plan.labels.groups[group]
+        yield group, ", ".join(f"{value} {plan.labels.names[value]}" for value in values)
+    patterns = plan.step(about.trainer, about.step).subset.patterns
+    yield "cohorts", "; ".join(_pattern(pattern, plan) for pattern in patterns)
+    yield "cases", "not told" if about.seen is None else f"{len(about.seen)}: {', '.join(about.seen)}"
+    for name, value in _flat(about.summary):
+        yield name, str(value)
+    for path in _parts(model):
+        yield path.name, f"{path.stat().st_size} bytes, sha256 {about.sha256.get(path.name, 'in the manifest')}"
+
+
+def _show_file(folder: Path) -> None:
+    from ..inference.model_file import LICENCE, MANIFEST
+    from ..whole import sha256_of
+
+    print(f"fingerprint: {sha256_of(folder / MANIFEST)}\nlicence:")
+    for line in (folder / LICENCE).read_text(encoding="utf-8").splitlines():
+        print(_plain(line))
+
+
+def _patch(plan: Plan, about: About) -> str:
+    return " x ".join(map(str, plan.configurations[plan.trainer(about.trainer).configuration].patch))
+
+
+def _pattern(pattern: Iterable[int], plan: Plan) -> str:
+    return " + ".join(plan.labels.names_of(pattern)) or "unlabelled"
+
+
+def _parts(model: Path) -> list[Path]:
+    return [model / name for name in ("weights.safetensors", "plan.json", "about.json")]
+
+
+def _flat(summary: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in summary.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value
+
+
+def _plain(text: str) -> str:
+    """`text` without what could steer a terminal: a model file is written by others."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

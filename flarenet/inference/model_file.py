@@ -1,0 +1,280 @@
+"""A model file: what is passed on of a finished model, as one zip file.
+
+manifest.json                            name, version, and size and SHA-256 of every other member
+LICENCE.txt                              what others may do with the model
+step_N/, fold_K/step_N/                  a model folder (see model) for each fold, without the state of its training
+
+The same models give the same bytes. The digests show that a file is whole, not who made it: for that, compare its
+fingerprint, the SHA-256 of the manifest, with the one that its authors publish.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .. import __version__
+from ..errors import FlarenetError, RunError, StorageError, UnsafeError, UsageError, unknown
+from ..schema import Frozen, load, save
+from ..whole import remove_leftovers, sha256_of, whole_file, write_text
+from ..workspace import installed_model, installed_models, models_in
+from .archive import MOST_BYTES, unpack
+from .model import ABOUT, PLAN, WEIGHTS, Model, load_model, read_about
+
+MANIFEST, LICENCE = "manifest.json", "LICENCE.txt"
+ENDING = ".zip"
+
+NO_LICENCE = (
+    "No licence was stated for this model. Without one, only its authors have the right to use it, change it or\n"
+    "pass it on: ask them.\n"
+)
+
+_MB = 1 << 20
+_LARGEST = {MANIFEST: _MB, LICENCE: _MB, PLAN: 16 * _MB, ABOUT: 16 * _MB, WEIGHTS: MOST_BYTES}
+_PLACE = r"(?:fold_(?:all|0|[1-9][0-9]{0,2})/)?step_[1-9][0-9]{0,2}"
+_TOP, _INNER = ("|".join(map(re.escape, names)) for names in ((MANIFEST, LICENCE), (WEIGHTS, PLAN, ABOUT)))
+_MEMBER = re.compile(rf"({_TOP})|{_PLACE}/({_INNER})")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip file can state; with the real time no two files would be the same
+
+
+class Content(Frozen):
+    """One member of a model file."""
+
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Manifest(Frozen):
+    """What manifest.json holds.
+
+    name      the model's name where it is installed, if not told otherwise
+    flarenet  the version that wrote the file
+    files     every other member, by its name
+    """
+
+    format: Literal[1] = 1
+    name: str
+    flarenet: str
+    files: dict[str, Content]
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What came of an installation. already: the same model was there, and nothing was done."""
+
+    folder: Path
+    fingerprint: str
+    already: bool
+
+
+def export_models(models: Sequence[Path], file: Path, *, licence: str | None = None, with_cases: bool = True) -> str:
+    """Write finished model folders, as workspace.models_in gives them, into a new model file; returns its fingerprint.
+
+    licence     what others may do with it; None: what an installed model came with, else that nothing was stated
+    with_cases  whether the names of the cases that it learned from are told
+
+    Raises RunError for a model that is damaged or does not segment, or where the label tables differ, and UsageError
+    where `file` exists or its name is none for a model.
+    """
+    name = check_name(file.name.removesuffix(ENDING), f"{file}, without {ENDING}")
+    if not file.name.endswith(ENDING) or file.exists():
+        found = "a file that exists" if file.exists() else file.name
+        raise UsageError(f"model file {file}", found=found, expected=f"a new name that ends in {ENDING}")
+    _check_together([load_model(model) for model in models])
+    with tempfile.TemporaryDirectory(prefix="flarenet_") as folder:
+        gathered = Path(folder)
+        for model in models:
+            _gather(model, gathered, with_cases=with_cases)
+        write_text(gathered / LICENCE, licence if licence is not None else _own_licence(models[0]))
+        members = sorted(path.relative_to(gathered).as_posix() for path in gathered.rglob("*") if path.is_file())
+        files = {
+            member: Content(bytes=(gathered / member).stat().st_size, sha256=sha256_of(gathered / member))
+            for member in members
+        }
+        save(Manifest(name=name, flarenet=__version__, files=files), gathered / MANIFEST)
+        with whole_file(file, size_bytes=sum(content.bytes for content in files.values())) as temporary:
+            _zip(gathered, [MANIFEST, *members], temporary)
+        return sha256_of(gathered / MANIFEST)
+
+
+def install(file: Path, root: Path, name: str | None = None) -> Installed:
+    """Unpack a model file into ROOT/models/NAME, whole or not at all.
+
+    name  None is the one in the file. Raises UnsafeError for a file that is not exactly a model file, and UsageError
+    where the name is taken by another model.
+    """
+    if name is not None:
+        check_name(name, "--name")
+    home = installed_model(root, "")
+    with _unpacked(file, home) as folder:
+        manifest, fingerprint = _verify(folder, file)
+        target = installed_model(root, name or manifest.name)
+        if target.exists():
+            return _already(target, fingerprint)
+        try:
+            os.rename(folder, target)
+        except OSError as problem:
+            if target.exists():  # another process was faster
+                return _already(target, fingerprint)
+            raise StorageError(target, found=problem, expected="a folder that can be written") from problem
+    return Installed(target, fingerprint, already=False)
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Path]:
+    """The folder of a model file that was unpacked and checked as `install` does; gone at the end."""
+    with tempfile.TemporaryDirectory(prefix="flarenet_") as home, _unpacked(file, Path(home)) as folder:
+        _verify(folder, file)
+        yield folder
+
+
+def remove(root: Path, name: str) -> None:
+    """Remove an installed model. Raises UsageError, with those there are, where there is none of that name."""
+    folder = find_installed(root, name)
+    if folder.is_symlink():  # a model that somebody keeps elsewhere
+        folder.unlink()
+        return
+    aside = folder.with_name(f".{secrets.token_hex(6)}.old.{name}")
+    os.rename(folder, aside)  # at once: nobody meets half a model
+    remove_leftovers(folder.parent, name)
+
+
+def find_installed(root: Path, name: str) -> Path:
+    """The folder of an installed model. Raises UsageError with those there are."""
+    folders = {folder.name: folder for folder in installed_models(root)}
+    if name not in folders:
+        raise unknown("installed model", name, folders)
+    return folders[name]
+
+
+def check_name(name: str, where: str) -> str:
+    """`name`, where it may be a model's: one that is a plain folder on every system. Raises UsageError."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(where, found=repr(name), expected="up to 64 letters, digits, '.', '_' and '-', no '.' first")
+    return name
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """That of an installed model; None where a folder was not made by `install`."""
+    return load(Manifest, folder / MANIFEST, RunError) if (folder / MANIFEST).is_file() else None
+
+
+def _gather(model: Path, gathered: Path, *, with_cases: bool) -> None:
+    about = read_about(model)
+    place = gathered / f"step_{about.step}"
+    if model.parent.name.startswith("fold_"):
+        place = gathered / model.parent.name / place.name
+    place.mkdir(parents=True)
+    for name in (WEIGHTS, PLAN):
+        shutil.copyfile(model / name, place / name)
+    save(about if with_cases else about.model_copy(update={"seen": None}), place / ABOUT)
+
+
+def _own_licence(model: Path) -> str:
+    """That of the installed model which a model folder is part of."""
+    for folder in (model.parent, model.parent.parent):
+        if (folder / MANIFEST).is_file() and (folder / LICENCE).is_file():
+            return (folder / LICENCE).read_text(encoding="utf-8")
+    return NO_LICENCE
+
+
+def _zip(gathered: Path, members: Sequence[str], file: Path) -> None:
+    with zipfile.ZipFile(file, "x", allowZip64=False) as archive:
+        for member in members:
+            entry = zipfile.ZipInfo(member, _EARLIEST)
+            entry.external_attr = 0o100644 << 16
+            entry.compress_type = zipfile.ZIP_STORED if member.endswith(WEIGHTS) else zipfile.ZIP_DEFLATED
+            entry.file_size = (gathered / member).stat().st_size
+            with open(gathered / member, "rb") as source, archive.open(entry, "w") as target:
+                shutil.copyfileobj(source, target, _MB)
+
+
+def _allowed(member: str) -> int | None:
+    found = _MEMBER.fullmatch(member)
+    return _LARGEST[found.group(1) or found.group(2)] if found else None
+
+
+@contextmanager
+def _unpacked(file: Path, home: Path) -> Iterator[Path]:
+    """A folder in `home` with the content of `file`; removed at the end, if it is still there."""
+    if not file.is_file():
+        raise UsageError(f"model file {file}", found="no such file", expected="one that flarenet_model export wrote")
+    home.mkdir(parents=True, exist_ok=True)
+    folder = home / f".{secrets.token_hex(6)}.tmp.model"
+    folder.mkdir()
+    try:
+        unpack(file, folder, _allowed)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _verify(folder: Path, file: Path) -> tuple[Manifest, str]:
+    """The manifest and its digest, where the unpacked members are exactly those it lists and make models."""
+    try:
+        manifest = load(Manifest, folder / MANIFEST, UnsafeError)
+        check_name(manifest.name, f"name in {MANIFEST}")
+        members = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        odd = sorted((members - {MANIFEST}) ^ manifest.files.keys())
+        if odd or LICENCE not in members:
+            found = f"{odd[0] if odd else LICENCE} only listed, only there, or neither"
+            raise UnsafeError(MANIFEST, found=found, expected="every member, listed and there")
+        for member, content in manifest.files.items():
+            _check_content(folder / member, content)
+        models = sorted({(folder / member).parent for member in members} - {folder})
+        if models_in(folder) != models:
+            raise UnsafeError(file, found=f"models {[path.name for path in models]}", expected="one step of each fold")
+        loaded = [load_model(model) for model in models]
+        _check_together(loaded)
+        if any(model.folder.name != f"step_{model.step}" for model in loaded):
+            raise UnsafeError(ABOUT, found=f"step {loaded[0].step}", expected="the step that its folder is named for")
+    except FlarenetError as problem:
+        problem_here = str(problem).replace(f"{folder}/", "")
+        raise UnsafeError(f"model file {file}", found=problem_here, expected="a sound model file") from problem
+    return manifest, sha256_of(folder / MANIFEST)
+
+
+def _check_content(path: Path, content: Content) -> None:
+    found = Content(bytes=path.stat().st_size, sha256=sha256_of(path))
+    if found != content:
+        raise UnsafeError(
+            path,
+            found=f"{found.bytes} bytes, sha256 {found.sha256}",
+            expected=f"{content.bytes} bytes, sha256 {content.sha256}",
+            remedy="the file is damaged or was changed: fetch it again",
+        )
+
+
+def _check_together(models: Sequence[Model]) -> None:
+    first = models[0]
+    for model in models:
+        if not model.groups:
+            raise RunError(
+                f"model {model.folder}", found=f"a network of {model.trainer}", expected="a model that segments"
+            )
+        if model.labels != first.labels:
+            raise RunError(f"model {model.folder}", found="other labels", expected=f"those of {first.folder}")
+
+
+def _already(target: Path, fingerprint: str) -> Installed:
+    """Raises UsageError where the model in `target` is another one."""
+    if not (target / MANIFEST).is_file() or sha256_of(target / MANIFEST) != fingerprint:
+        raise UsageError(
+            f"model {target.name}",
+            found=f"another model of that name in {target}",
+            expected="a new name",
+            remedy=f"--name NAME, or first flarenet_model remove {target.name}",
+        )
+    return Installed(target, fingerprint, already=True)
