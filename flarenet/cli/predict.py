@@ -14,7 +14,10 @@ from ..workspace import find_models, find_root, models_in, newest_model
 from . import shell
 
 if TYPE_CHECKING:
-    from ..inference.predict import Outcome
+    from ..data.reading import Reading
+    from ..inference.outputs import Output
+    from ..inference.predict import Outcome, Predictor
+    from ..inference.run_report import RunReport
 
 _ENDINGS = (".nii", ".nii.gz")
 
@@ -44,6 +47,17 @@ def words() -> ArgumentParser:
     parser.add_argument(
         "--batch-size", type=_count, metavar="N", help="slices or blocks at once; fewer need less memory"
     )
+    parser.add_argument("--statistics", action="store_true", help="volume, HU and lesions of each label: CSV and JSON")
+    parser.add_argument("--preview", action="store_true", help="a picture of each case")
+    parser.add_argument(
+        "--roi", nargs="+", metavar="LABEL", help="only these labels; another one shows what lies beneath it"
+    )
+    parser.add_argument(
+        "--continue",
+        dest="resume",
+        action="store_true",
+        help="leave out cases that OUT/report.json and their files show to be done, of the same scan and model",
+    )
     shell.add_changes(parser, "change how answers are put together, as in fusion.rule=probability (docs/fusion.md)")
     shell.add_reading(parser)
     return parser
@@ -55,7 +69,9 @@ def work(arguments: Namespace) -> int:
     from ..inference.predict import output_names, predict_pairs
 
     images = find_scans(arguments.input)
-    outputs = _one_file(arguments) or output_names(images, _folder(arguments.output))
+    if (one := _one_file(arguments)) and arguments.resume:
+        raise UsageError("--continue", found="-o with a file", expected="a folder, which has a report.json")
+    outputs = one or output_names(images, _folder(arguments.output))
     folders = _model_folders(arguments)
     predictor = open_models(
         folders,
@@ -63,11 +79,52 @@ def work(arguments: Namespace) -> int:
         precision=arguments.precision,
         batch_size=arguments.batch_size,
         changes=arguments.changes,
+        roi=arguments.roi,
     )
     print(f"{' + '.join(map(str, folders))} on {predictor.device}", file=sys.stderr)
-    tell, reading = partial(_tell, outputs), shell.reading(arguments)
-    done, failures = predict_pairs(predictor, outputs, progress=tell, reading=reading)
-    return _end(len(done), failures)
+    beside, reading = _beside(arguments, predictor), shell.reading(arguments)
+    report = None if one else _report(arguments.output, outputs, predictor, beside, reading)
+    skipped = report.resume() if report and arguments.resume else set()
+    for image in skipped:
+        print(f"{image.name} -> {outputs[image]}  done before")
+    todo = {image: output for image, output in outputs.items() if image not in skipped}
+    progress = partial(_tell, outputs, report)
+    done, failures = predict_pairs(predictor, todo, progress=progress, reading=reading, openers=beside)
+    if arguments.statistics and not one:
+        there = set(done).union(outputs[image] for image in skipped)
+        _write_tables(arguments.output, [output for output in outputs.values() if output in there])
+    return _end(len(done) + len(skipped), failures)
+
+
+def _beside(arguments: Namespace, predictor: Predictor) -> list[Output]:
+    """What is written beside the label maps."""
+    from ..inference.preview import Preview
+    from ..inference.statistics import Statistics
+
+    labels, is_ct = predictor.model.labels, predictor.model.configuration.normalisation == "window"
+    outputs: list[Output] = []
+    if arguments.statistics:
+        outputs.append(Statistics(labels, predictor.shown))
+    if arguments.preview:
+        outputs.append(Preview(labels, is_ct=is_ct))
+    return outputs
+
+
+def _report(
+    folder: Path, outputs: Mapping[Path, Path], predictor: Predictor, beside: Sequence[Output], reading: Reading
+) -> RunReport:
+    from ..inference.run_report import RunReport, settings_of
+
+    answers = {
+        image: [output, *(file for kind in beside for file in kind.files(output))] for image, output in outputs.items()
+    }
+    return RunReport(folder, settings_of(predictor, reading, beside), answers)
+
+
+def _write_tables(folder: Path, outputs: Sequence[Path]) -> None:
+    from ..inference.statistics import read_statistics, write_tables
+
+    write_tables(folder, [read_statistics(output) for output in outputs])
 
 
 def _count(text: str) -> int:
@@ -100,7 +157,9 @@ def _model_folders(arguments: Namespace) -> list[Path]:
     return [model for word in arguments.model for model in find_models(word, arguments.root)]
 
 
-def _tell(outputs: Mapping[Path, Path], image: Path, result: Outcome | FlarenetError) -> None:
+def _tell(outputs: Mapping[Path, Path], report: RunReport | None, image: Path, result: Outcome | FlarenetError) -> None:
+    if report is not None:
+        report.told(image, result)
     if isinstance(result, FlarenetError):
         print(f"{image.name}: failed\n  {result}", file=sys.stderr, flush=True)
     else:

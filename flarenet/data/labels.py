@@ -93,14 +93,18 @@ def _translated(label_map: np.ndarray, table: np.ndarray) -> np.ndarray:
     return np.frombuffer(bytearray(label_map).translate(table.tobytes()), dtype=np.uint8).reshape(label_map.shape)
 
 
-def join(maps: Mapping[str, np.ndarray], labels: LabelSet) -> np.ndarray:
-    """One uint8 label map from group maps, later groups drawn over earlier ones; HIDDEN counts as background."""
+def join(maps: Mapping[str, np.ndarray], labels: LabelSet, only: Iterable[int] | None = None) -> np.ndarray:
+    """One uint8 label map from group maps, later groups drawn over earlier ones; HIDDEN counts as background.
+
+    only  the values that are drawn, None for all: where another one would lie, what is beneath it comes to light
+    """
+    shown = set(labels.values if only is None else only)
     joined: np.ndarray | None = None
     for group, values in labels.groups.items():
         if group not in maps:
             continue
         table = np.zeros(256, dtype=np.uint8)
-        table[1 : len(values) + 1] = values
+        table[1 : len(values) + 1] = [value if value in shown else 0 for value in values]
         drawn = _translated(maps[group], table)
         joined = drawn if joined is None else joined * (drawn == 0) + drawn  # a fifth of the time of np.where
     if joined is None:

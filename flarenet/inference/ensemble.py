@@ -39,6 +39,7 @@ class Ensemble(Predictor):
         precision: str = "auto",
         engine: str = "auto",
         batch_size: int | None = None,
+        roi: Sequence[str] | None = None,
     ) -> None:
         self.members = tuple(
             Predictor(model, device=device, precision=precision, engine=engine, batch_size=batch_size)
@@ -50,7 +51,13 @@ class Ensemble(Predictor):
                 raise RunError(
                     f"model {member.model.folder}", found="other labels", expected=f"those of {first.folder}"
                 )
-        super().__init__(first, device=device, engine=self.members[0].engine, batch_size=batch_size)
+        super().__init__(first, device=device, engine=self.members[0].engine, batch_size=batch_size, roi=roi)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of labels that one of the models answers."""
+        answered = {group for member in self.members for group in member.groups}
+        return tuple(group for group in self.model.labels.groups if group in answered)
 
     def predict_views(self, volume: Volume, views: Iterable[View]) -> Iterator[dict[str, np.ndarray]]:
         """As Predictor's, for every group that one of the models answers."""
@@ -78,12 +85,11 @@ class Ensemble(Predictor):
     def _maps(self, answers: Sequence[_Answer], shape: tuple[int, int, int]) -> dict[str, np.ndarray]:
         """The group maps on the turned scan of `shape`."""
         counts = {group: 1 + len(values) for group, values in self.model.labels.groups.items()}
-        answered = [group for group in counts if any(group in answer.groups for answer in answers)]
-        maps = {group: np.zeros(shape, dtype=np.uint8) for group in answered}
+        maps = {group: np.zeros(shape, dtype=np.uint8) for group in self.groups}
         for z in range(shape[0]):
             planes = [answer.at(z) for answer in answers]
             totals: Planes = {}
-            for group in answered:
+            for group in self.groups:
                 totals[group] = torch.zeros((counts[group], *shape[1:]), device=self.device)
                 for answer, plane in zip(answers, planes):
                     if group in answer.groups:
@@ -101,8 +107,9 @@ def open_models(
     engine: str = "auto",
     batch_size: int | None = None,
     changes: Sequence[str] = (),
+    roi: Sequence[str] | None = None,
 ) -> Predictor:
-    """The Predictor of one model, or the Ensemble of several.
+    """The Predictor of one model, or the Ensemble of several; arguments as theirs.
 
     changes  "fusion.FIELD=VALUE": how the answers of the groups are put together, otherwise than in the models' plans
     Raises UsageError for a change of anything else, which was settled when the models were trained.
@@ -114,8 +121,8 @@ def open_models(
     if changes:
         opened = [replace(model, plan=override(model.plan, changes)) for model in opened]
     if len(opened) == 1:
-        return Predictor(opened[0], device=device, precision=precision, engine=engine, batch_size=batch_size)
-    return Ensemble(opened, device=device, precision=precision, engine=engine, batch_size=batch_size)
+        return Predictor(opened[0], device=device, precision=precision, engine=engine, batch_size=batch_size, roi=roi)
+    return Ensemble(opened, device=device, precision=precision, engine=engine, batch_size=batch_size, roi=roi)
 
 
 def _planes(slabs: Iterable[Slab], frame: Frame) -> Iterator[Planes]:

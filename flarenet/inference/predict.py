@@ -26,7 +26,7 @@ from ..data.labels import join
 from ..data.nifti import case_name, inspect_image
 from ..data.plausible import doubts_on_image
 from ..data.reading import STRICT, Reading
-from ..errors import FlarenetError, RunError, StorageError, UsageError
+from ..errors import FlarenetError, RunError, StorageError, UsageError, unknown
 from ..planning.memory import windows_at_once
 from ..preparation.prepare import normalise, prepare_image
 from ..preparation.upright import on_grid, upright
@@ -76,8 +76,10 @@ class Predictor:
     device      as pick_device      precision  as pick_precision
     engine      as open_engine; or one that is open, which has its own device and precision
     batch_size  slices (2D) or blocks (3D) that run at once; None is memory.windows_at_once
+    roi         names of the labels that come out, None for all; see data.labels.join
 
-    Raises RunError for a model folder that cannot be used or a network that does not segment.
+    Raises RunError for a model folder that cannot be used or a network that does not segment, UsageError for an
+    unknown label.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Predictor:
         precision: str = "auto",
         engine: Engine | str = "auto",
         batch_size: int | None = None,
+        roi: Sequence[str] | None = None,
     ) -> None:
         self.device = pick_device(device)
         self.model = model if isinstance(model, Model) else load_model(model, self.device)
@@ -95,11 +98,26 @@ class Predictor:
             raise RunError(
                 f"model {self.model.folder}", found=f"a network of {self.model.trainer}", expected="one that segments"
             )
+        self.shown = self._values(roi)
         patch = self.model.configuration.patch
         if isinstance(engine, str):
             engine = open_engine(self.model.network, patch, engine=engine, device=self.device, precision=precision)
         self.engine, self.device = engine, engine.device
         self.batch_size = batch_size or windows_at_once(patch)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of labels that are answered."""
+        return self.model.groups
+
+    def _values(self, roi: Sequence[str] | None) -> tuple[int, ...]:
+        """The label values of `roi`, of all that is answered for None, in the order of the table."""
+        labels = self.model.labels
+        answered = sorted(value for group in self.groups for value in labels.groups[group])
+        for name in roi or ():
+            if name not in (names := labels.names_of(answered)):
+                raise unknown("label of this model", name, names)
+        return tuple(value for value in answered if roi is None or labels.names[value] in roi)
 
     def predict(self, image: Volume | Path | str, reading: Reading = STRICT) -> Prediction:
         """The label map of a scan (an array, a NIfTI file or a folder of DICOM slices), on its own grid.
@@ -131,7 +149,7 @@ class Predictor:
                 raise UsageError("probabilities", found="a sink that wants them", expected="labels and images only")
             maps = self.predict_groups(volume)
             settle(maps, self.model.plan.fusion, labels=self.model.labels, spacing_mm=volume.grid.spacing_mm)
-            labels, found = join(maps, self.model.labels), False
+            labels, found = join(maps, self.model.labels, self.shown), False
             for finished in _slices(labels, volume, with_image=any(sink.wants_image for sink in sinks)):
                 found = found or bool(finished.labels.any())
                 for sink in sinks:

@@ -10,8 +10,9 @@ import numpy as np
 from ..data.components import PartSizes
 from ..data.labels import LabelSet
 from ..data.nifti import case_name
+from ..errors import DatasetError
 from ..evaluation.tables import write_csv
-from ..schema import Frozen, save
+from ..schema import Frozen, load, save
 from ..volume import Grid
 from .outputs import WrittenAtEnd, beside
 from .slices import FinishedSlice
@@ -113,6 +114,11 @@ class StatisticsSink(WrittenAtEnd):
             lesions=None if sizes is None else len(sizes),
             lesions_ml=tuple(size * voxel_ml for size in sizes or ()),
         )
+
+
+def read_statistics(output: Path) -> CaseStatistics:
+    """What was written for a label file. Raises DatasetError where nothing was."""
+    return load(CaseStatistics, beside(output, FOLDER, ".json"), DatasetError)
 
 
 def write_tables(folder: Path, cases: Sequence[CaseStatistics]) -> None:

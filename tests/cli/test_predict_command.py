@@ -1,5 +1,8 @@
 """flarenet_predict: what it writes, what it says, how it ends."""
 
+import csv
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -7,6 +10,7 @@ import sys
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from flarenet.cli.predict import main
 from flarenet.data.labels import LabelSet
@@ -20,6 +24,7 @@ LABELS = LabelSet(names=("background", "liver"), groups={"organ": (1,)})
 @pytest.fixture
 def root(tmp_path):
     """A root with one finished model (random weights) and a folder of two scans."""
+    torch.manual_seed(0)
     network = NetworkSpec(kind="unet", dimensions=2, features=(2,) * 6, groups=("organ",))
     step = Step(
         subset=Subset(patterns=((1,),)),
@@ -57,7 +62,7 @@ def predict(root, *more, scans="scans"):
 
 
 def written(root):
-    return sorted(path.name for path in (root / "out").iterdir()) if (root / "out").exists() else []
+    return sorted(path.name for path in (root / "out").glob("*.nii*")) if (root / "out").exists() else []
 
 
 def test_an_ambiguous_scan_needs_a_word_and_is_told_of(root, capsys):
@@ -137,6 +142,76 @@ def test_words_that_name_nothing(root, words, capsys):
 
 def test_a_file_name_for_a_folder_of_images(root):
     assert main(["-i", str(root / "scans"), "-o", str(root / "out.nii.gz"), "--root", str(root)]) == 2
+
+
+def report(root):
+    return json.loads((root / "out" / "report.json").read_text())
+
+
+def test_statistics_and_previews_lie_beside_the_label_maps(root, capsys):
+    (root / "scans" / "c.nii.gz").write_bytes(b"this is no image")
+    assert predict(root, "--statistics", "--preview") == 3
+    assert written(root) == ["a.nii.gz", "b.nii.gz"]
+    rows = list(csv.DictReader((root / "out" / "statistics.csv").read_text().splitlines()))
+    drawn = np.asarray(nibabel.load(root / "out" / "a.nii.gz").dataobj)
+    image = nibabel.load(root / "scans" / "a_0000.nii.gz").get_fdata()[drawn == 1]
+    assert [(row["case"], row["label"]) for row in rows] == [("a", "liver"), ("b", "liver")]
+    assert float(rows[0]["volume_ml"]) == pytest.approx(3 * len(image) / 1000) and len(image) > 0
+    assert float(rows[0]["mean_hu"]) == pytest.approx(image.mean())
+    assert sorted(path.name for path in (root / "out" / "previews").iterdir()) == ["a.png", "b.png"]
+    said = report(root)
+    assert list(said["cases"]) == ["a", "b", "c"] and "no gzip" not in said["cases"]["c"]["error"]
+    assert said["cases"]["c"]["files"] == {} and "c.nii.gz" in said["cases"]["c"]["error"]
+    assert set(said["cases"]["a"]["files"]) == {"a.nii.gz", "previews/a.png", "statistics/a.json"}
+    assert said["cases"]["a"]["seconds"] > 0 and said["settings"]["labels"] == ["liver"]
+    assert said["settings"]["engine"].startswith("torch") and said["settings"]["device"] == "cpu"
+
+
+def test_continue_leaves_out_only_what_is_verified(root, capsys):
+    def again(*more):
+        capsys.readouterr()
+        assert predict(root, "--continue", *more) == 0
+        return {line.split()[0]: "done before" in line for line in capsys.readouterr().out.splitlines()}
+
+    both = {"a_0000.nii.gz": True, "b.nii.gz": True}
+    assert not any(again().values())  # nothing to go on from
+    assert again() == both
+    assert list(report(root)["cases"]) == ["a", "b"]
+    # the file of the answer
+    content = (root / "out" / "a.nii.gz").read_bytes()
+    (root / "out" / "a.nii.gz").write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    assert again() == {**both, "a_0000.nii.gz": False}
+    assert (root / "out" / "a.nii.gz").read_bytes() == content
+    (root / "out" / "b.nii.gz").unlink()
+    assert again() == {**both, "b.nii.gz": False}
+    # the scan: another time alone changes nothing, other bytes do
+    os.utime(root / "scans" / "a_0000.nii.gz", (1, 1))
+    assert again() == both
+    data = np.random.default_rng(1).integers(-1000, 1000, (20, 21, 5)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(data, np.diag([-1, -1, 3, 1])), root / "scans" / "a_0000.nii.gz")
+    assert again() == {**both, "a_0000.nii.gz": False}
+    # the settings and the outputs
+    assert not any(again("--set", "fusion.flips=true").values())
+    assert not any(again().values())
+    assert not any(again("--statistics").values())
+    assert again("--statistics") == both
+    assert len((root / "out" / "statistics.csv").read_text().splitlines()) == 3
+    (root / "out" / "statistics" / "b.json").unlink()
+    assert again("--statistics") == {**both, "b.nii.gz": False}
+
+
+def test_continue_wants_a_folder_and_a_report_that_is_one(root, capsys):
+    out = ["-o", str(root / "answer.nii.gz"), "--root", str(root), "--continue"]
+    assert main(["-i", str(root / "scans" / "b.nii.gz"), *out]) == 2
+    (root / "out").mkdir()
+    (root / "out" / "report.json").write_text("{")
+    assert predict(root, "--continue") == 4
+    assert "report.json" in capsys.readouterr().err
+
+
+def test_a_wrong_label_is_told_with_the_nearest(root, capsys):
+    assert predict(root, "--roi", "livr") == 2
+    assert "did you mean 'liver'" in capsys.readouterr().err and written(root) == []
 
 
 def test_batch_size_is_a_count(root, capsys):

@@ -115,6 +115,11 @@ def test_every_group_has_its_map_and_later_groups_lie_on_top(tmp_path):
     maps = predictor.predict_groups(scan)
     assert {group: drawn.max() for group, drawn in maps.items()} == {"organ": 1, "cancer": 1}
     np.testing.assert_array_equal(predictor.predict(scan).labels, np.where(data > 0, 2, 0))
+    # beneath the tumor lies the liver; what is brighter than the mean of its slice
+    only = Predictor(tmp_path / "model", device="cpu", precision="fp32", roi=["liver"])
+    np.testing.assert_array_equal(only.predict(scan).labels, maps["organ"])
+    with pytest.raises(UsageError, match="did you mean 'liver'"):
+        Predictor(tmp_path / "model", device="cpu", roi=["lver"])
 
 
 def test_a_scan_of_nothing_but_air_has_an_empty_answer(predictor):

@@ -1,0 +1,173 @@
+"""What a run of predictions did, case by case: report.json in the folder of the label maps.
+
+It is written whole after each case, and is what a later run goes on from: a case is skipped only where everything that
+its answer depends on, and every file of the answer, is as the report says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .. import __version__
+from ..data.findings import Finding
+from ..data.nifti import case_name
+from ..data.reading import Reading
+from ..errors import FlarenetError, RunError
+from ..planning.cache import FileState, looks_unchanged, state_of
+from ..schema import Frozen, digest, load, to_json
+from ..whole import sha256_of, write_text
+from .ensemble import Ensemble
+from .model import Model
+from .outputs import Output
+from .predict import Outcome, Predictor
+
+REPORT = "report.json"
+
+
+class ModelReport(Frozen):
+    """A model that answered; plan_sha256 is of the plan as it was used, with what --set changed."""
+
+    trainer: str
+    step: int
+    weights_sha256: str
+    plan_sha256: str
+
+
+class Settings(Frozen):
+    """All that an answer depends on beside the scan.
+
+    engine   what computed, and in which precision      labels  names of those that come out
+    outputs  what is written beside the label maps
+    """
+
+    flarenet: str
+    models: tuple[ModelReport, ...]
+    device: str
+    engine: str
+    labels: tuple[str, ...]
+    outputs: tuple[str, ...]
+    reading: Reading
+
+
+class CaseReport(Frozen):
+    """One scan.
+
+    error    why it failed; None where it did not, and the fields after it are of a scan that did not
+    seconds  from reading to the last file
+    peak_mb  most memory so far: of the GPU in this case, of the whole process on a CPU
+    remarks  what should be looked at
+    input    the scan's file as it was; of a folder, its files
+    files    name below the folder of the report -> SHA-256
+    """
+
+    image: str
+    error: str | None = None
+    seconds: float | None = None
+    peak_mb: float | None = None
+    remarks: tuple[Finding, ...] = ()
+    input: dict[str, FileState] = {}
+    files: dict[str, str] = {}
+
+
+class Report(Frozen):
+    """What report.json holds; `cases` by name."""
+
+    settings: Settings
+    cases: dict[str, CaseReport]
+
+
+class RunReport:
+    """Writes report.json in `folder`; `told` after each case. Call `resume` first to go on from an earlier one.
+
+    answers  scan -> the files that its answer consists of
+    """
+
+    def __init__(self, folder: Path, settings: Settings, answers: Mapping[Path, Sequence[Path]]) -> None:
+        self.path, self.settings, self.answers = folder / REPORT, settings, answers
+        self._cases: dict[str, str] = {}  # as JSON: a run of thousands of cases writes each of them again and again
+
+    def resume(self) -> set[Path]:
+        """The scans that need no prediction. Raises RunError for a report.json that is none."""
+        if not self.path.is_file():
+            return set()
+        earlier = load(Report, self.path, RunError)
+        if earlier.settings != self.settings:
+            return set()
+        verified = set()
+        for image in self.answers:
+            case = earlier.cases.get(case_name(image))
+            if case is not None and self._is_verified(case, image):
+                verified.add(image)
+                self._keep(image, case)
+        return verified
+
+    def told(self, image: Path, result: Outcome | FlarenetError) -> None:
+        """A case is done or has failed."""
+        if isinstance(result, FlarenetError):
+            case = CaseReport(image=image.name, error=str(result))
+        else:
+            case = CaseReport(
+                image=image.name,
+                seconds=round(result.seconds, 3),
+                peak_mb=round(result.peak_mb, 1),
+                remarks=result.remarks,
+                input={file.name: state_of(file) for file in _files_of(image)},
+                files={self._name(file): sha256_of(file) for file in self.answers[image]},
+            )
+        self._keep(image, case)
+        self.write()
+
+    def write(self) -> None:
+        cases = ",\n".join(f"  {json.dumps(name, ensure_ascii=False)}: {text}" for name, text in self._cases.items())
+        settings = to_json(self.settings.model_dump(mode="json"), 1)
+        write_text(self.path, f'{{\n "settings": {settings},\n "cases": {{\n{cases}\n }}\n}}\n')
+
+    def _keep(self, image: Path, case: CaseReport) -> None:
+        self._cases[case_name(image)] = to_json(case.model_dump(mode="json"), 2)
+
+    def _is_verified(self, case: CaseReport, image: Path) -> bool:
+        """Whether it was done, of the same bytes, and every file of the answer still has its own."""
+        if case.error is not None or case.image != image.name:
+            return False
+        scan = {file.name: file for file in _files_of(image)}
+        answer = {self._name(file): file for file in self.answers[image]}
+        if scan.keys() != case.input.keys() or answer.keys() != case.files.keys():
+            return False
+        # what was written was read back then: the same bytes are a file that can be read
+        return all(_is_same(file, case.input[name]) for name, file in scan.items()) and all(
+            file.is_file() and sha256_of(file) == case.files[name] for name, file in answer.items()
+        )
+
+    def _name(self, file: Path) -> str:
+        return file.relative_to(self.path.parent).as_posix()
+
+
+def settings_of(predictor: Predictor, reading: Reading, outputs: Sequence[Output]) -> Settings:
+    models = [member.model for member in predictor.members] if isinstance(predictor, Ensemble) else [predictor.model]
+    return Settings(
+        flarenet=__version__,
+        models=tuple(_of_model(model) for model in models),
+        device=str(predictor.device),
+        engine=predictor.engine.name,
+        labels=predictor.model.labels.names_of(predictor.shown),
+        outputs=tuple(sorted(type(output).__name__ for output in outputs)),
+        reading=reading,
+    )
+
+
+def _of_model(model: Model) -> ModelReport:
+    plan = digest(model.plan.model_dump(mode="json"))
+    return ModelReport(trainer=model.trainer, step=model.step, weights_sha256=model.weights_sha256, plan_sha256=plan)
+
+
+def _files_of(image: Path) -> list[Path]:
+    if not image.is_dir():
+        return [image]
+    return sorted(path for path in image.iterdir() if path.is_file() and path.name[0] != ".")
+
+
+def _is_same(file: Path, state: FileState) -> bool:
+    """Whether a file of a scan is as it was; where its time or place has changed, its bytes decide."""
+    return looks_unchanged(file, state) or sha256_of(file) == state.sha256
