@@ -55,7 +55,7 @@ class Workspace:
 
     @property
     def check(self) -> Path:
-        """The report of flarenet_plan --check."""
+        """What flarenet_plan --check found."""
         return self.prepared / "check.json"
 
     @property

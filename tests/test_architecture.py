@@ -27,7 +27,7 @@ FLOORS = (
 TORCH_FREE = set.union(*FLOORS[:5])
 SLOW_TO_IMPORT = {"torch", "monai", "numpy", "scipy", "nibabel", "matplotlib", "pydantic"}
 LONGEST_FILE = 400
-IMPORTED_AS = {"connected-components-3d": "cc3d", "nvidia-ml-py": "pynvml"}
+IMPORTED_AS = {"connected-components-3d": "cc3d", "pillow": "PIL", "nvidia-ml-py": "pynvml"}
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 FORBIDDEN_MODULES |= {"importlib", "pkgutil", "pydoc", "runpy"}  # what imports by name

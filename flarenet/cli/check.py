@@ -1,10 +1,13 @@
-"""flarenet_plan --check: everything that is wrong or odd about a data set, at once, as a table and as JSON."""
+"""flarenet_plan --check: everything that is wrong or odd about a data set, at once, as a table and as JSON.
+
+With --report also as a page, which shows the data set besides: flarenet_plan --report.
+"""
 
 from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,8 @@ from .shell import pool
 if TYPE_CHECKING:
     from ..data.findings import Finding
     from ..data.verify import Check
+    from ..reporting.content import Section
+    from ..workspace import Workspace
     from .sources import Opened
 
 WIDTH_WITHOUT_TERMINAL = 160
@@ -20,15 +25,20 @@ MOST_NAMES = 5
 
 
 def check(opened: Opened, arguments: Namespace) -> int:
-    """Check the data set, print what was found, write the report and nothing else; returns the exit code."""
+    """Check the data set, print and write what was found and nothing else; returns the exit code.
+
+    With --report also the page, and what is measured for it is kept as planning keeps it.
+    """
     from ..schema import save
 
-    found = _look(opened, arguments)
+    found, sections = (_look_closely if arguments.report is not None else _look)(opened, arguments)
     print_findings(found.findings)
-    path = Path(arguments.report or opened.workspace.check)
+    path = Path(arguments.json or opened.workspace.check)
     save(found, path)
     warned = len({finding.case for finding in found.findings if finding.case} - set(found.refused))
     print(f"{found.cases} cases: {len(found.refused)} refused, {warned} with warnings only; report: {path}")
+    if arguments.report is not None:
+        _write(sections, opened.workspace, arguments.report)
     return found.exit_code
 
 
@@ -37,34 +47,62 @@ def print_findings(findings: Sequence[Finding]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from ..data.findings import alike
+
     if not findings:
         return
     table = Table(show_lines=True)
     for name in ("", "case", "file", "found", "expected", "what to do"):
         table.add_column(name, overflow="fold")
-    for row in _rows(findings):
-        table.add_row(*row)
+    for members in alike(findings):
+        table.add_row(*_row(members))
     width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
     Console(file=sys.stdout, width=width, highlight=False, markup=False).print(table)
 
 
-def _look(opened: Opened, arguments: Namespace) -> Check:
+def _look(opened: Opened, arguments: Namespace) -> tuple[Check, list[Section]]:
     from ..data.verify import Check, check_dataset
 
     dataset, findings = opened.findings()
     if dataset is None:
-        return Check(dataset=opened.workspace.dataset, cases=0, findings=tuple(findings))
-    return check_dataset(dataset, workers=pool(arguments), beside=findings)
+        return Check(dataset=opened.workspace.dataset, cases=0, findings=tuple(findings)), []
+    return check_dataset(dataset, workers=pool(arguments), beside=findings), []
 
 
-def _rows(findings: Iterable[Finding]) -> list[tuple[str, ...]]:
-    alike: dict[tuple[str, ...], list[Finding]] = {}
-    for finding in findings:
-        alike.setdefault((finding.severity, finding.found, finding.expected, finding.remedy), []).append(finding)
-    rows: list[tuple[str, ...]] = []
-    for (severity, found, expected, remedy), members in sorted(alike.items(), key=lambda item: item[0][0]):
-        names = [member.case or "(the set)" for member in members]
-        more = [f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
-        file = Path(members[0].file).name + (", ..." if len(members) > 1 else "")
-        rows.append((severity, ", ".join([*names[:MOST_NAMES], *more]), file, found, expected, remedy))
-    return rows
+def _look_closely(opened: Opened, arguments: Namespace) -> tuple[Check, list[Section]]:
+    """With the sections of the page; those on numbers only where there is a case that can be measured."""
+    from ..data.verify import Check
+    from ..errors import DatasetError
+    from ..lock import locked
+    from ..planning.fingerprint import fingerprint
+    from ..reporting.dataset import findings_section, look_sections
+
+    dataset, findings = opened.findings()
+    if dataset is None:
+        found = Check(dataset=opened.workspace.dataset, cases=0, findings=tuple(findings))
+        return found, [findings_section(found)]
+    workers, cached = pool(arguments), opened.workspace.measured
+    try:
+        with locked(opened.workspace.prepared):
+            measured, _ = fingerprint(dataset, workers=workers, cached=cached, rehash=arguments.rehash)
+    except DatasetError:  # not one case can be used: the check says of each why
+        found, _ = _look(opened, arguments)
+        return found, [findings_section(found)]
+    return look_sections(dataset, measured, workers=workers, beside=findings)
+
+
+def _write(sections: Sequence[Section], workspace: Workspace, folder: str) -> None:
+    from ..reporting.page import write_files, write_page
+
+    out = Path(folder) if folder else workspace.prepared / "report"
+    write_files(out / "files", sections)
+    write_page(out / "report.html", f"{workspace.dataset}: data set", sections)
+    print(f"written: {out / 'report.html'}")
+
+
+def _row(members: Sequence[Finding]) -> tuple[str, ...]:
+    first = members[0]
+    names = [member.case or "(the set)" for member in members]
+    more = [f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
+    file = Path(first.file).name + (", ..." if len(members) > 1 else "")
+    return first.severity, ", ".join([*names[:MOST_NAMES], *more]), file, first.found, first.expected, first.remedy

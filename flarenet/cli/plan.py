@@ -53,7 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--dry-run", action="store_true", help="show the plan, the disk and the time it takes; write nothing"
     )
     words.add_argument("--check", action="store_true", help="only look for what is wrong or odd, and report all of it")
-    words.add_argument("--report", metavar="FILE", help="what --check writes (default: ROOT/prepared/NAME/check.json)")
+    words.add_argument("--json", metavar="FILE", help="what --check writes (default: ROOT/prepared/NAME/check.json)")
+    words.add_argument(
+        "--report",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="--check, and show the data set and all that was found as a page (default: ROOT/prepared/NAME/report)",
+    )
     add_sources(words)
     add_reading(words)
     add_pool(words, workers=min(len(os.sched_getaffinity(0)), MOST_WORKERS))
@@ -90,7 +97,7 @@ def work(arguments: Namespace) -> int | None:
     from ..lock import locked
 
     opened = open_set(arguments)
-    if arguments.check:
+    if arguments.check or arguments.report is not None:
         return check(opened, arguments)
     workspace, dataset = opened.workspace, opened.read()
     with nullcontext() if arguments.dry_run else locked(workspace.prepared):

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .shell import add_pool, parser, pool, run
+from .shell import add_pool, index, parser, pool, run
 
 if TYPE_CHECKING:
-    from ..data.labels import LabelSet
+    from ..data.dataset import Dataset
     from ..reporting.content import Section
     from ..reporting.models import Model
     from ..workspace import Workspace
@@ -38,6 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     words.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="where report.html and files/ go")
     words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
     words.add_argument("--images", type=Path, metavar="DIR", help="the CTs: adds pictures and slices to leaf through")
+    words.add_argument(
+        "--browse",
+        type=index,
+        default=12,
+        metavar="N",
+        help="with --images: of so many cases, half the worst and half the best, slices (default: %(default)s)",
+    )
     words.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
     words.add_argument(
         "--model",
@@ -86,7 +93,7 @@ def work(arguments: Namespace) -> None:
     background = list(_background(arguments, workspace))  # before the scoring, which may take long
     reader = Reader(arguments.truth, dataset, rules, arguments.out / "scores", pool(arguments))
     models = read_models(arguments.predictions, reader)
-    sections = [*_sections(arguments, models, dataset.labels), *background]
+    sections = [*_sections(arguments, models, dataset), *background]
     write_files(arguments.out / "files", sections)
     page = arguments.out / "report.html"
     write_page(page, f"{arguments.dataset}: {', '.join(model.name for model in models)}", sections)
@@ -100,7 +107,7 @@ def work(arguments: Namespace) -> None:
         )
 
 
-def _sections(arguments: Namespace, models: list[Model], labels: LabelSet) -> Iterator[Section]:
+def _sections(arguments: Namespace, models: list[Model], dataset: Dataset) -> Iterator[Section]:
     from ..reporting.efficiency import efficiency_section
     from ..reporting.published import published
     from ..reporting.scores import score_sections
@@ -108,7 +115,12 @@ def _sections(arguments: Namespace, models: list[Model], labels: LabelSet) -> It
     tables = arguments.published or ([] if arguments.published is None else [PAPERS_ABLATION, EFFICIENCY])
     printed = published()
     columns = [column for column in printed.columns if column.table in tables]
-    yield from score_sections({model.name: model.metrics for model in models}, labels, published=columns)
+    yield from score_sections({model.name: model.metrics for model in models}, dataset.labels, published=columns)
+    if arguments.images:
+        from ..reporting.pictures import picture_section
+
+        browsed, workers = arguments.browse, pool(arguments)
+        yield picture_section(models, dataset, arguments.images, browsed=browsed, workers=workers)
     costs = {model.name: model.efficiency for model in models if model.efficiency}
     if costs:
         yield efficiency_section(costs, published=printed.efficiency if EFFICIENCY in tables else ())

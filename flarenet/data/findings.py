@@ -60,6 +60,14 @@ def refusals(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(finding for finding in findings if finding.severity == "refuse")
 
 
+def alike(findings: Iterable[Finding]) -> list[list[Finding]]:
+    """The same finding of several cases together; refusals first, else in their order."""
+    groups: dict[tuple[str, ...], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.severity, finding.found, finding.expected, finding.remedy), []).append(finding)
+    return sorted(groups.values(), key=lambda members: members[0].severity)
+
+
 def as_error(findings: Sequence[Finding]) -> FlarenetError:
     """At least one refusal of one case, as the error to raise for it; its exit code is the highest of theirs."""
     told = [

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from .findings import Finding, of_case, refusal, refusals, remark
 from .labels import LabelSet
 from .nifti import inspect_image, inspect_labels
 from .plausible import doubts_on_image, doubts_on_labels
+
+Seen = TypeVar("Seen")
 
 SAME_GRID_MM = 0.1
 """How far a label's corner voxel may lie from its image's."""
@@ -62,15 +64,23 @@ def check_dataset(dataset: Dataset, *, workers: int | Pool = 1, beside: Sequence
     workers  processes, as in map_cases
     beside   what dataset_findings found, which comes first; the cases it refused are no longer in `dataset`
     """
+    return look_through(dataset, _nothing, workers=workers, beside=beside)[0]
+
+
+def look_through(
+    dataset: Dataset, look: Callable[[Case, Content], Seen], *, workers: int | Pool = 1, beside: Sequence[Finding] = ()
+) -> tuple[Check, dict[Path, Seen]]:
+    """As check_dataset; and, by its image file, what `look` makes of each case while it is in memory."""
     cases = [*dataset.cases, *dataset.test]
-    work = partial(_checked, labels=dataset.labels, is_ct=dataset.modality == "CT")
+    work = partial(_checked, look=look, labels=dataset.labels, is_ct=dataset.modality == "CT")
     found, failed = map_cases(work, cases, workers=workers, describe=f"check {dataset.name}")
-    by_image = {case.image: findings for case, findings in found}
+    by_image = {case.image: findings for case, findings, _ in found}
     by_image |= {case.image: (refusal(case.name, error),) for case, error in failed}
     twins = copies(dataset)
     findings = (*beside, *(said for case in cases for said in (*by_image[case.image], *twins.get(case.image, ()))))
     left_out = {finding.case for finding in refusals(beside) if finding.case}
-    return Check(dataset=dataset.name, cases=len(cases) + len(left_out), findings=findings)
+    check = Check(dataset=dataset.name, cases=len(cases) + len(left_out), findings=findings)
+    return check, {case.image: seen for case, _, seen in found}
 
 
 def copies(dataset: Dataset, known: Mapping[str, str] | None = None) -> dict[Path, list[Finding]]:
@@ -132,8 +142,15 @@ def read_case(case: Case, labels: LabelSet, *, is_ct: bool = True) -> Content:
     return Content(image, drawn, of_case(case.name, findings))
 
 
-def _checked(case: Case, *, labels: LabelSet, is_ct: bool) -> tuple[Case, tuple[Finding, ...]]:
-    return case, check_case(case, labels, is_ct=is_ct)
+def _checked(
+    case: Case, *, look: Callable[[Case, Content], Seen], labels: LabelSet, is_ct: bool
+) -> tuple[Case, tuple[Finding, ...], Seen]:
+    content = read_case(case, labels, is_ct=is_ct)
+    return case, content.findings, look(case, content)
+
+
+def _nothing(case: Case, content: Content) -> None:
+    """What check_dataset looks at beside the findings."""
 
 
 def _check_drawn(case: Case, labels: LabelSet, image: Volume | None, drawn: Volume) -> list[Finding]:

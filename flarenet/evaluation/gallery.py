@@ -51,14 +51,15 @@ def draw_case(subject: Subject, *, labels: LabelSet) -> Subject:
     """Draw one case and give it back. Raises GeometryError where the image does not lie on the label maps' grid."""
     image = read_image(subject.image)
     maps = {
-        "ground truth": _read_on(image, subject.pair.truth, labels, values=subject.pair.values),
-        "prediction": _read_on(image, subject.pair.prediction, labels),
+        "ground truth": read_on(image, subject.pair.truth, labels, values=subject.pair.values),
+        "prediction": read_on(image, subject.pair.prediction, labels),
     }
     overlay(image, maps, labels=labels, path=subject.path, caption=subject.caption)
     return subject
 
 
-def _read_on(image: Volume, path: Path, labels: LabelSet, *, values: Mapping[int, int] | None = None) -> Volume:
+def read_on(image: Volume, path: Path, labels: LabelSet, *, values: Mapping[int, int] | None = None) -> Volume:
+    """The label map of a file. Raises GeometryError where it does not lie on the grid of `image`."""
     volume = read_labels(path, labels, values=values)
     if not volume.grid.is_near(image.grid):
         raise GeometryError(path, found=f"another grid, shape {volume.grid.shape}", expected="the grid of the image")

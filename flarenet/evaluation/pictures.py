@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 from ..data.labels import HIDDEN, LabelSet
@@ -27,7 +27,7 @@ WINDOW_HU = (-160.0, 240.0)
 """The usual window of the abdomen: level 40, width 400."""
 
 BODY_HU = -300.0
-_PANEL_INCHES, _GAP_INCHES, _HEAD_INCHES, _ENTRY_INCHES = 2.8, 0.06, 0.75, 0.2
+_PANEL_INCHES, _GAP_INCHES, _HEAD_INCHES, _TITLES_INCHES, _ENTRY_INCHES = 2.8, 0.06, 0.75, 0.3, 0.2
 _ENTRY_WIDTH_INCHES = 1.7
 _OPACITY = 0.55
 _FRONT, _HEAD = 1, 0  # the canonical axis (z, y, x) that a coronal, an axial slice is taken across
@@ -38,6 +38,10 @@ _COLOURS = (
     *("#00705c", "#8c8c00", "#dcbeff", "#8a2be2", "#aaffc3", "#ffee00", "#8fa3bf"),
 )
 """Far apart for neighbours: the tumor shows on the liver, the vena cava beside the aorta."""
+
+
+Frame = tuple[slice, slice]
+"""Rows and columns of a slice."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Row:
 
     aspect   height of a voxel over its width       note  for the corner of the image
     outline  whether the outlines of the first layer are drawn on the others too
+    notes    for the corners of the layers
+    boxes    places of the image to frame on each layer
     """
 
     image: np.ndarray
@@ -61,6 +67,13 @@ class Row:
     aspect: float = 1.0
     note: str = ""
     outline: bool = False
+    notes: tuple[str, ...] = ()
+    boxes: tuple[tuple[Frame, ...], ...] = ()
+
+
+def window_of(image: np.ndarray, *, is_ct: bool) -> tuple[float, float]:
+    """What is drawn black and white: the abdomen's window, or the range [Z, Y, X] of what is no CT."""
+    return WINDOW_HU if is_ct else (float(image.min()), float(np.percentile(image, 99.5)))
 
 
 def colour_of(value: int) -> tuple[float, float, float]:
@@ -144,8 +157,10 @@ def sheet(
     present = sorted({int(value) for row in rows for layer in row.layers for value in np.unique(layer)} - {0})
     entries = int(columns * _PANEL_INCHES / _ENTRY_WIDTH_INCHES)  # of the legend in one line
     heights = [_PANEL_INCHES * row.aspect * row.image.shape[0] / row.image.shape[1] for row in rows]
-    figure, axes = _frame(heights, columns, foot=_ENTRY_INCHES * (2 + len(present) // entries))
-    figure.suptitle(caption, color="white", fontsize=12)
+    head = _HEAD_INCHES if caption else _TITLES_INCHES
+    figure, axes = _frame(heights, columns, head=head, foot=_ENTRY_INCHES * (2 + len(present) // entries))
+    if caption:
+        figure.suptitle(caption, color="white", fontsize=12)
     for panels, row in zip(axes, rows):
         for axis, layer in zip(panels, [None, *row.layers]):
             _show(axis, row, window)
@@ -153,7 +168,10 @@ def sheet(
                 axis.imshow(_painted(layer), aspect=row.aspect, **_PLACING)
         for axis in panels[2:] if row.outline else ():
             _outline(axis, row.layers[0])
-        _note(panels[0], row.note)
+        for axis, note in zip(panels, (row.note, *row.notes)):
+            _note(axis, note)
+        for axis, frames in zip(panels[1:], row.boxes):
+            _frame_in(axis, frames)
     for axis, title in zip(axes[0], ["image", *titles]):
         axis.set_title(title, color="white", fontsize=10)
     names = {value: "no question asked" if value == HIDDEN else labels.names[value] for value in present}
@@ -170,7 +188,8 @@ def montage(
     present = sorted({int(value) for tile in tiles for value in np.unique(tile.layers[0])} - {0})
     entries = int(columns * _PANEL_INCHES / _ENTRY_WIDTH_INCHES)
     heights = [_PANEL_INCHES * max(row) for row in shapes]
-    figure, axes = _frame(heights, columns, foot=_ENTRY_INCHES * (2 + len(present) // entries))
+    foot = _ENTRY_INCHES * (2 + len(present) // entries)
+    figure, axes = _frame(heights, columns, head=_HEAD_INCHES, foot=foot)
     figure.suptitle(caption, color="white", fontsize=12)
     for panels, row in zip(axes, tiles_by_row):
         for axis, tile in zip(panels, row):
@@ -183,16 +202,16 @@ def montage(
     return figure
 
 
-def _frame(heights: list[float], columns: int, *, foot: float) -> tuple[Figure, list[list[Axes]]]:
+def _frame(heights: list[float], columns: int, *, head: float, foot: float) -> tuple[Figure, list[list[Axes]]]:
     """A black figure with rows of axes of the given heights, below a head for titles, above a foot for the legend.
 
     All in inches; placed by hand, because the automatic layouts leave wide gaps between pictures of fixed aspect.
     """
     width = columns * _PANEL_INCHES + (columns + 1) * _GAP_INCHES
-    height = _HEAD_INCHES + sum(heights) + len(heights) * _GAP_INCHES + foot
+    height = head + sum(heights) + len(heights) * _GAP_INCHES + foot
     figure = Figure(figsize=(width, height), dpi=110, facecolor="black")
     FigureCanvasAgg(figure)
-    axes, top = [], height - _HEAD_INCHES
+    axes, top = [], height - head
     for tall in heights:
         lefts = [_GAP_INCHES + column * (_PANEL_INCHES + _GAP_INCHES) for column in range(columns)]
         places = [(left / width, (top - tall) / height, _PANEL_INCHES / width, tall / height) for left in lefts]
@@ -202,8 +221,12 @@ def _frame(heights: list[float], columns: int, *, foot: float) -> tuple[Figure, 
 
 
 def _plane(data: np.ndarray, cut: Cut, body: Box) -> np.ndarray:
-    """A slice of cropped canonical data, its last axis turned so that the patient's left is on the right."""
-    return data.take(cut.index - body.start[cut.axis], axis=cut.axis)[:, ::-1]
+    return as_shown(data, Cut(cut.axis, cut.index - body.start[cut.axis]))
+
+
+def as_shown(data: np.ndarray, cut: Cut) -> np.ndarray:
+    """A slice of canonical data [Z, Y, X], its last axis turned so that the patient's left is on the right."""
+    return data.take(cut.index, axis=cut.axis)[:, ::-1]
 
 
 def _show(axis: Axes, row: Row, window: tuple[float, float]) -> None:
@@ -217,6 +240,13 @@ def _show(axis: Axes, row: Row, window: tuple[float, float]) -> None:
 def _outline(axis: Axes, layer: np.ndarray) -> None:
     for value in set(np.unique(layer).tolist()) - {0, HIDDEN}:
         axis.contour(layer == value, levels=[0.5], colors="white", linewidths=0.7)
+
+
+def _frame_in(axis: Axes, frames: Sequence[Frame]) -> None:
+    for rows, columns in frames:
+        width, height = columns.stop - columns.start, rows.stop - rows.start
+        corner = (columns.start - 0.5, rows.start - 0.5)
+        axis.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="#ffe14d", linewidth=1.2))
 
 
 def _note(axis: Axes, text: str) -> None:

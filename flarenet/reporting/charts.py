@@ -12,7 +12,8 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ..whole import whole_file
 from .content import Chart
@@ -29,6 +30,9 @@ MOST_POINTS = 60
 FEW_POINTS, FEW_LINES = 30, 3
 """Up to so many points of a line are marked, and so many lines of a group drawn in full strength."""
 
+ACROSS = 4
+"""Axes side by side."""
+
 SMALLEST = 0.65
 
 _STYLE: Any = {
@@ -37,7 +41,7 @@ _STYLE: Any = {
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "font.size": 9},
     **{"legend.frameon": False, "grid.color": "#808080", "grid.alpha": 0.25, "svg.fonttype": "none"},
 }
-_NO_METADATA: Any = {"Date": None, "Creator": None, "Format": None, "Type": None}
+NO_METADATA: Any = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 Points = Sequence[tuple[float, float]]
 
@@ -117,7 +121,12 @@ def scatter(groups: Mapping[str, Points], *, x: str, y: str, log_x: bool = False
             axes.scatter(xs, ys, s=14, alpha=0.75, color=colour_at(number), label=name, rasterized=many)
         if log_x:
             axes.set_xscale("log")
-            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            plain = FuncFormatter(lambda value, _: f"{value:g}")
+            axes.xaxis.set_major_formatter(plain)
+            if max(found := [point[0] for points in groups.values() for point in points]) < 10 * min(found):
+                axes.xaxis.set_minor_formatter(plain)  # there may be no power of ten to read
+            else:
+                axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set(xlabel=x, ylabel=y, **limits)
         axes.grid()
         _legend(axes, groups)
@@ -173,6 +182,30 @@ def ranges(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], *, x: s
     return figure
 
 
+def histograms(rows: Mapping[str, Mapping[str, np.ndarray]], values: np.ndarray, *, x: str) -> Figure:
+    """Axes per label, in each a curve per group that encloses an area of 1. rows: label -> group -> counts [B] of the
+    bins around `values` [B]; what is shown ends where a thousandth of the counts of all is left on either side.
+    """
+    groups = list(dict.fromkeys(group for row in rows.values() for group in row))
+    below = np.cumsum(sum(counts for row in rows.values() for counts in row.values()))
+    low, high = (float(values[np.searchsorted(below, share * below[-1])]) for share in (0.001, 0.999))
+    down = max(1, -(-len(rows) // ACROSS))
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(9.6, 0.7 + 1.5 * down), layout="constrained")
+        every = figure.subplots(down, ACROSS, sharex=True, squeeze=False).ravel()
+        for axes, (label, row) in zip(every, rows.items()):
+            for group, counts in row.items():
+                axes.plot(values, counts / counts.sum(), color=colour_at(groups.index(group)), linewidth=1.3)
+            axes.set(title=label, xlim=(low, high), ylim=(0, None), yticks=[])
+            axes.grid(axis="x")
+        for axes in every[len(rows) :]:
+            axes.remove()
+        figure.supxlabel(x, fontsize=9)
+        handles = [Line2D([], [], color=colour_at(number), label=group) for number, group in enumerate(groups)]
+        figure.legend(handles=handles, loc="outside upper left", ncols=8)
+    return figure
+
+
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
@@ -187,5 +220,5 @@ def _legend(axes: Axes, names: Any) -> None:
 def _svg(figure: Figure, *, salt: str, facecolor: str = "none") -> str:
     text = io.StringIO()
     with matplotlib.rc_context(_STYLE | {"svg.hashsalt": salt}):
-        figure.savefig(text, format="svg", metadata=_NO_METADATA, facecolor=facecolor)
+        figure.savefig(text, format="svg", metadata=NO_METADATA, facecolor=facecolor)
     return text.getvalue()

@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
+HALF_INCHES = 6.4
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -73,15 +75,24 @@ class Chart:
     caption: str
     figure: Figure
 
+    @property
+    def is_half(self) -> bool:
+        """Whether two of them have room side by side."""
+        return self.figure.get_figwidth() <= HALF_INCHES
+
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as the bytes of a file of the given type, as in "image/png"."""
+    """A picture as the bytes of a file of the given type, as in "image/png".
+
+    files  ending -> bytes of what is written for use elsewhere; empty: the picture itself
+    """
 
     name: str
     caption: str
     data: bytes = field(repr=False)
     type: str = "image/png"
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -97,7 +108,7 @@ class Gallery:
 class Strip:
     """Slices of one case in one picture, row by row, `columns` to a row.
 
-    z          the number of each slice in the scan    start  which of them is shown first
+    z          the number of each slice in the scan, from the feet up    start  which of them is shown first
     width, height  of a slice in pixels
     image      without labels                          layers  title -> its labels, transparent elsewhere
     """
@@ -140,12 +151,13 @@ def plain_table(name: str, title: str, head: Sequence[str], rows: Sequence[Seque
     return Table(name, title, (tuple(Heading(text) for text in head),), cells, **more)
 
 
-def from_terminal(name: str, table: RichTable) -> Table:
+def from_terminal(name: str, table: RichTable, **more) -> Table:
     """A table that is also printed on a terminal."""
     words = frozenset(at for at, column in enumerate(table.columns) if column.justify == "left")
     head = tuple(_words(column.header) for column in table.columns)
     rows = list(zip(*([_words(cell) for cell in column.cells] for column in table.columns)))
-    return plain_table(name, _words(table.title), head, rows, words=words)
+    title = _words(table.title)
+    return plain_table(name, title[:1].upper() + title[1:], head, rows, words=words, **more)
 
 
 def _words(cell: object) -> str:

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from ..data.cases import Pool
+from ..data.dataset import Dataset
+from ..data.findings import Finding, alike
+from ..data.verify import Check, look_through
 from ..planning.fingerprint import Cohort, Fingerprint
 from ..planning.measure import CaseFingerprint
 from ..planning.summary import cohort_names, cohort_table, geometry_table
-from .charts import Points, ranges, scatter
-from .content import Cell, Chart, Heading, Part, Section, Table, from_terminal, plain_table
+from .charts import Points, histograms, ranges, scatter
+from .content import (
+    Cell,
+    Chart,
+    Gallery,
+    Heading,
+    Listing,
+    Part,
+    Picture,
+    Section,
+    Table,
+    Words,
+    from_terminal,
+    plain_table,
+)
+from .look import Look, added, bins_hu, look_at, worth_a_thumbnail
 
 MANY_CASES = 60
 
@@ -22,6 +44,90 @@ def dataset_section(found: Fingerprint) -> Section:
     if found.modality == "CT" and any(cohort.labels for cohort in found.cohorts):
         parts.append(intensity_chart(found))
     return Section("dataset", "Data set", tuple(parts))
+
+
+def look_sections(
+    dataset: Dataset, found: Fingerprint, *, workers: int | Pool = 1, beside: Sequence[Finding] = ()
+) -> tuple[Check, list[Section]]:
+    """A data set before training: the above with HU by label, thumbnails, what is odd, and every finding of the check,
+    which is returned too. beside: as in check_dataset
+    """
+    thumbs = worth_a_thumbnail(found)
+    look = partial(look_at, labels=found.labels, is_ct=found.modality == "CT", thumbnails=frozenset(thumbs))
+    check, seen = look_through(dataset, look, workers=workers, beside=beside)
+    by_case = {case.name: seen[case.image] for case in dataset.cases if case.image in seen}
+    sections = [findings_section(check), dataset_section(found)]
+    if found.modality == "CT" and (chart := histogram_chart(found, by_case)):
+        sections.append(Section("histograms", "HU by label", (chart,)))
+    sections.append(Section("thumbnails", "Slices", _thumbnails(found, by_case, thumbs)))
+    sections.append(Section("odd", "What a person should look at", _odd(found)))
+    return check, [*sections, Section("cases", "Cases", (case_rows(found),))]
+
+
+def findings_section(check: Check) -> Section:
+    """Every finding, the same one of several cases in one row; paths of files without their folders."""
+    refused = len(check.refused)
+    words = Words((f"{check.cases} cases were checked; {refused} cannot be used.",), bad=bool(refused))
+    rows = tuple(
+        tuple(
+            Cell(text, bad=members[0].severity == "refuse")
+            for text in (
+                *(members[0].severity, ", ".join(member.case or "(the set)" for member in members)),
+                ", ".join(dict.fromkeys(Path(member.file).name for member in members)),
+                *(members[0].found, members[0].expected, members[0].remedy),
+            )
+        )
+        for members in alike(check.findings)
+    )
+    if not rows:
+        return Section("findings", "Findings", (words, Words(("Nothing is wrong or odd about the files.",))))
+    head = (tuple(Heading(text) for text in ("", "case", "file", "found", "expected", "what to do")),)
+    return Section(
+        "findings", "Findings", (words, Table("findings", "Findings", head, rows, words=frozenset(range(6))))
+    )
+
+
+def histogram_chart(found: Fingerprint, seen: dict[str, Look]) -> Chart | None:
+    """How bright the voxels of each label are, cohort by cohort; None where no label is drawn."""
+    names, rows = cohort_names(found), {}
+    for value in found.labels.values:
+        counts = {
+            name: added([seen[c.name] for c in found.cases if c.annotated == pattern and c.name in seen], value)
+            for pattern, name in names.items()
+            if value in pattern
+        }
+        if drawn := {name: count for name, count in counts.items() if count.any()}:
+            rows[found.labels.names[value]] = drawn
+    if not rows:
+        return None
+    words = (
+        "Share of the voxels of each label by HU, all cases of a cohort together; each curve encloses the same area."
+    )
+    return Chart("histograms", words, histograms(rows, bins_hu(), x="HU"))
+
+
+def _thumbnails(found: Fingerprint, seen: dict[str, Look], chosen: Sequence[str]) -> tuple[Part, ...]:
+    names = {case.name: cohort_names(found)[case.annotated] for case in found.cases}
+    pictures = tuple(
+        Picture(case, f"{case}, {names[case]}", thumbnail, "image/jpeg")
+        for case in chosen
+        if case in seen and (thumbnail := seen[case].thumbnail)
+    )
+    words = f"{len(pictures)} of {len(found.cases)} cases: those that are odd, and of every cohort the same number."
+    if len(pictures) == len(found.cases):
+        words = "The axial slice of each case that shows the most labels; the middle one where none is drawn."
+    return Words((words,)), Gallery(pictures, small=True)
+
+
+def _odd(found: Fingerprint) -> tuple[Part, ...]:
+    labels, absent = found.labels, found.absent.items()
+    lists = {
+        "Far from the other cases": found.suspicious,
+        "Not certain what was looked for": [f"{case}: {reason}" for case, reason in found.ambiguous.items()],
+        "Looked for and absent": [f"{case}: {', '.join(labels.names_of(values))}" for case, values in absent],
+    }
+    told = tuple(Listing(f"{title} ({len(said)})", tuple(said)) for title, said in lists.items() if said)
+    return told or (Words(("Nothing stands out.",)),)
 
 
 def annotation_table(found: Fingerprint) -> Table:
@@ -69,7 +175,7 @@ def geometry_charts(found: Fingerprint) -> tuple[Chart, ...]:
     )
 
 
-def _by_cohort(found: Fingerprint, point) -> dict[str, Points]:
+def _by_cohort(found: Fingerprint, point: Callable[[CaseFingerprint], tuple[float, float]]) -> dict[str, Points]:
     return {
         name: [point(case) for case in found.cases if case.annotated == pattern]
         for pattern, name in cohort_names(found).items()

@@ -35,8 +35,9 @@ def write_files(folder: Path, sections: Sequence[Section]) -> None:
             save_chart(part.figure, folder / part.name)
         elif isinstance(part, Gallery) and not part.small:
             for picture in part.pictures:
-                with whole_file(folder / f"{picture.name}.{picture.type.partition('/')[2]}") as temporary:
-                    temporary.write_bytes(picture.data)
+                for ending, content in (picture.files or {picture.type.partition("/")[2]: picture.data}).items():
+                    with whole_file(folder / f"{picture.name}.{ending}") as temporary:
+                        temporary.write_bytes(content)
 
 
 def _uri(picture: Picture) -> str:
@@ -58,7 +59,9 @@ def _strip(strip: Strip) -> dict:
         "rows": -(-len(strip.z) // strip.columns),
         "aspect": f"{strip.width} / {strip.height}",
         "image": _uri(strip.image),
-        "layers": {title: _uri(layer) for title, layer in strip.layers.items()},
+        "layers": [
+            [title, _uri(layer)] for title, layer in strip.layers.items()
+        ],  # in order, which a JSON object loses
     }
 
 

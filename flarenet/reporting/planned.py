@@ -7,10 +7,15 @@ from ..planning.plan import Plan
 from ..planning.summary import plan_tables, remarks
 from .content import Section, Words, from_terminal
 
+MANY_ROWS = 30
+
 
 def plan_section(plan: Plan, fingerprint: Fingerprint) -> Section:
     """The tables that flarenet_plan prints of what it decided."""
-    tables = [from_terminal(f"plan_{name}", table) for name, table in plan_tables(plan, fingerprint).items()]
+    tables = [
+        from_terminal(f"plan_{name}", table, folded=len(table.rows) > MANY_ROWS)
+        for name, table in plan_tables(plan, fingerprint).items()
+    ]
     notes = [Words(tuple(f"Note: {note}" for note in remarks(fingerprint)))]
     if plan.fingerprint_hash != fingerprint.hash:
         notes.append(Words(("This plan was made from another fingerprint than the one beside it.",), bad=True))

@@ -106,6 +106,6 @@ class Set:
         }
         (self.folder / "dataset.json").write_text(json.dumps(content))
         report = self.root / "report.json"
-        command = ["-d", "Rows", "--root", str(self.root), "--workers", "1", "--check", "--report", str(report)]
+        command = ["-d", "Rows", "--root", str(self.root), "--workers", "1", "--check", "--json", str(report)]
         code = main([*command, *words])
         return code, list(load(Check, report, DatasetError).findings)

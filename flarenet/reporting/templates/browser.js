@@ -3,6 +3,7 @@
   const find = (name) => root.querySelector("." + name);
   const strips = JSON.parse(find("strips").textContent);
   const choice = find("case"), slice = find("slice"), strength = find("strength"), labels = find("labels");
+  const stages = find("panels"), keys = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1, PageUp: 5, PageDown: -5 };
   let strip, panels = [];
 
   const make = (tag, parent, fields = {}) => parent.appendChild(Object.assign(document.createElement(tag), fields));
@@ -14,7 +15,7 @@
   }
 
   function panel(title, source) {
-    const figure = make("figure", find("panels"), { className: "panel" });
+    const figure = make("figure", stages, { className: "panel" });
     const stage = make("div", figure, { className: "stage" });
     stage.style.aspectRatio = strip.aspect;
     const under = picture(stage, strip.image), over = picture(stage, source);
@@ -26,8 +27,8 @@
 
   function open() {
     strip = strips[choice.selectedIndex];
-    find("panels").replaceChildren();
-    panels = Object.entries(strip.layers).map(([title, source]) => panel(title, source));
+    stages.replaceChildren();
+    panels = strip.layers.map(([title, source]) => panel(title, source));
     slice.max = strip.z.length - 1;
     slice.value = strip.start;
     find("caption").textContent = strip.caption;
@@ -44,13 +45,36 @@
     }
   }
 
+  function turn(slices) {
+    slice.value = Math.min(strip.z.length - 1, Math.max(0, Number(slice.value) + slices));
+    draw();
+  }
+
+  // a finger that moves up or down scrolls the page (touch-action in the style), one that moves sideways turns slices
+  function drag(start) {
+    if (!start.isPrimary || start.button || !start.target.closest(".stage")) return;
+    const from = Number(slice.value), step = Math.max(4, start.target.closest(".stage").clientWidth / strip.z.length);
+    const move = (event) => turn(from + Math.round((event.clientX - start.clientX) / step) - Number(slice.value));
+    stages.setPointerCapture(start.pointerId);
+    stages.addEventListener("pointermove", move);
+    for (const end of ["pointerup", "pointercancel"]) {
+      stages.addEventListener(end, () => stages.removeEventListener("pointermove", move), { once: true });
+    }
+  }
+
   for (const { case: name } of strips) make("option", choice, { textContent: name });
   choice.addEventListener("change", open);
   for (const input of [slice, strength, labels]) input.addEventListener("input", draw);
+  stages.addEventListener("pointerdown", drag);
   root.addEventListener("keydown", (event) => {
-    if (event.key.toLowerCase() !== "l" || event.target === choice) return;
-    labels.checked = !labels.checked;
-    draw();
+    if (event.target === choice || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key.toLowerCase() === "l") {
+      labels.checked = !labels.checked;
+      draw();
+    } else if (event.key in keys && event.target === stages) {
+      event.preventDefault();
+      turn(keys[event.key]);
+    }
   });
   open();
 })();

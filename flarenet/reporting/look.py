@@ -1,0 +1,90 @@
+"""What a page on a data set needs of each case beside its fingerprint: HU by label and a thumbnail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..data.dataset import Case
+from ..data.labels import LabelSet
+from ..data.verify import Content
+from ..evaluation.pictures import Cut, as_shown, choose_cuts, colour_of, window_of
+from ..planning.fingerprint import Fingerprint
+from ..volume import Volume, canonical
+from .pixels import grey_pixels, jpeg, label_pixels
+
+BIN_HU, LOWEST_HU, BINS = 8, -1024, 400
+"""Bins of 8 HU from -1024 HU on: coarse enough to be kept for thousands of cases; what lies outside counts in the outer
+ones."""
+
+MOST_THUMBNAILS, THUMBNAIL_WIDTH = 48, 180
+"""A page holds all of them, at some 6 KB each."""
+
+OPACITY = 0.45
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """counts  label value -> voxels per bin, uint32 [BINS]      thumbnail  a JPEG"""
+
+    counts: Mapping[int, np.ndarray] = field(default_factory=dict)
+    thumbnail: bytes | None = None
+
+
+def bins_hu() -> np.ndarray:
+    """The middle of every bin [BINS]."""
+    return LOWEST_HU + BIN_HU * (np.arange(BINS) + 0.5)
+
+
+def added(looks: Iterable[Look], value: int) -> np.ndarray:
+    """The counts of a label over cases, int64 [BINS]."""
+    return np.sum([np.zeros(BINS, np.int64), *(look.counts[value] for look in looks if value in look.counts)], axis=0)
+
+
+def worth_a_thumbnail(found: Fingerprint) -> list[str]:
+    """At most MOST_THUMBNAILS cases: the odd ones first, then one of each cohort in turn."""
+    odd = {sentence.partition(":")[0] for sentence in found.suspicious} | set(found.ambiguous)
+    waiting = [[case.name for case in found.cases if case.annotated == pattern] for pattern in found.patterns]
+    chosen = [case.name for case in found.cases if case.name in odd][:MOST_THUMBNAILS]
+    turns = (names[turn] for turn in range(len(found.cases)) for names in waiting if turn < len(names))
+    chosen = list(dict.fromkeys([*chosen, *turns]))[:MOST_THUMBNAILS]
+    order = [name for names in waiting for name in names]
+    return sorted(chosen, key=order.index)
+
+
+def look_at(case: Case, content: Content, *, labels: LabelSet, is_ct: bool, thumbnails: frozenset[str]) -> Look:
+    """What is kept of a case; nothing of one whose files cannot be used."""
+    image, drawn = content.image, content.drawn
+    if image is None or (drawn is not None and drawn.data.shape != image.data.shape):
+        return Look()
+    counts = _counts(image.data, drawn.data, labels) if drawn is not None and is_ct else {}
+    shown = case.name in thumbnails
+    return Look(counts, _thumbnail(image, drawn, labels, is_ct=is_ct) if shown else None)
+
+
+def _counts(image: np.ndarray, drawn: np.ndarray, labels: LabelSet) -> dict[int, np.ndarray]:
+    table = np.zeros(len(labels.names) * BINS, dtype=np.int64)
+    for plane, labelled in zip(image, drawn):  # plane by plane: nothing of the size of the scan is made
+        inside = labelled != 0
+        bins = np.clip((plane[inside] - LOWEST_HU) // BIN_HU, 0, BINS - 1).astype(np.int64)
+        table += np.bincount(labelled[inside] * np.int64(BINS) + bins, minlength=table.size)
+    by_label = table.reshape(-1, BINS).astype(np.uint32)
+    return {value: by_label[value] for value in labels.values if by_label[value].any()}
+
+
+def _thumbnail(image: Volume, drawn: Volume | None, labels: LabelSet, *, is_ct: bool) -> bytes:
+    """The axial slice with the most labels, the middle one where there is none; patient's left on the right."""
+    turned, _ = canonical(image)
+    layer = np.zeros(turned.data.shape, np.uint8) if drawn is None else canonical(drawn)[0].data
+    cut = Cut(0, choose_cuts(layer, labels)[0].index)
+    _, y_mm, x_mm = turned.grid.spacing_mm
+    _, rows, columns = turned.data.shape
+    size = THUMBNAIL_WIDTH, max(1, round(THUMBNAIL_WIDTH * rows * y_mm / (columns * x_mm)))
+    plane = as_shown(turned.data, cut)
+    under = np.repeat(grey_pixels(plane, window_of(turned.data, is_ct=is_ct), size)[..., None], 3, axis=2)
+    over = label_pixels(as_shown(layer, cut), size)
+    colours = np.array([(0, 0, 0), *(colour_of(value) for value in range(1, 256))]) * 255
+    mixed = np.where(over[..., None] > 0, under * (1 - OPACITY) + colours[over] * OPACITY, under)
+    return jpeg(mixed.round().astype(np.uint8))

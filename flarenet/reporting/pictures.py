@@ -1,0 +1,96 @@
+"""The pictures of a report: the best and the worst cases side by side, and slices to leaf through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ..data.cases import Pool, map_cases
+from ..data.dataset import Dataset
+from ..data.labels import LabelSet
+from ..evaluation.pictures import Row, colour_of
+from .content import Browser, Gallery, Listing, Part, Section, Strip, Words
+from .extremes import BEST, WORST, extreme_row, extremes_picture
+from .models import Model
+from .slices import make_strip
+from .subjects import Subject, ends, find_subjects, need_mb, read_scan
+
+
+@dataclass(frozen=True)
+class Job:
+    """note: what is said of the case in the picture of extremes, empty where it is not in it; browsed: among slices"""
+
+    subject: Subject
+    note: str
+    browsed: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    row: Row | None
+    strip: Strip | None
+    window: tuple[float, float]
+    values: frozenset[int]
+
+
+def picture_section(
+    models: Sequence[Model], dataset: Dataset, images: Path, *, browsed: int, workers: int | Pool = 1
+) -> Section:
+    """Cases of which there is an image in the folder `images`: `browsed` of them to leaf through, the worst and the
+    best by halves. What could not be drawn is named.
+    """
+    subjects, names = find_subjects(models, images), [model.name for model in models if model.pairs]
+    work = partial(draw, models=names, labels=dataset.labels, is_ct=dataset.modality == "CT")
+    drawn, failed = map_cases(work, _jobs(subjects, browsed), workers=workers, describe="pictures", need_mb=_need_mb)
+    parts: list[Part] = [_about(models, subjects, browsed)]
+    if failed:
+        lines = tuple(f"{job.subject.case}: {error}" for job, error in failed)
+        parts.append(Listing(f"Could not be drawn: {len(failed)}", lines, bad=True))
+    if rows := [each.row for each in drawn if each.row]:
+        parts.append(Gallery((extremes_picture(rows, names, labels=dataset.labels, window=drawn[0].window),)))
+    if strips := tuple(each.strip for each in drawn if each.strip):
+        there = sorted({value for each in drawn for value in each.values})
+        parts.append(Browser(strips, {dataset.labels.names[value]: _hex(value) for value in there}))
+    return Section("pictures", "Pictures", tuple(parts))
+
+
+def draw(job: Job, *, models: Sequence[str], labels: LabelSet, is_ct: bool) -> Drawn:
+    """Read a case once and make of it what the page shows."""
+    scan = read_scan(job.subject, labels, is_ct=is_ct)
+    values = {value for layer in scan.layers.values() for value in labels.values if (layer == value).any()}
+    return Drawn(
+        extreme_row(job.subject, scan, models, note=job.note) if job.note else None,
+        make_strip(job.subject, scan, labels) if job.browsed else None,
+        scan.window,
+        frozenset(values),
+    )
+
+
+def _jobs(subjects: Sequence[Subject], browsed: int) -> list[Job]:
+    """Best first, as in the paper's figure."""
+    shown, extreme = ends(subjects, browsed), ends(subjects, BEST + WORST)
+    best = extreme[len(extreme) - min(BEST, len(extreme) // 2 or 1) :]
+    notes = {subject.case: "among the best" if subject in best else "among the worst" for subject in extreme}
+    return [Job(s, notes.get(s.case, ""), s in shown) for s in reversed(subjects) if s in shown or s in extreme]
+
+
+def _need_mb(job: Job) -> float:
+    return need_mb(job.subject)
+
+
+def _about(models: Sequence[Model], subjects: Sequence[Subject], browsed: int) -> Words:
+    lines = []
+    without = [model.name for model in models if not model.pairs]
+    if without:
+        lines.append(f"Not shown: {', '.join(without)}; of them only scores are at hand, no predictions.")
+    if len(subjects) > browsed > 0:
+        lines.append(f"{browsed} of {len(subjects)} cases can be leafed through: the worst and the best by mean DSC.")
+    if not subjects:
+        lines.append("No case has an image, a ground truth and a prediction that was scored.")
+    return Words(tuple(lines))
+
+
+def _hex(value: int) -> str:
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colour_of(value))

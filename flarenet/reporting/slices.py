@@ -1,0 +1,80 @@
+"""Slices of a case to leaf through: one picture of grey values, and one of each label map to be laid over it.
+
+A page holds all of it, so what a case takes is bounded: MOST_SLICES slices, evenly over the part that holds labels, of
+at most WIDTH pixels; some 0.3 to 0.6 MB with two models.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image
+
+from ..data.labels import LabelSet
+from ..evaluation.pictures import Cut, as_shown, choose_cuts, colour_of
+from .content import Picture, Strip
+from .pixels import grey_pixels, jpeg, label_pixels
+from .subjects import TRUTH, Scan, Subject
+
+MOST_SLICES = 40
+WIDTH = 256
+MARGIN = 2
+"""Slices beyond the first and the last that holds a label."""
+
+
+def make_strip(subject: Subject, scan: Scan, labels: LabelSet) -> Strip:
+    """The slices of a case; axial, as they are usually looked at: the patient's left on the right, the front up."""
+    chosen = _chosen(scan)
+    _, y_mm, x_mm = scan.image.grid.spacing_mm
+    _, rows, columns = scan.image.data.shape
+    width = min(WIDTH, columns)
+    size = width, max(1, round(width * rows * y_mm / (columns * x_mm)))
+    across = int(np.ceil(np.sqrt(len(chosen))))
+    richest = choose_cuts(scan.layers[TRUTH], labels)[0].index
+    grey = _mosaic((grey_pixels(as_shown(scan.image.data, Cut(0, z)), scan.window, size) for z in chosen), across, size)
+    layers = {}
+    for title, layer in scan.layers.items():
+        drawn = _mosaic((label_pixels(as_shown(layer, Cut(0, z)), size) for z in chosen), across, size)
+        layers[title] = Picture(title, title, _png(drawn))
+    return Strip(
+        case=subject.case,
+        caption=subject.caption,
+        z=tuple(scan.first + z for z in chosen),
+        start=int(np.abs(np.array(chosen) - richest).argmin()),
+        columns=across,
+        width=size[0],
+        height=size[1],
+        image=Picture(subject.case, subject.case, jpeg(grey), "image/jpeg"),
+        layers=layers,
+    )
+
+
+def _chosen(scan: Scan) -> list[int]:
+    depth = len(scan.image.data)
+    labelled = np.flatnonzero(np.any([layer.any(axis=(1, 2)) for layer in scan.layers.values()], axis=0))
+    first, last = (labelled[0], labelled[-1]) if labelled.size else (0, depth - 1)
+    first, last = max(0, first - MARGIN), min(depth - 1, last + MARGIN)
+    return sorted({int(z) for z in np.linspace(first, last, min(MOST_SLICES, last - first + 1)).round()})
+
+
+def _mosaic(planes: Iterable[np.ndarray], across: int, size: tuple[int, int]) -> np.ndarray:
+    """Planes [height, width] side by side, `across` to a row; what is left over is 0."""
+    width, height = size
+    placed = list(planes)
+    whole = np.zeros((-(-len(placed) // across) * height, across * width), dtype=np.uint8)
+    for at, plane in enumerate(placed):
+        row, column = divmod(at, across)
+        whole[row * height : (row + 1) * height, column * width : (column + 1) * width] = plane
+    return whole
+
+
+def _png(drawn: np.ndarray) -> bytes:
+    """Labels as a palette of their colours, the background transparent."""
+    image = Image.fromarray(drawn, mode="P")
+    colours = [(0.0, 0.0, 0.0), *(colour_of(value) for value in range(1, 256))]
+    image.putpalette([round(255 * part) for colour in colours for part in colour])
+    content = io.BytesIO()
+    image.save(content, "PNG", transparency=0, optimize=True)
+    return content.getvalue()

@@ -1,0 +1,109 @@
+"""The cases that a report shows in pictures: which, and their scan with the truth and every prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+
+from ..data.labels import LabelPattern, LabelSet
+from ..data.nifti import case_name, find_images, read_grid, read_image
+from ..evaluation.gallery import read_on
+from ..evaluation.pairs import Pair
+from ..evaluation.pictures import BODY_HU, window_of
+from ..evaluation.tables import mean_score
+from ..volume import Box, Volume, box_where, canonical, crop
+from .models import Model
+
+TRUTH = "ground truth"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A case to show; small enough to send to another process.
+
+    pair         the ground truth, and what was looked for in it
+    predictions  model -> file; without those that could not be scored
+    dsc          model -> mean over the labels of the case, 0 to 1; as many as predictions
+    """
+
+    case: str
+    image: Path
+    pair: Pair
+    predictions: Mapping[str, Path]
+    dsc: Mapping[str, float]
+
+    @property
+    def caption(self) -> str:
+        return f"{self.case}: mean DSC {', '.join(f'{100 * dsc:.2f} ({model})' for model, dsc in self.dsc.items())}"
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A scan in canonical order, cut to the body, and label maps of the same shape: the truth, then the models'.
+
+    window  what is black and what is white      first  slice of the whole scan, from the feet, that begins it
+    """
+
+    image: Volume
+    layers: Mapping[str, np.ndarray]
+    window: tuple[float, float]
+    first: int
+
+
+def find_subjects(models: Sequence[Model], images: Path) -> list[Subject]:
+    """Every case that has an image in the folder `images` and a prediction that was scored, the lowest DSC first.
+
+    Raises DatasetError where `images` holds no image.
+    """
+    found = {case_name(path): path for path in find_images(images)}
+    pairs: dict[str, dict[str, Pair]] = {}
+    for model in models:
+        for pair in model.pairs:
+            if pair.name in found and pair.name not in model.metrics.failed:
+                pairs.setdefault(pair.name, {})[model.name] = pair
+    scores = {model.name: model.metrics.cases for model in models}
+    subjects = []
+    for case, by_model in pairs.items():
+        means = {model: mean_score(scores[model][case]).dsc for model in by_model}
+        dsc = {model: middle for model, middle in means.items() if middle is not None}
+        if dsc:
+            predictions = {model: by_model[model].prediction for model in dsc}
+            subjects.append(Subject(case, found[case], next(iter(by_model.values())), predictions, dsc))
+    return sorted(subjects, key=lambda subject: (mean(subject.dsc.values()), subject.case))
+
+
+def ends(subjects: Sequence[Subject], most: int) -> list[Subject]:
+    """At most so many: half of them from the front, half from the back, in their order."""
+    if len(subjects) <= most:
+        return list(subjects)
+    front = (most + 1) // 2
+    return [*subjects[:front], *subjects[len(subjects) - (most - front) :]]
+
+
+def read_scan(subject: Subject, labels: LabelSet, *, is_ct: bool) -> Scan:
+    """Read the files of a case. Raises GeometryError where they do not lie on one grid."""
+    image = read_image(subject.image)
+    maps = {TRUTH: read_on(image, subject.pair.truth, labels, values=subject.pair.values)}
+    maps |= {model: read_on(image, path, labels) for model, path in subject.predictions.items()}
+    turned, _ = canonical(image)
+    floor = BODY_HU if is_ct else float(np.percentile(turned.data, 50))
+    body = box_where(turned.data > floor) or Box((0, 0, 0), turned.data.shape)
+    layers = {title: crop(canonical(volume)[0], body).data for title, volume in maps.items()}
+    return Scan(crop(turned, body), layers, window_of(turned.data, is_ct=is_ct), body.start[0])
+
+
+def need_mb(subject: Subject) -> float:
+    """An interpreter with its libraries, the image as it is read, a mask of it, and the maps."""
+    bytes_per_voxel = 9 + 2 * (1 + len(subject.predictions))
+    return 300 + bytes_per_voxel * prod(read_grid(subject.image).shape) / (1 << 20)
+
+
+def different(truth: np.ndarray, predicted: np.ndarray, asked: LabelPattern) -> np.ndarray:
+    """Where a label map says other than the truth, of the labels looked for."""
+    table = np.array([value if value in asked else 0 for value in range(256)], dtype=np.uint8)
+    return table[predicted] != truth
