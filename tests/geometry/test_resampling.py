@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flarenet.inference.stream import group_maps
+from flarenet.planning.fusion import Fusion
 from flarenet.preparation.prepare import prepare_image, prepare_map
 from flarenet.volume import Volume
 from tests.geometry.worlds import (
@@ -44,7 +45,7 @@ def test_what_was_drawn_comes_back_voxel_by_voxel_from_a_finer_grid(affine, draw
     frame = frame_of(affine, drawn, [1 if keep else times for keep, times in zip(kept, finer)])
     there = prepare_map(drawn.T, frame)
     assert set(np.unique(there)) | {0} == set(np.unique(drawn)) | {0}
-    back = group_maps([(0, {"all": one_hot(there)})], frame, ["all"])["all"]
+    back = group_maps([(0, {"all": one_hot(there)})], frame, fusion=Fusion(), labels=LABELS)["all"]
     np.testing.assert_array_equal(back, drawn.T)
 
 
@@ -83,7 +84,7 @@ def there_and_back(finer, radii, aside, *, least_dice):
     to_voxels = np.linalg.inv(grid.affine) @ frame.grid.affine
     places = np.einsum("ab,b...->a...", to_voxels, [*np.indices(frame.grid.shape), np.ones(frame.grid.shape)])[:3]
     inside = torch.from_numpy(depth(places)).float()
-    found = group_maps([(0, {"all": torch.stack([-inside, inside])})], frame, ["all"])["all"] > 0
+    found = group_maps([(0, {"all": torch.stack([-inside, inside])})], frame, fusion=Fusion(), labels=LABELS)["all"] > 0
     true = depth(np.indices(shape)) > 0
     middle = np.argwhere(true).mean(axis=0)
     assert 2 * (found & true).sum() / (found.sum() + true.sum()) >= least_dice
