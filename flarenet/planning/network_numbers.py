@@ -26,6 +26,10 @@ SWIN_MULTIPLE = 32
 SWIN_WIDTH = 12
 """Its width is a multiple of it: MONAI's rule, and enough for the heads."""
 
+MOST_LAYERS, WIDEST = 200, 1 << 16
+"""Far beyond any network of use. Of blocks or layers in a row, and of any other number, edges of a patch among them: a
+plan may come from others, and building its network has to come to an end."""
+
 UNETR_NUMBERS = ("hidden", "mlp", "layers", "heads", "width")
 MAE_NUMBERS = ("hidden", "mlp", "layers", "heads", "decoder_hidden", "decoder_mlp", "decoder_layers", "decoder_heads")
 
@@ -40,6 +44,13 @@ def check_numbers(spec: NetworkSpec, patch: Patch | None, where: str = "") -> No
     if spec.kind not in CHECKS:
         return
     check, where = CHECKS[spec.kind], where or f"network {spec.kind!r}"
+    for name, numbers, most in (
+        ("blocks", spec.blocks, MOST_LAYERS),
+        ("features", spec.features, WIDEST),
+        ("input_channels", (spec.input_channels,), WIDEST),
+        ("patch", patch or (), WIDEST),
+    ):
+        _check_most(numbers, most, f"{where}: {name}")
     check(spec, patch, where)
     # a decoder has a stage less than there are resolutions, and the last one is supervised anyway
     most = len(spec.features) - 3 if check is _check_u_shaped else 0
@@ -86,7 +97,16 @@ def _check_swin(spec: NetworkSpec, patch: Patch | None, where: str) -> None:
 def _named(names: Sequence[str], spec: NetworkSpec, where: str) -> dict[str, int]:
     if len(spec.features) != len(names):
         raise PlanError(f"{where}: features", found=spec.features, expected=f"{len(names)} numbers: {', '.join(names)}")
-    return dict(zip(names, spec.features))
+    numbers = dict(zip(names, spec.features))
+    for name in names:
+        if name.endswith("layers"):
+            _check_most([numbers[name]], MOST_LAYERS, f"{where}: {name}")
+    return numbers
+
+
+def _check_most(numbers: Sequence[int], most: int, where: str) -> None:
+    if numbers and max(numbers) > most:
+        raise PlanError(where, found=max(numbers), expected=f"at most {most}")
 
 
 def _check_hidden(hidden: int, heads: int, where: str) -> None:
