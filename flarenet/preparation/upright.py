@@ -28,7 +28,7 @@ def upright_grid(grid: Grid) -> Grid:
     are pushed back within their planes, and nothing is interpolated between them.
     """
     axes = grid.affine[:3, :3].copy()
-    order = sorted(range(3), key=lambda axis: (grid.spacing_mm[axis], -axis))
+    order = _order(grid)
     for number, axis in enumerate(order):
         for kept in order[:number]:
             axes[:, axis] -= axes[:, kept] * (axes[:, axis] @ axes[:, kept]) / (axes[:, kept] @ axes[:, kept])
@@ -39,6 +39,20 @@ def upright_grid(grid: Grid) -> Grid:
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = axes, grid.affine[:3, 3] + axes @ first
     return Grid(cast(Triple, tuple((last - first + 1).astype(int))), affine)
+
+
+def _order(grid: Grid) -> list[int]:
+    """The axes, those first that keep their direction.
+
+    The smallest voxels come first, but for the two finest axes where one step along the coarser of them is more than
+    a voxel aside along the other: the rows between two of its steps are then unlike both, and what a third axis that
+    leans over it makes of them, half a step off, would lie several fine voxels off. So it keeps its own direction.
+    """
+    first, second, third = sorted(range(3), key=lambda axis: (grid.spacing_mm[axis], -axis))
+    fine, coarse = grid.affine[:3, first], grid.affine[:3, second]
+    if abs(fine @ coarse) > fine @ fine:
+        first, second = second, first
+    return [first, second, third]
 
 
 def on_grid(labels_map: np.ndarray, source: Grid, target: Grid) -> np.ndarray:

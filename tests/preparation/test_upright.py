@@ -100,3 +100,20 @@ def test_a_leaning_case_is_prepared_upright_with_its_label(tmp_path):
     bright = prepared.image[:] > prepared.image[:].max() / 2
     assert dice(drawn, bright) > 0.93
     assert dice(drawn, ball(prepared.record.grid, grid.affine @ [6, 10, 12, 1])) > 0.93
+
+
+def test_rows_far_apart_that_lean_over_fine_columns_keep_their_direction():
+    """Columns of 0.3 mm, rows of 4 mm of which each begins 1.2 mm further, slices pushed along the rows' direction.
+
+    A row's nearest neighbour lies up to 2 mm off, where a structure that follows the rows lies two columns aside. So
+    the rows keep their direction, and it is the columns that are pushed, by 0.02 of a row each.
+    """
+    affine = np.array([[0, 1.2, 0.3, 0], [1, 4, 0, 0], [5, 0, 0, 0], [0, 0, 0, 1.0]])
+    straight = upright_grid(Grid(SHAPE, affine))
+    np.testing.assert_allclose(straight.affine[:3, 1], [1.2, 4, 0])
+    assert straight.shear < 1e-9
+    away = np.indices(SHAPE) - np.reshape([6, 10, 12], (3, 1, 1, 1))
+    drawn = ((away**2).sum(axis=0) <= 16).astype(np.uint8)
+    seen = upright(Volume(np.where(drawn, 60, -1000).astype(np.int16), Grid(SHAPE, affine)))
+    back = on_grid((seen.data > -205).astype(np.uint8), seen.grid, Grid(SHAPE, affine))
+    assert np.abs(np.argwhere(back).mean(axis=0) - np.argwhere(drawn).mean(axis=0)).max() <= 0.25
