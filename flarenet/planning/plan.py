@@ -254,8 +254,9 @@ def override(plan: Plan, changes: Iterable[str]) -> Plan:
     """`plan` with `key=value` changes, checked again.
 
     A key is a path into the plan, as in `trainers.DualDecoder2D.steps.0.epochs` or `configurations.2d.patch`;
-    `*` stands for every entry (`trainers.*.steps.*.epochs`). A value is JSON, or a bare word as a string. The reason
-    beside it becomes BY_HAND.
+    `*` stands for every entry (`trainers.*.steps.*.epochs`) but those in which a part on the way is null
+    (`trainers.*.steps.*.pseudo.passes` changes the steps that have pseudo labels). A value is JSON, or a bare word as
+    a string. The reason beside it becomes BY_HAND.
     Raises UsageError for a key that names nothing or one of FACTS, and PlanError for a value that does not fit.
     """
     data = plan.model_dump(mode="json")
@@ -267,7 +268,9 @@ def override(plan: Plan, changes: Iterable[str]) -> Plan:
             raise UsageError(
                 f"--set {change!r}", found="a fact", expected="a choice", remedy="change dataset.json, or use --recipe"
             )
-        _assign(data, key.split("."), _value(text), key)
+        if not _assign(data, key.split("."), _value(text), key):
+            expected = "at least one entry that has this part; the others are passed over"
+            raise UsageError(f"--set {change!r}", found="null, or nothing, wherever * stands", expected=expected)
     changed = parse(Plan, data, "--set", PlanError)
     _check(changed, "--set")
     return changed
@@ -280,18 +283,29 @@ def _value(text: str) -> Any:
         return text
 
 
-def _assign(node: Any, path: list[str], value: Any, key: str) -> None:
+def _assign(node: Any, path: list[str], value: Any, key: str, *, starred: bool = False) -> int:
+    """Put `value` where `path` leads below `node`, a part of the plan; in how many places that was.
+
+    starred  a `*` stands before: where `node` is null there is nothing to change
+    """
+    if node is None:
+        if starred:
+            return 0
+        part = key.removesuffix("." + ".".join(path))
+        raise UsageError(f"plan key {key!r}", found=f"{part} is null", expected=f"{part}='{{...}}', set whole")
     head, rest = path[0], path[1:]
     places = _places(node)
-    if isinstance(node, dict) and head != "why":
-        _note(node.get("why", {}), path)
     if head != "*" and head not in places:
         raise unknown(f"plan key {key!r}: part", head, places)
+    count = 0
     for name in places if head == "*" else [head]:
         if rest:
-            _assign(node[places[name]], rest, value, key)
+            count += _assign(node[places[name]], rest, value, key, starred=starred or head == "*")
         else:
-            node[places[name]] = value
+            node[places[name]], count = value, count + 1
+    if count and isinstance(node, dict) and head != "why":
+        _note(node.get("why", {}), path)
+    return count
 
 
 def _note(reasons: dict[str, str], path: list[str]) -> None:

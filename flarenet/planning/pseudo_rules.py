@@ -63,8 +63,14 @@ def check_rules(rules: PseudoRules, teachers: Mapping[str, str], labels: LabelSe
         if group not in teachers:
             raise PlanError(f"{where}.earlier", found=f"group {group!r}", expected=f"one of {list(teachers)}")
     if rules.passes == 1 and set(rules.earlier) != set(teachers) and (rules.drop_share or rules.agreement):
-        fields = "agreement and drop_share"
-        raise PlanError(f"{where}: {fields}", found="one source", expected="passes of 2 or more, or earlier runs")
+        key, fields = where.rpartition(": ")[2], "agreement and drop_share"
+        alone = " ".join(f"{key}.{name}=0" for name in ("agreement", "drop_share"))
+        raise PlanError(
+            f"{where}: {fields}",
+            found="one source, which agrees with itself",
+            expected="0 for both, or passes of 2 or more, or earlier runs",
+            remedy=f"--set {key}.passes=1 {alone}, or --set {key}=null to take all that is predicted",
+        )
     if isinstance(rules.hosts, dict):
         for name in (*rules.hosts, *(host for hosts in rules.hosts.values() for host in hosts)):
             if name not in labels.names[1:]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from flarenet.data.nifti import read_grid, read_labels, write_labels
 from flarenet.inference.predict import predict_files
+from flarenet.preparation.upright import upright_grid
 from tests.geometry.worlds import (
     LABELS,
     examples,
@@ -29,7 +30,7 @@ CODES = st.sampled_from([(1, 1), (0, 1), (1, 0), (2, 4)])
 
 def answer(scan, out):
     """The file that prediction writes where nothing has to be resampled."""
-    planned = predictor(own_spacing_mm(read_grid(scan)))
+    planned = predictor(own_spacing_mm(upright_grid(read_grid(scan))))
     done, failures = predict_files(planned, [scan], out, progress=lambda *_: None)
     assert (done, failures) == ([out / "scan.nii.gz"], [])
     return done[0]
