@@ -49,6 +49,7 @@ def words() -> ArgumentParser:
     )
     parser.add_argument("--statistics", action="store_true", help="volume, HU and lesions of each label: CSV and JSON")
     parser.add_argument("--preview", action="store_true", help="a picture of each case")
+    parser.add_argument("--dicom-seg", action="store_true", help="a DICOM Segmentation of each series")
     parser.add_argument(
         "--roi", nargs="+", metavar="LABEL", help="only these labels; another one shows what lies beneath it"
     )
@@ -98,15 +99,20 @@ def work(arguments: Namespace) -> int:
 
 def _beside(arguments: Namespace, predictor: Predictor) -> list[Output]:
     """What is written beside the label maps."""
-    from ..inference.preview import Preview
-    from ..inference.statistics import Statistics
-
     labels, is_ct = predictor.model.labels, predictor.model.configuration.normalisation == "window"
     outputs: list[Output] = []
-    if arguments.statistics:
+    if arguments.statistics:  # what is not asked for is not imported
+        from ..inference.statistics import Statistics
+
         outputs.append(Statistics(labels, predictor.shown))
     if arguments.preview:
+        from ..inference.preview import Preview
+
         outputs.append(Preview(labels, is_ct=is_ct))
+    if arguments.dicom_seg:
+        from ..inference.dicom_seg import DicomSeg
+
+        outputs.append(DicomSeg(labels))
     return outputs
 
 

@@ -75,16 +75,27 @@ def read_series(folder: str | Path) -> Volume:
 def inspect_series(folder: str | Path) -> tuple[Volume, tuple[Finding, ...]]:
     """As read_series, with the warnings about the folder."""
     folder = Path(folder)
+    slices = _ordered(folder)
+    step = _step(slices, np.cross(*slices[0].orientation), folder)
+    grid = Grid((len(slices), *slices[0].shape), _affine(slices, step))
+    if np.prod(grid.shape, dtype=object) > LARGEST_VOXELS:
+        raise DatasetError(folder, found=f"{grid.shape} voxels", expected=f"at most {LARGEST_VOXELS}")
+    return Volume(_voxels(slices, grid), grid), tuple(check_shear(grid, folder))
+
+
+def series_files(folder: str | Path) -> list[Path]:
+    """The file of each slice, in the order of read_series. Raises as it does."""
+    return [one.path for one in _ordered(Path(folder))]
+
+
+def _ordered(folder: Path) -> list[_Slice]:
+    """The slices of a series along their normal."""
     slices = [_slice(path) for path in sorted(_files(folder))]
     if not slices:
         raise DatasetError(folder, found="a folder without a DICOM file", expected="the slices of a scan")
     _check_alike(slices, folder)
     normal = np.cross(*slices[0].orientation)
-    slices.sort(key=lambda one: float(one.position @ normal))
-    grid = Grid((len(slices), *slices[0].shape), _affine(slices, _step(slices, normal, folder)))
-    if np.prod(grid.shape, dtype=object) > LARGEST_VOXELS:
-        raise DatasetError(folder, found=f"{grid.shape} voxels", expected=f"at most {LARGEST_VOXELS}")
-    return Volume(_voxels(slices, grid), grid), tuple(check_shear(grid, folder))
+    return sorted(slices, key=lambda one: float(one.position @ normal))
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -11,12 +11,14 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from pydicom import dcmread
 
 from flarenet.cli.predict import main
 from flarenet.data.labels import LabelSet
 from flarenet.inference.model import save_model
 from flarenet.networks import build
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
+from tests.data.dicom_series import with_study, write_series
 
 LABELS = LabelSet(names=("background", "liver"), groups={"organ": (1,)})
 
@@ -198,6 +200,19 @@ def test_continue_leaves_out_only_what_is_verified(root, capsys):
     assert len((root / "out" / "statistics.csv").read_text().splitlines()) == 3
     (root / "out" / "statistics" / "b.json").unlink()
     assert again("--statistics") == {**both, "b.nii.gz": False}
+
+
+def test_series_become_dicom_segmentations(root, capsys):
+    data = np.random.default_rng(0).integers(-1000, 1000, (4, 20, 21)).astype(np.int16)
+    write_series(root / "series" / "one", data, change=with_study)
+    write_series(root / "series" / "two", data)  # belongs to no study
+    assert predict(root, "--dicom-seg", scans="series") == 3
+    assert "no StudyInstanceUID" in report(root)["cases"]["two"]["error"]
+    assert [path.name for path in (root / "out" / "dicom_seg").iterdir()] == ["one.dcm"]
+    assert written(root) == ["one.nii.gz"]
+    frames = dcmread(root / "out" / "dicom_seg" / "one.dcm").pixel_array
+    assert frames.sum() == np.count_nonzero(nibabel.load(root / "out" / "one.nii.gz").dataobj) > 0
+    assert predict(root, "--dicom-seg") == 4
 
 
 def test_continue_wants_a_folder_and_a_report_that_is_one(root, capsys):

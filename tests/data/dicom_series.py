@@ -13,6 +13,15 @@ AXIAL = np.array([[1.0, 0, 0], [0, 1, 0]])
 PATIENT = "Doe^John"
 
 
+STUDY = {name: generate_uid() for name in ("StudyInstanceUID", "FrameOfReferenceUID")}
+
+
+def with_study(k, content):
+    """A `change` of write_series: what a scanner writes and a reader of scans does not need."""
+    for name, uid in STUDY.items():
+        setattr(content, name, uid)
+
+
 def phantom():
     return np.random.default_rng(0).integers(-1024, 1500, SHAPE).astype(np.int16)
 

@@ -1,0 +1,195 @@
+"""The answer to a DICOM series as a DICOM Segmentation (extra `dicom`): `flarenet_predict --dicom-seg`.
+
+A binary segment for each label that is there (PS3.3, A.51), made by highdicom. As any object that is derived from a
+series it names its patient and study.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import __version__
+from ..data.dicom import series_files
+from ..data.labels import LabelSet
+from ..errors import DatasetError, StorageError, UsageError
+from ..volume import Grid
+from ..whole import whole_file
+from .outputs import WrittenAtEnd, beside
+from .slices import FinishedSlice, LabelMap
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+FOLDER = "dicom_seg"
+
+_NEEDED = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID", "SOPClassUID")
+_MAY_BE_EMPTY = (
+    *("PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
+    "ReferringPhysicianName",
+)
+"""Elements of type 2: the standard wants them there, and lets them say nothing."""
+
+_NEAR_MM = 0.01
+_SIDES = {"left": "Left", "right": "Right"}
+
+
+class DicomSeg:
+    """The Output that writes dicom_seg/CASE.dcm; of a scan that is no series it makes an error."""
+
+    def __init__(self, labels: LabelSet) -> None:
+        self.labels = labels
+        try:
+            import highdicom  # noqa: F401 - asked for now, not after the first scan
+        except ModuleNotFoundError as missing:
+            remedy = "pip install 'flarenet[dicom]'"
+            raise UsageError("--dicom-seg", found=missing, expected="the extra `dicom`", remedy=remedy) from missing
+
+    def __call__(self, image: Path, output: Path, grid: Grid) -> DicomSegSink:
+        if not image.is_dir():
+            raise DatasetError(image, found="a file", expected="a folder of DICOM slices, of which DICOM SEG is made")
+        return DicomSegSink(self.files(output)[0], image, grid, labels=self.labels)
+
+    def files(self, output: Path) -> tuple[Path, ...]:
+        return (beside(output, FOLDER, ".dcm"),)
+
+
+class DicomSegSink(WrittenAtEnd):
+    """Keeps the slices that hold labels, a byte a voxel, for highdicom takes all frames at once.
+
+    Raises DatasetError where the series lacks what a Segmentation has to refer to, StorageError where the file, read
+    back, does not hold each label at the places of its slices.
+    """
+
+    def __init__(self, path: Path, series: Path, grid: Grid, *, labels: LabelSet) -> None:
+        super().__init__(path)
+        self.series, self.grid, self.labels = series, grid, labels
+        self._map = LabelMap(grid)
+
+    def take(self, finished: FinishedSlice) -> None:
+        if finished.labels.any():  # other slices of the map are never touched, and take no memory
+            self._map.take(finished)
+
+    def write(self) -> None:
+        drawn = self._map.labels
+        # there is no Segmentation without a frame: of an empty answer one frame is empty
+        places = [z for z, plane in enumerate(drawn) if plane.any()] or [0]
+        files = series_files(self.series)
+        sources = [_source(files[z]) for z in places]
+        with whole_file(self.path) as temporary:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # pydicom's warnings quote values, which may be the patient's
+                segmentation(drawn[places], sources, self.labels).save_as(temporary)
+            self._compare(temporary)
+
+    def _compare(self, written: Path) -> None:
+        """Raise StorageError unless each frame holds its label at the place in the world that it names."""
+        from highdicom.seg import segread
+
+        seg = segread(written, lazy_frame_retrieval=True)
+        values = {one.SegmentNumber: self.labels.names.index(one.SegmentLabel) for one in seg.SegmentSequence}
+        origins = (self.grid.affine @ np.array([(z, 0, 0, 1) for z in range(self.grid.shape[0])]).T)[:3].T
+        seen = np.zeros(256, dtype=np.int64)
+        for number, frame in enumerate(seg.PerFrameFunctionalGroupsSequence, start=1):
+            # what is alike in all frames, as in an only one, stands in the groups that they share
+            place, segment = (
+                (frame if name in frame else seg.SharedFunctionalGroupsSequence[0])[name].value[0]
+                for name in ("PlanePositionSequence", "SegmentIdentificationSequence")
+            )
+            position = np.array(place.ImagePositionPatient, dtype=float) * (-1, -1, 1)
+            away_mm = np.linalg.norm(origins - position, axis=1)
+            z, value = int(away_mm.argmin()), values[segment.ReferencedSegmentNumber]
+            plane = seg.get_stored_frame(number) > 0
+            if away_mm[z] > _NEAR_MM or not np.array_equal(plane, self._map.labels[z] == value):
+                raise StorageError(self.path, found=f"another frame {number} when read back", expected="its label")
+            seen[value] += plane.sum()
+        there = np.zeros(256, dtype=np.int64)
+        for drawn in self._map.labels:
+            there += np.bincount(drawn.ravel(), minlength=256)
+        if not np.array_equal(seen[1:], there[1:]):
+            raise StorageError(self.path, found="other labels when read back", expected="those of the answer")
+
+
+def segmentation(drawn: np.ndarray, sources: Sequence[Dataset], labels: LabelSet) -> Any:
+    """The highdicom Segmentation of label slices, uint8 [n, Y, X], and the DICOM slices that they are of.
+
+    Its UIDs are made from the series and the labels: the same answer has the same.
+    """
+    import highdicom
+    from pydicom.uid import generate_uid
+
+    present = [value for value in labels.values if (drawn == value).any()]
+    table = np.zeros(256, dtype=np.uint8)
+    table[present] = np.arange(1, len(present) + 1)
+    facts = [sources[0].SeriesInstanceUID, hashlib.sha256(drawn.tobytes()).hexdigest(), *labels.names]
+    return highdicom.seg.Segmentation(
+        source_images=sources,
+        pixel_array=table[drawn],
+        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[
+            _described(number, value, labels) for number, value in enumerate(present or labels.values[:1], start=1)
+        ],
+        series_instance_uid=generate_uid(entropy_srcs=[*facts, "series"]),
+        series_number=1000,
+        sop_instance_uid=generate_uid(entropy_srcs=[*facts, "instance"]),
+        instance_number=1,
+        manufacturer="flarenet",
+        manufacturer_model_name="flarenet",
+        software_versions=__version__,
+        device_serial_number="0",
+        omit_empty_frames=bool(present),
+        content_label="SEGMENTATION",
+    )
+
+
+def _described(number: int, value: int, labels: LabelSet) -> Any:
+    """A segment: its kind by SNOMED CT, where the label's name is one that pydicom knows there."""
+    import highdicom
+    from pydicom.sr.codedict import codes
+
+    lesion = value in labels.lesions
+    name = labels.names[value]
+    words = name.replace("_", " ").replace("-", " ").lower().split()
+    kind = _code("".join(word.capitalize() for word in words if word not in _SIDES))
+    described = highdicom.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=name,
+        segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure if lesion else codes.SCT.Organ,
+        segmented_property_type=kind or (codes.SCT.Lesion if lesion else codes.SCT.AnatomicalStructure),
+        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            name="flarenet", family=codes.DCM.ArtificialIntelligence, version=__version__
+        ),
+    )
+    for word in words:
+        if word in _SIDES and kind:
+            side = highdicom.sr.CodedConcept.from_code(_code(_SIDES[word]))
+            described.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [side]
+    return described
+
+
+def _code(keyword: str) -> Any:
+    """The code of SNOMED CT with this keyword; None where pydicom has none."""
+    from pydicom.sr.codedict import codes
+
+    return getattr(codes.SCT, keyword) if keyword in codes.SCT.dir() else None
+
+
+def _source(path: Path) -> Dataset:
+    from pydicom import dcmread
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        source = dcmread(path, stop_before_pixels=True)
+    if lacking := [name for name in _NEEDED if name not in source]:
+        expected = "what a DICOM Segmentation refers to"
+        raise DatasetError(path, found=f"no {', '.join(lacking)}", expected=expected, remedy="leave --dicom-seg out")
+    for name in _MAY_BE_EMPTY:
+        if name not in source:
+            setattr(source, name, None)
+    return source

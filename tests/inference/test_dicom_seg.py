@@ -1,0 +1,112 @@
+"""DICOM SEG of a series, read back by affine: highdicom orders slices in its own way."""
+
+import highdicom
+import numpy as np
+import pytest
+
+from flarenet.data.dicom import read_series
+from flarenet.data.labels import LabelSet
+from flarenet.errors import DatasetError, StorageError
+from flarenet.inference.dicom_seg import DicomSeg
+from flarenet.inference.slices import FinishedSlice
+from flarenet.volume import orientation_of
+from tests.data.dicom_series import AXIAL, SHAPE, STUDY, turned, with_study, write_series
+
+LABELS = LabelSet(
+    names=("background", "liver", "left kidney", "odd thing", "tumor"), groups={"organ": (1, 2, 3), "cancer": (4,)}
+)
+CORONAL = np.array([[1.0, 0, 0], [0, 0, -1]])
+
+
+def answered(folder, labels, out):
+    """Give the label map of a series [slice, row, column] to a sink slice by slice, as a prediction does."""
+    grid = read_series(folder).grid
+    sink = DicomSeg(LABELS)(folder, out / "x.nii.gz", grid)
+    turned_map = orientation_of(grid).apply(labels)
+    for z in range(len(turned_map))[::-1]:
+        sink.take(FinishedSlice(z, turned_map[z]))
+    sink.finish()
+    return grid, highdicom.seg.segread(out / "dicom_seg" / "x.dcm")
+
+
+def drawn_labels():
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    labels[1:4, 1:4, 2:5] = 1
+    labels[2, 4, 1], labels[3, 0, 0:2], labels[1, 5, 6] = 2, 4, 3
+    return labels
+
+
+@pytest.mark.parametrize("orientation", [AXIAL, CORONAL, turned(20)])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_labels_lie_where_they_were(tmp_path, orientation, reverse):
+    write_series(tmp_path / "in", orientation=orientation, reverse=reverse, change=with_study)
+    labels = drawn_labels()
+    grid, seg = answered(tmp_path / "in", labels, tmp_path)
+    volume = seg.get_volume(combine_segments=True)
+    # (slice, row, column) -> LPS of theirs, taken into our (z, y, x): whole numbers
+    lps = np.diag([-1.0, -1, 1, 1]) @ grid.affine
+    theirs = np.argwhere(volume.array > 0)
+    ours = np.linalg.solve(lps, volume.affine @ np.c_[theirs, np.ones(len(theirs))].T)[:3].T
+    np.testing.assert_allclose(ours, ours.round(), atol=1e-3)
+    found = np.zeros(SHAPE, dtype=np.uint8)
+    numbers = volume.array[tuple(theirs.T)]
+    names = {one.SegmentNumber: one.SegmentLabel for one in seg.SegmentSequence}
+    found[tuple(ours.round().astype(int).T)] = [LABELS.names.index(names[number]) for number in numbers]
+    np.testing.assert_array_equal(found, labels)
+
+
+def test_segments_are_coded_and_belong_to_the_study(tmp_path):
+    write_series(tmp_path / "in", change=with_study)
+    _, seg = answered(tmp_path / "in", drawn_labels(), tmp_path)
+    liver, kidney, odd, tumor = seg.SegmentSequence
+    assert liver.SegmentedPropertyTypeCodeSequence[0].CodeValue == "10200004"  # SNOMED CT: liver
+    assert kidney.SegmentedPropertyTypeCodeSequence[0].CodeValue == "64033007"  # kidney
+    modifier = kidney.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence[0]
+    assert modifier.CodeValue == "7771000"  # left
+    assert odd.SegmentedPropertyTypeCodeSequence[0].CodeMeaning == "Anatomical Structure"
+    assert tumor.SegmentedPropertyCategoryCodeSequence[0].CodeMeaning == "Morphologically Abnormal Structure"
+    assert seg.StudyInstanceUID == STUDY["StudyInstanceUID"] and seg.SegmentationType == "BINARY"
+    assert seg.PatientID == "4711"
+
+
+def test_the_same_answer_has_the_same_uid_and_another_one_another(tmp_path):
+    write_series(tmp_path / "in", change=with_study)
+    uids = []
+    for labels in (drawn_labels(), drawn_labels(), np.zeros(SHAPE, dtype=np.uint8)):
+        _, seg = answered(tmp_path / "in", labels, tmp_path)
+        uids.append(seg.SOPInstanceUID)
+    assert uids[0] == uids[1] != uids[2]
+    assert seg.NumberOfFrames == 1 and not seg.pixel_array.any()  # of an empty answer
+
+
+def test_one_labelled_slice_is_one_frame(tmp_path):
+    write_series(tmp_path / "in", change=with_study)
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    labels[3, 2:4, 1] = 4
+    _, seg = answered(tmp_path / "in", labels, tmp_path)
+    assert seg.NumberOfFrames == 1 and seg.pixel_array.sum() == 2
+
+
+def test_what_cannot_become_one_is_an_error(tmp_path):
+    write_series(tmp_path / "in")
+    with pytest.raises(DatasetError, match="no StudyInstanceUID, FrameOfReferenceUID"):
+        answered(tmp_path / "in", drawn_labels(), tmp_path)
+    assert list((tmp_path / "dicom_seg").glob("*")) == []
+    with pytest.raises(DatasetError, match="a folder of DICOM slices"):
+        DicomSeg(LABELS)(tmp_path / "x.nii.gz", tmp_path / "out" / "x.nii.gz", read_series(tmp_path / "in").grid)
+
+
+def test_a_file_that_holds_other_labels_is_refused(tmp_path):
+    """As a fault in writing would leave it: one voxel differs between the file and the map that it is compared with."""
+    write_series(tmp_path / "in", change=with_study)
+    grid = read_series(tmp_path / "in").grid
+    sink = DicomSeg(LABELS)(tmp_path / "in", tmp_path / "x.nii.gz", grid)
+    for z, plane in enumerate(orientation_of(grid).apply(drawn_labels())):
+        sink.take(FinishedSlice(z, plane))
+    sink.finish()
+    for place in ((1, 1, 2), (0, 0, 0)):
+        sink._map.labels[place] ^= 1
+        with pytest.raises(StorageError, match="when read back"):
+            sink._compare(sink.path)
+        sink._map.labels[place] ^= 1
+    sink._compare(sink.path)
