@@ -30,15 +30,19 @@ MOST_POINTS = 60
 FEW_POINTS, FEW_LINES = 30, 3
 """Up to so many points of a line are marked, and so many lines of a group drawn in full strength."""
 
+LEGEND_LETTERS = 60
+"""Of a line, for the narrowest chart."""
+
 ACROSS = 4
 """Axes side by side."""
 
-SMALLEST = 0.65
+SMALLEST, SMALLEST_OF_HALF = 0.65, 0.58
+"""How far a drawing shrinks before it scrolls: letters stay readable, and what is narrow fits a phone's 390 pixels."""
 
 _STYLE: Any = {
     **{f"{what}.color": INK for what in ("text", "xtick", "ytick")},
     **{"axes.edgecolor": INK, "axes.labelcolor": INK, "axes.facecolor": "none", "figure.facecolor": "none"},
-    **{"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "font.size": 9},
+    **{"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "font.size": 9.5},
     **{"legend.frameon": False, "grid.color": "#808080", "grid.alpha": 0.25, "svg.fonttype": "none"},
 }
 NO_METADATA: Any = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -53,12 +57,13 @@ def colour_at(number: int) -> str:
 def inline_svg(chart: Chart) -> str:
     """The chart as an <svg> that takes the ink of the page around it; the same chart gives the same text.
 
-    It shrinks with the page down to SMALLEST of its size, where its letters can still be read.
+    It shrinks with the page down to a share of its size, where its letters can still be read.
     """
     text = _svg(chart.figure, salt=chart.name)
     drawing = re.sub(r'<g id="[^"]*">', "<g>", text[text.index("<defs>") :].replace(INK, "currentColor"))
     width, height = (72 * inches for inches in chart.figure.get_size_inches())
-    size = f'viewBox="0 0 {width:g} {height:g}" style="max-width: {width:.0f}pt; min-width: {SMALLEST * width:.0f}pt"'
+    smallest = SMALLEST_OF_HALF if chart.is_half else SMALLEST
+    size = f'viewBox="0 0 {width:g} {height:g}" style="max-width: {width:.0f}pt; min-width: {smallest * width:.0f}pt"'
     return f'<svg {size} role="img" aria-label="{chart.name}">{drawing}'
 
 
@@ -184,11 +189,11 @@ def ranges(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], *, x: s
 
 def histograms(rows: Mapping[str, Mapping[str, np.ndarray]], values: np.ndarray, *, x: str) -> Figure:
     """Axes per label, in each a curve per group that encloses an area of 1. rows: label -> group -> counts [B] of the
-    bins around `values` [B]; what is shown ends where a thousandth of the counts of all is left on either side.
+    bins around `values` [B]; what is shown holds 99 % of the counts of every label.
     """
     groups = list(dict.fromkeys(group for row in rows.values() for group in row))
-    below = np.cumsum(sum(counts for row in rows.values() for counts in row.values()))
-    low, high = (float(values[np.searchsorted(below, share * below[-1])]) for share in (0.001, 0.999))
+    ends = np.array([_middle(np.sum(list(row.values()), axis=0), values) for row in rows.values()])
+    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
     down = max(1, -(-len(rows) // ACROSS))
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9.6, 0.7 + 1.5 * down), layout="constrained")
@@ -200,10 +205,19 @@ def histograms(rows: Mapping[str, Mapping[str, np.ndarray]], values: np.ndarray,
             axes.grid(axis="x")
         for axes in every[len(rows) :]:
             axes.remove()
+        for axes in every[max(0, len(rows) - ACROSS) : len(rows)]:  # with nothing below them
+            axes.tick_params(labelbottom=True)
         figure.supxlabel(x, fontsize=9)
         handles = [Line2D([], [], color=colour_at(number), label=group) for number, group in enumerate(groups)]
         figure.legend(handles=handles, loc="outside upper left", ncols=8)
     return figure
+
+
+def _middle(counts: np.ndarray, values: np.ndarray) -> tuple[float, float]:
+    """Between which values 99 % of the counted lie."""
+    below = np.cumsum(counts)
+    low, high = (values[np.searchsorted(below, share * below[-1])] for share in (0.005, 0.995))
+    return low, high
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
@@ -214,7 +228,8 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 def _legend(axes: Axes, names: Any) -> None:
     """A legend above the axes where there is more than one name; it never hides what is drawn."""
     if len(names) > 1:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0, handletextpad=0.3)
+        ncols = max(1, LEGEND_LETTERS // (4 + max(map(len, names))))
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=ncols, borderaxespad=0, handletextpad=0.3)
 
 
 def _svg(figure: Figure, *, salt: str, facecolor: str = "none") -> str:

@@ -97,11 +97,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures one below the other, or as thumbnails side by side."""
+    """Pictures one below the other, or as thumbnails side by side; `colours` as in Browser, for a legend."""
 
     kind: ClassVar = "gallery"
     pictures: tuple[Picture, ...]
     small: bool = False
+    colours: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from .content import (
     plain_table,
 )
 from .look import Look, added, bins_hu, look_at, worth_a_thumbnail
+from .pixels import hex_of
 
 MANY_CASES = 60
 
@@ -116,7 +117,9 @@ def _thumbnails(found: Fingerprint, seen: dict[str, Look], chosen: Sequence[str]
     words = f"{len(pictures)} of {len(found.cases)} cases: those that are odd, and of every cohort the same number."
     if len(pictures) == len(found.cases):
         words = "The axial slice of each case that shows the most labels; the middle one where none is drawn."
-    return Words((words,)), Gallery(pictures, small=True)
+    there = {value for cohort in found.cohorts for value in cohort.labels}
+    colours = {found.labels.names[value]: hex_of(value) for value in sorted(there)}
+    return Words((words,)), Gallery(pictures, small=True, colours=colours)
 
 
 def _odd(found: Fingerprint) -> tuple[Part, ...]:

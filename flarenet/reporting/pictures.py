@@ -10,10 +10,11 @@ from pathlib import Path
 from ..data.cases import Pool, map_cases
 from ..data.dataset import Dataset
 from ..data.labels import LabelSet
-from ..evaluation.pictures import Row, colour_of
+from ..evaluation.pictures import Row
 from .content import Browser, Gallery, Listing, Part, Section, Strip, Words
 from .extremes import BEST, WORST, extreme_row, extremes_picture
 from .models import Model
+from .pixels import hex_of
 from .slices import make_strip
 from .subjects import Subject, ends, find_subjects, need_mb, read_scan
 
@@ -52,7 +53,7 @@ def picture_section(
         parts.append(Gallery((extremes_picture(rows, names, labels=dataset.labels, window=drawn[0].window),)))
     if strips := tuple(each.strip for each in drawn if each.strip):
         there = sorted({value for each in drawn for value in each.values})
-        parts.append(Browser(strips, {dataset.labels.names[value]: _hex(value) for value in there}))
+        parts.append(Browser(strips, {dataset.labels.names[value]: hex_of(value) for value in there}))
     return Section("pictures", "Pictures", tuple(parts))
 
 
@@ -90,7 +91,3 @@ def _about(models: Sequence[Model], subjects: Sequence[Subject], browsed: int) -
     if not subjects:
         lines.append("No case has an image, a ground truth and a prediction that was scored.")
     return Words(tuple(lines))
-
-
-def _hex(value: int) -> str:
-    return "#" + "".join(f"{round(255 * part):02x}" for part in colour_of(value))

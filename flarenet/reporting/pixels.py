@@ -7,6 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from ..evaluation.pictures import colour_of
+
 QUALITY = 75
 """Of JPEG: no artefact to be seen at these sizes, half the bytes of 90."""
 
@@ -32,3 +34,8 @@ def jpeg(pixels: np.ndarray) -> bytes:
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "JPEG", quality=QUALITY, optimize=True)
     return content.getvalue()
+
+
+def hex_of(value: int) -> str:
+    """The colour of a label value as a page writes it, as in "#b5493a"."""
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colour_of(value))

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ..data.labels import LabelSet
 from ..evaluation.significance import FEWEST_CASES, Comparison, compare
+from ..evaluation.tables import Metrics
 from .charts import box_plots, scatter
 from .content import Cell, Chart, Heading, Listing, Part, Section, Table, Words, plain_table
 from .published import PublishedScores
 from .score_table import ALL, Models, case_means, case_table, class_table, score_table
 
 SIGNIFICANT = 0.05
+
+ONE_BY_ONE = ", with all that was predicted where it lies; 0: missed"
 
 
 def score_sections(models: Models, labels: LabelSet, *, published: Sequence[PublishedScores] = ()) -> list[Section]:
@@ -113,14 +116,23 @@ def _lesions(models: Models, labels: LabelSet) -> Iterable[Part]:
         note = "Found: a voxel of it is predicted. False: a predicted lesion that touches none of the truth."
         yield plain_table("lesions", "Lesions by volume", head, counted, words=frozenset({0, 1, 2}), notes=(note,))
     for label in lesions:
-        points = {model: _by_volume(metrics.cases.values(), label) for model, metrics in models.items()}
-        if any(points.values()):
-            words = f"DSC of {label} in a case against its volume in the ground truth; cases without any are left out."
-            name = f"dsc_by_volume_{label.replace(' ', '_')}"
-            drawing = scatter(points, x=f"{label} in the ground truth (ml)", y="DSC (%)", log_x=True, ylim=(-3, 103))
-            yield Chart(name, words, drawing)
+        kinds = {
+            "case": ({name: _by_volume(m.cases.values(), label) for name, m in models.items()}, f"{label} in a case"),
+            "lesion": ({name: _by_lesion(m, label) for name, m in models.items()}, f"a single {label}"),
+        }
+        for kind, (points, what) in kinds.items():
+            if any(points.values()):
+                words = f"DSC of {what} against its volume in the ground truth{ONE_BY_ONE if kind == 'lesion' else ''}."
+                drawing = scatter(points, x=f"{what} (ml)", y="DSC (%)", log_x=True, ylim=(-3, 103))
+                yield Chart(f"dsc_by_{kind}_{label.replace(' ', '_')}", words, drawing)
 
 
 def _by_volume(cases: Iterable, label: str) -> list[tuple[float, float]]:
     scored = (scores[label] for scores in cases if label in scores)
     return [(score.reference_ml, 100 * score.dsc) for score in scored if score.reference_ml]
+
+
+def _by_lesion(metrics: Metrics, label: str) -> list[tuple[float, float]]:
+    """Of the lesions of the truth, found or missed."""
+    lesions = (lesion for found in metrics.lesions.values() for lesion in found if lesion.label == label)
+    return [(lesion.volume_ml, 100 * lesion.dsc) for lesion in lesions if lesion.dsc is not None]

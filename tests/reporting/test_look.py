@@ -11,6 +11,7 @@ from flarenet.data.dataset import Case
 from flarenet.data.labels import LabelSet
 from flarenet.data.verify import Content
 from flarenet.phantom import write_phantom_set
+from flarenet.reporting.charts import histograms
 from flarenet.reporting.look import BINS, bins_hu, look_at
 from flarenet.volume import Grid, Volume
 from tests.reporting.chromium import ask
@@ -54,6 +55,17 @@ def test_maps_of_another_shape_are_not_looked_at():
     assert (look.counts, look.thumbnail) == ({}, None)
 
 
+def test_histograms_enclose_the_same_area_and_show_nearly_all():
+    values = np.arange(1000.0)
+    one, other = np.zeros(1000, np.int64), np.zeros(1000, np.int64)
+    one[100:200], other[400:402] = 3, 1000
+    figure = histograms({"liver": {"C1": one, "C2": 7 * one}, "tumor": {"C2": other}}, values, x="HU")
+    liver, tumor = figure.axes
+    assert [round(float(line.get_ydata().sum()), 6) for line in (*liver.lines, *tumor.lines)] == [1, 1, 1]
+    assert liver.get_xlim() == tumor.get_xlim() == (100, 401)
+    assert liver.lines[1].get_color() == tumor.lines[0].get_color() != liver.lines[0].get_color()
+
+
 @pytest.fixture
 def root(tmp_path):
     """Five phantom cases, of which the first has a label of another grid than its image."""
@@ -78,7 +90,7 @@ def test_the_page_of_a_data_set(root, capsys):
         assert finding["case"] in page and finding["expected"].split(",")[0] in page
     for name in ("findings", "dataset", "histograms", "thumbnails", "odd", "cases"):
         assert f'<section id="{name}">' in page
-    assert page.count('src="data:image/jpeg') == 4
+    assert page.count('src="data:image/jpeg') == 4 and '<i style="background: #b5493a"></i>liver' in page
     files = {path.name for path in (prepared / "report" / "files").iterdir()}
     assert {"findings.csv", "annotated.tex", "histograms.svg", "spacing.png", "training_cases.csv"} <= files
     assert ask(prepared / "report" / "report.html", "document.documentElement.scrollWidth") == "390"

@@ -1,6 +1,7 @@
 import pytest
 
 from flarenet.data.labels import LabelSet
+from flarenet.evaluation.lesions import Lesion
 from flarenet.evaluation.pairs import CaseScores
 from flarenet.evaluation.scores import LabelScore
 from flarenet.evaluation.tables import summarise
@@ -87,3 +88,17 @@ def test_sections_follow_what_there_is():
     assert [section.name for section in sections] == ["scores", "differences", "lesions", "cases"]
     rows = sections[1].parts[0].rows
     assert [cell.text for cell in rows[0]] == ["all labels", "A", "B", "2", "2", "+2.50", "too few", "too few"]
+
+
+def test_every_lesion_of_the_truth_is_a_point():
+    kinds = (("found", 4.0, 0.5), ("missed", 0.2, 0.0), ("false", 9.0, None))
+    lesions = tuple(Lesion(label="tumor", outcome=said, volume_ml=ml, dsc=dsc) for said, ml, dsc in kinds)
+    tumor = {"tumor": LabelScore(dsc=0.25, nsd=0.2, reference_ml=4.2)}
+    metrics = summarise([CaseScores("a", tumor, lesions=lesions)], LABELS)
+    lesions_section = next(section for section in score_sections({"A": metrics}, LABELS) if section.name == "lesions")
+    points = {
+        part.name: part.figure.axes[0].collections[0].get_offsets().tolist()
+        for part in lesions_section.parts
+        if part.kind == "chart"
+    }
+    assert points == {"dsc_by_case_tumor": [[4.2, 25.0]], "dsc_by_lesion_tumor": [[4.0, 50.0], [0.2, 0.0]]}
