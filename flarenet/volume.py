@@ -122,8 +122,14 @@ class Orientation:
         flipped = data[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
         return flipped.transpose(tuple(int(i) for i in np.argsort(self.axes)))
 
+    def apply_plane(self, plane: np.ndarray) -> np.ndarray:
+        """What apply does to each slice [Y, X] of an array whose first axis stays the first one; a view."""
+        y_flip, x_flip = self.flips[1:]
+        turned = plane if self.axes[1] < self.axes[2] else plane.T
+        return turned[:: -1 if y_flip else 1, :: -1 if x_flip else 1]
+
     def undo_plane(self, plane: np.ndarray) -> np.ndarray:
-        """The inverse of apply for one slice [Y, X] of an array whose first axis stays the first one; a view."""
+        """The inverse of apply_plane, again a view."""
         y_flip, x_flip = self.flips[1:]
         flipped = plane[:: -1 if y_flip else 1, :: -1 if x_flip else 1]
         return flipped if self.axes[1] < self.axes[2] else flipped.T
@@ -137,6 +143,15 @@ class Orientation:
                 affine[:3, 3] += affine[:3, axis] * (shape[axis] - 1)
                 affine[:3, axis] *= -1
         return Grid(shape, affine)
+
+    def apply_to_box(self, box: Box, shape: Triple) -> Box:
+        """Where a box of an array of `shape` lies in apply(data)."""
+        ends = [
+            (shape[axis] - box.stop[axis], shape[axis] - box.start[axis]) if flip else (box.start[axis], box.stop[axis])
+            for axis, flip in zip(self.axes, self.flips)
+        ]
+        start, stop = (cast(Triple, corner) for corner in zip(*ends))
+        return Box(start, stop)
 
 
 def orientation_of(grid: Grid) -> Orientation:
@@ -160,18 +175,38 @@ def canonical(volume: Volume) -> tuple[Volume, Orientation]:
     return Volume(orientation.apply(volume.data), orientation.apply_to_grid(volume.grid)), orientation
 
 
+class BoxOf:
+    """The smallest box that holds every true voxel of a mask that comes plane by plane."""
+
+    def __init__(self) -> None:
+        self._slices: list[bool] = []
+        self._pixels: np.ndarray | None = None
+
+    def add(self, plane: np.ndarray) -> None:
+        """The next plane of the mask, [Y, X]."""
+        if self._pixels is None:
+            self._pixels = plane.astype(bool)
+        else:
+            np.logical_or(self._pixels, plane, out=self._pixels)
+        self._slices.append(bool(plane.any()))
+
+    @property
+    def box(self) -> Box | None:
+        """Of the planes so far; None where nothing is true."""
+        pixels = self._pixels
+        if pixels is None or not any(self._slices):
+            return None
+        lines = [np.flatnonzero(line) for line in (self._slices, pixels.any(axis=1), pixels.any(axis=0))]
+        start, stop = tuple(int(line[0]) for line in lines), tuple(int(line[-1]) + 1 for line in lines)
+        return Box(cast(Triple, start), cast(Triple, stop))
+
+
 def box_where(mask: Iterable[np.ndarray]) -> Box | None:
     """The smallest box that holds every true voxel of `mask` [Z, Y, X], or of its planes one by one; None for none."""
-    slices: list[bool] = []
-    pixels: np.ndarray | None = None
-    for plane in mask:  # no mask of the whole is needed
-        pixels = plane.astype(bool) if pixels is None else np.logical_or(pixels, plane, out=pixels)
-        slices.append(bool(plane.any()))
-    if pixels is None or not pixels.any():
-        return None
-    lines = [np.flatnonzero(line) for line in (slices, pixels.any(axis=1), pixels.any(axis=0))]
-    start, stop = tuple(int(line[0]) for line in lines), tuple(int(line[-1]) + 1 for line in lines)
-    return Box(cast(Triple, start), cast(Triple, stop))
+    found = BoxOf()
+    for plane in mask:
+        found.add(plane)
+    return found.box
 
 
 def crop(volume: Volume, box: Box) -> Volume:

@@ -99,7 +99,7 @@ def field(sampled: tuple[int, ...], shape: tuple[int, ...], shortest: float) -> 
 
 def ours(image: np.ndarray, shape: tuple[int, ...], interpolation: Interpolation) -> np.ndarray:
     planes = (plane.astype(np.float32) for plane in image)
-    return np.concatenate(list(resample(planes, image.shape, shape, interpolation)))
+    return np.stack(list(resample(planes, image.shape, shape, interpolation)))
 
 
 def nnunet(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -29,11 +29,9 @@ def scan(index: int, slices: int, *, pixels: int = 512, seed: int = 5) -> tuple[
     planes = (plane.astype(np.float32) for plane in axial.data)
     noise = np.random.default_rng([seed, index])
     image = np.empty(shape, dtype=np.int16)
-    done = 0
-    for slab in resample(planes, axial.grid.shape, shape, "linear"):
-        slab += noise.normal(0, NOISE_HU, slab.shape).astype(np.float32)
-        image[done : done + len(slab)] = np.rint(np.clip(slab, -1024, 3071))
-        done += len(slab)
+    for place, plane in zip(image, resample(planes, axial.grid.shape, shape, "linear")):
+        plane += noise.normal(0, NOISE_HU, plane.shape).astype(np.float32)
+        place[:] = np.rint(np.clip(plane, -1024, 3071))
     labels = LPS.apply(orientation.apply(phantom.truth.data))
     return Volume(image, axial.grid.resampled(shape)), resample_nearest(labels, shape)
 

@@ -5,6 +5,8 @@ Every threshold is far outside what sound data show: it separates kinds of mista
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ..errors import DatasetError
@@ -28,9 +30,28 @@ SAMPLES_PER_AXIS, FEWEST_SAMPLES = 96, 100
 _AXES = {2: "left-right", 1: "front-back", 0: "head-feet"}
 
 
-def doubts_on_image(image: Volume, file: object, *, is_ct: bool) -> list[Finding]:
+@dataclass(frozen=True, eq=False)
+class Values:
+    """The numbers of an image: the ends of their range, and some of them from all over it, of any shape."""
+
+    lowest: float
+    highest: float
+    sample: np.ndarray
+
+
+def values_of(data: np.ndarray) -> Values:
+    """Those of an image in memory."""
+    return Values(float(data.min()), float(data.max()), data[sample_of(data.shape)])
+
+
+def sample_of(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Where the sample of an image of `shape` is taken: every so many voxels along each axis."""
+    return tuple(slice(None, None, max(1, n // SAMPLES_PER_AXIS)) for n in shape)
+
+
+def doubts_on_image(grid: Grid, values: Values, file: object, *, is_ct: bool) -> list[Finding]:
     """Unusual spacing, and for CT numbers that are no HU. One that refuses has an empty case."""
-    return [*_spacing(image.grid, file), *(_hounsfield(image.data, file) if is_ct else [])]
+    return [*_spacing(grid, file), *(_hounsfield(values, file) if is_ct else [])]
 
 
 def doubts_on_labels(image: Volume, drawn: Volume, file: object) -> list[Finding]:
@@ -49,8 +70,8 @@ def _spacing(grid: Grid, file: object) -> list[Finding]:
     return [remark(file, found=found, expected=f"{low:g} to {high:g} mm along each axis", remedy=remedy)]
 
 
-def _hounsfield(data: np.ndarray, file: object) -> list[Finding]:
-    low, high = float(data.min()), float(data.max())
+def _hounsfield(values: Values, file: object) -> list[Finding]:
+    low, high = values.lowest, values.highest
     found = f"values from {low:.4g} to {high:.4g}"
     if -SCALED_HU < low and high < SCALED_HU:
         remedy = "undo the scaling, or name the modality in 'channel_names' if this is no CT"
@@ -60,15 +81,14 @@ def _hounsfield(data: np.ndarray, file: object) -> list[Finding]:
     if low < 0:
         return []
     remedy = "is this CT? if so, what was done to its numbers? nothing is shifted"
-    if _looks_shifted(data):
+    if _looks_shifted(values.sample):
         found += ", air near 0 and tissue near 1024"
         remedy = "if so, subtract 1024 from this file; nothing is shifted"
     return [remark(file, found=found, expected="HU: air near -1000, water 0", remedy=remedy)]
 
 
-def _looks_shifted(data: np.ndarray) -> bool:
+def _looks_shifted(sample: np.ndarray) -> bool:
     """As CT is stored before the intercept of -1024 is applied."""
-    sample = data[_strides(data.shape)]
     air, tissue = ((sample >= low) & (sample <= high) for low, high in ((0, 200), (850, 1250)))
     return bool(air.mean() > 0.05 and tissue.mean() > 0.05)
 
@@ -76,7 +96,7 @@ def _looks_shifted(data: np.ndarray) -> bool:
 def _mirrored(image: Volume, drawn: Volume, file: object) -> list[Finding]:
     """Where labels fit, intensities within each of them are alike; mirrored, they take in all sorts of things."""
     upright, orientation = canonical(image)
-    strides = _strides(upright.data.shape)
+    strides = sample_of(upright.data.shape)
     labels = orientation.apply(drawn.data)[strides]
     if np.count_nonzero(labels) < FEWEST_SAMPLES:
         return []
@@ -98,7 +118,3 @@ def _variance(values: np.ndarray, labels: np.ndarray) -> float:
     sums, squares = np.bincount(index, inner), np.bincount(index, inner * inner)
     present = counts > 0
     return float((squares[present] - sums[present] ** 2 / counts[present]).sum() / counts.sum())
-
-
-def _strides(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    return tuple(slice(None, None, max(1, n // SAMPLES_PER_AXIS)) for n in shape)

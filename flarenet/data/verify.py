@@ -19,7 +19,7 @@ from .dataset import Case, Dataset
 from .findings import Finding, of_case, refusal, refusals, remark
 from .labels import LabelSet
 from .nifti import inspect_image, inspect_labels
-from .plausible import doubts_on_image, doubts_on_labels
+from .plausible import doubts_on_image, doubts_on_labels, values_of
 
 Seen = TypeVar("Seen")
 
@@ -136,7 +136,7 @@ def read_case(case: Case, labels: LabelSet, *, is_ct: bool = True) -> Content:
         except FlarenetError as error:
             findings.append(refusal(case.name, error))
     if image is not None:
-        findings += doubts_on_image(image, case.image, is_ct=is_ct)
+        findings += doubts_on_image(image.grid, values_of(image.data), case.image, is_ct=is_ct)
     if drawn is not None:
         findings += _check_drawn(case, labels, image, drawn)
     return Content(image, drawn, of_case(case.name, findings))

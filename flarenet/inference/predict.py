@@ -13,8 +13,9 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import repeat, tee
 from pathlib import Path
 
 import numpy as np
@@ -23,21 +24,25 @@ import torch
 from ..data.dicom import inspect_series
 from ..data.findings import Finding, as_error, refusals, remark
 from ..data.labels import join
-from ..data.nifti import case_name, inspect_image
-from ..data.plausible import doubts_on_image
+from ..data.nifti import case_name, inspect_file, inspect_image, read_grid
+from ..data.plausible import doubts_on_image, values_of
 from ..data.reading import STRICT, Reading
-from ..errors import FlarenetError, RunError, StorageError, UsageError, unknown
-from ..planning.memory import windows_at_once
-from ..preparation.prepare import normalise, prepare_image
+from ..errors import FlarenetError, GeometryError, RunError, StorageError, UsageError, unknown
+from ..planning.memory import Scan, inference_spacing, windows_at_once
+from ..planning.plan import Configuration
+from ..preparation.passing import in_order
+from ..preparation.prepare import Frame, frame_of, normalise, prepared_planes
+from ..preparation.turned import Turned, TurnedFile, TurnedVolume, leans, stays_in_file
 from ..preparation.upright import on_grid, upright
-from ..volume import Grid, Volume, canonical
+from ..volume import Grid, Triple, Volume
 from .engines import Engine, open_engine, pick_device
 from .flips import with_mirrored
 from .label_file import LabelFile
 from .model import Model, load_model
 from .settle import settle
 from .slices import FinishedSlice, LabelMap, Sink, SinkOpener, opened
-from .stream import group_maps
+from .stages import Stages
+from .stream import Answer, Place, answer_of, collected, places
 from .views import View
 from .windows import Slab, slabs
 
@@ -50,6 +55,8 @@ class Outcome:
 
     grid     the scan's own
     seconds  from reading the file (or taking the array) to the last finished slice, sinks included
+    stage_s  what each stage worked: read (to see that the file is sound), prepare, network, labels, write ...; they
+             run beside each other, and on a GPU the network's work shows in the stages after it
     engine   what computed the logits, as in "torch fp32"
     peak_mb  most memory so far: of the GPU in this prediction, or of the whole process on the CPU
     remarks  what should be looked at about the file
@@ -57,6 +64,7 @@ class Outcome:
 
     grid: Grid
     seconds: float
+    stage_s: dict[str, float]
     peak_mb: float
     engine: str
     remarks: tuple[Finding, ...] = ()
@@ -143,22 +151,22 @@ class Predictor:
         began = time.perf_counter()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        volume, remarks = (image, ()) if isinstance(image, Volume) else self._inspect(image, reading)
-        with opened([partial(opener, volume.grid) for opener in openers]) as sinks:
-            if any(sink.wants_probabilities for sink in sinks):
-                raise UsageError("probabilities", found="a sink that wants them", expected="labels and images only")
-            maps = self.predict_groups(volume)
-            settle(maps, self.model.plan.fusion, labels=self.model.labels, spacing_mm=volume.grid.spacing_mm)
-            labels, found = join(maps, self.model.labels, self.shown), False
-            for finished in _slices(labels, volume, with_image=any(sink.wants_image for sink in sinks)):
-                found = found or bool(finished.labels.any())
-                for sink in sinks:
-                    sink.take(finished)
+        with Stages() as stages:
+            ((scan, remarks),) = stages.timed("read", (self._opened(each, reading) for each in [image]))
+            with opened([partial(opener, scan.original) for opener in openers]) as sinks:
+                found = False
+                for finished in self._finished(scan, stages, sinks):
+                    found = found or bool(finished.labels.any())
+                    taken = time.perf_counter()
+                    for sink in sinks:
+                        sink.take(finished)
+                    stages.seconds["write"] += time.perf_counter() - taken
         if not found:
             remarks = (*remarks, _nothing_found(image))
         return Outcome(
-            grid=volume.grid,
+            grid=scan.original,
             seconds=time.perf_counter() - began,
+            stage_s=dict(stages.seconds),
             peak_mb=self._peak_mb(),
             engine=self.engine.name,
             remarks=remarks,
@@ -169,42 +177,129 @@ class Predictor:
         return next(self.predict_views(volume, [View()]))
 
     def predict_views(self, volume: Volume, views: Iterable[View]) -> Iterator[dict[str, np.ndarray]]:
-        """What predict_groups gives, of the scan as each of `views` shows it; it is prepared once."""
-        straight = upright(volume)
-        prepared = prepare_image(straight, self.model.configuration, inference=True)
-        image = normalise(prepared.image)
+        """What predict_groups gives, of the scan as each of `views` shows it."""
+        scan = TurnedVolume(volume)
         for view in views:
-            logits, fusion = self.logits(image, view), self.model.plan.fusion
-            maps = group_maps(logits, prepared.frame, fusion=fusion, labels=self.model.labels)
-            yield {group: on_grid(drawn, straight.grid, volume.grid) for group, drawn in maps.items()}
+            with Stages() as stages:
+                maps = self._whole(scan, view, stages)
+            yield {group: np.ascontiguousarray(scan.orientation.undo(drawn)) for group, drawn in maps.items()}
 
-    def logits(self, image: np.ndarray, view: View) -> Iterator[Slab]:
-        """Those of a prepared image, float32 [Z, Y, X] in [0, 1], as `view` shows it, slab by slab; see windows."""
-        configuration = self.model.configuration
-        view = view.within(image.shape, configuration.patch, configuration.overlap)
-        seen = view.of(image)
-        logits = self._slabs(seen)
-        if self.model.plan.fusion.flips:
-            logits = with_mirrored(logits, self._slabs(seen[..., ::-1]), self.model.labels)
-        return view.back(logits)
+    @property
+    def members(self) -> tuple[Predictor, ...]:
+        """Whoever looks at the scan."""
+        return (self,)
 
-    def _slabs(self, image: np.ndarray) -> Iterator[Slab]:
+    def logits(
+        self, planes: Iterable[np.ndarray], shape: Triple, view: View, *, falling: bool = False
+    ) -> Iterator[Slab]:
+        """Those of a prepared image of `shape`, float32 [Y, X] in [0, 1] plane by plane, as `view` shows it; see
+        windows.slabs."""
         configuration = self.model.configuration
-        return slabs(
+        view = view.within(shape, configuration.patch, configuration.overlap)
+        planes, shape = view.of(planes, shape, falling=falling)
+        slabs_of = partial(
+            slabs,
             self.engine,
-            image,
+            shape=shape,
             patch=configuration.patch,
             overlap=configuration.overlap,
             batch_size=self.batch_size,
             neighbours=configuration.neighbours,
+            falling=falling,
         )
+        if not self.model.plan.fusion.flips:
+            return view.back(slabs_of(planes))
+        straight, other = tee(planes)
+        flipped = (plane[:, ::-1] for plane in other)
+        return view.back(with_mirrored(slabs_of(straight), slabs_of(flipped), self.model.labels))
 
-    def _inspect(self, image: Path | str, reading: Reading) -> tuple[Volume, tuple[Finding, ...]]:
-        volume, said = inspect_series(image) if Path(image).is_dir() else inspect_image(image, reading)
-        doubts = doubts_on_image(volume, image, is_ct=self.model.configuration.normalisation == "window")
+    def _opened(self, image: Volume | Path | str, reading: Reading) -> tuple[Turned, tuple[Finding, ...]]:
+        """A scan in memory, or in its file where it may stay there, and what should be looked at."""
+        if isinstance(image, Volume):
+            return TurnedVolume(image), ()
+        configurations = [member.model.configuration for member in self.members]
+        scan: Turned
+        if Path(image).is_dir():
+            volume, said = inspect_series(image)
+            scan, values = TurnedVolume(volume), values_of(volume.data)
+        elif stays_in_file(read_grid(image, reading), configurations):
+            file = inspect_file(image, {one.clip_hu[0] for one in configurations if one.clip_hu}, reading)
+            scan, said, values = TurnedFile(file), file.remarks, file.values
+        else:
+            volume, said = inspect_image(image, reading)
+            scan, values = TurnedVolume(volume), values_of(volume.data)
+        is_ct = self.model.configuration.normalisation == "window"
+        doubts = doubts_on_image(scan.original, values, image, is_ct=is_ct)
         if refused := refusals(doubts):
             raise as_error(refused)
-        return volume, (*said, *doubts)
+        return scan, (*said, *doubts)
+
+    def _finished(self, scan: Turned, stages: Stages, sinks: Sequence[Sink]) -> Iterator[FinishedSlice]:
+        """Every slice, in the order of the scan's planes, with what the sinks want beside the labels."""
+        probabilities = any(sink.wants_probabilities for sink in sinks)
+        if leans(scan.original) or self.model.plan.fusion.needs_whole:
+            answers = self._settled(scan, stages, probabilities=probabilities)
+        else:
+            answers = self._answers(scan, View(), stages, probabilities=probabilities)
+        images: Iterable[np.ndarray | None] = repeat(None)
+        if any(sink.wants_image for sink in sinks):  # another reading of the file costs less than to keep slices
+            images = stages.ahead("image", (plane.astype(np.float32) for plane in scan.planes()))
+        for answer, image in zip(answers, images):
+            yield FinishedSlice(answer.z, join(answer.maps, self.model.labels, self.shown), image, answer.probabilities)
+
+    def _settled(self, scan: Turned, stages: Stages, *, probabilities: bool) -> Iterator[Answer]:
+        """Answers that wait for the last slice. For probabilities the network then runs again: they fit no memory."""
+        if probabilities and leans(scan.original):
+            expected = "axes at right angles where probabilities are wanted"
+            raise GeometryError("the scan", found="axes that lean, as of a tilted gantry", expected=expected)
+        maps = self._whole(scan, View(), stages)
+        settle(maps, self.model.plan.fusion, labels=self.model.labels, spacing_mm=scan.grid.spacing_mm)
+        again: Iterable[Answer] = (Answer(z, {}) for z in in_order(range(scan.grid.shape[0]), scan.falling))
+        if probabilities:
+            again = self._answers(scan, View(), stages, probabilities=True)
+        for each in again:
+            yield replace(each, maps={group: drawn[each.z] for group, drawn in maps.items()})
+
+    def _whole(self, scan: Turned, view: View, stages: Stages) -> dict[str, np.ndarray]:
+        """{group: uint8 [Z, Y, X]} of the turned scan."""
+        if not leans(scan.original):
+            return collected(self._answers(scan, view, stages), scan.grid.shape)
+        if not isinstance(scan, TurnedVolume):
+            raise ValueError("a scan with axes that lean is read into memory")
+        straight = TurnedVolume(upright(scan.volume))
+        maps = collected(self._answers(straight, view, stages), straight.grid.shape)
+        return {group: on_grid(drawn, straight.grid, scan.grid) for group, drawn in maps.items()}
+
+    def _answers(self, scan: Turned, view: View, stages: Stages, *, probabilities: bool = False) -> Iterator[Answer]:
+        """Every slice of an upright scan, in the order of its planes."""
+        frames, lines = zip(*self._lines(scan, view, stages))
+        rows = zip(in_order(range(scan.grid.shape[0]), scan.falling), stages.ahead("network", zip(*lines)))
+        answers = (self._answer(z, row, frames, probabilities=probabilities) for z, row in rows)
+        return stages.ahead("labels", answers)
+
+    def _lines(self, scan: Turned, view: View, stages: Stages) -> Iterator[tuple[Frame, Iterator[Place | None]]]:
+        """What each member sees, and the places of all slices in it. Members of one configuration share an image."""
+        keys = [member.model.configuration.model_dump_json() for member in self.members]
+        shared: dict[str, tuple[Frame, list[Iterator[np.ndarray]]]] = {}
+        for key, member in zip(keys, self.members):
+            if key not in shared:
+                frame, planes = _prepared(scan, member.model.configuration)
+                shared[key] = frame, list(tee(stages.ahead("prepare", planes), keys.count(key)))
+            frame, copies = shared[key]
+            logits = member.logits(copies.pop(), frame.grid.shape, view, falling=scan.falling)
+            yield frame, places(logits, frame, falling=scan.falling)
+
+    def _answer(self, z: int, row: Sequence[Place | None], frames: Sequence[Frame], *, probabilities: bool) -> Answer:
+        """What is said of slice `z`, of which each member has a place."""
+        return answer_of(
+            z,
+            row[0],
+            frames[0],
+            groups=self.model.groups,
+            fusion=self.model.plan.fusion,
+            labels=self.model.labels,
+            probabilities=probabilities,
+        )
 
     def _peak_mb(self) -> float:
         if self.device.type == "cuda":
@@ -213,10 +308,12 @@ class Predictor:
         return peak / _MB if sys.platform == "darwin" else peak / 1024  # bytes there, KiB elsewhere
 
 
-def _slices(labels: np.ndarray, volume: Volume, *, with_image: bool) -> Iterator[FinishedSlice]:
-    turned, orientation = canonical(volume)
-    for z, plane in enumerate(orientation.apply(labels)):
-        yield FinishedSlice(z, plane, image=turned.data[z].astype(np.float32) if with_image else None)
+def _prepared(scan: Turned, configuration: Configuration) -> tuple[Frame, Iterator[np.ndarray]]:
+    """Where the image lies that a network of `configuration` sees, and its planes, float32 [Y, X] in [0, 1]."""
+    window = scan.window(configuration)
+    size = Scan(shape=scan.grid.shape, spacing_mm=scan.grid.spacing_mm)
+    frame = frame_of(scan, window[0], configuration, inference_spacing(size, configuration))
+    return frame, (normalise(plane) for plane in prepared_planes(scan, frame, configuration, window))
 
 
 def _nothing_found(image: Volume | Path | str) -> Finding:

@@ -1,54 +1,116 @@
-"""From slabs of logits on the network's grid to the slices of the scan on its own grid, without full-size logits.
+"""From slabs of logits on the network's grid to the slices of the scan, without full-size logits of the whole.
 
-At any time two network slices exist, and of the scan's resolution no more than labels; see upsample.
+At any time two network slices exist, and one slice of the scan's resolution; see upsample.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..data.labels import LabelSet
 from ..planning.fusion import Fusion
+from ..preparation.passing import Passing, in_order
 from ..preparation.prepare import Frame
+from ..volume import Triple
 from .fuse import slice_maps
-from .upsample import NetworkSlice, source_slices
+from .upsample import NetworkSlice, logits_between, source_slices
 from .windows import Slab
 
+Place = tuple[NetworkSlice, NetworkSlice, float]
+"""The network slices below and above a slice of the scan, and the share of the latter."""
 
-def group_maps(slabs: Iterable[Slab], frame: Frame, *, fusion: Fusion, labels: LabelSet) -> dict[str, np.ndarray]:
-    """{group: uint8 [Z, Y, X] on frame.original}: 0 background, 1..n the group's labels; 0 outside frame.box.
 
-    The slabs must fill frame.grid, lowest z first; else ValueError.
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What is said of slice `z` of the turned scan.
+
+    maps           {group: uint8 [Y, X]}: 0 background, 1..n the group's labels
+    probabilities  {group: float32 [1 + n, Y, X]}, where they are wanted
     """
-    whole = frame.orientation.apply_to_grid(frame.original).shape
-    maps: dict[str, np.ndarray] = {}
-    for z, (lower, upper, share) in enumerate(slices_between(slabs, frame)):
-        for group, drawn in slice_maps(lower, upper, share, fusion=fusion, labels=labels).items():
-            maps.setdefault(group, np.zeros(whole, dtype=np.uint8))[frame.box.slices][z] = drawn
-    return {group: np.ascontiguousarray(frame.orientation.undo(drawn)) for group, drawn in maps.items()}
+
+    z: int
+    maps: dict[str, np.ndarray]
+    probabilities: dict[str, np.ndarray] | None = None
 
 
-def slices_between(slabs: Iterable[Slab], frame: Frame) -> Iterator[tuple[NetworkSlice, NetworkSlice, float]]:
-    """For each slice of frame.box, lowest first: the network slices below and above it, and the share of the latter.
+def places(slabs: Iterable[Slab], frame: Frame, *, falling: bool = False) -> Iterator[Place | None]:
+    """Where each slice of the turned scan lies, lowest first or, where `falling`, highest first; None outside the box.
 
-    Raises ValueError as group_maps.
+    The slabs come in that order too and must fill frame.grid; else ValueError.
     """
+    depth = frame.orientation.apply_to_grid(frame.original).shape[0]
+    inside, between = frame.box.slices[0], slices_between(slabs, frame, falling=falling)
+    for z in in_order(range(depth), falling):
+        yield next(between) if inside.start <= z < inside.stop else None
+
+
+def slices_between(slabs: Iterable[Slab], frame: Frame, *, falling: bool = False) -> Iterator[Place]:
+    """As places, of the slices of frame.box alone."""
     depth, *size = frame.box.shape
     count = frame.grid.shape[0]
     below, share = source_slices(depth, count)
-    previous: NetworkSlice | None = None
-    fed = done = 0
+    passing = Passing(_network_slices(slabs, (size[0], size[1]), count, falling=falling), count, falling=falling)
+    for z in in_order(range(depth), falling):
+        near = passing.between(int(below[z]), min(int(below[z]) + 2, count))
+        yield near[0], near[-1], float(share[z])
+
+
+def answer_of(
+    z: int,
+    place: Place | None,
+    frame: Frame,
+    *,
+    groups: Sequence[str],
+    fusion: Fusion,
+    labels: LabelSet,
+    probabilities: bool = False,
+) -> Answer:
+    """One model's; background outside frame.box."""
+    size = frame.orientation.apply_to_grid(frame.original).shape[1:]
+    drawn = {} if place is None else slice_maps(*place, fusion=fusion, labels=labels)
+    maps = {group: _pasted(drawn.get(group), frame, np.zeros(size, dtype=np.uint8)) for group in groups}
+    if not probabilities:
+        return Answer(z, maps)
+    logits = {} if place is None else logits_between(*place)
+    chances = {}
+    for group in groups:
+        whole = np.zeros((1 + len(labels.groups[group]), *size), dtype=np.float32)
+        whole[0] = 1
+        chances[group] = _pasted(logits[group].softmax(0).cpu().numpy() if logits else None, frame, whole)
+    return Answer(z, maps, chances)
+
+
+def collected(answers: Iterable[Answer], shape: Triple) -> dict[str, np.ndarray]:
+    """{group: uint8 [Z, Y, X]} of all slices of a turned scan of `shape`."""
+    maps: dict[str, np.ndarray] = {}
+    for answer in answers:
+        for group, drawn in answer.maps.items():
+            maps.setdefault(group, np.zeros(shape, dtype=np.uint8))[answer.z] = drawn
+    return maps
+
+
+def _network_slices(
+    slabs: Iterable[Slab], size: tuple[int, int], count: int, *, falling: bool
+) -> Iterator[NetworkSlice]:
+    left = range(count)
     for start, logits in slabs:
-        if start != fed:
-            raise ValueError(f"slab at slice {start}, expected one at {fed}")
-        for index in range(next(iter(logits.values())).shape[1]):
-            current = NetworkSlice({group: value[:, index] for group, value in logits.items()}, (size[0], size[1]))
-            fed += 1
-            while done < depth and fed >= min(below[done] + 2, count):
-                yield previous or current, current, float(share[done])
-                done += 1
-            previous = current
-    if fed != count:
-        raise ValueError(f"slabs end at slice {fed}, the prepared image at {count}")
+        depth = next(iter(logits.values())).shape[1]
+        expected = len(left) - depth if falling else left.start
+        if start != expected:
+            raise ValueError(f"slab at slice {start}, expected one at {expected}")
+        left = left[: max(0, start)] if falling else left[depth:]
+        for index in in_order(range(depth), falling):
+            yield NetworkSlice({group: value[:, index] for group, value in logits.items()}, size)
+    if left:
+        raise ValueError(f"slabs end before slices {left.start} to {left.stop - 1}")
+
+
+def _pasted(part: np.ndarray | None, frame: Frame, whole: np.ndarray) -> np.ndarray:
+    """`whole` [..., Y, X] itself, with `part` in the box of `frame`."""
+    if part is not None:
+        _, rows, columns = frame.box.slices
+        whole[..., rows, columns] = part
+    return whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from typing import cast
 
 import numpy as np
@@ -30,12 +31,24 @@ class View:
         reach = [_reach(*axis, overlap) for axis in zip(self.offset[whole:], shape[whole:], patch)]
         return replace(self, offset=cast(Triple, (*[0] * whole, *reach)))
 
-    def of(self, image: np.ndarray) -> np.ndarray:
-        """A prepared image, float32 [Z, Y, X] in [0, 1], seen so; what it is moved away from is 0."""
+    def of(
+        self, planes: Iterable[np.ndarray], shape: Triple, *, falling: bool = False
+    ) -> tuple[Iterable[np.ndarray], Triple]:
+        """The planes of a prepared image of `shape`, float32 [Y, X] in [0, 1], seen so, and the shape that they fill.
+
+        planes  lowest z first, or highest where `falling`
+        What the image is moved away from is 0.
+        """
         if self == View():
-            return image
-        changed = np.clip(image * np.float32(self.scale) + np.float32(self.shift), 0, 1)
-        return np.pad(changed, [(n, 0) for n in self.offset])
+            return planes, shape
+        away, *inside = self.offset
+        moved = cast(Triple, tuple(n + more for n, more in zip(shape, self.offset)))
+        air = repeat(np.zeros(moved[1:], dtype=np.float32), away)
+        seen = (np.pad(self._brightened(plane), [(n, 0) for n in inside]) for plane in planes)
+        return (chain(seen, air) if falling else chain(air, seen)), moved
+
+    def _brightened(self, plane: np.ndarray) -> np.ndarray:
+        return np.clip(plane * np.float32(self.scale) + np.float32(self.shift), 0, 1)
 
     def back(self, slabs: Iterable[Slab]) -> Iterator[Slab]:
         """The logits of the moved image at the voxels of the image itself."""

@@ -1,6 +1,7 @@
-"""A network over a whole scan, yielding logits a slab at a time, lowest z first.
+"""A network over a whole scan that comes plane by plane, yielding logits a slab at a time.
 
-A slab is (z_start, {group: float32 logits [1 + n, z, Y, X]}); the slabs follow each other without gap or overlap.
+A slab is (z_start, {group: float32 logits [1 + n, z, Y, X]}); the slabs follow each other without gap or overlap, in
+the order of the planes, and each holds its slices lowest first.
 Windows that overlap are blended with a Gaussian weight, as MONAI's sliding_window_inference does it
 (mode="gaussian", sigma_scale=0.125). An image smaller than the patch is padded at its high end with 0, the
 lowest intensity, as in training.
@@ -8,14 +9,17 @@ lowest intensity, as in training.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, repeat
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..preparation.passing import Passing, in_order
 from ..preparation.prepare import beside
+from ..volume import Triple
 from .engines import Engine
 
 Slab = tuple[int, dict[str, Tensor]]
@@ -29,26 +33,42 @@ LEAST_WEIGHT = 1e-3
 
 def slabs(
     engine: Engine,
-    image: np.ndarray,
+    planes: Iterable[np.ndarray],
+    shape: Triple,
     *,
     patch: Sequence[int],
     overlap: float,
     batch_size: int,
     neighbours: int = 0,
+    falling: bool = False,
 ) -> Iterator[Slab]:
-    """The logits of the network of `engine` on `image` (float32 [Z, Y, X] in [0, 1]); they stay on its device.
+    """The logits of the network of `engine` on an image of `shape`; they stay on its device.
 
+    planes      the image, float32 [Y, X] in [0, 1], lowest z first; a few of them, or a patch, are kept
     patch       (y, x): the network sees single slices; (z, y, x): it sees blocks
     overlap     share of a window that its neighbour covers
     batch_size  windows that run at once
     neighbours  slices on either side that a slice-wise network sees as channels
+    falling     the planes come highest z first, and so do the slabs; their numbers are the same. Not for blocks,
+                which are laid from the lowest slice on: ValueError
     An image without voxels yields nothing.
     """
-    if 0 in image.shape:
+    if 0 in shape:
         return iter(())
     if len(patch) == 3:
-        return _blocks(engine, image, tuple(patch), overlap=overlap, batch_size=batch_size)
-    return _slices(engine, image, tuple(patch), overlap=overlap, batch_size=batch_size, neighbours=neighbours)
+        if falling:
+            raise ValueError("blocks need the lowest plane first")
+        return _blocks(engine, planes, shape, tuple(patch), overlap=overlap, batch_size=batch_size)
+    return _slices(
+        engine,
+        planes,
+        shape,
+        tuple(patch),
+        overlap=overlap,
+        batch_size=batch_size,
+        neighbours=neighbours,
+        falling=falling,
+    )
 
 
 def window_starts(size: int, patch: int, overlap: float) -> list[int]:
@@ -70,24 +90,29 @@ def window_weight(patch: Sequence[int]) -> Tensor:
 
 def _slices(
     engine: Engine,
-    image: np.ndarray,
+    planes: Iterable[np.ndarray],
+    shape: Triple,
     patch: tuple[int, ...],
     *,
     overlap: float,
     batch_size: int,
     neighbours: int,
+    falling: bool,
 ) -> Iterator[Slab]:
-    rows, columns = (window_starts(size, p, overlap) for size, p in zip(image.shape[1:], patch))
+    rows, columns = (window_starts(size, p, overlap) for size, p in zip(shape[1:], patch))
     places = [(y, x) for y in rows for x in columns]
-    depth = image.shape[0]
-    for start in range(0, depth, batch_size):
-        seen = [beside(z, depth, neighbours) for z in range(start, min(start + batch_size, depth))]
-        slab = _padded(image[np.array(seen)], patch)
+    depth, passing = shape[0], Passing(planes, shape[0], falling=falling)
+    for start in in_order(range(0, depth, batch_size), falling):  # the same batches either way
+        stop = min(start + batch_size, depth)
+        first = max(0, start - neighbours)
+        near = passing.between(first, min(depth, stop + neighbours))
+        seen = [near[z - first] for place in range(start, stop) for z in beside(place, depth, neighbours)]
+        slab = _padded(np.stack(seen).reshape(stop - start, -1, *shape[1:]), patch)
         if len(places) == 1:
             blended = engine(slab)
         else:
             blended = _blended_slices(engine, slab, patch, places=places)
-        inside = (..., slice(image.shape[1]), slice(image.shape[2]))
+        inside = (..., slice(shape[1]), slice(shape[2]))
         yield start, {group: value[inside].transpose(0, 1) for group, value in blended.items()}
 
 
@@ -110,22 +135,25 @@ def _blended_slices(
 
 def _blocks(
     engine: Engine,
-    image: np.ndarray,
+    planes: Iterable[np.ndarray],
+    shape: Triple,
     patch: tuple[int, ...],
     *,
     overlap: float,
     batch_size: int,
 ) -> Iterator[Slab]:
     """Rows of windows, lowest z first; what no later row reaches is yielded, so one row of sums is kept."""
-    padded = _padded(image, patch)
-    starts = window_starts(padded.shape[0], patch[0], overlap)
-    row = _Row(patch, padded.shape[1:], overlap=overlap, device=engine.device)
-    for start, after in zip(starts, [*starts[1:], padded.shape[0]]):
-        row.add(engine, padded[start : start + patch[0]], batch_size)
+    depth, *plane = (max(size, p) for size, p in zip(shape, patch))
+    air = repeat(np.zeros(shape[1:], dtype=np.float32), depth - shape[0])
+    passing = Passing(chain(planes, air), depth)
+    starts = window_starts(depth, patch[0], overlap)
+    row = _Row(patch, plane, overlap=overlap, device=engine.device)
+    for start, after in zip(starts, [*starts[1:], depth]):
+        row.add(engine, _padded(np.stack(passing.between(start, start + patch[0])), patch), batch_size)
         final = row.take(after - start)
-        depth = min(after, image.shape[0]) - start
-        if depth > 0:
-            inside = (..., slice(depth), slice(image.shape[1]), slice(image.shape[2]))
+        filled = min(after, shape[0]) - start
+        if filled > 0:
+            inside = (..., slice(filled), slice(shape[1]), slice(shape[2]))
             yield start, {group: value[inside] for group, value in final.items()}
 
 

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import cast
 
 import numpy as np
 
 from ..planning.plan import Configuration
-from ..volume import Box, Grid, Orientation, Triple, Volume, box_where, canonical, crop, orientation_of
+from ..volume import Box, Grid, Orientation, Triple, Volume, orientation_of
 from .resample import resample, resample_nearest, resampled_shape
+from .turned import Turned, TurnedVolume
 
 FULL = 2047
 """The stored value of the window's ceiling: steps of a quarter HU in a window of 500 HU, far below the noise of any
 scanner; finer ones would only store more digits of it."""
-
-PERCENTILES = (0.5, 99.5)
-"""Of all voxels of an image in which intensities have no unit: the tails hold noise and bright artefacts."""
 
 
 @dataclass(frozen=True)
@@ -46,25 +45,39 @@ class PreparedImage:
     frame: Frame
 
 
-def prepare_image(volume: Volume, configuration: Configuration, *, inference: bool = False) -> PreparedImage:
-    """Prepare a scan in any orientation.
+def prepare_image(volume: Volume, configuration: Configuration) -> PreparedImage:
+    """Prepare a scan in any orientation. One with nothing above the window's floor keeps its whole extent."""
+    scan = TurnedVolume(volume)
+    window = scan.window(configuration)
+    frame = frame_of(scan, window[0], configuration, configuration.spacing_mm)
+    image = np.empty(frame.grid.shape, dtype=np.int16)
+    for plane, prepared in zip(image, prepared_planes(scan, frame, configuration, window)):
+        plane[:] = prepared
+    return PreparedImage(image, frame)
 
-    inference  uses `inference_spacing_mm`, of which the slice distance is a lower bound: slices are never
-               interpolated between, because training never saw such slices
-    A scan with nothing above the window's floor keeps its whole extent.
+
+def frame_of(scan: Turned, floor: float, configuration: Configuration, spacing_mm: tuple[float | None, ...]) -> Frame:
+    """Where the image lies that is made of a scan: of what is above `floor`, at the voxels nearest to `spacing_mm`."""
+    box = scan.box(floor) or Box((0, 0, 0), scan.grid.shape)
+    grid = scan.grid.cropped(box)
+    shape = resampled_shape(grid.shape, grid.spacing_mm, spacing_mm)
+    return Frame(scan.original, scan.orientation, box, grid.resampled(shape))
+
+
+def prepared_planes(
+    scan: Turned, frame: Frame, configuration: Configuration, window: tuple[float, float]
+) -> Iterator[np.ndarray]:
+    """The planes of the prepared image, whole numbers in float32 [Y, X], 0 to FULL; in the order of scan.planes().
+
+    Few planes are in memory at any time.
     """
-    upright, orientation = canonical(volume)
-    low, high = window(upright.data, configuration)
-    box = box_where(plane > low for plane in upright.data) or Box((0, 0, 0), upright.grid.shape)
-    cropped = crop(upright, box)
-    grid = cropped.grid
-    shape = resampled_shape(grid.shape, grid.spacing_mm, _wanted_spacing(grid, configuration, inference))
-    image, done = np.empty(shape, dtype=np.int16), 0
-    for slab in resample(_scaled(cropped.data, low, high), grid.shape, shape, configuration.interpolation):
-        np.rint(slab, out=slab)
-        image[done : done + len(slab)] = np.clip(slab, 0, FULL, out=slab)  # a spline overshoots
-        done += len(slab)
-    return PreparedImage(image, Frame(volume.grid, orientation, box, grid.resampled(shape)))
+    depth, *inside = frame.box.slices
+    first = scan.grid.shape[0] - depth.stop if scan.falling else depth.start
+    planes = islice(scan.planes(), first, first + depth.stop - depth.start)
+    scaled = (_scaled(plane[tuple(inside)], *window) for plane in planes)
+    for plane in resample(scaled, frame.box.shape, frame.grid.shape, configuration.interpolation, falling=scan.falling):
+        np.rint(plane, out=plane)
+        yield np.clip(plane, 0, FULL, out=plane)  # a spline overshoots
 
 
 def frame_between(original: Grid, grid: Grid) -> Frame:
@@ -83,17 +96,6 @@ def prepare_map(label_map: np.ndarray, frame: Frame) -> np.ndarray:
     return resample_nearest(frame.orientation.apply(label_map)[frame.box.slices], frame.grid.shape)
 
 
-def window(image: np.ndarray, configuration: Configuration) -> tuple[float, float]:
-    """What the intensities of `image` are clipped to: the plan's window, or the image's own PERCENTILES.
-
-    An image whose percentiles coincide gets a window of width 1 above them.
-    """
-    if configuration.clip_hu is not None:
-        return configuration.clip_hu
-    low, high = (float(value) for value in np.percentile(image, PERCENTILES))
-    return low, max(high, low + 1.0)
-
-
 def normalise(image: np.ndarray) -> np.ndarray:
     """A prepared image of any shape as float32 in [0, 1]."""
     return np.multiply(image, np.float32(1 / FULL), dtype=np.float32)  # one pass over it
@@ -104,20 +106,10 @@ def beside(z: int, depth: int, neighbours: int) -> list[int]:
     return [min(max(0, z + step), depth - 1) for step in range(-neighbours, neighbours + 1)]
 
 
-def _scaled(image: np.ndarray, low: float, high: float) -> Iterator[np.ndarray]:
-    """The planes of an image [Z, Y, X], clipped and scaled to [0, FULL], float32; one at a time is in memory."""
-    for plane in image:
-        scaled = plane.astype(np.float32, order="C")
-        np.clip(scaled, low, high, out=scaled)
-        scaled -= np.float32(low)
-        scaled *= np.float32(FULL / (high - low))
-        yield scaled
-
-
-def _wanted_spacing(grid: Grid, configuration: Configuration, inference: bool) -> tuple[float | None, ...]:
-    if not inference:
-        return configuration.spacing_mm
-    z_mm, y_mm, x_mm = configuration.inference_spacing_mm
-    if len(configuration.patch) == 2 and (z_mm is None or grid.spacing_mm[0] >= z_mm):
-        z_mm = None
-    return z_mm, y_mm, x_mm
+def _scaled(plane: np.ndarray, low: float, high: float) -> np.ndarray:
+    """A plane, clipped and scaled to [0, FULL], float32."""
+    scaled = plane.astype(np.float32, order="C")
+    np.clip(scaled, low, high, out=scaled)
+    scaled -= np.float32(low)
+    scaled *= np.float32(FULL / (high - low))
+    return scaled

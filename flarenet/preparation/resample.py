@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from typing import Literal, cast
 
 import numpy as np
 
 from ..volume import Triple
+from .passing import Passing, in_order
 
 Interpolation = Literal["linear", "cubic"]
 
@@ -46,23 +46,23 @@ def resampled_shape(shape: Triple, spacing_mm: tuple[float, ...], wanted_mm: tup
 
 
 def resample(
-    planes: Iterable[np.ndarray], before: Triple, after: Triple, interpolation: Interpolation
+    planes: Iterable[np.ndarray], before: Triple, after: Triple, interpolation: Interpolation, *, falling: bool = False
 ) -> Iterator[np.ndarray]:
-    """An image of shape `before`, given plane by plane along z, as slabs float32 [z, Y, X] of one of shape `after`.
+    """An image of shape `before`, given plane by plane along z, as planes float32 [Y, X] of one of shape `after`.
 
-    planes  float32 [Y, X], lowest z first
+    planes   float32 [Y, X], lowest z first
+    falling  both come highest z first; the numbers are the same, bit for bit
     At any time few planes exist, so neither image need be in memory as a whole.
     """
     flat = (_resample_plane(plane, after[1:], interpolation) for plane in planes)
     if before[0] == after[0]:
-        yield from (plane[None] for plane in flat)
+        yield from flat
         return
-    first, kept = 0, np.empty((0, *after[1:]), dtype=np.float32)
-    for band in bands(before[0], after[0], interpolation):
-        more = islice(flat, max(0, band.columns.stop - first - len(kept)))
-        kept = np.concatenate([kept, *(plane[None] for plane in more)])[band.columns.start - first :]
-        first = band.columns.start
-        yield (band.weights @ kept.reshape(len(kept), -1)).reshape(-1, *after[1:])
+    passing = Passing(flat, before[0], falling=falling)
+    for band in in_order(bands(before[0], after[0], interpolation), falling):
+        columns = np.stack(passing.between(band.columns.start, band.columns.stop))
+        rows = (band.weights @ columns.reshape(len(columns), -1)).reshape(-1, *after[1:])
+        yield from rows[::-1] if falling else rows
 
 
 def resample_nearest(label_map: np.ndarray, shape: Triple) -> np.ndarray:

@@ -44,7 +44,7 @@ def answer(image, flips, patch):
     engine = TorchEngine(Anatomist(), dimensions=len(patch))
 
     def run(seen):
-        return slabs(engine, seen, patch=patch, overlap=0.5, batch_size=3)
+        return slabs(engine, iter(seen), seen.shape, patch=patch, overlap=0.5, batch_size=3)
 
     found = run(image)
     if flips:

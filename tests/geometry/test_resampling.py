@@ -7,8 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flarenet.inference.stream import group_maps
-from flarenet.planning.fusion import Fusion
+from flarenet.data.labels import LabelSet
 from flarenet.preparation.prepare import prepare_image, prepare_map
 from flarenet.volume import Volume
 from tests.geometry.worlds import (
@@ -21,9 +20,13 @@ from tests.geometry.worlds import (
     own_spacing_mm,
     placements,
 )
+from tests.inference.test_stream import draw
 
 ANISOTROPY = st.tuples(*[st.floats(2, 10)] * 3)
 """How much finer than the scan the prepared grid is, per axis."""
+
+
+ALL = LabelSet(names=LABELS.names, groups={"all": tuple(range(1, len(LABELS.names)))})
 
 
 def frame_of(affine, drawn, finer):
@@ -45,7 +48,7 @@ def test_what_was_drawn_comes_back_voxel_by_voxel_from_a_finer_grid(affine, draw
     frame = frame_of(affine, drawn, [1 if keep else times for keep, times in zip(kept, finer)])
     there = prepare_map(drawn.T, frame)
     assert set(np.unique(there)) | {0} == set(np.unique(drawn)) | {0}
-    back = group_maps([(0, {"all": one_hot(there)})], frame, fusion=Fusion(), labels=LABELS)["all"]
+    back = draw([(0, {"all": one_hot(there)})], frame, labels=ALL)
     np.testing.assert_array_equal(back, drawn.T)
 
 
@@ -84,7 +87,7 @@ def there_and_back(finer, radii, aside, *, least_dice):
     to_voxels = np.linalg.inv(grid.affine) @ frame.grid.affine
     places = np.einsum("ab,b...->a...", to_voxels, [*np.indices(frame.grid.shape), np.ones(frame.grid.shape)])[:3]
     inside = torch.from_numpy(depth(places)).float()
-    found = group_maps([(0, {"all": torch.stack([-inside, inside])})], frame, fusion=Fusion(), labels=LABELS)["all"] > 0
+    found = draw([(0, {"all": torch.stack([-inside, inside])})], frame, labels=ALL) > 0
     true = depth(np.indices(shape)) > 0
     middle = np.argwhere(true).mean(axis=0)
     assert 2 * (found & true).sum() / (found.sum() + true.sum()) >= least_dice

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flarenet.data.labels import LabelSet
-from flarenet.inference.stream import group_maps
+from flarenet.inference.stream import answer_of, collected, places
 from flarenet.planning.fusion import Fusion
 from flarenet.preparation.prepare import Frame
 from flarenet.volume import Box, Grid, Orientation
@@ -24,8 +24,16 @@ def frame_of(original_shape, box, network_shape, orientation=None):
 LABELS = LabelSet(names=("", "a", "b", "c", "d"), groups={"organ": (1, 2, 3, 4)})
 
 
-def draw(slabs, frame):
-    return group_maps(slabs, frame, fusion=Fusion(), labels=LABELS)["organ"]
+def draw(slabs, frame, *, labels=LABELS, falling=False):
+    """The map of the first group of `labels`, on the scan's own grid."""
+    group = next(iter(labels.groups))
+    shape = frame.orientation.apply_to_grid(frame.original).shape
+    order = range(shape[0])[:: -1 if falling else 1]
+    answers = (
+        answer_of(z, place, frame, groups=[group], fusion=Fusion(), labels=labels)
+        for z, place in zip(order, places(slabs, frame, falling=falling), strict=True)
+    )
+    return frame.orientation.undo(collected(answers, shape)[group])
 
 
 def in_slabs(logits, depth):
@@ -43,6 +51,7 @@ def test_streaming_is_trilinear_interpolation_of_the_whole_then_argmax(network_s
     expected[box.slices] = whole.argmax(0).numpy()
     frame = frame_of(expected.shape, box, network_shape)
     drawn = draw(in_slabs(logits, depth), frame)
+    np.testing.assert_array_equal(draw(reversed(list(in_slabs(logits, depth))), frame, falling=True), drawn)
 
     highest = whole.topk(2, dim=0).values
     clear = np.ones(expected.shape, dtype=bool)

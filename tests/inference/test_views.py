@@ -15,12 +15,21 @@ def cut(array, depth):
         yield start, {"g": torch.from_numpy(array[start : start + depth])[None]}
 
 
+def as_seen(seen, image):
+    planes, shape = seen.of(iter(image), image.shape)
+    moved = np.stack(list(planes))
+    assert moved.shape == shape
+    highest_first, _ = seen.of(iter(image[::-1]), image.shape, falling=True)
+    np.testing.assert_array_equal(list(highest_first), moved[::-1])
+    return moved
+
+
 @pytest.mark.parametrize("depth", [1, 3, 20])
 @pytest.mark.parametrize("offset", [(0, 0, 0), (2, 1, 3), (7, 0, 0)])
 def test_what_is_moved_comes_back_to_its_place(depth, offset):
     image = np.random.default_rng(0).random((6, 5, 4), dtype=np.float32)
     seen = View(offset=offset)
-    moved = seen.of(image)
+    moved = as_seen(seen, image)
     assert moved.shape == tuple(n + away for n, away in zip(image.shape, offset))
     slabs = list(seen.back(cut(moved, depth)))
     assert [start for start, _ in slabs] == np.cumsum([0, *[s["g"].shape[1] for _, s in slabs]])[:-1].tolist()
@@ -28,9 +37,8 @@ def test_what_is_moved_comes_back_to_its_place(depth, offset):
 
 
 def test_brightness_stays_in_range():
-    assert View(scale=1.5, shift=-0.25).of(np.full((1, 1, 3), [0.1, 0.5, 1.0], dtype=np.float32)).tolist() == [
-        [[0.0, 0.5, 1.0]]
-    ]
+    image = np.full((1, 1, 3), [0.1, 0.5, 1.0], dtype=np.float32)
+    assert as_seen(View(scale=1.5, shift=-0.25), image).tolist() == [[[0.0, 0.5, 1.0]]]
 
 
 def test_view_0_is_the_scan_and_the_others_are_always_the_same():

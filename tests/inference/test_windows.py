@@ -34,7 +34,7 @@ def convolution(dimensions):
 
 def run(network, image, patch, *, overlap=0.25, batch_size=2):
     engine = TorchEngine(network, dimensions=len(patch))
-    return list(slabs(engine, image, patch=patch, overlap=overlap, batch_size=batch_size))
+    return list(slabs(engine, iter(image), image.shape, patch=patch, overlap=overlap, batch_size=batch_size))
 
 
 def whole(found, group):
@@ -124,7 +124,9 @@ class Channels(nn.Module):
 def test_a_slice_is_seen_with_its_neighbours(patch):
     image = np.random.default_rng(0).random((5, 20, 17), dtype=np.float32)
     engine = TorchEngine(Channels(), dimensions=2)
-    found = slabs(engine, image, patch=patch, overlap=0.25, batch_size=2, neighbours=1)
-    channels = whole(list(found), "organ").numpy()
+    how = {"patch": patch, "overlap": 0.25, "batch_size": 2, "neighbours": 1}
+    channels = whole(list(slabs(engine, iter(image), image.shape, **how)), "organ").numpy()
+    highest_first = list(slabs(engine, iter(image[::-1]), image.shape, falling=True, **how))
+    np.testing.assert_array_equal(whole(highest_first[::-1], "organ").numpy(), channels)
     below, above = image[[0, 0, 1, 2, 3]], image[[1, 2, 3, 4, 4]]
     np.testing.assert_allclose(channels, np.stack([below, image, above]), atol=1e-6)

@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 from scipy.ndimage import zoom
 
+from flarenet.planning.memory import Scan, inference_spacing
 from flarenet.planning.plan import Configuration
-from flarenet.preparation.prepare import FULL, frame_between, normalise, prepare_image, prepare_map, window
+from flarenet.preparation.prepare import (
+    FULL,
+    frame_between,
+    frame_of,
+    normalise,
+    prepare_image,
+    prepare_map,
+    prepared_planes,
+)
 from flarenet.preparation.resample import bands, resample, resample_nearest, resampled_shape
+from flarenet.preparation.turned import TurnedVolume
 from flarenet.volume import Grid, Orientation, Volume
 
 ORIENTATIONS = [
@@ -87,16 +97,22 @@ def test_the_prepared_spacing_is_the_one_asked_for():
     np.testing.assert_allclose(prepared.frame.grid.spacing_mm, (2.5, 3.0, 2.0))
 
 
+def inference_shape(volume, numbers):
+    size = Scan(shape=volume.grid.shape, spacing_mm=volume.grid.spacing_mm)
+    return frame_of(TurnedVolume(volume), -160, numbers, inference_spacing(size, numbers)).grid.shape
+
+
 @pytest.mark.parametrize(("slice_mm", "wanted_slices"), [(5.0, 4), (2.5, 4), (1.25, 2)])
 def test_inference_never_adds_slices_in_two_dimensions(slice_mm, wanted_slices):
-    prepared = prepare_image(scan((slice_mm, 1.5, 1.0)), configuration(), inference=True)
-    assert prepared.image.shape[0] == wanted_slices  # 4 slices; those finer than 2.5 mm are thinned to it
+    assert (
+        inference_shape(scan((slice_mm, 1.5, 1.0)), configuration())[0] == wanted_slices
+    )  # 4 slices; those finer than 2.5 mm are thinned to it
 
 
 def test_training_keeps_the_slices_and_three_dimensions_resample_them():
     assert prepare_image(scan((1.25, 1.5, 1.0)), configuration()).image.shape[0] == 4
     blocks = configuration((2.5, 2.0, 2.0), (2.5, 2.0, 2.0), (8, 16, 16))
-    assert prepare_image(scan(), blocks, inference=True).image.shape[0] == 8
+    assert inference_shape(scan(), blocks)[0] == 8
 
 
 def test_a_map_takes_the_nearest_voxel_by_hand():
@@ -124,7 +140,7 @@ def test_a_map_lies_on_its_image(orientation):
 
 
 def resampled(image, shape, interpolation="linear"):
-    return np.concatenate(list(resample(iter(image.astype(np.float32)), image.shape, shape, interpolation)))
+    return np.stack(list(resample(iter(image.astype(np.float32)), image.shape, shape, interpolation)))
 
 
 @pytest.mark.parametrize("axis", range(3))
@@ -173,15 +189,42 @@ def test_resampled_shape_keeps_an_axis_and_at_least_one_voxel():
     assert resampled_shape((10, 100, 3), (5.0, 0.8, 0.1), (None, 1.6, 4.0)) == (10, 50, 1)
 
 
+def window(data, grid, numbers):
+    return TurnedVolume(Volume(data, grid)).window(numbers)
+
+
 def test_an_image_without_a_unit_is_scaled_by_its_own_percentiles():
     """Values 0 to 999, each once: 0.5 % and 99.5 % lie at 4.995 and 994.005; ten times the values, the same picture."""
     data = np.arange(1000, dtype=np.int16).reshape(10, 10, 10)
     grid = Grid(data.shape, scan(spacing=(1.0, 1.0, 1.0)).grid.affine)
     plain = configuration((1.0, 1.0, 1.0), patch=(8, 8, 8))
     own = plain.model_copy(update={"normalisation": "percentile", "clip_hu": None})
-    assert window(data, own) == pytest.approx((4.995, 994.005))
-    assert window(data, plain) == (-160, 240)
+    assert window(data, grid, own) == pytest.approx((4.995, 994.005))
+    assert window(data, grid, plain) == (-160, 240)
     one, ten = (prepare_image(Volume(values, grid), own).image for values in (data, 10 * data))
     assert one.min() == 0 and one.max() == FULL
     assert np.abs(one.astype(int) - ten).max() <= 1
-    assert window(np.zeros((2, 2, 2)), own) == (0, 1)
+    assert window(np.zeros((2, 2, 2)), Grid((2, 2, 2), np.eye(4)), own) == (0, 1)
+
+
+class Falling(TurnedVolume):
+    """As a file that stores its slices highest first."""
+
+    falling = True
+
+    def planes(self):
+        return iter(self._data[::-1])
+
+
+@pytest.mark.parametrize("z_mm", [None, 2.0, 6.0, 0.7])
+@pytest.mark.parametrize("interpolation", ["linear", "cubic"])
+def test_planes_that_come_highest_first_are_the_same(z_mm, interpolation):
+    noise = np.random.default_rng(0).normal(0, 200, (37, 14, 16)).astype(np.int16)
+    volume = Volume(noise, Grid(noise.shape, scan().grid.affine))
+    numbers = configuration((z_mm, 3.0, 2.0)).model_copy(update={"interpolation": interpolation})
+    planes = []
+    for seen in (TurnedVolume(volume), Falling(volume)):
+        frame = frame_of(seen, -160, numbers, numbers.spacing_mm)
+        planes.append(np.stack(list(prepared_planes(seen, frame, numbers, (-160, 240)))))
+    np.testing.assert_array_equal(planes[1][::-1], planes[0])
+    np.testing.assert_array_equal(planes[0], prepare_image(volume, numbers).image)

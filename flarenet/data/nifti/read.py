@@ -15,7 +15,7 @@ from ..labels import LabelSet
 from ..reading import STRICT, Reading
 from .header import Header, parse_header
 from .stream import Source, opened, parts, skip
-from .voxels import Seen, Table, check_seen, image_values, label_table, label_values
+from .voxels import Seen, Table, check_seen, fill, image_values, in_range, label_table, label_values
 
 LARGEST_IMAGE_RATIO, RATIO_FROM_BYTES = 250, 512 << 20
 """A scan of more than so many bytes is never so many times smaller in gzip: noise alone prevents it."""
@@ -34,19 +34,25 @@ def read_image(path: str | Path, reading: Reading = STRICT) -> Volume:
 def inspect_image(path: str | Path, reading: Reading = STRICT) -> tuple[Volume, tuple[Finding, ...]]:
     """As read_image, with the warnings about the file."""
     path, seen = Path(path), Seen()
+    with opened_image(path, reading) as (source, header), _enough_memory(header, path):
+        whole = header.scaling is None and header.dtype.kind != "f"
+        out = np.empty(header.voxels, np.int16 if whole else np.float32)
+        same = out.dtype == header.dtype.newbyteorder("=")
+        out = image_values(stored(source, header, path, into=out if same else None), out, header.scaling, seen)
+    if remarks := check_seen(seen, out.size, header.scaling, path):
+        fill(out, in_range(seen, header.scaling)[0])
+    return Volume(out.reshape(header.grid.shape), header.grid), (*header.about_file, *header.about_grid, *remarks)
+
+
+@contextmanager
+def opened_image(path: Path, reading: Reading) -> Iterator[tuple[Source, Header]]:
+    """An image file at the end of its header; at the end of the block all its voxels must have been read."""
     with opened(path) as source:
         header = parse_header(source, path, reading)
         _refuse_line(header, path)
         _refuse_bomb(source, header, path)
-        whole = header.scaling is None and header.dtype.kind != "f"
-        with _enough_memory(header, path):
-            out = np.empty(header.voxels, np.int16 if whole else np.float32)
-            same = out.dtype == header.dtype.newbyteorder("=")
-            stored = _stored(source, header, path, into=out if same else None)
-            out = image_values(stored, out, header.scaling, seen)
-            _refuse_more(source, header, path)
-    remarks = check_seen(seen, out, header.scaling, path)
-    return Volume(out.reshape(header.grid.shape), header.grid), (*header.about_file, *header.about_grid, *remarks)
+        yield source, header
+        _refuse_more(source, header, path)
 
 
 def read_grid(path: str | Path, reading: Reading = STRICT) -> Grid:
@@ -76,21 +82,25 @@ def inspect_labels(
     with opened(path) as source:
         header = parse_header(source, path, reading.model_copy(update={"volume": None}))
         with _enough_memory(header, path):
-            out = label_values(_stored(source, header, path), header.voxels, header.scaling, table)
+            out = label_values(stored(source, header, path), header.voxels, header.scaling, table)
             _refuse_more(source, header, path)
     if table.wrong:
         raise _no_labels(path, table, top, values or {})
     return Volume(out.reshape(header.grid.shape), header.grid), (*header.about_file, *_scaling_remark(header, path))
 
 
-def _stored(
-    source: Source, header: Header, path: Path, *, into: np.ndarray | None = None
+def stored(
+    source: Source, header: Header, path: Path, *, into: np.ndarray | None = None, at_once: int | None = None
 ) -> Iterator[np.ndarray]:
-    """The stored numbers of the volume that counts, part by part; volumes before and after it are read and dropped."""
+    """The stored numbers of the volume that counts, `at_once` of them, as stream.parts gives them.
+
+    Volumes before and after it are read and dropped.
+    """
     skip(source.stream, header.offset, path)
     for volume in range(header.volumes):
         counts = volume == header.volume
-        for part in parts(source.stream, header.voxels, header.dtype, path=path, into=into if counts else None):
+        where = into if counts else None
+        for part in parts(source.stream, header.voxels, header.dtype, path=path, into=where, at_once=at_once):
             if counts:
                 yield part
 

@@ -60,13 +60,20 @@ def opened(path: Path) -> Iterator[Source]:
 
 
 def parts(
-    stream: BufferedIOBase, count: int, dtype: np.dtype, *, path: Path, into: np.ndarray | None = None
+    stream: BufferedIOBase,
+    count: int,
+    dtype: np.dtype,
+    *,
+    path: Path,
+    into: np.ndarray | None = None,
+    at_once: int | None = None,
 ) -> Iterator[np.ndarray]:
     """The next `count` numbers of `stream`, in consecutive arrays of native byte order.
 
+    at_once  how many in each but the last; None is CHUNK_BYTES of them
     They lie in `into` ([count], of the native dtype), or else in memory that the next one overwrites.
     """
-    native, step = dtype.newbyteorder("="), CHUNK_BYTES // dtype.itemsize
+    native, step = dtype.newbyteorder("="), at_once or CHUNK_BYTES // dtype.itemsize
     scratch = np.empty(min(step, count), native) if into is None else into
     for start in range(0, count, step):
         size = min(step, count - start)

@@ -63,32 +63,52 @@ def image_values(parts: Iterator[np.ndarray], out: np.ndarray, scaling: Scaling,
         if out.dtype == np.int16 and not _fits_int16(part):
             out = out.astype(np.float32)
         here = out[done : done + part.size]
-        if not np.may_share_memory(here, part):
-            with np.errstate(over="ignore", invalid="ignore"):  # what is no number or too large: check_seen
-                here[:] = part
-        if scaling is not None:
-            with np.errstate(over="ignore", invalid="ignore"):
-                here *= np.float32(scaling[0])
-                here += np.float32(scaling[1])
+        if scaling is not None or not np.may_share_memory(here, part):
+            here[:] = plane_values(part, scaling)
         done += part.size
     return out
 
 
-def check_seen(seen: Seen, values: np.ndarray, scaling: Scaling, path: object) -> list[Finding]:
-    """Raise DatasetError for numbers that are no scan; a few that are not finite become the lowest value there is."""
+def plane_values(part: np.ndarray, scaling: Scaling) -> np.ndarray:
+    """Stored numbers as values: int16 where they are whole numbers that fit and not scaled, else float32.
+
+    They are `part` itself where its type is that already.
+    """
+    if scaling is None and part.dtype.kind != "f":
+        return part.astype(np.int16 if _fits_int16(part) else np.float32, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is no number or too large: check_seen
+        values = part.astype(np.float32, copy=scaling is not None)
+        if scaling is not None:
+            values *= np.float32(scaling[0])
+            values += np.float32(scaling[1])
+    return values
+
+
+def in_range(seen: Seen, scaling: Scaling) -> tuple[float, float]:
+    """The lowest and the highest value of an image."""
     slope, intercept = scaling or (1.0, 0.0)
     lowest, highest = sorted((slope * seen.lowest + intercept, slope * seen.highest + intercept))
-    remarks = _check_finite(seen, values.size, path)
+    return lowest, highest
+
+
+def check_seen(seen: Seen, voxels: int, scaling: Scaling, path: object) -> list[Finding]:
+    """Raise DatasetError for numbers that are no scan; tell of a few that are not finite, which `fill` replaces."""
+    lowest, highest = in_range(seen, scaling)
+    remarks = _check_finite(seen, voxels, path)
     if max(abs(lowest), abs(highest)) > LARGEST_VALUE:
         found = f"values from {lowest:.3g} to {highest:.3g}"
         raise DatasetError(path, found=found, expected=f"at most {LARGEST_VALUE:g}, as scanners give")
     if lowest == highest:
         raise DatasetError(path, found=f"{lowest:g} in every voxel", expected="an image")
-    _check_wrapped(seen, values.size, path)
-    if remarks:
-        for part in np.array_split(values, max(1, values.size >> 20)):
-            part[~np.isfinite(part)] = lowest
+    _check_wrapped(seen, voxels, path)
     return remarks
+
+
+def fill(values: np.ndarray, lowest: float) -> np.ndarray:
+    """`values` itself, in which what is not finite has become `lowest`."""
+    for part in np.array_split(values, max(1, values.size >> 20)):
+        part[~np.isfinite(part)] = lowest
+    return values
 
 
 def _check_finite(seen: Seen, voxels: int, path: object) -> list[Finding]:

@@ -1,0 +1,119 @@
+"""The stages of a prediction beside each other: each in a thread of its own, with little waiting between them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from queue import Empty, Full, Queue
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+WAITING = 8
+"""Items that may wait between two stages: enough that neither waits for the other at each one."""
+
+POLL_S = 0.05
+"""How long a stage that waits takes to learn that all are to stop."""
+
+
+@dataclass(frozen=True)
+class _End:
+    """In place of an item: there are no more, or this is why."""
+
+    error: BaseException | None = None
+
+
+class _Stopped(Exception):
+    """A stage waited for an item when all were told to stop."""
+
+
+class Stages:
+    """The threads of one scan. What goes wrong in one is raised where its items are taken; at the end of the block
+    all are stopped and waited for, whatever they were at.
+
+    seconds  by name: how long each stage worked, waiting for others not counted
+
+        with Stages() as stages:
+            planes = stages.ahead("prepare", planes_of(scan))
+            for slab in stages.ahead("network", slabs_of(planes)):
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._threads: list[threading.Thread] = []
+        self._stop = threading.Event()
+        self._here = threading.local()
+
+    def __enter__(self) -> Stages:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def ahead(self, name: str, items: Iterable[T], *, most: int = WAITING) -> Iterator[T]:
+        """The items, made in a thread of their own; at most `most` of them wait."""
+        queue: Queue = Queue(most)
+        thread = threading.Thread(target=self._work, args=(name, items, queue), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return self._taken(queue)
+
+    def timed(self, name: str, items: Iterable[T]) -> Iterator[T]:
+        """The items, made here; what that takes counts as the stage `name`."""
+        iterator = iter(items)
+        while True:
+            began, waited = time.perf_counter(), self._waited
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self.seconds[name] += time.perf_counter() - began - (self._waited - waited)
+            yield item
+
+    @property
+    def _waited(self) -> float:
+        """Seconds that this thread has waited for items of others."""
+        return getattr(self._here, "waited", 0.0)
+
+    def _work(self, name: str, items: Iterable[Any], queue: Queue) -> None:
+        try:
+            for item in self.timed(name, items):
+                self._put(queue, item)
+            self._put(queue, _End())
+        except _Stopped:
+            pass
+        except BaseException as error:  # noqa: BLE001 - it is raised where the items are taken
+            self._put(queue, _End(error))
+
+    def _put(self, queue: Queue, item: object) -> None:
+        while not self._stop.is_set():
+            try:
+                return queue.put(item, timeout=POLL_S)
+            except Full:
+                continue
+        raise _Stopped
+
+    def _taken(self, queue: Queue) -> Iterator[Any]:
+        while True:
+            began = time.perf_counter()
+            item = self._get(queue)
+            self._here.waited = self._waited + time.perf_counter() - began
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
+
+    def _get(self, queue: Queue) -> object:
+        while not self._stop.is_set():
+            try:
+                return queue.get(timeout=POLL_S)
+            except Empty:
+                continue
+        raise _Stopped

@@ -1,0 +1,40 @@
+"""Planes that come one after the other, lowest or highest first, of which a few are needed at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+def in_order(items: Sequence[T], falling: bool) -> Sequence[T]:
+    """The items as they come: the last one first where `falling`."""
+    return items[::-1] if falling else items
+
+
+class Passing(Generic[T]):
+    """Items numbered 0 to `count` - 1, kept as long as they are asked for.
+
+    items  lowest number first, or highest first where `falling`
+    """
+
+    def __init__(self, items: Iterable[T], count: int, *, falling: bool = False) -> None:
+        self._items = zip(in_order(range(count), falling), items)
+        self._falling = falling
+        self._kept: dict[int, T] = {}
+
+    def between(self, first: int, stop: int) -> list[T]:
+        """Items `first` to `stop` - 1, lowest first. From call to call neither end moves back against the order.
+
+        Raises ValueError where the items end before.
+        """
+        self._kept = {number: item for number, item in self._kept.items() if first <= number < stop}
+        last = first if self._falling else stop - 1
+        while last not in self._kept:
+            number, item = next(self._items, (None, None))
+            if number is None:
+                raise ValueError(f"the planes end before number {last}")
+            if first <= number < stop:
+                self._kept[number] = item  # type: ignore[assignment]
+        return [self._kept[number] for number in range(first, stop)]

@@ -1,0 +1,108 @@
+"""Scans turned to RAS, plane by plane, whether they are in memory or stay in their file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Protocol
+
+import numpy as np
+
+from ..data.nifti import ImageFile
+from ..planning.plan import Configuration
+from ..volume import SHEAR_THAT_COUNTS, Box, Grid, Orientation, Volume, box_where, orientation_of
+
+PERCENTILES = (0.5, 99.5)
+"""Of all voxels of an image in which intensities have no unit: the tails hold noise and bright artefacts."""
+
+
+class Turned(Protocol):
+    """A scan in RAS order.
+
+    original  its own grid            orientation  turns it
+    grid      of the turned scan      falling      whether its planes come highest z first
+    """
+
+    original: Grid
+    orientation: Orientation
+    grid: Grid
+    falling: bool
+
+    def planes(self) -> Iterator[np.ndarray]:
+        """All planes [Y, X] of the turned scan, int16 or float32; as often as wanted."""
+
+    def window(self, configuration: Configuration) -> tuple[float, float]:
+        """What intensities are clipped to: the plan's window, or the image's own PERCENTILES.
+
+        An image whose percentiles coincide gets a window of width 1 above them.
+        """
+
+    def box(self, floor: float) -> Box | None:
+        """The smallest box of the turned scan with everything above `floor`; None where nothing is."""
+
+
+class TurnedVolume:
+    """A scan in memory, lowest z first; see Turned. Nothing is copied."""
+
+    falling = False
+
+    def __init__(self, volume: Volume) -> None:
+        self.volume = volume
+        self.original, self.orientation = volume.grid, orientation_of(volume.grid)
+        self.grid = self.orientation.apply_to_grid(volume.grid)
+        self._data = self.orientation.apply(volume.data)
+
+    def planes(self) -> Iterator[np.ndarray]:
+        return iter(self._data)
+
+    def window(self, configuration: Configuration) -> tuple[float, float]:
+        if configuration.clip_hu is not None:
+            return configuration.clip_hu
+        low, high = (float(value) for value in np.percentile(self._data, PERCENTILES))
+        return low, max(high, low + 1.0)
+
+    def box(self, floor: float) -> Box | None:
+        return box_where(plane > floor for plane in self._data)
+
+
+class TurnedFile:
+    """A scan that stays in its file, in the file's order; see Turned. Raises ValueError where these lie otherwise."""
+
+    def __init__(self, image: ImageFile) -> None:
+        self.original, self.orientation = image.grid, orientation_of(image.grid)
+        if self.orientation.axes[0] != 0:
+            raise ValueError("the file's slices are not those of the turned scan")
+        self.grid, self.falling = self.orientation.apply_to_grid(image.grid), self.orientation.flips[0]
+        self._image = image
+
+    def planes(self) -> Iterator[np.ndarray]:
+        return (self.orientation.apply_plane(plane) for plane in self._image.planes())
+
+    def window(self, configuration: Configuration) -> tuple[float, float]:
+        if configuration.clip_hu is None:
+            raise ValueError("percentiles of a scan that is not in memory")
+        return configuration.clip_hu
+
+    def box(self, floor: float) -> Box | None:
+        box = self._image.boxes[floor]
+        return None if box is None else self.orientation.apply_to_box(box, self.original.shape)
+
+
+def leans(grid: Grid) -> bool:
+    """Whether the axes stand so far from right angles that the network needs them upright; see upright."""
+    return grid.shear >= SHEAR_THAT_COUNTS
+
+
+def stays_in_file(grid: Grid, configurations: Collection[Configuration]) -> bool:
+    """Whether a scan on `grid` can be prepared plane by plane, without the whole of it in memory.
+
+    Its slices must be those of the turned scan, at right angles to the other axes, and the window must be known
+    beforehand. Blocks are laid from the lowest slice on, so for these they must come in that order.
+    """
+    orientation = orientation_of(grid)
+    blocks = any(len(one.patch) == 3 for one in configurations)
+    return (
+        not leans(grid)
+        and orientation.axes[0] == 0
+        and not (orientation.flips[0] and blocks)
+        and all(one.clip_hu is not None for one in configurations)
+    )
