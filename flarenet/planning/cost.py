@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from .layers import Layer, Outputs, Patch, conv, heads
@@ -23,12 +24,16 @@ OWN_LEVELS = 2
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one sample of one patch; `kept` and `alive` are counts of numbers, `products` of multiply-adds."""
+    """Of one sample of one patch; `products` counts multiply-adds, the rest numbers.
+
+    alive  in the widest layer while it runs
+    peak   at the fullest moment of the backward pass: when it comes to a layer, what the layers behind it kept is gone
+    """
 
     parameters: int
     products: float
-    kept: float
     alive: float
+    peak: float
 
 
 def cost(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Cost | None:
@@ -41,11 +46,12 @@ def cost(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Cost | None:
     def at(level: int) -> float:
         return voxels / 2 ** (level * spec.dimensions)
 
+    up_to = accumulate(layer.kept * at(layer.level) for layer in layers)
     return Cost(
         parameters=sum(layer.parameters for layer in layers),
         products=sum(layer.products * at(layer.level) for layer in layers),
-        kept=sum(layer.kept * at(layer.level) for layer in layers),
         alive=max(layer.alive * at(layer.level) for layer in layers),
+        peak=max(kept + layer.backward * at(layer.level) for kept, layer in zip(up_to, layers)),
     )
 
 

@@ -15,6 +15,10 @@ Patch = Sequence[int]
 LOSS_CHANNELS = 6
 """Numbers per logit that equation (1) keeps in float32: logits, their logarithms and probabilities, and gradients."""
 
+GRADIENTS = 2
+"""Numbers, per number alive in a layer, that making its gradients takes: what they are made from is copied in another
+order."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -25,6 +29,8 @@ class Layer:
     products    multiply-adds per voxel of its output
     kept        channels per voxel of its output that the backward pass needs
     alive       channels per voxel of its output that exist while it runs
+    gradients   channels per voxel of its output that going backward through it takes beside those kept; None: GRADIENTS
+                for each one alive
     """
 
     level: int
@@ -32,6 +38,11 @@ class Layer:
     products: float = 0
     kept: float = 0
     alive: float = 0
+    gradients: float | None = None
+
+    @property
+    def backward(self) -> float:
+        return GRADIENTS * self.alive if self.gradients is None else self.gradients
 
 
 def conv(level: int, channels_in: int, channels_out: int, *, taps: int, beside: int = 0) -> Layer:
@@ -48,7 +59,8 @@ def heads(spec: NetworkSpec, outputs: int) -> Iterator[Layer]:
     channels = 1 + outputs
     for level in range(spec.deep_supervision + 1):
         width = spec.features[level] if level else spec.features[-1]
-        yield Layer(level, (width + 1) * channels, width * channels, LOSS_CHANNELS * channels, width + 3 * channels)
+        parameters, kept, alive = (width + 1) * channels, LOSS_CHANNELS * channels, width + 3 * channels
+        yield Layer(level, parameters, width * channels, kept, alive, gradients=width)
 
 
 def linear(level: int, numbers_in: int, numbers_out: int, *, share: float = 1.0) -> Layer:

@@ -1,7 +1,7 @@
 """How much memory a plan takes, by formulas that benchmarks/planning/memory.py compares with what is measured.
 
 training     RUNTIME_GB + 16 bytes * parameters
-             + bytes of a number * batch * (numbers kept for the backward pass + gradients of the widest layer)
+             + bytes of a number * batch * numbers at the fullest moment of the backward pass
 prediction   RUNTIME_GB + scan + prepared image + network + logits, each as its function below says
 a case       PREPARED_BYTES * voxels at the training spacing; what preparing it takes beside that is the scan's own size
 
@@ -31,9 +31,6 @@ ADAM_BYTES = 16
 
 NUMBER_BYTES = {"fp32": 4, "auto": 4, "bf16": 3, "fp16": 3}
 """Of a number kept for the backward pass; "auto" may meet a card without bf16; autocast keeps some in float32."""
-
-GRADIENTS = 2
-"""Going backward, a layer needs the gradients of what it gave and of what it was given."""
 
 SCRATCH = 1.5
 """Convolutions on a CPU copy part of what they read into another order."""
@@ -92,8 +89,8 @@ def training_gb(
     spent = cost(network, outputs, patch)
     if spent is None:
         return 0.0
-    numbers = batch_size * (spent.kept + GRADIENTS * spent.alive)
-    return RUNTIME_GB + (ADAM_BYTES * spent.parameters + NUMBER_BYTES[precision] * numbers) / GB
+    numbers = NUMBER_BYTES[precision] * batch_size * spent.peak
+    return RUNTIME_GB + (ADAM_BYTES * spent.parameters + numbers) / GB
 
 
 def prediction_gb(

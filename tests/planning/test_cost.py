@@ -70,8 +70,19 @@ def test_the_published_sizes_of_the_transformers():
 
 def test_numbers_kept_grow_with_the_patch_and_parameters_do_not():
     one, four = cost(DUAL, OUTPUTS, (64, 64)), cost(DUAL, OUTPUTS, (128, 128))
-    assert (four.kept, four.alive, four.products) == (4 * one.kept, 4 * one.alive, 4 * one.products)
+    assert (four.peak, four.alive, four.products) == (4 * one.peak, 4 * one.alive, 4 * one.products)
     assert four.parameters == one.parameters
+
+
+def test_going_backward_what_later_layers_kept_is_gone():
+    """Per pixel of a two-level U-Net with 8 and 16 channels and heads of 1 + 13; the widest layer is not the last.
+
+    Kept: level 0 2 x 16; level 1 (a quarter of the pixels each) pooled 24, two convolutions 32 each, so 22; raised and
+    joined 24; at its first convolution 16 more: 94. Making its gradients: 2 x (16 raised + 24 read + 16) = 112.
+    The head and loss come after: 94 + 16 + 84 kept, and 8, is less than 94 + 112.
+    """
+    spec = NetworkSpec(kind="unet", dimensions=2, features=(8, 16, 8), groups=("organ",))
+    assert cost(spec, OUTPUTS, (1, 1)).peak == 32 + 22 + 24 + 16 + 2 * (16 + 24 + 16)
 
 
 def test_a_network_without_an_entry_has_no_cost():
