@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil, prod
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-import cc3d
-import edt
 import numpy as np
 
-from ..data.components import Components, find_components
 from ..data.labels import LabelSet
 from ..planning.fusion import Fusion
 from ..volume import Box, Triple
+
+if TYPE_CHECKING:
+    from ..data.components import Components
 
 TOUCHING = 1.75
 """Voxels between centres: those of corner neighbours are 1.73 apart, those of the next ones 2."""
@@ -31,6 +31,10 @@ def settle(maps: Maps, fusion: Fusion, *, labels: LabelSet, spacing_mm: tuple[fl
     spacing_mm  along z, y, x
     Of labels of which no host's group is in `maps` nothing is taken for the lack of one.
     """
+    if not (fusion.largest or fusion.least_ml or fusion.hosts):
+        return
+    from ..data.components import find_components  # what few plans need is imported for them only
+
     places = _places(maps, labels)
     for name, (group, index) in places.items():
         if name in fusion.largest or name in fusion.least_ml:
@@ -67,6 +71,9 @@ def _near(
     near_mm: float,
 ) -> np.ndarray:
     """bool [1 + n]: which of the parts overlap or touch a host, or have a voxel within `near_mm` of one's."""
+    import cc3d
+    import edt
+
     found = np.zeros(len(parts.voxels), dtype=bool)
     reach = cast(Triple, tuple(max(1, ceil(near_mm / mm)) for mm in spacing_mm))
     places = cc3d.statistics(parts.number)["bounding_boxes"]

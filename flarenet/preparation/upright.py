@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import cast
 
 import numpy as np
-from scipy.ndimage import affine_transform
 
 from ..volume import SHEAR_THAT_COUNTS, Grid, Triple, Volume
 
@@ -64,4 +63,6 @@ def on_grid(labels_map: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
 
 def _sampled(data: np.ndarray, source: Grid, target: Grid, *, order: int, fill: float) -> np.ndarray:
     to_source = np.linalg.solve(source.affine, target.affine)
+    from scipy.ndimage import affine_transform  # few scans are tilted, and its import takes as long as their slices
+
     return affine_transform(data, to_source, output_shape=target.shape, order=order, cval=fill, prefilter=False)

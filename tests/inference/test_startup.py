@@ -1,0 +1,74 @@
+"""What a prediction does not need is not imported: on a short scan it would cost more than the network does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from tests.model_files.small import train
+
+SOURCES = Path(__file__).resolve().parents[2]
+
+# pydicom and the head of scipy are not here: nibabel imports them where they are installed
+NOT_NEEDED = {
+    *(
+        "monai",
+        "scipy.ndimage",
+        "scipy.sparse",
+        "matplotlib",
+        "pebble",
+        "batchgenerators",
+        "rich",
+        "jinja2",
+        "blosc2",
+        "distributed",
+    ),
+    *("cc3d", "edt", "skimage", "pandas", "tensorboard", "openvino", "onnx", "onnxruntime", "highdicom"),
+    *("torch._dynamo", "torch._inductor", "torch.onnx", "torchvision"),
+    *("flarenet.training", "flarenet.trainers", "flarenet.evaluation", "flarenet.reporting", "flarenet.data.cases"),
+}
+
+LOADED = """
+import sys
+from flarenet.cli.predict import main
+code = main(sys.argv[1:])
+print("LOADED", *sys.modules)
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    """The modules of a process that predicted one scan, with further words."""
+    train(tmp_path / "model" / "step_2")
+    data = np.random.default_rng(0).integers(-1000, 1000, (40, 36, 5)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(data, np.diag([-1, -1, 3, 1])), tmp_path / "scan.nii.gz")
+
+    def predict(*words):
+        line = ["-i", tmp_path / "scan.nii.gz", "-o", tmp_path / "out", "-m", tmp_path / "model" / "step_2"]
+        done = subprocess.run(
+            [sys.executable, "-c", LOADED, *map(str, line), "--device", "cpu", *words],
+            env={**os.environ, "PYTHONPATH": str(SOURCES)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert (tmp_path / "out" / "scan.nii.gz").is_file()
+        return set(done.stdout.partition("LOADED")[2].split())
+
+    return predict
+
+
+def test_a_prediction_imports_only_what_it_needs(loaded):
+    modules = loaded()
+    assert {"torch", "nibabel", "flarenet.inference.predict"} <= modules
+    assert NOT_NEEDED & modules == set()
+
+
+def test_the_tools_of_fusion_are_imported_where_it_is_asked_for(loaded):
+    modules = loaded("--set", 'fusion.largest=["liver"]')
+    assert "cc3d" in modules and not {"monai", "matplotlib"} & modules
