@@ -420,14 +420,14 @@ def test_the_same_map_gives_the_same_bytes_under_any_name(tmp_path, save_nifti):
 def test_a_file_that_reads_back_otherwise_never_gets_its_name(tmp_path, save_nifti, monkeypatch, spoil):
     """A disk that changes, loses or repeats bytes."""
     like = save_nifti(tmp_path / "like.nii.gz", numbers(np.int16))
-    written = nifti._written
+    written = nifti.gzipped
 
     @contextmanager
-    def spoilt(path, **how):
-        with written(path, **how) as stream:
+    def spoilt(path):
+        with written(path) as stream:
             yield SimpleNamespace(write=lambda part: stream.write(spoil(np.frombuffer(part, np.uint8)).tobytes()))
 
-    monkeypatch.setattr(nifti, "_written", spoilt)
+    monkeypatch.setattr(nifti, "gzipped", spoilt)
     with pytest.raises(StorageError, match="out.nii.gz"):
         write_labels(tmp_path / "out.nii.gz", np.ones((5, 4, 3), np.uint8), like=like)
     assert [p.name for p in tmp_path.iterdir()] == ["like.nii.gz"]

@@ -59,11 +59,11 @@ def labels_file(
     path = Path(path)
     if not path.name.lower().endswith(FILE_ENDINGS):
         raise DatasetError(path, found=path.name, expected="a name that ends in " + " or ".join(FILE_ENDINGS))
-    raw, grid = (_header_of(like), like) if isinstance(like, Grid) else _header_like(Path(like), reading)
+    header, grid = geometry_like(like, reading)
     with whole_file(path) as temporary:
-        with _written(temporary, zipped=path.name.lower().endswith(".gz")) as stream:
-            writer = _Writer(stream, path, grid.shape)
-            writer.put(_labels_header(raw))
+        with gzipped(temporary) if path.name.lower().endswith(".gz") else open(temporary, "wb") as stream:
+            writer = PlaneWriter(stream, path, grid.shape)
+            writer.put(header.binaryblock + bytes(4))  # no extension
             yield grid.shape, writer.take
         if writer.planes != grid.shape[0]:
             raise ValueError(f"{writer.planes} slices of {grid.shape[0]}")
@@ -71,7 +71,7 @@ def labels_file(
 
 
 @dataclass
-class _Writer:
+class PlaneWriter:
     """What went into a file: how many bytes, and their CRC."""
 
     stream: BufferedIOBase
@@ -97,20 +97,20 @@ class _Writer:
 
 
 @contextmanager
-def _written(path: Path, *, zipped: bool) -> Iterator[BufferedIOBase]:
+def gzipped(path: Path) -> Iterator[BufferedIOBase]:
+    """A stream into a gzip file without name and time: the same content gives the same bytes."""
     with open(path, "wb") as file:
-        if not zipped:
-            yield file
-            return
-        # no name and no time in the gzip header: the same map gives the same bytes
         with igzip.IGzipFile(filename="", mode="wb", compresslevel=3, fileobj=file, mtime=0) as stream:
             yield stream
 
 
-def _header_like(like: Path, reading: Reading) -> tuple[nibabel.Nifti1Header, Grid]:
-    with opened(like) as source:
-        header = parse_header(source, like, reading)
-    return header.raw, header.grid
+def geometry_like(like: str | Path | Grid, reading: Reading) -> tuple[nibabel.Nifti1Header, Grid]:
+    """The header of a uint8 file of one volume with the geometry of the image `like`, or made from a Grid; its grid."""
+    if isinstance(like, Grid):
+        return _labels_header(_header_of(like)), like
+    with opened(Path(like)) as source:
+        header = parse_header(source, Path(like), reading)
+    return _labels_header(header.raw), header.grid
 
 
 def _header_of(grid: Grid) -> nibabel.Nifti1Header:
@@ -123,8 +123,8 @@ def _header_of(grid: Grid) -> nibabel.Nifti1Header:
     return header
 
 
-def _labels_header(raw: nibabel.Nifti1Header) -> bytes:
-    """The header and the empty extension field of a label file with the geometry of `raw`."""
+def _labels_header(raw: nibabel.Nifti1Header) -> nibabel.Nifti1Header:
+    """The header of a label file, without extensions, with the geometry of `raw`."""
     header = type(raw)(endianness=raw.endianness)
     for name in _GEOMETRY_FIELDS:
         header[name] = raw[name]
@@ -133,10 +133,10 @@ def _labels_header(raw: nibabel.Nifti1Header) -> bytes:
     header["datatype"], header["bitpix"], header["scl_slope"], header["scl_inter"] = 2, 8, 1, 0
     header["vox_offset"] = header.sizeof_hdr + 4
     header["magic"] = b"n+1" if header.sizeof_hdr == 348 else b"n+2"
-    return header.binaryblock + bytes(4)
+    return header
 
 
-def _compare(written: Path, writer: _Writer, path: Path) -> None:
+def _compare(written: Path, writer: PlaneWriter, path: Path) -> None:
     """Raise StorageError unless `written` holds exactly the bytes that went into it."""
     crc = count = 0
     try:

@@ -1,0 +1,96 @@
+"""Writing shares of several labels as one NIfTI file of four axes, slice by slice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from isal import isal_zlib
+
+from ...errors import FlarenetError, StorageError
+from ...volume import Grid, Triple
+from ...whole import whole_file
+from ..reading import STRICT, Reading
+from .stream import CHUNK_BYTES, opened
+from .write import PlaneWriter, geometry_like, gzipped
+
+COMMENT = 6
+"""The code of a comment among the extensions of NIfTI-1."""
+
+
+@contextmanager
+def channels_file(
+    path: Path, names: Sequence[str], *, like: str | Path | Grid, reading: Reading = STRICT
+) -> Iterator[tuple[Triple, Callable[[Sequence[np.ndarray]], None]]]:
+    """Yield the shape (z, y, x) of a .nii.gz file with a channel for each of `names`, and what takes its slices.
+
+    A slice is uint8 [Y, X] for each channel, 255 for 1, in the order of like's file; each comes once, the first one
+    first. The header has the geometry of `like`, as labels_file keeps it, slope 1/255, channels along the fourth axis
+    and `names`, as JSON, in a comment. NIfTI wants one channel after the other: each is compressed to a file of its
+    own, which become one as members of a gzip file. Read back by CRC before it takes its name; after an error there is
+    none. Raises as labels_file.
+    """
+    raw, grid = geometry_like(like, reading)
+    with whole_file(path) as temporary:
+        files = [temporary, *(temporary.with_name(f"{temporary.name}.{n}") for n in range(1, len(names)))]
+        try:
+            with ExitStack() as stack:
+                writers = [PlaneWriter(stack.enter_context(gzipped(file)), path, grid.shape) for file in files]
+                writers[0].put(_header(raw, names))
+
+                def write(planes: Sequence[np.ndarray]) -> None:
+                    for writer, plane in zip(writers, planes, strict=True):
+                        writer.take(plane)
+
+                yield grid.shape, write
+            if writers[-1].planes != grid.shape[0]:
+                raise ValueError(f"{writers[-1].planes} slices of {grid.shape[0]}")
+            _append(files[0], files[1:])
+        finally:
+            for file in files[1:]:
+                file.unlink(missing_ok=True)
+        _compare(temporary, writers, path)
+
+
+def _append(target: Path, files: Sequence[Path]) -> None:
+    with open(target, "ab") as end:
+        for file in files:
+            with open(file, "rb") as content:
+                shutil.copyfileobj(content, end, CHUNK_BYTES)
+            file.unlink()
+
+
+def _header(raw: nibabel.Nifti1Header, names: Sequence[str]) -> bytes:
+    header = raw.copy()
+    header["dim"][0], header["dim"][4], header["pixdim"][4] = 4, len(names), 1
+    header["scl_slope"], header["cal_max"] = 1 / 255, 1
+    text = json.dumps(list(names)).encode()
+    size = -(-(len(text) + 8) // 16) * 16
+    header["vox_offset"] = header.sizeof_hdr + 4 + size
+    extension = struct.pack(f"{header.endianness}2i", size, COMMENT) + text.ljust(size - 8, b"\0")
+    return header.binaryblock + b"\1\0\0\0" + extension
+
+
+def _compare(written: Path, writers: Sequence[PlaneWriter], path: Path) -> None:
+    """Raise StorageError unless `written` holds exactly the bytes that went into it, channel after channel."""
+    try:
+        with opened(written) as source:
+            same = all(_crc(source.stream.read, writer.count) == writer.crc for writer in writers)
+            same = same and not source.stream.read(1)
+    except FlarenetError as error:
+        raise StorageError(path, found=error.found, expected="the probabilities as they were written") from error
+    if not same:
+        raise StorageError(path, found="other bytes when read back", expected="the probabilities as they were written")
+
+
+def _crc(read: Callable[[int], bytes], count: int) -> int:
+    crc = 0
+    while count and (chunk := read(min(CHUNK_BYTES, count))):
+        crc, count = isal_zlib.crc32(chunk, crc), count - len(chunk)
+    return crc

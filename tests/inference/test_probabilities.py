@@ -1,0 +1,132 @@
+"""Probabilities slice by slice into NIfTI files that others read."""
+
+import gzip
+import json
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+
+from flarenet.data.labels import LabelSet
+from flarenet.data.nifti import read_grid
+from flarenet.errors import StorageError
+from flarenet.inference.probabilities import Probabilities
+from flarenet.inference.slices import FinishedSlice
+from flarenet.volume import Orientation, orientation_of
+
+LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
+SHAPE = (5, 6, 7)
+
+
+def scan(path, orientation):
+    """A scan whose turned array has SHAPE, stored in another order."""
+    stored = orientation.undo(np.zeros(SHAPE, np.int16))
+    affine = np.zeros((4, 4))
+    affine[3, 3] = 1
+    for axis, (world, size) in enumerate(zip((2, 1, 0), (5.0, 2.0, 1.5))):
+        stored_axis = orientation.axes[axis]
+        affine[world, 2 - stored_axis] = -size if orientation.flips[axis] else size
+    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(stored.T), affine), path)
+    grid = read_grid(path)
+    assert orientation_of(grid) == orientation
+    return grid
+
+
+def shares(seed):
+    rng = np.random.default_rng(seed)
+    made = {}
+    for group, values in LABELS.groups.items():
+        drawn = rng.random((1 + len(values), *SHAPE)).astype(np.float32)
+        made[group] = drawn / drawn.sum(0)
+    return made
+
+
+def give(sink, of, *, falling=False):
+    for z in range(SHAPE[0])[:: -1 if falling else 1]:
+        planes = {group: value[:, z] for group, value in of.items()}
+        sink.take(FinishedSlice(z, np.zeros(SHAPE[1:], np.uint8), probabilities=planes))
+
+
+@pytest.mark.parametrize("falling", [False, True])
+@pytest.mark.parametrize(
+    "orientation",
+    [
+        Orientation(),
+        Orientation(flips=(False, True, True)),
+        Orientation(flips=(True, False, True)),
+        Orientation(axes=(0, 2, 1)),
+        Orientation(axes=(1, 0, 2), flips=(False, True, False)),
+    ],
+)
+def test_others_read_what_was_given(tmp_path, orientation, falling):
+    grid = scan(tmp_path / "a_0000.nii.gz", orientation)
+    of = shares(1)
+    output = Probabilities(LABELS, ("organ", "cancer"))
+    sink = output(tmp_path / "a_0000.nii.gz", tmp_path / "out" / "a.nii.gz", grid)
+    give(sink, of, falling=falling)
+    sink.finish()
+    organ, cancer = output.files(tmp_path / "out" / "a.nii.gz")
+    assert [organ.name, cancer.name] == ["a_organ.nii.gz", "a_cancer.nii.gz"]
+    assert sorted(path.name for path in organ.parent.iterdir()) == ["a_cancer.nii.gz", "a_organ.nii.gz"]
+    image, like = nibabel.load(organ), nibabel.load(tmp_path / "a_0000.nii.gz")
+    assert image.shape == (*like.shape, 3) and image.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(image.affine, like.affine)
+    read = image.get_fdata().T  # [channel, z, y, x] as stored
+    turned = np.stack([orientation.apply(channel) for channel in read])
+    assert np.abs(turned - of["organ"]).max() <= 1 / 510 + 1e-6
+    assert json.loads(image.header.extensions[0].get_content().decode().rstrip("\0")) == [
+        "background",
+        "liver",
+        "spleen",
+    ]
+    itk = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(cancer)))
+    assert np.abs(itk - nibabel.load(cancer).get_fdata().T).max() < 1e-6
+
+
+def test_the_same_probabilities_give_the_same_bytes_and_an_error_no_file(tmp_path):
+    grid = scan(tmp_path / "a.nii.gz", Orientation())
+    output = Probabilities(LABELS, ("organ", "cancer"))
+    content = []
+    for _ in range(2):
+        sink = output(tmp_path / "a.nii.gz", tmp_path / "out" / "a.nii.gz", grid)
+        give(sink, shares(2))
+        sink.finish()
+        content.append([path.read_bytes() for path in output.files(tmp_path / "out" / "a.nii.gz")])
+    assert content[0] == content[1]
+    sink.abandon()  # another output of the scan failed
+    assert list((tmp_path / "out" / "probabilities").iterdir()) == []
+    sink = output(tmp_path / "a.nii.gz", tmp_path / "out" / "a.nii.gz", grid)
+    sink.take(FinishedSlice(0, None, probabilities={group: value[:, 0] for group, value in shares(2).items()}))
+    sink.abandon()
+    assert list((tmp_path / "out" / "probabilities").iterdir()) == []
+
+
+def test_too_few_slices_are_no_file(tmp_path):
+    grid = scan(tmp_path / "a.nii.gz", Orientation())
+    sink = Probabilities(LABELS, ("cancer",))(tmp_path / "a.nii.gz", tmp_path / "out" / "a.nii.gz", grid)
+    sink.take(FinishedSlice(0, None, probabilities={"cancer": shares(0)["cancer"][:, 0]}))
+    with pytest.raises(ValueError, match="1 slices of 5"):
+        sink.finish()
+    sink.abandon()
+    assert list((tmp_path / "out" / "probabilities").iterdir()) == []
+
+
+def test_a_disk_that_changes_bytes_is_noticed(tmp_path, monkeypatch):
+    grid = scan(tmp_path / "a.nii.gz", Orientation())
+    sink = Probabilities(LABELS, ("cancer",))(tmp_path / "a.nii.gz", tmp_path / "out" / "a.nii.gz", grid)
+    give(sink, shares(0))
+    part = next((tmp_path / "out" / "probabilities").glob(".*.1"))
+    order = sink._orders["cancer"]
+    assert order._kept is None and part.exists()
+    real = gzip.compress(bytes(np.prod(SHAPE)))
+
+    def other(target, files):
+        with open(target, "ab") as end:
+            end.write(real)
+
+    monkeypatch.setattr("flarenet.data.nifti.channels._append", other)
+    with pytest.raises(StorageError, match="when read back"):
+        sink.finish()
+    sink.abandon()
+    assert list((tmp_path / "out" / "probabilities").iterdir()) == []
