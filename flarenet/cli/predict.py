@@ -49,6 +49,7 @@ def words() -> ArgumentParser:
     )
     parser.add_argument("--statistics", action="store_true", help="volume, HU and lesions of each label: CSV and JSON")
     parser.add_argument("--preview", action="store_true", help="a picture of each case")
+    parser.add_argument("--probabilities", action="store_true", help="those of each group of labels, as 4D NIfTI files")
     parser.add_argument("--dicom-seg", action="store_true", help="a DICOM Segmentation of each series")
     parser.add_argument(
         "--roi", nargs="+", metavar="LABEL", help="only these labels; another one shows what lies beneath it"
@@ -109,6 +110,10 @@ def _beside(arguments: Namespace, predictor: Predictor) -> list[Output]:
         from ..inference.preview import Preview
 
         outputs.append(Preview(labels, is_ct=is_ct))
+    if arguments.probabilities:
+        from ..inference.probabilities import Probabilities
+
+        outputs.append(Probabilities(labels, predictor.groups, shell.reading(arguments)))
     if arguments.dicom_seg:
         from ..inference.dicom_seg import DicomSeg
 

@@ -18,7 +18,6 @@ from ..errors import FlarenetError, RunError
 from ..planning.cache import FileState, looks_unchanged, state_of
 from ..schema import Frozen, digest, load, to_json
 from ..whole import sha256_of, write_text
-from .ensemble import Ensemble
 from .model import Model
 from .outputs import Output
 from .predict import Outcome, Predictor
@@ -56,6 +55,7 @@ class CaseReport(Frozen):
 
     error    why it failed; None where it did not, and the fields after it are of a scan that did not
     seconds  from reading to the last file
+    stage_s  what each stage worked: they run beside each other
     peak_mb  most memory so far: of the GPU in this case, of the whole process on a CPU
     remarks  what should be looked at
     input    the scan's file as it was; of a folder, its files
@@ -65,6 +65,7 @@ class CaseReport(Frozen):
     image: str
     error: str | None = None
     seconds: float | None = None
+    stage_s: dict[str, float] = {}
     peak_mb: float | None = None
     remarks: tuple[Finding, ...] = ()
     input: dict[str, FileState] = {}
@@ -111,6 +112,7 @@ class RunReport:
             case = CaseReport(
                 image=image.name,
                 seconds=round(result.seconds, 3),
+                stage_s={stage: round(seconds, 3) for stage, seconds in result.stage_s.items()},
                 peak_mb=round(result.peak_mb, 1),
                 remarks=result.remarks,
                 input={file.name: state_of(file) for file in _files_of(image)},
@@ -145,10 +147,9 @@ class RunReport:
 
 
 def settings_of(predictor: Predictor, reading: Reading, outputs: Sequence[Output]) -> Settings:
-    models = [member.model for member in predictor.members] if isinstance(predictor, Ensemble) else [predictor.model]
     return Settings(
         flarenet=__version__,
-        models=tuple(_of_model(model) for model in models),
+        models=tuple(_of_model(member.model) for member in predictor.members),
         device=str(predictor.device),
         engine=predictor.engine.name,
         labels=predictor.model.labels.names_of(predictor.shown),

@@ -165,7 +165,11 @@ def test_statistics_and_previews_lie_beside_the_label_maps(root, capsys):
     assert list(said["cases"]) == ["a", "b", "c"] and "no gzip" not in said["cases"]["c"]["error"]
     assert said["cases"]["c"]["files"] == {} and "c.nii.gz" in said["cases"]["c"]["error"]
     assert set(said["cases"]["a"]["files"]) == {"a.nii.gz", "previews/a.png", "statistics/a.json"}
-    assert said["cases"]["a"]["seconds"] > 0 and said["settings"]["labels"] == ["liver"]
+    assert (
+        said["cases"]["a"]["seconds"] > 0
+        and said["cases"]["a"]["stage_s"]["network"] >= 0
+        and said["settings"]["labels"] == ["liver"]
+    )
     assert said["settings"]["engine"].startswith("torch") and said["settings"]["device"] == "cpu"
 
 
@@ -200,6 +204,16 @@ def test_continue_leaves_out_only_what_is_verified(root, capsys):
     assert len((root / "out" / "statistics.csv").read_text().splitlines()) == 3
     (root / "out" / "statistics" / "b.json").unlink()
     assert again("--statistics") == {**both, "b.nii.gz": False}
+
+
+def test_probabilities_agree_with_the_label_map(root):
+    assert predict(root, "--probabilities") == 0
+    shares = nibabel.load(root / "out" / "probabilities" / "a_organ.nii.gz").get_fdata()
+    drawn = np.asarray(nibabel.load(root / "out" / "a.nii.gz").dataobj)
+    assert shares.shape == (*drawn.shape, 2) and abs(shares.sum(-1) - 1).max() < 0.005
+    sure = abs(shares[..., 1] - 0.5) > 0.003  # what rounding to 1/255 leaves no doubt about
+    np.testing.assert_array_equal(drawn[sure], shares[..., 1][sure] > 0.5)
+    assert 0 < drawn[sure].mean() < 1 and "probabilities/a_organ.nii.gz" in report(root)["cases"]["a"]["files"]
 
 
 def test_series_become_dicom_segmentations(root, capsys):
