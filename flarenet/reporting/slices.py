@@ -1,7 +1,7 @@
 """Slices of a case to leaf through: one picture of grey values, and one of each label map to be laid over it.
 
 A page holds all of it, so what a case takes is bounded: MOST_SLICES slices, evenly over the part that holds labels, of
-at most WIDTH pixels; some 0.3 to 0.6 MB with two models.
+at most WIDTH pixels; 0.2 to 0.5 MB with two models, as measured.
 """
 
 from __future__ import annotations

@@ -90,3 +90,15 @@ def test_a_broken_log_is_told_before_anything_is_scored(made, capsys):
     assert _report(made, f"A={made / 'right'}", out="none", more=["--model", f"A={made / 'broken'}"]) == 4
     assert "log.jsonl, line 1" in capsys.readouterr().err
     assert not (made / "none").exists()
+
+
+def test_images_add_pictures_and_slices(made):
+    images = ["--images", str(made / "raw" / "P" / "imagesTs")]
+    models = (f"A={made / 'right'}", f"B={made / 'beside'}")
+    assert _report(made, *models, out="pictures", more=[*images, "--browse", "1"]) == 0
+    page = (made / "pictures" / "report.html").read_text()
+    assert page.count("data:image/webp") == 1 and page.count('"case": ') == 1 and "1 of 2 cases" in page
+    assert {"best_and_worst.png", "best_and_worst.svg"} <= {path.name for path in (made / "pictures/files").iterdir()}
+    assert _report(made, *models, out="small", more=[*images, "--browse", "0"]) == 0
+    assert 'class="browser"' not in (made / "small" / "report.html").read_text()
+    assert _report(made, *models, out="none", more=["--images", str(made / "run")]) == 4
