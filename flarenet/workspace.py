@@ -6,6 +6,7 @@ ROOT/prepared/NAME/       fingerprint.json, plan.json, splits.json, dataset.json
 ROOT/runs/NAME/TRAINER/step_N/   a model folder, with the state of its training beside it; it holds out fold 0
 ROOT/runs/NAME/TRAINER/fold_K/step_N/   the same for another fold, or for "all", which holds nothing out
 ROOT/compare/NAME/        what flarenet_compare found: predictions of held-out cases and their scores
+ROOT/ablations/NAME/      what flarenet_ablate trained and found
 ROOT/pseudo/NAME/TRAINER-HASH/   label maps that a finished model predicted
 ROOT/models/NAME/         what flarenet_model installed: the model folders of one model file, and its manifest
 """
@@ -85,6 +86,11 @@ class Workspace:
     def compare(self) -> Path:
         """The folder of flarenet_compare: predictions of held-out cases, their scores, and compare.json."""
         return self.root / "compare" / self.dataset
+
+    @property
+    def ablations(self) -> Path:
+        """The folder of flarenet_ablate: its runs, what it prepared for them, and a folder of results for each list."""
+        return self.root / "ablations" / self.dataset
 
     def pseudo(self, trainer: str, model_hash: str) -> Path:
         """The folder of the label maps predicted by one model."""

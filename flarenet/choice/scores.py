@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -12,13 +12,12 @@ from rich.progress import track
 from ..data.cases import Pool
 from ..data.dataset import Case
 from ..data.labels import LabelSet
-from ..errors import DatasetError, FlarenetError
+from ..errors import FlarenetError
 from ..evaluation.pairs import CaseScores, Pair, evaluate
 from ..evaluation.tables import Metrics, summarise, write_metrics
 from ..inference.ensemble import open_models
 from ..inference.model import WEIGHTS, read_about
-from ..inference.predict import Outcome, predict_pairs
-from ..schema import load
+from ..inference.predict import Outcome, Predictor, predict_pairs
 from ..workspace import Workspace
 from .candidates import Candidate
 
@@ -38,19 +37,44 @@ def score(
     Predictions and scores lie in the workspace under the hash of the models' weights, and are made once.
     """
     known = {value for group in candidate.groups for value in labels.groups[group]}
-    asked = [case for case in cases if case.annotated & known]
-    folder = _folder(candidate, fold, workspace)
-    kept = _kept(folder)
-    if kept is None or kept.failed or set(kept.cases) != {case.name for case in asked}:
-        _predict(candidate.folders[fold], asked, folder, device=device, title=f"{candidate.name}, fold {fold}")
-        pairs = [
-            Pair(case.name, case.label, folder / f"{case.name}.nii.gz", case.annotated & known, case.values)
-            for case in asked
-            if case.label is not None
-        ]
-        kept = summarise(evaluate(pairs, labels, workers=workers), labels)
-        write_metrics(folder, kept)
-    return [CaseScores(name, scores, kept.failed.get(name)) for name, scores in kept.cases.items()]
+    models = candidate.folders[fold]
+    found = score_cases(
+        cases,
+        _folder(candidate, fold, workspace),
+        opened=lambda: open_models(models, device=device),
+        known=known,
+        labels=labels,
+        title=f"{candidate.name}, fold {fold}",
+        workers=workers,
+    )
+    return [CaseScores(name, scores, found.failed.get(name)) for name, scores in found.cases.items()]
+
+
+def score_cases(
+    cases: Sequence[Case],
+    folder: Path,
+    *,
+    opened: Callable[[], Predictor],
+    known: Collection[int],
+    labels: LabelSet,
+    title: str,
+    workers: int | Pool = 1,
+) -> Metrics:
+    """Predict `cases` into `folder`, score them, and write metrics.json and scores.csv beside the predictions.
+
+    opened  gives the Predictor; called only where a prediction is missing
+    known   the values that it answers: a case is scored for those that were looked for in it, and left out without any
+    """
+    asked = [case for case in cases if case.annotated & set(known)]
+    _predict(asked, folder, opened=opened, title=title)
+    pairs = [
+        Pair(case.name, case.label, folder / f"{case.name}.nii.gz", case.annotated & set(known), case.values)
+        for case in asked
+        if case.label is not None
+    ]
+    found = summarise(evaluate(pairs, labels, workers=workers, keep=folder / "cases"), labels)
+    write_metrics(folder, found)
+    return found
 
 
 def _folder(candidate: Candidate, fold: int, workspace: Workspace) -> Path:
@@ -59,18 +83,13 @@ def _folder(candidate: Candidate, fold: int, workspace: Workspace) -> Path:
     return workspace.compare / candidate.name.replace("/", "-").replace(" ", "") / f"fold_{fold}-{digest}"
 
 
-def _kept(folder: Path) -> Metrics | None:
-    path = folder / "metrics.json"
-    return load(Metrics, path, DatasetError) if path.is_file() else None
-
-
-def _predict(models: Sequence[Path], cases: Sequence[Case], folder: Path, *, device: str, title: str) -> None:
+def _predict(cases: Sequence[Case], folder: Path, *, opened: Callable[[], Predictor], title: str) -> None:
     """Predict what is not there yet. A case that fails has no prediction, is named on stderr, and scores 0."""
     outputs = {case.name: folder / f"{case.name}.nii.gz" for case in cases}
     todo = [case for case in cases if not outputs[case.name].is_file()]
     if not todo:
         return
-    predictor, console = open_models(models, device=device), Console(stderr=True)
+    predictor, console = opened(), Console(stderr=True)
 
     def tell(image: Path, result: Outcome | FlarenetError) -> None:
         if isinstance(result, FlarenetError):

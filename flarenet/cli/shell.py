@@ -56,6 +56,10 @@ def add_device(words: ArgumentParser) -> None:
     words.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 
 
+def add_epochs(words: ArgumentParser) -> None:
+    words.add_argument("--epochs", type=_count, metavar="N", help="of every step trained, instead of the plan's")
+
+
 def fold(text: str) -> Fold:
     """A word as the number of a fold, or "all"."""
     if text == "all":
@@ -199,6 +203,12 @@ def index(text: str) -> int:
     """A word as a whole number from 0 on."""
     if not text.isdigit():
         raise ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 

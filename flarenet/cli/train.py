@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 
-from .shell import add_changes, add_device, add_planned, fold, parser, planned, run
+from .shell import add_changes, add_device, add_epochs, add_planned, fold, parser, planned, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="K",
         help="hold out the cases of fold K of prepared/NAME/splits.json; all: hold out none (default: %(default)s)",
     )
-    words.add_argument("--epochs", type=_count, metavar="N", help="of every step trained, instead of the plan's")
+    add_epochs(words)
     add_planned(words)
     add_changes(words, "change values of the plan for this run, as in trainers.*.steps.*.epochs=10")
     add_device(words)
@@ -61,12 +61,6 @@ def _train(arguments: Namespace) -> None:
         callbacks=[TensorBoard(plan.labels)] if arguments.track else (),
     )
     trainer.train(arguments.step)
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 if __name__ == "__main__":  # as torchrun starts it

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
+from pydantic import JsonValue
 
 from ..data.cases import Pool, map_cases
 from ..data.dataset import Case, Dataset
@@ -132,7 +133,14 @@ def _key(case: Case, inputs: tuple[str, str], configuration: Configuration, labe
         sorted(case.annotated),
         sorted(case.values.items()),
         case.reading.model_dump(),
+        *numbers_of(configuration, labels),
+    ]
+    return digest(made_from)
+
+
+def numbers_of(configuration: Configuration, labels: LabelSet) -> list[JsonValue]:
+    """What decides how any case is prepared: configurations alike in it can share a store."""
+    return [
         {group: list(values) for group, values in labels.groups.items()},
         configuration.model_dump(mode="json", include={"spacing_mm", "normalisation", "clip_hu", "interpolation"}),
     ]
-    return digest(made_from)

@@ -1,0 +1,265 @@
+"""From a list of variants to their scores: prepared, trained, predicted and scored, each piece once.
+
+ROOT/ablations/NAME/runs/TRAINER-step_N-KEY/      model folders, known by all that determines them
+ROOT/ablations/NAME/prepared/CONFIGURATION-KEY/   cases, for variants that need them otherwise than the plan has them
+ROOT/ablations/NAME/LIST/VARIANT/seed_S-KEY/      predictions, their scores, and what these depend on as KEY
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from ..data.cases import Pool, map_cases
+from ..data.dataset import Case, Dataset
+from ..data.labels import LabelSet
+from ..errors import FlarenetError, RunError
+from ..evaluation.tables import Metrics
+from ..inference.ensemble import open_models
+from ..inference.model import WEIGHTS, is_finished, load_model, read_about
+from ..inference.predict import Predictor
+from ..planning.plan import Plan
+from ..preparation.dataset import numbers_of, prepare_dataset
+from ..schema import digest
+from ..trainers import TRAINERS
+from ..whole import sha256_of
+from ..workspace import Fold, Workspace
+from .ablation import Answer
+from .planned_runs import PlannedRun, name_of, planned_runs, waves
+from .scores import score_cases
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A variant with one seed; `answers` are scored together, `runs` are what has to be trained for them, by key."""
+
+    variant: str
+    seed: int
+    answers: tuple[Answer, ...]
+    runs: Mapping[str, PlannedRun]
+    scored: tuple[PlannedRun, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class PieceWorkspace(Workspace):
+    """The workspace of one run: its prepared cases, and it and the runs that it builds on, lie where their keys say.
+
+    stores   configuration -> folder      folders  "TRAINER/STEP" -> folder
+    """
+
+    stores: Mapping[str, Path]
+    folders: Mapping[str, Path]
+
+    def store(self, configuration: str) -> Path:
+        return self.stores[configuration]
+
+    def run(self, trainer: str, step: int, fold: Fold = 0) -> Path:
+        return self.folders[f"{trainer}/{step}"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A run that is to be trained; small enough to send to another process."""
+
+    run: PlannedRun
+    workspace: PieceWorkspace
+    fold: Fold
+    device: str
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """A trial whose models are there."""
+
+    trial: Trial
+    models: tuple[Path, ...]
+    folder: Path
+    cases: tuple[Case, ...]
+    labels: LabelSet
+    device: str
+    workers: int | Pool
+
+    @property
+    def name(self) -> str:
+        return self.trial.name
+
+
+def make_trial(variant: str, seed: int, answers: tuple[Answer, ...], held_out: Collection[str]) -> Trial:
+    """The Trial of what answers_of gave."""
+    planned = [planned_runs(answer, held_out) for answer in answers]
+    runs = {run.key: run for each in planned for run in each.values()}
+    return Trial(variant, seed, answers, runs, tuple(each[answer.run] for answer, each in zip(answers, planned)))
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """How and where trials are made.
+
+    base   the plan of the data set, whose prepared cases serve where they fit
+    fold   whose cases every run holds out; "all": none
+    pool   where cases are prepared and scored; with a scheduler also where runs are trained and cases predicted
+    say    told what happens
+    """
+
+    workspace: Workspace
+    base: Plan
+    dataset: Dataset
+    fold: Fold
+    device: str
+    pool: Pool
+    say: Say
+
+    def prepare(self, trials: Iterable[Trial]) -> dict[str, FlarenetError]:
+        """Prepare the training cases as the runs need them; case -> error of those that cannot be, named and left out.
+
+        Cases that the data set's own plan has prepared alike are not prepared again.
+        """
+        failed: dict[str, FlarenetError] = {}
+        made: set[Path] = set()
+        for run in _each_once(trials).values():
+            workspace, name = self._workspace(run), run.plan.trainer(run.trainer).configuration
+            if workspace.store(name) not in made:
+                plan = run.plan.model_copy(update={"configurations": {name: run.plan.configurations[name]}})
+                failed |= dict(prepare_dataset(self.dataset, plan, workspace, workers=self.pool))
+                made.add(workspace.store(name))
+        return failed
+
+    def train(self, trials: Iterable[Trial]) -> dict[str, str]:
+        """Train every run that is not finished; key -> reason of those that failed, or need one that did."""
+        runs = _each_once(trials)
+        done = {key for key, run in runs.items() if is_finished(self.folder(run))}
+        failed: dict[str, str] = {}
+        for turn in waves(runs.values(), done):
+            able = [run for run in turn if failed.keys().isdisjoint(run.needs.values())]
+            for run in turn:
+                if run not in able:
+                    broken = next(runs[key].name for key in run.needs.values() if key in failed)
+                    failed[run.key] = f"{run.name} needs {broken}, which failed"
+            work = [Training(run, self._workspace(run), self.fold, self.device) for run in able]
+            for training, error in self._map(_train, work, "train")[1]:
+                failed[training.run.key] = str(error)
+                self.say(f"{training.name}: failed\n  {error}")
+        return failed
+
+    def score(
+        self, trials: Iterable[Trial], cases: Sequence[Case], out: Path, *, failed: Mapping[str, str]
+    ) -> dict[str, Metrics | str]:
+        """Name of each trial -> its scores on `cases`, or why it has none; what is predicted already is not again.
+
+        failed  key of a run -> reason, as train gives it
+        """
+        images = {case.name: sha256_of(case.image) for case in cases}
+        able, found = list[Scoring](), dict[str, Metrics | str]()
+        for trial in trials:
+            reasons = [failed[run.key] for run in trial.scored if run.key in failed]
+            if reasons:
+                found[trial.name] = "; ".join(reasons)
+                continue
+            models = tuple(self.folder(run) for run in trial.scored)
+            folder = out / trial.variant / f"seed_{trial.seed}-{_score_key(trial.answers, models, images)[:12]}"
+            labels, workers = self.dataset.labels, 1 if self.pool.scheduler else self.pool
+            able.append(Scoring(trial, models, folder, tuple(cases), labels, self.device, workers))
+        done, failures = self._map(_score, able, "predict and score")
+        return found | dict(done) | {scoring.name: str(error) for scoring, error in failures}
+
+    def folder(self, run: PlannedRun) -> Path:
+        """Where the model of a run lies."""
+        return self.workspace.ablations / "runs" / run.name
+
+    def _workspace(self, run: PlannedRun) -> PieceWorkspace:
+        runs = self.workspace.ablations / "runs"
+        folders = {name: runs / name_of(name, key) for name, key in run.needs.items()}
+        stores = {name: self._store(run.plan, name) for name in run.plan.configurations}
+        return PieceWorkspace(
+            self.workspace.root, self.workspace.dataset, stores, {**folders, run.run: self.folder(run)}
+        )
+
+    def _store(self, plan: Plan, name: str) -> Path:
+        numbers = numbers_of(plan.configurations[name], plan.labels)
+        known = self.base.configurations.get(name)
+        if known is not None and numbers == numbers_of(known, self.base.labels):
+            return self.workspace.store(name)
+        return self.workspace.ablations / "prepared" / f"{name}-{digest(numbers)[:12]}"
+
+    def _map(
+        self, function: Callable[[Item], Result], items: Sequence[Item], describe: str
+    ) -> tuple[list[Result], list[tuple[Item, FlarenetError]]]:
+        """As map_cases: on the cluster where there is one, else here, one after the other."""
+        if self.pool.scheduler:
+            return map_cases(function, items, workers=replace(self.pool, timeout_s=None), describe=describe)
+        done, failures = list[Result](), list[tuple[Item, FlarenetError]]()
+        for item in items:
+            self.say(f"{describe}: {getattr(item, 'name', item)}")
+            try:
+                done.append(function(item))
+            except FlarenetError as error:
+                failures.append((item, error))
+        return done, failures
+
+
+def _each_once(trials: Iterable[Trial]) -> dict[str, PlannedRun]:
+    return {key: run for trial in trials for key, run in trial.runs.items()}
+
+
+def _train(training: Training) -> None:
+    """Train one run. Whatever goes wrong in it is raised as a FlarenetError: it ends this run and no other."""
+    run = training.run
+    # a daemon, as a worker of a cluster is one, may not start processes that make batches
+    loaders = 0 if multiprocessing.current_process().daemon else None
+    trainer = TRAINERS[run.trainer](
+        run.plan, training.workspace, fold=training.fold, device=training.device, workers=loaders
+    )
+    try:
+        trainer.train(run.step)
+    except FlarenetError:
+        raise
+    except Exception as error:
+        raise RunError(f"training {run.name}", found=f"{type(error).__name__}: {error}", expected="an end") from error
+
+
+def _score(scoring: Scoring) -> tuple[str, Metrics]:
+    """Predict and score one trial, by its own plan: runs may be shared by variants that predict in different ways."""
+    answers = scoring.trial.answers
+    labelled = ((answer.plan, answer.plan.trainer(answer.trainer).network.groups) for answer in answers)
+    known = {value for plan, groups in labelled for group in groups for value in plan.labels.groups[group]}
+
+    def opened() -> Predictor:
+        models = [replace(load_model(folder), plan=one.plan) for folder, one in zip(scoring.models, answers)]
+        return open_models(models, device=scoring.device)
+
+    found = score_cases(
+        scoring.cases,
+        scoring.folder,
+        opened=opened,
+        known=known,
+        labels=scoring.labels,
+        title=scoring.name,
+        workers=scoring.workers,
+    )
+    return scoring.name, found
+
+
+def _score_key(answers: Sequence[Answer], models: Sequence[Path], images: Mapping[str, str]) -> str:
+    """Stands for all that predictions follow from: weights, how they are used, and the bytes of the scans."""
+    used: list[object] = []
+    for answer, folder in zip(answers, models):
+        plan = answer.plan
+        configuration = plan.configurations[plan.trainer(answer.trainer).configuration]
+        parts = (configuration.model_dump(mode="json", exclude={"why"}), plan.fusion.model_dump(mode="json"))
+        used.append([read_about(folder).sha256[WEIGHTS], *parts, plan.labels.model_dump(mode="json")])
+    return digest([used, dict(sorted(images.items()))])

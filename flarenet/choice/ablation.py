@@ -1,0 +1,173 @@
+"""Lists of variants, and the plans that they mean: what flarenet_ablate trains beside each other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue
+
+from ..data.dataset import check_name
+from ..errors import FlarenetError, UsageError, unknown
+from ..planning.budget import Budget, default_budget
+from ..planning.epochs import with_epochs
+from ..planning.fingerprint import Fingerprint
+from ..planning.patterns import asking
+from ..planning.plan import Plan, override
+from ..schema import Frozen, load, parse
+from ..trainers import TRAINERS
+from ..trainers.planner import make_plan
+
+ENDING = ".json"
+
+
+class Variant(Frozen):
+    """One of the things compared.
+
+    recipe   of its plan; None: that of the data set's plan
+    budget   fields of planning.budget.Budget that differ from the plan's, as {"network": "unetr"}
+    without  "unlabelled": as flarenet_plan --without
+    heads    how the labels of several groups are answered. "decoders": as planned, each group by a decoder of one
+             network; "networks": each by a network of its own; "joint": all labels by one head
+    set      "KEY=VALUE" changes of its plan
+    score    the models that are scored, as "TRAINER" (its last step) or "TRAINER/STEP"; several: their probabilities
+             averaged. They are trained with all that they build on, and nothing else is
+    """
+
+    name: str
+    recipe: Literal["auto", "paper"] | None = None
+    budget: dict[str, JsonValue] = Field(default_factory=dict)
+    without: Literal["unlabelled"] | None = None
+    heads: Literal["decoders", "networks", "joint"] = "decoders"
+    changes: tuple[str, ...] = Field(default=(), alias="set")
+    score: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class AblationList(Frozen):
+    """What a list file holds. `set` are changes of every variant's plan, made before its own."""
+
+    version: Literal[1] = 1
+    about: str = ""
+    changes: tuple[str, ...] = Field(default=(), alias="set")
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A run, as "TRAINER/STEP", whose model is scored, and the plan that it is trained by."""
+
+    plan: Plan
+    run: str
+
+    @property
+    def trainer(self) -> str:
+        return self.run.partition("/")[0]
+
+
+def shipped_lists() -> dict[str, AblationList]:
+    """The lists that come with flarenet, by name."""
+    found = {}
+    for entry in sorted((files(__package__) / "lists").iterdir(), key=lambda entry: entry.name):
+        with as_file(entry) as path:
+            found[entry.name.removesuffix(ENDING)] = load(AblationList, path, UsageError)
+    return found
+
+
+def find_list(typed: str) -> tuple[str, AblationList]:
+    """The name and content of a file, or of a shipped list. Raises UsageError where it is neither, or malformed."""
+    if not typed.endswith(ENDING):
+        known = shipped_lists()
+        if typed not in known:
+            raise unknown("list", typed, [*known, "or a file of yours: LIST.json"])
+        return typed, known[typed]
+    name, found = Path(typed).name.removesuffix(ENDING), load(AblationList, typed, UsageError)
+    for variant in found.variants:
+        check_name(variant.name, f"{typed}: the name of a variant")
+    twice = [name for name, count in Counter(variant.name for variant in found.variants).items() if count > 1]
+    if twice:
+        raise UsageError(typed, found=f"two variants {twice[0]!r}", expected="a name for each")
+    return name, found
+
+
+def answers_of(
+    variant: Variant,
+    *,
+    base: Plan,
+    found: Fingerprint,
+    seed: int,
+    changes: Sequence[str] = (),
+    epochs: int | None = None,
+) -> tuple[Answer, ...]:
+    """What is trained and scored for a variant with one seed.
+
+    Its plan is made anew from what planning found, by the recipe and budget of `base` where it has none of its own.
+    changes  of the list before the variant's own are its first entries; see list_changes
+    epochs   of every step, in place of the plan's
+    Raises what make_plan does, naming the variant, and UsageError for a run that its plan has not.
+    """
+    try:
+        plan = _plan(variant, base, found, (*changes, f"seed={seed}"))
+        if epochs is not None:
+            for trainer in plan.trainers:
+                plan = with_epochs(plan, trainer, epochs)
+        runs = [_run(plan, typed) for typed in variant.score]
+        if variant.heads == "networks":
+            return tuple(Answer(_of_group(plan, run, group), run) for run in runs for group in plan.labels.groups)
+        return tuple(Answer(plan, run) for run in runs)
+    except FlarenetError as error:
+        named = f"variant {variant.name!r}: {error.thing}"
+        raise type(error)(named, found=error.found, expected=error.expected, remedy=error.remedy) from error
+
+
+def list_changes(ablation: AblationList, variant: Variant, more: Iterable[str]) -> tuple[str, ...]:
+    """All changes of a variant's plan, later over earlier: the list's, its own, then `more`."""
+    return (*ablation.changes, *variant.changes, *more)
+
+
+def _plan(variant: Variant, base: Plan, found: Fingerprint, changes: Sequence[str]) -> Plan:
+    recipe = variant.recipe or base.recipe
+    budget = base.budget if recipe == base.recipe else default_budget(recipe)
+    budget = parse(Budget, budget.model_dump() | variant.budget, "budget", UsageError)
+    facts = _in_one_group(found) if variant.heads == "joint" else found
+    return make_plan(facts, recipe, budget=budget, unlabelled=variant.without is None, changes=changes)
+
+
+def _in_one_group(found: Fingerprint) -> Fingerprint:
+    """As if no label were drawn over another: lesions and organs exclude each other in one softmax."""
+    labels = found.labels.model_copy(update={"groups": {"all": found.labels.values}})
+    return found.model_copy(update={"labels": labels})
+
+
+def _run(plan: Plan, typed: str) -> str:
+    trainer, _, step = typed.partition("/")
+    if trainer not in TRAINERS:
+        raise unknown("trainer", trainer, TRAINERS)
+    last = len(plan.trainer(trainer).steps)
+    if step and not (step.isdigit() and 1 <= int(step) <= last):
+        raise UsageError(f"score {typed!r}", found=f"step {step}", expected=f"1 to {last}")
+    if not plan.trainer(trainer).network.groups:
+        raise UsageError(f"score {typed!r}", found="a trainer that does not segment", expected="one that does")
+    return f"{trainer}/{step or last}"
+
+
+def _of_group(plan: Plan, run: str, group: str) -> Plan:
+    """The plan in which the trainer of `run` answers one group alone, on the cases that ask for it."""
+    trainer = run.partition("/")[0]
+    changes = [f'trainers.{trainer}.network.groups=["{group}"]', f'trainers.{trainer}.steps.*.groups=["{group}"]']
+    for number, step in enumerate(plan.trainer(trainer).steps):
+        if step.trained or step.teachers:
+            raise UsageError(
+                f"heads 'networks' of {trainer}",
+                found=f"step {number + 1}, with teachers or with parts frozen",
+                expected="a trainer without either, as Joint",
+            )
+        asked = asking(step.subset.patterns, plan.labels.groups[group])
+        if not asked:
+            raise UsageError(f"heads 'networks' of {trainer}", found=f"no case asks for {group}", expected="some")
+        patterns = [list(pattern) for pattern in asked]
+        changes.append(f"trainers.{trainer}.steps.{number}.subset.patterns={patterns}")
+    return override(plan, changes)

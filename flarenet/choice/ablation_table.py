@@ -1,0 +1,220 @@
+"""What an ablation found: mean, standard deviations and significance, as JSON, CSV and a printed table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean, stdev
+
+from rich.console import Console
+from rich.table import Table
+
+from ..data.labels import LabelSet
+from ..evaluation.significance import compare
+from ..evaluation.tables import Metrics, shown, write_csv
+from ..reporting.score_table import ALL, MEASURES, case_means
+from ..schema import Frozen, save
+
+RESULTS, SCORES, DIFFERENCES = "ablation.json", "ablation.csv", "differences.csv"
+
+Found = Mapping[str, Mapping[int, "Metrics | str"]]
+"""Variant -> seed -> its scores, or why it has none."""
+
+
+class Spread(Frozen):
+    """A measure, 0 to 1, of a variant; None where there is nothing to take it of.
+
+    mean      of the seeds' means; of several labels the mean of theirs, as in every table of scores
+    sd        over the n cases, of each the mean over seeds      seeds_sd  over the seeds' means
+    """
+
+    mean: float | None
+    sd: float | None
+    seeds_sd: float | None
+    n: int
+
+
+class VariantScores(Frozen):
+    """seeds     those that have scores
+    dsc, nsd  by label, then "GROUP (mean)", then "all labels"
+    failed    "seed S", or "seed S, CASE" where a single case counts as 0 -> reason
+    """
+
+    seeds: tuple[int, ...]
+    dsc: dict[str, Spread]
+    nsd: dict[str, Spread]
+    failed: dict[str, str]
+
+
+class Difference(Frozen):
+    """`one` against `other`, as evaluation.significance.Comparison has it, of each case the mean over seeds."""
+
+    measure: str
+    what: str
+    one: str
+    other: str
+    cases: int
+    differ: int
+    median: float | None
+    p: float | None
+    corrected: float | None
+
+
+class AblationResults(Frozen):
+    """What ablation.json holds. Holm's correction is over all means of a measure, and over all its single labels."""
+
+    dataset: str
+    name: str
+    fold: str
+    seeds: tuple[int, ...]
+    cases: tuple[str, ...]
+    variants: dict[str, VariantScores]
+    differences: tuple[Difference, ...]
+
+
+def results(
+    found: Found, labels: LabelSet, *, dataset: str, name: str, fold: str, cases: Iterable[str]
+) -> AblationResults:
+    """The table of an ablation `name`."""
+    scores = {variant: _scores(by_seed) for variant, by_seed in found.items()}
+    means, single = _means(labels), _single(labels)
+    rows = {**single, **means}
+    return AblationResults(
+        dataset=dataset,
+        name=name,
+        fold=fold,
+        seeds=tuple(dict.fromkeys(seed for by_seed in found.values() for seed in by_seed)),
+        cases=tuple(cases),
+        variants={
+            variant: VariantScores(
+                seeds=tuple(scores[variant]),
+                dsc={row: _spread(scores[variant].values(), names, "dsc") for row, names in rows.items()},
+                nsd={row: _spread(scores[variant].values(), names, "nsd") for row, names in rows.items()},
+                failed=_failures(by_seed),
+            )
+            for variant, by_seed in found.items()
+        },
+        differences=tuple(
+            Difference(measure=measure, **asdict(one))
+            for family in (means, single)
+            for measure in MEASURES
+            for one in compare(_by_case(scores, family, measure))
+        ),
+    )
+
+
+def write_results(found: AblationResults, folder: Path) -> None:
+    """`ablation.json`; `ablation.csv` with a row per variant, measure and label or mean; `differences.csv`."""
+    rows = (
+        (variant, what, measure, spread.mean, spread.sd, spread.seeds_sd, spread.n, len(scores.seeds))
+        for variant, scores in found.variants.items()
+        for measure in MEASURES
+        for what, spread in getattr(scores, measure).items()
+    )
+    write_csv(folder / SCORES, ("variant", "what", "measure", "mean", "sd", "seeds_sd", "cases", "seeds"), rows)
+    differences = (tuple(difference.model_dump().values()) for difference in found.differences)
+    write_csv(folder / DIFFERENCES, tuple(Difference.model_fields), differences)
+    save(found, folder / RESULTS)
+
+
+def print_results(found: AblationResults, console: Console | None = None) -> None:
+    """The means of each variant, the tests between them, and failures, on `console` (default: stdout)."""
+    console = console or Console()
+    means = [what for scores in found.variants.values() for what in scores.dsc if what == ALL or what.endswith(MEAN)]
+    title = f"{found.name} on {found.dataset}: {len(found.cases)} cases, seeds {', '.join(map(str, found.seeds))}"
+    table = _table(
+        title, "variant", *(f"{what} {measure.upper()}" for what in dict.fromkeys(means) for measure in MEASURES)
+    )
+    for variant, scores in found.variants.items():
+        spreads = (getattr(scores, measure)[what] for what in dict.fromkeys(means) for measure in MEASURES)
+        table.add_row(variant, *map(_shown, spreads))
+    console.print(table)
+    console.print("mean ± standard deviation over cases (± over the means of seeds)")
+    _print_differences(found, set(means), console)
+    for variant, scores in found.variants.items():
+        for where, reason in scores.failed.items():
+            console.print(f"failed: {variant}, {where}: {reason}", markup=False, highlight=False)
+
+
+MEAN = " (mean)"
+
+
+def _print_differences(found: AblationResults, means: set[str], console: Console) -> None:
+    table = _table(
+        "differences, Wilcoxon's signed rank test", "", "variant", "against", "cases", "median", "p", "p, Holm"
+    )
+    for one in found.differences:
+        if one.what in means:
+            median = "-" if one.median is None else f"{one.median:+.4f}"
+            p, corrected = ("too few" if p is None else f"{p:.4f}" for p in (one.p, one.corrected))
+            table.add_row(f"{one.what} {one.measure.upper()}", one.one, one.other, str(one.cases), median, p, corrected)
+    if table.row_count:
+        console.print(table)
+
+
+def _table(title: str, *names: str) -> Table:
+    table = Table(title=title)
+    for number, name in enumerate(names):
+        table.add_column(name, justify="right" if number else "left")
+    return table
+
+
+def _shown(spread: Spread) -> str:
+    if spread.mean is None:
+        return "-"
+    sd = "" if spread.sd is None else f" ± {spread.sd:.4f}"
+    return shown(spread.mean) + sd + ("" if spread.seeds_sd is None else f" (± {spread.seeds_sd:.4f})")
+
+
+def _scores(by_seed: Mapping[int, Metrics | str]) -> dict[int, Metrics]:
+    return {seed: metrics for seed, metrics in by_seed.items() if isinstance(metrics, Metrics)}
+
+
+def _failures(by_seed: Mapping[int, Metrics | str]) -> dict[str, str]:
+    failed = {f"seed {seed}": reason for seed, reason in by_seed.items() if isinstance(reason, str)}
+    for seed, metrics in _scores(by_seed).items():
+        failed |= {f"seed {seed}, {case}": reason for case, reason in metrics.failed.items()}
+    return failed
+
+
+def _single(labels: LabelSet) -> dict[str, tuple[str, ...]]:
+    return {name: (name,) for name in labels.names_of(labels.values)}
+
+
+def _means(labels: LabelSet) -> dict[str, tuple[str, ...]]:
+    groups = {f"{group}{MEAN}": labels.names_of(values) for group, values in labels.groups.items()}
+    return {**groups, ALL: labels.names_of(labels.values)}
+
+
+def _spread(scores: Iterable[Metrics], names: Sequence[str], measure: str) -> Spread:
+    by_seed, seeds = list(scores), []
+    for metrics in by_seed:
+        classes = [getattr(metrics.classes[name], measure) for name in names if metrics.classes[name].n]
+        seeds += [mean(classes)] if classes else []
+    cases = list(_over_seeds([case_means(metrics, names, measure) for metrics in by_seed]).values())
+    return Spread(
+        mean=mean(seeds) if seeds else None,
+        sd=stdev(cases) if len(cases) > 1 else None,
+        seeds_sd=stdev(seeds) if len(seeds) > 1 else None,
+        n=len(cases),
+    )
+
+
+def _over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Case -> the mean of its scores."""
+    cases = dict.fromkeys(case for by_case in scores for case in by_case)
+    return {case: mean(by_case[case] for by_case in scores if case in by_case) for case in cases}
+
+
+def _by_case(
+    scores: Mapping[str, Mapping[int, Metrics]], rows: Mapping[str, Sequence[str]], measure: str
+) -> dict[str, dict[str, dict[str, float]]]:
+    return {
+        what: {
+            variant: _over_seeds([case_means(metrics, names, measure) for metrics in by_seed.values()])
+            for variant, by_seed in scores.items()
+            if by_seed
+        }
+        for what, names in rows.items()
+    }

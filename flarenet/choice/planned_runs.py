@@ -1,0 +1,137 @@
+"""What has to be trained for models that are to be scored: each run once, known by all that determines it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from ..errors import PlanError
+from ..planning.plan import Plan
+from ..schema import digest
+from .ablation import Answer
+
+_OF_PREDICTION = {"inference_spacing_mm", "overlap"}
+"""Of a configuration: what only prediction needs; as trainers.identity leaves it out."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A training run to be made.
+
+    key       the SHA-256 of all that determines its weights
+    needs     run of its plan, as "TRAINER/STEP" -> key, for every run that it builds on, directly or not
+    direct    those of which it needs the models themselves    teachers  the keys of the models that label for it
+    """
+
+    key: str
+    plan: Plan
+    trainer: str
+    step: int
+    needs: Mapping[str, str]
+    direct: tuple[str, ...]
+    teachers: frozenset[str]
+
+    @property
+    def run(self) -> str:
+        return f"{self.trainer}/{self.step}"
+
+    @property
+    def name(self) -> str:
+        return name_of(self.run, self.key)
+
+
+def planned_runs(answer: Answer, held_out: Collection[str]) -> dict[str, PlannedRun]:
+    """Run -> PlannedRun of `answer` and of all that it builds on, each after those that it needs.
+
+    Two runs with the same key, be it of other variants, would have the same weights. The key holds the step and its
+    trainer's part of the plan, the configuration, labels, seed and precision, the fingerprint of the data, the cases
+    held out, and the keys of what it builds on. How a model predicts is part of it only where it teaches another of
+    its plan.
+    Raises PlanError where runs build on each other in a circle.
+    """
+    plan, order = answer.plan, _order(answer.plan, answer.run)
+    every = [f"{name}/{number}" for name, part in plan.trainers.items() for number in range(1, len(part.steps) + 1)]
+    teaching = {run for each in every for run in _teachers(plan, each)}
+    made: dict[str, PlannedRun] = {}
+    for run in order:
+        trainer, step = _parts(run)
+        direct = tuple(dict.fromkeys(plan.step(trainer, step).builds_on))
+        needs = {name: key for each in direct for name, key in [*made[each].needs.items(), (each, made[each].key)]}
+        key = _key(plan, run, {each: made[each].key for each in direct}, held_out, teaches=run in teaching)
+        teachers = frozenset(made[each].key for each in _teachers(plan, run))
+        made[run] = PlannedRun(key, plan, trainer, step, needs, direct, teachers)
+    return made
+
+
+def name_of(run: str, key: str) -> str:
+    """What the folder of a run is called, and the run in messages."""
+    return f"{run.replace('/', '-step_')}-{key[:12]}"
+
+
+def waves(runs: Iterable[PlannedRun], done: Collection[str]) -> list[list[PlannedRun]]:
+    """`runs` in turns: all of a turn may be trained side by side once the turns before it are over.
+
+    done  keys of runs that are there. Two runs with a teacher in common are never in one turn: the first makes the
+          pseudo labels, which the second would make at the same place.
+    """
+    left, there, turns = {run.key: run for run in runs if run.key not in done}, set(done), list[list[PlannedRun]]()
+    while left:
+        turn, busy = list[PlannedRun](), set[str]()
+        for run in left.values():
+            if there.issuperset(run.needs.values()) and busy.isdisjoint(run.teachers):
+                turn.append(run)
+                busy |= run.teachers
+        for run in turn:
+            del left[run.key]
+        there |= {run.key for run in turn}
+        turns.append(turn)
+    return turns
+
+
+def _order(plan: Plan, last: str) -> list[str]:
+    order: list[str] = []
+
+    def visit(run: str, above: tuple[str, ...]) -> None:
+        if run in above:
+            circle = " on ".join([*above[above.index(run) :], run])
+            raise PlanError("runs of the plan", found=f"{circle}, which build on each other", expected="no circle")
+        if run not in order:
+            for before in plan.step(*_parts(run)).builds_on:
+                visit(before, (*above, run))
+            order.append(run)
+
+    visit(last, ())
+    return order
+
+
+def _parts(run: str) -> tuple[str, int]:
+    trainer, _, step = run.partition("/")
+    return trainer, int(step)
+
+
+def _teachers(plan: Plan, run: str) -> set[str]:
+    step = plan.step(*_parts(run))
+    return {*step.teachers.values(), *step.pseudo_rules.earlier.values()}
+
+
+def _key(plan: Plan, run: str, needs: Mapping[str, str], held_out: Collection[str], *, teaches: bool) -> str:
+    trainer, step = _parts(run)
+    part = plan.trainer(trainer)
+    configuration = plan.configurations[part.configuration].model_dump(mode="json", exclude={"why"})
+    predicts: dict[str, JsonValue] = {field: configuration.pop(field) for field in sorted(_OF_PREDICTION)}
+    return digest(
+        {
+            "trainer": [trainer, part.model_dump(mode="json", exclude={"steps", "why"})],
+            "step": plan.step(trainer, step).model_dump(mode="json"),
+            "configuration": configuration,
+            "predicts": [predicts, plan.fusion.model_dump(mode="json")] if teaches else None,
+            "labels": plan.labels.model_dump(mode="json"),
+            "seed": plan.seed,
+            "precision": plan.precision,
+            "data": plan.fingerprint_hash,
+            "held_out": sorted(held_out),
+            "needs": dict(sorted(needs.items())),
+        }
+    )

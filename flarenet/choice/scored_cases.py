@@ -1,0 +1,57 @@
+"""The cases that variants are scored on: labelled ones from which none of their models learns."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from ..data.dataset import Case, Dataset
+from ..data.nifti import case_name, find_images
+from ..errors import DatasetError, UsageError
+
+
+def labelled_test_cases(dataset: Dataset) -> list[Case]:
+    """The test cases whose truth is there. Raises UsageError where the data set has none."""
+    return _some([case for case in dataset.test if case.label is not None], "a labelled test case in dataset.json")
+
+
+def held_out_cases(dataset: Dataset, held_out: Collection[str]) -> list[Case]:
+    """The annotated cases among `held_out`. Raises UsageError where there is none."""
+    cases = [case for case in dataset.cases if case.name in held_out and case.label is not None]
+    return _some(cases, "an annotated case that the fold holds out")
+
+
+def cases_in(images: Path, truth: Path, dataset: Dataset, *, held_out: Collection[str]) -> list[Case]:
+    """The scans of `images` with their label map in `truth`; those of the data set with what was looked for in them.
+
+    held_out  cases of the data set that no model learns from
+    Raises DatasetError for a scan without a truth, and UsageError for one that models learn from.
+    """
+    truths = {case_name(path): path for path in find_images(truth)}
+    known = {case.name: case for case in (*dataset.cases, *dataset.test)}
+    learned = {case.name for case in dataset.cases} - set(held_out)
+    cases = []
+    for image in find_images(images):
+        name = case_name(image)
+        if name not in truths:
+            raise DatasetError(image, found=f"no {name}.nii.gz in {truth}", expected="a truth for every scan")
+        if name in learned:
+            raise UsageError(image, found=f"{name}, which the models learn from", expected="cases that they never see")
+        # another file than the data set's own is numbered as the table is
+        own = known[name] if name in known and _same(known[name].label, truths[name]) else None
+        annotated = known[name].annotated if name in known else frozenset(dataset.labels.values)
+        values = own.values if own is not None else {}
+        cases.append(Case(name, image, truths[name], annotated, values=values))
+    return cases
+
+
+def _some(cases: list[Case], expected: str) -> list[Case]:
+    if not cases:
+        raise UsageError(
+            "the cases to score on", found="none", expected=expected, remedy="-i IMAGES -g TRUTH, or --held-out"
+        )
+    return cases
+
+
+def _same(one: Path | None, other: Path) -> bool:
+    return one is not None and one.resolve() == other.resolve()

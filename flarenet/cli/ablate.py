@@ -1,0 +1,179 @@
+"""flarenet_ablate: variants of a plan trained, predicted and scored beside each other, as one table."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .shell import add_changes, add_device, add_epochs, add_planned, add_pool, fold, index, parser, planned, pool, run
+
+if TYPE_CHECKING:
+    from ..choice.ablate import Ablation, Trial
+    from ..choice.ablation import AblationList
+    from ..choice.ablation_table import AblationResults
+    from ..data.dataset import Dataset
+    from ..workspace import Workspace
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = parser("flarenet_ablate", "Train, predict and score variants of a plan: mean, sd and significance.")
+    words.add_argument("variants", nargs="?", metavar="LIST", help="a list that --list shows, or LIST.json of your own")
+    words.add_argument("--list", action="store_true", help="show the lists that come with flarenet, and end")
+    add_planned(words)
+    words.add_argument(
+        "--seeds", type=index, nargs="+", default=[0], metavar="S", help="train each variant with these (default: 0)"
+    )
+    words.add_argument(
+        "--fold", type=fold, default=0, metavar="K", help="as of flarenet_train: hold out fold K, or all for none"
+    )
+    add_changes(words, "change values of every variant's plan, as in trainers.*.steps.*.batch_size=2")
+    add_epochs(words)
+    _add_cases(words)
+    words.add_argument("-o", "--out", type=Path, metavar="DIR", help="default: ROOT/ablations/NAME/LIST")
+    words.add_argument("--dry-run", action="store_true", help="show what would be trained, and what is there already")
+    add_device(words)
+    add_pool(words, workers=1)
+    return run(words, work, argv)
+
+
+def _add_cases(words) -> None:
+    words.add_argument(
+        "-i", "--images", type=Path, metavar="DIR", help="score on these (default: the labelled test cases)"
+    )
+    words.add_argument("-g", "--truth", type=Path, metavar="DIR", help="their ground truth CASE.nii.gz")
+    words.add_argument("--held-out", action="store_true", help="score on the cases that the fold holds out")
+
+
+def work(arguments: Namespace) -> None:
+    """Train, predict and score what is not yet, then write and print the tables.
+
+    Raises CasesFailed, after everything else is done, where a variant or a case failed.
+    """
+    from ..choice.ablation import find_list, shipped_lists
+    from ..errors import UsageError
+    from ..lock import locked
+
+    if arguments.list:
+        return _show_lists(shipped_lists())
+    if arguments.variants is None:
+        raise UsageError("LIST", found="nothing", expected=", ".join([*shipped_lists(), "or LIST.json"]))
+    name, chosen = find_list(arguments.variants)
+    workspace = planned(arguments)
+    ablation, trials = _trials(chosen, workspace, arguments)
+    _tell(trials, ablation)
+    if arguments.dry_run:
+        return None
+    cases, out = _cases(ablation.dataset, workspace, arguments), arguments.out or workspace.ablations / name
+    with locked(out):
+        found = _work(ablation, trials, cases=cases, out=out, name=name)
+    return _end(found, out)
+
+
+def _trials(chosen: AblationList, workspace: Workspace, arguments: Namespace) -> tuple[Ablation, list[Trial]]:
+    from ..choice.ablate import Ablation, make_trial
+    from ..choice.ablation import answers_of, list_changes
+    from ..data.settled import load_settled
+    from ..errors import PlanError
+    from ..planning.fingerprint import Fingerprint
+    from ..planning.planned import load_planned
+    from ..planning.split import load_splits
+    from ..schema import load
+
+    base, found = load_planned(workspace), load(Fingerprint, workspace.fingerprint, PlanError)
+    held_out = load_splits(workspace.splits).held_out(arguments.fold)
+    trials = []
+    for variant in chosen.variants:
+        changes = list_changes(chosen, variant, arguments.changes)
+        for seed in dict.fromkeys(arguments.seeds):
+            answers = answers_of(variant, base=base, found=found, seed=seed, changes=changes, epochs=arguments.epochs)
+            trials.append(make_trial(variant.name, seed, answers, held_out))
+    dataset = load_settled(workspace.settled)
+    ablation = Ablation(workspace, base, dataset, arguments.fold, arguments.device, pool(arguments), _say)
+    return ablation, trials
+
+
+def _work(ablation: Ablation, trials: list[Trial], *, cases, out: Path, name: str) -> AblationResults:
+    from ..choice.ablation_table import results, write_results
+
+    for case, error in ablation.prepare(trials).items():
+        _say(f"case {case} is left out: {error}")
+    failed = ablation.train(trials)
+    scores = ablation.score(trials, cases, out, failed=failed)
+    by_variant: dict[str, dict] = {}
+    for trial in trials:
+        by_variant.setdefault(trial.variant, {})[trial.seed] = scores[trial.name]
+    found = results(
+        by_variant,
+        ablation.dataset.labels,
+        dataset=ablation.dataset.name,
+        name=name,
+        fold=str(ablation.fold),
+        cases=[case.name for case in cases],
+    )
+    write_results(found, out)
+    return found
+
+
+def _end(found: AblationResults, out: Path) -> None:
+    from ..choice.ablation_table import print_results
+    from ..errors import CasesFailed
+
+    print_results(found)
+    print(f"written: {out}")
+    failed = [f"{name}, {where}" for name, scores in found.variants.items() for where in scores.failed]
+    if failed:
+        raise CasesFailed(
+            f"{len(failed)} parts of the ablation",
+            found="; ".join(failed),
+            expected="every variant trained and every case scored; the reasons are above and in ablation.json",
+            remedy="mend it and run the same command again; what is done is kept",
+        )
+
+
+def _cases(dataset: Dataset, workspace: Workspace, arguments: Namespace):
+    """The cases to score on. Raises UsageError where there is none, or one that the models learn from."""
+    from ..choice.scored_cases import cases_in, held_out_cases, labelled_test_cases
+    from ..errors import UsageError
+    from ..planning.split import load_splits
+
+    held_out = load_splits(workspace.splits).held_out(arguments.fold)
+    if (arguments.images is None) != (arguments.truth is None):
+        raise UsageError("-i and -g", found="one of them", expected="both, or neither")
+    if arguments.images is not None:
+        return cases_in(arguments.images, arguments.truth, dataset, held_out=held_out)
+    return held_out_cases(dataset, held_out) if arguments.held_out else labelled_test_cases(dataset)
+
+
+def _tell(trials: Sequence[Trial], ablation: Ablation) -> None:
+    """What is trained, and for whom."""
+    from ..inference.model import is_finished
+
+    runs = {key: run for trial in trials for key, run in trial.runs.items()}
+    for key, one in runs.items():
+        users = list(dict.fromkeys(trial.name for trial in trials if key in trial.runs))
+        there = " (there already)" if is_finished(ablation.folder(one)) else ""
+        _say(f"{one.name}: {'; '.join(users)}{there}")
+    _say(f"{len(trials)} trials, {len(runs)} runs, {sum(len(trial.runs) for trial in trials)} if none were shared")
+
+
+def _show_lists(lists: dict[str, AblationList]) -> None:
+    for name, one in lists.items():
+        print(f"{name}: {one.about}")
+        for variant in one.variants:
+            print(f"  {variant.name}: {_words(variant.model_dump(by_alias=True, exclude_defaults=True))}")
+
+
+def _words(fields: dict) -> str:
+    named = {key: value for key, value in fields.items() if key != "name"}
+    return "; ".join(f"{key} {value if isinstance(value, str) else ', '.join(value)}" for key, value in named.items())
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

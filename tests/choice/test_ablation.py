@@ -1,0 +1,186 @@
+"""Lists of variants, the plans they mean, and which runs they share; nothing is trained."""
+
+import json
+
+import pytest
+
+from flarenet.choice.ablation import AblationList, Answer, Variant, answers_of, find_list, list_changes, shipped_lists
+from flarenet.choice.planned_runs import planned_runs, waves
+from flarenet.errors import FlarenetError, PlanError, UnsafeError, UsageError
+from flarenet.planning.fingerprint import Fingerprint
+from flarenet.planning.plan import load_plan, override
+from flarenet.schema import load
+
+
+@pytest.fixture(scope="module")
+def base(tiny_set):
+    return load_plan(tiny_set.plan)
+
+
+@pytest.fixture(scope="module")
+def found(tiny_set):
+    return load(Fingerprint, tiny_set.fingerprint, PlanError)
+
+
+@pytest.fixture
+def plans(base, found):
+    """plans(list name) -> variant -> its answers."""
+
+    def of(name, seed=0, more=()):
+        ablation = shipped_lists()[name]
+        return {
+            variant.name: answers_of(
+                variant, base=base, found=found, seed=seed, changes=list_changes(ablation, variant, more)
+            )
+            for variant in ablation.variants
+        }
+
+    return of
+
+
+def variant(**fields):
+    return Variant.model_validate({"name": "v", "score": ("DualDecoder2D",), **fields})
+
+
+def keys(answer, held_out=()):
+    return {run: planned.key for run, planned in planned_runs(answer, held_out).items()}
+
+
+def test_the_papers_list_differs_by_the_unlabelled_cases_alone(plans):
+    (with_,), (without,) = plans("paper").values()
+    assert with_.plan.recipe == without.plan.recipe == "paper"
+    assert (with_.run, without.run) == ("DualDecoder2D/4", "DualDecoder2D/3")
+    assert with_.plan.step("DualDecoder2D", 1).subset.patterns == ((),)
+    assert all(() not in step.subset.patterns for step in without.plan.trainer("DualDecoder2D").steps)
+    shared = set(keys(with_).values()) & set(keys(without).values())
+    assert shared == {keys(with_)["3DOrgan/1"]}
+    assert "3DCancer/1" in keys(with_) and "3DCancer/1" not in keys(without)  # no case left lacks lesions alone
+
+
+def test_filters_differ_by_the_rules_and_share_the_teachers(plans):
+    (on,), (off,) = plans("filters").values()
+    assert on.plan.step("DualDecoder2D", 1).pseudo.agreement == 1 and off.plan.step("DualDecoder2D", 1).pseudo is None
+    of_on, of_off = keys(on), keys(off)
+    assert list(of_on) == list(of_off)
+    assert {run for run in of_on if of_on[run] == of_off[run]} == {"3DOrgan/1", "3DCancer/1"}
+
+
+def test_heads_are_decoders_networks_or_one_head(plans):
+    decoders, networks, joint = plans("heads").values()
+    assert [answer.plan.trainer("Joint").network.groups for answer in decoders] == [("organ", "cancer")]
+    assert [answer.plan.trainer("Joint").network.groups for answer in networks] == [("organ",), ("cancer",)]
+    (one,) = joint
+    assert one.plan.trainer("Joint").network.groups == ("all",) and one.plan.labels.groups == {
+        "all": tuple(range(1, 15))
+    }
+    for answer, values in zip(networks, ({1}, {14})):
+        assert all(values & set(pattern) for pattern in answer.plan.step("Joint", 1).subset.patterns)
+    every = [answer for answers in (decoders, networks, joint) for answer in answers]
+    assert len({keys(answer)["Joint/1"] for answer in every}) == 4
+
+
+def test_a_network_for_each_group_needs_a_trainer_of_whole_networks(base, found):
+    with pytest.raises(UsageError, match="variant 'v'.*\n.*step 1, with teachers"):
+        answers_of(variant(recipe="auto", heads="networks"), base=base, found=found, seed=0)
+
+
+@pytest.mark.parametrize(
+    "change, same",
+    [
+        ("trainers.DualDecoder2D.steps.3.learning_rate=0.1", 5),  # the last of the curriculum: teachers, steps 1 to 3
+        ("trainers.DualDecoder2D.steps.0.learning_rate=0.1", 2),  # teachers
+        ("trainers.3DCancer.steps.0.learning_rate=0.1", 1),  # the other teacher
+        ("trainers.MAE.steps.0.learning_rate=0.1", 6),  # nobody's
+        ("configurations.2d.overlap=0.1", 6),  # of prediction, by models that teach nobody
+        ("configurations.3d.overlap=0.1", 0),  # of prediction, by the teachers
+        ("fusion.rule=probability", 0),
+        ("seed=7", 0),
+    ],
+)
+def test_a_run_is_another_where_anything_differs_that_determines_it(base, change, same):
+    before = keys(Answer(base, "DualDecoder2D/4"))
+    after = keys(Answer(override(base, [change]), "DualDecoder2D/4"))
+    assert list(before) == ["3DOrgan/1", "3DCancer/1", *(f"DualDecoder2D/{step}" for step in (1, 2, 3, 4))]
+    assert sum(before[run] == after[run] for run in before) == same
+
+
+def test_another_fold_is_another_run(base):
+    answer = Answer(base, "DualDecoder2D/1")
+    assert set(keys(answer, {"a", "b"}).values()).isdisjoint(keys(answer, {"a"}).values())
+    assert keys(answer, ["b", "a"]) == keys(answer, {"a", "b"})
+
+
+def test_a_teacher_that_is_scored_itself_is_not_trained_twice(base):
+    assert keys(Answer(base, "3DOrgan/1"))["3DOrgan/1"] == keys(Answer(base, "DualDecoder2D/4"))["3DOrgan/1"]
+
+
+def test_turns_train_each_run_after_those_it_needs_and_pseudo_labels_in_one_place_at_a_time(plans):
+    (on,), (off,) = plans("filters").values()
+    runs = {run.key: run for answer in (on, off) for run in planned_runs(answer, ()).values()}
+    turns = waves(runs.values(), ())
+    assert [sorted(run.run for run in turn) for turn in turns] == [
+        ["3DCancer/1", "3DOrgan/1"],
+        ["DualDecoder2D/1"],  # on: it has the same teachers as off, which waits
+        ["DualDecoder2D/1", "DualDecoder2D/2"],
+        ["DualDecoder2D/2", "DualDecoder2D/3"],
+        ["DualDecoder2D/3", "DualDecoder2D/4"],
+        ["DualDecoder2D/4"],
+    ]
+    there = [run.key for turn in turns[:5] for run in turn]
+    assert [[run.run for run in turn] for turn in waves(runs.values(), there)] == [["DualDecoder2D/4"]]
+
+
+def test_runs_in_a_circle_are_refused(base):
+    circle = override(base, ["trainers.DualDecoder2D.steps.0.starts_from=DualDecoder2D/2"])
+    with pytest.raises(PlanError, match="DualDecoder2D/2 on DualDecoder2D/1 on DualDecoder2D/2"):
+        planned_runs(Answer(circle, "DualDecoder2D/4"), ())
+
+
+@pytest.mark.parametrize(
+    "fields, said",
+    [
+        ({"score": ("DualDecoder2D/9",)}, "1 to 4"),
+        ({"score": ("Duel",)}, "DualDecoder2D"),
+        ({"score": ("MAE",)}, "does not segment"),
+        ({"set": ("trainers.DualDecoder2D.stepz=1",)}, "steps"),
+        ({"budget": {"network": "rnn"}}, "unet"),
+    ],
+)
+def test_a_variant_that_means_nothing_is_named(base, found, fields, said):
+    one = variant(**fields)
+    with pytest.raises(FlarenetError) as raised:
+        answers_of(one, base=base, found=found, seed=0, changes=one.changes)
+    assert "variant 'v'" in str(raised.value) and said in str(raised.value)
+
+
+def write(tmp_path, variants, **more):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"variants": variants, **more}))
+    return str(path)
+
+
+def test_a_list_of_ones_own(tmp_path):
+    name, found = find_list(write(tmp_path, [{"name": "a", "score": ["Joint"], "set": ["seed=1"]}], set=["folds=2"]))
+    assert name == "mine" and list_changes(found, found.variants[0], ["seed=2"]) == ("folds=2", "seed=1", "seed=2")
+    assert isinstance(found, AblationList)
+
+
+@pytest.mark.parametrize(
+    "variants, error, said",
+    [
+        ([{"name": "../a", "score": ["Joint"]}], UnsafeError, "../a"),
+        ([{"name": "a", "score": ["Joint"]}] * 2, UsageError, "two variants 'a'"),
+        ([{"name": "a", "score": []}], UsageError, "variants.0.score"),
+        ([{"name": "a", "score": ["Joint"], "heads": "many"}], UsageError, "variants.0.heads"),
+        ([{"name": "a", "score": ["Joint"], "epochs": 3}], UsageError, "variants.0.epochs"),
+        ([], UsageError, "variants"),
+    ],
+)
+def test_a_list_that_is_none_is_refused(tmp_path, variants, error, said):
+    with pytest.raises(error, match=said.replace(".", r"\.")):
+        find_list(write(tmp_path, variants))
+
+
+def test_an_unknown_list_is_answered_with_the_real_ones():
+    with pytest.raises(UsageError, match="filters, heads"):
+        find_list("head")
