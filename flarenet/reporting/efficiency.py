@@ -7,7 +7,7 @@ from statistics import mean
 
 from ..evaluation.efficiency import TOLERATED_MB, TOLERATED_S, CaseCost, Efficiency
 from .charts import Points, lines
-from .content import Cell, Chart, Heading, Part, Section, Table, Words, plain_table
+from .content import Cell, Chart, Heading, Listing, Part, Section, Table, Words, plain_table
 from .published import MARK, PublishedCase
 
 Costs = Mapping[str, Efficiency]
@@ -18,14 +18,19 @@ COLUMNS = {"seconds": "time (s)", **ON_A_GPU, "cpu_percent": "CPU (%)", "peak_rs
 """Headings of the numbers of a case."""
 
 TOLERATED = {"seconds": TOLERATED_S, "gpu_peak_mb": TOLERATED_MB}
-SUMMED = ("seconds", "gpu_area_mb_s")
-"""What the challenge adds up over the cases."""
+TOTALS = ("seconds", "gpu_area_mb_s", "gpu_peak_mb", "peak_rss_mb")
+"""What all cases together have: the sums that the challenge takes, and the largest peaks."""
 
 
 def efficiency_section(costs: Costs, *, published: Sequence[PublishedCase] = ()) -> Section:
     """Table 7 of at least one model, memory over time, and the paper's own rows where they are given."""
     on_a_gpu = any(cost.gpu_peak_mb is not None for each in costs.values() for cost in each.cases.values())
-    parts: list[Part] = [_about(costs, on_a_gpu), _table(costs, on_a_gpu), *_curves(costs)]
+    failed = tuple(
+        Listing(f"{name}: {len(each.failed)} failed", tuple(f"{c}: {why}" for c, why in each.failed.items()), bad=True)
+        for name, each in costs.items()
+        if each.failed
+    )
+    parts: list[Part] = [_about(costs, on_a_gpu), *failed, _table(costs, on_a_gpu), *_curves(costs)]
     if published:
         parts.append(_published(published))
     return Section("efficiency", "Efficiency", tuple(parts))
@@ -54,7 +59,11 @@ def _table(costs: Costs, on_a_gpu: bool) -> Table:
     best = {field: _least(means[name][field] for name in means) for field in columns}
     foot = (
         (Cell("mean"), Cell(""), *(_number(row[f], best=row[f] == best[f]) for row in means.values() for f in columns)),
-        (Cell("sum"), Cell(""), *(_sum(each, field) for each in costs.values() for field in columns)),
+        (
+            Cell("sum, of peaks the largest"),
+            Cell(""),
+            *(_total(each, field) for each in costs.values() for field in columns),
+        ),
     )
     head = (
         (Heading(""), Heading(""), *(Heading(name, len(columns)) for name in costs)),
@@ -72,9 +81,8 @@ def mean_of(efficiency: Efficiency, field: str) -> float | None:
     return mean(numbers) if numbers else None
 
 
-def _sum(efficiency: Efficiency, field: str) -> Cell:
-    numbers = _numbers(efficiency, field) if field in SUMMED else []
-    return _number(sum(numbers)) if numbers else Cell("")
+def _total(efficiency: Efficiency, field: str) -> Cell:
+    return Cell("") if field not in TOTALS else _number(getattr(efficiency.totals, field))
 
 
 def _numbers(efficiency: Efficiency, field: str) -> list[float]:

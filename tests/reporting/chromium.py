@@ -23,8 +23,9 @@ def browser() -> str:
     return found or pytest.skip("no Chromium here; FLARENET_CHROMIUM may name one")
 
 
-def ask(page: Path, expression: str, *, width: int = 390) -> str:
-    """What a JavaScript expression gives at the end of `page`, laid out `width` pixels wide.
+def ask(page: Path, expression: str, *, width: int = 390, dark: bool = False) -> str:
+    """What a JavaScript expression gives at the end of `page`, laid out `width` pixels wide, for a reader of dark pages
+    or of light ones.
 
     Headless windows are at least 500 pixels wide, so a copy of the page lies in a frame, whose parent it tells.
     """
@@ -37,6 +38,7 @@ def ask(page: Path, expression: str, *, width: int = 390) -> str:
         f"--user-data-dir={page.parent / 'profile'}",
         "--virtual-time-budget=2000",
         "--dump-dom",
+        *(["--force-dark-mode", "--blink-settings=preferredColorScheme=0"] if dark else []),
     ]
     done = subprocess.run([*words, frame.as_uri()], capture_output=True, text=True, timeout=60, check=True)
     return done.stdout.partition('data-told="')[2].partition('"')[0]

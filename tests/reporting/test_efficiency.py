@@ -31,7 +31,7 @@ def test_numbers_means_and_sums_by_hand():
     assert [cell.text for cell in table.rows[0]] == ["a", "512 x 512 x 50", "20.00", "2000", "8000", "150", "900"]
     assert _texts(table.foot) == {
         "mean": ["", "15.00", "3500", "14000", "150", "900"],
-        "sum": ["", "30.00", "", "28000", "", ""],
+        "sum, of peaks the largest": ["", "30.00", "5000", "28000", "", "900"],
     }
     assert [[cell.bad for cell in row[2:4]] for row in table.rows] == [[True, False], [False, True]]
 
@@ -53,6 +53,11 @@ def test_without_a_gpu_there_are_no_columns_of_it_and_no_curve():
         *("case", "size", "time (s)", "CPU (%)", "RAM peak (MB)")
     ]
     assert [part.name for part in section.parts[2:]] == ["efficiency_rss_mb"]
+
+
+def test_a_command_that_failed_is_named():
+    section = efficiency_section({"A": A.model_copy(update={"failed": {"c": "exit code 1"}})})
+    assert section.parts[1].bad and section.parts[1].lines == ("c: exit code 1",)
 
 
 def test_curves_are_the_samples():

@@ -83,6 +83,14 @@ def test_a_phone_scrolls_down_only_and_wide_tables_within_themselves(tmp_path):
     assert int(ask(tmp_path / "page.html", "document.querySelector('table').offsetWidth")) > 390
 
 
+def test_light_and_dark(tmp_path):
+    _page(tmp_path)
+    style = "getComputedStyle(document.querySelector('svg text') || document.querySelector('svg')).color"
+    paper = "getComputedStyle(document.body).backgroundColor"
+    told = [ask(tmp_path / "page.html", f"{style} + ' on ' + {paper}", dark=dark) for dark in (False, True)]
+    assert told == ["rgb(27, 31, 36) on rgb(255, 255, 255)", "rgb(230, 233, 237) on rgb(20, 23, 27)"]
+
+
 def test_slices_are_leafed_through(tmp_path):
     _page(tmp_path)
     steps = """(() => {
