@@ -12,6 +12,8 @@ from rich.text import Text as RichText
 
 HALF_INCHES = 6.4
 
+SHORT_LIST = 10
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -58,12 +60,16 @@ class Words:
 
 @dataclass(frozen=True)
 class Listing:
-    """A list that a reader opens."""
+    """A list that a reader can close, and opens where it is long."""
 
     kind: ClassVar = "listing"
     title: str
     lines: tuple[str, ...]
     bad: bool = False
+
+    @property
+    def is_short(self) -> bool:
+        return len(self.lines) <= SHORT_LIST
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,6 +83,13 @@ def test_a_phone_scrolls_down_only_and_wide_tables_within_themselves(tmp_path):
     assert int(ask(tmp_path / "page.html", "document.querySelector('table').offsetWidth")) > 390
 
 
+def test_only_short_lists_are_open(tmp_path):
+    lists = (Listing("short", ("x",) * 10), Listing("long", ("x",) * 11))
+    write_page(tmp_path / "page.html", "title", [Section("lists", "Lists", lists)])
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.index("<details open><summary><h3>short") < page.index("<details><summary><h3>long")
+
+
 def test_light_and_dark(tmp_path):
     _page(tmp_path)
     style = "getComputedStyle(document.querySelector('svg text') || document.querySelector('svg')).color"
