@@ -99,16 +99,17 @@ def print_efficiency(found: Efficiency, console: Console | None = None) -> None:
     """A row per case, the totals, what is above the challenge's tolerances, and failures; default: on stdout."""
     console, totals = console or Console(), found.totals
     table = Table(title=f"{totals.cases} cases on {found.device}")
-    names = ("case", "size", "time s", "GPU peak MB", "GPU area MB*s", "CPU %", "RSS peak MB")
+    names = ("case", "size", "s", "GPU MB", "GPU MB*s", "CPU %", "RSS MB")
     for number, name in enumerate(names):
-        table.add_column(name, justify="right" if number else "left")
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
     for case, cost in found.cases.items():
         numbers = (cost.gpu_peak_mb, cost.gpu_area_mb_s, cost.cpu_percent, cost.peak_rss_mb)
         table.add_row(case, " x ".join(map(str, cost.size)), f"{cost.seconds:.1f}", *_whole(numbers))
     table.add_section()
     peak, area, rss = _whole((totals.gpu_peak_mb, totals.gpu_area_mb_s, totals.peak_rss_mb))
-    table.add_row("sum; of peaks the largest", "", f"{totals.seconds:.1f}", peak, area, "", rss)
+    table.add_row("sum, peak", "", f"{totals.seconds:.1f}", peak, area, "", rss)
     console.print(table)
+    console.print("wall time; peak and area of GPU memory; processors; peak of the processes' memory")
     console.print(f"above {TOLERATED_S:.0f} s: {totals.slow}; above {TOLERATED_MB:.0f} MB of GPU: {totals.large}")
     for case, reason in found.failed.items():
         console.print(f"failed: {case}: {reason}", markup=False, highlight=False)
