@@ -13,7 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import repeat, tee
 from pathlib import Path
@@ -27,7 +27,7 @@ from ..data.labels import join
 from ..data.nifti import case_name, inspect_file, inspect_image, read_grid
 from ..data.plausible import doubts_on_image, values_of
 from ..data.reading import STRICT, Reading
-from ..errors import FlarenetError, GeometryError, RunError, StorageError, UsageError, unknown
+from ..errors import FlarenetError, GeometryError, RunError, UsageError, unknown
 from ..planning.memory import Scan, inference_spacing, windows_at_once
 from ..planning.plan import Configuration
 from ..preparation.passing import in_order
@@ -39,6 +39,8 @@ from .engines import Engine, open_engine, pick_device
 from .flips import with_mirrored
 from .label_file import LabelFile
 from .model import Model, load_model
+from .one_ahead import one_ahead
+from .outcome import CASE_FAILS, Image, OpenedScan, Outcome, Prediction, as_case_error
 from .settle import settle
 from .slices import FinishedSlice, LabelMap, Sink, SinkOpener, opened
 from .stages import Stages
@@ -47,34 +49,6 @@ from .views import View
 from .windows import Slab, slabs
 
 _MB = 1 << 20
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Outcome:
-    """What came of predicting one scan.
-
-    grid     the scan's own
-    seconds  from reading the file (or taking the array) to the last finished slice, sinks included
-    stage_s  what each stage worked: read (to see that the file is sound), prepare, network, labels, write ...; they
-             run beside each other, and on a GPU the network's work shows in the stages after it
-    engine   what computed the logits, as in "torch fp32"
-    peak_mb  most memory so far: of the GPU in this prediction, or of the whole process on the CPU
-    remarks  what should be looked at about the file
-    """
-
-    grid: Grid
-    seconds: float
-    stage_s: dict[str, float]
-    peak_mb: float
-    engine: str
-    remarks: tuple[Finding, ...] = ()
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Prediction(Outcome):
-    """The answer for one scan: `labels` uint8 [Z, Y, X] on the scan's own grid, values of the label table."""
-
-    labels: np.ndarray
 
 
 class Predictor:
@@ -127,8 +101,8 @@ class Predictor:
                 raise unknown("label of this model", name, names)
         return tuple(value for value in answered if roi is None or labels.names[value] in roi)
 
-    def predict(self, image: Volume | Path | str, reading: Reading = STRICT) -> Prediction:
-        """The label map of a scan (an array, a NIfTI file or a folder of DICOM slices), on its own grid.
+    def predict(self, image: Image, reading: Reading = STRICT) -> Prediction:
+        """The label map of a scan, on its own grid.
 
         Raises DatasetError for a file that cannot be read.
         """
@@ -142,17 +116,18 @@ class Predictor:
         return Prediction(labels=kept[0].labels, **vars(outcome))
 
     def predict_into(
-        self, openers: Sequence[Callable[[Grid], Sink]], image: Volume | Path | str, reading: Reading = STRICT
+        self, openers: Sequence[Callable[[Grid], Sink]], image: Image, reading: Reading = STRICT
     ) -> Outcome:
         """Predict a scan as `predict` does, its slices given to sinks as they are finished.
 
         openers  the scan's own grid -> a sink; opened once the scan is known to be one, finished in their order
         """
-        began = time.perf_counter()
+        given = image if isinstance(image, OpenedScan) else self.open(image, reading)
+        scan, remarks, began = given.scan, given.remarks, time.perf_counter() - given.seconds
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         with Stages() as stages:
-            ((scan, remarks),) = stages.timed("read", (self._opened(each, reading) for each in [image]))
+            stages.seconds["read"] = given.seconds
             with opened([partial(opener, scan.original) for opener in openers]) as sinks:
                 found = False
                 for finished in self._finished(scan, stages, sinks):
@@ -162,7 +137,7 @@ class Predictor:
                         sink.take(finished)
                     stages.seconds["write"] += time.perf_counter() - taken
         if not found:
-            remarks = (*remarks, _nothing_found(image))
+            remarks = (*remarks, _nothing_found(given.name))
         return Outcome(
             grid=scan.original,
             seconds=time.perf_counter() - began,
@@ -171,6 +146,14 @@ class Predictor:
             engine=self.engine.name,
             remarks=remarks,
         )
+
+    def open(self, image: Volume | Path | str, reading: Reading = STRICT) -> OpenedScan:
+        """Read a scan, or check its file to the end where it may stay there. Raises DatasetError for one that cannot be
+        read."""
+        began = time.perf_counter()
+        scan, remarks = self._opened(image, reading)
+        name = "the scan" if isinstance(image, Volume) else image
+        return OpenedScan(name, scan, remarks, time.perf_counter() - began)
 
     def predict_groups(self, volume: Volume) -> dict[str, np.ndarray]:
         """{group: uint8 [Z, Y, X]} on the scan's own grid: 0 background, 1..n the group's labels in their order."""
@@ -316,10 +299,9 @@ def _prepared(scan: Turned, configuration: Configuration) -> tuple[Frame, Iterat
     return frame, (normalise(plane) for plane in prepared_planes(scan, frame, configuration, window))
 
 
-def _nothing_found(image: Volume | Path | str) -> Finding:
-    file = "the scan" if isinstance(image, Volume) else image
+def _nothing_found(name: object) -> Finding:
     remedy = "is it the part of the body that the model was trained on?"
-    return remark(file, found="no label anywhere", expected="some of what the model knows", remedy=remedy)
+    return remark(name, found="no label anywhere", expected="some of what the model knows", remedy=remedy)
 
 
 Progress = Callable[[Path, Outcome | FlarenetError], None]
@@ -374,24 +356,17 @@ def predict_pairs(
             )
     done: list[Path] = []
     failures: Failures = []
-    for image, output in outputs.items():
-        label_file: SinkOpener = partial(LabelFile, reading=reading)
+    label_file: SinkOpener = partial(LabelFile, reading=reading)
+    for image, scan in one_ahead(partial(predictor.open, reading=reading), outputs):
+        output = outputs[image]
         each = [partial(opener, image, output) for opener in (*openers, label_file)]
         try:
-            outcome = predictor.predict_into(each, image, reading)
-        except (FlarenetError, OSError, MemoryError, torch.cuda.OutOfMemoryError) as problem:
-            error = problem if isinstance(problem, FlarenetError) else _as_storage_error(image, problem)
+            outcome = predictor.predict_into(each, scan.result())
+        except CASE_FAILS as problem:
+            error = as_case_error(image, problem)
             failures.append((image, error))
             progress(image, error)
         else:
             done.append(output)
             progress(image, outcome)
     return done, failures
-
-
-def _as_storage_error(image: Path, problem: Exception) -> StorageError:
-    if isinstance(problem, OSError):
-        return StorageError(image, found=problem, expected="files that can be read and written")
-    return StorageError(
-        image, found="not enough memory", expected="enough for this scan", remedy="a smaller --batch-size"
-    )

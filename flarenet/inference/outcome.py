@@ -1,0 +1,70 @@
+"""What a Predictor takes and gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..data.findings import Finding
+from ..errors import FlarenetError, StorageError
+from ..preparation.turned import Turned
+from ..volume import Grid, Volume
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Outcome:
+    """What came of predicting one scan.
+
+    grid     the scan's own
+    seconds  from reading the file (or taking the array) to the last finished slice, sinks included
+    stage_s  what each stage worked: read (to see that the file is sound), prepare, network, labels, write ...; they
+             run beside each other, and on a GPU the network's work shows in the stages after it
+    engine   what computed the logits, as in "torch fp32"
+    peak_mb  most memory so far: of the GPU in this prediction, or of the whole process on the CPU
+    remarks  what should be looked at about the file
+    """
+
+    grid: Grid
+    seconds: float
+    stage_s: dict[str, float]
+    peak_mb: float
+    engine: str
+    remarks: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Prediction(Outcome):
+    """The answer for one scan: `labels` uint8 [Z, Y, X] on the scan's own grid, values of the label table."""
+
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class OpenedScan:
+    """A scan that Predictor.open has found to be sound, in memory or in its file; `seconds` is what that took."""
+
+    name: object
+    scan: Turned
+    remarks: tuple[Finding, ...]
+    seconds: float
+
+
+Image = Volume | Path | str | OpenedScan
+"""An array on its grid, a NIfTI file, a folder of DICOM slices, or one of these that is open."""
+
+CASE_FAILS = (FlarenetError, OSError, MemoryError, torch.cuda.OutOfMemoryError)
+"""What ends the prediction of one scan and lets the others go on."""
+
+
+def as_case_error(image: object, problem: BaseException) -> FlarenetError:
+    """One of CASE_FAILS as what is told of the scan."""
+    if isinstance(problem, FlarenetError):
+        return problem
+    if isinstance(problem, OSError):
+        return StorageError(image, found=problem, expected="files that can be read and written")
+    return StorageError(
+        image, found="not enough memory", expected="enough for this scan", remedy="a smaller --batch-size"
+    )

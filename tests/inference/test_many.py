@@ -1,0 +1,95 @@
+"""Many scans through one predictor: in order, overlapped, bounded."""
+
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+from flarenet.errors import DatasetError
+from flarenet.inference.many import predict_many
+from flarenet.inference.one_ahead import one_ahead
+from flarenet.inference.predict import Predictor
+from flarenet.volume import Grid, Volume
+from tests.inference.test_predict import AIR_HU, BODY_HU, model_folder, write_scan
+
+AFFINE = np.eye(4)[[2, 1, 0, 3]]
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory):
+    return Predictor(model_folder(tmp_path_factory.mktemp("model")), device="cpu", precision="fp32")
+
+
+def scan(number, shape=(4, 20, 22)):
+    body = np.random.default_rng(number).random(shape) > 0.5
+    return Volume(np.where(body, BODY_HU, AIR_HU).astype(np.int16), Grid(shape, AFFINE))
+
+
+def test_results_come_in_order_and_are_those_of_one_by_one(predictor):
+    scans = [scan(number) for number in range(5)]
+    results = list(predict_many(predictor, iter(scans)))
+    assert [image for image, _ in results] == scans
+    for image, result in results:
+        np.testing.assert_array_equal(result.labels, predictor.predict(image).labels)
+        assert result.labels.any() and result.grid is image.grid
+
+
+def test_a_scan_that_fails_is_given_with_its_error_and_the_others_go_on(predictor, tmp_path):
+    for name in "abc":
+        write_scan(tmp_path / f"{name}.nii.gz", np.arange(64).reshape(4, 4, 4) > 30, np.eye(4))
+    (tmp_path / "b.nii.gz").write_bytes(b"this is no image")
+    results = dict(predict_many(predictor, sorted(tmp_path.iterdir())))
+    assert [path.name for path in results] == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+    assert isinstance(results[tmp_path / "b.nii.gz"], DatasetError) and "b.nii.gz" in str(
+        results[tmp_path / "b.nii.gz"]
+    )
+    assert results[tmp_path / "c.nii.gz"].labels.any()
+
+
+def test_the_next_item_is_worked_on_while_one_is_used():
+    second_is_done = threading.Event()
+
+    def work(item):
+        if item == 2:
+            second_is_done.set()
+        return -item
+
+    results = one_ahead(work, [1, 2, 3])
+    first, future = next(results)
+    assert (first, future.result()) == (1, -1)
+    assert second_is_done.wait(10)  # though nobody has asked for it
+    assert [(item, future.result()) for item, future in results] == [(2, -2), (3, -3)]
+
+
+@pytest.mark.parametrize("items", [[], [1]])
+def test_few_items_come_through(items):
+    assert [(item, future.result()) for item, future in one_ahead(str, items)] == [(item, str(item)) for item in items]
+
+
+def test_l05_a_slow_taker_meets_few_scans_in_memory(predictor):
+    alive = weakref.WeakSet()
+    most = 0
+
+    def scans():
+        for number in range(12):
+            made = scan(number)
+            alive.add(made)
+            yield made
+            del made
+
+    for image, result in predict_many(predictor, scans()):
+        # the taker is slow: whatever can be done ahead of it is done
+        deadline = threading.Event()
+        deadline.wait(0.05)
+        most = max(most, len(alive))
+        del image, result
+    assert 2 <= most <= 4  # the one in use, the one predicted, two read or about to be
+
+
+def test_who_stops_early_leaves_no_thread(predictor):
+    before = threading.active_count()
+    results = predict_many(predictor, (scan(number) for number in range(9)))
+    next(results)
+    results.close()
+    assert threading.active_count() == before
