@@ -13,6 +13,7 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 PAPER_2D, PAPER_3D = (16, 32, 64, 128, 256, 128), (16, 16, 32, 64, 128, 16)
@@ -122,15 +123,22 @@ def _train(network: str, patch: tuple[int, ...], batch_size: int) -> float:
     return training_gb(spec, OUTPUTS, patch=patch, batch_size=batch_size, precision="fp32")
 
 
-def _volume(shape: list[int]):
-    """A scan that is body from edge to edge, so that nothing is cropped."""
+def _write_scan(path: Path, shape: list[int]) -> None:
+    """A scan that is body from edge to edge, so that nothing is cropped; one slice of it is in memory."""
+    import nibabel
     import numpy as np
 
-    from flarenet.volume import Grid, Volume
-
-    data = np.full(shape, 50, dtype=np.int16)
-    affine = np.array([[0, 0, 0.8, 0], [0, 0.8, 0, 0], [2.5, 0, 0, 0], [0, 0, 0, 1.0]])
-    return Volume(data, Grid(tuple(shape), affine))
+    header = nibabel.Nifti1Header()
+    header.set_data_shape(shape[::-1])
+    header.set_data_dtype(np.int16)
+    header.set_xyzt_units("mm")
+    header.set_zooms((0.8, 0.8, 2.5))
+    header.set_sform(np.diag([0.8, 0.8, 2.5, 1.0]), code="scanner")
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    with open(path, "wb") as file:
+        file.write(header.binaryblock + bytes(4))
+        for z in range(shape[0]):
+            file.write(np.full(shape[1:], 50 + z % 2, dtype=np.int16).tobytes())
 
 
 def _configuration(patch: tuple[int, ...]):
@@ -145,7 +153,7 @@ def _configuration(patch: tuple[int, ...]):
 def _predict(network: str, patch: tuple[int, ...], shape: list[int]) -> float:
     from flarenet.data.labels import LabelSet
     from flarenet.inference.model import Model
-    from flarenet.inference.predict import Predictor
+    from flarenet.inference.predict import Predictor, predict_files
     from flarenet.networks import build
     from flarenet.planning.memory import Scan, prediction_gb
     from flarenet.planning.plan import Plan, TrainerPlan
@@ -162,7 +170,13 @@ def _predict(network: str, patch: tuple[int, ...], shape: list[int]) -> float:
         trainers={"t": TrainerPlan(configuration="c", network=spec, steps=())},
     )
     model = Model(build(spec, OUTPUTS, patch).eval(), plan, "t", 1, Path(), "")
-    Predictor(model, device="cpu", precision="fp32").predict(_volume(shape))
+    with tempfile.TemporaryDirectory() as folder:
+        scan = Path(folder) / "scan.nii"
+        _write_scan(scan, shape)
+        predictor = Predictor(model, device="cpu", precision="fp32")
+        _, failures = predict_files(predictor, [scan], Path(folder) / "out", progress=lambda *_: None)
+    if failures:
+        raise SystemExit(str(failures))
     return prediction_gb(Scan(shape=tuple(shape), spacing_mm=(2.5, 0.8, 0.8)), configuration, spec, OUTPUTS)
 
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+from ..planning.memory import PLANES_WAITING
 
-WAITING = 8
-"""Items that may wait between two stages: enough that neither waits for the other at each one."""
+T = TypeVar("T")
 
 POLL_S = 0.05
 """How long a stage that waits takes to learn that all are to stop."""
@@ -55,7 +54,7 @@ class Stages:
         for thread in self._threads:
             thread.join()
 
-    def ahead(self, name: str, items: Iterable[T], *, most: int = WAITING) -> Iterator[T]:
+    def ahead(self, name: str, items: Iterable[T], *, most: int = PLANES_WAITING) -> Iterator[T]:
         """The items, made in a thread of their own; at most `most` of them wait."""
         queue: Queue = Queue(most)
         thread = threading.Thread(target=self._work, args=(name, items, queue), name=name, daemon=True)

@@ -2,7 +2,8 @@
 
 training     RUNTIME_GB + 16 bytes * parameters
              + bytes of a number * batch * numbers at the fullest moment of the backward pass
-prediction   RUNTIME_GB + scan + prepared image + network + logits, each as its function below says
+prediction   RUNTIME_GB + what cannot stream of the scan + planes under way + network + logits, each as its function
+             below says
 a case       PREPARED_BYTES * voxels at the training spacing; what preparing it takes beside that is the scan's own size
 
 1 GB is 10^9 bytes.
@@ -40,6 +41,10 @@ PREPARED_BYTES = 3
 
 PIXELS_AT_ONCE = 8 * 224**2
 """Of slices that prediction runs at once: eight of the paper's patches."""
+
+
+PLANES_WAITING = 8
+"""Between two stages of a prediction; see inference.stages."""
 
 
 class Scan(Frozen):
@@ -98,10 +103,12 @@ def prediction_gb(
 ) -> float:
     """The peak of predicting `scan` in float32 on a CPU, where network and logits share memory with the scan.
 
-    scan      int16, and for each group a label map and its copy in the scan's own orientation, then the joined map
-    prepared  int16 and float32
+    scan      nothing where slices stream from the file: a slice-wise network with a fixed window, whatever the length.
+              Else int16, and for blocks the label map too: a file may store its slices highest first
+    planes    float32: those that wait, twice the windows that run at once or the patch, and a few of the scan's size
     network   4 bytes a parameter, and SCRATCH times what is alive in its widest layer
-    logits    float32: per channel two layers of windows over the whole plane, and three slices at the scan's own size
+    logits    float32: per channel three layers of windows over the whole plane, one being summed, one waiting and one
+              becoming labels; and three slices at the scan's own size
     """
     spent = cost(network, outputs, configuration.patch)
     if spent is None:
@@ -111,11 +118,13 @@ def prediction_gb(
     windows = windows_at_once(configuration.patch)
     depth = windows if network.dimensions == 2 else configuration.patch[0]
     channels = sum(1 + outputs[group] for group in network.groups)
-    scan_bytes = (3 + 2 * len(network.groups)) * scan.voxels
-    prepared_bytes = 6 * scan.voxels_at(spacing_mm)
+    streams = network.dimensions == 2 and configuration.clip_hu is not None
+    scan_bytes = 0 if streams else (2 if network.dimensions == 2 else 3) * scan.voxels
+    plane = math.prod(scan.shape[1:])
+    plane_bytes = 4 * ((PLANES_WAITING + 2 * depth) * rows * columns + PLANES_WAITING * plane)
     network_bytes = 4 * (spent.parameters + SCRATCH * windows * spent.alive)
-    logit_bytes = 4 * channels * (2 * depth * rows * columns + 3 * math.prod(scan.shape[1:]))
-    return RUNTIME_GB + (scan_bytes + prepared_bytes + network_bytes + logit_bytes) / GB
+    logit_bytes = 4 * channels * (3 * depth * rows * columns + 3 * plane)
+    return RUNTIME_GB + (scan_bytes + plane_bytes + network_bytes + logit_bytes) / GB
 
 
 def windows_at_once(patch: tuple[int, ...]) -> int:

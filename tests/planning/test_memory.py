@@ -1,7 +1,10 @@
 import pytest
 
+from flarenet.planning.fits import check_fits
 from flarenet.planning.memory import Scan, inference_spacing, prediction_gb, prepared_gb, training_gb, windows_at_once
 from flarenet.planning.plan import Configuration, NetworkSpec
+from flarenet.trainers.planner import make_plan
+from tests.planning import facts
 
 OUTPUTS = {"organ": 13}
 UNET = NetworkSpec(kind="unet", dimensions=2, features=(16, 32, 64, 128, 256, 128), groups=("organ",))
@@ -49,3 +52,23 @@ def test_slices_run_together_as_far_as_eight_of_the_paper_s_patches_go():
     assert windows_at_once((448, 448)) == 2
     assert windows_at_once((1024, 1024)) == 1
     assert windows_at_once((128, 128, 128)) == 1
+
+
+def test_what_streams_needs_the_same_whatever_its_length():
+    long = SCAN.model_copy(update={"shape": (2000, 500, 500)})
+    assert prediction_gb(long, FLAT, UNET, OUTPUTS) == prediction_gb(SCAN, FLAT, UNET, OUTPUTS)
+    percentiles = FLAT.model_copy(update={"normalisation": "percentile", "clip_hu": None})
+    grown = prediction_gb(long, percentiles, UNET, OUTPUTS) - prediction_gb(SCAN, percentiles, UNET, OUTPUTS)
+    assert grown == pytest.approx(2 * 1900 * 500 * 500 / 1e9)  # int16
+
+
+def test_three_groups_at_the_sizes_of_flare23_fit_four_gb():
+    """The fingerprint of FLARE23 with a group of its own for the vessels."""
+    fingerprint = facts.flare23()
+    groups = {**fingerprint.labels.groups}
+    vessels = tuple(v for v in groups["organ"] if fingerprint.labels.names[v] in ("aorta", "inferior vena cava"))
+    groups = {"organ": tuple(v for v in groups["organ"] if v not in vessels), "vessels": vessels, "tumor": (14,)}
+    labels = fingerprint.labels.model_copy(update={"groups": groups})
+    plan = make_plan(fingerprint.model_copy(update={"labels": labels}), "auto")
+    check_fits(plan, "plan")
+    assert plan.budget.inference_memory_gb == 4 and len(plan.labels.groups) == 3
