@@ -49,6 +49,10 @@ def words() -> ArgumentParser:
         "--without-cases", action="store_true", help="leave out the names of the cases that it learned from"
     )
 
+    one = actions.add_parser("onnx", help="write network.onnx and processing.json for other programs (docs/onnx.md)")
+    one.add_argument("model", metavar="MODEL", help=model)
+    one.add_argument("folder", type=Path, metavar="OUT", help="a folder; with several folds, one in it for each")
+
     one = actions.add_parser("install", help="check a model file and put it into the root's models/")
     one.add_argument("file", type=Path, metavar="FILE.zip")
     one.add_argument("--name", help="call it so (default: as it was exported)")
@@ -60,7 +64,7 @@ def words() -> ArgumentParser:
 
 
 def work(arguments: Namespace) -> None:
-    actions = {"list": _list, "info": _info, "export": _export, "install": _install, "remove": _remove}
+    actions = {"list": _list, "info": _info, "export": _export, "onnx": _onnx, "install": _install, "remove": _remove}
     actions[arguments.action](arguments)
 
 
@@ -101,6 +105,18 @@ def _export(arguments: Namespace) -> None:
     licence = None if arguments.licence is None else _licence(arguments.licence)
     fingerprint = export_models(models, arguments.file, licence=licence, with_cases=not arguments.without_cases)
     print(f"{arguments.file}: {len(models)} model{'s' * (len(models) > 1)}, fingerprint {fingerprint}")
+
+
+def _onnx(arguments: Namespace) -> None:
+    from ..inference.model import load_model
+    from ..inference.onnx_file import export_onnx
+
+    models = find_models(arguments.model, arguments.root)
+    for folder in models:
+        # a fold is TRAINER/fold_K/step_N
+        out = arguments.folder if len(models) == 1 else arguments.folder / folder.parent.name
+        export_onnx(load_model(folder), out)
+        print(f"{folder} -> {out}")
 
 
 def _install(arguments: Namespace) -> None:

@@ -45,6 +45,9 @@ def words() -> ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
     parser.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16 (default: auto)")
     parser.add_argument(
+        "--engine", default="auto", help="auto (the fastest that is installed), torch, openvino (default: auto)"
+    )
+    parser.add_argument(
         "--batch-size", type=_count, metavar="N", help="slices or blocks at once; fewer need less memory"
     )
     parser.add_argument("--statistics", action="store_true", help="volume, HU and lesions of each label: CSV and JSON")
@@ -79,11 +82,12 @@ def work(arguments: Namespace) -> int:
         folders,
         device=arguments.device,
         precision=arguments.precision,
+        engine=arguments.engine,
         batch_size=arguments.batch_size,
         changes=arguments.changes,
         roi=arguments.roi,
     )
-    print(f"{' + '.join(map(str, folders))} on {predictor.device}", file=sys.stderr)
+    print(f"{' + '.join(map(str, folders))} on {predictor.device}, {predictor.engine.name}", file=sys.stderr)
     beside, reading = _beside(arguments, predictor), shell.reading(arguments)
     report = None if one else _report(arguments.output, outputs, predictor, beside, reading)
     skipped = report.resume() if report and arguments.resume else set()

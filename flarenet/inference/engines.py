@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError, unknown
+from ..networks.traced import CONVERTED
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-ENGINES = ("torch",)
+ENGINES = ("torch", "openvino")
 WORDS = {dtype: word for word, dtype in PRECISIONS.items()}
 
 
@@ -23,7 +24,7 @@ class Engine(Protocol):
     device  where its logits are
 
     Called with windows [b, C, *patch], float32 on any device, it answers {group: logits [b, 1 + n, *patch]}, float32
-    and contiguous, which are the caller's to change; b may differ from call to call. The same windows get the same
+    and contiguous, which later calls leave as they are; b may differ from call to call. The same windows get the same
     bits. Not to be called from two threads at once.
     """
 
@@ -60,15 +61,36 @@ class TorchEngine:
 
 
 def open_engine(
-    network: nn.Module, patch: Sequence[int], *, engine: str = "auto", device: torch.device, precision: str = "auto"
+    network: nn.Module,
+    *,
+    channels: int,
+    patch: Sequence[int],
+    engine: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
 ) -> Engine:
-    """`network` on windows of `patch`, by the name of an engine: "auto" is the fastest that answers as torch does.
+    """`network`, whose input is [b, channels, *patch], in an engine by its name.
 
-    Raises UsageError for an unknown engine or precision.
+    engine  "auto": OpenVINO on a CPU, where it is there and known to convert the network; else torch (docs/engines.md)
+    device  as pick_device      precision  as pick_precision; OpenVINO has no fp16
+    Raises UsageError for a name that is none, and for "openvino" on another device, where it is not installed, or where
+    it cannot convert the network.
     """
     if engine not in ("auto", *ENGINES):
         raise unknown("engine", engine, ["auto", *ENGINES])
-    return TorchEngine(network, dimensions=len(patch), device=device, precision=precision)
+    if engine == "openvino" and device not in ("auto", "cpu"):
+        raise UsageError("engine 'openvino'", found=f"device {device!r}", expected="cpu", remedy="--engine torch")
+    where = torch.device("cpu") if engine == "openvino" else pick_device(device)
+    pick_precision(where, precision)
+    if engine == "openvino" or (engine == "auto" and where.type == "cpu" and isinstance(network, CONVERTED)):
+        from .openvino_engine import OpenVinoEngine
+
+        try:
+            return OpenVinoEngine(network, channels=channels, patch=patch, precision=precision)
+        except UsageError:
+            if engine == "openvino":
+                raise
+    return TorchEngine(network, dimensions=len(patch), device=where, precision=precision)
 
 
 def pick_device(name: str) -> torch.device:

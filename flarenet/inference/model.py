@@ -74,6 +74,11 @@ class Model:
         return self.plan.configurations[self.plan.trainer(self.trainer).configuration]
 
     @property
+    def channels(self) -> int:
+        """How many channels this network sees."""
+        return self.plan.trainer(self.trainer).network.input_channels
+
+    @property
     def labels(self) -> LabelSet:
         return self.plan.labels
 

@@ -35,7 +35,7 @@ from ..preparation.prepare import Frame, frame_of, normalise, prepared_planes
 from ..preparation.turned import Turned, TurnedFile, TurnedVolume, leans, stays_in_file
 from ..preparation.upright import on_grid, upright
 from ..volume import Grid, Triple, Volume
-from .engines import Engine, open_engine, pick_device
+from .engines import Engine, open_engine
 from .flips import with_mirrored
 from .label_file import LabelFile
 from .model import Model, load_model
@@ -74,16 +74,17 @@ class Predictor:
         batch_size: int | None = None,
         roi: Sequence[str] | None = None,
     ) -> None:
-        self.device = pick_device(device)
-        self.model = model if isinstance(model, Model) else load_model(model, self.device)
+        self.model = model if isinstance(model, Model) else load_model(model)
         if not self.model.groups:
             raise RunError(
                 f"model {self.model.folder}", found=f"a network of {self.model.trainer}", expected="one that segments"
             )
         self.shown = self._values(roi)
-        patch = self.model.configuration.patch
+        patch, channels = self.model.configuration.patch, self.model.channels
         if isinstance(engine, str):
-            engine = open_engine(self.model.network, patch, engine=engine, device=self.device, precision=precision)
+            engine = open_engine(
+                self.model.network, channels=channels, patch=patch, engine=engine, device=device, precision=precision
+            )
         self.engine, self.device = engine, engine.device
         self.batch_size = batch_size or windows_at_once(patch)
 

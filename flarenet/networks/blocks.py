@@ -26,7 +26,8 @@ class InstanceNorm(nn.Module):
     """Instance norm with scale and shift, as nn.InstanceNorm: [B, C, *S] -> [B, C, *S], each sample for itself.
 
     On a CPU it is the batch norm of one sample after the other. torch's own instance norm folds B into C, and so
-    copies channels-last input to another order and back, which costs more than the norm itself.
+    copies channels-last input to another order and back, which costs more than the norm itself. A network that is
+    converted keeps instance norm, which other libraries have as one operation.
     """
 
     def __init__(self, channels: int) -> None:
@@ -35,7 +36,7 @@ class InstanceNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
+        if x.device.type != "cpu" or torch.jit.is_tracing() or torch.compiler.is_exporting():
             return F.instance_norm(x, weight=self.weight, bias=self.bias)
         samples = x.split(1)
         return torch.cat([F.batch_norm(one, None, None, self.weight, self.bias, training=True) for one in samples])

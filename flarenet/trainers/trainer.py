@@ -213,7 +213,8 @@ class Trainer:
     def teachers(self, step: Step) -> Teachers:
         """The models that a step's pseudo labels need. Raises RunError, with the command to type, for one not there."""
         predictors = {
-            run: Predictor(load_model(self._finished(run), self._device), device=str(self._device))
+            # not the fastest engine that is installed: what is learned must not depend on that
+            run: Predictor(load_model(self._finished(run)), engine="torch", device=str(self._device))
             for run in runs_asked(step)
         }
         return Teachers(predictors, step, self._plan, self._workspace)

@@ -43,7 +43,7 @@ sys.exit(code)
 
 @pytest.fixture
 def loaded(tmp_path):
-    """The modules of a process that predicted one scan, with further words."""
+    """The modules of a process that predicted one scan by torch alone, with further words."""
     train(tmp_path / "model" / "step_2")
     data = np.random.default_rng(0).integers(-1000, 1000, (40, 36, 5)).astype(np.int16)
     nibabel.save(nibabel.Nifti1Image(data, np.diag([-1, -1, 3, 1])), tmp_path / "scan.nii.gz")
@@ -51,7 +51,7 @@ def loaded(tmp_path):
     def predict(*words):
         line = ["-i", tmp_path / "scan.nii.gz", "-o", tmp_path / "out", "-m", tmp_path / "model" / "step_2"]
         done = subprocess.run(
-            [sys.executable, "-c", LOADED, *map(str, line), "--device", "cpu", *words],
+            [sys.executable, "-c", LOADED, *map(str, line), "--device", "cpu", "--engine", "torch", *words],
             env={**os.environ, "PYTHONPATH": str(SOURCES)},
             capture_output=True,
             text=True,

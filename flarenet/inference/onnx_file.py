@@ -1,0 +1,140 @@
+"""A model for other programs: its network as an ONNX file, and beside it what has to be done before and after it."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from ..errors import RunError, UsageError
+from ..networks.traced import InOrder
+from ..planning.fusion import Fusion
+from ..preparation.prepare import FULL
+from ..preparation.turned import PERCENTILES
+from ..schema import Frozen, save
+from ..whole import whole_file
+from .model import Model
+from .windows import LEAST_WEIGHT, SIGMA_SHARE
+
+NETWORK, PROCESSING = "network.onnx", "processing.json"
+INPUT = "windows"
+
+
+class Processing(Frozen):
+    """What processing.json holds; docs/onnx.md says in which order it is done.
+
+    orientation     of the axes that the arrays [Z, Y, X] count down: Z to superior, Y to anterior, X to the right
+    clip_hu         window of intensities; None: the image's own `percentiles`
+    levels          the window's floor is 0 and its ceiling this; then rounded, and divided by it
+    spacing_mm      (z, y, x) that the image is resampled to; None keeps an axis
+    never_finer_z   whether slices farther apart than spacing_mm are kept as they are
+    patch           (y, x) or (z, y, x) of the network's input [b, channels, *patch]
+    neighbours      slices on either side that are channels beside the one that is answered
+    overlap         share of a window that the next one covers; sigma_share and least_weight are of its Gaussian
+    outputs         group -> the label values of its channels 1, 2 ...; in drawing order, and that of the outputs
+    labels          index = label value
+    fusion          how groups become one label map
+    weights_sha256  of the model folder that it comes from
+    """
+
+    version: int = 1
+    orientation: str = "RAS"
+    clip_hu: tuple[float, float] | None
+    percentiles: tuple[float, float] = PERCENTILES
+    levels: int = FULL
+    spacing_mm: tuple[float | None, float | None, float | None]
+    never_finer_z: bool
+    interpolation: str
+    input: str = INPUT
+    channels: int
+    patch: tuple[int, ...]
+    neighbours: int
+    overlap: float
+    sigma_share: float = SIGMA_SHARE
+    least_weight: float = LEAST_WEIGHT
+    outputs: dict[str, tuple[int, ...]]
+    labels: tuple[str, ...]
+    fusion: Fusion
+    dataset: str
+    trainer: str
+    step: int
+    weights_sha256: str
+    flarenet: str = __version__
+
+
+def export_onnx(model: Model, folder: Path) -> None:
+    """Write `folder`/network.onnx, for any number of windows at once, and processing.json.
+
+    The network's input is float32 [b, channels, *patch] in [0, 1]; its outputs, one for each group and named as the
+    keys of `outputs`, are logits [b, 1 + n, *patch]. `folder` is made where it does not exist.
+
+    Raises UsageError where the library is not installed, RunError for a network that does not segment.
+    """
+    if not model.groups:
+        raise RunError(f"model {model.folder}", found=f"a network of {model.trainer}", expected="one that segments")
+    processing = processing_of(model)
+    content = _converted(model, processing)
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / NETWORK, size_bytes=len(content)) as temporary:
+        temporary.write_bytes(content)
+    save(processing, folder / PROCESSING)
+
+
+def processing_of(model: Model) -> Processing:
+    """What has to be done around the network of `model`."""
+    configuration = model.configuration
+    return Processing(
+        clip_hu=configuration.clip_hu,
+        spacing_mm=configuration.inference_spacing_mm,
+        never_finer_z=len(configuration.patch) == 2,
+        interpolation=configuration.interpolation,
+        channels=model.channels,
+        patch=configuration.patch,
+        neighbours=configuration.neighbours,
+        overlap=configuration.overlap,
+        outputs={group: model.labels.groups[group] for group in model.labels.groups if group in model.groups},
+        labels=model.labels.names,
+        fusion=model.plan.fusion,
+        dataset=model.plan.dataset,
+        trainer=model.trainer,
+        step=model.step,
+        weights_sha256=model.weights_sha256,
+    )
+
+
+def _converted(model: Model, processing: Processing) -> bytes:
+    onnx = _library()
+    network = InOrder(model.network, tuple(processing.outputs)).to("cpu").eval()
+    windows = torch.zeros(2, processing.channels, *processing.patch)  # of one, the number would be taken for fixed
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, about its own parts
+        program = torch.onnx.export(
+            network,
+            (windows,),
+            dynamo=True,
+            input_names=[processing.input],
+            output_names=list(processing.outputs),
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export gave no program")
+    buffer = io.BytesIO()
+    onnx.save_model(program.model_proto, buffer)
+    onnx.checker.check_model(program.model_proto)
+    return buffer.getvalue()
+
+
+def _library() -> Any:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 - torch.onnx.export asks for it
+    except ImportError as problem:
+        raise UsageError(
+            "ONNX", found=problem, expected="onnx and onnxscript", remedy="pip install 'flarenet[onnx]'"
+        ) from problem
+    return onnx

@@ -1,0 +1,97 @@
+"""The network converted for Intel's OpenVINO, which runs it on the CPU; the extra `openvino`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from ..networks.traced import traced
+from .engines import WORDS, pick_precision
+
+if TYPE_CHECKING:
+    import openvino
+
+HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+
+def find_openvino() -> Any:
+    """The library, with what it would tell its makers of each conversion switched off. Raises UsageError without it."""
+    # importing openvino reports to a statistics service over the network unless this module is missing
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino
+    except ImportError as problem:
+        raise UsageError(
+            "engine 'openvino'",
+            found=problem,
+            expected="OpenVINO",
+            remedy="pip install 'flarenet[openvino]', or --engine torch",
+        ) from problem
+    return openvino
+
+
+class OpenVinoEngine:
+    """`network`, whose input is [b, channels, *patch] and whose attribute `groups` names what it answers, converted and
+    compiled; see Engine.
+
+    Windows run one by one: a scan's last batch is seldom a full one, and two threads are busy with one window. As many
+    threads as torch.get_num_threads().
+    Raises UsageError where OpenVINO is not installed, does not know `precision` or cannot convert the network.
+    """
+
+    def __init__(self, network: nn.Module, *, channels: int, patch: Sequence[int], precision: str = "fp32") -> None:
+        library = find_openvino()
+        self.device = torch.device("cpu")
+        dtype = pick_precision(self.device, precision)
+        if dtype not in HINTS:
+            raise UsageError(f"precision {precision!r} of engine 'openvino'", expected="auto, fp32, bf16")
+        groups = getattr(network, "groups", ())
+        converted = _converted(library, network, groups, torch.zeros(1, channels, *patch))
+        compiled = library.Core().compile_model(converted, "CPU", _settings(HINTS[dtype]))
+        self._tensor, self._request = library.Tensor, compiled.create_infer_request()
+        self._groups = [*zip(groups, (tuple(output.shape)[1:] for output in compiled.outputs))]
+        self.name = f"openvino {WORDS[dtype]}"
+
+    def __call__(self, windows: Tensor) -> dict[str, Tensor]:
+        windows = windows.to(self.device, torch.float32).contiguous()
+        answers = {group: torch.empty(len(windows), *shape) for group, shape in self._groups}
+        for place in range(len(windows)):
+            one = slice(place, place + 1)
+            self._request.set_input_tensor(self._over(windows[one]))
+            for output, answer in enumerate(answers.values()):
+                self._request.set_output_tensor(output, self._over(answer[one]))
+            self._request.infer()
+        return answers
+
+    def _over(self, numbers: Tensor) -> openvino.Tensor:
+        """The same memory, as OpenVINO's tensor."""
+        return self._tensor(numbers.numpy(), shared_memory=True)
+
+
+def _converted(library: Any, network: nn.Module, groups: Sequence[str], window: Tensor) -> openvino.Model:
+    graph, names = traced(network, groups, window), ("GeneralFailure", "OpConversionFailure", "OpValidationFailure")
+    refusals = (RuntimeError, *(getattr(library.frontend, name) for name in names))
+    try:
+        return library.convert_model(graph, input=list(window.shape))
+    except refusals as problem:
+        *_, said = str(problem).strip().splitlines()
+        raise UsageError(
+            "engine 'openvino'",
+            found=f"cannot convert this {type(network).__name__}: {said}",
+            expected="a network of operations that OpenVINO knows",
+            remedy="--engine torch",
+        ) from problem
+
+
+def _settings(precision: str) -> dict[str, Any]:
+    return {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # beside threads that read and write, the system places them better
+    }

@@ -1,0 +1,79 @@
+"""An exported network answers as the model does, alone and in the example of docs/onnx.md."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from flarenet.cli.model import main
+from flarenet.errors import UsageError
+from flarenet.inference.model import load_model
+from flarenet.inference.onnx_file import export_onnx
+from flarenet.inference.predict import Predictor
+from flarenet.volume import Grid, Volume
+from tests.inference.test_predict import AIR_HU, BODY_HU, model_folder
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "run_onnx.py"
+SPACING_MM = (1.5, 0.8, 1.3)
+
+pytest.importorskip("onnxscript")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def body_of_parts(shape):
+    z, y, x = np.indices(shape)
+    round_part = (z - 8) ** 2 * 2 + (y - 30) ** 2 / 2 + (x - 22) ** 2 < 120
+    return round_part | ((abs(z - 6) < 4) & (abs(y - 60) < 9) & (abs(x - 40) < 6))
+
+
+@pytest.mark.parametrize("patch", [(32, 32), (16, 32, 32)])
+def test_the_example_draws_what_the_model_draws(tmp_path, patch):
+    """A scan larger than a patch, at another spacing than the network's: every step of processing.json counts."""
+    model = model_folder(tmp_path / "model", dimensions=len(patch), patch=patch)
+    out = tmp_path / "onnx"
+    assert main(["onnx", str(model), str(out)]) == 0
+    body = body_of_parts((18, 80, 56))
+    hu = np.where(body, BODY_HU, AIR_HU).astype(np.int16)
+    hu += np.random.default_rng(0).integers(-60, 60, hu.shape).astype(np.int16)
+    np.save(tmp_path / "image.npy", hu)
+    words = [str(out), str(tmp_path / "image.npy"), ",".join(map(str, SPACING_MM)), str(tmp_path / "labels.npy")]
+    subprocess.run([sys.executable, str(EXAMPLE), *words], check=True)
+    found = np.load(tmp_path / "labels.npy")
+
+    grid = Grid(hu.shape, np.diag([*SPACING_MM, 1])[[2, 1, 0, 3]])
+    expected = Predictor(model, device="cpu", precision="fp32", engine="torch").predict(Volume(hu, grid)).labels
+    assert found.shape == expected.shape and found.dtype == np.uint8
+    assert 0.05 < (expected == 1).mean() < 0.5
+    assert (found == expected).mean() >= 0.999
+
+
+def test_the_file_answers_any_number_of_windows_as_the_network_does(tmp_path):
+    model = load_model(model_folder(tmp_path / "model"))
+    for parameter in model.network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    export_onnx(model, tmp_path / "onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "network.onnx", providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["organ", "cancer"]
+    for count in (1, 3):
+        windows = torch.rand(count, 1, 32, 32)
+        with torch.inference_mode():
+            expected = model.network(windows)
+        for logits, one in zip(session.run(["organ", "cancer"], {"windows": windows.numpy()}), expected.values()):
+            np.testing.assert_allclose(logits, one.numpy(), rtol=1e-3, atol=1e-3 * float(one.std()))
+    said = json.loads((tmp_path / "onnx" / "processing.json").read_text())
+    assert said["outputs"] == {"organ": [1], "cancer": [2]} and said["labels"] == ["background", "liver", "tumor"]
+    assert said["clip_hu"] == [-200.0, 300.0] and said["spacing_mm"] == [None, 1.0, 1.0]
+    assert said["weights_sha256"] == model.weights_sha256
+    assert sorted(path.name for path in (tmp_path / "onnx").iterdir()) == ["network.onnx", "processing.json"]
+
+
+def test_a_missing_library_is_named_and_nothing_is_written(tmp_path, monkeypatch):
+    model = load_model(model_folder(tmp_path / "model"))
+    monkeypatch.setitem(sys.modules, "onnxscript", None)  # as where it is not installed
+    with pytest.raises(UsageError, match=r"pip install 'flarenet\[onnx\]'"):
+        export_onnx(model, tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
