@@ -91,6 +91,8 @@ def work(arguments: Namespace) -> int:
     beside, reading = _beside(arguments, predictor), shell.reading(arguments)
     report = None if one else _report(arguments.output, outputs, predictor, beside, reading)
     skipped = report.resume() if report and arguments.resume else set()
+    if report and arguments.resume and not skipped:
+        print(f"{report.path}: no case is done as it would be now; all are predicted", file=sys.stderr)
     for image in skipped:
         print(f"{image.name} -> {outputs[image]}  done before")
     todo = {image: output for image, output in outputs.items() if image not in skipped}

@@ -17,7 +17,7 @@ from ..data.reading import Reading
 from ..errors import FlarenetError, RunError
 from ..planning.cache import FileState, looks_unchanged, state_of
 from ..schema import Frozen, digest, load, to_json
-from ..whole import sha256_of, write_text
+from ..whole import remove_leftovers, sha256_of, write_text
 from .model import Model
 from .outputs import Output
 from .predict import Outcome, Predictor
@@ -90,7 +90,12 @@ class RunReport:
         self._cases: dict[str, str] = {}  # as JSON: a run of thousands of cases writes each of them again and again
 
     def resume(self) -> set[Path]:
-        """The scans that need no prediction. Raises RunError for a report.json that is none."""
+        """The scans that need no prediction; what a killed run has left half-written is removed.
+
+        Raises RunError for a report.json that is none.
+        """
+        for folder in {file.parent for files in self.answers.values() for file in files}:
+            remove_leftovers(folder)
         if not self.path.is_file():
             return set()
         earlier = load(Report, self.path, RunError)

@@ -180,7 +180,10 @@ def test_continue_leaves_out_only_what_is_verified(root, capsys):
         return {line.split()[0]: "done before" in line for line in capsys.readouterr().out.splitlines()}
 
     both = {"a_0000.nii.gz": True, "b.nii.gz": True}
+    (root / "out").mkdir()
+    (root / "out" / ".0123456789ab.tmp.a.nii.gz").write_bytes(b"of a killed run")
     assert not any(again().values())  # nothing to go on from
+    assert [path.name for path in (root / "out").glob(".*")] == []
     assert again() == both
     assert list(report(root)["cases"]) == ["a", "b"]
     # the file of the answer

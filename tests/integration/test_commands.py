@@ -192,7 +192,9 @@ def test_broken_images_are_named_and_the_others_are_done(call, trained, tmp_path
     (images / "text_0000.nii.gz").write_bytes(gzip.compress(b"no image at all"))
     said = call("flarenet_predict", "-i", images, "-o", out, "--root", trained, "--device", "cpu", code=3)
     assert "cut_0000.nii.gz" in said and "text_0000.nii.gz" in said
-    assert [path.name for path in out.iterdir()] == ["good.nii.gz"]
+    assert sorted(path.name for path in out.iterdir()) == ["good.nii.gz", "report.json"]
+    cases = json.loads((out / "report.json").read_text())["cases"]
+    assert {name: case["error"] is None for name, case in cases.items()} == {"cut": False, "good": True, "text": False}
 
 
 def test_nothing_to_predict_is_an_error(call, trained, tmp_path):

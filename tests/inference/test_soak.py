@@ -1,0 +1,87 @@
+"""Many cases in one process, and a long one: what is taken is given back. FLARENET_FULL=1 runs all of it."""
+
+import gzip
+import os
+import threading
+
+import nibabel
+import numpy as np
+import psutil
+import pytest
+
+from flarenet.data.reading import STRICT
+from flarenet.inference.predict import Predictor, output_names, predict_pairs
+from flarenet.inference.run_report import RunReport, settings_of
+from flarenet.inference.statistics import Statistics
+from tests.inference.test_predict import AIR_HU, BODY_HU, model_folder, write_scan
+
+FULL = os.environ.get("FLARENET_FULL") == "1"
+CASES, WARM = (1000, 50) if FULL else (150, 50)
+MOST_KB_PER_CASE = 10
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory):
+    return Predictor(model_folder(tmp_path_factory.mktemp("model")), device="cpu", precision="fp32")
+
+
+def test_l01_many_cases_in_one_process(predictor, tmp_path):
+    """RSS grows by at most 10 kB a case, files and threads stay, nothing is left on the disk."""
+    (tmp_path / "in").mkdir()
+    body = np.random.default_rng(0).random((32, 32, 32)) > 0.5
+    write_scan(tmp_path / "in" / "case0000.nii.gz", body, np.eye(4))
+    for number in range(1, CASES):
+        os.link(tmp_path / "in" / "case0000.nii.gz", tmp_path / "in" / f"case{number:04}.nii.gz")
+    outputs = output_names(sorted((tmp_path / "in").iterdir()), tmp_path / "out")
+    statistics = Statistics(predictor.model.labels, predictor.shown)
+    answers = {image: [output, *statistics.files(output)] for image, output in outputs.items()}
+    report = RunReport(tmp_path / "out", settings_of(predictor, STRICT, [statistics]), answers)
+    process, rss_kb, files, threads = psutil.Process(), [], [], []
+
+    def progress(image, result):
+        report.told(image, result)
+        rss_kb.append(process.memory_info().rss / 1024)
+        files.append(process.num_fds())
+        threads.append(threading.active_count())
+
+    done, failures = predict_pairs(predictor, outputs, progress=progress, openers=[statistics])
+    assert len(done) == CASES and failures == []
+    slope_kb, _ = np.polyfit(np.arange(WARM, CASES), rss_kb[WARM:], 1)
+    print(f"{CASES} cases: {slope_kb:.2f} kB a case, {rss_kb[-1] / 1024:.0f} MB at the end")
+    assert slope_kb <= MOST_KB_PER_CASE
+    assert max(files[WARM:]) - min(files[WARM:]) <= 2 and max(threads[WARM:]) - min(threads[WARM:]) <= 2
+    assert process.children() == []
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        [*(f"case{number:04}.nii.gz" for number in range(CASES)), "report.json", "statistics"]
+    )
+
+
+@pytest.mark.skipif(not FULL, reason="takes minutes: FLARENET_FULL=1")
+def test_l02_a_scan_of_2000_slices(predictor, tmp_path):
+    """512 x 512 x 2000: at most 8 GB, whatever ran before in this process, and the same answer in every slice."""
+    plane = np.full((512, 512), AIR_HU, dtype=np.int16)
+    plane[100:400, 120:390] = BODY_HU
+    header = nibabel.Nifti1Header()
+    header.set_data_shape((512, 512, 2000))
+    header.set_data_dtype(np.int16)
+    header.set_sform(np.eye(4), code="scanner")
+    header.set_xyzt_units("mm")
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    with gzip.open(tmp_path / "a.nii.gz", "wb", compresslevel=1) as file:
+        file.write(header.binaryblock + bytes(4))
+        for _ in range(2000):
+            file.write(plane.tobytes())
+    peaks_mb = []
+
+    def progress(image, result):
+        peaks_mb.append(result.peak_mb)
+        print(f"peak {result.peak_mb:.0f} MB, {result.seconds:.0f} s, {dict(result.stage_s)}")
+
+    outputs = output_names([tmp_path / "a.nii.gz"], tmp_path / "out")
+    (done,), failures = predict_pairs(predictor, outputs, progress=progress)
+    assert failures == [] and peaks_mb[0] <= 8192
+    with gzip.open(done) as written:
+        assert len(written.read(352)) == 352
+        first = written.read(512 * 512)
+        assert 0 < first.count(1) < 512 * 512
+        assert all(written.read(512 * 512) == first for _ in range(1999)) and not written.read(1)
