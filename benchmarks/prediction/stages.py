@@ -1,0 +1,93 @@
+"""Where the seconds of a prediction go, on a CPU: each stage, the network alone on the same windows, the whole case.
+
+    python -m benchmarks.prediction.stages [--slices 100] [--repeats 3] [--narrow] [--threads 2]
+
+The paper's 2D network on a phantom of 512 x 512 pixels, from a gzip file to a gzip file, in this process; the model is
+loaded before. The stages run beside each other, so their seconds add up to more than the whole; "all but the network"
+is the whole less the network alone, which answers windows of the same shapes with nothing beside it. Medians, the whole
+and the network in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from flarenet.inference.engines import Engine
+from flarenet.inference.predict import Predictor, predict_pairs
+
+from .cases import FEATURES, PIXELS, write_model, write_scan
+
+
+class Noting:
+    """An engine that notes the shapes of the windows it answers."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.name, self.device = engine, engine.name, engine.device
+        self.shapes: list[torch.Size] = []
+
+    def __call__(self, windows: torch.Tensor) -> dict[str, torch.Tensor]:
+        self.shapes.append(windows.shape)
+        return self.engine(windows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slices", type=int, default=100)
+    parser.add_argument("--pixels", type=int, default=PIXELS)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--narrow", action="store_true", help="four channels a layer, for a quick run")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_scan(folder / "scan.nii.gz", arguments.slices, pixels=arguments.pixels)
+        model = write_model(folder / "model", features=(4,) * 6 if arguments.narrow else FEATURES)
+        predictor = Predictor(model, device="cpu", precision="fp32")
+        predictor.engine = noting = Noting(predictor.engine)
+        seconds: dict[str, list[float]] = defaultdict(list)
+        for _ in range(arguments.repeats):
+            noting.shapes.clear()
+            for stage, took in predicted(predictor, folder).items():
+                seconds[stage].append(took)
+            seconds["network alone"].append(alone(noting))
+    rows = {name: median(times) for name, times in seconds.items()}
+    rows["all but the network"] = rows["whole"] - rows["network alone"]
+    print(f"| {arguments.slices} slices | seconds |\n|---|---|")
+    for name, took in rows.items():
+        print(f"| {name} | {took:.2f} |")
+    print(f"whole / network alone: {rows['whole'] / rows['network alone']:.2f}")
+
+
+def predicted(predictor: Predictor, folder: Path) -> dict[str, float]:
+    """Seconds by stage, and of the whole from file to file."""
+    found: dict[str, float] = {}
+
+    def tell(_: Path, result) -> None:
+        if isinstance(result, Exception):
+            raise result
+        found.update(result.stage_s)
+
+    began = time.perf_counter()
+    predict_pairs(predictor, {folder / "scan.nii.gz": folder / "out.nii.gz"}, progress=tell)
+    return {**found, "whole": time.perf_counter() - began}
+
+
+def alone(noting: Noting) -> float:
+    """Seconds of the network on windows of the shapes that it was given."""
+    windows = {shape: torch.rand(shape) for shape in set(noting.shapes)}
+    began = time.perf_counter()
+    for shape in noting.shapes:
+        noting.engine(windows[shape])
+    return time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()
