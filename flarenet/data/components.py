@@ -94,10 +94,12 @@ class PartSizes:
 def _touching(number: np.ndarray, padded: np.ndarray) -> np.ndarray:
     """Which parts of a slice [Y, X] and of the one before, with 0 around it, are neighbours: [n, 2], each pair once."""
     y, x = np.nonzero(number)
-    own = number[y, x]
-    pairs = [
-        np.stack([own, padded[y + dy, x + dx]], axis=1)[padded[y + dy, x + dx] > 0]
-        for dy in range(3)
-        for dx in range(3)
-    ]
-    return np.unique(np.concatenate(pairs), axis=0)
+    own, base = number[y, x], int(number.max()) + 1
+    pairs = set()
+    for dy in range(3):
+        for dx in range(3):
+            other = padded[y + dy, x + dx]
+            one = (own * base + other)[other > 0]  # numbers of the slice before are smaller than base
+            one = one[np.flatnonzero(np.diff(one, prepend=-1))]  # along a row they are mostly the same
+            pairs.update(np.unique(one).tolist())
+    return np.stack(np.divmod(np.array(sorted(pairs), dtype=np.int64), base), axis=1)
