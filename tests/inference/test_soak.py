@@ -57,8 +57,9 @@ def test_l01_many_cases_in_one_process(predictor, tmp_path):
 
 
 @pytest.mark.skipif(not FULL, reason="takes minutes: FLARENET_FULL=1")
-def test_l02_a_scan_of_2000_slices(predictor, tmp_path):
+def test_l02_a_scan_of_2000_slices(tmp_path):
     """512 x 512 x 2000: at most 8 GB, whatever ran before in this process, and the same answer in every slice."""
+    predictor = Predictor(model_folder(tmp_path / "model", patch=(512, 512)), device="cpu", precision="fp32")
     plane = np.full((512, 512), AIR_HU, dtype=np.int16)
     plane[100:400, 120:390] = BODY_HU
     header = nibabel.Nifti1Header()
