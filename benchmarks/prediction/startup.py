@@ -1,0 +1,135 @@
+"""From the start of a process to the first slice: what a scan costs in a process of its own before its own work begins.
+
+    python benchmarks/prediction/startup.py
+    python benchmarks/prediction/startup.py --nnunet /path/to/its/venv      # beside nnU-Net's
+
+Medians of several processes, the lines taken in turn, every one from its start to its end:
+
+  python, import torch       what no prediction is without
+  flarenet_predict --help    the target is 0.2 s
+  flarenet_predict, 1 slice  one slice of 512 x 512 read, predicted by the paper's 2D network (random weights), written;
+                             the target is 3 s to the first slice computed, which is before this ends
+  nnU-Net's                  the -h of its command, and the import of its predictor, without a model
+
+Beside them the processor seconds, which a busy machine changes less. Then the packages that the one-slice process spent
+most time importing, by -X importtime (their own modules only; under it all imports are slower).
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import median
+
+import nibabel
+import numpy as np
+import torch
+
+from flarenet.data.labels import LabelSet
+from flarenet.inference.model import save_model
+from flarenet.networks import build
+from flarenet.planning.plan import Configuration, Plan, Step, Subset, TrainerPlan
+from flarenet.planning.presets import network
+
+ROOT = Path(__file__).resolve().parents[2]
+PREDICT = "import sys; from flarenet.cli.predict import main; sys.exit(main(sys.argv[1:]))"
+SIZE = 512
+ORGANS = tuple(f"organ {number}" for number in range(1, 14))
+
+
+def main() -> int:
+    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    words.add_argument("--runs", type=int, default=5)
+    words.add_argument("--device", default="cpu")
+    words.add_argument("--nnunet", type=Path, metavar="VENV", help="a virtual environment that holds nnU-Net")
+    arguments = words.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        scan, model = make_scan(Path(folder)), make_model(Path(folder))
+        predict = [PREDICT, "-i", scan, "-o", f"{folder}/out.nii.gz", "-m", model, "--device", arguments.device]
+        here = [sys.executable, "-c"]
+        lines = {
+            "python": [*here, "pass"],
+            "import torch": [*here, "import torch"],
+            "flarenet_predict --help": [*here, PREDICT, "--help"],
+            "flarenet_predict, 1 slice": [*here, *predict],
+        }
+        if arguments.nnunet:
+            lines["nnUNetv2_predict -h"] = [str(arguments.nnunet / "bin" / "nnUNetv2_predict"), "-h"]
+            imported = "import nnunetv2.inference.predict_from_raw_data"
+            lines["import of nnU-Net's predictor"] = [str(arguments.nnunet / "bin" / "python"), "-c", imported]
+        print_medians(lines, arguments.runs)
+        print_imports([sys.executable, "-X", "importtime", "-c", *predict])
+    return 0
+
+
+def print_medians(lines: dict[str, list[str]], runs: int) -> None:
+    seconds: dict[str, list[float]] = {name: [] for name in lines}
+    processor: dict[str, list[float]] = {name: [] for name in lines}
+    for _ in range(runs):
+        for name, line in lines.items():
+            began, before = time.perf_counter(), processor_s()
+            subprocess.run(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT, check=True)
+            seconds[name].append(time.perf_counter() - began)
+            processor[name].append(processor_s() - before)
+    print(f"| process | seconds, median of {runs} | least | processor seconds |\n|---|---|---|---|")
+    for name, taken in seconds.items():
+        print(f"| {name} | {median(taken):.2f} | {min(taken):.2f} | {median(processor[name]):.2f} |")
+
+
+def processor_s() -> float:
+    """What all ended children took together."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
+def print_imports(line: list[str]) -> None:
+    said = subprocess.run(
+        line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT, check=True, text=True
+    ).stderr
+    spent: Counter[str] = Counter()
+    for own_us, name in re.findall(r"^import time: +(\d+) \| +\d+ \| +([\w.]+)$", said, re.MULTILINE):
+        spent[name.split(".")[0]] += int(own_us)
+    print(f"\n| package | seconds of importing, of {spent.total() / 1e6:.2f} |\n|---|---|")
+    for name, own_us in spent.most_common(10):
+        print(f"| {name} | {own_us / 1e6:.3f} |")
+
+
+def make_scan(folder: Path) -> str:
+    data = np.random.default_rng(0).integers(-1000, 1000, (SIZE, SIZE, 1)).astype(np.int16)
+    image = nibabel.Nifti1Image(data, np.diag([-0.8, -0.8, 2.5, 1]))
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, folder / "scan.nii.gz")
+    return str(folder / "scan.nii.gz")
+
+
+def make_model(folder: Path) -> str:
+    """A model folder of a network with random weights and the paper's 13 organs and tumor."""
+    labels = LabelSet(names=("background", *ORGANS, "tumor"), groups={"organ": tuple(range(1, 14)), "cancer": (14,)})
+    groups = tuple(labels.groups)
+    spec = network("s", (SIZE, SIZE), groups)
+    numbers = {"batch_size": 1, "batches_per_epoch": 1, "epochs": 1, "learning_rate": 1.0}
+    step = Step(subset=Subset(patterns=(tuple(range(1, 15)),)), groups=groups, **numbers)
+    own = (None, 0.8, 0.8)
+    seen = Configuration(spacing_mm=own, inference_spacing_mm=own, patch=(SIZE, SIZE), clip_hu=(-325.0, 325.0))
+    plan = Plan(
+        recipe="paper",
+        dataset="Startup",
+        labels=labels,
+        fingerprint_hash="0",
+        configurations={"2d": seen},
+        trainers={"DualDecoder2D": TrainerPlan(configuration="2d", network=spec, steps=(step,))},
+    )
+    torch.manual_seed(0)
+    save_model(folder / "step_1", build(spec, labels.outputs), plan=plan, trainer="DualDecoder2D", step=1, summary={})
+    return str(folder / "step_1")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

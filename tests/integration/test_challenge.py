@@ -1,0 +1,98 @@
+"""predict.sh as a challenge starts it: folders in, folders out, a process for each scan, no network."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from flarenet.inference.model_file import export_models, install
+from tests.model_files.small import train
+
+SOURCES = Path(__file__).resolve().parents[2]
+CHALLENGE = SOURCES / "challenge"
+
+NO_NETWORK = """
+import socket
+def refuse(*_):
+    raise AssertionError("a prediction asked for the network")
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """What the image holds: the script, an installed model, and the two folders."""
+    train(tmp_path / "step_2")
+    export_models([tmp_path / "step_2"], tmp_path / "model.zip")
+    home = tmp_path / "workspace"
+    for folder in ("inputs", "outputs"):
+        (home / folder).mkdir(parents=True)
+    install(tmp_path / "model.zip", home, "challenge")
+    (tmp_path / "sitecustomize.py").write_text(NO_NETWORK)
+    return home
+
+
+def scan(path):
+    data = np.random.default_rng(0).integers(-1000, 1000, (40, 36, 5)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(data, np.diag([-1, -1, 3, 1])), path)
+
+
+def run(workspace, *words):
+    """In the workspace, which cannot be told from the image by the script."""
+    paths = os.pathsep.join([str(workspace.parent), str(SOURCES)])
+    return subprocess.run(
+        ["sh", str(CHALLENGE / "predict.sh"), *map(str, words)],
+        cwd=workspace,
+        env={**os.environ, "PYTHON": sys.executable, "PYTHONPATH": paths, "FLARENET_ROOT": str(workspace)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def written(workspace):
+    return sorted(path.name for path in (workspace / "outputs").iterdir())
+
+
+def test_every_scan_is_answered_on_its_grid(workspace):
+    for name in ("FLARETs_0001_0000.nii.gz", "with space.nii.gz"):
+        scan(workspace / "inputs" / name)
+    (workspace / "inputs" / "notes.txt").write_text("no scan")
+    done = run(workspace)
+    assert done.returncode == 0, done.stderr
+    assert written(workspace) == ["FLARETs_0001.nii.gz", "with space.nii.gz"]
+    image = nibabel.load(workspace / "inputs" / "with space.nii.gz")
+    labels = nibabel.load(workspace / "outputs" / "with space.nii.gz")
+    assert labels.shape == image.shape and np.array_equal(labels.affine, image.affine)
+    assert labels.get_data_dtype() == np.uint8
+
+
+def test_a_broken_scan_does_not_stop_the_others(workspace):
+    (workspace / "inputs" / "a_0000.nii.gz").write_bytes(b"no scan")
+    done = run(workspace)
+    assert done.returncode == 4 and "1 of 1 scans failed" in done.stderr
+    scan(workspace / "inputs" / "b_0000.nii.gz")
+    done = run(workspace)
+    assert done.returncode == 3 and "1 of 2 scans failed" in done.stderr
+    assert written(workspace) == ["b.nii.gz"]
+
+
+def test_other_folders_and_words(workspace, tmp_path):
+    (tmp_path / "scans").mkdir()
+    assert run(workspace, tmp_path / "scans", tmp_path / "out").returncode == 2
+    scan(tmp_path / "scans" / "a.nii.gz")
+    done = run(workspace, tmp_path / "scans", tmp_path / "out", "-m", "challenge", "--precision", "fp32")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.nii.gz"]
+
+
+def test_what_the_image_copies_is_there_and_it_does_not_run_as_root():
+    lines = (CHALLENGE / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    copied = {word for line in lines if line.startswith("COPY ") for word in line.split()[1:-1]}
+    assert "model.zip" in copied
+    assert all((SOURCES / word).exists() for word in copied - {"model.zip"})
+    assert re.findall("^USER (.*)$", "\n".join(lines), re.MULTILINE) == ["1000:1000"]
