@@ -75,6 +75,8 @@ def sealed(members):
             about = json.loads(members[name])
         except ValueError:  # damaged on purpose
             continue
+        if not isinstance(about, dict) or not isinstance(about.get("sha256"), dict):
+            continue
         about["sha256"] = {part: digest(members[place + part]) for part in about["sha256"] if place + part in members}
         members[name] = json.dumps(about).encode()
     manifest = json.loads(members["manifest.json"])
