@@ -6,6 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import Any, TypeVar
@@ -81,14 +82,16 @@ class Stages:
         return getattr(self._here, "waited", 0.0)
 
     def _work(self, name: str, items: Iterable[Any], queue: Queue) -> None:
-        try:
-            for item in self.timed(name, items):
-                self._put(queue, item)
-            self._put(queue, _End())
-        except _Stopped:
-            pass
-        except BaseException as error:  # noqa: BLE001 - it is raised where the items are taken
-            self._put(queue, _End(error))
+        with suppress(_Stopped):
+            try:
+                for item in self.timed(name, items):
+                    self._put(queue, item)
+            except _Stopped:
+                raise
+            except BaseException as error:  # noqa: BLE001 - it is raised where the items are taken
+                self._put(queue, _End(error))
+            else:
+                self._put(queue, _End())
 
     def _put(self, queue: Queue, item: object) -> None:
         while not self._stop.is_set():

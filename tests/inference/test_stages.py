@@ -53,3 +53,19 @@ def test_no_stage_runs_further_ahead_than_it_may():
         assert next(items) == 0
         time.sleep(0.3)
         assert len(made) <= 4  # one taken, two that wait, one in hand
+
+
+def test_what_goes_wrong_after_the_end_is_nobodys_error(monkeypatch):
+    unheard, left = [], threading.Event()
+    monkeypatch.setattr(threading, "excepthook", unheard.append)
+
+    def source():
+        yield 0
+        left.wait(10)
+        time.sleep(0.2)  # the block has ended by then
+        raise ValueError("too late")
+
+    with Stages() as stages:
+        assert next(stages.ahead("source", source())) == 0
+        left.set()
+    assert not unheard
