@@ -1,6 +1,6 @@
 """Peak memory and seconds a slice of flarenet_predict on a CPU, by the length of the scan.
 
-    python -m benchmarks.prediction.memory [--slices 55 100 554 2000] [--narrow] [--pixels 512]
+    python -m benchmarks.prediction.memory [--slices 55 100 554 2000] [--narrow | -m MODEL] [--pixels 512]
 
 Each row is a process of its own: `flarenet_predict` with the paper's 2D network on one phantom scan of 512 x 512
 pixels, read from a gzip file and written to one. The peak is the kernel's (ru_maxrss). --narrow takes a network of four
@@ -26,21 +26,25 @@ def main() -> None:
     parser.add_argument("--slices", nargs="+", type=int, default=[55, 100, 554, 2000])
     parser.add_argument("--pixels", type=int, default=PIXELS)
     parser.add_argument("--narrow", action="store_true")
+    parser.add_argument("-m", "--model", type=Path, help="a trained model in place of the paper's network")
+    parser.add_argument("--engine", default="torch")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        model = write_model(folder / "model", features=(4,) * 6 if arguments.narrow else FEATURES)
+        model = arguments.model or write_model(folder / "model", features=(4,) * 6 if arguments.narrow else FEATURES)
         print("| slices | peak MB | seconds | ms a slice |\n|---|---|---|---|")
         for slices in arguments.slices:
             write_scan(folder / "scan.nii.gz", slices, pixels=arguments.pixels)
-            peak_mb, seconds = predicted(model, folder / "scan.nii.gz", folder / "out.nii.gz")
+            files = folder / "scan.nii.gz", folder / "out.nii.gz"
+            peak_mb, seconds = predicted(model, *files, engine=arguments.engine)
             print(f"| {slices} | {peak_mb:.0f} | {seconds:.1f} | {1000 * seconds / slices:.0f} |", flush=True)
 
 
-def predicted(model: Path, scan: Path, out: Path) -> tuple[float, float]:
+def predicted(model: Path, scan: Path, out: Path, *, engine: str) -> tuple[float, float]:
     """(MB of the child process at its peak, seconds from its start to its end)."""
     began = time.perf_counter()
     words = ["-i", str(scan), "-o", str(out), "-m", str(model), "--device", "cpu", "--precision", "fp32"]
+    words += ["--engine", engine]
     child = os.posix_spawn(sys.executable, [sys.executable, "-c", COMMAND, *words], os.environ)
     _, status, usage = os.wait4(child, 0)
     if status:

@@ -1,11 +1,12 @@
 """Where the seconds of a prediction go, on a CPU: each stage, the network alone on the same windows, the whole case.
 
-    python -m benchmarks.prediction.stages [--slices 100] [--repeats 3] [--narrow] [--threads 2]
+    python -m benchmarks.prediction.stages [--slices 100] [--repeats 3] [--narrow | -m MODEL] [--threads 2]
 
 The paper's 2D network on a phantom of 512 x 512 pixels, from a gzip file to a gzip file, in this process; the model is
 loaded before. The stages run beside each other, so their seconds add up to more than the whole; "all but the network"
 is the whole less the network alone, which answers windows of the same shapes with nothing beside it. Medians, the whole
-and the network in turn.
+and the network in turn. An untrained network's labels change from pixel to pixel, the worst there is for the stage
+"labels": -m MODEL takes a trained one. --engine: torch by default.
 """
 
 from __future__ import annotations
@@ -44,13 +45,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--narrow", action="store_true", help="four channels a layer, for a quick run")
+    parser.add_argument("-m", "--model", type=Path, help="a model folder in place of the paper's network, untrained")
+    parser.add_argument("--engine", default="torch")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         write_scan(folder / "scan.nii.gz", arguments.slices, pixels=arguments.pixels)
-        model = write_model(folder / "model", features=(4,) * 6 if arguments.narrow else FEATURES)
-        predictor = Predictor(model, device="cpu", precision="fp32")
+        model = arguments.model or write_model(folder / "model", features=(4,) * 6 if arguments.narrow else FEATURES)
+        predictor = Predictor(model, device="cpu", precision="fp32", engine=arguments.engine)
         predictor.engine = noting = Noting(predictor.engine)
         seconds: dict[str, list[float]] = defaultdict(list)
         for _ in range(arguments.repeats):
