@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..inference.run_report import RunReport
 
 _ENDINGS = (".nii", ".nii.gz")
+_M_ARENA_MAX = -8  # glibc's malloc.h
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,6 +75,7 @@ def work(arguments: Namespace) -> int:
     from ..inference.ensemble import open_models
     from ..inference.predict import output_names, predict_pairs
 
+    _share_one_heap()
     images = find_scans(arguments.input)
     if (one := _one_file(arguments)) and arguments.resume:
         raise UsageError("--continue", found="-o with a file", expected="a folder, which has a report.json")
@@ -142,6 +145,13 @@ def _write_tables(folder: Path, outputs: Sequence[Path]) -> None:
     from ..inference.statistics import read_statistics, write_tables
 
     write_tables(folder, [read_statistics(output) for output in outputs])
+
+
+def _share_one_heap() -> None:
+    """Of glibc's heaps, one a thread, arrays that go from stage to stage leave holes in each, more of them the longer
+    the scan: 738 MB with 300 slices of 512 x 512, and 617 with one heap, in the same time."""
+    if tune := getattr(ctypes.CDLL(None), "mallopt", None):
+        tune(_M_ARENA_MAX, 1)
 
 
 def _count(text: str) -> int:
