@@ -49,7 +49,7 @@ def test_l01_many_cases_in_one_process(predictor, tmp_path):
     assert len(done) == CASES and failures == []
     slope_kb, _ = np.polyfit(np.arange(WARM, CASES), rss_kb[WARM:], 1)
     print(f"{CASES} cases: {slope_kb:.2f} kB a case, {rss_kb[-1] / 1024:.0f} MB at the end")
-    assert not FULL or slope_kb <= MOST_KB_PER_CASE  # one step of the heap would be the slope of a hundred cases
+    assert slope_kb <= MOST_KB_PER_CASE
     assert max(files[WARM:]) - min(files[WARM:]) <= 2 and max(threads[WARM:]) - min(threads[WARM:]) <= 2
     assert set(process.children()) <= set(children)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(

@@ -44,7 +44,8 @@ def test_the_document(here, capsys, monkeypatch):
     (commands,) = blocks("sh")
     for command, *words in map(shlex.split, commands.splitlines()):
         assert COMMANDS[command](words) == 0, capsys.readouterr().err
-    assert len(list((here / "predictions").glob("*.nii.gz"))) == 1
+    written = sorted(path.name for path in (here / "predictions").iterdir())
+    assert len(written) == 2 and written[1] == "report.json" and written[0].endswith(".nii.gz")
     model = load_model(here / "runs/NAME/MoreDice/step_1")
     (step,) = model.plan.trainer("MoreDice").steps
     assert (step.epochs, step.schedule) == (2, "constant")
