@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -52,7 +53,7 @@ class OpenVinoEngine:
             raise UsageError(f"precision {precision!r} of engine 'openvino'", expected="auto, fp32, bf16")
         groups = getattr(network, "groups", ())
         converted = _converted(library, network, groups, torch.zeros(1, channels, *patch))
-        compiled = library.Core().compile_model(converted, "CPU", _settings(HINTS[dtype]))
+        compiled = _core(library).compile_model(converted, "CPU", _settings(HINTS[dtype]))
         self._tensor, self._request = library.Tensor, compiled.create_infer_request()
         self._groups = [*zip(groups, (tuple(output.shape)[1:] for output in compiled.outputs))]
         self.name = f"openvino {WORDS[dtype]}"
@@ -71,6 +72,17 @@ class OpenVinoEngine:
     def _over(self, numbers: Tensor) -> openvino.Tensor:
         """The same memory, as OpenVINO's tensor."""
         return self._tensor(numbers.numpy(), shared_memory=True)
+
+
+@cache
+def _core(library: Any) -> openvino.Core:
+    """The process's only one, never given up.
+
+    With the first network, OpenVINO's CPU plugin sets a signal stack of its own for the thread it is in, and unmaps it
+    in whichever thread gives up the last Core. In another one the first thread keeps the address, and its next signal
+    (Ctrl-C, say) is a segmentation fault.
+    """
+    return library.Core()
 
 
 def _converted(library: Any, network: nn.Module, groups: Sequence[str], window: Tensor) -> openvino.Model:

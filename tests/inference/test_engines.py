@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from flarenet.inference.openvino_engine import find_openvino
 from flarenet.networks import NETWORKS, build
 from flarenet.planning.plan import NetworkSpec
 
+ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = {"organ": 3, "train": 1}  # "train" is a name that torch does not allow a part of a module to have
 U_SHAPED = ("unet", "dual_decoder", "residual_unet", "residual_dual_decoder")
 SWIN = ("swin_unetr", (32, 64, 32))
@@ -147,6 +149,34 @@ def test_nothing_is_told_to_the_makers_of_openvino():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == 2 * ["openvino.tools.ovc.telemetry_stub"]
+
+
+SIGNAL_AFTER_ENGINE = """
+import signal, sys, threading
+import torch
+from flarenet.inference.engines import open_engine
+from tests.inference.test_engines import network_of
+
+def run(engines):
+    engines.pop()(torch.rand(1, 1, 32, 32))
+
+network, came = network_of("dual_decoder", (32, 32)), []
+engines = [open_engine(network, channels=1, patch=(32, 32), engine=sys.argv[1], device="cpu", precision="fp32")]
+thread = threading.Thread(target=run, args=(engines,))
+thread.start()
+thread.join()
+signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+signal.raise_signal(signal.SIGINT)
+assert came == [signal.SIGINT]
+"""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_signal_comes_through_after_an_engine_ended_in_another_thread(engine):
+    if engine == "openvino":
+        find_or_skip()
+    done = subprocess.run([sys.executable, "-c", SIGNAL_AFTER_ENGINE, engine], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_auto_is_a_gpu_where_there_is_one():
