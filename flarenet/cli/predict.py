@@ -25,7 +25,7 @@ _M_ARENA_MAX = -8  # glibc's malloc.h
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return shell.run(words(), work, argv)
+    return shell.run(words(), work, argv, going_on="the same command with --continue")
 
 
 def words() -> ArgumentParser:

@@ -117,10 +117,17 @@ def reading(arguments: Namespace) -> Reading:
     return Reading(affine=arguments.affine, assume_affine=arguments.assume_affine, volume=arguments.volume)
 
 
-def run(words: ArgumentParser, work: Callable[[Namespace], int | None], argv: Sequence[str] | None) -> int:
+def run(
+    words: ArgumentParser,
+    work: Callable[[Namespace], int | None],
+    argv: Sequence[str] | None,
+    *,
+    going_on: str = "the same command",
+) -> int:
     """Parse `argv`, do `work`, return the exit code; what went wrong goes to stderr.
 
-    Errors that flarenet raises on purpose are shown as they are, anything else in one line.
+    Errors that flarenet raises on purpose are shown as they are, anything else in one line. `going_on` is what one who
+    ended it is told to type to have the rest done.
     """
     debug = False
     try:
@@ -136,29 +143,29 @@ def run(words: ArgumentParser, work: Callable[[Namespace], int | None], argv: Se
     except BaseException as error:  # noqa: BLE001 - nothing is swallowed: the exit code and the message tell
         if debug:
             traceback.print_exc()
-        return _end(words.prog, error)
+        return _end(words.prog, error, going_on)
 
 
 class _Terminated(BaseException):
     """SIGTERM came."""
 
 
-def _end(command: str, error: BaseException) -> int:
+def _end(command: str, error: BaseException, going_on: str) -> int:
     """Say on stderr what happened; returns the exit code."""
     if isinstance(error, BrokenPipeError):
         return _reader_is_gone()
-    message, code = _explain(error)
+    message, code = _explain(error, going_on)
     print(f"{command}: {message}", file=sys.stderr)
     return code
 
 
-def _explain(error: BaseException) -> tuple[object, int]:
+def _explain(error: BaseException, going_on: str) -> tuple[object, int]:
     if isinstance(error, FlarenetError):
         return error, error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; the same command goes on from here", INTERRUPTED
+        return f"interrupted; {going_on} goes on from here", INTERRUPTED
     if isinstance(error, _Terminated):
-        return "ended by SIGTERM; the same command goes on from here", TERMINATED
+        return f"ended by SIGTERM; {going_on} goes on from here", TERMINATED
     if is_out_of_memory(error):
         return "not enough memory: fewer workers or a smaller batch size may help", StorageError.exit_code
     if isinstance(error, OSError):

@@ -106,6 +106,24 @@ def test_some_failed_then_all_failed(root, capsys):
     assert predict(root) == 4
 
 
+def test_one_who_interrupts_is_told_how_the_rest_is_done(root, capsys, monkeypatch):
+    words = ["-i", str(root / "scans"), "-o", str(root / "out"), "--root", str(root)]
+
+    def interrupted(*said, say=print, **where):
+        if "a.nii.gz" in str(said):
+            raise KeyboardInterrupt
+        say(*said, **where)
+
+    monkeypatch.setattr("builtins.print", interrupted)
+    code = main(words)
+    monkeypatch.undo()
+    assert code == 130 and "the same command with --continue goes on" in capsys.readouterr().err
+    assert sorted(os.listdir(root / "out")) == ["a.nii.gz", "report.json"]
+    assert main([*words, "--continue"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert "a.nii.gz" in first and first.endswith("done before") and "b.nii.gz" in second
+
+
 def test_an_empty_folder(root, capsys):
     (root / "empty").mkdir()
     assert predict(root, scans="empty") == 4
