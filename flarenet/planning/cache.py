@@ -18,7 +18,7 @@ from ..schema import Frozen, load, save
 from ..whole import sha256_of
 from .measure import CaseFingerprint
 
-MEASURE_VERSION = 3
+MEASURE_VERSION = 4
 """Part of every key: raised where measuring changes, so that no number of an older version is used."""
 
 

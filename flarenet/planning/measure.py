@@ -17,7 +17,7 @@ import numpy as np
 from ..data.labels import LabelSet
 from ..errors import DatasetError
 from ..schema import Frozen
-from ..volume import Orientation, Volume, orientation_of
+from ..volume import Orientation, Volume, orientation_of, upright_grid
 
 LOWEST_HU, BINS = -2048, 4096
 """For CT, the histogram has one bin per HU from -2048 to 2047; what lies outside counts in the outer bins."""
@@ -59,8 +59,9 @@ class LabelFacts(Frozen):
 class CaseFingerprint(Frozen):
     """One case, axes in canonical order.
 
-    shape, spacing_mm  (z, y, x) voxels and mm
-    body_shape         planes (z, y, x) from the first to the last that belong to the body
+    shape, spacing_mm  (z, y, x) voxels and mm, of the grid that preparation works on: where axes lean, of the upright
+                       one, whose voxels are as large, but nearer to each other along an axis that leans
+    body_shape         planes (z, y, x) from the first to the last that belong to the body, along the scan's own axes
     min_hu, max_hu     over the whole image; in its own unit where it is no CT, as all that is called HU here
     annotated          the values looked for
     inferred           whether `annotated` was inferred, because nobody stated it
@@ -116,10 +117,12 @@ def measure(
 ) -> CaseFingerprint:
     """The numbers of a case; `annotated` and `voxels` hold every value of the table until its pattern is settled.
 
-    image  in any order of axes        drawn  uint8 [Z, Y, X] on the same grid; None where there is no label file
+    image  in any order of axes, which may lean: counted are the voxels it has, none is resampled
+    drawn  uint8 [Z, Y, X] on the same grid; None where there is no label file
     """
-    orientation = orientation_of(image.grid)
-    grid, low, high = orientation.apply_to_grid(image.grid), float(image.data.min()), float(image.data.max())
+    upright = upright_grid(image.grid)
+    orientation = orientation_of(upright)
+    grid, low, high = orientation.apply_to_grid(upright), float(image.data.min()), float(image.data.max())
     bins = Bins() if is_ct else _own_bins(image.data, low, high)
     body_floor, inside_floor = (BODY_HU, INSIDE_HU) if is_ct else (_bright(image.data, low),) * 2
     table = np.zeros((len(labels.names), BINS), dtype=np.int64)

@@ -18,7 +18,7 @@ from ..errors import FlarenetError
 from ..planning.cache import Cache
 from ..planning.plan import Configuration, Plan
 from ..schema import digest
-from ..volume import Volume, orientation_of
+from ..volume import Volume, orientation_of, upright_grid
 from ..whole import remove_leftovers, sha256_of
 from ..workspace import Workspace
 from .prepare import prepare_image, prepare_map
@@ -70,12 +70,14 @@ def prepare_dataset(
 def need_mb(work: Work) -> float:
     """What the process that prepares a case takes at its peak, from the header of its image: rather too much."""
     grid = read_grid(work.case.image, work.case.reading)
-    turned = orientation_of(grid).apply_to_grid(grid)
+    upright = upright_grid(grid)
+    turned = orientation_of(upright).apply_to_grid(upright)
+    voxels = prod(grid.shape) + (0 if upright is grid else prod(upright.shape))
     prepared = max(
         prod(resampled_shape(turned.shape, turned.spacing_mm, configuration.spacing_mm))
         for configuration in work.configurations.values()
     )
-    return PROCESS_MB + (prod(grid.shape) * BYTES_PER_VOXEL + prepared * BYTES_PER_PREPARED_VOXEL) / (1 << 20)
+    return PROCESS_MB + (voxels * BYTES_PER_VOXEL + prepared * BYTES_PER_PREPARED_VOXEL) / (1 << 20)
 
 
 def prepare_case(work: Work) -> str:

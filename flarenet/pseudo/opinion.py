@@ -12,8 +12,8 @@ from ..data.dataset import Case
 from ..data.labels import LabelSet, complete, join, split
 from ..data.nifti import read_grid, read_labels
 from ..planning.pseudo_rules import PseudoRules
-from ..preparation.upright import on_grid, upright_grid
-from ..volume import SHEAR_THAT_COUNTS, Grid
+from ..preparation.upright import on_grid
+from ..volume import Grid, upright_grid
 from .filters import Evidence, common_hosts, filtered, hosts_of, likeness, vote
 from .sources import Sources
 
@@ -101,8 +101,7 @@ def ask(case: Case, sources: Sources, labels: LabelSet, *, annotated: Iterable[i
 
 def grid_of(case: Case) -> Grid:
     """The grid of a case's scan, upright: that of what is said about it."""
-    grid = read_grid(case.image, case.reading)
-    return grid if grid.shear < SHEAR_THAT_COUNTS else upright_grid(grid)
+    return upright_grid(read_grid(case.image, case.reading))
 
 
 def drawn_map(case: Case, labels: LabelSet, grid: Grid) -> np.ndarray:

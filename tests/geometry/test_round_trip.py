@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flarenet.data.nifti import read_grid, read_labels, write_labels
 from flarenet.inference.predict import predict_files
-from flarenet.preparation.upright import upright_grid
+from flarenet.volume import upright_grid
 from tests.geometry.worlds import (
     LABELS,
     examples,

@@ -141,6 +141,15 @@ def test_cases_that_are_added_are_the_only_ones_read(dataset, tmp_path, monkeypa
     assert read == ["b", "c", "a", "b"]  # b into the memory, then everything without one
 
 
+def test_what_an_older_version_measured_is_measured_again(dataset, tmp_path, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr("flarenet.planning.cache.MEASURE_VERSION", 3)
+        fingerprint(dataset, cached=tmp_path / "m")
+    read = measured_by(monkeypatch)
+    fingerprint(dataset, cached=tmp_path / "m")
+    assert sorted(read) == ["a", "b", "c"]
+
+
 def test_a_damaged_memory_counts_as_none(dataset, tmp_path):
     memory = tmp_path / "measured"
     first = fingerprint(dataset, cached=memory)[0]

@@ -87,3 +87,27 @@ def test_without_a_label_the_inside_of_the_body_is_counted():
         found = measured(image, drawn)
         assert found.histogram_of == "body"
         assert np.flatnonzero(unpack_histogram(found.histogram)).tolist() == [2078, 2088]
+
+
+LEANING = np.array([[0, 0, 1, 0], [3, 1, 0, 0], [4, 0, 0, 0], [0, 0, 0, 1.0]])
+"""Slices 4 mm apart, each 3 mm further along y: 5 mm from voxel to voxel."""
+
+
+def test_a_leaning_scan_has_the_spacing_and_shape_of_the_upright_grid():
+    """The last of six slices lies 5 x 3 = 15 rows of 1 mm further along y; nothing is further along x."""
+    image, drawn = np.full((6, 20, 24), -1000, dtype=np.int16), np.zeros((6, 20, 24), dtype=np.uint8)
+    image[1:5, 4:14, 3:9], drawn[2, 5, 6:8] = 50, 1
+    found = measured(image, drawn, affine=LEANING)
+    assert (found.spacing_mm, found.shape) == ((4, 1, 1), (6, 20 + 15, 24))
+    # counted are the voxels that the scan has
+    assert (found.body_shape, found.voxels, found.labels[1].centre_x) == ((4, 10, 6), {1: 2, 2: 0}, 6.5)
+    turned = Orientation((2, 0, 1), (True, False, True))
+    affine = turned.apply_to_grid(Grid(image.shape, LEANING)).affine
+    back = measured(turned.apply(image).copy(), turned.apply(drawn).copy(), affine=affine)
+    assert back == found
+
+
+def test_a_tilt_of_twenty_degrees_brings_slices_six_percent_nearer():
+    tilt = np.deg2rad(20)
+    affine = np.array([[0, 0, 1, 0], [5 * np.sin(tilt), 1, 0, 0], [5 * np.cos(tilt), 0, 0, 0], [0, 0, 0, 1]])
+    assert measured(np.arange(60).reshape(3, 4, 5), affine=affine).spacing_mm == (4.69846, 1, 1)

@@ -6,13 +6,14 @@ import nibabel
 import numpy as np
 import pytest
 
-from flarenet.data.dataset import Case
+from flarenet.data.dataset import Case, Dataset
 from flarenet.data.labels import LabelSet
 from flarenet.data.store import Store
+from flarenet.planning.fingerprint import fingerprint
 from flarenet.planning.plan import Configuration
-from flarenet.preparation.dataset import Work, prepare_case
-from flarenet.preparation.upright import on_grid, upright, upright_grid
-from flarenet.volume import Grid, Volume
+from flarenet.preparation.dataset import PROCESS_MB, Work, need_mb, prepare_case
+from flarenet.preparation.upright import on_grid, upright
+from flarenet.volume import Grid, Volume, upright_grid
 from flarenet.workspace import Workspace
 
 SHAPE = (12, 20, 24)
@@ -37,7 +38,7 @@ def dice(one, other):
 
 def test_an_upright_scan_is_left_alone():
     volume = Volume(np.zeros(SHAPE, np.int16), leaning(0.0009))
-    assert upright(volume) is volume
+    assert upright(volume) is volume and upright_grid(volume.grid) is volume.grid
 
 
 def test_slices_are_pushed_back_within_their_planes():
@@ -96,6 +97,11 @@ def test_a_leaning_case_is_prepared_upright_with_its_label(tmp_path):
     prepare_case(work)
     prepared = Store(work.workspace.store("2d")).read("x")
     assert prepared.record.grid.shear < 1e-6
+    only = Dataset("Set", tmp_path, labels, (work.case,), ())
+    (measured,) = fingerprint(only)[0].cases
+    # 4 bytes a voxel as it leans and upright, 17 rows more, 8 as it is prepared
+    assert need_mb(work) == PROCESS_MB + 12 * 24 * (20 * 4 + 37 * (4 + 8)) / 2**20
+    assert (measured.shape, measured.spacing_mm) == (prepared.record.original.shape, (5, 1, 1))
     drawn = prepared.maps["organ"][:] == 1
     bright = prepared.image[:] > prepared.image[:].max() / 2
     assert dice(drawn, bright) > 0.93
