@@ -32,7 +32,7 @@ MINI_GRIDS = (
     "configurations.2d.inference_spacing_mm=[2.5,2,2]",
     "configurations.2d.patch=[160,192]",
 )
-DEEP, FLAT, AUTOENCODER = "[8,16,32,64,64,8]", "[16,32,64,64,128,32]", "[96,192,2,4,48,96,1,4]"
+DEEP, FLAT, AUTOENCODER = "[8,16,32,64,64,8]", "[8,16,32,32,64,16]", "[96,192,2,4,48,96,1,4]"
 
 TEACHERS = tuple(f"trainers.{name}.network.features={DEEP}" for name in ("3DOrgan", "3DCancer"))
 CURRICULUM = (
