@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = {"organ": 3, "train": 1}  # "train" is a name that torch does not allow a part of a module to have
 U_SHAPED = ("unet", "dual_decoder", "residual_unet", "residual_dual_decoder")
 SWIN = ("swin_unetr", (32, 64, 32))
-MADE = [(kind, patch) for kind in U_SHAPED for patch in ((32, 48), (45, 33), (16, 32, 20))]
+MADE = [(kind, patch) for kind in U_SHAPED for patch in ((32, 48), (45, 33), (46, 35), (16, 32, 20))]
 MADE += [("unetr", (32, 32, 16)), SWIN]
 
 
@@ -137,6 +137,16 @@ def test_auto_takes_openvino_where_it_is_installed(monkeypatch):
     assert opened("auto", network, (32, 32)).name == "torch fp32"
     with pytest.raises(UsageError, match=r"pip install 'flarenet\[openvino\]'"):
         open_engine(network, channels=1, patch=(32, 32), engine="openvino")
+
+
+def test_opening_openvino_costs_less_than_a_window():
+    find_or_skip()
+    network = network_of("dual_decoder", (96, 94))
+    seen = []
+    network.register_forward_pre_hook(lambda _, given: seen.append(tuple(given[0].shape)))
+    opened("openvino", network, (96, 94))
+    # three resolutions: two voxels an axis at the third, and 94, 47, 23 is as 10, 5, 2
+    assert seen == [(1, 1, 8, 10)]
 
 
 def test_nothing_is_told_to_the_makers_of_openvino():

@@ -27,7 +27,7 @@ NOT_NEEDED = {
         "blosc2",
         "distributed",
     ),
-    *("cc3d", "edt", "skimage", "pandas", "tensorboard", "openvino", "onnx", "onnxruntime", "highdicom"),
+    *("cc3d", "edt", "skimage", "pandas", "tensorboard", "onnx", "onnxruntime", "highdicom"),
     *("torch._dynamo", "torch._inductor", "torch.onnx", "torchvision"),
     *("flarenet.training", "flarenet.trainers", "flarenet.evaluation", "flarenet.reporting", "flarenet.data.cases"),
 }
@@ -43,7 +43,7 @@ sys.exit(code)
 
 @pytest.fixture
 def loaded(tmp_path):
-    """The modules of a process that predicted one scan by torch alone, with further words."""
+    """The modules of a process that predicted one scan, with further words."""
     train(tmp_path / "model" / "step_2")
     data = np.random.default_rng(0).integers(-1000, 1000, (40, 36, 5)).astype(np.int16)
     nibabel.save(nibabel.Nifti1Image(data, np.diag([-1, -1, 3, 1])), tmp_path / "scan.nii.gz")
@@ -51,7 +51,7 @@ def loaded(tmp_path):
     def predict(*words):
         line = ["-i", tmp_path / "scan.nii.gz", "-o", tmp_path / "out", "-m", tmp_path / "model" / "step_2"]
         done = subprocess.run(
-            [sys.executable, "-c", LOADED, *map(str, line), "--device", "cpu", "--engine", "torch", *words],
+            [sys.executable, "-c", LOADED, *map(str, line), "--device", "cpu", *words],
             env={**os.environ, "PYTHONPATH": str(SOURCES)},
             capture_output=True,
             text=True,
@@ -67,6 +67,10 @@ def test_a_prediction_imports_only_what_it_needs(loaded):
     modules = loaded()
     assert {"torch", "nibabel", "flarenet.inference.predict"} <= modules
     assert NOT_NEEDED & modules == set()
+
+
+def test_torch_alone_imports_no_other_engine(loaded):
+    assert (NOT_NEEDED | {"openvino"}) & loaded("--engine", "torch") == set()
 
 
 def test_the_tools_of_fusion_are_imported_where_it_is_asked_for(loaded):
