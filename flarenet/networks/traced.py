@@ -47,4 +47,5 @@ def _small(network: nn.Module, window: Tensor) -> Tensor:
     if not isinstance(network, (UNet, DualDecoderUNet)):
         return window
     unit = 2 ** (network.depth - 1)
-    return window[(..., *(slice(2 * unit + size % unit) for size in window.shape[2:]))]
+    corner = tuple(slice(2 * unit + size % unit) for size in window.shape[2:])
+    return window[(slice(None), slice(None)) + corner]
