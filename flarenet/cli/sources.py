@@ -96,14 +96,15 @@ def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
     label_map = load_label_map(arguments.label_map) if arguments.label_map else None
     content = merge(sources, workspace.raw, label_map)
     opened = Opened(workspace, how, tuple(folders), content)
-    if not (arguments.check or arguments.dry_run):
+    written = not (arguments.check or arguments.dry_run)
+    if written:
         opened.read()  # what cannot be read is not written
         write_dataset_file(content, workspace.raw, replace=arguments.replace)
-    _tell(sources, content, workspace.raw / "dataset.json")
+    _tell(sources, content, f"{workspace.raw / 'dataset.json'}{'' if written else ' (not written)'}")
     return opened
 
 
-def _tell(sources: Sequence[Source], content: Mapping[str, Any], path: Path) -> None:
+def _tell(sources: Sequence[Source], content: Mapping[str, Any], where: str) -> None:
     for source in sources:
         labelled = sum(case.label is not None for case in source.cases)
         cases = f"{len(source.cases)} cases ({labelled} labelled), {len(source.test)} test"
@@ -111,4 +112,4 @@ def _tell(sources: Sequence[Source], content: Mapping[str, Any], path: Path) -> 
         for note in source.notes:
             print(f"  {note}")
     named = ", ".join(f"{value} {name}" for name, value in content["labels"].items() if value)
-    print(f"{path}: {len(content['dataset'])} cases; {named}")
+    print(f"{where}: {len(content['dataset'])} cases; {named}")

@@ -73,6 +73,8 @@ def map_cases(
     else is a fault of the program: it ends the work and is raised as CaseFault, which names the case.
     """
     items, pool = list(items), workers if isinstance(workers, Pool) else Pool(workers)
+    if not items:
+        return [], []
     with _progress() as progress, _place(pool, len(items)) as place:
         task = progress.add_task(describe, total=len(items))
         needs = [_need(need_mb, item) if need_mb else 0.0 for item in items]

@@ -259,7 +259,7 @@ def override(plan: Plan, changes: Iterable[str]) -> Plan:
     a string. The reason beside it becomes BY_HAND.
     Raises UsageError for a key that names nothing or one of FACTS, and PlanError for a value that does not fit.
     """
-    data = plan.model_dump(mode="json")
+    data, changes = plan.model_dump(mode="json"), list(changes)
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals or not key:
@@ -271,8 +271,9 @@ def override(plan: Plan, changes: Iterable[str]) -> Plan:
         if not _assign(data, key.split("."), _value(text), key):
             expected = "at least one entry that has this part; the others are passed over"
             raise UsageError(f"--set {change!r}", found="null, or nothing, wherever * stands", expected=expected)
-    changed = parse(Plan, data, "--set", PlanError)
-    _check(changed, "--set")
+    source = "--set" if changes else "the plan"
+    changed = parse(Plan, data, source, PlanError)
+    _check(changed, source)
     return changed
 
 

@@ -158,8 +158,9 @@ def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
         table.add_row(f"{name}: time, a median scan on a card", f"{seconds:.1f} s", f"{budget.inference_seconds:g} s")
     disk_gb = sum(stored_gb(fingerprint, configuration) for configuration in plan.configurations.values())
     table.add_row("prepared cases on disk", f"up to {disk_gb:.1f} GB", "")
-    seconds = preparation_seconds(fingerprint)
-    table.add_row("preparation in one process", f"{seconds * len(plan.configurations) / 60:.0f} min", "")
+    seconds = preparation_seconds(fingerprint) * len(plan.configurations)
+    lasts = f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
+    table.add_row("preparation in one process", lasts, "")
     return table
 
 

@@ -139,6 +139,7 @@ def test_a_budget_changes_network_and_is_kept_in_the_plan(root, capsys):
         (("--gpu-memory-gb", "-1"), 2, "gpu_memory_gb"),
         (("--recipe", "paper", "--size", "l"), 2, "--size l"),
         (("--recipe", "paper", "--gpu-memory-gb", "8"), 4, "budget.gpu_memory_gb"),
+        (("--inference-memory-gb", "0.5"), 4, "flarenet_plan: the plan: configurations.2d.inference_spacing_mm"),
         (("--set", "configurations.2d.spacing_mm=[null,0.001,0.001]"), 4, "budget.host_memory_gb"),
     ],
 )

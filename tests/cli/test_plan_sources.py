@@ -132,5 +132,5 @@ def test_words_that_belong_to_from_alone(tmp_path, capsys):
 def test_a_check_of_folders_writes_no_dataset_json(phantoms, tmp_path, capsys):
     words = ["-d", "N", "--root", str(tmp_path), "--workers", "1", "--check", "--from", str(phantoms)]
     assert main(words) == 0
-    assert "4 cases" in capsys.readouterr().out
+    assert "dataset.json (not written): 4 cases" in capsys.readouterr().out
     assert not (tmp_path / "raw").exists() and (tmp_path / "prepared/N/check.json").is_file()

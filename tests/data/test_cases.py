@@ -57,8 +57,9 @@ def test_a_fault_of_the_program_is_not_hidden(workers):
     assert "return 1 / item.number" in str(raised.value.__cause__)  # the traceback of the other process
 
 
-def test_no_item_gives_no_result():
+def test_no_item_gives_no_result_and_no_bar(capsys):
     assert map_cases(divide, [], workers=4, describe="nothing") == ([], [])
+    assert capsys.readouterr().err == ""
 
 
 def test_progress_goes_to_stderr(capfd):
