@@ -65,8 +65,8 @@ def find_lesions(maps: TwoMaps, *, labels: LabelSet, asked: Iterable[int]) -> li
 def match_lesions(truth: np.ndarray, prediction: np.ndarray, *, label: str, voxel_ml: float) -> list[Lesion]:
     """The lesions of two boolean masks [Z, Y, X] of one label: those of the truth, then those that are false."""
     (true, true_voxels), (said, said_voxels) = _parts(truth), _parts(prediction)
-    both = np.flatnonzero(truth & prediction)
-    of_both = true.ravel()[both].astype(np.int64) * len(said_voxels) + said.ravel()[both]
+    both = truth & prediction
+    of_both = true[both].astype(np.int64) * len(said_voxels) + said[both]
     pairs, shared = np.unique(of_both, return_counts=True)
     of_truth, of_prediction = np.divmod(pairs, len(said_voxels))
     hits = np.bincount(of_truth, weights=shared, minlength=len(true_voxels))
@@ -100,4 +100,4 @@ def count_lesions(lesions: Iterable[Lesion], labels: LabelSet) -> dict[str, dict
 def _parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The connected parts of a mask, numbered from 1, and how many voxels each has (row 0: the rest)."""
     numbered = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26)
-    return numbered, cc3d.statistics(numbered, no_slice_conversion=True)["voxel_counts"].astype(np.int64)
+    return numbered, np.bincount(numbered[mask], minlength=1)

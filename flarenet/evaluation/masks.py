@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.ndimage import find_objects
 
 from ..errors import GeometryError
-from ..volume import Grid, Volume, box_where
+from ..volume import Grid, Volume
 
 Slices = tuple[slice, ...]
 
@@ -51,15 +50,21 @@ class TwoMaps:
 
 
 def label_boxes(label_map: np.ndarray) -> dict[int, Slices]:
-    """The smallest box of each value of a uint8 map [Z, Y, X] but 0, in two passes: what is not 0, then its values."""
-    filled = box_where(label_map)
-    if filled is None:
-        return {}
-    found = find_objects(label_map[filled.slices])
+    """The smallest box of each value of a uint8 map [Z, Y, X] but 0, from the ends of its runs along x."""
+    first, last = np.full((3, 256), max(label_map.shape)), np.full((3, 256), -1)
+    for z, plane in enumerate(label_map):
+        begins = np.ones(plane.shape, dtype=bool)
+        np.not_equal(plane[:, 1:], plane[:, :-1], out=begins[:, 1:])
+        starts = np.flatnonzero(begins)
+        value, length = plane.ravel()[starts], np.diff(starts, append=begins.size)
+        labelled = np.flatnonzero(value)
+        value, (y, x) = value[labelled], np.divmod(starts[labelled], plane.shape[1])
+        for axis, lowest, highest in ((0, z, z), (1, y, y), (2, x, x + length[labelled] - 1)):
+            np.minimum.at(first[axis], value, lowest)
+            np.maximum.at(last[axis], value, highest)
     return {
-        value: tuple(slice(start + s.start, start + s.stop) for start, s in zip(filled.start, slices))
-        for value, slices in enumerate(found, start=1)
-        if slices is not None
+        int(value): tuple(slice(int(a), int(b) + 1) for a, b in zip(first[:, value], last[:, value]))
+        for value in np.flatnonzero(last[0] >= 0)
     }
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.ndimage import find_objects
 
 from flarenet.errors import GeometryError
 from flarenet.evaluation.masks import TwoMaps, label_boxes
@@ -24,6 +25,14 @@ def test_boxes_of_all_labels():
         255: (slice(4, 5), slice(5, 6), slice(6, 7)),
     }
     assert label_boxes(np.zeros_like(data)) == {}
+
+
+@pytest.mark.parametrize("shape", [(6, 9, 11), (1, 1, 20), (20, 5, 1)])
+def test_boxes_of_labels_that_go_over_into_each_other_and_over_the_border(shape):
+    data = np.random.default_rng(3).choice([0, 1, 1, 1, 9, 254], shape).astype(np.uint8)
+    for map_ in (data, data.transpose(2, 0, 1), np.full(shape, 7, np.uint8)):
+        expected = dict(enumerate(find_objects(map_), start=1))
+        assert label_boxes(map_) == {value: box for value, box in expected.items() if box is not None}
 
 
 def test_masks_lie_in_the_box_of_both():
