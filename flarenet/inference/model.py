@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..data.labels import LabelSet
-from ..errors import FlarenetError, RunError
+from ..errors import FlarenetError, RunError, UnsafeError
 from ..networks import build
 from ..planning.plan import Configuration, Plan, load_plan, save_plan
 from ..schema import Frozen, load, parse_json, save
@@ -137,41 +138,36 @@ def is_finished(folder: str | Path) -> bool:
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     """The model of a folder, checked byte for byte, in eval mode on `device`.
 
-    Raises RunError for a folder that is missing, unfinished or damaged, or whose weights are not those of the
-    network that its plan describes, or are not finite. What the header of the weights says is compared with that
-    network before memory is taken for them.
+    Raises RunError for a folder that is missing or unfinished, UnsafeError for one whose files are not those that were
+    written, or whose weights are not those of the network that its plan describes, or are not finite. What the header
+    of the weights says is compared with that network before memory is taken for them.
     """
     folder = Path(folder)
     about = read_about(folder)
-    _check_digest(folder / PLAN, sha256_of(folder / PLAN), about)
-    plan = load_plan(folder / PLAN)
-    try:
-        trainer = plan.trainer(about.trainer)
-        patch = plan.configurations[trainer.configuration].patch
-        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
-            network = build(trainer.network, plan.labels.outputs, patch)
-    except FlarenetError as problem:
-        raise RunError(folder, found=problem, expected="a plan that describes the network of this model") from problem
-    _check_header(folder / WEIGHTS, network)
-    state = _weights(folder, about)
-    _fit(network, state, folder)
-    for name, tensor in state.items():
-        if not torch.isfinite(tensor).all():
-            raise RunError(f"{folder / WEIGHTS}: tensor {name!r}", found="NaN or infinity", expected="finite numbers")
+    with _unsafe():
+        _check_digest(folder / PLAN, sha256_of(folder / PLAN), about)
+        plan = load_plan(folder / PLAN)
+        network = _planned(plan, about, folder)
+        _check_header(folder / WEIGHTS, network)
+        state = _weights(folder, about)
+        _fit(network, state, folder)
+        _check_finite(state, folder)
     network = network.to(device).eval()
     return Model(network, plan, about.trainer, about.step, folder, about.sha256[WEIGHTS])
 
 
 def load_weights(folder: str | Path) -> dict[str, Tensor]:
-    """The weights of a finished model folder, checked byte for byte, on the CPU. Raises RunError as load_model."""
+    """The weights of a finished model folder, checked byte for byte, on the CPU. Raises as load_model."""
     folder = Path(folder)
-    return _weights(folder, read_about(folder))
+    about = read_about(folder)
+    with _unsafe():
+        return _weights(folder, about)
 
 
 def load_encoder(network: nn.Module, folder: str | Path) -> None:
     """Give `network` the `encoder` of the network in a finished model folder, every number of it.
 
-    Raises RunError as load_weights, and where either has no such part or their shapes differ.
+    Raises as load_weights, and RunError where either has no such part or their shapes differ.
     """
     folder = Path(folder)
     encoder = getattr(network, "encoder", None)
@@ -183,7 +179,8 @@ def load_encoder(network: nn.Module, folder: str | Path) -> None:
 
 
 def read_about(folder: str | Path) -> About:
-    """What a finished model folder says of itself. Raises RunError where it is missing, unfinished or incomplete."""
+    """What a finished model folder says of itself. Raises RunError where it is missing, unfinished or incomplete,
+    UnsafeError where about.json is not what save_model writes."""
     folder = Path(folder)
     if not folder.is_dir():
         raise RunError(f"model {folder}", found="no such folder", expected="a model folder")
@@ -191,13 +188,41 @@ def read_about(folder: str | Path) -> About:
         raise RunError(
             f"model {folder}", found=f"no {ABOUT}", expected="a finished model folder", remedy="finish the training run"
         )
-    about = load(About, folder / ABOUT, RunError)
+    about = load(About, folder / ABOUT, UnsafeError)
     for name in (WEIGHTS, PLAN):
         if name not in about.sha256:
-            raise RunError(folder / ABOUT, found=f"no sha256 of {name}", expected=f"those of {WEIGHTS} and {PLAN}")
+            raise UnsafeError(folder / ABOUT, found=f"no sha256 of {name}", expected=f"those of {WEIGHTS} and {PLAN}")
         if not (folder / name).is_file():
             raise RunError(folder / name, found="no such file", expected=f"the file that {ABOUT} describes")
     return about
+
+
+@contextmanager
+def _unsafe() -> Iterator[None]:
+    """What is wrong in the files of a finished folder, as UnsafeError: save_model did not write it, and nobody can tell
+    damage from harm."""
+    try:
+        yield
+    except FlarenetError as wrong:
+        words = {"found": wrong.found, "expected": wrong.expected, "remedy": wrong.remedy}
+        raise UnsafeError(wrong.thing, **words) from wrong
+
+
+def _planned(plan: Plan, about: About, folder: Path) -> nn.Module:
+    """The network that a model's plan describes, without numbers."""
+    try:
+        trainer = plan.trainer(about.trainer)
+        patch = plan.configurations[trainer.configuration].patch
+        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+            return build(trainer.network, plan.labels.outputs, patch)
+    except FlarenetError as problem:
+        raise RunError(folder, found=problem, expected="a plan that describes the network of this model") from problem
+
+
+def _check_finite(state: Mapping[str, Tensor], folder: Path) -> None:
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise RunError(f"{folder / WEIGHTS}: tensor {name!r}", found="NaN or infinity", expected="finite numbers")
 
 
 def _check_header(path: Path, network: nn.Module) -> None:

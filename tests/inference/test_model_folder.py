@@ -7,7 +7,7 @@ import safetensors.torch
 import torch
 
 from flarenet.data.labels import LabelSet
-from flarenet.errors import RunError
+from flarenet.errors import RunError, UnsafeError
 from flarenet.inference.model import is_finished, load_model, load_weights, save_model
 from flarenet.networks import build
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
@@ -84,7 +84,7 @@ def test_one_flipped_byte_is_seen(saved, name):
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(content)
-    with pytest.raises(RunError) as caught:
+    with pytest.raises(UnsafeError) as caught:
         load_model(folder)
     assert name in caught.value.thing and "sha256" in caught.value.found and "sha256" in caught.value.expected
 
@@ -119,7 +119,7 @@ def rewrite(folder, change):
 def test_weights_of_another_network_are_refused(saved, change, message):
     folder, _ = saved
     rewrite(folder, change)
-    with pytest.raises(RunError, match=message):
+    with pytest.raises(UnsafeError, match=message):
         load_model(folder)
 
 
@@ -130,5 +130,5 @@ def test_an_unknown_network_in_the_plan_is_refused(saved):
     about = json.loads((folder / "about.json").read_text())
     about["sha256"]["plan.json"] = sha256_of(path)
     (folder / "about.json").write_text(json.dumps(about))
-    with pytest.raises(RunError, match=r"unknown network 'os\.system'"):
+    with pytest.raises(UnsafeError, match=r"unknown network 'os\.system'"):
         load_model(folder)

@@ -100,7 +100,9 @@ def s01_files(canary):
 
 
 def test_s01_pickled_code_is_not_run_by_any_load_path(root, members, refused, tmp_path):
-    canary = tmp_path / "canary"
+    canary, scans = tmp_path / "canary", tmp_path / "scans"
+    scans.mkdir()
+    (scans / "a.nii.gz").write_bytes(b"never read: the model comes first")
     files = s01_files(canary)
     assert len(files) == 12
     pickle.loads(files["m.pkl"])  # noqa: S301 - to see that it would harm
@@ -121,7 +123,7 @@ def test_s01_pickled_code_is_not_run_by_any_load_path(root, members, refused, tm
                     load(model)
                 except FlarenetError:
                     pass
-            assert predict(["-i", str(tmp_path), "-o", str(tmp_path / "out"), "-m", str(model)]) == 4
+            assert predict(["-i", str(scans), "-o", str(tmp_path / "out"), "-m", str(model)]) == 7
             (model / part).write_bytes(kept)
         assert not canary.exists(), name
 
@@ -501,10 +503,9 @@ def test_s11_links_where_a_model_would_go(root, model_file, tmp_path, capsys):
     assert victim.read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize("name", ["manifest.json", PLAN, ABOUT])
-@pytest.mark.parametrize("kind", ["deep", "long number", "large", "same key twice", "NaN", "no UTF-8", "empty"])
-def test_s13_json_that_is_too_much(members, refused, tmp_path, name, kind):
-    made = {
+def too_much(kind):
+    """Bytes that no JSON file should have."""
+    return {
         "deep": b"[" * 100_000 + b"]" * 100_000,
         "long number": b'{"version": 1' + b"0" * 400 + b"}",
         "large": b'{"x": "' + os.urandom(25 * MB).hex().encode() + b'"}',
@@ -513,6 +514,12 @@ def test_s13_json_that_is_too_much(members, refused, tmp_path, name, kind):
         "no UTF-8": b'{"name": "\xff"}',
         "empty": b"",
     }[kind]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", PLAN, ABOUT])
+@pytest.mark.parametrize("kind", ["deep", "long number", "large", "same key twice", "NaN", "no UTF-8", "empty"])
+def test_s13_json_that_is_too_much(members, refused, tmp_path, name, kind):
+    made = too_much(kind)
     changed = sealed({**members, name: made}) if name == PLAN else {**members, name: made}
     began = time.perf_counter()
     refused(zipped(changed.items(), tmp_path / "m.zip"))
