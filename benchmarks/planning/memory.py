@@ -1,6 +1,6 @@
 """The planner's estimate of memory beside the peak of a process that does the work, on a CPU in float32.
 
-    python benchmarks/planning/memory.py [--only WORD]
+    python -m benchmarks.planning.memory [--only WORD]
 
 Each row is a process of its own: a training step, or the prediction of a synthetic scan. Prints need,
 peak and their ratio; an estimate is good where it is a little above 1. Some minutes on a quiet core.
@@ -81,7 +81,7 @@ def main() -> None:
 
 def _apart(row: tuple) -> tuple[float, float]:
     """(estimate, peak) in GB of one row, in a process of its own."""
-    command = [sys.executable, __file__, "--one", json.dumps(row)]
+    command = [sys.executable, "-m", "benchmarks.planning.memory", "--one", json.dumps(row)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     need_gb, peak_gb = json.loads(done.stdout)
     return need_gb, peak_gb
@@ -141,35 +141,20 @@ def _write_scan(path: Path, shape: list[int]) -> None:
             file.write(np.full(shape[1:], 50 + z % 2, dtype=np.int16).tobytes())
 
 
-def _configuration(patch: tuple[int, ...]):
-    from flarenet.planning.plan import Configuration
-
-    spacing_mm = (2.5, 1.0, 1.0)
-    return Configuration(
-        spacing_mm=spacing_mm, inference_spacing_mm=spacing_mm, patch=patch, clip_hu=(-200.0, 300.0)
-    )
-
-
 def _predict(network: str, patch: tuple[int, ...], shape: list[int]) -> float:
     from flarenet.data.labels import LabelSet
     from flarenet.inference.model import Model
     from flarenet.inference.predict import Predictor, predict_files
     from flarenet.networks import build
     from flarenet.planning.memory import Scan, prediction_gb
-    from flarenet.planning.plan import Plan, TrainerPlan
+
+    from ..one_network import plan_of
 
     names = ("background", *(f"organ {value}" for value in range(1, 14)), "tumor")
     labels = LabelSet(names=names, groups={"organ": tuple(range(1, 14)), "cancer": (14,)})
-    configuration, spec = _configuration(patch), _spec(network)
-    plan = Plan(
-        recipe="auto",
-        dataset="synthetic",
-        labels=labels,
-        fingerprint_hash="",
-        configurations={"c": configuration},
-        trainers={"t": TrainerPlan(configuration="c", network=spec, steps=())},
-    )
-    model = Model(build(spec, OUTPUTS, patch).eval(), plan, "t", 1, Path(), "")
+    spec = _spec(network)
+    plan = plan_of(spec, labels, spacing_mm=(2.5, 1.0, 1.0), patch=patch)
+    model = Model(build(spec, OUTPUTS, patch).eval(), plan, "Net", 1, Path(), "")
     with tempfile.TemporaryDirectory() as folder:
         scan = Path(folder) / "scan.nii"
         _write_scan(scan, shape)
@@ -177,7 +162,8 @@ def _predict(network: str, patch: tuple[int, ...], shape: list[int]) -> float:
         _, failures = predict_files(predictor, [scan], Path(folder) / "out", progress=lambda *_: None)
     if failures:
         raise SystemExit(str(failures))
-    return prediction_gb(Scan(shape=tuple(shape), spacing_mm=(2.5, 0.8, 0.8)), configuration, spec, OUTPUTS)
+    asked = Scan(shape=tuple(shape), spacing_mm=(2.5, 0.8, 0.8))
+    return prediction_gb(asked, plan.configurations["only"], spec, OUTPUTS)
 
 
 if __name__ == "__main__":

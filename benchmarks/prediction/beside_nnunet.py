@@ -20,6 +20,7 @@ from statistics import median
 import torch
 from torch import nn
 
+from ..one_network import plan_of
 from ..preparation.against_nnunet import Side, measured
 from ..preparation.scans import write_raw
 from .cases import LABELS
@@ -93,21 +94,10 @@ def predict(scan: str, out: str, patch: list[int], pixels_mm: list[float], chann
     """flarenet's side, in a process of its own."""
     from flarenet.inference.model import Model
     from flarenet.inference.predict import Predictor, predict_pairs
-    from flarenet.planning.plan import Configuration, NetworkSpec, Plan, TrainerPlan
+    from flarenet.planning.plan import NetworkSpec
 
-    spacing_mm = (None, *pixels_mm)
-    configuration = Configuration(
-        spacing_mm=spacing_mm, inference_spacing_mm=spacing_mm, patch=tuple(patch), clip_hu=(-160.0, 240.0)
-    )
     spec = NetworkSpec(kind="unet", dimensions=2, features=(2,) * 6, groups=("all",))
-    plan = Plan(
-        recipe="auto",
-        dataset="Scans",
-        labels=ALL,
-        fingerprint_hash="0",
-        configurations={"2d": configuration},
-        trainers={"Net": TrainerPlan(configuration="2d", network=spec, steps=())},
-    )
+    plan = plan_of(spec, ALL, spacing_mm=(None, *pixels_mm), patch=tuple(patch))
     predictor = Predictor(Model(Net(channels), plan, "Net", 1, Path(), ""), device="cpu", precision="fp32")
     _, failures = predict_pairs(predictor, {Path(scan): Path(out)}, progress=lambda *_: None)
     if failures:

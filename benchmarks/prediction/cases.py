@@ -14,9 +14,11 @@ from flarenet.inference.model import save_model
 from flarenet.networks import build
 from flarenet.phantom.anatomy import LABELS as ANATOMY
 from flarenet.phantom.case import phantom_case
-from flarenet.planning.plan import Configuration, NetworkSpec, Plan, TrainerPlan
+from flarenet.planning.plan import NetworkSpec
 from flarenet.preparation.resample import resample
 from flarenet.volume import canonical
+
+from ..one_network import plan_of
 
 PIXELS, PIXEL_MM, SLICE_MM = 512, 0.8, 2.5
 NOISE_HU = 12.0
@@ -48,18 +50,7 @@ def write_scan(path: Path, slices: int, *, pixels: int = PIXELS) -> None:
 def write_model(folder: Path, *, features: tuple[int, ...] = FEATURES, patch: tuple[int, int] = (224, 224)) -> Path:
     """The paper's network at 1 mm pixels, as it begins to learn, but sure of background in most places."""
     network = NetworkSpec(kind="dual_decoder", dimensions=2, features=features, groups=("organ", "cancer"))
-    spacing_mm = (None, 1.0, 1.0)
-    configuration = Configuration(
-        spacing_mm=spacing_mm, inference_spacing_mm=spacing_mm, patch=patch, clip_hu=(-160.0, 240.0)
-    )
-    plan = Plan(
-        recipe="auto",
-        dataset="Phantom",
-        labels=LABELS,
-        fingerprint_hash="0",
-        configurations={"2d": configuration},
-        trainers={"Paper": TrainerPlan(configuration="2d", network=network, steps=())},
-    )
+    plan = plan_of(network, LABELS, spacing_mm=(None, 1.0, 1.0), patch=patch, trainer="Paper")
     torch.manual_seed(0)
     built = build(network, LABELS.outputs)
     with torch.no_grad():

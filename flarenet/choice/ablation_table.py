@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data.labels import LabelSet
-from ..evaluation.significance import compare
+from ..evaluation.significance import Comparison, compare
 from ..evaluation.tables import Metrics, shown, write_csv
 from ..reporting.score_table import ALL, MEASURES, case_means
 from ..schema import Frozen, save
@@ -47,18 +46,10 @@ class VariantScores(Frozen):
     failed: dict[str, str]
 
 
-class Difference(Frozen):
-    """`one` against `other`, as evaluation.significance.Comparison has it, of each case the mean over seeds."""
+class Difference(Comparison):
+    """Of each case the mean over seeds, by DSC or NSD."""
 
     measure: str
-    what: str
-    one: str
-    other: str
-    cases: int
-    differ: int
-    median: float | None
-    p: float | None
-    corrected: float | None
 
 
 class AblationResults(Frozen):
@@ -96,7 +87,7 @@ def results(
             for variant, by_seed in found.items()
         },
         differences=tuple(
-            Difference(measure=measure, **asdict(one))
+            Difference(measure=measure, **one.model_dump())
             for family in (means, single)
             for measure in MEASURES
             for one in compare(_by_case(scores, family, measure))
@@ -113,8 +104,9 @@ def write_results(found: AblationResults, folder: Path) -> None:
         for what, spread in getattr(scores, measure).items()
     )
     write_csv(folder / SCORES, ("variant", "what", "measure", "mean", "sd", "seeds_sd", "cases", "seeds"), rows)
-    differences = (tuple(difference.model_dump().values()) for difference in found.differences)
-    write_csv(folder / DIFFERENCES, tuple(Difference.model_fields), differences)
+    columns = ("measure", *Comparison.model_fields)
+    differences = (tuple(getattr(each, column) for column in columns) for each in found.differences)
+    write_csv(folder / DIFFERENCES, columns, differences)
     save(found, folder / RESULTS)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from scipy.stats import wilcoxon
+
+from ..schema import Frozen
 
 FEWEST_CASES = 6
 """With fewer that differ, not even n differences of one sign give a two-sided p below 0.05: 2 / 2^5 is 0.0625."""
@@ -16,8 +17,7 @@ Scores = Mapping[str, float]
 """Case -> score."""
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(Frozen):
     """`one` against `other` on the cases that both have a score of.
 
     what       is compared, a label or a mean       cases  both have       differ  of these, with unequal scores
@@ -44,7 +44,7 @@ def compare(scores: Mapping[str, Mapping[str, Scores]]) -> list[Comparison]:
         for one, other in combinations(models, 2)
     ]
     corrected = iter(holm([comparison.p for comparison in found if comparison.p is not None]))
-    return [replace(each, corrected=None if each.p is None else next(corrected)) for each in found]
+    return [each if each.p is None else each.model_copy(update={"corrected": next(corrected)}) for each in found]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -69,4 +69,4 @@ def _paired(what: str, one: str, other: str, first: Scores, second: Scores) -> C
         p = float(wilcoxon(differences).pvalue)
     elif differences.size >= FEWEST_CASES and not differ:
         p = 1.0
-    return Comparison(what, one, other, differences.size, differ, median, p)
+    return Comparison(what=what, one=one, other=other, cases=differences.size, differ=differ, median=median, p=p)

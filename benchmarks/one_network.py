@@ -1,0 +1,23 @@
+"""A plan for a network that no planner chose."""
+
+from __future__ import annotations
+
+from flarenet.data.labels import LabelSet
+from flarenet.planning.plan import Configuration, NetworkSpec, Plan, TrainerPlan
+
+
+def plan_of(
+    network: NetworkSpec, labels: LabelSet, *, spacing_mm: tuple, patch: tuple[int, ...], trainer: str = "Net"
+) -> Plan:
+    """The plan to predict with `network` in windows of `patch`, soft tissue at `spacing_mm`; it trains nothing."""
+    configuration = Configuration(
+        spacing_mm=spacing_mm, inference_spacing_mm=spacing_mm, patch=patch, clip_hu=(-160.0, 240.0)
+    )
+    return Plan(
+        recipe="auto",
+        dataset="Phantom",
+        labels=labels,
+        fingerprint_hash="0",
+        configurations={"only": configuration},
+        trainers={trainer: TrainerPlan(configuration="only", network=network, steps=())},
+    )
