@@ -5,9 +5,11 @@ The names of the tests carry the attack's number, as in test_attacks.py; S01 is 
 
 import json
 import os
+import pickle
 import sys
 
 import pytest
+import torch
 
 from flarenet.cli.model import main
 from flarenet.cli.predict import main as predict
@@ -103,3 +105,14 @@ def test_s11_a_link_to_anything_else_is_no_part_of_a_folder(refused_folder, tmp_
 @pytest.mark.parametrize("kind", ["deep", "long number", "large", "same key twice", "NaN", "no UTF-8", "empty"])
 def test_s13_json_that_is_too_much_in_a_folder(refused_folder, name, kind):
     refused_folder(part_changed(name, lambda _: too_much(kind)), seal=name == "plan.json")
+
+
+def test_s03_what_no_safe_reader_takes_is_given_to_no_other(refused_folder, monkeypatch):
+    def sings(*_, **__):
+        raise AssertionError("a file that was refused went to pickle")
+
+    for owner, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load")):
+        monkeypatch.setattr(owner, name, sings)
+    for kind in ("truncated", "no JSON", "unknown dtype"):
+        refused_folder(part_changed("weights.safetensors", BAD_WEIGHTS[kind]), seal=True)
+    refused_folder(part_changed("weights.safetensors", lambda _: pickle.dumps({"weights": [1.0]})), seal=True)
