@@ -2,13 +2,15 @@
 
     python -m benchmarks.planning.memory [--only WORD]
 
-Each row is a process of its own: a training step, or the prediction of a synthetic scan. Prints need,
-peak and their ratio; an estimate is good where it is a little above 1. Some minutes on a quiet core.
+Each number is of a process of its own: a training step, or the prediction of a synthetic scan by each engine that
+runs the network. Prints need, peaks and the ratio of need and higher peak; an estimate is good where it is a little
+above 1. A quarter of an hour on a quiet core.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import resource
 import subprocess
@@ -31,6 +33,11 @@ NETWORKS = {
     "narrow 2D": {"kind": "dual_decoder", "dimensions": 2, "features": (4, 4, 4, 4, 4, 4), "groups": BOTH},
 }
 
+NOT_CONVERTED = ("Swin UNETR",)
+"""What OpenVINO does not run; see docs/engines.md."""
+
+ENGINES = ("torch", "openvino")
+
 TRAINING = (
     ("paper 2D", (128, 128), 8),
     ("paper 2D", (128, 128), 16),
@@ -50,15 +57,16 @@ TRAINING = (
 """(network, patch, batch)"""
 
 PREDICTION = (
-    ("paper 2D", (224, 224), (16, 384, 384)),
-    ("paper 3D", (96, 96, 96), (48, 240, 240)),
-    ("UNETR", (96, 96, 96), (48, 240, 240)),
-    ("Swin UNETR", (96, 96, 96), (48, 240, 240)),
-    ("residual 2D", (256, 256), (8, 384, 384)),
-    ("narrow 2D", (224, 224), (120, 512, 512)),
-    ("narrow 2D", (224, 224), (240, 512, 512)),
+    ("paper 2D", (224, 224), (16, 384, 384), 2.5),
+    ("paper 3D", (96, 96, 96), (48, 240, 240), 2.5),
+    ("UNETR", (96, 96, 96), (48, 240, 240), 2.5),
+    ("Swin UNETR", (96, 96, 96), (48, 120, 120), 2.5),
+    ("residual 2D", (256, 256), (8, 384, 384), 2.5),
+    ("narrow 2D", (224, 224), (32, 512, 512), 2.5),
+    ("narrow 2D", (224, 224), (80, 512, 512), 1.0),
 )
-"""(network, patch, scan); scans have voxels of 2.5 x 0.8 x 0.8 mm, networks see 2.5 x 1 x 1 mm"""
+"""(network, patch, scan, mm from slice to slice); pixels are of 0.8 mm, networks see 2.5 x 1 x 1 mm. How long a scan is
+makes no difference where it streams: see benchmarks/prediction/memory.py."""
 
 
 def main() -> None:
@@ -71,25 +79,32 @@ def main() -> None:
         return
     rows = [("training", *row) for row in TRAINING]
     rows += [("prediction", *row) for row in PREDICTION]
-    print(f"{'work':66}{'estimate':>10}{'peak':>10}{'ratio':>8}")
+    print(f"{'work':58}{'estimate':>9}{'torch':>9}{'openvino':>9}{'ratio':>7}   (GB)")
     for row in rows:
         name = " ".join(str(part) for part in row)
         if arguments.only in name:
-            need_gb, peak_gb = _apart(row)
-            print(f"{name:66}{need_gb:7.2f} GB{peak_gb:7.2f} GB{need_gb / peak_gb:8.2f}", flush=True)
+            measured = [_apart(row, engine) for engine in _engines(*row[:2])]
+            need_gb, highest_gb = measured[0][0], max(peak_gb for _, peak_gb in measured)
+            peaks = "".join(f"{peak_gb:9.2f}" for _, peak_gb in measured) + " " * 9 * (len(ENGINES) - len(measured))
+            print(f"{name:58}{need_gb:9.2f}{peaks}{need_gb / highest_gb:7.2f}", flush=True)
 
 
-def _apart(row: tuple) -> tuple[float, float]:
+def _engines(work: str, network: str) -> tuple[str, ...]:
+    """Those that are installed and run the network."""
+    converted = work == "prediction" and network not in NOT_CONVERTED
+    return ENGINES if converted and importlib.util.find_spec("openvino") else ENGINES[:1]
+
+
+def _apart(row: tuple, engine: str) -> tuple[float, float]:
     """(estimate, peak) in GB of one row, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.planning.memory", "--one", json.dumps(row)]
+    command = [sys.executable, "-m", "benchmarks.planning.memory", "--one", json.dumps((*row, engine))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     need_gb, peak_gb = json.loads(done.stdout)
     return need_gb, peak_gb
 
 
-def _measure(work: str, network: str, patch: list[int], size: int | list[int]) -> tuple[float, float]:
-    needed = {"training": _train, "prediction": _predict}[work]
-    need_gb = needed(network, tuple(patch), size)
+def _measure(work: str, network: str, patch: list[int], *row) -> tuple[float, float]:
+    need_gb = {"training": _train, "prediction": _predict}[work](network, tuple(patch), *row)
     return need_gb, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
@@ -99,7 +114,7 @@ def _spec(network: str):
     return NetworkSpec(**NETWORKS[network])
 
 
-def _train(network: str, patch: tuple[int, ...], batch_size: int) -> float:
+def _train(network: str, patch: tuple[int, ...], batch_size: int, _engine: str) -> float:
     """Two steps: the second one has the moments of Adam."""
     import torch
 
@@ -123,7 +138,7 @@ def _train(network: str, patch: tuple[int, ...], batch_size: int) -> float:
     return training_gb(spec, OUTPUTS, patch=patch, batch_size=batch_size, precision="fp32")
 
 
-def _write_scan(path: Path, shape: list[int]) -> None:
+def _write_scan(path: Path, shape: list[int], slice_mm: float) -> None:
     """A scan that is body from edge to edge, so that nothing is cropped; one slice of it is in memory."""
     import nibabel
     import numpy as np
@@ -132,8 +147,8 @@ def _write_scan(path: Path, shape: list[int]) -> None:
     header.set_data_shape(shape[::-1])
     header.set_data_dtype(np.int16)
     header.set_xyzt_units("mm")
-    header.set_zooms((0.8, 0.8, 2.5))
-    header.set_sform(np.diag([0.8, 0.8, 2.5, 1.0]), code="scanner")
+    header.set_zooms((0.8, 0.8, slice_mm))
+    header.set_sform(np.diag([0.8, 0.8, slice_mm, 1.0]), code="scanner")
     header["vox_offset"], header["magic"] = 352, b"n+1"
     with open(path, "wb") as file:
         file.write(header.binaryblock + bytes(4))
@@ -141,7 +156,7 @@ def _write_scan(path: Path, shape: list[int]) -> None:
             file.write(np.full(shape[1:], 50 + z % 2, dtype=np.int16).tobytes())
 
 
-def _predict(network: str, patch: tuple[int, ...], shape: list[int]) -> float:
+def _predict(network: str, patch: tuple[int, ...], shape: list[int], slice_mm: float, engine: str) -> float:
     from flarenet.data.labels import LabelSet
     from flarenet.inference.model import Model
     from flarenet.inference.predict import Predictor, predict_files
@@ -157,12 +172,12 @@ def _predict(network: str, patch: tuple[int, ...], shape: list[int]) -> float:
     model = Model(build(spec, OUTPUTS, patch).eval(), plan, "Net", 1, Path(), "")
     with tempfile.TemporaryDirectory() as folder:
         scan = Path(folder) / "scan.nii"
-        _write_scan(scan, shape)
-        predictor = Predictor(model, device="cpu", precision="fp32")
+        _write_scan(scan, shape, slice_mm)
+        predictor = Predictor(model, device="cpu", precision="fp32", engine=engine)
         _, failures = predict_files(predictor, [scan], Path(folder) / "out", progress=lambda *_: None)
     if failures:
         raise SystemExit(str(failures))
-    asked = Scan(shape=tuple(shape), spacing_mm=(2.5, 0.8, 0.8))
+    asked = Scan(shape=tuple(shape), spacing_mm=(slice_mm, 0.8, 0.8))
     return prediction_gb(asked, plan.configurations["only"], spec, OUTPUTS)
 
 

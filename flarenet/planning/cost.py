@@ -26,7 +26,7 @@ OWN_LEVELS = 2
 class Cost:
     """Of one sample of one patch; `products` counts multiply-adds, the rest numbers.
 
-    alive  in the widest layer while it runs
+    alive  while the widest layer runs, with what waits beside it: skips and the answers of earlier heads
     peak   at the fullest moment of the backward pass: when it comes to a layer, what the layers behind it kept is gone
     """
 
@@ -46,11 +46,12 @@ def cost(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Cost | None:
     def at(level: int) -> float:
         return voxels / 2 ** (level * spec.dimensions)
 
+    before = accumulate((layer.held * at(layer.level) for layer in layers), initial=0.0)
     up_to = accumulate(layer.kept * at(layer.level) for layer in layers)
     return Cost(
         parameters=sum(layer.parameters for layer in layers),
         products=sum(layer.products * at(layer.level) for layer in layers),
-        alive=max(layer.alive * at(layer.level) for layer in layers),
+        alive=max(held + layer.alive * at(layer.level) for held, layer in zip(before, layers)),
         peak=max(kept + layer.backward * at(layer.level) for kept, layer in zip(up_to, layers)),
     )
 
@@ -77,6 +78,7 @@ def _encoder(spec: NetworkSpec) -> Iterator[Layer]:
         else:
             for channels_in in [before] + [width] * (spec.blocks[level] - 1):
                 yield from _residual(level, channels_in, width, taps=taps)
+        yield Layer(level, 0, held=width)  # the skip
         before = width
 
 

@@ -29,6 +29,7 @@ class Layer:
     products    multiply-adds per voxel of its output
     kept        channels per voxel of its output that the backward pass needs
     alive       channels per voxel of its output that exist while it runs
+    held        channels per voxel of its output that exist from then on until the network has answered
     gradients   channels per voxel of its output that going backward through it takes beside those kept; None: GRADIENTS
                 for each one alive
     """
@@ -39,6 +40,7 @@ class Layer:
     kept: float = 0
     alive: float = 0
     gradients: float | None = None
+    held: float = 0
 
     @property
     def backward(self) -> float:
@@ -60,7 +62,7 @@ def heads(spec: NetworkSpec, outputs: int) -> Iterator[Layer]:
     for level in range(spec.deep_supervision + 1):
         width = spec.features[level] if level else spec.features[-1]
         parameters, kept, alive = (width + 1) * channels, LOSS_CHANNELS * channels, width + 3 * channels
-        yield Layer(level, parameters, width * channels, kept, alive, gradients=width)
+        yield Layer(level, parameters, width * channels, kept, alive, gradients=width, held=channels)
 
 
 def linear(level: int, numbers_in: int, numbers_out: int, *, share: float = 1.0) -> Layer:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from .layers import Layer, Outputs, Patch, heads, linear
+from .layers import GRADIENTS, Layer, Outputs, Patch, heads, linear
 from .network_numbers import SWIN_DEPTH, SWIN_HEADS, SWIN_MULTIPLE, SWIN_WINDOW, TOKEN_VOXELS
 
 if TYPE_CHECKING:
@@ -103,15 +103,19 @@ def _swin_transformer(spec: NetworkSpec, patch: Patch) -> Iterator[Layer]:
 
 
 def _window_attention(level: int, wide: int, heads: int, size: Sequence[int]) -> Layer:
-    """As _attention, within windows that cover the map: at its edge they hold padding, which is worked on too."""
+    """As _attention, within windows that cover the map: at its edge they hold padding, which is worked on too.
+
+    While it runs, the weights exist before and after the softmax; going backward, their gradients too.
+    """
     windows = [min(SWIN_WINDOW, n) for n in size]
     covered = math.prod(math.ceil(n / window) * window / n for n, window in zip(size, windows))
     tokens, maps, mlp = math.prod(windows), 4 * wide**2, 8 * wide**2
     parameters = maps + mlp + 13 * wide + (2 * SWIN_WINDOW - 1) ** 3 * heads
     products = covered * (maps + 2 * wide * tokens) + mlp
     weights = covered * heads * tokens
-    within = covered * 6 * wide + weights
-    return Layer(level, parameters, products, within + 12 * wide, within + 2 * weights)
+    within = covered * 6 * wide
+    backward = GRADIENTS * (within + 3 * weights)
+    return Layer(level, parameters, products, within + weights + 12 * wide, within + 2 * weights, gradients=backward)
 
 
 def _residual(level: int, channels_in: int, channels_out: int) -> Layer:

@@ -14,13 +14,11 @@ from typing import Literal, cast
 
 import numpy as np
 
+from ..planning.memory import ROWS_AT_ONCE
 from ..volume import Triple
 from .passing import Passing, in_order
 
 Interpolation = Literal["linear", "cubic"]
-
-ROWS_AT_ONCE = 16
-"""Smaller blocks multiply fewer zeros, larger ones call less often; 16 was the fastest of 8 to 128."""
 
 SPLINE_REACH = 12
 """Voxels on either side that count in a cubic spline: the weight falls by 0.27 a voxel, to less than 1e-6 here."""

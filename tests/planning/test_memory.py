@@ -1,5 +1,6 @@
 import pytest
 
+from flarenet.planning.cost import cost
 from flarenet.planning.fits import check_fits
 from flarenet.planning.memory import Scan, inference_spacing, prediction_gb, prepared_gb, training_gb, windows_at_once
 from flarenet.planning.plan import Configuration, NetworkSpec
@@ -60,6 +61,23 @@ def test_what_streams_needs_the_same_whatever_its_length():
     percentiles = FLAT.model_copy(update={"normalisation": "percentile", "clip_hu": None})
     grown = prediction_gb(long, percentiles, UNET, OUTPUTS) - prediction_gb(SCAN, percentiles, UNET, OUTPUTS)
     assert grown == pytest.approx(2 * 1900 * 500 * 500 / 1e9)  # int16
+
+
+def test_a_u_net_holds_its_skips_beside_its_widest_layer():
+    """The last convolution: 128 channels in, 128 out and as many behind the norm, beside the 32 that were raised; the
+    skips are 16 channels, 32 of a quarter of the pixels, 64 of a 16th, 128 of a 64th and 256 of a 256th."""
+    alive = cost(UNET, OUTPUTS, (224, 224)).alive
+    assert alive == 224**2 * (128 + 2 * 128 + 32 + 16 + 8 + 4 + 2 + 1)
+
+
+def test_thin_slices_are_held_until_those_between_them_are_made():
+    """100 slices of 1 mm seen at 2.5 mm: 16 are made at once of 40, held once and side by side; at 0.5 mm twice as many
+    are held. 400 x 400 pixels in float32."""
+    thin = SCAN.model_copy(update={"shape": (200, 500, 500), "spacing_mm": (0.5, 0.8, 0.8)})
+    thick = SCAN.model_copy(update={"spacing_mm": (2.5, 0.8, 0.8)})
+    need = {scan.spacing_mm[0]: prediction_gb(scan, FLAT, UNET, OUTPUTS) for scan in (thin, SCAN, thick)}
+    assert need[1.0] - need[2.5] == pytest.approx(4 * (16 + 2 * 40) * 400 * 400 / 1e9)
+    assert need[0.5] - need[1.0] == pytest.approx(4 * 2 * 40 * 400 * 400 / 1e9)
 
 
 def test_three_groups_at_the_sizes_of_flare23_fit_four_gb():
