@@ -10,7 +10,7 @@ from ..evaluation.tables import Metrics
 from .charts import box_plots, scatter
 from .content import Cell, Chart, Heading, Listing, Part, Section, Table, Words, plain_table
 from .published import PublishedScores
-from .score_table import ALL, Models, case_means, case_table, class_table, score_table
+from .score_table import ALL, MEASURES, Models, case_means, case_table, class_table, score_table
 
 SIGNIFICANT = 0.05
 
@@ -19,10 +19,10 @@ ONE_BY_ONE = ", with all that was predicted where it lies; 0: missed"
 
 def score_sections(models: Models, labels: LabelSet, *, published: Sequence[PublishedScores] = ()) -> list[Section]:
     """Scores by label, differences between the models, lesions, and scores by case."""
-    table, boxes = score_table(models, labels, published), _boxes(models, labels)
-    sections = [Section("scores", "Scores", (_about(models), *_failures(models), table, boxes))]
+    table = score_table(models, labels, published)
+    sections = [Section("scores", "Scores", (_about(models), *_failures(models), table, *_boxes(models, labels)))]
     if len(models) > 1:
-        sections.append(Section("differences", "Differences between models", _differences(models, labels)))
+        sections.append(Section("differences", "Differences between models", tuple(_differences(models, labels))))
     if lesions := tuple(_lesions(models, labels)):
         sections.append(Section("lesions", "Lesions", lesions))
     by_label = (class_table(f"cases_{n}", model, m) for n, (model, m) in enumerate(models.items(), start=1))
@@ -46,30 +46,45 @@ def _failures(models: Models) -> Iterable[Listing]:
             yield Listing(f"{name}: {len(lines)} failed, which count as 0", lines, bad=True)
 
 
-def _boxes(models: Models, labels: LabelSet) -> Chart:
-    scores = {
-        name: {model: [100 * dsc for dsc in case_means(m, [name]).values()] for model, m in models.items()}
-        for name in labels.names_of(labels.values)
-    }
-    drawn = {name: boxes for name, boxes in scores.items() if any(boxes.values())}
-    words = "DSC by label: median, quartiles, whiskers to at most 1.5 times their distance; a point is a case."
-    return Chart("boxes", words, box_plots(drawn, axis="DSC (%)"))
+def _boxes(models: Models, labels: LabelSet) -> Iterable[Chart]:
+    for measure in MEASURES:
+        scores = {
+            name: {model: _percent(case_means(metrics, [name], measure)) for model, metrics in models.items()}
+            for name in labels.names_of(labels.values)
+        }
+        drawn = {name: boxes for name, boxes in scores.items() if any(boxes.values())}
+        said = measure.upper()
+        words = f"{said} by label: median, quartiles, whiskers to at most 1.5 times their distance; a point is a case."
+        yield Chart(_named("boxes", measure), words, box_plots(drawn, axis=f"{said} (%)"))
 
 
-def _differences(models: Models, labels: LabelSet) -> tuple[Part, ...]:
+def _percent(scores: Mapping[str, float]) -> list[float]:
+    return [100 * score for score in scores.values()]
+
+
+def _differences(models: Models, labels: LabelSet) -> Iterable[Table]:
     names = labels.names_of(labels.values)
     means = {ALL: names, **{group: labels.names_of(values) for group, values in labels.groups.items()}}
     single = {name: (name,) for name in names}
-    return (
-        _comparison_table("differences", "DSC: means of each case", _compared(models, means)),
-        _comparison_table("differences_by_label", "DSC: single labels", _compared(models, single)),
-    )
+    families = (("differences", "means of each case", means), ("differences_by_label", "single labels", single))
+    for name, title, rows in families:
+        for measure in MEASURES:
+            found = _compared(models, rows, measure)
+            yield _comparison_table(_named(name, measure), f"{measure.upper()}: {title}", found)
 
 
-def _compared(models: Models, rows: Mapping[str, Sequence[str]]) -> list[Comparison]:
+def _named(name: str, measure: str) -> str:
+    """The name of a file of `measure`; DSC, which comes first, has the short one."""
+    return name if measure == MEASURES[0] else f"{name}_{measure}"
+
+
+def _compared(models: Models, rows: Mapping[str, Sequence[str]], measure: str) -> list[Comparison]:
     """Tests on the mean of the labels of each row, which are one family."""
     return compare(
-        {what: {model: case_means(metrics, names) for model, metrics in models.items()} for what, names in rows.items()}
+        {
+            what: {model: case_means(metrics, names, measure) for model, metrics in models.items()}
+            for what, names in rows.items()
+        }
     )
 
 

@@ -88,6 +88,11 @@ def test_sections_follow_what_there_is():
     assert [section.name for section in sections] == ["scores", "differences", "lesions", "cases"]
     rows = sections[1].parts[0].rows
     assert [cell.text for cell in rows[0]] == ["all labels", "A", "B", "2", "2", "+2.50", "too few", "too few"]
+    assert [table.title for table in sections[1].parts] == [
+        f"{measure}: {what}" for what in ("means of each case", "single labels") for measure in ("DSC", "NSD")
+    ]
+    boxes = [part.name for part in sections[0].parts if part.kind == "chart"]
+    assert boxes == ["boxes", "boxes_nsd"]
 
 
 def test_every_lesion_of_the_truth_is_a_point():
