@@ -1,6 +1,7 @@
 """FLAREmini at equal time: the paper's curriculum, `auto`'s, and one joint step, by the commands a user types.
 
     python benchmarks/training/flaremini.py --data .../FLAREmini --out OUT --minutes 40 --cores 0,1
+    python benchmarks/training/flaremini.py ... --candidates joint --device cuda --size m --longer 8 --minutes 2.5
 
 Each candidate has OUT/NAME-seed_S as its root, and --minutes for all that it trains: teachers, pseudo labels, steps.
 Preparation, prediction and scoring are not counted. Epochs follow from the time that is left before each step and from
@@ -23,6 +24,7 @@ from pathlib import Path
 NAME = "FLAREmini"
 TICK_S = 5.0
 PROBE_BATCHES = 6
+"""An epoch of a probe; on a GPU more than its loader has ready at any time, or the pace of the loader is not seen."""
 
 BATCHES = {"3DOrgan/1": 40, "3DCancer/1": 20, "Joint/1": 42, **{f"DualDecoder2D/{n}": 42 for n in (1, 2, 3, 4)}}
 """Of an epoch, by run."""
@@ -116,6 +118,10 @@ def read_words() -> argparse.Namespace:
     words.add_argument("--minutes", type=float, default=40.0, help="of training, each (default: %(default)s)")
     words.add_argument("--seed", type=int, default=0)
     words.add_argument("--cores", default="0,1", help="numbers of processor cores (default: %(default)s)")
+    words.add_argument("--device", default="cpu", help="to train and predict on (default: %(default)s)")
+    words.add_argument("--size", choices=("m", "l"), help="networks as flarenet_plan --size plans them")
+    words.add_argument("--gpu-memory-gb", help="as of flarenet_plan")
+    words.add_argument("--longer", type=int, default=1, help="times as many batches an epoch (default: %(default)s)")
     words.add_argument("--set", dest="changes", nargs="+", default=[], help="further changes of every plan")
     return words.parse_args()
 
@@ -135,7 +141,7 @@ class Contest:
             for run in self.candidate.shares:
                 if run not in self.clock.epochs:
                     self.clock.epochs[run] = self._epochs(run, pace)
-                self.clock.call(run, train(self.root, run, self.clock.epochs[run]))
+                self.clock.call(run, self._train(self.root, run, self.clock.epochs[run]))
         for title, runs in self.candidate.answers.items():
             if not self.metrics(title).is_file():
                 self._score(runs, self.metrics(title).parent)
@@ -148,9 +154,15 @@ class Contest:
         raw.mkdir(parents=True, exist_ok=True)
         if not (raw / NAME).exists():
             (raw / NAME).symlink_to(self.arguments.data.resolve())
-        batches = [f"trainers.{at(run)}.batches_per_epoch={BATCHES[run]}" for run in self.candidate.shares]
-        changes = [*self.candidate.changes, *batches, f"seed={self.arguments.seed}", *self.arguments.changes, *more]
-        call(["flarenet_plan", "-d", NAME, "--root", str(root), "--set", *changes])
+        batches = [f"trainers.{at(run)}.batches_per_epoch={self._batches(run)}" for run in self.candidate.shares]
+        planned = [change for change in self.candidate.changes if not (self.arguments.size and ".network." in change)]
+        changes = [*planned, *batches, f"seed={self.arguments.seed}", *self.arguments.changes, *more]
+        flags = {"--size": self.arguments.size, "--gpu-memory-gb": self.arguments.gpu_memory_gb}
+        given = [word for flag, value in flags.items() if value for word in (flag, value)]
+        call(["flarenet_plan", "-d", NAME, "--root", str(root), *given, "--set", *changes])
+
+    def _batches(self, run: str) -> int:
+        return BATCHES[run] * self.arguments.longer
 
     def _pace(self) -> dict[str, dict[str, float]]:
         """Run -> seconds of a batch, and seconds beside the batches: start, pseudo labels, reading."""
@@ -158,15 +170,16 @@ class Contest:
         pace = json.loads(file.read_text()) if file.is_file() else {}
         if set(pace) == set(self.candidate.shares):
             return pace
-        short = [f"trainers.{at(run)}.batches_per_epoch={PROBE_BATCHES}" for run in self.candidate.shares]
+        batches = PROBE_BATCHES * self.arguments.longer
+        short = [f"trainers.{at(run)}.batches_per_epoch={batches}" for run in self.candidate.shares]
         self._plan(self.probes, *short)
         for run in list(self.candidate.shares)[len(pace) :]:
             began = time.perf_counter()
-            call(train(self.probes, run, 3))
+            call(self._train(self.probes, run, 3))
             wall_s = time.perf_counter() - began
             log = (folder(self.probes, run) / "log.jsonl").read_text().splitlines()
             seconds = [json.loads(line)["timing"]["seconds"] for line in log]
-            pace[run] = {"batch_s": min(seconds) / PROBE_BATCHES, "beside_s": max(0.0, wall_s - sum(seconds))}
+            pace[run] = {"batch_s": min(seconds) / batches, "beside_s": max(0.0, wall_s - sum(seconds))}
             file.write_text(json.dumps(pace, indent=1))
         return pace
 
@@ -175,12 +188,18 @@ class Contest:
         ahead = sum(self.candidate.shares[each] for each in runs[runs.index(run) :])
         left_s = 60 * self.arguments.minutes - self.clock.spent_s
         mine_s = left_s * self.candidate.shares[run] / ahead - pace[run]["beside_s"]
-        return max(1, round(mine_s / (pace[run]["batch_s"] * BATCHES[run])))
+        return max(1, round(mine_s / (pace[run]["batch_s"] * self._batches(run))))
+
+    def _train(self, root: Path, run: str, epochs: int) -> list[str]:
+        trainer, _, number = run.partition("/")
+        words = ["--step", number, "--epochs", str(epochs), "--fold", "all", "-d", NAME, "--root", str(root)]
+        return ["flarenet_train", trainer, *words, "--device", self.arguments.device]
 
     def _score(self, runs: list[str], scores: Path) -> None:
         raw, found = self.root / "raw" / NAME, str(scores / "predictions")
         models = [str(folder(self.root, run)) for run in runs]
-        call(["flarenet_predict", "-i", str(raw / "imagesTs"), "-o", found, "-m", *models])
+        on = ["--device", self.arguments.device]
+        call(["flarenet_predict", "-i", str(raw / "imagesTs"), "-o", found, *on, "-m", *models])
         here = ["-d", NAME, "--root", str(self.root), "-o", str(scores)]
         call(["flarenet_evaluate", "-p", found, "-g", str(raw / "labelsTs"), *here])
 
@@ -234,12 +253,6 @@ def folder(root: Path, run: str) -> Path:
     return root / "runs" / NAME / trainer / "fold_all" / f"step_{number}"
 
 
-def train(root: Path, run: str, epochs: int) -> list[str]:
-    trainer, _, number = run.partition("/")
-    words = ["--step", number, "--epochs", str(epochs), "--fold", "all", "-d", NAME, "--root", str(root)]
-    return ["flarenet_train", trainer, *words, "--device", "cpu"]
-
-
 def start(line: list[str]) -> subprocess.Popen:
     print("$", *line, file=sys.stderr, flush=True)
     return subprocess.Popen([str(Path(sys.executable).with_name(line[0])), *line[1:]])
@@ -255,18 +268,21 @@ def check(code: int, line: list[str]) -> None:
 
 
 def table(contests: dict[str, Contest], arguments: argparse.Namespace) -> str:
-    """DSC by class, the mean of the organs, tumor, and the minutes that each candidate trained, as Markdown."""
+    """DSC and NSD by class, the mean of the organs, tumor, and the minutes that each candidate trained, as Markdown."""
     columns = {name + title: (c, title) for name, c in contests.items() for title in c.candidate.answers}
     metrics = {name: json.loads(c.metrics(title).read_text()) for name, (c, title) in columns.items()}
     classes = list(dict.fromkeys(name for found in metrics.values() for name in found["classes"]))
-    rows = {name: [found["classes"].get(name, {}).get("dsc") for found in metrics.values()] for name in classes}
-    for group in ("organ", "cancer"):
-        rows[f"mean, {group}"] = [found["groups"][group]["dsc"] for found in metrics.values()]
-    rows[f"minutes on cores {arguments.cores}"] = [contest.clock.spent_s / 60 for contest, _ in columns.values()]
-    lines = [f"| DSC, seed {arguments.seed} | " + " | ".join(metrics) + " |", "|---" * (1 + len(metrics)) + "|"]
-    for name, values in rows.items():
-        lines.append(f"| {name} | " + " | ".join("-" if v is None else f"{v:.3f}" for v in values) + " |")
-    return "\n".join(lines)
+    rows = {name: [found["classes"].get(name, {}) for found in metrics.values()] for name in classes}
+    rows |= {f"mean, {group}": [found["groups"][group] for found in metrics.values()] for group in ("organ", "cancer")}
+    lines = [f"| DSC / NSD, seed {arguments.seed} | " + " | ".join(metrics) + " |", "|---" * (1 + len(metrics)) + "|"]
+    lines += [f"| {name} | " + " | ".join(map(both, found)) + " |" for name, found in rows.items()]
+    spent = [f"{contest.clock.spent_s / 60:.1f}" for contest, _ in columns.values()]
+    where = arguments.device if arguments.device != "cpu" else f"cores {arguments.cores}"
+    return "\n".join([*lines, f"| minutes on {where} | " + " | ".join(spent) + " |"])
+
+
+def both(score: dict[str, float | None]) -> str:
+    return " / ".join("-" if score.get(name) is None else f"{score[name]:.3f}" for name in ("dsc", "nsd"))
 
 
 if __name__ == "__main__":
