@@ -73,6 +73,7 @@ def main() -> int:
     words.add_argument("--slices", nargs="+", type=int, default=[case.size[2] for case in published().efficiency])
     words.add_argument("--device", default="cuda")
     words.add_argument("--precision", default="auto")
+    words.add_argument("--batch-size", type=int, metavar="N", help="of flarenet_predict (default: its own)")
     words.add_argument("--also", nargs="*", default=["fp32", "fp16"], metavar="PRECISION")
     words.add_argument("--profile", type=int, default=100, metavar="SLICES", help="0: none")
     words.add_argument("--pixels", type=int, default=PIXELS)
@@ -135,8 +136,10 @@ def table(folder: Path, arguments: argparse.Namespace, gpu: Gpu | None) -> None:
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     told: list[str] = []
     for slices, precision in todo:
+        asked = ["--device", arguments.device, "--precision", precision]
+        asked += ["--batch-size", str(arguments.batch_size)] if arguments.batch_size else []
         try:
-            cost, case, engine = measured(folder, slices, arguments.device, precision, gpu)
+            cost, case, engine = measured(folder, slices, asked, gpu)
         except (RunError, OSError) as error:
             print(f"| {slices} | {precision}: failed: {' '.join(str(error).split())} | {'| ' * 8}", flush=True)
             continue
@@ -151,13 +154,11 @@ def table(folder: Path, arguments: argparse.Namespace, gpu: Gpu | None) -> None:
     print("\n".join(told) + "\n", flush=True)
 
 
-def measured(
-    folder: Path, slices: int, device: str, precision: str, gpu: Gpu | None
-) -> tuple[ProcessCost, CaseReport, str]:
+def measured(folder: Path, slices: int, asked: Sequence[str], gpu: Gpu | None) -> tuple[ProcessCost, CaseReport, str]:
     """What the process cost, its report of the case, and the engine's name. Raises RunError where it failed."""
-    scan, out, log = scan_of(folder, slices), folder / f"out_{slices}_{precision}", folder / "log.txt"
+    scan, out, log = scan_of(folder, slices), folder / "out", folder / "log.txt"
     line = [sys.executable, "-c", COMMAND, "-i", str(scan), "-o", str(out), "-m", str(folder / "model")]
-    cost = run_measured([*line, "--device", device, "--precision", precision], log=log, timeout_s=TIMEOUT_S, gpu=gpu)
+    cost = run_measured([*line, *asked], log=log, timeout_s=TIMEOUT_S, gpu=gpu)
     if cost.exit_code:
         last = (log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["nothing"])[-1]
         raise RunError(f"{slices} slices", found=f"exit code {cost.exit_code}: {last}", expected="a prediction")
@@ -173,7 +174,8 @@ def stages(slices: int, engine: str, cost: ProcessCost, case: CaseReport) -> Ite
 
 
 def profiled(model: Path, folder: Path, arguments: argparse.Namespace) -> None:
-    predictor = Predictor(model, device=arguments.device, precision=arguments.precision)
+    asked = {"device": arguments.device, "precision": arguments.precision, "batch_size": arguments.batch_size}
+    predictor = Predictor(model, **asked)
     on_gpu = predictor.device.type == "cuda"
     pair = {scan_of(folder, arguments.profile): folder / "profiled.nii.gz"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -38,20 +39,50 @@ class TorchEngine:
     """The network itself, run by torch with channels last; see Engine.
 
     dimensions  of the patch: 2 or 3
+    first       the shape of windows that most calls will have, or None. A GPU's context, and what cuDNN loads and finds
+                out for the first windows of a shape, take a second or two: where `first` is given, a thread moves the
+                network to `device` and runs it on zeros of that shape, while who made the engine reads a scan. That
+                thread answers all calls, since cuDNN remembers shapes by thread. What goes wrong there is raised by
+                the calls
     The network is left on `device` in eval mode.
     """
 
     def __init__(
-        self, network: nn.Module, *, dimensions: int, device: torch.device | str = "cpu", precision: str = "fp32"
+        self,
+        network: nn.Module,
+        *,
+        dimensions: int,
+        device: torch.device | str = "cpu",
+        precision: str = "fp32",
+        first: tuple[int, ...] | None = None,
     ) -> None:
         self.device = torch.device(device)
         self._precision = pick_precision(self.device, precision)
         self._layout = torch.channels_last if dimensions == 2 else torch.channels_last_3d
-        moved = network.to(self.device).to(memory_format=self._layout)  # type: ignore[call-overload]
-        self._network = moved.eval()
         self.name = f"torch {WORDS[self._precision]}"
+        self._network = network
+        self._worker = None
+        if first is None:
+            self._open()
+            return
+        if self.device.type == "cuda":
+            torch.cuda.init()  # here: who asks for the memory in use does not wait for the thread
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._opened = self._worker.submit(self._open, first)
 
     def __call__(self, windows: Tensor) -> dict[str, Tensor]:
+        if self._worker is None:
+            return self._answer(windows)
+        self._opened.result()
+        return self._worker.submit(self._answer, windows).result()
+
+    def _open(self, first: tuple[int, ...] | None = None) -> None:
+        moved = self._network.to(self.device).to(memory_format=self._layout)  # type: ignore[call-overload]
+        self._network = moved.eval()
+        if first is not None:
+            self._answer(torch.zeros(first))
+
+    def _answer(self, windows: Tensor) -> dict[str, Tensor]:
         with torch.inference_mode(), autocast(self.device, WORDS[self._precision]):
             logits = self._network(windows.to(self.device).contiguous(memory_format=self._layout))
             # the order of numbers that interpolation and argmax read fastest, whatever the network computed in
@@ -68,11 +99,13 @@ def open_engine(
     engine: str = "auto",
     device: str = "auto",
     precision: str = "auto",
+    batch_size: int = 1,
 ) -> Engine:
     """`network`, whose input is [b, channels, *patch], in an engine by its name.
 
     engine  "auto": OpenVINO on a CPU, where it is there and known to convert the network; else torch (docs/engines.md)
     device  as pick_device      precision  as pick_precision; OpenVINO has no fp16
+    batch_size  windows of most calls: on a GPU the network is made ready for these, see TorchEngine
     Raises UsageError for a name that is none, and for "openvino" on another device, where it is not installed, or where
     it cannot convert the network.
     """
@@ -90,7 +123,8 @@ def open_engine(
         except UsageError:
             if engine == "openvino":
                 raise
-    return TorchEngine(network, dimensions=len(patch), device=where, precision=precision)
+    first = (batch_size, channels, *patch) if where.type == "cuda" else None
+    return TorchEngine(network, dimensions=len(patch), device=where, precision=precision, first=first)
 
 
 def pick_device(name: str) -> torch.device:

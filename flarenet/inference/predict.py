@@ -80,13 +80,19 @@ class Predictor:
                 f"model {self.model.folder}", found=f"a network of {self.model.trainer}", expected="one that segments"
             )
         self.shown = self._values(roi)
-        patch, channels = self.model.configuration.patch, self.model.channels
+        patch = self.model.configuration.patch
+        self.batch_size = batch_size or windows_at_once(patch)
         if isinstance(engine, str):
             engine = open_engine(
-                self.model.network, channels=channels, patch=patch, engine=engine, device=device, precision=precision
+                self.model.network,
+                channels=self.model.channels,
+                patch=patch,
+                engine=engine,
+                device=device,
+                precision=precision,
+                batch_size=self.batch_size,
             )
         self.engine, self.device = engine, engine.device
-        self.batch_size = batch_size or windows_at_once(patch)
 
     @property
     def groups(self) -> tuple[str, ...]:

@@ -101,30 +101,31 @@ def _slices(
 ) -> Iterator[Slab]:
     rows, columns = (window_starts(size, p, overlap) for size, p in zip(shape[1:], patch))
     places = [(y, x) for y in rows for x in columns]
+    weight = window_weight(patch).to(engine.device)
     depth, passing = shape[0], Passing(planes, shape[0], falling=falling)
     for start in in_order(range(0, depth, batch_size), falling):  # the same batches either way
         stop = min(start + batch_size, depth)
         first = max(0, start - neighbours)
         near = passing.between(first, min(depth, stop + neighbours))
         seen = [near[z - first] for place in range(start, stop) for z in beside(place, depth, neighbours)]
-        slab = _padded(np.stack(seen).reshape(stop - start, -1, *shape[1:]), patch)
+        slab = _padded(np.stack(seen).reshape(stop - start, -1, *shape[1:]), patch, engine.device)
         if len(places) == 1:
             blended = engine(slab)
         else:
-            blended = _blended_slices(engine, slab, patch, places=places)
+            blended = _blended_slices(engine, slab, weight, places=places)
         inside = (..., slice(shape[1]), slice(shape[2]))
         yield start, {group: value[inside].transpose(0, 1) for group, value in blended.items()}
 
 
 def _blended_slices(
-    engine: Engine, slab: Tensor, patch: tuple[int, ...], *, places: list[tuple[int, int]]
+    engine: Engine, slab: Tensor, weight: Tensor, *, places: list[tuple[int, int]]
 ) -> dict[str, Tensor]:
-    """slab [b, C, Y, X] -> {group: logits [b, 1 + n, Y, X]}; every window place is one batch of b."""
-    weight = window_weight(patch).to(engine.device)
+    """slab [b, C, Y, X] -> {group: logits [b, 1 + n, Y, X]}; every window place, of the shape of `weight`, is one batch
+    of b."""
     total = torch.zeros(slab.shape[2:], device=engine.device)
     sums: dict[str, Tensor] = {}
     for y, x in places:
-        inside = (..., slice(y, y + patch[0]), slice(x, x + patch[1]))
+        inside = (..., slice(y, y + weight.shape[0]), slice(x, x + weight.shape[1]))
         total[inside] += weight
         for group, logits in engine(slab[inside]).items():
             if group not in sums:
@@ -149,7 +150,8 @@ def _blocks(
     starts = window_starts(depth, patch[0], overlap)
     row = _Row(patch, plane, overlap=overlap, device=engine.device)
     for start, after in zip(starts, [*starts[1:], depth]):
-        row.add(engine, _padded(np.stack(passing.between(start, start + patch[0])), patch), batch_size)
+        layer = _padded(np.stack(passing.between(start, start + patch[0])), patch, engine.device)
+        row.add(engine, layer, batch_size)
         final = row.take(after - start)
         filled = min(after, shape[0]) - start
         if filled > 0:
@@ -192,8 +194,12 @@ class _Row:
         return final
 
 
-def _padded(image: np.ndarray, patch: tuple[int, ...]) -> Tensor:
-    """`image` as a float32 tensor, each of its last axes at least as long as the patch's; 0 at the high end."""
+def _padded(image: np.ndarray, patch: tuple[int, ...], device: torch.device) -> Tensor:
+    """`image` as a float32 tensor on `device`, each of its last axes at least as long as the patch's; 0 at the high
+    end."""
     tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     lack = [max(0, p - n) for p, n in zip(patch, tensor.shape[-len(patch) :])]
-    return F.pad(tensor, [n for missing in reversed(lack) for n in (0, missing)]) if any(lack) else tensor
+    if any(lack):
+        tensor = F.pad(tensor, [n for missing in reversed(lack) for n in (0, missing)])
+    # from page-locked memory a GPU copies by itself; from other memory the caller waits until all it has asked is done
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flarenet.errors import UsageError
-from flarenet.inference.engines import ENGINES, autocast, open_engine, pick_device, pick_precision
+from flarenet.inference.engines import ENGINES, TorchEngine, autocast, open_engine, pick_device, pick_precision
 from flarenet.inference.openvino_engine import find_openvino
 from flarenet.networks import NETWORKS, build
 from flarenet.planning.plan import NetworkSpec
@@ -112,6 +112,23 @@ def test_openvino_is_for_the_cpu_and_has_no_fp16():
     with pytest.raises(UsageError, match="auto, fp32, bf16"):
         opened("openvino", network, (32, 32), precision="fp16")
     assert opened("auto", network, (32, 32), precision="fp16").name == "torch fp16"
+
+
+def test_an_engine_that_warms_up_in_a_thread_answers_the_same_bits():
+    windows = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    engines = [
+        TorchEngine(network_of("dual_decoder", (32, 32)), dimensions=2, first=first) for first in (None, (2, 1, 32, 32))
+    ]
+    for batch in (windows, windows[:1], windows):
+        plain, warm = (engine(batch) for engine in engines)
+        assert plain.keys() == warm.keys() and all(torch.equal(plain[group], warm[group]) for group in plain)
+
+
+def test_what_goes_wrong_while_it_warms_up_is_raised_by_every_call():
+    engine = TorchEngine(network_of("unet", (32, 32)), dimensions=2, first=(2, 3, 32, 32))  # it has one channel
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="channels"):
+            engine(torch.zeros(1, 1, 32, 32))
 
 
 class Unusual(torch.nn.Module):

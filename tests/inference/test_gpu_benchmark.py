@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 def test_a_row_for_each_length_and_the_stages_of_the_longest(folder, capsys):
     (folder / "2.nii.gz").write_bytes(b"no scan")
-    asked = argparse.Namespace(slices=[2, SLICES], device="cpu", precision="fp32", also=[])
+    asked = argparse.Namespace(slices=[2, SLICES], device="cpu", precision="fp32", batch_size=2, also=[])
     table7.table(folder, asked, None)
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert rows[1][0] == "| 2" and "failed" in rows[1][1]
@@ -38,7 +38,9 @@ def test_a_row_for_each_length_and_the_stages_of_the_longest(folder, capsys):
 
 
 def test_what_ran_is_shown_with_its_share_of_the_time(folder, capsys):
-    table7.profiled(folder / "model", folder, argparse.Namespace(device="cpu", precision="fp32", profile=SLICES))
+    table7.profiled(
+        folder / "model", folder, argparse.Namespace(device="cpu", precision="fp32", batch_size=None, profile=SLICES)
+    )
     said = capsys.readouterr().out
     assert f"{SLICES} slices, " in said and "aten::" in said and said.count("%") >= table7.ROWS
 
