@@ -20,8 +20,8 @@ class Outcome:
 
     grid     the scan's own
     seconds  from reading the file (or taking the array) to the last finished slice, sinks included
-    stage_s  what each stage worked: read (to see that the file is sound), prepare, network, labels, write ...; they
-             run beside each other, and on a GPU the network's work shows in the stages after it
+    stage_s  what each stage worked: read (to see that the file is sound), unpack, prepare, network, labels, write ...;
+             they run beside each other, and on a GPU the network's work shows in the stages after it
     engine   what computed the logits, as in "torch fp32"
     peak_mb  most memory so far: of the GPU in this prediction, or of the whole process on the CPU
     remarks  what should be looked at about the file

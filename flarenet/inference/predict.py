@@ -273,7 +273,7 @@ class Predictor:
         shared: dict[str, tuple[Frame, list[Iterator[np.ndarray]]]] = {}
         for key, member in zip(keys, self.members):
             if key not in shared:
-                frame, planes = _prepared(scan, member.model.configuration)
+                frame, planes = _prepared(scan, member.model.configuration, stages)
                 shared[key] = frame, list(tee(stages.ahead("prepare", planes), keys.count(key)))
             frame, copies = shared[key]
             logits = member.logits(copies.pop(), frame.grid.shape, view, falling=scan.falling)
@@ -298,12 +298,14 @@ class Predictor:
         return peak / _MB if sys.platform == "darwin" else peak / 1024  # bytes there, KiB elsewhere
 
 
-def _prepared(scan: Turned, configuration: Configuration) -> tuple[Frame, Iterator[np.ndarray]]:
+def _prepared(scan: Turned, configuration: Configuration, stages: Stages) -> tuple[Frame, Iterator[np.ndarray]]:
     """Where the image lies that a network of `configuration` sees, and its planes, float32 [Y, X] in [0, 1]."""
     window = scan.window(configuration)
     size = Scan(shape=scan.grid.shape, spacing_mm=scan.grid.spacing_mm)
     frame = frame_of(scan, window[0], configuration, inference_spacing(size, configuration))
-    return frame, (normalise(plane) for plane in prepared_planes(scan, frame, configuration, window))
+    # to unpack planes takes as long as to resample them
+    planes = prepared_planes(scan, frame, configuration, window, ahead=partial(stages.ahead, "unpack"))
+    return frame, (normalise(plane) for plane in planes)
 
 
 def _nothing_found(name: object) -> Finding:

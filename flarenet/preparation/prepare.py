@@ -6,7 +6,7 @@ Orientation to RAS, crop to where there is anything brighter than the window's f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import cast
@@ -65,19 +65,25 @@ def frame_of(scan: Turned, floor: float, configuration: Configuration, spacing_m
 
 
 def prepared_planes(
-    scan: Turned, frame: Frame, configuration: Configuration, window: tuple[float, float]
+    scan: Turned,
+    frame: Frame,
+    configuration: Configuration,
+    window: tuple[float, float],
+    *,
+    ahead: Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]] = iter,
 ) -> Iterator[np.ndarray]:
     """The planes of the prepared image, whole numbers in float32 [Y, X], 0 to FULL; in the order of scan.planes().
 
+    ahead  gives the planes that it is given, cropped and clipped but not resampled, as made in a thread of their own
     Few planes are in memory at any time.
     """
     depth, *inside = frame.box.slices
     first = scan.grid.shape[0] - depth.stop if scan.falling else depth.start
     planes = islice(scan.planes(), first, first + depth.stop - depth.start)
-    scaled = (_scaled(plane[tuple(inside)], *window) for plane in planes)
-    for plane in resample(scaled, frame.box.shape, frame.grid.shape, configuration.interpolation, falling=scan.falling):
-        np.rint(plane, out=plane)
-        yield np.clip(plane, 0, FULL, out=plane)  # a spline overshoots
+    scaled = ahead(_scaled(plane[tuple(inside)], *window) for plane in planes)
+    return _rounded(
+        resample(scaled, frame.box.shape, frame.grid.shape, configuration.interpolation, falling=scan.falling)
+    )
 
 
 def frame_between(original: Grid, grid: Grid) -> Frame:
@@ -104,6 +110,12 @@ def normalise(image: np.ndarray) -> np.ndarray:
 def beside(z: int, depth: int, neighbours: int) -> list[int]:
     """The slices z - neighbours .. z + neighbours of an image of `depth` slices; the outermost one repeats."""
     return [min(max(0, z + step), depth - 1) for step in range(-neighbours, neighbours + 1)]
+
+
+def _rounded(planes: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    for plane in planes:
+        np.rint(plane, out=plane)
+        yield np.clip(plane, 0, FULL, out=plane)  # a spline overshoots
 
 
 def _scaled(plane: np.ndarray, low: float, high: float) -> np.ndarray:
