@@ -9,7 +9,7 @@ case      flarenet_predict in a process of its own, the paper's 2D network (untr
 start-up  a process that imports and makes a CUDA context, and does no more
 stages    of the longest scan, as report.json has them: they run beside each other; "outside the case" is from the
           start of the process to the reading, and from the last file to the end
---also    the longest scan in other precisions
+--also    the longest scan in other precisions, or with other batches of slices
 profile   what the GPU did while a scan was predicted in this process, whose model is loaded and warm: the share of the
           time in which a kernel or copy ran, and the ten that took most of it
 A case that fails is named in its row, and the others go on.
@@ -73,8 +73,8 @@ def main() -> int:
     words.add_argument("--slices", nargs="+", type=int, default=[case.size[2] for case in published().efficiency])
     words.add_argument("--device", default="cuda")
     words.add_argument("--precision", default="auto")
-    words.add_argument("--batch-size", type=int, metavar="N", help="of flarenet_predict (default: its own)")
-    words.add_argument("--also", nargs="*", default=["fp32", "fp16"], metavar="PRECISION")
+    also = ["fp32", "fp16", "auto:4"]
+    words.add_argument("--also", nargs="*", default=also, metavar="PRECISION[:BATCH]", help="default: %(default)s")
     words.add_argument("--profile", type=int, default=100, metavar="SLICES", help="0: none")
     words.add_argument("--pixels", type=int, default=PIXELS)
     words.add_argument("--narrow", action="store_true", help="a network of four channels a layer, for a quick run")
@@ -136,10 +136,11 @@ def table(folder: Path, arguments: argparse.Namespace, gpu: Gpu | None) -> None:
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     told: list[str] = []
     for slices, precision in todo:
-        asked = ["--device", arguments.device, "--precision", precision]
-        asked += ["--batch-size", str(arguments.batch_size)] if arguments.batch_size else []
+        word, _, batch = precision.partition(":")
+        asked = ["--device", arguments.device, "--precision", word, *(["--batch-size", batch] if batch else [])]
         try:
             cost, case, engine = measured(folder, slices, asked, gpu)
+            engine += f", batch {batch}" if batch else ""
         except (RunError, OSError) as error:
             print(f"| {slices} | {precision}: failed: {' '.join(str(error).split())} | {'| ' * 8}", flush=True)
             continue
@@ -174,8 +175,7 @@ def stages(slices: int, engine: str, cost: ProcessCost, case: CaseReport) -> Ite
 
 
 def profiled(model: Path, folder: Path, arguments: argparse.Namespace) -> None:
-    asked = {"device": arguments.device, "precision": arguments.precision, "batch_size": arguments.batch_size}
-    predictor = Predictor(model, **asked)
+    predictor = Predictor(model, device=arguments.device, precision=arguments.precision)
     on_gpu = predictor.device.type == "cuda"
     pair = {scan_of(folder, arguments.profile): folder / "profiled.nii.gz"}
 

@@ -27,20 +27,19 @@ def folder(tmp_path_factory):
 
 def test_a_row_for_each_length_and_the_stages_of_the_longest(folder, capsys):
     (folder / "2.nii.gz").write_bytes(b"no scan")
-    asked = argparse.Namespace(slices=[2, SLICES], device="cpu", precision="fp32", batch_size=2, also=[])
+    asked = argparse.Namespace(slices=[2, SLICES], device="cpu", precision="fp32", also=["fp32:2"])
     table7.table(folder, asked, None)
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert rows[1][0] == "| 2" and "failed" in rows[1][1]
     assert rows[2][0] == f"| {SLICES}" and rows[2][1].endswith("fp32") and float(rows[2][2]) > 0.1
-    stages = {row[2]: float(row[3].strip(" |")) for row in rows[4:]}
+    assert rows[3][1].endswith("fp32, batch 2")
+    stages = {row[2]: float(row[3].strip(" |")) for row in rows[5:] if row[1] == rows[2][1]}
     assert {"read", "prepare", "network", "labels", "write"} < set(stages)
     assert stages["the case"] + stages["outside the case"] == pytest.approx(float(rows[2][2]), abs=0.02)
 
 
 def test_what_ran_is_shown_with_its_share_of_the_time(folder, capsys):
-    table7.profiled(
-        folder / "model", folder, argparse.Namespace(device="cpu", precision="fp32", batch_size=None, profile=SLICES)
-    )
+    table7.profiled(folder / "model", folder, argparse.Namespace(device="cpu", precision="fp32", profile=SLICES))
     said = capsys.readouterr().out
     assert f"{SLICES} slices, " in said and "aten::" in said and said.count("%") >= table7.ROWS
 
