@@ -62,13 +62,13 @@ class nnUNetTrainer(original.nnUNetTrainer):
 
 def train(configuration: str, folder: Path, device: torch.device, until: float, iterations: int) -> None:
     began = time.time()
-    plans = {**json.loads((folder / "nnUNetPlans.json").read_text()), "continue_training": False}
-    trainer = nnUNetTrainer(plans, configuration, "all", json.loads((folder / "dataset.json").read_text()), device)
-    trainer.until, trainer.num_iterations_per_epoch = until, iterations
     if device.type == "cuda":  # as nnUNetv2_train does
         torch.backends.cudnn.benchmark = True
         torch.set_num_threads(1)
         torch.set_num_interop_threads(1)
+    plans = {**json.loads((folder / "nnUNetPlans.json").read_text()), "continue_training": False}
+    trainer = nnUNetTrainer(plans, configuration, "all", json.loads((folder / "dataset.json").read_text()), device)
+    trainer.until, trainer.num_iterations_per_epoch = until, iterations
     trainer.run_training()
     peak_mb = torch.cuda.max_memory_allocated() / 1e6 if device.type == "cuda" else None
     said = {
