@@ -28,6 +28,7 @@ MINI_GRIDS = (
     "configurations.3d.spacing_mm=[3,3,3]",
     "configurations.3d.inference_spacing_mm=[3,3,3]",
     "configurations.3d.patch=[64,80,96]",
+    "configurations.3d.overlap=0.25",
     "configurations.2d.spacing_mm=[null,2,2]",
     "configurations.2d.inference_spacing_mm=[2.5,2,2]",
     "configurations.2d.patch=[160,192]",
