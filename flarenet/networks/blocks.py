@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .norm import instance_norm
+from .layers import Conv3d, InstanceNorm
 
-_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+_CONV = {2: nn.Conv2d, 3: Conv3d}
 _TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
@@ -22,29 +22,6 @@ Logits = Tensor | tuple[Tensor, ...]
 
 LEAK = 0.1
 """Slope of the leaky rectifier below zero, as in BasicUNet."""
-
-
-class InstanceNorm(nn.Module):
-    """Instance norm with scale and shift, as nn.InstanceNorm: [B, C, *S] -> [B, C, *S], each sample for itself.
-
-    torch's own instance norm folds B into C, and so copies channels-last input to another order and back, which costs
-    more than the norm itself: on a GPU nearly half of a training step. On a CPU it is therefore the batch norm of one
-    sample after the other, elsewhere sums over each channel of a sample. A network that is converted or compiled keeps
-    instance norm, which other libraries have as one operation.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.compiler.is_exporting():
-            return F.instance_norm(x, weight=self.weight, bias=self.bias)
-        if x.device.type != "cpu":
-            return instance_norm(x, self.weight, self.bias)
-        samples = x.split(1)
-        return torch.cat([F.batch_norm(one, None, None, self.weight, self.bias, training=True) for one in samples])
 
 
 class ConvNormAct(nn.Sequential):

@@ -1,0 +1,62 @@
+"""Layers that do what torch's of the same name do, where torch does it slowly."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .norm import instance_norm
+
+
+def is_converted() -> bool:
+    """Whether a network is being traced, exported or compiled: then each layer is to be the operation of its name."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.compiler.is_exporting()
+
+
+class Conv3d(nn.Conv3d):
+    """nn.Conv3d, on a CPU by oneDNN for a single sample too: [1, Cin, z, y, x] -> [1, Cout, z, y, x].
+
+    torch leaves a sample of few channels or slices to a loop of its own that is up to ten times slower: use_mkldnn in
+    aten/src/ATen/native/Convolution.cpp does not count the last axis of a block. Prediction goes block by block.
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if is_converted() or not _is_slow(input, weight):
+            return super()._conv_forward(input, weight, bias)
+        padding = cast(tuple[int, ...], self.padding)  # no network names it by a word
+        return torch.mkldnn_convolution(input, weight, bias, padding, self.stride, self.dilation, self.groups)
+
+
+def _is_slow(x: Tensor, weight: Tensor) -> bool:
+    """Kernels of one voxel are not, nor is bfloat16, which goes to oneDNN anyway."""
+    if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or not torch.backends.mkldnn.is_available():
+        return False
+    return len(x) == 1 and x.dtype == torch.float32 and weight[0, 0].numel() > 1
+
+
+class InstanceNorm(nn.Module):
+    """Instance norm with scale and shift, as nn.InstanceNorm: [B, C, *S] -> [B, C, *S], each sample for itself.
+
+    torch's own instance norm folds B into C, and so copies channels-last input to another order and back, which costs
+    more than the norm itself: on a GPU nearly half of a training step. On a CPU it is therefore the batch norm of one
+    sample after the other, elsewhere sums over each channel of a sample where something is learned; to predict, fewer
+    operations are faster. A network that is converted or compiled keeps instance norm, which other libraries have as
+    one operation.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if is_converted():
+            return F.instance_norm(x, weight=self.weight, bias=self.bias)
+        if x.device.type != "cpu":
+            norm = instance_norm if torch.is_grad_enabled() else F.instance_norm
+            return norm(x, weight=self.weight, bias=self.bias)
+        samples = x.split(1)
+        return torch.cat([F.batch_norm(one, None, None, self.weight, self.bias, training=True) for one in samples])
