@@ -1,9 +1,55 @@
 """What holds for all tests."""
 
+import os
 import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.no_network import sitecustomize as no_network
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
-def pytest_configure():
+def pytest_configure(config):
     # a shell starts what it runs in the background with SIGINT ignored, and children inherit that; here it is tested
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not os.environ.get("FLARENET_TESTS_NETWORK"):
+        _refuse_the_network(config)
+
+
+def _refuse_the_network(config):
+    """In this process, and by its environment in those that it starts; these find the sources there too."""
+    handle, path = tempfile.mkstemp(prefix="flarenet-attempts-")
+    config.add_cleanup(lambda: os.unlink(path))
+    config.stash[ATTEMPTS] = os.fdopen(handle)
+    os.environ[no_network.ATTEMPTS] = path
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([no_network.FOLDER, str(ROOT), *([before] if before else [])])
+    # a worker of xdist was itself started by a process of tests, and has the hook
+    if getattr(sys.modules.get("sitecustomize"), "__file__", None) != no_network.__file__:
+        sys.addaudithook(no_network.refuse)
+
+
+ATTEMPTS = pytest.StashKey()
+
+
+@pytest.hookimpl(trylast=True)  # after fixtures have ended what they started
+def pytest_runtest_teardown(item):
+    """An attempt fails its test also where a library caught the error, or another process had it."""
+    if attempts := new_attempts(item.config):
+        pytest.fail("tests reach no network, and this one tried to:\n" + "\n".join(attempts), pytrace=False)
+
+
+def new_attempts(config):
+    """What was refused since this was last asked, a line each."""
+    return config.stash[ATTEMPTS].read().splitlines() if ATTEMPTS in config.stash else []
+
+
+@pytest.fixture
+def attempts(request):
+    """Call it for what was refused so far, which then does not fail the test."""
+    return lambda: new_attempts(request.config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -102,9 +101,8 @@ sys.exit(run(parser("flarenet_x", "For tests."), work, sys.argv[1:]))
 
 
 def start(work, *words):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", COMMAND.format(work=work), *words], env=environment, **pipes)
+    return subprocess.Popen([sys.executable, "-c", COMMAND.format(work=work), *words], **pipes)
 
 
 @pytest.mark.parametrize(("ending", "code", "said"), [(signal.SIGTERM, 75, "SIGTERM"), (signal.SIGINT, 130, "interr")])

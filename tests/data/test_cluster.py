@@ -111,7 +111,8 @@ def test_a_stuck_case_is_given_up_and_its_worker_started_anew(scheduler, items):
 
 def test_cases_do_not_wait_for_workers_that_stay_away(monkeypatch, items):
     monkeypatch.setattr("flarenet.data.cluster.ABSENT_S", 1.0)
-    with distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
+    here = {"protocol": "tcp://", "dashboard_address": "127.0.0.1:0"}  # or it opens a port on every interface
+    with distributed.LocalCluster(n_workers=1, processes=False, **here) as cluster:
         with Cluster(cluster.scheduler_address) as place:
             cluster.scale(0)
             waiting = place.submit(str, items[0])

@@ -125,9 +125,8 @@ def test_nothing_is_left_behind(tmp_path, number, fault):
     """The signal goes to the training process and, as from a terminal or a scheduler, to all beside it but a kill."""
     script = tmp_path / "train.py"
     script.write_text(SCRIPT.format(fault=fault))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(
-        [sys.executable, str(script)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
     assert process.stdout.readline() == "ready\n"

@@ -58,8 +58,7 @@ def unbroken(tmp_path_factory):
 def killed(tmp_path_factory):
     """A folder for each of STAGES, in which training was killed there."""
     folder = tmp_path_factory.mktemp("killed")
-    line, environment = [sys.executable, "-c", TRAIN, str(folder)], {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(line, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", TRAIN, str(folder)], capture_output=True, text=True)
     assert done.stdout.split() == [str(-signal.SIGKILL)] * len(STAGES), done.stderr
     return {stage: folder / str(number) for number, stage in enumerate(STAGES)}
 

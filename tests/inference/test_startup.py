@@ -1,6 +1,5 @@
 """What a prediction does not need is not imported: on a short scan it would cost more than the network does."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +51,6 @@ def loaded(tmp_path):
         line = ["-i", tmp_path / "scan.nii.gz", "-o", tmp_path / "out", "-m", tmp_path / "model" / "step_2"]
         done = subprocess.run(
             [sys.executable, "-c", LOADED, *map(str, line), "--device", "cpu", *words],
-            env={**os.environ, "PYTHONPATH": str(SOURCES)},
             capture_output=True,
             text=True,
             check=True,

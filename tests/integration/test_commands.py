@@ -15,6 +15,7 @@ import pytest
 
 from flarenet.phantom import write_phantom_set
 from flarenet.phantom.anatomy import LABELS
+from tests.no_network import sitecustomize as no_network
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,7 +42,9 @@ def call(tmp_path_factory):
     """call(command, *words, code=0) -> its output; the commands come from the wheel, in a new environment."""
     folder = tmp_path_factory.mktemp("installed")
     environment = _install_wheel(folder)
-    quiet = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "FLARENET_ROOT")}
+    # the sources must not be found in place of the wheel
+    quiet = {name: value for name, value in os.environ.items() if name != "FLARENET_ROOT"}
+    quiet["PYTHONPATH"] = no_network.FOLDER
 
     def run(command, *words, code=0):
         line = [str(environment / "bin" / command), *map(str, words)]
