@@ -1,11 +1,16 @@
 # make demo    own .venv, install, then the whole way on a phantom data set into ./demo
 # make test    own .venv, install, lint, types, tests
+# make lock    requirements.lock anew: the libraries of a release, every file of theirs by its hash
+# make audit   known vulnerabilities among them
+# make sbom    sbom.json (CycloneDX) of what is installed from them, with the wheel, into .venv-locked: several GB
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.installed
+TOOLS  := $(VENV)/.release
+LOCKED := .venv-locked
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test lint wheel lock audit sbom clean
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -26,5 +31,25 @@ test: lint
 wheel: $(READY)
 	$(BIN)/python -m build
 
+$(TOOLS): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[release]"
+	touch $(TOOLS)
+
+# one file for every Python from the oldest; only what comes as a wheel, so that installing runs no code of a package
+lock: $(TOOLS)
+	$(BIN)/uv pip compile pyproject.toml -c constraints.txt --universal --python-version 3.10 --upgrade --generate-hashes \
+		--only-binary :all: --no-annotate --custom-compile-command "make lock" --quiet -o requirements.lock
+
+# --strict: a library that nobody could be asked about is not one without vulnerabilities
+audit: $(TOOLS)
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements.lock
+
+sbom: $(TOOLS)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOCKED)
+	$(BIN)/uv pip install --quiet --python $(LOCKED) --require-hashes --only-binary :all: -r requirements.lock
+	$(BIN)/python -m build --wheel --outdir $(LOCKED)/wheel
+	$(BIN)/uv pip install --quiet --python $(LOCKED) --no-deps --only-binary :all: $(LOCKED)/wheel/*.whl
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible -o sbom.json $(LOCKED)
+
 clean:
-	rm -rf build dist demo *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf sbom.json build dist demo *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -67,7 +67,7 @@ def _install_wheel(folder):
     _quietly([*python, "build", "--wheel", "--no-isolation", "--outdir", folder, source])
     environment = folder / "environment"
     _quietly([*python, "venv", "--without-pip", environment])
-    [wheel] = folder.glob("*.whl")
+    [wheel] = folder.glob("flarenet-*-py3-none-any.whl")  # nothing is built where it is installed
     _quietly([*python, "pip", "--python", environment, "install", "--no-deps", "--no-index", wheel])
     [packages] = environment.glob("lib/python*/site-packages")
     # the libraries are those the tests run with; nothing is downloaded
