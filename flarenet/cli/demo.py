@@ -12,26 +12,27 @@ NAME = "PHANTOM"
 TEST_CASES = 8
 
 QUICK = (
-    "configurations.3d.spacing_mm=[5.0,4.7,4.7]",
-    "configurations.3d.inference_spacing_mm=[5.0,4.7,4.7]",
-    "configurations.3d.patch=[32,48,64]",
+    "configurations.3d.spacing_mm=[6,6,6]",
+    "configurations.3d.inference_spacing_mm=[6,6,6]",
+    "configurations.3d.patch=[32,32,48]",
+    "configurations.3d.overlap=0.25",
     "trainers.3DOrgan.network.features=[8,16,32,64,64,8]",
     "trainers.3DCancer.network.features=[8,16,32,64,64,8]",
     "trainers.MAE.network.features=[96,192,2,4,48,96,1,4]",
-    "trainers.DualDecoder2D.network.features=[16,32,64,64,128,32]",
+    "trainers.DualDecoder2D.network.features=[8,16,32,32,64,16]",
     "trainers.*.steps.*.batch_size=2",
     "trainers.*.steps.*.warmup_epochs=1",
     "trainers.*.steps.*.learning_rate=0.003",
     "trainers.*.steps.*.batches_per_epoch=16",
-    "trainers.3DOrgan.steps.*.epochs=16",
-    "trainers.3DCancer.steps.*.epochs=12",
+    "trainers.3DOrgan.steps.*.epochs=14",
+    "trainers.3DCancer.steps.*.epochs=10",
     "trainers.MAE.steps.*.epochs=2",
     "trainers.DualDecoder2D.steps.*.batch_size=16",
     "trainers.DualDecoder2D.steps.*.batches_per_epoch=20",
-    "trainers.DualDecoder2D.steps.0.epochs=6",
-    "trainers.DualDecoder2D.steps.1.epochs=12",
-    "trainers.DualDecoder2D.steps.2.epochs=6",
-    "trainers.DualDecoder2D.steps.3.epochs=6",
+    "trainers.DualDecoder2D.steps.0.epochs=4",
+    "trainers.DualDecoder2D.steps.1.epochs=22",
+    "trainers.DualDecoder2D.steps.2.epochs=8",
+    "trainers.DualDecoder2D.steps.3.epochs=5",
 )
 """What makes the plan of a clinic's set one of a few minutes on two processor cores; later over earlier."""
 

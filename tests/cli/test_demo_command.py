@@ -36,7 +36,7 @@ def test_the_schedule_fits_the_plan(tmp_path):
     found, failures = fingerprint(read_dataset(tmp_path / "PHANTOM"), workers=1)
     assert failures == []
     plan = make_plan(found, "auto", changes=QUICK)
-    assert plan.configurations["3d"].patch == (32, 48, 64)
+    assert plan.configurations["3d"].patch == (32, 32, 48)
     assert len(plan.trainers["DualDecoder2D"].steps) == 4
     for name in ("3DOrgan", "3DCancer", "MAE", "DualDecoder2D"):
         assert all(step.epochs <= 40 for step in plan.trainers[name].steps), name
