@@ -41,10 +41,10 @@ OVERRIDES = [word for change in TINY for word in ("--set", change)]
 def call(tmp_path_factory):
     """call(command, *words, code=0) -> its output; the commands come from the wheel, in a new environment."""
     folder = tmp_path_factory.mktemp("installed")
-    environment = _install_wheel(folder)
-    # the sources must not be found in place of the wheel
+    # the sources must not be found in place of the wheel, nor their egg-info by pip, which then installs nothing
     quiet = {name: value for name, value in os.environ.items() if name != "FLARENET_ROOT"}
     quiet["PYTHONPATH"] = no_network.FOLDER
+    environment = _install_wheel(folder, quiet)
 
     def run(command, *words, code=0):
         line = [str(environment / "bin" / command), *map(str, words)]
@@ -57,26 +57,26 @@ def call(tmp_path_factory):
     return run
 
 
-def _install_wheel(folder):
+def _install_wheel(folder, variables):
     source = folder / "source"
     source.mkdir()
     for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     shutil.copytree(ROOT / "flarenet", source / "flarenet", ignore=shutil.ignore_patterns("__pycache__"))
     python = [sys.executable, "-m"]
-    _quietly([*python, "build", "--wheel", "--no-isolation", "--outdir", folder, source])
+    _quietly([*python, "build", "--wheel", "--no-isolation", "--outdir", folder, source], variables)
     environment = folder / "environment"
-    _quietly([*python, "venv", "--without-pip", environment])
+    _quietly([*python, "venv", "--without-pip", environment], variables)
     [wheel] = folder.glob("flarenet-*-py3-none-any.whl")  # nothing is built where it is installed
-    _quietly([*python, "pip", "--python", environment, "install", "--no-deps", "--no-index", wheel])
+    _quietly([*python, "pip", "--python", environment, "install", "--no-deps", "--no-index", wheel], variables)
     [packages] = environment.glob("lib/python*/site-packages")
     # the libraries are those the tests run with; nothing is downloaded
     (packages / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     return environment
 
 
-def _quietly(line):
-    done = subprocess.run(list(map(str, line)), capture_output=True, text=True)
+def _quietly(line, variables):
+    done = subprocess.run(list(map(str, line)), env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
