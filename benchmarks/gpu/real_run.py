@@ -1,7 +1,7 @@
 """The real run of docs/results.md at the paper's 2D width, command by command: seconds of each, then the scores.
 
-    python benchmarks/gpu/real_run.py --root ROOT -d FLAREmini
-    python benchmarks/gpu/real_run.py --root ROOT -d FLAREmini --device cpu --epochs 1 --batches 1    # the same, tiny
+    python -m benchmarks.gpu.real_run --root ROOT -d FLAREmini
+    python -m benchmarks.gpu.real_run --root ROOT -d FLAREmini --device cpu --epochs 1 --batches 1    # the same, tiny
 
 ROOT/raw/NAME must hold the data set with its imagesTs and labelsTs. Epochs, batches and the 3D networks are those of
 the run on a CPU; the width of the 2D network is as planned, and so is that of MAE.
@@ -16,15 +16,10 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.training.flaremini import REAL_RUN, at
+
 TRAINERS = ("3DOrgan", "3DCancer", "MAE", "DualDecoder2D")
 
-DEEP = "[16,32,64,128,128,16]"
-GRIDS = (
-    "configurations.3d.spacing_mm=[3,3,3]",
-    "configurations.3d.inference_spacing_mm=[3,3,3]",
-    "configurations.3d.patch=[64,80,96]",
-    *(f"trainers.{teacher}.network.features={DEEP}" for teacher in ("3DOrgan", "3DCancer")),
-)
 SCHEDULE = {
     "3DOrgan/1": (10, 40),
     "3DCancer/1": (10, 20),
@@ -36,19 +31,7 @@ SCHEDULE = {
 }
 """Epochs, and batches of each."""
 
-RATES = (
-    "trainers.*.steps.*.selection=last",
-    "trainers.*.steps.*.batch_size=2",
-    "trainers.DualDecoder2D.steps.*.batch_size=16",
-    *(
-        f"trainers.{teacher}.steps.0.{rest}"
-        for teacher in TRAINERS[:2]
-        for rest in ("learning_rate=0.001", "warmup_epochs=1")
-    ),
-    "trainers.MAE.steps.0.warmup_epochs=1",
-    "trainers.DualDecoder2D.steps.0.pseudo=null",
-    "trainers.DualDecoder2D.steps.2.learning_rate=0.001",
-)
+REST = (*REAL_RUN, "trainers.MAE.steps.0.warmup_epochs=1", "trainers.DualDecoder2D.steps.0.pseudo=null")
 
 
 def main() -> int:
@@ -79,7 +62,7 @@ def commands(arguments: argparse.Namespace) -> list[list[str]]:
     raw, found = arguments.root / "raw" / name, str(arguments.root / "predictions")
     images, truth = str(raw / "imagesTs"), str(raw / "labelsTs")
     return [
-        ["flarenet_plan", *here, "--set", *GRIDS, *RATES, *schedule(arguments), *arguments.changes],
+        ["flarenet_plan", *here, "--set", *REST, *schedule(arguments), *arguments.changes],
         *(["flarenet_train", trainer, "--fold", "all", *here, *on] for trainer in TRAINERS),
         ["flarenet_predict", "-i", images, "-o", found, "--root", root, *on],
         ["flarenet_evaluate", "-p", found, "-g", truth, *here, "-o", str(arguments.root / "scores")],
@@ -90,10 +73,8 @@ def schedule(arguments: argparse.Namespace) -> list[str]:
     """The changes of the plan that give every step its epochs and batches."""
     changes = []
     for run, (epochs, batches) in SCHEDULE.items():
-        trainer, _, number = run.partition("/")
-        step = f"trainers.{trainer}.steps.{int(number) - 1}"
-        changes.append(f"{step}.epochs={arguments.epochs or epochs}")
-        changes.append(f"{step}.batches_per_epoch={arguments.batches or batches}")
+        changes.append(f"trainers.{at(run)}.epochs={arguments.epochs or epochs}")
+        changes.append(f"trainers.{at(run)}.batches_per_epoch={arguments.batches or batches}")
     return changes
 
 
