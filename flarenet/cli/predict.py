@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..errors import CasesFailed, DatasetError, FlarenetError, UsageError
 from ..workspace import find_models, find_root, models_in, newest_model
 from . import shell
+from .heap import share_one_heap
 
 if TYPE_CHECKING:
     from ..data.reading import Reading
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..inference.run_report import RunReport
 
 _ENDINGS = (".nii", ".nii.gz")
-_M_ARENA_MAX = -8  # glibc's malloc.h
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +74,7 @@ def work(arguments: Namespace) -> int:
     from ..inference.ensemble import open_models
     from ..inference.predict import output_names, predict_pairs
 
-    _share_one_heap()
+    share_one_heap()
     images = find_scans(arguments.input)
     if (one := _one_file(arguments)) and arguments.resume:
         raise UsageError("--continue", found="-o with a file", expected="a folder, which has a report.json")
@@ -145,13 +144,6 @@ def _write_tables(folder: Path, outputs: Sequence[Path]) -> None:
     from ..inference.statistics import read_statistics, write_tables
 
     write_tables(folder, [read_statistics(output) for output in outputs])
-
-
-def _share_one_heap() -> None:
-    """Of glibc's heaps, one a thread, arrays that go from stage to stage leave holes in each, more of them the longer
-    the scan: 738 MB with 300 slices of 512 x 512, and 617 with one heap, in the same time."""
-    if tune := getattr(ctypes.CDLL(None), "mallopt", None):
-        tune(_M_ARENA_MAX, 1)
 
 
 def _count(text: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Sequence
 
+from .heap import keep_freed_memory
 from .shell import add_changes, add_device, add_epochs, add_planned, fold, parser, planned, run
 
 
@@ -45,6 +46,7 @@ def _train(arguments: Namespace) -> None:
     from ..trainers.planner import with_trainer
     from ..training.track import TensorBoard
 
+    keep_freed_memory()
     chosen = find_trainer(arguments.trainer)
     workspace = planned(arguments)
     plan = override(with_trainer(load_planned(workspace), chosen, workspace), arguments.changes)
