@@ -118,17 +118,21 @@ def _train(network: str, patch: tuple[int, ...], batch_size: int, _engine: str) 
     """Two steps: the second one has the moments of Adam."""
     import torch
 
+    from flarenet.cli.heap import keep_freed_memory
     from flarenet.networks import build
+    from flarenet.networks.memory_order import training_order
     from flarenet.planning.memory import training_gb
     from flarenet.training.losses import marginal_loss
 
+    keep_freed_memory()
     spec = _spec(network)
     model = build(spec, OUTPUTS, patch)
-    model.to(memory_format=torch.channels_last if len(patch) == 2 else torch.channels_last_3d)
+    order = training_order(len(patch), torch.device("cpu"))
+    model.to(memory_format=order)
     optimizer = torch.optim.AdamW(model.parameters())
     for _ in range(2):
         loss = torch.zeros(())
-        for group, logits in model(torch.rand(batch_size, 1, *patch)).items():
+        for group, logits in model(torch.rand(batch_size, 1, *patch).contiguous(memory_format=order)).items():
             target = torch.randint(0, 1 + OUTPUTS[group], (batch_size, *patch), dtype=torch.uint8)
             asked = torch.ones(batch_size, 1 + OUTPUTS[group], dtype=torch.bool)
             loss = loss + marginal_loss(logits, target, asked).total

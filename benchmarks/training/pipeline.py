@@ -33,6 +33,7 @@ from flarenet.data.labels import split
 from flarenet.data.store import Store
 from flarenet.inference.engines import autocast
 from flarenet.networks import build
+from flarenet.networks.memory_order import training_order
 from flarenet.planning.plan import Augmentation, NetworkSpec, Update
 from flarenet.preparation.prepare import FULL
 from flarenet.trainers.organ3d import AUTO_AUGMENTATION
@@ -221,8 +222,7 @@ def loops(samples: list[Sample], arguments: argparse.Namespace) -> None:
 def side_by_side(spec: NetworkSpec, batches: Batches, workers: int, *, steps: int, rounds: int) -> tuple[float, float]:
     """Samples/s with real batches and with a constant one; medians of rounds in turn."""
     torch.manual_seed(0)
-    order = torch.channels_last if spec.dimensions == 2 else torch.channels_last_3d
-    network = build(spec, LABELS.outputs).to(memory_format=order)
+    network = build(spec, LABELS.outputs).to(memory_format=training_order(spec.dimensions, CPU))
     state = TrainState(network, torch.optim.AdamW(network.parameters(), lr=1e-4))
     found: dict[str, list[float]] = {"real": [], "constant": []}
     with Loader(workers) as loader:

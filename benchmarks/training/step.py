@@ -5,7 +5,8 @@
 
 Median milliseconds of --repeats steps after two that are not counted: the network forwards, the loss, both backwards,
 the update of the weights. The last column is the loss alone, forwards and backwards, as a share of the step. On a GPU
-the clock is read when it has done its work. A CPU without instructions for bf16 emulates it, slowly.
+the clock is read when it has done its work. A CPU without instructions for bf16 emulates it, slowly. Freed memory stays
+with the process, as in flarenet_train; with --give-back it does not.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from flarenet.cli.heap import keep_freed_memory
 from flarenet.data.labels import HIDDEN
 from flarenet.inference.engines import autocast, pick_device
 from flarenet.networks import build
@@ -59,7 +61,10 @@ def main() -> int:
     words.add_argument("--batch", type=int, help="samples of a step (default: 16 slices, 1 block)")
     words.add_argument("--side", type=int, help="voxels along each axis of a patch (default: 224, 128)")
     words.add_argument("--repeats", type=int, default=7)
+    words.add_argument("--give-back", action="store_true", help="give freed memory back to the system")
     arguments = words.parse_args()
+    if not arguments.give_back:
+        keep_freed_memory()
     device = pick_device(arguments.device)
     for name in arguments.only:
         size = size_of(name, arguments.batch, arguments.side)

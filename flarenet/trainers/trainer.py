@@ -17,6 +17,7 @@ from ..inference.model import WEIGHTS, is_finished, load_encoder, load_model, lo
 from ..inference.predict import Predictor
 from ..lock import locked
 from ..networks import build
+from ..networks.memory_order import training_order
 from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Plan, Step, TrainerPlan
 from ..planning.rules import Outline
@@ -171,7 +172,7 @@ class Trainer:
         if step.encoder_from is not None:
             load_encoder(network, self._finished(step.encoder_from))
         freeze(network, step.trained)
-        order = torch.channels_last if len(patch) == 2 else torch.channels_last_3d
+        order = training_order(len(patch), self._device)
         network.to(self._device).to(memory_format=order)  # type: ignore[call-overload]  # torch's stubs lack it
         learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
         state = TrainState(

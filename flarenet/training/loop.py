@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..networks.memory_order import training_order
 from ..planning.plan import Step, Update
 from .batches import Batch, Batches
 from .callbacks import BatchDone, Callback, EpochDone, Findings, Started, watched
@@ -154,11 +155,11 @@ def _seed(*numbers: int) -> int:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """`batch` on `device`, the image in channels-last order, which convolutions are fastest in.
+    """`batch` on `device`, the image in training_order.
 
     What was asked stays on the CPU: it decides what is computed, and a card should not be waited for.
     """
-    order = torch.channels_last if batch.image.ndim == 4 else torch.channels_last_3d
+    order = training_order(batch.image.ndim - 2, device)
     return Batch(
         image=batch.image.to(device, non_blocking=True).contiguous(memory_format=order),
         labels={group: labels.to(device, non_blocking=True) for group, labels in batch.labels.items()},

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from flarenet.networks.layers import Conv3d
+from flarenet.networks.layers import Conv3d, InstanceNorm
+from flarenet.networks.memory_order import training_order
 
 SLOW = "aten::slow_conv3d_forward"
 
@@ -38,6 +40,46 @@ def test_other_types_are_left_to_torch():
     with torch.autocast("cpu", torch.bfloat16):
         assert ours(x).dtype == torch.bfloat16
     torch.testing.assert_close(ours.double()(x.double()), theirs.double()(x.double()))
+
+
+@pytest.mark.parametrize("learning", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "order"),
+    [
+        ((3, 5, 7, 9), torch.contiguous_format),
+        ((3, 5, 7, 9), torch.channels_last),
+        ((2, 4, 5, 6, 7), torch.contiguous_format),
+        ((2, 4, 5, 6, 7), torch.channels_last_3d),
+    ],
+)
+def test_the_norm_is_that_of_torch_in_each_order(shape, order, learning):
+    torch.manual_seed(0)
+    norm = InstanceNorm(shape[1])
+    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    x = (2 + 3 * torch.randn(shape)).contiguous(memory_format=order).requires_grad_()
+    with torch.set_grad_enabled(learning):
+        found, expected = norm(x), F.instance_norm(x, weight=norm.weight, bias=norm.bias)
+    torch.testing.assert_close(found, expected)
+    assert found.is_contiguous(memory_format=order)
+    if learning:
+        slope = torch.randn(shape)
+        wanted = (x, norm.weight, norm.bias)
+        for ours, theirs in zip(*(torch.autograd.grad(y, wanted, slope) for y in (found, expected))):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("instructions", "device", "two", "three"),
+    [
+        ("AVX2", "cpu", torch.contiguous_format, torch.channels_last_3d),
+        ("AVX2", "cuda", torch.channels_last, torch.channels_last_3d),
+        ("AVX512", "cpu", torch.channels_last, torch.channels_last_3d),
+    ],
+)
+def test_channels_first_is_for_slices_on_a_cpu_without_avx512(monkeypatch, instructions, device, two, three):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: instructions)
+    assert training_order(2, torch.device(device)) == two
+    assert training_order(3, torch.device(device)) == three
 
 
 def convolutions() -> tuple[Conv3d, nn.Conv3d]:
