@@ -27,13 +27,13 @@ from ..data.labels import join
 from ..data.nifti import case_name, inspect_file, inspect_image, read_grid
 from ..data.plausible import doubts_on_image, values_of
 from ..data.reading import STRICT, Reading
-from ..errors import FlarenetError, GeometryError, RunError, UsageError, unknown
+from ..errors import FlarenetError, RunError, UsageError, unknown
 from ..planning.memory import Scan, inference_spacing, windows_at_once
 from ..planning.plan import Configuration
 from ..preparation.passing import in_order
 from ..preparation.prepare import Frame, frame_of, normalise, prepared_planes
 from ..preparation.turned import Turned, TurnedFile, TurnedVolume, leans, stays_in_file
-from ..preparation.upright import on_grid, upright
+from ..preparation.upright import upright
 from ..volume import Grid, Triple, Volume
 from .engines import Engine, open_engine
 from .flips import with_mirrored
@@ -44,7 +44,7 @@ from .outcome import CASE_FAILS, Image, OpenedScan, Outcome, Prediction, as_case
 from .settle import settle
 from .slices import FinishedSlice, LabelMap, Sink, SinkOpener, opened
 from .stages import Stages
-from .stream import Answer, Place, answer_of, collected, places
+from .stream import Answer, Place, answer_of, collected, on_own_grid, places
 from .views import View
 from .windows import Slab, slabs
 
@@ -227,7 +227,7 @@ class Predictor:
     def _finished(self, scan: Turned, stages: Stages, sinks: Sequence[Sink]) -> Iterator[FinishedSlice]:
         """Every slice, in the order of the scan's planes, with what the sinks want beside the labels."""
         probabilities = any(sink.wants_probabilities for sink in sinks)
-        if leans(scan.original) or self.model.plan.fusion.needs_whole:
+        if self.model.plan.fusion.needs_whole:
             answers = self._settled(scan, stages, probabilities=probabilities)
         else:
             answers = self._answers(scan, View(), stages, probabilities=probabilities)
@@ -239,9 +239,6 @@ class Predictor:
 
     def _settled(self, scan: Turned, stages: Stages, *, probabilities: bool) -> Iterator[Answer]:
         """Answers that wait for the last slice. For probabilities the network then runs again: they fit no memory."""
-        if probabilities and leans(scan.original):
-            expected = "axes at right angles where probabilities are wanted"
-            raise GeometryError("the scan", found="axes that lean, as of a tilted gantry", expected=expected)
         maps = self._whole(scan, View(), stages)
         settle(maps, self.model.plan.fusion, labels=self.model.labels, spacing_mm=scan.grid.spacing_mm)
         again: Iterable[Answer] = (Answer(z, {}) for z in in_order(range(scan.grid.shape[0]), scan.falling))
@@ -252,16 +249,20 @@ class Predictor:
 
     def _whole(self, scan: Turned, view: View, stages: Stages) -> dict[str, np.ndarray]:
         """{group: uint8 [Z, Y, X]} of the turned scan."""
+        return collected(self._answers(scan, view, stages), scan.grid.shape)
+
+    def _answers(self, scan: Turned, view: View, stages: Stages, *, probabilities: bool = False) -> Iterator[Answer]:
+        """Every slice, in the order of the scan's planes."""
         if not leans(scan.original):
-            return collected(self._answers(scan, view, stages), scan.grid.shape)
+            return self._upright_answers(scan, view, stages, probabilities=probabilities)
         if not isinstance(scan, TurnedVolume):
             raise ValueError("a scan with axes that lean is read into memory")
         straight = TurnedVolume(upright(scan.volume))
-        maps = collected(self._answers(straight, view, stages), straight.grid.shape)
-        return {group: on_grid(drawn, straight.grid, scan.grid) for group, drawn in maps.items()}
+        answers = self._upright_answers(straight, view, stages, probabilities=probabilities)
+        labels = {group: len(self.model.labels.groups[group]) for group in self.groups}
+        return on_own_grid(answers, straight.grid, scan.grid, labels=labels, probabilities=probabilities)
 
-    def _answers(self, scan: Turned, view: View, stages: Stages, *, probabilities: bool = False) -> Iterator[Answer]:
-        """Every slice of an upright scan, in the order of its planes."""
+    def _upright_answers(self, scan: Turned, view: View, stages: Stages, *, probabilities: bool) -> Iterator[Answer]:
         frames, lines = zip(*self._lines(scan, view, stages))
         rows = zip(in_order(range(scan.grid.shape[0]), scan.falling), stages.ahead("network", zip(*lines)))
         answers = (self._answer(z, row, frames, probabilities=probabilities) for z, row in rows)

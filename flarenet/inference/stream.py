@@ -5,7 +5,7 @@ At any time two network slices exist, and one slice of the scan's resolution; se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,8 @@ from ..data.labels import LabelSet
 from ..planning.fusion import Fusion
 from ..preparation.passing import Passing, in_order
 from ..preparation.prepare import Frame
-from ..volume import Triple
+from ..preparation.upright import planes_on_grid
+from ..volume import Grid, Triple
 from .fuse import slice_maps
 from .upsample import NetworkSlice, logits_between, source_slices
 from .windows import Slab
@@ -81,6 +82,27 @@ def answer_of(
         whole[0] = 1
         chances[group] = _pasted(logits[group].softmax(0).cpu().numpy() if logits else None, frame, whole)
     return Answer(z, maps, chances)
+
+
+def on_own_grid(
+    answers: Iterable[Answer], source: Grid, target: Grid, *, labels: Mapping[str, int], probabilities: bool
+) -> Iterator[Answer]:
+    """Answers of an upright scan, lowest first, at the voxels of the scan whose axes lean: each that of the nearest
+    voxel, background where there is none. Both grids are of turned scans.
+
+    labels  group -> how many the answers have      probabilities  whether they have them
+    """
+    outside: dict[str, list[float]] = {f"map {group}": [0] for group in labels}
+    if probabilities:
+        outside |= {f"shares {group}": [1, *[0] * count] for group, count in labels.items()}
+    for z, planes in enumerate(planes_on_grid(map(_planes, answers), source, target, outside=outside)):
+        shares = {group: planes[f"shares {group}"] for group in labels} if probabilities else None
+        yield Answer(z, {group: planes[f"map {group}"][0] for group in labels}, shares)
+
+
+def _planes(answer: Answer) -> dict[str, np.ndarray]:
+    maps = {f"map {group}": drawn[None] for group, drawn in answer.maps.items()}
+    return maps | {f"shares {group}": shares for group, shares in (answer.probabilities or {}).items()}
 
 
 def collected(answers: Iterable[Answer], shape: Triple) -> dict[str, np.ndarray]:

@@ -13,7 +13,8 @@ from flarenet.data.nifti import read_image, read_labels
 from flarenet.errors import DatasetError, RunError, UsageError
 from flarenet.inference.ensemble import open_models
 from flarenet.inference.model import save_model
-from flarenet.inference.predict import Predictor, predict_files
+from flarenet.inference.predict import Predictor, output_names, predict_files, predict_pairs
+from flarenet.inference.probabilities import Probabilities
 from flarenet.networks import build
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
 from flarenet.volume import Grid, Volume
@@ -160,6 +161,15 @@ def test_row_4_a_leaning_scan_is_answered_on_its_own_grid(predictor, tmp_path, t
     marked = np.asarray(written.dataobj) == 1
     assert 2 * (marked & body).sum() / (marked.sum() + body.sum()) > 0.95
     assert "lean" in predictor.predict(tmp_path / "x.nii.gz").remarks[0].found
+    openers = [Probabilities(predictor.model.labels, predictor.groups)]
+    outputs = output_names([tmp_path / "x.nii.gz"], tmp_path / "again")
+    (again,), failures = predict_pairs(predictor, outputs, progress=lambda *_: None, openers=openers)
+    assert failures == []
+    np.testing.assert_array_equal(np.asarray(nibabel.load(again).dataobj) == 1, marked)
+    shares = nibabel.load(again.parent / "probabilities" / "x_organ.nii.gz")
+    np.testing.assert_array_equal(shares.affine, written.affine)
+    liver = shares.get_fdata()[..., 1]
+    np.testing.assert_array_equal(liver > 0.5, marked)
 
 
 def test_a_folder_of_dicom_slices_is_answered_as_nifti(predictor, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import nibabel
 import numpy as np
 import pytest
+from scipy.ndimage import map_coordinates
 
 from flarenet.data.dataset import Case, Dataset
 from flarenet.data.labels import LabelSet
@@ -12,7 +13,7 @@ from flarenet.data.store import Store
 from flarenet.planning.fingerprint import fingerprint
 from flarenet.planning.plan import Configuration
 from flarenet.preparation.dataset import PROCESS_MB, Work, need_mb, prepare_case
-from flarenet.preparation.upright import on_grid, upright
+from flarenet.preparation.upright import on_grid, planes_on_grid, upright
 from flarenet.volume import Grid, Volume, upright_grid
 from flarenet.workspace import Workspace
 
@@ -78,6 +79,59 @@ def test_every_voxel_comes_back():
     straight = upright_grid(grid)
     np.testing.assert_array_equal(on_grid(on_grid(drawn, grid, straight), straight, grid), drawn)
     assert on_grid(drawn, grid, grid) is drawn
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        [[0, 0, 1], [1.7, 1, 0], [5, 0, 0]],  # a tilted gantry
+        [[0.9, 0, 1], [1.7, 1, 0.4], [5, 0, 0]],
+        [[3, 0.7, 1], [-4, 1, 0], [1.1, 0.6, 0.2]],  # rows and columns leave their planes
+    ],
+)
+def test_channels_come_back_slice_by_slice_as_all_at_once(axes):
+    affine = np.eye(4)
+    affine[:3, :3] = axes
+    target = Grid(SHAPE, affine)
+    source = upright_grid(target)
+    numbers = np.random.default_rng(0).random((2, *source.shape)).astype(np.float32)
+    planes = ({"a": plane, "b": plane[:1]} for plane in numbers.swapaxes(0, 1))
+    found = list(planes_on_grid(planes, source, target, outside={"a": [7, 8], "b": [9]}))
+    assert len(found) == SHAPE[0]
+    places = np.stack([*np.indices(SHAPE), np.ones(SHAPE)]).reshape(4, -1)
+    at = (np.linalg.solve(source.affine, affine) @ places)[:3]
+    sure = (np.abs(at % 1 - 0.5) > 1e-9).all(0).reshape(SHAPE)  # halfway to the next voxel either is the nearest
+    assert sure.mean() > 0.5
+    for channel, fill in enumerate((7, 8)):
+        expected = map_coordinates(numbers[channel], np.rint(at), order=0, mode="constant", cval=fill).reshape(SHAPE)
+        brought = np.stack([plane["a"][channel] for plane in found])
+        np.testing.assert_array_equal(brought[sure], expected[sure])
+    np.testing.assert_array_equal(
+        np.stack([plane["b"][0] for plane in found])[sure], np.stack([plane["a"][0] for plane in found])[sure]
+    )
+
+
+def test_where_the_source_ends_the_outside_begins():
+    grid = leaning(0.0)
+    far = Grid(SHAPE, grid.affine + np.array([[0, 0, 0, 0], [0, 0, 0, 6.4], [0, 0, 0, 0], [0, 0, 0, 0]]))
+    found = [
+        plane["a"]
+        for plane in planes_on_grid(({"a": np.ones((1, 20, 24))} for _ in range(12)), grid, far, outside={"a": [5]})
+    ]
+    np.testing.assert_array_equal(np.stack(found)[:, 0, :, 0], [[1] * 14 + [5] * 6] * 12)
+
+
+def test_slices_of_a_tilted_gantry_are_read_as_they_are_needed():
+    target = leaning(0.3)
+    source, read = upright_grid(target), []
+
+    def planes():
+        for z in range(source.shape[0]):
+            read.append(z)
+            yield {"a": np.zeros((1, *source.shape[1:]))}
+
+    for z, _ in enumerate(planes_on_grid(planes(), source, target, outside={"a": [0]})):
+        assert len(read) <= z + 2
 
 
 def test_a_leaning_case_is_prepared_upright_with_its_label(tmp_path):
