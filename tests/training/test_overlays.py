@@ -19,10 +19,17 @@ def test_few_epochs_have_a_picture_and_the_last_one_has(epochs):
     assert min(epochs, MOST // 2) <= len(due) <= MOST + 1
 
 
-def test_pictures_are_named_by_epoch(tmp_path):
+def test_pictures_are_named_by_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr("flarenet.training.overlays.REDRAWN_S", 0.0)
     fit(fresh_state(), course(tmp_path, Overlays(BRIGHT), validate=held_out()))
     names = sorted(path.name for path in (tmp_path / "overlays").iterdir())
     assert names == [f"epoch_{epoch}.png" for epoch in range(1, STEP.epochs + 1)]
+
+
+def test_of_epochs_that_take_no_time_the_first_and_the_last_have_pictures(tmp_path):
+    fit(fresh_state(), course(tmp_path, Overlays(BRIGHT), validate=held_out()))
+    names = sorted(path.name for path in (tmp_path / "overlays").iterdir())
+    assert names == ["epoch_1.png", f"epoch_{STEP.epochs}.png"] and STEP.epochs > 2
 
 
 def test_no_pictures_where_nothing_is_held_out(tmp_path):
