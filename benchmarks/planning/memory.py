@@ -124,7 +124,8 @@ def _train(network: str, patch: tuple[int, ...], batch_size: int, _engine: str) 
     from flarenet.planning.memory import training_gb
     from flarenet.training.losses import marginal_loss
 
-    keep_freed_memory()
+    if len(patch) == 2:  # as flarenet_train
+        keep_freed_memory()
     spec = _spec(network)
     model = build(spec, OUTPUTS, patch)
     order = training_order(len(patch), torch.device("cpu"))

@@ -46,12 +46,13 @@ def _train(arguments: Namespace) -> None:
     from ..trainers.planner import with_trainer
     from ..training.track import TensorBoard
 
-    keep_freed_memory()
     chosen = find_trainer(arguments.trainer)
     workspace = planned(arguments)
     plan = override(with_trainer(load_planned(workspace), chosen, workspace), arguments.changes)
     if arguments.epochs is not None:
         plan = with_epochs(plan, chosen.name, arguments.epochs)
+    if len(plan.configurations[plan.trainer(chosen.name).configuration].patch) == 2:
+        keep_freed_memory()
     trainer = chosen(
         plan,
         workspace,
