@@ -24,15 +24,16 @@ QUICK = (
     "trainers.*.steps.*.warmup_epochs=1",
     "trainers.*.steps.*.learning_rate=0.003",
     "trainers.*.steps.*.batches_per_epoch=16",
-    "trainers.3DOrgan.steps.*.epochs=14",
-    "trainers.3DCancer.steps.*.epochs=10",
+    "trainers.3DOrgan.steps.*.epochs=10",
+    "trainers.3DCancer.steps.*.epochs=8",
     "trainers.MAE.steps.*.epochs=2",
     "trainers.DualDecoder2D.steps.*.batch_size=16",
     "trainers.DualDecoder2D.steps.*.batches_per_epoch=20",
-    "trainers.DualDecoder2D.steps.0.epochs=4",
-    "trainers.DualDecoder2D.steps.1.epochs=22",
-    "trainers.DualDecoder2D.steps.2.epochs=8",
-    "trainers.DualDecoder2D.steps.3.epochs=5",
+    "trainers.DualDecoder2D.steps.0.pseudo.passes=2",
+    "trainers.DualDecoder2D.steps.0.epochs=3",
+    "trainers.DualDecoder2D.steps.1.epochs=18",
+    "trainers.DualDecoder2D.steps.2.epochs=6",
+    "trainers.DualDecoder2D.steps.3.epochs=4",
 )
 """What makes the plan of a clinic's set one of a few minutes on two processor cores; later over earlier."""
 
