@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from ..volume import Grid, Triple, Volume, upright_grid
+from .passing import Passing
 
 Planes = Mapping[str, np.ndarray]
 """{name: [C, Y, X]} of one slice."""
@@ -40,50 +40,36 @@ def planes_on_grid(
 
     outside  name -> the value of each channel where `source` has no voxel
     A slice is kept as long as a later one needs it. Those of a tilted gantry lie in the planes of their upright ones:
-    of these one or two are kept.
+    of these three are kept.
     """
     to_source = np.linalg.solve(source.affine, target.affine)
-    first, last = _reach(to_source, source.shape[0], target.shape)
-    needed = np.minimum.accumulate(first[::-1])[::-1]  # by this slice of `target` or a later one
-    kept: deque[Planes] = deque()
-    lowest, coming = 0, iter(planes)
-    for z in range(target.shape[0]):
-        while lowest + len(kept) <= last[z]:
-            kept.append(next(coming))
-        while lowest < needed[z]:
-            kept.popleft()
-            lowest += 1
-        block = [kept[number - lowest] for number in range(first[z], last[z] + 1)]
+    passing = Passing(planes, source.shape[0])
+    for z, (first, stop) in enumerate(_reach(to_source, source.shape[0], target.shape)):
+        block = passing.between(first, stop)
+        to_block = to_source.copy()
+        to_block[:, 3] += z * to_source[:, 0]
+        to_block[0, 3] -= first
         yield {
-            name: _nearest(np.stack([each[name] for each in block], 1), to_source, (first[z], z), target.shape, values)
+            name: _nearest(np.stack([each[name] for each in block], 1), to_block, target.shape, values)
             for name, values in outside.items()
         }
 
 
-def _reach(to_source: np.ndarray, depth: int, shape: Triple) -> tuple[np.ndarray, np.ndarray]:
-    """For each slice of a grid of `shape` the first and the last of `depth` slices that its voxels may lie nearest to:
-    one more on either side than its corners reach, but for those that are not there."""
+def _reach(to_source: np.ndarray, depth: int, shape: Triple) -> list[tuple[int, int]]:
+    """For each slice of a grid of `shape` the first and the end of those of `depth` that its voxels may lie nearest to:
+    one more on either side than its corners reach. Neither moves back from slice to slice."""
     corners = np.array([(0, y, x, 1) for y in (0, shape[1] - 1) for x in (0, shape[2] - 1)])
     heights = (corners @ to_source[0])[:, None] + to_source[0, 0] * np.arange(shape[0])
-    reach = np.floor(heights.min(0)).astype(int) - 1, np.ceil(heights.max(0)).astype(int) + 1
-    return np.clip(reach[0], 0, depth - 1), np.clip(reach[1], 0, depth - 1)
+    first = np.clip(np.floor(heights.min(0)).astype(int) - 1, 0, depth - 1)
+    last = np.clip(np.ceil(heights.max(0)).astype(int) + 1, 0, depth - 1)
+    first, last = np.minimum.accumulate(first[::-1])[::-1], np.maximum.accumulate(last)
+    return list(zip(first.tolist(), (last + 1).tolist()))
 
 
-def _nearest(
-    block: np.ndarray, to_source: np.ndarray, at: tuple[int, int], shape: Triple, outside: Sequence[float]
-) -> np.ndarray:
-    """[C, Y, X] of a slice from `block` [C, z, y, x]; `at`: which slice of the source the block begins with, and which
-    slice of the target is wanted."""
-    moved = to_source @ _raised(at[1])
-    moved[0, 3] -= at[0]
+def _nearest(block: np.ndarray, to_block: np.ndarray, shape: Triple, outside: Sequence[float]) -> np.ndarray:
+    """[C, Y, X] of one slice from `block` [C, z, y, x]."""
     channels = zip(block, outside)
-    return np.concatenate([_sampled(one, moved, (1, *shape[1:]), order=0, fill=fill) for one, fill in channels])
-
-
-def _raised(slices: int) -> np.ndarray:
-    moved = np.eye(4)
-    moved[0, 3] = slices
-    return moved
+    return np.concatenate([_sampled(one, to_block, (1, *shape[1:]), order=0, fill=fill) for one, fill in channels])
 
 
 def _sampled(data: np.ndarray, to_source: np.ndarray, shape: Triple, *, order: int, fill: float) -> np.ndarray:
