@@ -54,16 +54,28 @@ def read_log(path: Path) -> list[EpochRecord]:
     return records
 
 
+class Pace:
+    """When a run is drawn: at first, after the last of `epochs`, and not more often than REDRAWN_S between them."""
+
+    def __init__(self, epochs: int) -> None:
+        self._epochs, self._drawn_s = epochs, -math.inf
+
+    def is_due(self, epoch: int) -> bool:
+        return epoch == self._epochs or time.monotonic() - self._drawn_s >= REDRAWN_S
+
+    def drawn(self) -> None:
+        self._drawn_s = time.monotonic()
+
+
 class Curve:
-    """Callback: `progress.png`, of the first epoch, of the last, and not more often than REDRAWN_S between them."""
+    """Callback: `progress.png`, at the Pace of drawings."""
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):
-            self._run, self._drawn_s = event, -math.inf
-        elif isinstance(event, EpochDone):
-            if event.record.epoch == self._run.step.epochs or time.monotonic() - self._drawn_s >= REDRAWN_S:
-                _draw(event.history, self._run.title, self._run.folder / "progress.png")
-                self._drawn_s = time.monotonic()
+            self._run, self._pace = event, Pace(event.step.epochs)
+        elif isinstance(event, EpochDone) and self._pace.is_due(event.record.epoch):
+            _draw(event.history, self._run.title, self._run.folder / "progress.png")
+            self._pace.drawn()
 
 
 def _draw(history: Sequence[EpochRecord], title: str, path: Path) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..data.labels import LabelSet
 from ..whole import whole_file
 from .callbacks import EpochDone, Event, Example, Started
-from .curve import REDRAWN_S
+from .curve import Pace
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,24 +18,23 @@ MOST = 10
 
 
 class Overlays:
-    """Callback: writes them; of short epochs fewer, none within REDRAWN_S of the one before, but for the last."""
+    """Callback: writes them, of short epochs fewer: at the Pace of drawings."""
 
     def __init__(self, labels: LabelSet) -> None:
         self._labels = labels
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):
-            self._run, self._drawn_s = event, -math.inf
+            self._run, self._pace = event, Pace(event.step.epochs)
         elif isinstance(event, EpochDone) and event.examples and self._is_due(event.record.epoch):
             epoch, digits = event.record.epoch, len(str(self._run.step.epochs))
             figure = draw_examples(event.examples, self._labels, caption=f"{self._run.title}, epoch {epoch}")
             with whole_file(self._run.folder / "overlays" / f"epoch_{epoch:0{digits}}.png") as temporary:
                 figure.savefig(temporary, format="png")
-            self._drawn_s = time.monotonic()
+            self._pace.drawn()
 
     def _is_due(self, epoch: int) -> bool:
-        epochs = self._run.step.epochs
-        return is_due(epoch, epochs) and (epoch == epochs or time.monotonic() - self._drawn_s >= REDRAWN_S)
+        return is_due(epoch, self._run.step.epochs) and self._pace.is_due(epoch)
 
 
 def is_due(epoch: int, epochs: int) -> bool:

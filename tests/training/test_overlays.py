@@ -20,7 +20,7 @@ def test_few_epochs_have_a_picture_and_the_last_one_has(epochs):
 
 
 def test_pictures_are_named_by_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr("flarenet.training.overlays.REDRAWN_S", 0.0)
+    monkeypatch.setattr("flarenet.training.curve.REDRAWN_S", 0.0)
     fit(fresh_state(), course(tmp_path, Overlays(BRIGHT), validate=held_out()))
     names = sorted(path.name for path in (tmp_path / "overlays").iterdir())
     assert names == [f"epoch_{epoch}.png" for epoch in range(1, STEP.epochs + 1)]
