@@ -24,7 +24,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from flarenet.inference.model import WEIGHTS
+from flarenet.inference.about import WEIGHTS
 from flarenet.lock import LOCK
 from flarenet.phantom import write_phantom_set
 from flarenet.whole import FAILPOINT, sha256_of

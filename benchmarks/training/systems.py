@@ -17,7 +17,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from flarenet.inference.model import load_model, read_about
+from flarenet.inference.about import read_about
+from flarenet.inference.model import load_model
 from flarenet.planning.budget import Budget, Network3D
 from flarenet.planning.cost import cost
 from flarenet.planning.plan import NetworkSpec

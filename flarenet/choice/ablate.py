@@ -18,8 +18,9 @@ from ..data.dataset import Case, Dataset
 from ..data.labels import LabelSet
 from ..errors import FlarenetError, RunError
 from ..evaluation.tables import Metrics
+from ..inference.about import WEIGHTS, is_finished, read_about
 from ..inference.ensemble import open_models
-from ..inference.model import WEIGHTS, is_finished, load_model, read_about
+from ..inference.model import load_model
 from ..inference.predict import Predictor
 from ..planning.plan import Plan
 from ..preparation.dataset import numbers_of, prepare_dataset

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..data.dataset import Case
 from ..errors import RunError
-from ..inference.model import PLAN, is_finished, read_about
+from ..inference.about import PLAN, is_finished, read_about
 from ..planning.plan import load_plan
 from ..planning.split import Splits
 from ..workspace import Workspace

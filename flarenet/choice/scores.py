@@ -15,8 +15,8 @@ from ..data.labels import LabelSet
 from ..errors import FlarenetError
 from ..evaluation.pairs import CaseScores, Pair, evaluate
 from ..evaluation.tables import Metrics, summarise, write_metrics
+from ..inference.about import WEIGHTS, read_about
 from ..inference.ensemble import open_models
-from ..inference.model import WEIGHTS, read_about
 from ..inference.predict import Outcome, Predictor, predict_pairs
 from ..workspace import Workspace
 from .candidates import Candidate

@@ -149,7 +149,7 @@ def _cases(dataset: Dataset, workspace: Workspace, arguments: Namespace):
 
 def _tell(trials: Sequence[Trial], ablation: Ablation) -> None:
     """What is trained, and for whom."""
-    from ..inference.model import is_finished
+    from ..inference.about import is_finished
 
     runs = {key: run for trial in trials for key, run in trial.runs.items()}
     for key, one in runs.items():

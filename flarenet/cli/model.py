@@ -13,7 +13,7 @@ from ..workspace import find_models, find_root, finished_models, installed_model
 from . import shell
 
 if TYPE_CHECKING:
-    from ..inference.model import About
+    from ..inference.about import About
     from ..planning.plan import Plan
 
 _MB = 1 << 20
@@ -69,7 +69,7 @@ def work(arguments: Namespace) -> None:
 
 
 def _list(arguments: Namespace) -> None:
-    from ..inference.model import read_about
+    from ..inference.about import read_about
 
     root = find_root(arguments.root)
     named = {folder.name: models_in(folder) for folder in installed_models(root)}
@@ -162,7 +162,7 @@ def _licence(words: str) -> str:
 
 def _show(models: Mapping[str, Path]) -> None:
     """models: by the names to show."""
-    from ..inference.model import read_about
+    from ..inference.about import read_about
     from ..planning.plan import load_plan
 
     for name, model in models.items():

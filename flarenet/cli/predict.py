@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,10 @@ from . import shell
 from .heap import share_one_heap
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from ..data.reading import Reading
+    from ..inference.opening import OpenedScan
     from ..inference.outputs import Output
     from ..inference.predict import Outcome, Predictor
     from ..inference.run_report import RunReport
@@ -70,16 +73,22 @@ def words() -> ArgumentParser:
 
 
 def work(arguments: Namespace) -> int:
-    from ..data.dicom import find_scans
-    from ..inference.ensemble import open_models
-    from ..inference.predict import output_names, predict_pairs
+    with shell.importing():
+        from ..data.dicom import find_scans
+        from ..inference.outputs import output_names
 
     share_one_heap()
     images = find_scans(arguments.input)
     if (one := _one_file(arguments)) and arguments.resume:
         raise UsageError("--continue", found="-o with a file", expected="a folder, which has a report.json")
     outputs = one or output_names(images, _folder(arguments.output))
-    folders = _model_folders(arguments)
+    folders, reading = _model_folders(arguments), shell.reading(arguments)
+    # which scans are left to do is not known before the engine is; else the first is read while torch is imported
+    scans = None if arguments.resume else _opened_ahead(outputs, folders, reading)
+    with shell.importing():
+        from ..inference.ensemble import open_models
+        from ..inference.predict import predict_pairs
+
     predictor = open_models(
         folders,
         device=arguments.device,
@@ -90,7 +99,7 @@ def work(arguments: Namespace) -> int:
         roi=arguments.roi,
     )
     print(f"{' + '.join(map(str, folders))} on {predictor.device}, {predictor.engine.name}", file=sys.stderr)
-    beside, reading = _beside(arguments, predictor), shell.reading(arguments)
+    beside = _beside(arguments, predictor)
     report = None if one else _report(arguments.output, outputs, predictor, beside, reading)
     skipped = report.resume() if report and arguments.resume else set()
     if report and arguments.resume and not skipped:
@@ -99,11 +108,24 @@ def work(arguments: Namespace) -> int:
         print(f"{image.name} -> {outputs[image]}  done before")
     todo = {image: output for image, output in outputs.items() if image not in skipped}
     progress = partial(_tell, outputs, report)
-    done, failures = predict_pairs(predictor, todo, progress=progress, reading=reading, openers=beside)
+    done, failures = predict_pairs(predictor, todo, progress=progress, reading=reading, openers=beside, scans=scans)
     if arguments.statistics and not one:
         there = set(done).union(outputs[image] for image in skipped)
         _write_tables(arguments.output, [output for output in outputs.values() if output in there])
     return _end(len(done) + len(skipped), failures)
+
+
+def _opened_ahead(
+    images: Iterable[Path], folders: Sequence[Path], reading: Reading
+) -> Iterator[tuple[Path, Future[OpenedScan]]]:
+    """The images as predict_pairs takes them: a thread has begun to read the first, as these models will see it."""
+    with shell.importing():
+        from ..inference.about import read_configuration
+        from ..inference.one_ahead import one_ahead
+        from ..inference.opening import open_scan
+
+    configurations = [read_configuration(folder) for folder in folders]
+    return one_ahead(partial(open_scan, configurations=configurations, reading=reading), images)
 
 
 def _beside(arguments: Namespace, predictor: Predictor) -> list[Output]:

@@ -18,7 +18,8 @@ from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError
 from ..volume import Volume
 from .one_ahead import one_ahead
-from .outcome import CASE_FAILS, OpenedScan, Prediction, as_case_error
+from .opening import OpenedScan
+from .outcome import CASE_FAILS, Prediction, as_case_error
 from .predict import Predictor
 
 Given = TypeVar("Given", Path, str, Volume)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +17,16 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import JsonValue
 from torch import Tensor, nn
 
 from .. import __version__
 from ..data.labels import LabelSet
-from ..errors import FlarenetError, RunError, UnsafeError
+from ..errors import RunError
 from ..networks import build
-from ..planning.plan import Configuration, Plan, load_plan, save_plan
-from ..schema import Frozen, load, parse_json, save
+from ..planning.plan import Configuration, Plan, save_plan
+from ..schema import parse_json, save
 from ..whole import sha256_of, whole_file
-
-WEIGHTS, PLAN, ABOUT = "weights.safetensors", "plan.json", "about.json"
+from .about import ABOUT, PLAN, WEIGHTS, About, check_digest, describing, read_about, read_plan, unsafe
 
 LARGEST_HEADER_BYTES = 4 << 20
 """Of a weights file; the largest network here takes a fiftieth of it."""
@@ -39,23 +36,6 @@ _DTYPES |= {"I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": t
 
 _Kinds = dict[str, tuple[tuple[int, ...], object]]
 """Shape and dtype of each tensor."""
-
-
-class About(Frozen):
-    """What about.json holds.
-
-    seen     the cases that it learned from, it or the models that it started from or was taught by; None: unknown
-    sha256   by file name
-    summary  is free: epochs, scores, seconds
-    """
-
-    trainer: str
-    step: int
-    dataset: str
-    flarenet: str
-    seen: tuple[str, ...] | None = None
-    sha256: dict[str, str]
-    summary: dict[str, JsonValue] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,11 +110,6 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
             raise OSError(str(problem)) from problem
 
 
-def is_finished(folder: str | Path) -> bool:
-    """Whether a training run has ended in this folder; says nothing about damage."""
-    return (Path(folder) / ABOUT).is_file()
-
-
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     """The model of a folder, checked byte for byte, in eval mode on `device`.
 
@@ -144,9 +119,8 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     """
     folder = Path(folder)
     about = read_about(folder)
-    with _unsafe():
-        _check_digest(folder / PLAN, sha256_of(folder / PLAN), about)
-        plan = load_plan(folder / PLAN)
+    with unsafe():
+        plan = read_plan(folder, about)
         network = _planned(plan, about, folder)
         _check_header(folder / WEIGHTS, network)
         state = _weights(folder, about)
@@ -160,7 +134,7 @@ def load_weights(folder: str | Path) -> dict[str, Tensor]:
     """The weights of a finished model folder, checked byte for byte, on the CPU. Raises as load_model."""
     folder = Path(folder)
     about = read_about(folder)
-    with _unsafe():
+    with unsafe():
         return _weights(folder, about)
 
 
@@ -178,45 +152,11 @@ def load_encoder(network: nn.Module, folder: str | Path) -> None:
     _fit(encoder, part, folder)
 
 
-def read_about(folder: str | Path) -> About:
-    """What a finished model folder says of itself. Raises RunError where it is missing, unfinished or incomplete,
-    UnsafeError where about.json is not what save_model writes."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise RunError(f"model {folder}", found="no such folder", expected="a model folder")
-    if not is_finished(folder):
-        raise RunError(
-            f"model {folder}", found=f"no {ABOUT}", expected="a finished model folder", remedy="finish the training run"
-        )
-    about = load(About, folder / ABOUT, UnsafeError)
-    for name in (WEIGHTS, PLAN):
-        if name not in about.sha256:
-            raise UnsafeError(folder / ABOUT, found=f"no sha256 of {name}", expected=f"those of {WEIGHTS} and {PLAN}")
-        if not (folder / name).is_file():
-            raise RunError(folder / name, found="no such file", expected=f"the file that {ABOUT} describes")
-    return about
-
-
-@contextmanager
-def _unsafe() -> Iterator[None]:
-    """What is wrong in the files of a finished folder, as UnsafeError: save_model did not write it, and nobody can tell
-    damage from harm."""
-    try:
-        yield
-    except FlarenetError as wrong:
-        words = {"found": wrong.found, "expected": wrong.expected, "remedy": wrong.remedy}
-        raise UnsafeError(wrong.thing, **words) from wrong
-
-
 def _planned(plan: Plan, about: About, folder: Path) -> nn.Module:
     """The network that a model's plan describes, without numbers."""
-    try:
+    with describing(folder), torch.device("meta"):  # no memory or random numbers for weights that are replaced at once
         trainer = plan.trainer(about.trainer)
-        patch = plan.configurations[trainer.configuration].patch
-        with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
-            return build(trainer.network, plan.labels.outputs, patch)
-    except FlarenetError as problem:
-        raise RunError(folder, found=problem, expected="a plan that describes the network of this model") from problem
+        return build(trainer.network, plan.labels.outputs, plan.configurations[trainer.configuration].patch)
 
 
 def _check_finite(state: Mapping[str, Tensor], folder: Path) -> None:
@@ -264,22 +204,11 @@ def _kind(entry: Any) -> tuple[tuple[int, ...], object]:
 def _weights(folder: Path, about: About) -> dict[str, Tensor]:
     _read_header(folder / WEIGHTS)
     content = (folder / WEIGHTS).read_bytes()
-    _check_digest(folder / WEIGHTS, hashlib.sha256(content).hexdigest(), about)
+    check_digest(folder / WEIGHTS, hashlib.sha256(content).hexdigest(), about)
     try:
         return safetensors.torch.load(content)
     except safetensors.SafetensorError as problem:
         raise RunError(folder / WEIGHTS, found=problem, expected="a safetensors file") from problem
-
-
-def _check_digest(path: Path, found: str, about: About) -> None:
-    expected = about.sha256[path.name]
-    if found != expected:
-        raise RunError(
-            path,
-            found=f"sha256 {found}",
-            expected=f"sha256 {expected}",
-            remedy="the file is damaged: copy it again or train again",
-        )
 
 
 def _fit(network: nn.Module, state: dict[str, Tensor], folder: Path) -> None:

@@ -29,8 +29,9 @@ from ..errors import FlarenetError, RunError, StorageError, UnsafeError, UsageEr
 from ..schema import Frozen, load, save
 from ..whole import remove_leftovers, sha256_of, whole_file, write_text
 from ..workspace import installed_model, installed_models, models_in
+from .about import ABOUT, PLAN, WEIGHTS, read_about
 from .archive import MOST_BYTES, unpack
-from .model import ABOUT, PLAN, WEIGHTS, Model, load_model, read_about
+from .model import Model, load_model
 
 MANIFEST, LICENCE = "manifest.json", "LICENCE.txt"
 ENDING = ".zip"

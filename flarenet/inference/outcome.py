@@ -10,8 +10,8 @@ import torch
 
 from ..data.findings import Finding
 from ..errors import FlarenetError, StorageError
-from ..preparation.turned import Turned
 from ..volume import Grid, Volume
+from .opening import OpenedScan
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -40,16 +40,6 @@ class Prediction(Outcome):
     """The answer for one scan: `labels` uint8 [Z, Y, X] on the scan's own grid, values of the label table."""
 
     labels: np.ndarray
-
-
-@dataclass(frozen=True)
-class OpenedScan:
-    """A scan that Predictor.open has found to be sound, in memory or in its file; `seconds` is what that took."""
-
-    name: object
-    scan: Turned
-    remarks: tuple[Finding, ...]
-    seconds: float
 
 
 Image = Volume | Path | str | OpenedScan

@@ -5,12 +5,29 @@ The files of OUT/CASE.nii.gz lie in a folder of their kind, OUT/KIND/, so that O
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
 from ..data.nifti import case_name
+from ..errors import UsageError
 from ..volume import Grid
 from .slices import FinishedSlice, Sink
+
+
+def output_names(images: Iterable[Path], out_dir: Path) -> dict[Path, Path]:
+    """Where the label map of each image goes: out_dir/X.nii.gz. Raises UsageError where two would be one file."""
+    outputs: dict[Path, Path] = {}
+    by_name: dict[str, Path] = {}
+    for image in images:
+        name = f"{case_name(image)}.nii.gz"
+        twin = by_name.setdefault(name.lower(), image)
+        if twin != image:
+            raise UsageError(
+                f"output {out_dir / name}", found=f"{twin} and {image}", expected="one image for each output"
+            )
+        outputs[image] = out_dir / name
+    return outputs
 
 
 class Output(Protocol):

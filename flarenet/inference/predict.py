@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from itertools import repeat, tee
@@ -21,18 +22,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data.dicom import inspect_series
-from ..data.findings import Finding, as_error, refusals, remark
+from ..data.findings import Finding, remark
 from ..data.labels import join
-from ..data.nifti import case_name, inspect_file, inspect_image, read_grid
-from ..data.plausible import doubts_on_image, values_of
 from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError, RunError, UsageError, unknown
 from ..planning.memory import Scan, inference_spacing, windows_at_once
 from ..planning.plan import Configuration
 from ..preparation.passing import in_order
 from ..preparation.prepare import Frame, frame_of, normalise, prepared_planes
-from ..preparation.turned import Turned, TurnedFile, TurnedVolume, leans, stays_in_file
+from ..preparation.turned import Turned, TurnedVolume, leans
 from ..preparation.upright import upright
 from ..volume import Grid, Triple, Volume
 from .engines import Engine, open_engine
@@ -40,7 +38,9 @@ from .flips import with_mirrored
 from .label_file import LabelFile
 from .model import Model, load_model
 from .one_ahead import one_ahead
-from .outcome import CASE_FAILS, Image, OpenedScan, Outcome, Prediction, as_case_error
+from .opening import OpenedScan, open_scan
+from .outcome import CASE_FAILS, Image, Outcome, Prediction, as_case_error
+from .outputs import output_names
 from .settle import settle
 from .slices import FinishedSlice, LabelMap, Sink, SinkOpener, opened
 from .stages import Stages
@@ -155,12 +155,8 @@ class Predictor:
         )
 
     def open(self, image: Volume | Path | str, reading: Reading = STRICT) -> OpenedScan:
-        """Read a scan, or check its file to the end where it may stay there. Raises DatasetError for one that cannot be
-        read."""
-        began = time.perf_counter()
-        scan, remarks = self._opened(image, reading)
-        name = "the scan" if isinstance(image, Volume) else image
-        return OpenedScan(name, scan, remarks, time.perf_counter() - began)
+        """As opening.open_scan, for the networks of this predictor."""
+        return open_scan(image, [member.model.configuration for member in self.members], reading)
 
     def predict_groups(self, volume: Volume) -> dict[str, np.ndarray]:
         """{group: uint8 [Z, Y, X]} on the scan's own grid: 0 background, 1..n the group's labels in their order."""
@@ -202,27 +198,6 @@ class Predictor:
         straight, other = tee(planes)
         flipped = (plane[:, ::-1] for plane in other)
         return view.back(with_mirrored(slabs_of(straight), slabs_of(flipped), self.model.labels))
-
-    def _opened(self, image: Volume | Path | str, reading: Reading) -> tuple[Turned, tuple[Finding, ...]]:
-        """A scan in memory, or in its file where it may stay there, and what should be looked at."""
-        if isinstance(image, Volume):
-            return TurnedVolume(image), ()
-        configurations = [member.model.configuration for member in self.members]
-        scan: Turned
-        if Path(image).is_dir():
-            volume, said = inspect_series(image)
-            scan, values = TurnedVolume(volume), values_of(volume.data)
-        elif stays_in_file(read_grid(image, reading), configurations):
-            file = inspect_file(image, {one.clip_hu[0] for one in configurations if one.clip_hu}, reading)
-            scan, said, values = TurnedFile(file), file.remarks, file.values
-        else:
-            volume, said = inspect_image(image, reading)
-            scan, values = TurnedVolume(volume), values_of(volume.data)
-        is_ct = self.model.configuration.normalisation == "window"
-        doubts = doubts_on_image(scan.original, values, image, is_ct=is_ct)
-        if refused := refusals(doubts):
-            raise as_error(refused)
-        return scan, (*said, *doubts)
 
     def _finished(self, scan: Turned, stages: Stages, sinks: Sequence[Sink]) -> Iterator[FinishedSlice]:
         """Every slice, in the order of the scan's planes, with what the sinks want beside the labels."""
@@ -330,21 +305,6 @@ def predict_files(
     return predict_pairs(predictor, output_names(images, Path(out_dir)), progress=progress)
 
 
-def output_names(images: Iterable[Path], out_dir: Path) -> dict[Path, Path]:
-    """Where the label map of each image goes: out_dir/X.nii.gz. Raises UsageError where two would be one file."""
-    outputs: dict[Path, Path] = {}
-    by_name: dict[str, Path] = {}
-    for image in images:
-        name = f"{case_name(image)}.nii.gz"
-        twin = by_name.setdefault(name.lower(), image)
-        if twin != image:
-            raise UsageError(
-                f"output {out_dir / name}", found=f"{twin} and {image}", expected="one image for each output"
-            )
-        outputs[image] = out_dir / name
-    return outputs
-
-
 def predict_pairs(
     predictor: Predictor,
     outputs: Mapping[Path, Path],
@@ -352,11 +312,13 @@ def predict_pairs(
     progress: Progress,
     reading: Reading = STRICT,
     openers: Sequence[SinkOpener] = (),
+    scans: Iterable[tuple[Path, Future[OpenedScan]]] | None = None,
 ) -> tuple[list[Path], Failures]:
     """As predict_files, for images whose output files are given, read as `reading` says.
 
     openers  of what else is made of each scan's finished slices; finished before the label file takes its name, so
              that where there is a label file there is everything
+    scans    these images as one_ahead opens them, where that has begun already
     """
     inputs = {image.resolve() for image in outputs}
     for output in outputs.values():
@@ -367,7 +329,9 @@ def predict_pairs(
     done: list[Path] = []
     failures: Failures = []
     label_file: SinkOpener = partial(LabelFile, reading=reading)
-    for image, scan in one_ahead(partial(predictor.open, reading=reading), outputs):
+    if scans is None:
+        scans = one_ahead(partial(predictor.open, reading=reading), outputs)
+    for image, scan in scans:
         output = outputs[image]
         each = [partial(opener, image, output) for opener in (*openers, label_file)]
         try:

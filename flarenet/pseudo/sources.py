@@ -14,7 +14,7 @@ from ..data.dataset import Case
 from ..data.nifti import read_image
 from ..data.store import Store
 from ..errors import DatasetError
-from ..inference.model import read_about
+from ..inference.about import read_about
 from ..inference.predict import Predictor
 from ..inference.views import view
 from ..planning.plan import Step

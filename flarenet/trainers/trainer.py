@@ -13,7 +13,8 @@ from rich.console import Console
 from torch import nn
 
 from ..errors import RunError
-from ..inference.model import WEIGHTS, is_finished, load_encoder, load_model, load_weights, read_about, save_model
+from ..inference.about import WEIGHTS, is_finished, read_about
+from ..inference.model import load_encoder, load_model, load_weights, save_model
 from ..inference.predict import Predictor
 from ..lock import locked
 from ..networks import build

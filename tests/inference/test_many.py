@@ -62,6 +62,13 @@ def test_the_next_item_is_worked_on_while_one_is_used():
     assert [(item, future.result()) for item, future in results] == [(2, -2), (3, -3)]
 
 
+def test_the_first_item_is_worked_on_before_it_is_asked_for():
+    begun = threading.Event()
+    results = one_ahead(lambda item: begun.set(), [1, 2])
+    assert begun.wait(10)
+    assert [(item, future.result()) for item, future in results] == [(1, None), (2, None)]
+
+
 @pytest.mark.parametrize("items", [[], [1]])
 def test_few_items_come_through(items):
     assert [(item, future.result()) for item, future in one_ahead(str, items)] == [(item, str(item)) for item in items]

@@ -7,8 +7,9 @@ import safetensors.torch
 import torch
 
 from flarenet.data.labels import LabelSet
-from flarenet.errors import RunError, UnsafeError
-from flarenet.inference.model import is_finished, load_model, load_weights, save_model
+from flarenet.errors import FlarenetError, RunError, UnsafeError
+from flarenet.inference.about import is_finished, read_configuration
+from flarenet.inference.model import load_model, load_weights, save_model
 from flarenet.networks import build
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
 from flarenet.whole import sha256_of
@@ -59,6 +60,7 @@ def test_a_model_comes_back_as_it_was(saved):
     assert (model.trainer, model.step, model.groups) == ("DualDecoder2D", 1, ("organ", "cancer"))
     assert model.plan == small_plan()
     assert model.weights_sha256 == sha256_of(folder / "weights.safetensors")
+    assert read_configuration(folder) == model.configuration
     assert model.configuration.patch == (32, 32) and not model.network.training
     x = torch.rand(1, 1, 32, 32)
     for group, logits in network.eval()(x).items():
@@ -87,6 +89,26 @@ def test_one_flipped_byte_is_seen(saved, name):
     with pytest.raises(UnsafeError) as caught:
         load_model(folder)
     assert name in caught.value.thing and "sha256" in caught.value.found and "sha256" in caught.value.expected
+
+
+def harm_plan(folder):
+    (folder / "plan.json").write_text("{}")
+
+
+def harm_about(folder):
+    (folder / "about.json").write_text((folder / "about.json").read_text().replace('"DualDecoder2D"', '"Stranger"'))
+
+
+@pytest.mark.parametrize("harm", [harm_plan, harm_about, lambda folder: (folder / "about.json").unlink()])
+def test_without_its_weights_the_same_is_said_of_a_folder(saved, harm):
+    folder, _ = saved
+    harm(folder)
+    said = []
+    for load in (load_model, read_configuration):
+        with pytest.raises(FlarenetError) as caught:
+            load(folder)
+        said.append((type(caught.value), str(caught.value)))
+    assert said[0] == said[1]
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "plan.json"])

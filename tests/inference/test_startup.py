@@ -61,6 +61,43 @@ def loaded(tmp_path):
     return predict
 
 
+OPENED = """
+import sys
+from flarenet.inference import opening
+from flarenet.cli.predict import main
+inspect_file = opening.inspect_file
+def seen(path, *more):
+    print("READ", path, "flarenet.inference.predict" in sys.modules, "torch.nn.functional" in sys.modules)
+    return inspect_file(path, *more)
+opening.inspect_file = seen
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_what_opens_a_scan_needs_no_torch():
+    names = "about one_ahead opening outputs"
+    line = f"import sys; from flarenet.inference import {names.replace(' ', ', ')}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", line], cwd=SOURCES, capture_output=True, text=True, check=True)
+    assert f"flarenet.inference.{names.split()[-1]}" in done.stdout.split()
+    assert "torch" not in done.stdout.split()
+
+
+@pytest.mark.parametrize("word, early", [((), True), (("--continue",), False)])
+def test_the_first_scan_is_read_while_torch_is_imported(tmp_path, word, early):
+    train(tmp_path / "model" / "step_2")
+    (tmp_path / "scans").mkdir()
+    for name in "ab":
+        data = np.random.default_rng(0).integers(-1000, 1000, (40, 36, 5)).astype(np.int16)
+        nibabel.save(nibabel.Nifti1Image(data, np.diag([-1, -1, 3, 1])), tmp_path / "scans" / f"{name}.nii.gz")
+    line = ["-i", tmp_path / "scans", "-o", tmp_path / "out", "-m", tmp_path / "model" / "step_2", "--device", "cpu"]
+    line = [sys.executable, "-c", OPENED, *map(str, line), *word]
+    done = subprocess.run(line, cwd=SOURCES, capture_output=True, text=True, check=True)
+    a, b = (words.split()[1:] for words in done.stdout.splitlines() if words.startswith("READ"))
+    assert a == [str(tmp_path / "scans" / "a.nii.gz"), str(not early), str(not early)]
+    assert b == [str(tmp_path / "scans" / "b.nii.gz"), "True", "True"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["a.nii.gz", "b.nii.gz"]
+
+
 def test_a_prediction_imports_only_what_it_needs(loaded):
     modules = loaded()
     assert {"torch", "nibabel", "flarenet.inference.predict"} <= modules

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,8 @@ from flarenet.cli.model import main
 from flarenet.cli.predict import main as predict
 from flarenet.errors import FlarenetError, UnsafeError
 from flarenet.inference import archive
-from flarenet.inference.model import load_encoder, load_model, load_weights, read_about
+from flarenet.inference.about import read_about, read_configuration
+from flarenet.inference.model import load_encoder, load_model, load_weights
 from flarenet.inference.model_file import install
 from tests.model_files.small import files_below, members_of, sealed, zipped
 
@@ -118,7 +120,8 @@ def test_s01_pickled_code_is_not_run_by_any_load_path(root, members, refused, tm
         for part in ("weights.safetensors", "plan.json", "about.json"):  # in a model folder
             kept = (model / part).read_bytes()
             (model / part).write_bytes(content)
-            for load in (load_model, load_weights, read_about, lambda folder: load_encoder(torch.nn.Module(), folder)):
+            encoder = partial(load_encoder, torch.nn.Module())
+            for load in (load_model, load_weights, read_about, read_configuration, encoder):
                 try:
                     load(model)
                 except FlarenetError:

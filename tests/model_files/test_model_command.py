@@ -14,7 +14,7 @@ import pytest
 
 from flarenet.cli.model import main
 from flarenet.cli.predict import main as predict
-from flarenet.inference.model import read_about
+from flarenet.inference.about import read_about
 from flarenet.workspace import find_models, models_in, newest_model
 from tests.model_files.small import files_below, members_of, train
 

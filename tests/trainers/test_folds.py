@@ -5,7 +5,8 @@ import json
 import pytest
 
 from flarenet.cli import train
-from flarenet.inference.model import load_model, read_about
+from flarenet.inference.about import read_about
+from flarenet.inference.model import load_model
 from flarenet.planning.split import load_splits
 from tests.trainers.tiny import planned
 

@@ -1,0 +1,105 @@
+"""What a model folder says of itself, without its weights: reading it needs no torch, whose import takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from ..errors import FlarenetError, RunError, UnsafeError
+from ..planning.plan import Configuration, Plan, load_plan
+from ..schema import Frozen, load
+from ..whole import sha256_of
+
+WEIGHTS, PLAN, ABOUT = "weights.safetensors", "plan.json", "about.json"
+
+
+class About(Frozen):
+    """What about.json holds.
+
+    seen     the cases that it learned from, it or the models that it started from or was taught by; None: unknown
+    sha256   by file name
+    summary  is free: epochs, scores, seconds
+    """
+
+    trainer: str
+    step: int
+    dataset: str
+    flarenet: str
+    seen: tuple[str, ...] | None = None
+    sha256: dict[str, str]
+    summary: dict[str, JsonValue] = {}
+
+
+def is_finished(folder: str | Path) -> bool:
+    """Whether a training run has ended in this folder; says nothing about damage."""
+    return (Path(folder) / ABOUT).is_file()
+
+
+def read_about(folder: str | Path) -> About:
+    """What a finished model folder says of itself. Raises RunError where it is missing, unfinished or incomplete,
+    UnsafeError where about.json is not what save_model writes."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RunError(f"model {folder}", found="no such folder", expected="a model folder")
+    if not is_finished(folder):
+        raise RunError(
+            f"model {folder}", found=f"no {ABOUT}", expected="a finished model folder", remedy="finish the training run"
+        )
+    about = load(About, folder / ABOUT, UnsafeError)
+    for name in (WEIGHTS, PLAN):
+        if name not in about.sha256:
+            raise UnsafeError(folder / ABOUT, found=f"no sha256 of {name}", expected=f"those of {WEIGHTS} and {PLAN}")
+        if not (folder / name).is_file():
+            raise RunError(folder / name, found="no such file", expected=f"the file that {ABOUT} describes")
+    return about
+
+
+def read_plan(folder: Path, about: About) -> Plan:
+    """The plan that a model was trained from, checked byte for byte. Raises RunError where it is another one."""
+    check_digest(folder / PLAN, sha256_of(folder / PLAN), about)
+    return load_plan(folder / PLAN)
+
+
+def read_configuration(folder: str | Path) -> Configuration:
+    """How an image becomes what the network of a finished model folder sees. Raises as model.load_model, which reads
+    the weights too."""
+    folder = Path(folder)
+    about = read_about(folder)
+    with unsafe():
+        plan = read_plan(folder, about)
+        with describing(folder):
+            return plan.configurations[plan.trainer(about.trainer).configuration]
+
+
+@contextmanager
+def describing(folder: Path) -> Iterator[None]:
+    """A plan that says nothing of the model's network, or nothing that is one, is the wrong plan: RunError."""
+    try:
+        yield
+    except FlarenetError as problem:
+        raise RunError(folder, found=problem, expected="a plan that describes the network of this model") from problem
+
+
+@contextmanager
+def unsafe() -> Iterator[None]:
+    """What is wrong in the files of a finished folder, as UnsafeError: save_model did not write it, and nobody can tell
+    damage from harm."""
+    try:
+        yield
+    except FlarenetError as wrong:
+        words = {"found": wrong.found, "expected": wrong.expected, "remedy": wrong.remedy}
+        raise UnsafeError(wrong.thing, **words) from wrong
+
+
+def check_digest(path: Path, found: str, about: About) -> None:
+    expected = about.sha256[path.name]
+    if found != expected:
+        raise RunError(
+            path,
+            found=f"sha256 {found}",
+            expected=f"sha256 {expected}",
+            remedy="the file is damaged: copy it again or train again",
+        )

@@ -1,0 +1,66 @@
+"""A scan is opened before its prediction begins. This needs no torch: a thread opens the first one while that is
+imported."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..data.dicom import inspect_series
+from ..data.findings import Finding, as_error, refusals
+from ..data.nifti import inspect_file, inspect_image, read_grid
+from ..data.plausible import doubts_on_image, values_of
+from ..data.reading import STRICT, Reading
+from ..planning.plan import Configuration
+from ..preparation.turned import Turned, TurnedFile, TurnedVolume, stays_in_file
+from ..volume import Volume
+
+
+@dataclass(frozen=True)
+class OpenedScan:
+    """A scan that open_scan has found to be sound, in memory or in its file; `seconds` is what that took."""
+
+    name: object
+    scan: Turned
+    remarks: tuple[Finding, ...]
+    seconds: float
+
+
+def open_scan(
+    image: Volume | Path | str, configurations: Sequence[Configuration], reading: Reading = STRICT
+) -> OpenedScan:
+    """Read a scan, or check its file to the end where it may stay there.
+
+    configurations  of the networks that will see it: they say whether it may stay in its file, and what is found out of
+                    it meanwhile
+    Raises DatasetError for one that cannot be read.
+    """
+    began = time.perf_counter()
+    scan, remarks = _opened(image, configurations, reading)
+    name = "the scan" if isinstance(image, Volume) else image
+    return OpenedScan(name, scan, remarks, time.perf_counter() - began)
+
+
+def _opened(
+    image: Volume | Path | str, configurations: Sequence[Configuration], reading: Reading
+) -> tuple[Turned, tuple[Finding, ...]]:
+    """A scan in memory, or in its file where it may stay there, and what should be looked at."""
+    if isinstance(image, Volume):
+        return TurnedVolume(image), ()
+    scan: Turned
+    if Path(image).is_dir():
+        volume, said = inspect_series(image)
+        scan, values = TurnedVolume(volume), values_of(volume.data)
+    elif stays_in_file(read_grid(image, reading), configurations):
+        file = inspect_file(image, {one.clip_hu[0] for one in configurations if one.clip_hu}, reading)
+        scan, said, values = TurnedFile(file), file.remarks, file.values
+    else:
+        volume, said = inspect_image(image, reading)
+        scan, values = TurnedVolume(volume), values_of(volume.data)
+    is_ct = configurations[0].normalisation == "window"
+    doubts = doubts_on_image(scan.original, values, image, is_ct=is_ct)
+    if refused := refusals(doubts):
+        raise as_error(refused)
+    return scan, (*said, *doubts)
