@@ -29,6 +29,7 @@ TORCH_FREE = set.union(*FLOORS[:5])
 SLOW_TO_IMPORT = {"torch", "monai", "numpy", "scipy", "nibabel", "matplotlib", "pydantic"}
 LONGEST_FILE = 400
 IMPORTED_AS = {"connected-components-3d": "cc3d", "pillow": "PIL", "nvidia-ml-py": "pynvml"}
+COMES_WITH_TORCH = {"triton"}  # with its wheels for GPUs, under a name for each kind of GPU; never needed
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 FORBIDDEN_MODULES |= {"importlib", "pkgutil", "pydoc", "runpy"}  # what imports by name
@@ -206,7 +207,7 @@ def test_dependencies_are_those_imported():
         for module, path in MODULES.items()
         for name, _ in imports_of(ast.parse(path.read_text()), module, path.name == "__init__.py")
     }
-    assert used - set(sys.stdlib_module_names) - {"flarenet"} == {
+    assert used - set(sys.stdlib_module_names) - {"flarenet"} - COMES_WITH_TORCH == {
         IMPORTED_AS.get(name, name.lower()) for name in declared
     }
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Conv3d, InstanceNorm
+from .layers import Conv3d, InstanceNorm, norm_act
 
 _CONV = {2: nn.Conv2d, 3: Conv3d}
 _TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -32,6 +32,9 @@ class ConvNormAct(nn.Sequential):
         self.conv = _CONV[dimensions](channels_in, channels_out, kernel_size=3, padding=1)
         self.norm = InstanceNorm(channels_out)
         self.act = nn.LeakyReLU(LEAK, inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return norm_act(self.norm, self.act, self.conv(x))
 
 
 class TwoConv(nn.Sequential):

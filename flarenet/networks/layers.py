@@ -41,10 +41,10 @@ class InstanceNorm(nn.Module):
     """Instance norm with scale and shift, as nn.InstanceNorm: [B, C, *S] -> [B, C, *S], each sample for itself.
 
     torch's own instance norm folds B into C, and so copies channels-last input to another order and back, which costs
-    more than the norm itself: on a GPU nearly half of a training step. There it is therefore sums over each channel of
-    a sample where something is learned; to predict, fewer operations are faster. On a CPU it is group norm with groups
-    of one channel; where the gradient of that is slow, in channels-last order, the batch norm of one sample after the
-    other. A network that is converted or compiled keeps instance norm, which other libraries have as one operation.
+    more than the norm itself: on a GPU nearly half of a training step. There kernels of our own do it (norm.py). On a
+    CPU it is group norm with groups of one channel; where the gradient of that is slow, in channels-last order, the
+    batch norm of one sample after the other. A network that is converted or compiled keeps instance norm, which other
+    libraries have as one operation.
     """
 
     def __init__(self, channels: int) -> None:
@@ -56,9 +56,15 @@ class InstanceNorm(nn.Module):
         if is_converted():
             return F.instance_norm(x, weight=self.weight, bias=self.bias)
         if x.device.type != "cpu":
-            norm = instance_norm if torch.is_grad_enabled() else F.instance_norm
-            return norm(x, weight=self.weight, bias=self.bias)
+            return instance_norm(x, self.weight, self.bias)
         if x.dtype == torch.float32 and (x.is_contiguous() or not torch.is_grad_enabled()):
             return F.group_norm(x, x.shape[1], self.weight, self.bias)
         samples = x.split(1)
         return torch.cat([F.batch_norm(one, None, None, self.weight, self.bias, training=True) for one in samples])
+
+
+def norm_act(norm: nn.Module, act: nn.LeakyReLU, x: Tensor) -> Tensor:
+    """act(norm(x)); on a GPU both are one operation where `norm` is ours."""
+    if isinstance(norm, InstanceNorm) and x.device.type != "cpu" and not is_converted():
+        return instance_norm(x, norm.weight, norm.bias, slope=act.negative_slope)
+    return cast(Tensor, act(norm(x)))

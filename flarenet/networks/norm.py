@@ -1,62 +1,80 @@
-"""Instance norm that leaves its input in the order it has in memory, channels-last for one."""
+"""Instance norm and the leaky rectifier after it on a GPU: one pass to measure and one to write, where Triton can."""
 
 from __future__ import annotations
 
+import warnings
+from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 EPSILON = 1e-5
 """Added to the variance, as in torch and MONAI."""
 
+_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+_ORDERS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
-def instance_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """As F.instance_norm: x [B, C, *S], weight and bias [C] -> [B, C, *S] in the type and memory order of x.
 
-    Sums and what follows from them are float32 at least. Differentiable once.
+def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, *, slope: float = 1.0) -> Tensor:
+    """F.instance_norm, then F.leaky_relu: x [B, C, *S], weight and bias [C] -> [B, C, *S] in the type of x.
+
+    slope  of the rectifier below zero; 1.0 for none
+
+    On an NVIDIA or AMD GPU x in channels-last order goes through the kernels of norm_kernels, whose sums are float32
+    and whose gradient can be taken once. Anything else goes through torch's operations.
     """
-    normed: Tensor = _InstanceNorm.apply(x, weight, bias)
-    return normed
+    if not _has_kernels(x):
+        normed = F.instance_norm(x, weight=weight, bias=bias)
+        return normed if slope == 1.0 else F.leaky_relu(normed, slope, inplace=True)
+    if torch.is_grad_enabled():
+        return _InstanceNorm.apply(x, weight, bias, slope)  # type: ignore[no-any-return]
+    return _forward(x, weight, bias, slope)[0]
 
 
 class _InstanceNorm(torch.autograd.Function):
+    """Keeps x, and from it works out again what the result was: memory of one activation instead of two."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            space, count = _space(x), x[0, 0].numel()
-            wide = torch.promote_types(x.dtype, torch.float32)
-            mean = x.sum(space, keepdim=True, dtype=wide) / count
-            squares = torch.linalg.vector_norm(x, dim=space, keepdim=True, dtype=wide).square() / count
-            inverse = (squares - mean.square()).clamp_min(0).add(EPSILON).rsqrt()  # of the standard deviation
-            scale = inverse * _per_channel(weight, x)
-            ctx.save_for_backward(x, weight, mean, inverse)
-            shift = _per_channel(bias, x) - mean * scale
-            return torch.addcmul(shift, x, scale, out=torch.empty_like(x))
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
+        y, mean, inverse = _forward(x, weight, bias, slope)
+        ctx.save_for_backward(x, weight, bias, mean, inverse)
+        ctx.slope = slope
+        return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        """With n = (x - mean) * inverse and means over S: dx = weight * inverse * (dy - mean(dy) - n * mean(dy * n)).
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
+        from . import norm_kernels
 
-        (Ioffe and Szegedy, arXiv 1502.03167, section 3, for the voxels of one channel of a sample.)
-        """
-        x, weight, mean, inverse = ctx.saved_tensors
-        space, count = _space(x), x[0, 0].numel()
-        by_bias = slope.sum(space, keepdim=True, dtype=mean.dtype)
-        wide = slope.to(mean.dtype) if slope.dtype == torch.float16 else slope  # a scaled loss has products beyond it
-        by_scale = ((wide * x).sum(space, keepdim=True, dtype=mean.dtype) - mean * by_bias) * inverse
-        scale = inverse * _per_channel(weight, x)
-        of_x = -scale * inverse * by_scale / count
-        rest = -scale * by_bias / count - mean * of_x
-        grown = torch.addcmul(torch.addcmul(rest, x, of_x), slope, scale, out=torch.empty_like(x))
-        return grown, by_scale.sum(0).flatten().to(weight.dtype), by_bias.sum(0).flatten().to(weight.dtype)
+        x, weight, bias, mean, inverse = ctx.saved_tensors
+        dy = dy.contiguous(memory_format=_ORDERS[x.ndim])
+        statistics = {"mean": mean, "inverse": inverse}
+        return *norm_kernels.backward(x, dy, weight, bias, **statistics, slope=ctx.slope), None
 
 
-def _space(x: Tensor) -> tuple[int, ...]:
-    return tuple(range(2, x.ndim))
+def _forward(x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> tuple[Tensor, Tensor, Tensor]:
+    from . import norm_kernels
+
+    return norm_kernels.forward(x, weight, bias, slope=slope, epsilon=EPSILON)
 
 
-def _per_channel(values: Tensor, x: Tensor) -> Tensor:
-    return values.view(1, -1, *(1 for _ in _space(x)))
+def _has_kernels(x: Tensor) -> bool:
+    if x.device.type != "cuda" or x.dtype not in _TYPES or x.ndim not in _ORDERS or not x.numel():
+        return False
+    return x.is_contiguous(memory_format=_ORDERS[x.ndim]) and kernels_run_on(x.device)
+
+
+@cache
+def kernels_run_on(device: torch.device) -> bool:
+    """Whether Triton can make and run a kernel there, tried once in a process; it warns with the reason where not."""
+    one = torch.ones(1, device=device)
+    try:
+        _forward(one.view(1, 1, 1, 1), one, one, 1.0)
+    except Exception as error:  # noqa: BLE001 - Triton, a C compiler and a driver fail in ways of their own
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        warnings.warn(f"instance norm takes more time than it need: Triton fails on {device} ({reason})", stacklevel=2)
+        return False
+    return True

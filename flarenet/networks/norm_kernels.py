@@ -1,0 +1,277 @@
+"""Instance norm and the leaky rectifier after it as GPU kernels in Triton, for channels-last memory.
+
+There x [B, C, *S] lies as [B, N, C] with N voxels. Each program takes a tile of channels and a part of one sample's
+voxels, so that few large samples fill a GPU as many small ones do. A pass over x makes statistics of each part; the
+next pass merges them and writes. Nothing is added atomically: results repeat bit for bit.
+
+Triton comes with torch's wheels for GPUs on Linux. norm.py imports this at first use, and does without where it fails.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+TILE = 4096
+"""Voxels times channels that a program holds at a time: 32 numbers in each thread of four warps."""
+WARPS = 4
+WIDEST = 64
+"""Channels of a tile: 128 bytes of bfloat16, which is a line of the cache."""
+PROGRAMS = 1024
+"""Wanted of a kernel: some waves of those a large GPU runs at once (H200: 132 processors, about five on each)."""
+MOST_PARTS = 256
+UNLIKE = ("N", "S", "rows", "tiles")
+"""What no kernel is compiled anew for: only of C, the distance of voxels, does it help to know that 16 divides it."""
+
+
+class Grid(NamedTuple):
+    """How [B, N, C] is shared out: `parts` of `rows` voxels of each sample (the last may have less), and tiles."""
+
+    samples: int
+    voxels: int
+    channels: int
+    parts: int
+    rows: int
+    tiles: int
+    block_n: int
+    block_c: int
+
+    @property
+    def programs(self) -> tuple[int]:
+        return (self.samples * self.parts * self.tiles,)
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int, int]:
+        return self.voxels, self.channels, self.parts, self.rows, self.tiles
+
+    @property
+    def blocks(self) -> dict[str, int]:
+        """Few different ones, as kernels are compiled for each."""
+        block_s = 16 if self.parts <= 16 else min(self.block_n, MOST_PARTS)
+        return {"BLOCK_N": self.block_n, "BLOCK_C": self.block_c, "BLOCK_S": block_s}
+
+
+def grid_of(x: Tensor) -> Grid:
+    samples, channels = x.shape[:2]
+    voxels = x[0, 0].numel()
+    block_c = min(WIDEST, 1 << (channels - 1).bit_length())
+    block_n = TILE // block_c
+    tiles = -(-channels // block_c)
+    parts = max(1, min(MOST_PARTS, -(-PROGRAMS // (samples * tiles)), -(-voxels // (4 * block_n))))
+    rows = -(-voxels // (parts * block_n)) * block_n
+    return Grid(samples, voxels, channels, -(-voxels // rows), rows, tiles, block_n, block_c)
+
+
+def forward(x: Tensor, weight: Tensor, bias: Tensor, *, slope: float, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x [B, C, *S], dense in channels-last order -> the result, as x; mean and 1 / standard deviation, float32 [B, C].
+
+    slope  of the rectifier below zero; 1.0 leaves it out
+    """
+    grid = grid_of(x)
+    y = torch.empty_like(x)
+    parts = torch.empty((2, grid.samples, grid.parts, grid.channels), dtype=torch.float32, device=x.device)
+    mean, inverse = torch.empty((2, grid.samples, grid.channels), dtype=torch.float32, device=x.device).unbind()
+    with _on(x):
+        _statistics[grid.programs](
+            x, parts[0], parts[1], *grid.sizes, BLOCK_N=grid.block_n, BLOCK_C=grid.block_c, num_warps=WARPS
+        )
+        _apply[grid.programs](
+            x, y, parts[0], parts[1], weight, bias, mean, inverse, *grid.sizes,
+            EPSILON=epsilon, SLOPE=slope, **grid.blocks, num_warps=WARPS,
+        )  # fmt: skip
+    return y, mean, inverse
+
+
+def backward(
+    x: Tensor, dy: Tensor, weight: Tensor, bias: Tensor, *, mean: Tensor, inverse: Tensor, slope: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of x, weight and bias from that of the result, which lies as x does."""
+    grid = grid_of(x)
+    dx = torch.empty_like(x)
+    parts = torch.empty((2, grid.samples, grid.parts, grid.channels), dtype=torch.float32, device=x.device)
+    given = weight, bias, mean, inverse
+    with _on(x):
+        _reduce_gradient[grid.programs](
+            x, dy, parts[0], parts[1], *given, *grid.sizes,
+            SLOPE=slope, BLOCK_N=grid.block_n, BLOCK_C=grid.block_c, num_warps=WARPS,
+        )  # fmt: skip
+        _apply_gradient[grid.programs](
+            x, dy, dx, parts[0], parts[1], *given, *grid.sizes, SLOPE=slope, **grid.blocks, num_warps=WARPS
+        )
+    by_bias, by_weight = parts.sum((1, 2)).unbind()
+    return dx, by_weight.to(weight.dtype), by_bias.to(bias.dtype)
+
+
+def _on(x: Tensor) -> torch.cuda.device | nullcontext[None]:
+    """Triton launches on the current device, which with several GPUs need not be that of x."""
+    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+
+
+@triton.jit(do_not_specialize=UNLIKE)
+def _statistics(
+    x, means, squares, N, C, S, rows, tiles, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr
+):  # fmt: skip
+    """Mean and sum of squared deviations of each part, [B, S, C].
+
+    Each place of the block goes through its own voxels by Welford's method (Technometrics 4, 1962), which a mean far
+    from zero costs no digits; the places are merged at the end.
+    """
+    pid = tl.program_id(0)
+    tile, part = pid % tiles, pid // tiles
+    first = (part % S) * rows
+    count = tl.minimum(rows, N - first)
+    channel = tile * BLOCK_C + tl.arange(0, BLOCK_C)
+    inside = channel < C
+    row = tl.arange(0, BLOCK_N)
+    at = x + ((part // S).to(tl.int64) * N + first) * C + row[:, None] * C + channel[None, :]
+    mean = tl.zeros([BLOCK_N, BLOCK_C], dtype=tl.float32)
+    square = tl.zeros([BLOCK_N, BLOCK_C], dtype=tl.float32)
+    full = count // BLOCK_N
+    for block in range(0, full):
+        value = tl.load(at + block * BLOCK_N * C, mask=inside[None, :], other=0.0).to(tl.float32)
+        step = value - mean
+        mean += step * (1.0 / (block + 1))
+        square += step * (value - mean)
+    left = (full * BLOCK_N + row < count)[:, None]
+    value = tl.load(at + full * BLOCK_N * C, mask=left & inside[None, :], other=0.0).to(tl.float32)
+    step = tl.where(left, value - mean, 0.0)
+    mean += step * (1.0 / (full + 1))
+    square += step * (value - mean)
+    voxels = (full + left.to(tl.int32)).to(tl.float32)
+    near = tl.sum(mean * voxels, axis=0) / count  # but for digits that the sum has lost
+    apart = mean - near[None, :]
+    rest = tl.sum(voxels * apart, axis=0) / count
+    place = part.to(tl.int64) * C + channel
+    tl.store(means + place, near + rest, mask=inside)
+    tl.store(squares + place, tl.sum(square + voxels * apart * apart, axis=0) - count * rest * rest, mask=inside)
+
+
+@triton.jit(do_not_specialize=UNLIKE)
+def _apply(
+    x, y, means, squares, weight, bias, mean_out, inverse_out, N, C, S, rows, tiles,
+    EPSILON: tl.constexpr, SLOPE: tl.constexpr,
+    BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
+):  # fmt: skip
+    """Merge the parts (Chan, Golub and LeVeque, 1979), keep mean and inverse, and write the part of this program."""
+    pid = tl.num_programs(0) - 1 - tl.program_id(0)  # what was read last is still in the cache
+    tile, part = pid % tiles, pid // tiles
+    sample = (part // S).to(tl.int64)
+    first = (part % S) * rows
+    count = tl.minimum(rows, N - first)
+    channel = tile * BLOCK_C + tl.arange(0, BLOCK_C)
+    inside = channel < C
+    split = tl.arange(0, BLOCK_S)
+    total = tl.zeros([BLOCK_S, BLOCK_C], dtype=tl.float32)
+    place = (sample * S + split)[:, None] * C + channel[None, :]
+    for start in range(0, S, BLOCK_S):
+        there = (start + split < S)[:, None] & inside[None, :]
+        voxels = tl.minimum(rows, N - (start + split) * rows).to(tl.float32)[:, None]
+        total += voxels * tl.load(means + place + start * C, mask=there, other=0.0)
+    near = tl.sum(total, axis=0) / N  # but for digits that the sum has lost
+    total = tl.zeros([BLOCK_S, BLOCK_C], dtype=tl.float32)
+    spread = tl.zeros([BLOCK_S, BLOCK_C], dtype=tl.float32)
+    for start in range(0, S, BLOCK_S):
+        there = (start + split < S)[:, None] & inside[None, :]
+        voxels = tl.where(there, tl.minimum(rows, N - (start + split) * rows).to(tl.float32)[:, None], 0.0)
+        apart = tl.load(means + place + start * C, mask=there, other=0.0) - near[None, :]
+        total += voxels * apart
+        spread += tl.load(squares + place + start * C, mask=there, other=0.0) + voxels * apart * apart
+    rest = tl.sum(total, axis=0) / N
+    mean = near + rest
+    variance = tl.sum(spread, axis=0) / N - rest * rest
+    inverse = 1.0 / tl.sqrt(tl.maximum(variance, 0.0) + EPSILON)
+    if part % S == 0:
+        tl.store(mean_out + sample * C + channel, mean, mask=inside)
+        tl.store(inverse_out + sample * C + channel, inverse, mask=inside)
+    scale = inverse * tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32)
+    shift = tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)
+    row = tl.arange(0, BLOCK_N)
+    offset = (sample * N + first) * C + row[:, None] * C + channel[None, :]
+    for start in range(0, count, BLOCK_N):
+        there = (start + row < count)[:, None] & inside[None, :]
+        value = tl.load(x + offset + start * C, mask=there, other=0.0).to(tl.float32)
+        value = (value - mean[None, :]) * scale[None, :] + shift[None, :]
+        if SLOPE != 1.0:
+            value = tl.where(value > 0, value, value * SLOPE)
+        tl.store(y + offset + start * C, value.to(y.dtype.element_ty), mask=there)
+
+
+@triton.jit(do_not_specialize=UNLIKE)
+def _reduce_gradient(
+    x, dy, by_bias, by_weight, weight, bias, mean_in, inverse_in, N, C, S, rows, tiles,
+    SLOPE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
+):  # fmt: skip
+    """Sums of g and of g * n over each part, [B, S, C]: n the normalised value, g the gradient before the rectifier."""
+    pid = tl.program_id(0)
+    tile, part = pid % tiles, pid // tiles
+    sample = (part // S).to(tl.int64)
+    first = (part % S) * rows
+    count = tl.minimum(rows, N - first)
+    channel = tile * BLOCK_C + tl.arange(0, BLOCK_C)
+    inside = channel < C
+    mean = tl.load(mean_in + sample * C + channel, mask=inside, other=0.0)[None, :]
+    inverse = tl.load(inverse_in + sample * C + channel, mask=inside, other=0.0)[None, :]
+    scale = inverse * tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32)[None, :]
+    shift = tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)[None, :]
+    row = tl.arange(0, BLOCK_N)
+    offset = (sample * N + first) * C + row[:, None] * C + channel[None, :]
+    plain = tl.zeros([BLOCK_N, BLOCK_C], dtype=tl.float32)
+    scaled = tl.zeros([BLOCK_N, BLOCK_C], dtype=tl.float32)
+    for start in range(0, count, BLOCK_N):
+        there = (start + row < count)[:, None] & inside[None, :]
+        apart = tl.load(x + offset + start * C, mask=there, other=0.0).to(tl.float32) - mean
+        grown = tl.load(dy + offset + start * C, mask=there, other=0.0).to(tl.float32)
+        if SLOPE != 1.0:
+            grown = tl.where(apart * scale + shift > 0, grown, grown * SLOPE)
+        plain += grown
+        scaled += grown * (apart * inverse)
+    place = part.to(tl.int64) * C + channel
+    tl.store(by_bias + place, tl.sum(plain, axis=0), mask=inside)
+    tl.store(by_weight + place, tl.sum(scaled, axis=0), mask=inside)
+
+
+@triton.jit(do_not_specialize=UNLIKE)
+def _apply_gradient(
+    x, dy, dx, by_bias, by_weight, weight, bias, mean_in, inverse_in, N, C, S, rows, tiles,
+    SLOPE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
+):  # fmt: skip
+    """dx = weight * inverse * (g - mean(g) - n * mean(g * n)), means over the voxels of a channel of a sample.
+
+    (Ioffe and Szegedy, arXiv 1502.03167, section 3.)
+    """
+    pid = tl.num_programs(0) - 1 - tl.program_id(0)
+    tile, part = pid % tiles, pid // tiles
+    sample = (part // S).to(tl.int64)
+    first = (part % S) * rows
+    count = tl.minimum(rows, N - first)
+    channel = tile * BLOCK_C + tl.arange(0, BLOCK_C)
+    inside = channel < C
+    split = tl.arange(0, BLOCK_S)
+    place = (sample * S + split)[:, None] * C + channel[None, :]
+    plain = tl.zeros([BLOCK_S, BLOCK_C], dtype=tl.float32)
+    scaled = tl.zeros([BLOCK_S, BLOCK_C], dtype=tl.float32)
+    for start in range(0, S, BLOCK_S):
+        there = (start + split < S)[:, None] & inside[None, :]
+        plain += tl.load(by_bias + place + start * C, mask=there, other=0.0)
+        scaled += tl.load(by_weight + place + start * C, mask=there, other=0.0)
+    mean = tl.load(mean_in + sample * C + channel, mask=inside, other=0.0)[None, :]
+    inverse = tl.load(inverse_in + sample * C + channel, mask=inside, other=0.0)[None, :]
+    scale = inverse * tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32)[None, :]
+    shift = tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)[None, :]
+    of_one = tl.sum(plain, axis=0)[None, :] / N
+    of_apart = tl.sum(scaled, axis=0)[None, :] / N * inverse
+    row = tl.arange(0, BLOCK_N)
+    offset = (sample * N + first) * C + row[:, None] * C + channel[None, :]
+    for start in range(0, count, BLOCK_N):
+        there = (start + row < count)[:, None] & inside[None, :]
+        apart = tl.load(x + offset + start * C, mask=there, other=0.0).to(tl.float32) - mean
+        grown = tl.load(dy + offset + start * C, mask=there, other=0.0).to(tl.float32)
+        if SLOPE != 1.0:
+            grown = tl.where(apart * scale + shift > 0, grown, grown * SLOPE)
+        value = scale * (grown - of_one - apart * of_apart)
+        tl.store(dx + offset + start * C, value.to(dx.dtype.element_ty), mask=there)
