@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,8 +23,12 @@ EFFICIENCY = 7
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = parser("flarenet_report", "Tables, tests and pictures of models as one HTML file that opens anywhere.")
-    words.add_argument(
+    return run(words(), work, argv)
+
+
+def words() -> ArgumentParser:
+    given = parser("flarenet_report", "Tables, tests and pictures of models as one HTML file that opens anywhere.")
+    given.add_argument(
         "-p",
         "--predictions",
         type=_named,
@@ -33,20 +37,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="NAME=DIR",
         help="models: predictions CASE.nii.gz, or what flarenet_evaluate made of them (NAME=: else the folder's name)",
     )
-    words.add_argument("-g", "--truth", type=Path, required=True, metavar="DIR", help="ground truth CASE.nii.gz")
-    words.add_argument("-d", "--dataset", required=True, metavar="NAME", help="the data set in ROOT/raw/NAME")
-    words.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="where report.html and files/ go")
-    words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
-    words.add_argument("--images", type=Path, metavar="DIR", help="the CTs: adds pictures and slices to leaf through")
-    words.add_argument(
+    given.add_argument("-g", "--truth", type=Path, required=True, metavar="DIR", help="ground truth CASE.nii.gz")
+    given.add_argument("-d", "--dataset", required=True, metavar="NAME", help="the data set in ROOT/raw/NAME")
+    given.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="where report.html and files/ go")
+    given.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
+    given.add_argument("--images", type=Path, metavar="DIR", help="the CTs: adds pictures and slices to leaf through")
+    given.add_argument(
         "--browse",
         type=index,
         default=12,
         metavar="N",
         help="with --images: of so many cases, half the worst and half the best, slices (default: %(default)s)",
     )
-    words.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
-    words.add_argument(
+    given.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
+    given.add_argument(
         "--model",
         type=_named,
         nargs="+",
@@ -54,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="NAME=DIR",
         help="trained models, or trainers with all their steps: adds the curves of their training",
     )
-    words.add_argument(
+    given.add_argument(
         "--published",
         type=int,
         nargs="*",
@@ -62,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="TABLE",
         help="show the paper's own rows beside: its tables 4, 5, 6 (default: 6) and 7, efficiency",
     )
-    add_pool(words, workers=1)
-    return run(words, work, argv)
+    add_pool(given, workers=1)
+    return given
 
 
 def _named(text: str) -> tuple[str, Path]:
