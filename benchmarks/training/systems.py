@@ -1,11 +1,12 @@
-"""Every system of the paper, trained small on one core, predicting and scored: one row a run, as Markdown.
+"""Every system of the paper, trained, predicting and scored: one row a run, as Markdown.
 
     python benchmarks/training/systems.py --sizes
-    OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/training/systems.py --root WORK --data .../FLAREmini [--only unetr]
+    python benchmarks/training/systems.py --root WORK --data .../FLAREmini --device cuda --full-size [--only unetr]
+    OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/training/systems.py --root WORK --data .../FLAREmini
 
 A system is a folder WORK/SYSTEM with a plan of its own (recipe paper, at the spacing of the data, see CHANGES), trained
 step by step with 20 batches an epoch. The same command goes on where it was stopped; finished runs are not repeated.
---sizes only counts the networks as the paper has them.
+Networks and patches are small enough for one processor core; --full-size takes the paper's, --sizes only counts these.
 """
 
 from __future__ import annotations
@@ -28,14 +29,16 @@ from flarenet.workspace import Workspace
 CHANGES = (
     "configurations.3d.spacing_mm=[3,3,3]",
     "configurations.3d.inference_spacing_mm=[3,3,3]",
-    "configurations.3d.patch=[64,96,96]",
     "configurations.2d.spacing_mm=[null,2,2]",
     "configurations.2d.inference_spacing_mm=[2.5,2,2]",
-    "configurations.2d.patch=[160,192]",
     "trainers.*.steps.*.batch_size=2",
     "trainers.DualDecoder2D.steps.*.batch_size=16",
-    "trainers.DualDecoder2D.network.features=[16,32,64,128,256,32]",
     "trainers.*.steps.*.batches_per_epoch=20",
+)
+SMALL = (
+    "configurations.3d.patch=[64,96,96]",
+    "configurations.2d.patch=[160,192]",
+    "trainers.DualDecoder2D.network.features=[16,32,64,128,256,32]",
 )
 UNETR = (
     "trainers.MAE.network.features=[192,768,4,4,96,384,2,4]",
@@ -55,11 +58,12 @@ SMALL_MAE = ("trainers.MAE.network.features=[192,768,4,4,96,384,2,4]",)
 class System:
     """What its plan is told, and its runs (trainer, step, the paper's name, what it is trained on) in order.
 
+    small    how its networks are made small
     borrows  a system whose runs of the 3D trainers it uses as teachers
     """
 
     words: tuple[str, ...]
-    changes: tuple[str, ...]
+    small: tuple[str, ...]
     runs: tuple[tuple[str, int, str, str], ...]
     borrows: str = ""
 
@@ -98,6 +102,7 @@ def main() -> int:
     words.add_argument("--data", type=Path, help="the data set, with its imagesTs and labelsTs")
     words.add_argument("--only", choices=SYSTEMS, action="append", help="one system, or several; else all, in order")
     words.add_argument("--epochs", type=int, default=6, help="of every run (default: %(default)s)")
+    words.add_argument("--full-size", action="store_true", help="networks and patches as the paper has them")
     words.add_argument("--device", default="cpu")
     words.add_argument("--set", dest="changes", nargs="*", default=[], help="further changes of every plan")
     arguments = words.parse_args()
@@ -118,7 +123,8 @@ def train(name: str, arguments: argparse.Namespace) -> None:
         space.raw.parent.mkdir(parents=True)
         space.raw.symlink_to(arguments.data.resolve(), target_is_directory=True)
     if not space.plan.is_file():
-        changes = (*CHANGES, *system.changes, *arguments.changes)
+        small = () if arguments.full_size else (*SMALL, *system.small)
+        changes = (*CHANGES, *small, *arguments.changes)
         command("plan", "--recipe", "paper", *system.words, *here, "--workers", "1", "--set", *changes)
     if system.borrows:
         for trainer in ("3DOrgan", "3DCancer"):
