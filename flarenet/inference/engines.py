@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError, unknown
 from ..networks.traced import CONVERTED
+from .recorded import Recorded
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ENGINES = ("torch", "openvino")
@@ -43,7 +44,7 @@ class TorchEngine:
                 out for the first windows of a shape, take a second or two: where `first` is given, a thread moves the
                 network to `device` and runs it on zeros of that shape, while who made the engine reads a scan. That
                 thread answers all calls, since cuDNN remembers shapes by thread. What goes wrong there is raised by
-                the calls
+                the calls. On a GPU one of our own networks is then recorded, see Recorded
     The network is left on `device` in eval mode.
     """
 
@@ -61,6 +62,7 @@ class TorchEngine:
         self._layout = torch.channels_last if dimensions == 2 else torch.channels_last_3d
         self.name = f"torch {WORDS[self._precision]}"
         self._network = network
+        self._recorded: Recorded | None = None
         self._worker = None
         if first is None:
             self._open()
@@ -74,13 +76,18 @@ class TorchEngine:
         if self._worker is None:
             return self._answer(windows)
         self._opened.result()
+        if self._recorded is not None and self._recorded.takes(windows):
+            return self._recorded(windows)
         return self._worker.submit(self._answer, windows).result()
 
     def _open(self, first: tuple[int, ...] | None = None) -> None:
         moved = self._network.to(self.device).to(memory_format=self._layout)  # type: ignore[call-overload]
         self._network = moved.eval()
-        if first is not None:
-            self._answer(torch.zeros(first))
+        if first is None:
+            return
+        self._answer(torch.zeros(first))
+        if self.device.type == "cuda" and isinstance(self._network, CONVERTED):
+            self._recorded = Recorded(self._answer, first, self.device)
 
     def _answer(self, windows: Tensor) -> dict[str, Tensor]:
         with torch.inference_mode(), autocast(self.device, WORDS[self._precision]):

@@ -1,0 +1,37 @@
+"""A network's kernels for windows of one shape, recorded once as a CUDA graph and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class Recorded:
+    """`answer`, of windows of `shape` on `device`, without Python between its kernels.
+
+    A 2D network starts some hundred kernels a call, each of which takes less time than to start it, the more so as the
+    other stages of a prediction want Python too. `answer` must have run before with such windows, and do nothing but
+    start kernels. Its memory is kept for as long as this is.
+    """
+
+    def __init__(
+        self, answer: Callable[[Tensor], dict[str, Tensor]], shape: tuple[int, ...], device: torch.device
+    ) -> None:
+        self._windows = torch.zeros(shape, device=device)
+        self._graph = torch.cuda.CUDAGraph()
+        # of this thread alone: others may go on copying to the GPU and asking for its memory meanwhile
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            self._answers = answer(self._windows)
+
+    def takes(self, windows: Tensor) -> bool:
+        return len(windows) <= len(self._windows) and windows.shape[1:] == self._windows.shape[1:]
+
+    @torch.inference_mode()
+    def __call__(self, windows: Tensor) -> dict[str, Tensor]:
+        """As `answer`, of as many windows or fewer."""
+        count = len(windows)
+        self._windows[:count].copy_(windows, non_blocking=True)
+        self._graph.replay()
+        return {group: value[:count].clone() for group, value in self._answers.items()}
