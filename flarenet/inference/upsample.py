@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Planes = dict[str, Tensor]
@@ -67,7 +68,8 @@ def labels_between(lower: NetworkSlice, upper: NetworkSlice, share: float) -> di
     upper at 1."""
     mixed = _Mix.of(lower, upper, share)
     if next(iter(lower.logits.values())).is_cuda:  # so fast that a look for cells would cost time
-        return {group: best(logits).cpu().numpy() for group, logits in mixed.logits().items()}
+        every = torch.stack([best(logits) for logits in mixed.logits().values()])
+        return dict(zip(lower.logits, every.cpu().numpy()))  # the GPU is waited for once
     return {group: mixed.labels(group) for group in lower.logits}
 
 
@@ -116,6 +118,9 @@ class _Mix:
 
     def _all(self, group: str) -> Tensor:
         logits = _mixed([each.logits[group] for each in self.slices], self.share)
+        if logits.is_cuda:  # to start the kernels of two axes would take longer than they do
+            size = self.slices[0].size
+            return F.interpolate(logits.unsqueeze(0), size=size, mode="bilinear", align_corners=False).squeeze(0)
         for axis, count in ((2, self.slices[0].size[1]), (1, self.slices[0].size[0])):
             if logits.shape[axis] != count:
                 logits = _along(logits, axis, count)
@@ -224,18 +229,17 @@ def _all_bits(where: np.ndarray) -> np.ndarray:
 
 
 def _along(logits: Tensor, axis: int, count: int) -> Tensor:
-    first, second, weight = _taps(count, logits.shape[axis], logits.device)
+    first, second, weight = _taps(count, logits.shape[axis])
     parts = [logits.index_select(axis, index) for index in (first, second)]
     return _mixed(parts, weight if axis == 2 else weight.unsqueeze(1))
 
 
 @lru_cache(maxsize=64)
-def _taps(count: int, network_count: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """For each of `count` outputs the two inputs it is made of, and the share of the second: on `device`, once for all
-    slices, since a GPU that is sent something makes its sender wait."""
+def _taps(count: int, network_count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For each of `count` outputs the two inputs it is made of, and the share of the second."""
     below, share = source_slices(count, network_count)
-    first = torch.from_numpy(below).to(device)
-    return first, (first + 1).clamp_(max=network_count - 1), torch.from_numpy(share).to(device)
+    first = torch.from_numpy(below)
+    return first, (first + 1).clamp_(max=network_count - 1), torch.from_numpy(share)
 
 
 def _mixed(parts: Sequence[Any], share: Any) -> Any:

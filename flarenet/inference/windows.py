@@ -102,6 +102,7 @@ def _slices(
     rows, columns = (window_starts(size, p, overlap) for size, p in zip(shape[1:], patch))
     places = [(y, x) for y in rows for x in columns]
     weight = window_weight(patch).to(engine.device)
+    total = _overlaid(weight, places, [max(size, p) for size, p in zip(shape[1:], patch)])
     depth, passing = shape[0], Passing(planes, shape[0], falling=falling)
     for start in in_order(range(0, depth, batch_size), falling):  # the same batches either way
         stop = min(start + batch_size, depth)
@@ -112,25 +113,31 @@ def _slices(
         if len(places) == 1:
             blended = engine(slab)
         else:
-            blended = _blended_slices(engine, slab, weight, places=places)
+            blended = _blended_slices(engine, slab, weight, total=total, places=places)
         inside = (..., slice(shape[1]), slice(shape[2]))
         yield start, {group: value[inside].transpose(0, 1) for group, value in blended.items()}
 
 
+def _overlaid(weight: Tensor, places: list[tuple[int, int]], plane: Sequence[int]) -> Tensor:
+    """The sum of the weights of all windows in each pixel of a plane [Y, X]."""
+    total = torch.zeros(tuple(plane), device=weight.device)
+    for y, x in places:
+        total[y : y + weight.shape[0], x : x + weight.shape[1]] += weight
+    return total
+
+
 def _blended_slices(
-    engine: Engine, slab: Tensor, weight: Tensor, *, places: list[tuple[int, int]]
+    engine: Engine, slab: Tensor, weight: Tensor, *, total: Tensor, places: list[tuple[int, int]]
 ) -> dict[str, Tensor]:
     """slab [b, C, Y, X] -> {group: logits [b, 1 + n, Y, X]}; every window place, of the shape of `weight`, is one batch
     of b."""
-    total = torch.zeros(slab.shape[2:], device=engine.device)
     sums: dict[str, Tensor] = {}
     for y, x in places:
         inside = (..., slice(y, y + weight.shape[0]), slice(x, x + weight.shape[1]))
-        total[inside] += weight
         for group, logits in engine(slab[inside]).items():
             if group not in sums:
                 sums[group] = torch.zeros((*logits.shape[:2], *slab.shape[2:]), device=engine.device)
-            sums[group][inside] += logits * weight
+            sums[group][inside].addcmul_(logits, weight)
     return {group: value.div_(total) for group, value in sums.items()}
 
 
