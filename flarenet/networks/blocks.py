@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import Conv3d, InstanceNorm, norm_act
+from .layers import Conv3d, InstanceNorm, conv_norm
 
 _CONV = {2: nn.Conv2d, 3: Conv3d}
 _TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -34,7 +34,18 @@ class ConvNormAct(nn.Sequential):
         self.act = nn.LeakyReLU(LEAK, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return norm_act(self.norm, self.act, self.conv(x))
+        return conv_norm(self.conv, self.norm, x, slope=self.act.negative_slope)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution and instance norm with scale and shift: [B, Cin, *S] -> [B, Cout, *S]."""
+
+    def __init__(self, dimensions: int, channels_in: int, channels_out: int, *, kernel_size: int) -> None:
+        conv = _CONV[dimensions](channels_in, channels_out, kernel_size=kernel_size, padding=kernel_size // 2)
+        super().__init__(conv, InstanceNorm(channels_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return conv_norm(self[0], self[1], x)
 
 
 class TwoConv(nn.Sequential):
@@ -55,19 +66,14 @@ class Residual(nn.Module):
     def __init__(self, dimensions: int, channels_in: int, channels_out: int) -> None:
         super().__init__()
         self.conv_0 = ConvNormAct(dimensions, channels_in, channels_out)
-        self.conv_1 = _conv_norm(dimensions, channels_out, channels_out, kernel_size=3)
+        self.conv_1 = ConvNorm(dimensions, channels_out, channels_out, kernel_size=3)
         self.same: nn.Module = nn.Identity()
         if channels_in != channels_out:
-            self.same = _conv_norm(dimensions, channels_in, channels_out, kernel_size=1)
+            self.same = ConvNorm(dimensions, channels_in, channels_out, kernel_size=1)
         self.act = nn.LeakyReLU(LEAK, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.conv_1(self.conv_0(x)) + self.same(x))
-
-
-def _conv_norm(dimensions: int, channels_in: int, channels_out: int, *, kernel_size: int) -> nn.Module:
-    conv = _CONV[dimensions](channels_in, channels_out, kernel_size=kernel_size, padding=kernel_size // 2)
-    return nn.Sequential(conv, InstanceNorm(channels_out))
 
 
 def stage(dimensions: int, channels_in: int, channels_out: int, *, blocks: int) -> nn.Module:

@@ -63,8 +63,15 @@ class InstanceNorm(nn.Module):
         return torch.cat([F.batch_norm(one, None, None, self.weight, self.bias, training=True) for one in samples])
 
 
-def norm_act(norm: nn.Module, act: nn.LeakyReLU, x: Tensor) -> Tensor:
-    """act(norm(x)); on a GPU both are one operation where `norm` is ours."""
+def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor, *, slope: float = 1.0) -> Tensor:
+    """norm(conv(x)), then a leaky rectifier of `slope` below zero; 1.0 for none.
+
+    On a GPU, where `norm` is ours, it and the rectifier are one operation, and the convolution leaves out its bias: the
+    norm takes that away again. To add it and to sum up its gradient, which is zero, was a fifth of a training step.
+    """
     if isinstance(norm, InstanceNorm) and x.device.type != "cpu" and not is_converted():
-        return instance_norm(x, norm.weight, norm.bias, slope=act.negative_slope)
-    return cast(Tensor, act(norm(x)))
+        conv = cast(nn.Conv2d, conv)  # or a Conv3d, which has the same method
+        found = conv._conv_forward(x, conv.weight, None)
+        return instance_norm(found, norm.weight, norm.bias, slope=slope, overwrite=True)
+    normed = cast(Tensor, norm(conv(x)))
+    return normed if slope == 1.0 else F.leaky_relu(normed, slope, inplace=True)

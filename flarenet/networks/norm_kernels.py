@@ -67,13 +67,16 @@ def grid_of(x: Tensor) -> Grid:
     return Grid(samples, voxels, channels, -(-voxels // rows), rows, tiles, block_n, block_c)
 
 
-def forward(x: Tensor, weight: Tensor, bias: Tensor, *, slope: float, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+def forward(
+    x: Tensor, weight: Tensor, bias: Tensor, *, slope: float, epsilon: float, into: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """x [B, C, *S], dense in channels-last order -> the result, as x; mean and 1 / standard deviation, float32 [B, C].
 
     slope  of the rectifier below zero; 1.0 leaves it out
+    into   where the result goes, which may be x itself: each program has read a number when it writes its place
     """
     grid = grid_of(x)
-    y = torch.empty_like(x)
+    y = torch.empty_like(x) if into is None else into
     parts = torch.empty((2, grid.samples, grid.parts, grid.channels), dtype=torch.float32, device=x.device)
     mean, inverse = torch.empty((2, grid.samples, grid.channels), dtype=torch.float32, device=x.device).unbind()
     with _on(x):
