@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError, unknown
 from ..networks.traced import CONVERTED
-from .recorded import Recorded
+from .recorded import OPENING, Recorded
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ENGINES = ("torch", "openvino")
@@ -85,9 +86,20 @@ class TorchEngine:
         self._network = moved.eval()
         if first is None:
             return
-        self._answer(torch.zeros(first))
-        if self.device.type == "cuda" and isinstance(self._network, CONVERTED):
-            self._recorded = Recorded(self._answer, first, self.device)
+        with OPENING:
+            self._answer(torch.zeros(first))
+            if self.device.type == "cuda" and isinstance(self._network, CONVERTED):
+                self._recorded = self._record(first)
+
+    def _record(self, first: tuple[int, ...]) -> Recorded | None:
+        try:
+            return Recorded(self._answer, first, self.device)
+        except RuntimeError as problem:  # what cannot be recorded still runs
+            reason = str(problem).strip().splitlines()[0]
+            warnings.warn(
+                f"prediction takes more time than it need: no CUDA graph could be made ({reason})", stacklevel=2
+            )
+            return None
 
     def _answer(self, windows: Tensor) -> dict[str, Tensor]:
         with torch.inference_mode(), autocast(self.device, WORDS[self._precision]):

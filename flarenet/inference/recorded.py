@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+OPENING = threading.Lock()
+"""Held by who runs a network for the first time and records it: torch records all graphs of a process on one stream."""
 
 
 class Recorded:
@@ -13,7 +17,8 @@ class Recorded:
 
     A 2D network starts some hundred kernels a call, each of which takes less time than to start it, the more so as the
     other stages of a prediction want Python too. `answer` must have run before with such windows, and do nothing but
-    start kernels. Its memory is kept for as long as this is.
+    start kernels. Its memory is kept for as long as this is. Made by one thread at a time, which holds OPENING. Raises
+    RuntimeError where `answer` cannot be recorded.
     """
 
     def __init__(
@@ -21,9 +26,11 @@ class Recorded:
     ) -> None:
         self._windows = torch.zeros(shape, device=device)
         self._graph = torch.cuda.CUDAGraph()
-        # of this thread alone: others may go on copying to the GPU and asking for its memory meanwhile
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._answers = answer(self._windows)
+        # of this thread alone: others may go on copying to the GPU and asking for its memory meanwhile. The stream that
+        # was current is so again whatever happens
+        with torch.cuda.stream(torch.cuda.current_stream(device)):
+            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+                self._answers = answer(self._windows)
 
     def takes(self, windows: Tensor) -> bool:
         return len(windows) <= len(self._windows) and windows.shape[1:] == self._windows.shape[1:]

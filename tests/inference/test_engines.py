@@ -226,3 +226,20 @@ def test_autocast_computes_in_the_type_asked_for():
             assert layer(x).dtype == dtype
     with pytest.raises(UsageError, match="unknown precision"):
         autocast(cpu, "fp8")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("patch", [(64, 48), (16, 32, 32)])
+def test_engines_opened_at_once_on_a_card_are_recorded_and_answer_as_unrecorded_ones(patch):
+    windows = torch.rand(4, 1, *patch, device="cuda")
+    networks = [network_of(kind, patch).cuda() for kind in ("unet", "dual_decoder")]
+    expected = [TorchEngine(network, dimensions=len(patch), device="cuda")(windows) for network in networks]
+    first = (4, 1, *patch)
+    engines = [TorchEngine(network, dimensions=len(patch), device="cuda", first=first) for network in networks]
+    for engine, answers in zip(engines, expected):
+        found, part = engine(windows), engine(windows[:3])
+        assert engine._recorded is not None
+        for group, logits in answers.items():
+            torch.testing.assert_close(found[group], logits, rtol=1e-3, atol=1e-3)
+            assert torch.equal(part[group], found[group][:3])
