@@ -166,6 +166,14 @@ def test_opening_openvino_costs_less_than_a_window():
     assert seen == [(1, 1, 8, 10)]
 
 
+def test_opening_openvino_leaves_what_learns_as_it_was():
+    network = network_of("unet", (32, 32))
+    first, *others = network.parameters()
+    first.requires_grad_(False)
+    opened("openvino", network, (32, 32))
+    assert not first.requires_grad and all(other.requires_grad for other in others)
+
+
 def test_nothing_is_told_to_the_makers_of_openvino():
     find_or_skip()
     script = (
