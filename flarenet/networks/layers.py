@@ -67,7 +67,7 @@ def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor, *, slope: float = 1.0
     """norm(conv(x)), then a leaky rectifier of `slope` below zero; 1.0 for none.
 
     On a GPU, where `norm` is ours, it and the rectifier are one operation, and the convolution leaves out its bias: the
-    norm takes that away again. To add it and to sum up its gradient, which is zero, was a fifth of a training step.
+    norm takes that away again. To add it and to sum up its gradient, which is zero, was a sixth of a training step.
     """
     if isinstance(norm, InstanceNorm) and x.device.type != "cpu" and not is_converted():
         conv = cast(nn.Conv2d, conv)  # or a Conv3d, which has the same method
