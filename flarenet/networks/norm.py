@@ -22,7 +22,7 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, *, slope: float = 1.0
     """F.instance_norm, then F.leaky_relu: x [B, C, *S], weight and bias [C] -> [B, C, *S] in the type of x.
 
     slope      of the rectifier below zero; 1.0 for none
-    overwrite  the result may take the place of x where no gradient is wanted: a third of the network's peak memory
+    overwrite  the result may take the place of x where no gradient is wanted, which spares an activation's memory
 
     On an NVIDIA or AMD GPU x in channels-last order goes through the kernels of norm_kernels, whose sums are float32
     and whose gradient can be taken once. Anything else goes through torch's operations.
