@@ -115,6 +115,36 @@ def _on(x: Tensor) -> torch.cuda.device | nullcontext[None]:
     return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
 
 
+@triton.jit
+def _share(pid, N, C, S, rows, tiles, BLOCK_C: tl.constexpr):
+    """What program `pid` works on: the part (of all samples' parts) and its sample, the first of its voxels in that and
+    their count, its channels and which of them there are."""
+    tile, part = pid % tiles, pid // tiles
+    first = (part % S) * rows
+    channel = tile * BLOCK_C + tl.arange(0, BLOCK_C)
+    return part, (part // S).to(tl.int64), first, tl.minimum(rows, N - first), channel, channel < C
+
+
+@triton.jit
+def _normal(weight, bias, mean_in, inverse_in, sample_at, channel, inside):
+    """Mean, inverse, scale and shift of the channels of a sample, each [1, BLOCK_C]."""
+    mean = tl.load(mean_in + sample_at + channel, mask=inside, other=0.0)[None, :]
+    inverse = tl.load(inverse_in + sample_at + channel, mask=inside, other=0.0)[None, :]
+    scale = inverse * tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32)[None, :]
+    shift = tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)[None, :]
+    return mean, inverse, scale, shift
+
+
+@triton.jit
+def _before_rectifier(x_at, dy_at, there, mean, scale, shift, SLOPE: tl.constexpr):
+    """How far x is from the mean, and the gradient before the rectifier."""
+    apart = tl.load(x_at, mask=there, other=0.0).to(tl.float32) - mean
+    grown = tl.load(dy_at, mask=there, other=0.0).to(tl.float32)
+    if SLOPE != 1.0:
+        grown = tl.where(apart * scale + shift > 0, grown, grown * SLOPE)
+    return apart, grown
+
+
 @triton.jit(do_not_specialize=UNLIKE)
 def _statistics(
     x, means, squares, N, C, S, rows, tiles, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr
@@ -124,14 +154,9 @@ def _statistics(
     Each place of the block goes through its own voxels by Welford's method (Technometrics 4, 1962), which a mean far
     from zero costs no digits; the places are merged at the end.
     """
-    pid = tl.program_id(0)
-    tile, part = pid % tiles, pid // tiles
-    first = (part % S) * rows
-    count = tl.minimum(rows, N - first)
-    channel = tile * BLOCK_C + tl.arange(0, BLOCK_C)
-    inside = channel < C
+    part, sample, first, count, channel, inside = _share(tl.program_id(0), N, C, S, rows, tiles, BLOCK_C)
     row = tl.arange(0, BLOCK_N)
-    at = x + ((part // S).to(tl.int64) * N + first) * C + row[:, None] * C + channel[None, :]
+    at = x + (sample * N + first) * C + row[:, None] * C + channel[None, :]
     mean = tl.zeros([BLOCK_N, BLOCK_C], dtype=tl.float32)
     square = tl.zeros([BLOCK_N, BLOCK_C], dtype=tl.float32)
     full = count // BLOCK_N
@@ -162,12 +187,7 @@ def _apply(
 ):  # fmt: skip
     """Merge the parts (Chan, Golub and LeVeque, 1979), keep mean and inverse, and write the part of this program."""
     pid = tl.num_programs(0) - 1 - tl.program_id(0)  # what was read last is still in the cache
-    tile, part = pid % tiles, pid // tiles
-    sample = (part // S).to(tl.int64)
-    first = (part % S) * rows
-    count = tl.minimum(rows, N - first)
-    channel = tile * BLOCK_C + tl.arange(0, BLOCK_C)
-    inside = channel < C
+    part, sample, first, count, channel, inside = _share(pid, N, C, S, rows, tiles, BLOCK_C)
     split = tl.arange(0, BLOCK_S)
     total = tl.zeros([BLOCK_S, BLOCK_C], dtype=tl.float32)
     place = (sample * S + split)[:, None] * C + channel[None, :]
@@ -210,27 +230,17 @@ def _reduce_gradient(
     SLOPE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
     """Sums of g and of g * n over each part, [B, S, C]: n the normalised value, g the gradient before the rectifier."""
-    pid = tl.program_id(0)
-    tile, part = pid % tiles, pid // tiles
-    sample = (part // S).to(tl.int64)
-    first = (part % S) * rows
-    count = tl.minimum(rows, N - first)
-    channel = tile * BLOCK_C + tl.arange(0, BLOCK_C)
-    inside = channel < C
-    mean = tl.load(mean_in + sample * C + channel, mask=inside, other=0.0)[None, :]
-    inverse = tl.load(inverse_in + sample * C + channel, mask=inside, other=0.0)[None, :]
-    scale = inverse * tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32)[None, :]
-    shift = tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)[None, :]
+    part, sample, first, count, channel, inside = _share(tl.program_id(0), N, C, S, rows, tiles, BLOCK_C)
+    mean, inverse, scale, shift = _normal(weight, bias, mean_in, inverse_in, sample * C, channel, inside)
     row = tl.arange(0, BLOCK_N)
     offset = (sample * N + first) * C + row[:, None] * C + channel[None, :]
     plain = tl.zeros([BLOCK_N, BLOCK_C], dtype=tl.float32)
     scaled = tl.zeros([BLOCK_N, BLOCK_C], dtype=tl.float32)
     for start in range(0, count, BLOCK_N):
         there = (start + row < count)[:, None] & inside[None, :]
-        apart = tl.load(x + offset + start * C, mask=there, other=0.0).to(tl.float32) - mean
-        grown = tl.load(dy + offset + start * C, mask=there, other=0.0).to(tl.float32)
-        if SLOPE != 1.0:
-            grown = tl.where(apart * scale + shift > 0, grown, grown * SLOPE)
+        apart, grown = _before_rectifier(
+            x + offset + start * C, dy + offset + start * C, there, mean, scale, shift, SLOPE
+        )
         plain += grown
         scaled += grown * (apart * inverse)
     place = part.to(tl.int64) * C + channel
@@ -248,12 +258,7 @@ def _apply_gradient(
     (Ioffe and Szegedy, arXiv 1502.03167, section 3.)
     """
     pid = tl.num_programs(0) - 1 - tl.program_id(0)
-    tile, part = pid % tiles, pid // tiles
-    sample = (part // S).to(tl.int64)
-    first = (part % S) * rows
-    count = tl.minimum(rows, N - first)
-    channel = tile * BLOCK_C + tl.arange(0, BLOCK_C)
-    inside = channel < C
+    part, sample, first, count, channel, inside = _share(pid, N, C, S, rows, tiles, BLOCK_C)
     split = tl.arange(0, BLOCK_S)
     place = (sample * S + split)[:, None] * C + channel[None, :]
     plain = tl.zeros([BLOCK_S, BLOCK_C], dtype=tl.float32)
@@ -262,19 +267,15 @@ def _apply_gradient(
         there = (start + split < S)[:, None] & inside[None, :]
         plain += tl.load(by_bias + place + start * C, mask=there, other=0.0)
         scaled += tl.load(by_weight + place + start * C, mask=there, other=0.0)
-    mean = tl.load(mean_in + sample * C + channel, mask=inside, other=0.0)[None, :]
-    inverse = tl.load(inverse_in + sample * C + channel, mask=inside, other=0.0)[None, :]
-    scale = inverse * tl.load(weight + channel, mask=inside, other=0.0).to(tl.float32)[None, :]
-    shift = tl.load(bias + channel, mask=inside, other=0.0).to(tl.float32)[None, :]
+    mean, inverse, scale, shift = _normal(weight, bias, mean_in, inverse_in, sample * C, channel, inside)
     of_one = tl.sum(plain, axis=0)[None, :] / N
     of_apart = tl.sum(scaled, axis=0)[None, :] / N * inverse
     row = tl.arange(0, BLOCK_N)
     offset = (sample * N + first) * C + row[:, None] * C + channel[None, :]
     for start in range(0, count, BLOCK_N):
         there = (start + row < count)[:, None] & inside[None, :]
-        apart = tl.load(x + offset + start * C, mask=there, other=0.0).to(tl.float32) - mean
-        grown = tl.load(dy + offset + start * C, mask=there, other=0.0).to(tl.float32)
-        if SLOPE != 1.0:
-            grown = tl.where(apart * scale + shift > 0, grown, grown * SLOPE)
+        apart, grown = _before_rectifier(
+            x + offset + start * C, dy + offset + start * C, there, mean, scale, shift, SLOPE
+        )
         value = scale * (grown - of_one - apart * of_apart)
         tl.store(dx + offset + start * C, value.to(dx.dtype.element_ty), mask=there)
