@@ -63,10 +63,12 @@ PREDICTION = (
     ("Swin UNETR", (96, 96, 96), (48, 120, 120), 2.5),
     ("residual 2D", (256, 256), (8, 384, 384), 2.5),
     ("narrow 2D", (224, 224), (32, 512, 512), 2.5),
+    ("narrow 2D", (224, 224), (32, 512, 512), 2.5, "fusion.flips=true"),
+    ("narrow 2D", (224, 224), (300, 512, 512), 2.5, 'fusion.largest=["organ 1"]'),
     ("narrow 2D", (224, 224), (80, 512, 512), 1.0),
 )
-"""(network, patch, scan, mm from slice to slice); pixels are of 0.8 mm, networks see 2.5 x 1 x 1 mm. How long a scan is
-makes no difference where it streams: see benchmarks/prediction/memory.py."""
+"""(network, patch, scan, mm from slice to slice, changes of the plan); pixels are of 0.8 mm, networks see 2.5 x 1 x 1
+mm. How long a scan is makes no difference where it streams: see benchmarks/prediction/memory.py."""
 
 
 def main() -> None:
@@ -161,19 +163,21 @@ def _write_scan(path: Path, shape: list[int], slice_mm: float) -> None:
             file.write(np.full(shape[1:], 50 + z % 2, dtype=np.int16).tobytes())
 
 
-def _predict(network: str, patch: tuple[int, ...], shape: list[int], slice_mm: float, engine: str) -> float:
+def _predict(network: str, patch: tuple[int, ...], shape: list[int], slice_mm: float, *words: str) -> float:
     from flarenet.data.labels import LabelSet
     from flarenet.inference.model import Model
     from flarenet.inference.predict import Predictor, predict_files
     from flarenet.networks import build
     from flarenet.planning.memory import Scan, prediction_gb
+    from flarenet.planning.plan import override
 
     from ..one_network import plan_of
 
+    *changes, engine = words
     names = ("background", *(f"organ {value}" for value in range(1, 14)), "tumor")
     labels = LabelSet(names=names, groups={"organ": tuple(range(1, 14)), "cancer": (14,)})
     spec = _spec(network)
-    plan = plan_of(spec, labels, spacing_mm=(2.5, 1.0, 1.0), patch=patch)
+    plan = override(plan_of(spec, labels, spacing_mm=(2.5, 1.0, 1.0), patch=patch), changes)
     model = Model(build(spec, OUTPUTS, patch).eval(), plan, "Net", 1, Path(), "")
     with tempfile.TemporaryDirectory() as folder:
         scan = Path(folder) / "scan.nii"
@@ -183,7 +187,7 @@ def _predict(network: str, patch: tuple[int, ...], shape: list[int], slice_mm: f
     if failures:
         raise SystemExit(str(failures))
     asked = Scan(shape=tuple(shape), spacing_mm=(slice_mm, 0.8, 0.8))
-    return prediction_gb(asked, plan.configurations["only"], spec, OUTPUTS)
+    return prediction_gb(asked, plan.configurations["only"], spec, OUTPUTS, fusion=plan.fusion)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from ..data.cases import Pool
 from ..data.labels import LabelSet
@@ -12,11 +13,14 @@ from ..errors import RunError
 from ..evaluation.pairs import CaseScores
 from ..evaluation.scores import Score
 from ..evaluation.tables import ClassScore, mean_score, summarise
+from ..inference.about import PLAN
+from ..planning.plan import load_plan
 from ..planning.split import load_splits
 from ..schema import Frozen, save
 from ..workspace import Workspace
 from .candidates import Candidate, ensembles, find_candidates, unseen
-from .scores import score
+from .largest_parts import LargestPart, try_largest_parts
+from .scores import predicted_pairs, score
 
 NONE = Score(dsc=None, nsd=None)
 
@@ -44,12 +48,16 @@ class Comparison(Frozen):
     cases  fold -> the cases that all candidates were scored on
     rows   best mean first
     best   the name of the first; None where no candidate answers every group
+    parts  what the rule `fusion.largest` does to each label of the best's predictions
+    keep   the labels to give that rule: those that the best's plan has and those that it helps; empty where none is new
     """
 
     dataset: str
     cases: dict[str, tuple[str, ...]]
     rows: tuple[Row, ...]
     best: str | None
+    parts: dict[str, LargestPart] = {}
+    keep: tuple[str, ...] = ()
 
 
 def compare(
@@ -72,17 +80,35 @@ def compare(
             )
         return _row(candidate, scored, dataset.labels)
 
-    rows = {candidate.name: row(candidate) for candidate in single}
-    rows |= {candidate.name: row(candidate) for candidate in ensembles(_best_steps(single, rows))}
-    ordered = sorted(rows.values(), key=lambda row: (-(row.mean.dsc or 0), -(row.mean.nsd or 0), row.name))
+    candidates = {candidate.name: candidate for candidate in single}
+    rows = {name: row(candidate) for name, candidate in candidates.items()}
+    together = {candidate.name: candidate for candidate in ensembles(_best_steps(single, rows))}
+    rows |= {name: row(candidate) for name, candidate in together.items()}
+    first, *others = sorted(rows.values(), key=lambda row: (-(row.mean.dsc or 0), -(row.mean.nsd or 0), row.name))
     found = Comparison(
         dataset=dataset.name,
         cases={str(fold): tuple(case.name for case in held_out) for fold, held_out in cases.items()},
-        rows=tuple(ordered),
-        best=None if ordered[0].mean.dsc is None else ordered[0].name,
+        rows=(first, *others),
+        best=None if first.mean.dsc is None else first.name,
     )
+    if found.best is not None:
+        best = (candidates | together)[found.best]
+        pairs = [
+            predicted_pairs(best, fold, held_out, workspace=workspace, labels=dataset.labels)
+            for fold, held_out in cases.items()
+        ]
+        parts = try_largest_parts([*chain.from_iterable(pairs)], dataset.labels, workers=workers)
+        found = found.model_copy(update={"parts": parts, "keep": _kept(best, parts)})
     save(found, workspace.compare / "compare.json")
     return found
+
+
+def _kept(best: Candidate, parts: Mapping[str, LargestPart]) -> tuple[str, ...]:
+    """`keep` of a Comparison."""
+    first, *_ = next(iter(best.folders.values()))
+    own = load_plan(first / PLAN).fusion.largest  # an ensemble's fusion is the first one's
+    new = [name for name, part in parts.items() if part.helps and name not in own]
+    return (*own, *new) if new else ()
 
 
 def _on_the_same(candidates: Sequence[Candidate], folds: Collection[int]) -> list[Candidate]:

@@ -36,18 +36,24 @@ def score(
 
     Predictions and scores lie in the workspace under the hash of the models' weights, and are made once.
     """
-    known = {value for group in candidate.groups for value in labels.groups[group]}
     models = candidate.folders[fold]
     found = score_cases(
         cases,
         _folder(candidate, fold, workspace),
         opened=lambda: open_models(models, device=device),
-        known=known,
+        known=_known(candidate, labels),
         labels=labels,
         title=f"{candidate.name}, fold {fold}",
         workers=workers,
     )
     return [CaseScores(name, scores, found.failed.get(name)) for name, scores in found.cases.items()]
+
+
+def predicted_pairs(
+    candidate: Candidate, fold: int, cases: Sequence[Case], *, workspace: Workspace, labels: LabelSet
+) -> list[Pair]:
+    """The truths and predictions of what `score` has scored."""
+    return _pairs(cases, _folder(candidate, fold, workspace), _known(candidate, labels))
 
 
 def score_cases(
@@ -65,16 +71,23 @@ def score_cases(
     opened  gives the Predictor; called only where a prediction is missing
     known   the values that it answers: a case is scored for those that were looked for in it, and left out without any
     """
-    asked = [case for case in cases if case.annotated & set(known)]
-    _predict(asked, folder, opened=opened, title=title)
-    pairs = [
-        Pair(case.name, case.label, folder / f"{case.name}.nii.gz", case.annotated & set(known), case.values)
-        for case in asked
-        if case.label is not None
-    ]
+    _predict([case for case in cases if case.annotated & set(known)], folder, opened=opened, title=title)
+    pairs = _pairs(cases, folder, known)
     found = summarise(evaluate(pairs, labels, workers=workers, keep=folder / "cases"), labels)
     write_metrics(folder, found)
     return found
+
+
+def _pairs(cases: Sequence[Case], folder: Path, known: Collection[int]) -> list[Pair]:
+    return [
+        Pair(case.name, case.label, folder / f"{case.name}.nii.gz", asked, case.values)
+        for case in cases
+        if case.label is not None and (asked := case.annotated & set(known))
+    ]
+
+
+def _known(candidate: Candidate, labels: LabelSet) -> set[int]:
+    return {value for group in candidate.groups for value in labels.groups[group]}
 
 
 def _folder(candidate: Candidate, fold: int, workspace: Workspace) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -69,4 +70,17 @@ def _print(found: Comparison) -> None:
     if found.best is None:
         print("no model answers every group: none is best")
     else:
-        print(f"best: {found.best}\nuse it: flarenet_predict -i IN -o OUT -m {' '.join(found.rows[0].models)}")
+        _print_best(found)
+
+
+def _print_best(found: Comparison) -> None:
+    from ..evaluation.tables import shown
+
+    rule = ""
+    if found.keep:
+        rule = f" --set 'fusion.largest={json.dumps(found.keep)}'"
+        print("better there with their largest connected part alone (docs/fusion.md), mean DSC:")
+        for name in (name for name in found.keep if name in found.parts):
+            part = found.parts[name]
+            print(f"  {name}  {shown(part.before)} -> {shown(part.after)}, better {part.better}, worse {part.worse}")
+    print(f"best: {found.best}\nuse it: flarenet_predict -i IN -o OUT -m {' '.join(found.rows[0].models)}{rule}")

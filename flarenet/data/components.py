@@ -26,6 +26,11 @@ class Components:
     label: np.ndarray
     voxels: np.ndarray
 
+    @property
+    def largest(self) -> int:
+        """The number of the part of most voxels, the first of equal ones; 0 where there is none."""
+        return 1 + int(self.voxels[1:].argmax()) if len(self.voxels) > 1 else 0
+
     def paint(self, drawn: np.ndarray, which: np.ndarray, value: int) -> None:
         """Give `value` to the voxels of a map [Z, Y, X] in those of which `which`, bool [1 + n], says so."""
         for plane, number in zip(drawn[self.box.slices], self.number):

@@ -39,10 +39,9 @@ def settle(maps: Maps, fusion: Fusion, *, labels: LabelSet, spacing_mm: tuple[fl
     for name, (group, index) in places.items():
         if name in fusion.largest or name in fusion.least_ml:
             parts = find_components(maps[group], index)
-            sizes = np.where(np.arange(len(parts.voxels)) > 0, parts.voxels, 0)
-            lost = sizes * prod(spacing_mm) / 1000 < fusion.least_ml.get(name, 0)
+            lost = parts.voxels * prod(spacing_mm) / 1000 < fusion.least_ml.get(name, 0)
             if name in fusion.largest:
-                lost |= np.arange(len(sizes)) != sizes.argmax()
+                lost |= np.arange(len(lost)) != parts.largest
             parts.paint(maps[group], lost, 0)
     for name, (group, index) in places.items():
         hosts = [places[host] for host in fusion.hosts.get(name, ()) if host in places]

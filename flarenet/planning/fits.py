@@ -27,7 +27,9 @@ def check_fits(plan: Plan, source: object) -> None:
         _check_training(trainer, plan, f"{source}: trainers.{name}")
         if "large" in plan.scans and trainer.network.groups:
             configuration = plan.configurations[trainer.configuration]
-            need_gb = prediction_gb(plan.scans["large"], configuration, trainer.network, plan.labels.outputs)
+            need_gb = prediction_gb(
+                plan.scans["large"], configuration, trainer.network, plan.labels.outputs, fusion=plan.fusion
+            )
             field = "inference_memory_gb" if name in plan.final_trainers else _larger(plan)
             where = f"{source}: configurations.{trainer.configuration}.inference_spacing_mm"
             where += f" {_mm(configuration.inference_spacing_mm)}, prediction by {name}"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..schema import Frozen
 from .cost import cost
+from .fusion import Fusion
 
 if TYPE_CHECKING:
     from .fingerprint import Fingerprint
@@ -39,9 +40,11 @@ SCRATCH = 1.5
 PREPARED_BYTES = 3
 """Of a voxel of the prepared image: int16, and the slab that is being interpolated."""
 
+SETTLING_BYTES = 6
+"""Of a voxel while connected parts are looked for, at most: its number, the label and whether it is looked for."""
+
 PIXELS_AT_ONCE = 8 * 224**2
 """Of slices that prediction runs at once: eight of the paper's patches."""
-
 
 PLANES_WAITING = 8
 """Between two stages of a prediction; see inference.stages."""
@@ -49,6 +52,10 @@ PLANES_WAITING = 8
 ROWS_AT_ONCE = 16
 """Of an axis that is resampled, so planes too, that are made together. Smaller blocks multiply fewer zeros, larger ones
 call less often; 16 was the fastest of 8 to 128. See preparation.resample."""
+
+
+AS_IN_PAPER = Fusion()
+
 
 class Scan(Frozen):
     """The size of a scan: voxels and mm, both (z, y, x)."""
@@ -102,7 +109,12 @@ def training_gb(
 
 
 def prediction_gb(
-    scan: Scan, configuration: Configuration, network: NetworkSpec, outputs: Mapping[str, int]
+    scan: Scan,
+    configuration: Configuration,
+    network: NetworkSpec,
+    outputs: Mapping[str, int],
+    *,
+    fusion: Fusion = AS_IN_PAPER,
 ) -> float:
     """The peak of predicting `scan` in float32 on a CPU, where network and logits share memory with the scan.
 
@@ -112,7 +124,9 @@ def prediction_gb(
               where slices are resampled, those made together, and twice the ones they are made from
     network   4 bytes a parameter, and SCRATCH times what is alive while its widest layer runs
     logits    float32: per channel three layers of windows over the whole plane, one being summed, one waiting and one
-              becoming labels; and three slices at the scan's own size
+              becoming labels; and three slices at the scan's own size. With flips the mirrored ones and both
+              probabilities are three layers more
+    fusion    where it needs the whole answer: a byte a voxel for each group, and SETTLING_BYTES
     """
     spent = cost(network, outputs, configuration.patch)
     if spent is None:
@@ -128,8 +142,9 @@ def prediction_gb(
     mixed = 0.0 if slices == scan.shape[0] else ROWS_AT_ONCE * (1 + 2 * scan.shape[0] / slices)
     plane_bytes = 4 * ((PLANES_WAITING + 2 * depth + mixed) * rows * columns + PLANES_WAITING * plane)
     network_bytes = 4 * (spent.parameters + SCRATCH * windows * spent.alive)
-    logit_bytes = 4 * channels * (3 * depth * rows * columns + 3 * plane)
-    return RUNTIME_GB + (scan_bytes + plane_bytes + network_bytes + logit_bytes) / GB
+    logit_bytes = 4 * channels * ((6 if fusion.flips else 3) * depth * rows * columns + 3 * plane)
+    answer_bytes = (len(network.groups) + SETTLING_BYTES) * scan.voxels if fusion.needs_whole else 0
+    return RUNTIME_GB + (scan_bytes + plane_bytes + network_bytes + logit_bytes + answer_bytes) / GB
 
 
 def windows_at_once(patch: tuple[int, ...]) -> int:

@@ -152,7 +152,7 @@ def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
     for name in plan.final_trainers:
         trainer = plan.trainers[name]
         choice = plan.configurations[trainer.configuration], trainer.network, plan.labels.outputs
-        need_gb = prediction_gb(plan.scans["large"], *choice)
+        need_gb = prediction_gb(plan.scans["large"], *choice, fusion=plan.fusion)
         seconds = prediction_seconds(plan.scans["median"], *choice)
         table.add_row(f"{name}: memory, a large scan", f"{need_gb:.1f} GB", f"{budget.inference_memory_gb:g} GB")
         table.add_row(f"{name}: time, a median scan on a card", f"{seconds:.1f} s", f"{budget.inference_seconds:g} s")

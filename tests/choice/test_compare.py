@@ -9,6 +9,7 @@ import torch
 from flarenet.choice.candidates import find_candidates, unseen
 from flarenet.choice.scores import score
 from flarenet.cli import compare
+from flarenet.data.nifti import read_labels, write_labels
 from flarenet.data.settled import load_settled
 from flarenet.errors import RunError
 from flarenet.inference.model import save_model
@@ -96,6 +97,22 @@ def copy_the_truth(workspace, name, fold):
     for case in load_settled(workspace.settled).cases:
         if case.name in splits.held_out(fold):
             shutil.copy(case.label, folder / f"{case.name}.nii.gz")
+
+
+def test_a_label_that_is_better_in_one_part_is_named_with_the_rule_to_type(workspace, capsys):
+    """Predicted exactly as drawn, but for a piece of liver in a corner of each case."""
+    folder = finish(workspace, "DualDecoder2D", 1, 0)
+    copy_the_truth(workspace, "DualDecoder2D/1", 0)
+    for path in (workspace.compare / "DualDecoder2D-1").glob("*/*.nii.gz"):
+        drawn = read_labels(path, load_plan(workspace.plan).labels)
+        drawn.data[0, 0, :3] = 1
+        write_labels(path, drawn.data, like=drawn.grid)
+    code, said = run(workspace, capsys)
+    assert code == 0, said
+    found = json.loads((workspace.compare / "compare.json").read_text())
+    assert found["keep"] == ["liver"] and found["parts"]["liver"]["after"] == 1
+    assert found["parts"]["spleen"] == {"before": 1, "after": 1, "better": 0, "worse": 0}
+    assert f"-m {folder} --set 'fusion.largest=[\"liver\"]'" in said.replace("\n", "")
 
 
 def test_predictions_are_made_once_and_again_for_other_weights(workspace, capsys):

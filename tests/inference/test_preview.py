@@ -68,8 +68,8 @@ def test_an_empty_answer_a_single_slice_and_an_mr_scan_are_drawn(tmp_path):
 
 
 def test_a_long_scan_has_a_coronal_picture_of_bounded_height(tmp_path):
-    image = np.zeros((1500, 8, 120), dtype=np.float32)
+    image = np.zeros((1500, 8, 900), dtype=np.float32)
     labels = np.ones(image.shape, dtype=np.uint8)
     sink, _ = drawn_case(tmp_path, image, labels)
-    assert sink.coronal[0].shape == (8, 500, 120) and sink.step == 3
+    assert sink.coronal[0].shape == (8, 500, 900) and sink.step == 3
     assert sink.coronal[1].all()

@@ -2,6 +2,7 @@ import pytest
 
 from flarenet.planning.cost import cost
 from flarenet.planning.fits import check_fits
+from flarenet.planning.fusion import Fusion
 from flarenet.planning.memory import Scan, inference_spacing, prediction_gb, prepared_gb, training_gb, windows_at_once
 from flarenet.planning.plan import Configuration, NetworkSpec
 from flarenet.trainers.planner import make_plan
@@ -61,6 +62,18 @@ def test_what_streams_needs_the_same_whatever_its_length():
     percentiles = FLAT.model_copy(update={"normalisation": "percentile", "clip_hu": None})
     grown = prediction_gb(long, percentiles, UNET, OUTPUTS) - prediction_gb(SCAN, percentiles, UNET, OUTPUTS)
     assert grown == pytest.approx(2 * 1900 * 500 * 500 / 1e9)  # int16
+
+
+def test_an_answer_that_waits_for_its_last_slice_is_held():
+    """A byte for the only group, and six to look for connected parts, of 25 million voxels."""
+    whole = prediction_gb(SCAN, FLAT, UNET, OUTPUTS, fusion=Fusion(largest=("liver",)))
+    assert whole - prediction_gb(SCAN, FLAT, UNET, OUTPUTS) == pytest.approx(7 * 0.025)
+
+
+def test_a_mirrored_scan_has_logits_of_its_own():
+    """Three layers of eight slices, 400 x 400 pixels of 14 channels in float32."""
+    mirrored = prediction_gb(SCAN, FLAT, UNET, OUTPUTS, fusion=Fusion(flips=True))
+    assert mirrored - prediction_gb(SCAN, FLAT, UNET, OUTPUTS) == pytest.approx(4 * 3 * 8 * 14 * 400 * 400 / 1e9)
 
 
 def test_a_u_net_holds_its_skips_beside_its_widest_layer():

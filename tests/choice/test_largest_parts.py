@@ -1,0 +1,69 @@
+"""What the largest connected part alone would do to each label, by hand-made label maps."""
+
+import numpy as np
+import pytest
+
+from flarenet.choice.largest_parts import LargestPart, try_largest_parts
+from flarenet.data.labels import LabelSet
+from flarenet.data.nifti import write_labels
+from flarenet.evaluation.pairs import Pair
+from flarenet.volume import Grid
+
+LABELS = LabelSet(names=("background", "liver", "aorta", "spleen"), groups={"organ": (1, 2, 3)})
+GRID = Grid((12, 12, 12), np.array([[0, 0, 2.0, 0], [0, 2.0, 0, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]]))
+
+
+@pytest.fixture
+def pair(tmp_path):
+    def write(name, truth, prediction, asked=(1, 2, 3)):
+        files = [tmp_path / folder / f"{name}.nii.gz" for folder in ("truth", "prediction")]
+        for path, boxes in zip(files, (truth, prediction)):
+            drawn = np.zeros(GRID.shape, dtype=np.uint8)
+            for value, *box in boxes:
+                drawn[tuple(slice(*ends) for ends in box)] = value
+            path.parent.mkdir(exist_ok=True)
+            write_labels(path, drawn, like=GRID)
+        return Pair(name, *files, frozenset(asked))
+
+    return write
+
+
+CUBE = (0, 4), (0, 4), (0, 4)  # 64 voxels
+SPECK = (10, 12), (10, 12), (10, 12)  # 8 voxels, apart from it
+
+
+def test_a_speck_beside_an_organ_goes_and_a_vessel_in_two_pieces_would_lose_one(pair):
+    """Liver: 2 x 64 / (64 + 72) before. Aorta, two true pieces of 32 and 16 voxels: 2 x 32 / (48 + 32) after."""
+    vessel = (2, (8, 12), (0, 4), (0, 2)), (2, (8, 12), (0, 4), (10, 11))
+    tried = try_largest_parts([pair("a", [(1, *CUBE), *vessel], [(1, *CUBE), (1, *SPECK), *vessel])], LABELS)
+    assert tried["liver"] == LargestPart(before=128 / 136, after=1.0, better=1, worse=0)
+    assert tried["aorta"] == LargestPart(before=1.0, after=64 / 80, better=0, worse=1)
+    assert tried["liver"].helps and not tried["aorta"].helps
+    assert "spleen" not in tried  # in neither map
+
+
+def test_only_what_is_asked_for_counts_and_a_mean_is_over_the_cases_that_have_it(pair):
+    pairs = [
+        pair("a", [(1, *CUBE)], [(1, *CUBE), (1, *SPECK), (3, (6, 8), (6, 8), (6, 8))], asked=(1,)),
+        pair("b", [(1, *CUBE)], [(1, *SPECK)], asked=(1,)),
+        pair("c", [], [], asked=(1, 3)),
+    ]
+    assert try_largest_parts(pairs, LABELS) == {"liver": LargestPart(before=64 / 136, after=0.5, better=1, worse=0)}
+
+
+def test_one_lucky_case_of_three_is_no_reason(pair):
+    """The first case wins much; in two others the truth is in two pieces, and the smaller is lost."""
+    two = (1, *CUBE), (1, *SPECK)
+    pairs = [
+        pair("a", [(1, *CUBE)], [(1, *CUBE), (1, (6, 9), (6, 10), (6, 10))]),
+        pair("b", two, two),
+        pair("c", two, two),
+    ]
+    liver = try_largest_parts(pairs, LABELS)["liver"]
+    assert liver.after > liver.before and (liver.better, liver.worse) == (1, 2) and not liver.helps
+
+
+def test_a_pair_that_cannot_be_read_is_left_out(pair, tmp_path):
+    good, lost = pair("a", [(1, *CUBE)], [(1, *CUBE)]), pair("b", [(1, *CUBE)], [(1, *SPECK)])
+    lost.prediction.unlink()
+    assert try_largest_parts([good, lost], LABELS) == {"liver": LargestPart(before=1.0, after=1.0, better=0, worse=0)}
