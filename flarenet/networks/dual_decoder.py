@@ -58,9 +58,20 @@ class DualDecoderUNet(Encoder):
         self.decoders = nn.ModuleDict(decoders)
         self.groups = tuple(outputs)
 
-    def forward(self, x: Tensor, groups: Sequence[str] | None = None) -> dict[str, Logits]:
-        """The logits of `groups`, of every group where None; the decoders of the others do not run."""
+    def forward(
+        self, x: Tensor, groups: Sequence[str] | None = None, rows: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Logits]:
+        """The logits of `groups`, of every group where None; the decoders of the others do not run.
+
+        rows  by group, the numbers [b] of the samples that its decoder sees and answers; of others, all
+        """
         *skips, deepest = self.encode(x)
-        shared = ascend(self, deepest, skips=skips, levels=self.shared_levels)
-        wanted = self.groups if groups is None else groups
-        return {group: self.decoders[module_name(group)](shared, skips) for group in wanted}
+        found = ascend(self, deepest, skips=skips, levels=self.shared_levels), skips[:OWN_LEVELS]
+        answers = {}
+        for group in self.groups if groups is None else groups:
+            seen = found
+            if rows is not None and group in rows:
+                shared, fine = found
+                seen = [each[rows[group]] for each in shared], [each[rows[group]] for each in fine]
+            answers[group] = self.decoders[module_name(group)](*seen)
+        return answers

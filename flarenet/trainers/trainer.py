@@ -32,7 +32,8 @@ from ..training.distributed import first_before_others, joined, own_device, rank
 from ..training.ema import average_of
 from ..training.loader import Loader, default_workers
 from ..training.loop import Course, fit
-from ..training.losses import Loss, segmentation_loss
+from ..training.losses import Loss
+from ..training.objective import segmentation_objective
 from ..training.overlays import Overlays
 from ..training.progress import Display
 from ..training.run_file import RunRecord, this_process
@@ -89,8 +90,7 @@ class Trainer:
 
     def objective(self, step: Step, network: nn.Module, batch: Batch) -> Loss:
         """Equation (1) over what is annotated, summed over the step's groups."""
-        answers = network(batch.image, step.groups)
-        return segmentation_loss(answers, batch.labels, batch.asked, exclusion=step.exclusion)
+        return segmentation_objective(network, batch, step.groups, exclusion=step.exclusion)
 
     def train(self, step: int | None = None) -> None:
         """Train one step, or all in order; finished ones are skipped. Goes on where a run was broken off.

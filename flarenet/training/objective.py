@@ -1,0 +1,35 @@
+"""How a segmenting network is judged on a batch: the loss over what is annotated, and nothing computed in vain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ..networks import DualDecoderUNet
+from .batches import Batch
+from .losses import Loss, segmentation_loss
+
+
+def segmentation_objective(network: nn.Module, batch: Batch, groups: Sequence[str], *, exclusion: float = 0.0) -> Loss:
+    """Equation (1) over what is annotated, summed over `groups`; see losses.segmentation_loss.
+
+    A sample of which nothing was asked of a group adds nothing to its loss. So while a network of several decoders
+    learns, each decoder sees the samples that ask something of its group: loss and gradient are those of all samples,
+    up to the order in which numbers are added. In eval mode, and compiled, every decoder sees all, and the loss
+    holds the logits of all.
+    """
+    labels, asked = batch.labels, batch.asked
+    if not (network.training and isinstance(network, DualDecoderUNet)):
+        return segmentation_loss(network(batch.image, groups), labels, asked, exclusion=exclusion)
+    rows = {group: _asking(asked[group]) for group in groups if not asked[group][:, 0].all()}
+    answers = network(batch.image, groups, rows)
+    labels = labels | {group: labels[group][own] for group, own in rows.items()}
+    asked = asked | {group: asked[group][own] for group, own in rows.items()}
+    return segmentation_loss(answers, labels, asked, exclusion=exclusion)
+
+
+def _asking(asked: Tensor) -> Tensor:
+    """The numbers of the samples that ask something. At least one: what learns has a gradient in every batch, if 0."""
+    rows = asked[:, 0].nonzero().flatten()
+    return rows if len(rows) else rows.new_zeros(1)
