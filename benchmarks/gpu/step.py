@@ -25,7 +25,8 @@ from benchmarks.training.step import Size, answers, prepared, size_of, timed
 from flarenet.inference.engines import PRECISIONS, autocast, pick_device
 from flarenet.planning.plan import Update
 from flarenet.training.batches import Batch
-from flarenet.training.losses import Loss, segmentation_loss
+from flarenet.training.losses import Loss
+from flarenet.training.objective import segmentation_objective
 from flarenet.training.state import TrainState
 from flarenet.training.update import learn, make_scaler
 
@@ -77,7 +78,7 @@ def step_of(size: Size, device: torch.device, precision: str, *, compiled: bool 
 
     def judge(batch: Batch) -> Loss:
         with autocast(device, precision):
-            return segmentation_loss(network(batch.image, size.network.groups), batch.labels, batch.asked)
+            return segmentation_objective(network, batch, size.network.groups)
 
     batch = Batch(image, labels, asked, tuple(str(row) for row in range(size.batch)))
     return partial(learn, state, batch, judge=judge, update=Update(), where="benchmark")

@@ -41,7 +41,7 @@ from flarenet.training.augment import augment
 from flarenet.training.batches import Batch, Batches, Sample
 from flarenet.training.loader import Loader
 from flarenet.training.loop import to_device
-from flarenet.training.losses import segmentation_loss
+from flarenet.training.objective import segmentation_objective
 from flarenet.training.state import TrainState
 from flarenet.training.update import learn
 
@@ -242,7 +242,7 @@ def seconds(state: TrainState, spec: NetworkSpec, batches: Iterator[Batch]) -> f
 
     def judge(batch: Batch):
         with autocast(CPU, "auto"):
-            return segmentation_loss(state.network(batch.image, spec.groups), batch.labels, batch.asked)
+            return segmentation_objective(state.network, batch, spec.groups)
 
     began = time.perf_counter()
     for batch in batches:

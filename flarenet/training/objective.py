@@ -11,16 +11,20 @@ from .batches import Batch
 from .losses import Loss, segmentation_loss
 
 
-def segmentation_objective(network: nn.Module, batch: Batch, groups: Sequence[str], *, exclusion: float = 0.0) -> Loss:
+def segmentation_objective(
+    network: nn.Module, batch: Batch, groups: Sequence[str], *, exclusion: float = 0.0, same_size: bool = False
+) -> Loss:
     """Equation (1) over what is annotated, summed over `groups`; see losses.segmentation_loss.
 
     A sample of which nothing was asked of a group adds nothing to its loss. So while a network of several decoders
     learns, each decoder sees the samples that ask something of its group: loss and gradient are those of all samples,
-    up to the order in which numbers are added. In eval mode, and compiled, every decoder sees all, and the loss
-    holds the logits of all.
+    up to the order in which numbers are added. In eval mode every decoder sees all, and the loss holds the logits of
+    all.
+
+    same_size  every decoder sees all in train mode too: a compiled network is compiled anew for other sizes
     """
     labels, asked = batch.labels, batch.asked
-    if not (network.training and isinstance(network, DualDecoderUNet)):
+    if same_size or not (network.training and isinstance(network, DualDecoderUNet)):
         return segmentation_loss(network(batch.image, groups), labels, asked, exclusion=exclusion)
     rows = {group: _asking(asked[group]) for group in groups if not asked[group][:, 0].all()}
     answers = network(batch.image, groups, rows)
