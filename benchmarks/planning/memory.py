@@ -16,6 +16,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 PAPER_2D, PAPER_3D = (16, 32, 64, 128, 256, 128), (16, 16, 32, 64, 128, 16)
@@ -56,6 +57,8 @@ TRAINING = (
 )
 """(network, patch, batch)"""
 
+ORGANS = [f"organ {value}" for value in range(1, 14)]
+
 PREDICTION = (
     ("paper 2D", (224, 224), (16, 384, 384), 2.5),
     ("paper 3D", (96, 96, 96), (48, 240, 240), 2.5),
@@ -64,7 +67,7 @@ PREDICTION = (
     ("residual 2D", (256, 256), (8, 384, 384), 2.5),
     ("narrow 2D", (224, 224), (32, 512, 512), 2.5),
     ("narrow 2D", (224, 224), (32, 512, 512), 2.5, "fusion.flips=true"),
-    ("narrow 2D", (224, 224), (300, 512, 512), 2.5, 'fusion.largest=["organ 1"]'),
+    ("narrow 2D", (224, 224), (120, 512, 512), 2.5, f"fusion.largest={json.dumps(ORGANS)}"),
     ("narrow 2D", (224, 224), (80, 512, 512), 1.0),
 )
 """(network, patch, scan, mm from slice to slice, changes of the plan); pixels are of 0.8 mm, networks see 2.5 x 1 x 1
@@ -83,7 +86,7 @@ def main() -> None:
     rows += [("prediction", *row) for row in PREDICTION]
     print(f"{'work':58}{'estimate':>9}{'torch':>9}{'openvino':>9}{'ratio':>7}   (GB)")
     for row in rows:
-        name = " ".join(str(part) for part in row)
+        name = textwrap.shorten(" ".join(str(part) for part in row), 57, placeholder=" ...")
         if arguments.only in name:
             measured = [_apart(row, engine) for engine in _engines(*row[:2])]
             need_gb, highest_gb = measured[0][0], max(peak_gb for _, peak_gb in measured)
@@ -174,7 +177,7 @@ def _predict(network: str, patch: tuple[int, ...], shape: list[int], slice_mm: f
     from ..one_network import plan_of
 
     *changes, engine = words
-    names = ("background", *(f"organ {value}" for value in range(1, 14)), "tumor")
+    names = ("background", *ORGANS, "tumor")
     labels = LabelSet(names=names, groups={"organ": tuple(range(1, 14)), "cancer": (14,)})
     spec = _spec(network)
     plan = override(plan_of(spec, labels, spacing_mm=(2.5, 1.0, 1.0), patch=patch), changes)
