@@ -84,29 +84,31 @@ def compare(
     rows = {name: row(candidate) for name, candidate in candidates.items()}
     together = {candidate.name: candidate for candidate in ensembles(_best_steps(single, rows))}
     rows |= {name: row(candidate) for name, candidate in together.items()}
-    first, *others = sorted(rows.values(), key=lambda row: (-(row.mean.dsc or 0), -(row.mean.nsd or 0), row.name))
-    found = Comparison(
-        dataset=dataset.name,
-        cases={str(fold): tuple(case.name for case in held_out) for fold, held_out in cases.items()},
-        rows=(first, *others),
-        best=None if first.mean.dsc is None else first.name,
-    )
-    if found.best is not None:
-        best = (candidates | together)[found.best]
+    ordered = sorted(rows.values(), key=lambda row: (-(row.mean.dsc or 0), -(row.mean.nsd or 0), row.name))
+    best = None if ordered[0].mean.dsc is None else (candidates | together)[ordered[0].name]
+    parts: dict[str, LargestPart] = {}
+    if best is not None:
         pairs = [
             predicted_pairs(best, fold, held_out, workspace=workspace, labels=dataset.labels)
             for fold, held_out in cases.items()
         ]
         parts = try_largest_parts([*chain.from_iterable(pairs)], dataset.labels, workers=workers)
-        found = found.model_copy(update={"parts": parts, "keep": _kept(best, parts)})
+    found = Comparison(
+        dataset=dataset.name,
+        cases={str(fold): tuple(case.name for case in held_out) for fold, held_out in cases.items()},
+        rows=tuple(ordered),
+        best=None if best is None else best.name,
+        parts=parts,
+        keep=() if best is None else _kept(best, parts),
+    )
     save(found, workspace.compare / "compare.json")
     return found
 
 
 def _kept(best: Candidate, parts: Mapping[str, LargestPart]) -> tuple[str, ...]:
     """`keep` of a Comparison."""
-    first, *_ = next(iter(best.folders.values()))
-    own = load_plan(first / PLAN).fusion.largest  # an ensemble's fusion is the first one's
+    folder, *_ = next(iter(best.folders.values()))
+    own = load_plan(folder / PLAN).fusion.largest  # an ensemble's fusion is the first one's
     new = [name for name, part in parts.items() if part.helps and name not in own]
     return (*own, *new) if new else ()
 

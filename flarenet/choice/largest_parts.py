@@ -15,7 +15,7 @@ from ..data.labels import LabelSet
 from ..data.nifti import read_labels
 from ..evaluation.masks import TwoMaps
 from ..evaluation.overlap import dice
-from ..evaluation.pairs import Pair
+from ..evaluation.pairs import Pair, need_mb
 from ..schema import Frozen
 
 
@@ -40,7 +40,8 @@ class LargestPart(Frozen):
 def try_largest_parts(pairs: Sequence[Pair], labels: LabelSet, *, workers: int | Pool = 1) -> dict[str, LargestPart]:
     """By label name, of those that are asked for and somewhere there. A pair that cannot be read is left out: whoever
     scores it says why."""
-    tried, _ = map_cases(partial(_try_pair, labels=labels), pairs, workers=workers, describe="largest parts")
+    work = partial(_try_pair, labels=labels)
+    tried, _ = map_cases(work, pairs, workers=workers, describe="largest parts", need_mb=need_mb)
     scores: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for case in tried:
         for name, both in case.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -78,9 +79,8 @@ def _print_best(found: Comparison) -> None:
 
     rule = ""
     if found.keep:
-        rule = f" --set 'fusion.largest={json.dumps(found.keep)}'"
+        rule = f" --set {shlex.quote(f'fusion.largest={json.dumps(found.keep)}')}"
         print("better there with their largest connected part alone (docs/fusion.md), mean DSC:")
-        for name in (name for name in found.keep if name in found.parts):
-            part = found.parts[name]
+        for name, part in ((name, part) for name, part in found.parts.items() if part.helps):
             print(f"  {name}  {shown(part.before)} -> {shown(part.after)}, better {part.better}, worse {part.worse}")
     print(f"best: {found.best}\nuse it: flarenet_predict -i IN -o OUT -m {' '.join(found.rows[0].models)}{rule}")

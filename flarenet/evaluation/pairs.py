@@ -110,7 +110,7 @@ def evaluate(
     keep  a folder for a file per scored case: what lies there of the same files and settings is not scored again
     """
     score = partial(score_pair, labels=labels, rules=rules, keep=keep)
-    done, failures = map_cases(score, pairs, workers=workers, describe="scoring", need_mb=_need_mb)
+    done, failures = map_cases(score, pairs, workers=workers, describe="scoring", need_mb=need_mb)
     by_name = {case.name: case for case in done}
     by_name |= {pair.name: _lost(pair, labels, str(error)) for pair, error in failures}
     return [by_name[pair.name] for pair in pairs]
@@ -181,7 +181,7 @@ def _kept(path: Path) -> Kept | None:
         return None
 
 
-def _need_mb(pair: Pair) -> float:
+def need_mb(pair: Pair) -> float:
     """An interpreter with numpy and scipy, both maps, and a label that is spread over the whole scan: its masks, its
     cells and its parts. As measured; of a usual case two thirds."""
     return 200 + 6 * math.prod(read_grid(pair.truth).shape) / (1 << 20)

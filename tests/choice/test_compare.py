@@ -14,15 +14,15 @@ from flarenet.data.settled import load_settled
 from flarenet.errors import RunError
 from flarenet.inference.model import save_model
 from flarenet.networks import build
-from flarenet.planning.plan import load_plan
+from flarenet.planning.plan import load_plan, override
 from flarenet.planning.split import load_splits
 from flarenet.workspace import Workspace
 from tests.trainers import tiny
 
 
-def finish(workspace, trainer, step, fold, *, seen=None, seed=0):
+def finish(workspace, trainer, step, fold, *, seen=None, seed=0, made=None):
     """A finished run of random weights, which has seen all that its fold does not hold out, or as `seen` says."""
-    made = load_plan(workspace.plan)
+    made = made or load_plan(workspace.plan)
     torch.manual_seed(seed)
     part = made.trainer(trainer)
     network = build(part.network, made.labels.outputs, made.configurations[part.configuration].patch)
@@ -99,20 +99,38 @@ def copy_the_truth(workspace, name, fold):
             shutil.copy(case.label, folder / f"{case.name}.nii.gz")
 
 
-def test_a_label_that_is_better_in_one_part_is_named_with_the_rule_to_type(workspace, capsys):
-    """Predicted exactly as drawn, but for a piece of liver in a corner of each case."""
-    folder = finish(workspace, "DualDecoder2D", 1, 0)
-    copy_the_truth(workspace, "DualDecoder2D/1", 0)
+def add_a_piece_of_liver(workspace):
+    """In a corner of each of the only candidate's predictions."""
     for path in (workspace.compare / "DualDecoder2D-1").glob("*/*.nii.gz"):
         drawn = read_labels(path, load_plan(workspace.plan).labels)
         drawn.data[0, 0, :3] = 1
         write_labels(path, drawn.data, like=drawn.grid)
+
+
+def test_a_label_that_is_better_in_one_part_is_named_with_the_rule_to_type(workspace, capsys):
+    """Predicted exactly as drawn, but for a piece of liver in a corner of each case."""
+    folder = finish(workspace, "DualDecoder2D", 1, 0)
+    copy_the_truth(workspace, "DualDecoder2D/1", 0)
+    add_a_piece_of_liver(workspace)
     code, said = run(workspace, capsys)
     assert code == 0, said
     found = json.loads((workspace.compare / "compare.json").read_text())
     assert found["keep"] == ["liver"] and found["parts"]["liver"]["after"] == 1
     assert found["parts"]["spleen"] == {"before": 1, "after": 1, "better": 0, "worse": 0}
     assert f"-m {folder} --set 'fusion.largest=[\"liver\"]'" in said.replace("\n", "")
+
+
+def test_the_rule_to_type_keeps_what_the_model_s_own_plan_has(workspace, capsys):
+    """Its plan asks for the spleen's largest part already, which is therefore no gain, but must not be lost."""
+    own = override(load_plan(workspace.plan), ['fusion.largest=["spleen"]'])
+    finish(workspace, "DualDecoder2D", 1, 0, made=own)
+    copy_the_truth(workspace, "DualDecoder2D/1", 0)
+    code, said = run(workspace, capsys)
+    assert code == 0 and "fusion.largest" not in said  # nothing is new
+    add_a_piece_of_liver(workspace)
+    said = run(workspace, capsys)[1].replace("\n", "")
+    assert """--set 'fusion.largest=["spleen", "liver"]'""" in said
+    assert "  liver  " in said and "  spleen  " not in said
 
 
 def test_predictions_are_made_once_and_again_for_other_weights(workspace, capsys):
