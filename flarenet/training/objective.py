@@ -27,10 +27,11 @@ def segmentation_objective(
     if same_size or not (network.training and isinstance(network, DualDecoderUNet)):
         return segmentation_loss(network(batch.image, groups), labels, asked, exclusion=exclusion)
     rows = {group: _asking(asked[group]) for group in groups if not asked[group][:, 0].all()}
-    answers = network(batch.image, groups, rows)
-    labels = labels | {group: labels[group][own] for group, own in rows.items()}
     asked = asked | {group: asked[group][own] for group, own in rows.items()}
-    return segmentation_loss(answers, labels, asked, exclusion=exclusion)
+    # once for all that they are the index of; non_blocking: a card is not waited for
+    rows = {group: own.to(batch.image.device, non_blocking=True) for group, own in rows.items()}
+    labels = labels | {group: labels[group][own] for group, own in rows.items()}
+    return segmentation_loss(network(batch.image, groups, rows), labels, asked, exclusion=exclusion)
 
 
 def _asking(asked: Tensor) -> Tensor:
