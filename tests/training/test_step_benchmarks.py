@@ -5,7 +5,7 @@ import sys
 import torch
 
 from benchmarks.gpu import step as on_gpu
-from benchmarks.training import step
+from benchmarks.training import asking, step
 
 CPU = torch.device("cpu")
 
@@ -16,6 +16,14 @@ def test_every_way_has_a_row_and_the_fastest_is_named(monkeypatch, capsys):
     assert step.main() == 0
     said = capsys.readouterr().out
     assert all(said.count(f"| {way} |") == 2 for way in ways) and said.count("fastest: ") == 2
+
+
+def test_decoders_that_rest_are_timed_beside_those_that_see_all(monkeypatch, capsys):
+    words = ["--features", *["4"] * 6, "--patch", "32", "32", "--batch", "3", "--repeats", "1"]
+    monkeypatch.setattr(sys, "argv", ["asking", *words])
+    assert asking.main() == 0
+    said = capsys.readouterr().out
+    assert said.count(" s a step") == 2 and float(said.split()[-1]) > 0
 
 
 def test_the_operations_of_a_step_are_those_of_its_convolutions():
