@@ -53,8 +53,8 @@ ROWS_AT_ONCE = 16
 """Of an axis that is resampled, so planes too, that are made together. Smaller blocks multiply fewer zeros, larger ones
 call less often; 16 was the fastest of 8 to 128. See preparation.resample."""
 
-
 AS_IN_PAPER = Fusion()
+"""Neither flips nor rules that need the whole answer."""
 
 
 class Scan(Frozen):
