@@ -236,10 +236,7 @@ def _with_value(data, value):
     "words, hint",
     [
         (("flarenet_plan", "-d", "PHANTON"), "PHANTOM"),
-        (("flarenet_plan", "-d", "PHANTOM", "--set", "trainers.3DOrgam.weight_decay=1"), "3DOrgan"),
         (("flarenet_train", "DualDecoder"), "DualDecoder2D"),
-        (("flarenet_train", "DualDecoder2D", "--step", "9"), "1 to 4"),
-        (("flarenet_train", "3DOrgan", "-d", "FANTOM"), "PHANTOM"),
         (("flarenet_predict", "-i", "{root}/raw/PHANTOM/imagesTs", "-o", "out", "-m", "no/such/model"), "step_4"),
         (("flarenet_evaluate", "-p", ".", "-g", ".", "-d", "PHANTOMS", "-o", "out"), "PHANTOM"),
     ],

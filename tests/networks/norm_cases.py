@@ -58,7 +58,7 @@ class Found:
     dweight: float
     dbias: float
     kept: bool  # type and memory order, of y and dx
-    repeats: bool  # a second run, and one whose result takes the place of x, bit for bit
+    repeats: bool  # on a card a second run, and everywhere one whose result takes the place of x, bit for bit
     parts: int
 
 
@@ -68,7 +68,10 @@ def compare(case: Case, device: torch.device) -> Found:
     x = x.contiguous(memory_format=ORDERS[x.ndim])
     dy = (case.gradient * torch.randn(case.shape)).to(x)
     weight, bias = torch.randn((2, case.shape[1])).to(device).unbind()
-    found, again = (run(norm._InstanceNorm.apply, x, weight, bias, dy=dy, slope=case.slope) for _ in range(2))
+    found = run(norm._InstanceNorm.apply, x, weight, bias, dy=dy, slope=case.slope)
+    again = found  # the interpreter takes one program after the other: nothing could come out of order there
+    if device.type == "cuda":
+        again = run(norm._InstanceNorm.apply, x, weight, bias, dy=dy, slope=case.slope)
     wide = (each.double() for each in (x, weight, bias))
     expected = run(reference, *wide, dy=dy.double(), slope=case.slope)
     kept = all(each.dtype == x.dtype and each.stride() == x.stride() for each in found[:2])

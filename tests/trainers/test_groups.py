@@ -38,7 +38,7 @@ TINY = [
 def three(tmp_path_factory):
     """A set of six cases whose labels are in three groups, planned."""
     root = tmp_path_factory.mktemp("root")
-    write_phantom_set(root / "raw" / "P", cases=6, test_cases=0, seed=0)
+    write_phantom_set(root / "raw" / "P", cases=6, test_cases=0, seed=0, detail=0.5)
     description = root / "raw" / "P" / "dataset.json"
     description.write_text(json.dumps(json.loads(description.read_text()) | {"groups": GROUPS}))
     assert plan.main(["-d", "P", "--root", str(root), "--workers", "1", "--set", *TINY]) == 0

@@ -69,7 +69,7 @@ def test_without_unlabelled_cases_the_second_step_is_the_first_and_random():
 @pytest.fixture(scope="module", params=["unetr", "swin_unetr"])
 def workspace(request, tmp_path_factory):
     root = tmp_path_factory.mktemp(request.param)
-    write_phantom_set(root / "raw" / "P", cases=5, test_cases=1, seed=0)
+    write_phantom_set(root / "raw" / "P", cases=5, test_cases=1, seed=0, detail=0.5)
     changes = [*TINY, *(f"trainers.{name}.network.features={value}" for name, value in FEATURES[request.param])]
     words = ["-d", "P", "--root", str(root), "--workers", "1", "--network", request.param]
     assert plan.main([*words, "--without", "unlabelled", "--set", *changes]) == 0

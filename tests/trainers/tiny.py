@@ -28,6 +28,6 @@ TINY = (
 
 def planned(root, *, cases=6):
     """The workspace of a planned set P of so many cases, and one to test on, below `root`."""
-    write_phantom_set(root / "raw" / "P", cases=cases, test_cases=1, seed=0)
+    write_phantom_set(root / "raw" / "P", cases=cases, test_cases=1, seed=0, detail=0.5)
     assert plan.main(["-d", "P", "--root", str(root), "--workers", "1", "--set", *TINY]) == 0
     return Workspace(root, "P")

@@ -1,16 +1,9 @@
-"""One of several processes that train together, as torchrun starts it; test_distributed.py starts it by hand.
-
-    python -m tests.training.together FOLDER [HARM]
-
-HARM is what befalls the second process at the fifth batch: "killed" or "nan". Rank 0 leaves the weights in FOLDER.
-"""
+"""One of several processes that train together, as torchrun starts it; test_distributed.py starts it by hand."""
 
 import math
 import os
 import signal
-import sys
 from contextlib import nullcontext
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -44,6 +37,8 @@ def samples():
 
 
 def train(folder, harm=None):
+    """Rank 0 leaves the weights in `folder`. `harm`: what befalls the second process at the fifth batch, "killed" or
+    "nan"."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 1))
     state = TrainState(network, torch.optim.AdamW(network.parameters(), lr=0.01))
@@ -66,7 +61,11 @@ def train(folder, harm=None):
         save_file(network.state_dict(), folder / "weights.safetensors")
 
 
-if __name__ == "__main__":
+def work(folder, told, log, harm=None):
+    """The whole of a process that is told `told` by its environment, and writes what it says to `log`."""
+    os.environ.update(told)
+    with open(log, "w") as said:
+        os.dup2(said.fileno(), 2)
     torch.set_num_threads(1)
     with joined(CPU):
-        train(Path(sys.argv[1]), *sys.argv[2:])
+        train(folder, harm)
