@@ -8,7 +8,7 @@ Exit codes of all commands: 0 done, 1 a fault of flarenet, 2 usage, 3 some cases
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 FAULT, TERMINATED, INTERRUPTED = 1, 75, 130
 """Exit codes that belong to no error below; 75 is EX_TEMPFAIL of sysexits.h: try again later."""
@@ -102,6 +102,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def some_of(names: Sequence[str], most: int = 10) -> str:
+    """The first of `names` for a message, which more would make unreadable."""
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:

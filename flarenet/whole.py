@@ -16,6 +16,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
+from itertools import count
 from pathlib import Path
 
 from .errors import StorageError
@@ -66,6 +67,16 @@ def write_text(path: str | Path, text: str) -> None:
     content = text.encode()
     with whole_file(path, size_bytes=len(content)) as temporary:
         temporary.write_bytes(content)
+
+
+def move_aside(path: Path) -> Path:
+    """Rename a file to the first free of STEM.previous.EXT, STEM.previous-2.EXT, and so on; returns where it is now."""
+    for number in count(1):
+        aside = path.with_name(f"{path.stem}.previous{'' if number == 1 else f'-{number}'}{path.suffix}")
+        if not aside.exists():
+            break
+    os.rename(path, aside)
+    return aside
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from flarenet.errors import StorageError
-from flarenet.whole import remove_leftovers, sha256_of, whole_file, write_text
+from flarenet.whole import move_aside, remove_leftovers, sha256_of, whole_file, write_text
 
 
 def test_content_appears_under_its_name_and_nothing_else_is_left(tmp_path):
@@ -25,6 +25,15 @@ def test_the_name_is_not_there_before_the_end(tmp_path):
         assert temporary.parent == path.parent
         assert temporary.name.endswith(".nii.gz") and temporary.name.startswith(".")
     assert path.read_text() == "half"
+
+
+def test_what_is_moved_aside_takes_no_name_that_is_taken(tmp_path):
+    path = tmp_path / "a.json"
+    for number in range(3):
+        path.write_text(str(number))
+        move_aside(path)
+    found = {kept.name: kept.read_text() for kept in tmp_path.iterdir()}
+    assert found == {"a.previous.json": "0", "a.previous-2.json": "1", "a.previous-3.json": "2"}
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

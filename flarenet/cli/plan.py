@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..planning.budget import Budget
     from ..planning.fingerprint import Fingerprint
     from ..planning.plan import Plan
+    from ..planning.split import Splits
     from ..workspace import Workspace
 
     Failures = Iterable[tuple[str, FlarenetError]]
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="auto",
         help="auto: every number follows from the data; paper: the published numbers (default: %(default)s)",
     )
-    add_changes(words, "change a value of the plan, as in trainers.*.steps.*.epochs=10")
+    add_changes(words, "change a value of the plan, as in trainers.*.steps.0.epochs=10 (steps count from 0)")
     words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
     words.add_argument("--fingerprint", action="store_true", help="only measure, write fingerprint.json and show it")
     words.add_argument(
@@ -132,6 +133,7 @@ def _plan(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments:
     from ..preparation.dataset import prepare_dataset
     from ..schema import save
     from ..trainers.planner import make_plan
+    from ..whole import move_aside
 
     plan = make_plan(
         found,
@@ -140,6 +142,8 @@ def _plan(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments:
         unlabelled=arguments.without != "unlabelled",
         changes=arguments.changes,
     )
+    before = load_splits(workspace.splits) if workspace.splits.is_file() else None
+    plan = _with_folds(plan, before, arguments.changes)
     print_summary(plan, found)
     if arguments.dry_run:
         return ()
@@ -147,13 +151,24 @@ def _plan(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments:
     _keep_edited(workspace.plan, plan)
     settled = settle(dataset, found)
     save_settled(settled, workspace.settled)
-    before = load_splits(workspace.splits) if workspace.splits.is_file() else None
+    if before is not None and len(before.folds) != plan.folds:
+        print(f"dealt to {plan.folds} folds; those that were there are kept as {move_aside(workspace.splits)}")
     save(make_splits(settled.cases, plan.folds, seed=plan.seed, before=before), workspace.splits)
     save_plan(plan, workspace.plan)
     unprepared = prepare_dataset(settled, plan, workspace, workers=pool(arguments))
+    if unprepared:  # nobody can train on these
+        save_settled(settled.without(name for name, _ in unprepared), workspace.settled)
     _report(unprepared)
     print(f"plan: {workspace.plan}\nprepared: {', '.join(str(workspace.store(name)) for name in plan.configurations)}")
     return unprepared
+
+
+def _with_folds(plan: Plan, before: Splits | None, changes: Sequence[str]) -> Plan:
+    """The plan with as many folds as there are: others would deal all cases anew, which finished runs have seen, and
+    only a person may ask for that."""
+    if before is None or len(before.folds) < 2 or any(change.startswith("folds=") for change in changes):
+        return plan
+    return plan.model_copy(update={"folds": len(before.folds)})
 
 
 def _measured(dataset: Dataset, workspace: Workspace, arguments: Namespace) -> tuple[Fingerprint, Failures]:
@@ -191,11 +206,10 @@ def _budget(arguments: Namespace) -> Budget:
 def _keep_edited(path: Path, plan: Plan) -> None:
     """A plan is made to be edited: another one that is there already moves aside, and no edit is lost."""
     from ..schema import to_json
+    from ..whole import move_aside
 
     if path.is_file() and path.read_text(encoding="utf-8") != to_json(plan.model_dump(mode="json")) + "\n":
-        aside = path.with_name("plan.previous.json")
-        os.replace(path, aside)
-        print(f"the plan that was there is kept as {aside}")
+        print(f"the plan that was there is kept as {move_aside(path)}")
 
 
 def _report(failures: Failures) -> None:

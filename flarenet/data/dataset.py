@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -53,6 +53,11 @@ class Dataset:
     cases: tuple[Case, ...]
     test: tuple[Case, ...]
     modality: str = "CT"
+
+    def without(self, names: Iterable[str]) -> Dataset:
+        """The data set without the training cases of these names."""
+        left_out = set(names)
+        return replace(self, cases=tuple(case for case in self.cases if case.name not in left_out))
 
 
 class Chooser(Protocol):

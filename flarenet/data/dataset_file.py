@@ -29,7 +29,8 @@ LARGEST_DATASET_FILE_BYTES = 32 << 20
 
 
 class DatasetFile(Frozen):
-    """dataset.json as it is written. The last lines are keys that nnU-Net allows and nothing here reads."""
+    """dataset.json as it is written. The last lines are keys that nnU-Net allows, or leaves there of the
+    Medical Segmentation Decathlon's file when it converts a set, and nothing here reads."""
 
     channel_names: dict[str, str]
     labels: dict[str, Any]
@@ -51,6 +52,8 @@ class DatasetFile(Frozen):
     license: Any = None
     converted_by: Any = None
     dataset_name: Any = None
+    tensorImageSize: Any = None
+    numTest: Any = None
     author: Any = None
     contact: Any = None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from ..schema import Frozen
 
@@ -23,6 +23,10 @@ class Reading(Frozen):
     assume_affine: bool = False
     volume: Annotated[int, Field(ge=0)] | None = None
     allow_external: bool = False
+
+    def facts(self) -> dict[str, JsonValue]:
+        """What decides what is read from a file: where files may lie does not."""
+        return self.model_dump(mode="json", exclude={"allow_external"})
 
 
 STRICT = Reading()

@@ -49,6 +49,7 @@ class CaseRecord(Frozen):
 
     annotated                         the values its maps answer, ascending
     key                               stands for everything it was made from; another key means prepare again
+    numbers                           stands for the numbers of a plan it was prepared by; "" in a store of label maps
     shape, affine                     the grid of the stored arrays
     original_shape, original_affine   the grid of the scan
     voxels                            group -> label -> how many voxels its map holds; HIDDEN is none
@@ -58,6 +59,7 @@ class CaseRecord(Frozen):
     name: str
     annotated: tuple[int, ...]
     key: str
+    numbers: str = ""
     shape: Triple
     affine: Affine
     original_shape: Triple
@@ -110,6 +112,7 @@ class Store:
         original: Grid,
         image: np.ndarray | None,
         maps: Mapping[str, np.ndarray],
+        numbers: str = "",
     ) -> CaseRecord:
         """Store a case, in place of one of that name.
 
@@ -129,6 +132,7 @@ class Store:
                 name=name,
                 annotated=tuple(sorted(int(value) for value in annotated)),
                 key=key,
+                numbers=numbers,
                 shape=grid.shape,
                 affine=_rows(grid),
                 original_shape=original.shape,

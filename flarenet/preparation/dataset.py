@@ -96,11 +96,6 @@ def prepare_case(work: Work) -> str:
     return case.name
 
 
-def case_key(case: Case, configuration: Configuration, labels: LabelSet) -> str:
-    """What a prepared case was made from: bytes of image and label, pattern, groups and numbers, as one SHA-256."""
-    return _key(case, _digest_of_inputs(case), configuration, labels)
-
-
 def _stale(work: Work, inputs: tuple[str, str]) -> dict[str, str]:
     """{configuration: key} of what its store does not hold from these bytes by these numbers."""
     keys = {name: _key(work.case, inputs, numbers, work.labels) for name, numbers in work.configurations.items()}
@@ -117,6 +112,7 @@ def _prepare(image: Volume, drawn: np.ndarray | None, work: Work, *, configurati
         work.case.name,
         annotated=work.case.annotated,
         key=key,
+        numbers=prepared_by(work.configurations[configuration], work.labels),
         grid=prepared.frame.grid,
         original=prepared.frame.original,
         image=prepared.image,
@@ -129,15 +125,21 @@ def _digest_of_inputs(case: Case) -> tuple[str, str]:
 
 
 def _key(case: Case, inputs: tuple[str, str], configuration: Configuration, labels: LabelSet) -> str:
+    """What a prepared case was made from: bytes of image and label, pattern, groups and numbers."""
     made_from = [
         PREPARATION_VERSION,
         *inputs,
         sorted(case.annotated),
         sorted(case.values.items()),
-        case.reading.model_dump(),
+        case.reading.facts(),
         *numbers_of(configuration, labels),
     ]
     return digest(made_from)
+
+
+def prepared_by(configuration: Configuration, labels: LabelSet) -> str:
+    """Stands for the numbers that a case is prepared by, in its record."""
+    return digest([PREPARATION_VERSION, *numbers_of(configuration, labels)])
 
 
 def numbers_of(configuration: Configuration, labels: LabelSet) -> list[JsonValue]:

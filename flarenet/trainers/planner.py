@@ -61,7 +61,13 @@ def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Pl
     found = load(Fingerprint, workspace.fingerprint, PlanError)
     part = trainer.plan(found, Outline(plan.recipe, plan.budget, plan.configurations))
     if part is None:
-        raise PlanError(f"trainer {trainer.name}", found=f"no part in a plan of {plan.dataset}", expected="one")
+        groups, patterns = ", ".join(plan.labels.groups), len([pattern for pattern in found.patterns if pattern])
+        raise PlanError(
+            f"trainer {trainer.name}",
+            found=f"nothing for it in {plan.dataset} by recipe {plan.recipe}: groups {groups}, "
+            f"labelled cases of {patterns} pattern{'s' * (patterns != 1)}",
+            expected=f"one of {', '.join(plan.trainers)}",
+        )
     changed = override(plan.model_copy(update={"trainers": {**plan.trainers, trainer.name: part}}), ())
     _every_network_exists(changed)
     _every_step_has_cases(changed, found)

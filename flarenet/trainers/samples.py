@@ -8,8 +8,9 @@ from ..data.dataset import Case, choose
 from ..data.labels import LabelSet, asked
 from ..data.settled import load_settled
 from ..data.store import Store
-from ..errors import RunError
+from ..errors import RunError, some_of
 from ..planning.plan import Plan, Step
+from ..preparation.dataset import prepared_by
 from ..pseudo.teachers import Teachers
 from ..training.batches import Sample
 from ..workspace import Workspace
@@ -27,19 +28,19 @@ def read_samples(
     """(training, held out), opened in the store; what nobody looked for is filled in by `teachers`.
 
     held_out  names of cases, of this step or not
-    Raises RunError where no case of the step is prepared or none is left to train on.
+    Raises RunError where no case is left to train on, or one is not prepared by the numbers of `plan`.
     """
     dataset = load_settled(workspace.settled)
     store = Store(workspace.store(configuration))
-    prepared = set(store.names())
-    chosen = [case for case in choose(dataset.cases, step.subset) if case.name in prepared]
+    chosen = list(choose(dataset.cases, step.subset))
     if all(case.name in held_out for case in chosen):
         raise RunError(
             f"the cases of patterns {list(step.subset.patterns)}",
-            found=f"{len(chosen)} prepared, of which none is not held out",
+            found=f"{len(chosen)} cases, of which none is not held out",
             expected="at least one to train on",
-            remedy=f"flarenet_plan -d {plan.dataset}, or another subset in the plan",
+            remedy="another subset in the plan",
         )
+    _check_prepared(chosen, store, plan, configuration)
     answers = store
     if teachers:
         answers = teachers.complete(chosen, configuration, held_out=held_out)
@@ -52,6 +53,22 @@ def read_samples(
         [sample for name, sample in samples.items() if name not in held_out],
         [sample for name, sample in samples.items() if name in held_out],
     )
+
+
+def _check_prepared(cases: Sequence[Case], store: Store, plan: Plan, configuration: str) -> None:
+    """A set that was planned anew is not prepared anew at once, and not at all where a plan is edited by hand."""
+    there, wanted = set(store.names()), prepared_by(plan.configurations[configuration], plan.labels)
+    missing = [case.name for case in cases if case.name not in there]
+    other = [case.name for case in cases if case.name in there and store.record(case.name).numbers != wanted]
+    if missing or other:
+        found = [f"{len(missing)} not prepared"] if missing else []
+        found += [f"{len(other)} prepared by other numbers than the plan's"] if other else []
+        raise RunError(
+            f"{store.folder}: {len(cases)} cases",
+            found=f"{' and '.join(found)}: {some_of([*missing, *other])}",
+            expected="every case prepared by the spacing, window and groups of the plan",
+            remedy=f"flarenet_plan -d {plan.dataset}, with what was changed in the plan by --set",
+        )
 
 
 def never_there(

@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -96,12 +97,50 @@ def test_values_are_set_and_an_earlier_plan_is_kept(root, capsys):
     assert plan.seed == 5 and {s.epochs for part in plan.trainers.values() for s in part.steps} == {2}
     assert (prepared / "plan.previous.json").read_text() == first
     assert "plan.previous.json" in capsys.readouterr().out
+    second = (prepared / "plan.json").read_text()
+    assert plan_it(root) == 0
+    assert (prepared / "plan.previous.json").read_text() == first
+    assert (prepared / "plan.previous-2.json").read_text() == second
+
+
+def test_cases_are_dealt_anew_only_where_folds_are_asked_for(root, capsys):
+    prepared = root / "prepared" / "Tiny"
+    assert plan_it(root, "--set", "folds=2") == 0
+    first = (prepared / "splits.json").read_text()
+    assert plan_it(root) == 0
+    assert (prepared / "splits.json").read_text() == first and load_plan(prepared / "plan.json").folds == 2
+    capsys.readouterr()
+    assert plan_it(root, "--set", "folds=3") == 0
+    assert "splits.previous.json" in capsys.readouterr().out
+    assert (prepared / "splits.previous.json").read_text() == first
+    assert len(json.loads((prepared / "splits.json").read_text())["folds"]) == 3
+
+
+def test_cases_that_are_not_prepared_as_the_plan_says_are_not_trained_on(root, capsys):
+    words = ["3DOrgan", "-d", "Tiny", "--root", str(root), "--device", "cpu", "--fold", "all"]
+    assert plan_it(root) == 0
+    assert train([*words, "--set", "configurations.3d.spacing_mm=[4,4,4]"]) == 4
+    said = capsys.readouterr().err
+    assert "3 prepared by other numbers" in said and "flarenet_plan -d Tiny" in said
+    shutil.rmtree(root / "prepared" / "Tiny" / "3d" / "liver")
+    assert train(words) == 4
+    assert "1 not prepared: liver" in capsys.readouterr().err
+
+
+def test_a_case_that_could_not_be_prepared_is_no_part_of_the_set(root, monkeypatch, capsys):
+    failed = [("liver", DatasetError("its image", found="damage"))]
+    monkeypatch.setattr("flarenet.preparation.dataset.prepare_dataset", lambda *_, **__: failed)
+    assert plan_it(root) == 3
+    assert "liver" in capsys.readouterr().err
+    settled = load_settled(root / "prepared" / "Tiny" / "dataset.json")
+    assert [case.name for case in settled.cases] == ["full", "both", "tumor", "bare"]
 
 
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
         ("trainers.DualDecoder2D.steps.0.epoch=3", 2, "did you mean 'epochs'"),
+        ("trainers.3DOrgam.weight_decay=1", 2, "did you mean '3DOrgan'"),
         ("seed=often", 4, "key 'seed'"),
         ("trainers.3DOrgan.network.kind=unett", 2, "did you mean 'unet'"),
         ("trainers.3DOrgan.steps.0.subset.patterns=[[2, 3]]", 4, "which no case has"),

@@ -60,7 +60,7 @@ def test_folders_alone_make_a_set(small_set, edit_json, save_nifti):
 
 
 def test_other_keys_of_nnunet_are_allowed(small_set, edit_json):
-    edit_json(small_set, lambda d: d.update(overwrite_image_reader_writer="x", release="1", licence="CC BY"))
+    edit_json(small_set, lambda d: d.update(overwrite_image_reader_writer="x", numTest=2, licence="CC BY"))
     assert len(read_dataset(small_set).cases) == 3
 
 

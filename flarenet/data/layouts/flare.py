@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ...errors import DatasetError
+from ...errors import DatasetError, some_of
 from ..dataset import FILE_ENDINGS
 from ..folders import files_in
 from ..labels import LabelSet
@@ -94,8 +94,8 @@ def _about_unlabelled(cases: Iterable[SourceCase], images: list[Path]) -> list[s
     lacking = [case.name for case in cases if case.label is None and case.image.parent in images]
     if not lacking:
         return []
-    listed = ", ".join(lacking[:10]) + (" ..." if len(lacking) > 10 else "")
-    return [f"taken as unlabelled, for want of a label file: {len(lacking)} of the labelled images' folder: {listed}"]
+    what = f"{len(lacking)} of the labelled images' folder: {some_of(lacking)}"
+    return [f"taken as unlabelled, for want of a label file: {what}"]
 
 
 def _listed(roles: Mapping[str, list[Path]]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from pydantic import Field
 
 from ...errors import DatasetError
 from ...schema import Frozen, load, to_json
-from ...whole import write_text
+from ...whole import move_aside, write_text
 from ..label_table import BACKGROUND, LARGEST_VALUE, default_groups, label_table, plain
 from .source import Source, SourceCase
 
@@ -113,7 +112,7 @@ def write_dataset_file(content: Mapping[str, Any], folder: Path, *, replace: boo
         if not replace:
             remedy = "another NAME, or --replace, which keeps it as dataset.previous.json"
             raise DatasetError(path, found="another dataset.json", expected="none, or this one", remedy=remedy)
-        os.replace(path, path.with_name("dataset.previous.json"))
+        move_aside(path)
     write_text(path, text)
     return path
 
