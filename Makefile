@@ -26,7 +26,7 @@ lint: $(READY)
 
 test: lint
 	# a process that dies ends the run, by the name of its test, in place of tests that nobody runs any more
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --max-worker-restart=0
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 wheel: $(READY)
 	$(BIN)/python -m build
