@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from ..errors import PlanError
+from ..planning.fusion import OF_EACH_GROUP
 from ..planning.plan import Plan
 from ..schema import digest
 from .ablation import Answer
@@ -126,7 +127,7 @@ def _key(plan: Plan, run: str, needs: Mapping[str, str], held_out: Collection[st
             "trainer": [trainer, part.model_dump(mode="json", exclude={"steps", "why"})],
             "step": plan.step(trainer, step).model_dump(mode="json"),
             "configuration": configuration,
-            "predicts": [predicts, plan.fusion.model_dump(mode="json")] if teaches else None,
+            "predicts": [predicts, plan.fusion.model_dump(mode="json", include=OF_EACH_GROUP)] if teaches else None,
             "labels": plan.labels.model_dump(mode="json"),
             "seed": plan.seed,
             "precision": plan.precision,

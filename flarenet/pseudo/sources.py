@@ -1,7 +1,7 @@
 """What finished models say about scans, kept as they said it: one store of maps for each model and pass.
 
-A model is known by the SHA-256 of its weights, a scan by that of its bytes: another teacher means predicting again,
-other rules of filtering do not.
+A model is known by its weights and by how it predicts, a scan by the SHA-256 of its bytes: another teacher, or the same
+with another overlap, means predicting again; other rules of filtering do not.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from ..data.nifti import read_image
 from ..data.store import Store
 from ..errors import DatasetError
 from ..inference.about import read_about
+from ..inference.model import Model
 from ..inference.predict import Predictor
 from ..inference.views import view
+from ..planning.fusion import OF_EACH_GROUP
 from ..planning.plan import Step
 from ..preparation.upright import upright
 from ..schema import digest
@@ -38,6 +40,7 @@ class Sources:
 
     def __init__(self, predictors: Mapping[str, Predictor], step: Step, workspace: Workspace) -> None:
         self._predictors, self._step, self._workspace = dict(predictors), step, workspace
+        self._keys = {run: _model_key(asked.model) for run, asked in self._predictors.items()}
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -58,11 +61,8 @@ class Sources:
 
     @property
     def key(self) -> str:
-        """Stands for all models that are asked, and how often."""
-        asked = {
-            group: [[self._predictors[run].model.weights_sha256, number] for run, number in self.of(group)]
-            for group in self.groups
-        }
+        """Stands for all models that are asked, how they predict, and how often."""
+        asked = {group: [[self._keys[run], number] for run, number in self.of(group)] for group in self.groups}
         return digest([PSEUDO_VERSION, asked])
 
     def predict(self, case: Case, groups: Collection[str]) -> None:
@@ -87,13 +87,20 @@ class Sources:
         return [np.asarray(self._store(*source).read(name).maps[group]) for source in self.of(group)]
 
     def _store(self, run: str, number: int) -> Store:
-        model = self._predictors[run].model
-        return Store(self._workspace.pseudo(model.trainer, model.weights_sha256) / f"pass_{number}")
+        trainer = self._predictors[run].model.trainer
+        return Store(self._workspace.pseudo(trainer, self._keys[run]) / f"pass_{number}")
 
 
 def runs_asked(step: Step) -> tuple[str, ...]:
     """The runs, as "TRAINER/STEP", that a step needs finished for its pseudo labels, each once."""
     return tuple(dict.fromkeys((*step.teachers.values(), *step.pseudo_rules.earlier.values())))
+
+
+def _model_key(model: Model) -> str:
+    """Stands for all that a model's answers follow from beside the scan and the view of it."""
+    configuration = model.configuration.model_dump(mode="json", exclude={"why"})
+    fusion = model.plan.fusion.model_dump(mode="json", include=OF_EACH_GROUP)
+    return digest([model.weights_sha256, configuration, fusion])
 
 
 def _holds(store: Store, name: str, key: str) -> bool:

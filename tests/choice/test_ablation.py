@@ -94,6 +94,7 @@ def test_a_network_for_each_group_needs_a_trainer_of_whole_networks(base, found)
         ("configurations.2d.overlap=0.1", 6),  # of prediction, by models that teach nobody
         ("configurations.3d.overlap=0.1", 0),  # of prediction, by the teachers
         ("fusion.rule=probability", 0),
+        ('fusion.largest=["liver"]', 6),  # of the whole label map, which no teacher gives
         ("seed=7", 0),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 from flarenet.data.dataset import Case, Dataset
 from flarenet.data.labels import LabelSet
 from flarenet.data.settled import save_settled
+from flarenet.planning.fusion import Fusion
 from flarenet.planning.plan import Augmentation, Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan, save_plan
 from flarenet.planning.pseudo_rules import PseudoRules
 from flarenet.preparation.dataset import prepare_dataset
@@ -29,6 +30,9 @@ LIVER, DOUBTFUL, TUMOR, SPECK, STRAY = (
     np.s_[0:3, 13:16, 13:16],
 )
 RULES = PseudoRules(passes=3, agreement=1.0, least_mm3=8.0, hosts="drawn")
+CONFIGURATION = Configuration(
+    spacing_mm=(1.0, 1.0, 1.0), inference_spacing_mm=(1.0, 1.0, 1.0), patch=(32, 32, 32), clip_hu=(-1000.0, 500.0)
+)
 
 
 def scan(doubtful_hu=100):
@@ -50,18 +54,26 @@ class Teacher:
     """Stands for a Predictor of one group; brighter views (odd passes) miss what is doubtful.
 
     knows  whether it finds anything at all
+    configuration, fusion  how its model would predict
     """
 
     group: str
     weights: str = "0" * 64
     knows: bool = True
+    configuration: Configuration = CONFIGURATION
+    fusion: Fusion = Fusion()
     asked: list = field(default_factory=list)
 
     @property
     def model(self):
-        plan = SimpleNamespace(trainer=lambda name: SimpleNamespace(augmentation=Augmentation()))
-        folder = SimpleNamespace(seen=("lesion",))  # in place of a folder, what about.json in it says
-        return SimpleNamespace(trainer=f"Teacher-{self.group}", weights_sha256=self.weights, plan=plan, folder=folder)
+        part = SimpleNamespace(augmentation=Augmentation())
+        return SimpleNamespace(
+            trainer=f"Teacher-{self.group}",
+            weights_sha256=self.weights,
+            plan=SimpleNamespace(trainer=lambda name: part, fusion=self.fusion),
+            configuration=self.configuration,
+            folder=SimpleNamespace(seen=("lesion",)),  # in place of a folder, what about.json in it says
+        )
 
     def predict_views(self, volume, views):
         for view in views:
@@ -95,10 +107,6 @@ def step_of(rules):
 
 def plan_of(rules):
     network = NetworkSpec(kind="unet", dimensions=3, features=(2,) * 6, groups=("organ", "cancer"))
-    spacing = (1.0, 1.0, 1.0)
-    configuration = Configuration(
-        spacing_mm=spacing, inference_spacing_mm=spacing, patch=(32, 32, 32), clip_hu=(-1000.0, 500.0)
-    )
     part = TrainerPlan(configuration="3d", network=network, steps=(step_of(None).model_copy(update={"teachers": {}}),))
     student = part.model_copy(update={"steps": (step_of(rules),)})
     return Plan(
@@ -106,7 +114,7 @@ def plan_of(rules):
         dataset="Blocks",
         labels=LABELS,
         fingerprint_hash="0",
-        configurations={"3d": configuration},
+        configurations={"3d": CONFIGURATION},
         trainers={"Organ": part, "Cancer": part, "Student": student},
     )
 

@@ -4,13 +4,14 @@ import pytest
 from flarenet.data.labels import HIDDEN
 from flarenet.data.store import Store
 from flarenet.errors import CasesFailed, RunError
+from flarenet.planning.fusion import Fusion
 from flarenet.planning.pseudo_rules import PseudoRules
 from flarenet.pseudo.report import Report
 from flarenet.pseudo.teachers import Teachers
 from flarenet.schema import load
 from flarenet.trainers.samples import read_samples
 
-from .conftest import DOUBTFUL, LIVER, RULES, SPECK, STRAY, TUMOR, Teacher, plan_of, step_of, truth
+from .conftest import CONFIGURATION, DOUBTFUL, LIVER, RULES, SPECK, STRAY, TUMOR, Teacher, plan_of, step_of, truth
 
 
 def complete(workspace, cases, teachers, rules=RULES):
@@ -118,6 +119,32 @@ def test_only_what_rules_or_teachers_change_is_made_again(blocks, teachers):
     teachers["Cancer/1"] = Teacher("cancer", "2" * 64)
     complete(workspace, cases, teachers)
     assert [len(teacher.asked) for teacher in teachers.values()] == [12, 6]
+
+
+def predicting(**fields):
+    return {"configuration": CONFIGURATION.model_copy(update=fields)}
+
+
+@pytest.mark.parametrize(
+    "how, again",
+    [
+        (predicting(overlap=0.5), True),
+        (predicting(inference_spacing_mm=(2.0, 1.0, 1.0)), True),
+        ({"fusion": Fusion(rule="probability")}, True),
+        ({"fusion": Fusion(flips=True)}, True),
+        ({"fusion": Fusion(largest=("liver",))}, False),  # of the whole label map, which no teacher gives
+        (predicting(why={"overlap": "set by hand"}), False),
+    ],
+)
+def test_the_same_weights_are_asked_again_where_they_predict_otherwise(blocks, teachers, how, again):
+    workspace, cases = blocks
+    before = complete(workspace, cases, teachers)
+    teachers["Organ/1"] = Teacher("organ", **how)
+    after = complete(workspace, cases, teachers)
+    assert (len(teachers["Organ/1"].asked), len(teachers["Cancer/1"].asked)) == (9 if again else 0, 6)
+    assert (after.folder != before.folder) == again
+    stores = list(workspace.root.glob("pseudo/Blocks/Teacher-organ-*"))
+    assert len(stores) == 1 + again  # who comes back to the first finds its answers
 
 
 def test_an_earlier_round_is_a_source_of_its_own(blocks, teachers):
