@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..data.cases import Pool, map_cases
-from ..data.dataset import Case, Dataset
+from ..data.dataset import Case, Dataset, choose
 from ..data.labels import LabelSet
 from ..errors import FlarenetError, RunError
 from ..evaluation.tables import Metrics
@@ -22,6 +22,7 @@ from ..inference.about import WEIGHTS, is_finished, read_about
 from ..inference.ensemble import open_models
 from ..inference.model import load_model
 from ..inference.predict import Predictor
+from ..lock import locked
 from ..planning.plan import Plan
 from ..preparation.dataset import numbers_of, prepare_dataset
 from ..schema import digest
@@ -35,6 +36,9 @@ from .scores import score_cases
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Say = Callable[[str], None]
+
+Unprepared = Mapping[Path, Mapping[str, FlarenetError]]
+"""Store -> case that could not be prepared for it -> why."""
 
 
 @dataclass(frozen=True)
@@ -125,32 +129,39 @@ class Ablation:
     pool: Pool
     say: Say
 
-    def prepare(self, trials: Iterable[Trial]) -> dict[str, FlarenetError]:
-        """Prepare the training cases as the runs need them; case -> error of those that cannot be, named and left out.
+    def prepare(self, trials: Iterable[Trial]) -> Unprepared:
+        """Prepare the training cases as the runs need them, and say which cannot be, of every store.
 
         Cases that the data set's own plan has prepared alike are not prepared again.
+        Raises LockedError where another process plans or prepares the data set.
         """
-        failed: dict[str, FlarenetError] = {}
-        made: set[Path] = set()
-        for run in _each_once(trials).values():
-            workspace, name = self._workspace(run), run.plan.trainer(run.trainer).configuration
-            if workspace.store(name) not in made:
-                plan = run.plan.model_copy(update={"configurations": {name: run.plan.configurations[name]}})
-                failed |= dict(prepare_dataset(self.dataset, plan, workspace, workers=self.pool))
-                made.add(workspace.store(name))
+        failed: dict[Path, dict[str, FlarenetError]] = {}
+        with locked(self.workspace.prepared):  # what another one is about to store would be taken for a leftover
+            for run in _each_once(trials).values():
+                workspace, name = self._workspace(run), run.plan.trainer(run.trainer).configuration
+                store = workspace.store(name)
+                if store not in failed:
+                    plan = run.plan.model_copy(update={"configurations": {name: run.plan.configurations[name]}})
+                    failed[store] = dict(prepare_dataset(self.dataset, plan, workspace, workers=self.pool))
         return failed
 
-    def train(self, trials: Iterable[Trial]) -> dict[str, str]:
-        """Train every run that is not finished; key -> reason of those that failed, or need one that did."""
+    def train(self, trials: Iterable[Trial], unprepared: Unprepared) -> dict[str, str]:
+        """Train every run that is not finished; key -> reason of those that failed, or need one that did.
+
+        A run fails where a case of its step is `unprepared`, to learn from or held out: with fewer cases it would be
+        another run, and its key would not say so.
+        """
         runs = _each_once(trials)
         done = {key for key, run in runs.items() if is_finished(self.folder(run))}
         failed: dict[str, str] = {}
         for turn in waves(runs.values(), done):
-            able = [run for run in turn if failed.keys().isdisjoint(run.needs.values())]
             for run in turn:
-                if run not in able:
-                    broken = next(runs[key].name for key in run.needs.values() if key in failed)
-                    failed[run.key] = f"{run.name} needs {broken}, which failed"
+                broken = [runs[key].name for key in run.needs.values() if key in failed]
+                if broken:
+                    failed[run.key] = f"{run.name} needs {broken[0]}, which failed"
+                elif lost := self._lost(run, unprepared):
+                    failed[run.key] = f"{run.name} needs cases that could not be prepared: {'; '.join(lost)}"
+            able = [run for run in turn if run.key not in failed]
             work = [Training(run, self._workspace(run), self.fold, self.device) for run in able]
             for training, error in self._map(_train, work, "train")[1]:
                 failed[training.run.key] = str(error)
@@ -189,6 +200,12 @@ class Ablation:
         return PieceWorkspace(
             self.workspace.root, self.workspace.dataset, stores, {**folders, run.run: self.folder(run)}
         )
+
+    def _lost(self, run: PlannedRun, unprepared: Unprepared) -> list[str]:
+        """The cases of a run's step that are not prepared, each with the reason."""
+        reasons = unprepared[self._store(run.plan, run.plan.trainer(run.trainer).configuration)]
+        chosen = choose(self.dataset.cases, run.plan.step(run.trainer, run.step).subset)
+        return [f"{case.name}: {reasons[case.name]}" for case in chosen if case.name in reasons]
 
     def _store(self, plan: Plan, name: str) -> Path:
         numbers = numbers_of(plan.configurations[name], plan.labels)

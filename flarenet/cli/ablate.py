@@ -98,9 +98,11 @@ def _trials(chosen: AblationList, workspace: Workspace, arguments: Namespace) ->
 def _work(ablation: Ablation, trials: list[Trial], *, cases, out: Path, name: str) -> AblationResults:
     from ..choice.ablation_table import results, write_results
 
-    for case, error in ablation.prepare(trials).items():
-        _say(f"case {case} is left out: {error}")
-    failed = ablation.train(trials)
+    unprepared = ablation.prepare(trials)
+    for store, reasons in unprepared.items():
+        for case, error in reasons.items():
+            _say(f"{store.name}: case {case} could not be prepared: {error}")
+    failed = ablation.train(trials, unprepared)
     scores = ablation.score(trials, cases, out, failed=failed)
     by_variant: dict[str, dict] = {}
     for trial in trials:

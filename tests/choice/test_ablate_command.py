@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from flarenet.cli.ablate import main
+from flarenet.errors import DatasetError, RunError
+from flarenet.lock import LOCK
 from flarenet.whole import FAILPOINT
 from tests.trainers import tiny
 
@@ -108,6 +110,36 @@ def test_one_head_is_prepared_apart_and_scored_by_the_sets_own_labels(tiny_set, 
     (store,) = (tiny_set.ablations / "prepared").iterdir()
     assert store.name.startswith("2d-")
     shutil.rmtree(store.parent)
+
+
+def test_a_run_that_lacks_a_case_of_its_step_fails_until_the_case_is_prepared(tiny_set, tmp_path, monkeypatch):
+    """phantom0002 tells of lesions only, so 3DOrgan does not miss it. Nothing is trained here."""
+    variants = [{"name": "organs", "score": ["3DOrgan"]}, {"name": "lesions", "score": ["3DCancer"]}]
+    line = words(tiny_set, write(tmp_path, variants), "-o", str(tmp_path / "out"))
+    broken, trained = [("phantom0002", DatasetError("image", found="half a file"))], []
+    lock = tiny_set.prepared / LOCK
+
+    def prepare(*_, workers):
+        assert lock.exists()
+        return broken
+
+    def train(training):
+        assert not lock.exists()
+        trained.append(training.run.run)
+        raise RunError("the end of this test")
+
+    def reasons():
+        assert main(line) == 3
+        made = json.loads((tmp_path / "out" / "ablation.json").read_text())["variants"]
+        return [made[name]["failed"]["seed 0"] for name in ("organs", "lesions")]
+
+    monkeypatch.setattr("flarenet.choice.ablate.prepare_dataset", prepare)
+    monkeypatch.setattr("flarenet.choice.ablate._train", train)
+    organs, lesions = reasons()
+    assert trained == ["3DOrgan/1"] and organs == "the end of this test"
+    assert "3DCancer-step_1" in lesions and "phantom0002: image" in lesions and "half a file" in lesions
+    broken.clear()
+    assert reasons() == ["the end of this test"] * 2 and trained == ["3DOrgan/1", "3DOrgan/1", "3DCancer/1"]
 
 
 def test_over_a_cluster_the_same_runs_have_the_same_weights(ablated):
