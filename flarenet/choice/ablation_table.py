@@ -22,7 +22,8 @@ Found = Mapping[str, Mapping[int, "Metrics | str"]]
 
 
 class Spread(Frozen):
-    """A measure, 0 to 1, of a variant; None where there is nothing to take it of.
+    """A measure, 0 to 1, of a variant; None where there is nothing to take it of, as where the variant has no score of
+    a label that another one has: a mean over fewer labels is no match for theirs.
 
     mean      of the seeds' means; of several labels the mean of theirs, as in every table of scores
     sd        over the n cases, of each the mean over seeds      seeds_sd  over the seeds' means
@@ -71,6 +72,11 @@ def results(
     scores = {variant: _scores(by_seed) for variant, by_seed in found.items()}
     means, single = _means(labels), _single(labels)
     rows = {**single, **means}
+    alike = {what: _alike(scores, names) for what, names in rows.items()}
+
+    def spreads(variant: str, measure: str) -> dict[str, Spread]:
+        return {what: _spread(alike[what].get(variant, ()), names, measure) for what, names in rows.items()}
+
     return AblationResults(
         dataset=dataset,
         name=name,
@@ -80,8 +86,8 @@ def results(
         variants={
             variant: VariantScores(
                 seeds=tuple(scores[variant]),
-                dsc={row: _spread(scores[variant].values(), names, "dsc") for row, names in rows.items()},
-                nsd={row: _spread(scores[variant].values(), names, "nsd") for row, names in rows.items()},
+                dsc=spreads(variant, "dsc"),
+                nsd=spreads(variant, "nsd"),
                 failed=_failures(by_seed),
             )
             for variant, by_seed in found.items()
@@ -90,7 +96,7 @@ def results(
             Difference(measure=measure, **one.model_dump())
             for family in (means, single)
             for measure in MEASURES
-            for one in compare(_by_case(scores, family, measure))
+            for one in compare(_by_case(alike, family, measure))
         ),
     )
 
@@ -111,7 +117,7 @@ def write_results(found: AblationResults, folder: Path) -> None:
 
 
 def print_results(found: AblationResults, console: Console | None = None) -> None:
-    """The means of each variant, the tests between them, and failures, on `console` (default: stdout)."""
+    """The means of each variant, the tests between them, notes and failures, on `console` (default: stdout)."""
     console = console or Console()
     means = [what for scores in found.variants.values() for what in scores.dsc if what == ALL or what.endswith(MEAN)]
     title = f"{found.name} on {found.dataset}: {len(found.cases)} cases, seeds {', '.join(map(str, found.seeds))}"
@@ -123,6 +129,9 @@ def print_results(found: AblationResults, console: Console | None = None) -> Non
         table.add_row(variant, *map(_shown, spreads))
     console.print(table)
     console.print("mean ± standard deviation over cases (± over the means of seeds)")
+    for variant, labels in _lacking(found, set(means)).items():
+        note = f"note: {variant} has no score of {', '.join(labels)}, which others have: no mean or test with these"
+        console.print(note, markup=False, highlight=False)
     _print_differences(found, set(means), console)
     for variant, scores in found.variants.items():
         for where, reason in scores.failed.items():
@@ -130,6 +139,18 @@ def print_results(found: AblationResults, console: Console | None = None) -> Non
 
 
 MEAN = " (mean)"
+
+
+def _lacking(found: AblationResults, means: set[str]) -> dict[str, list[str]]:
+    """Variant with scores -> labels of which it has none and another one has; no variant that lacks none."""
+    scored = {
+        variant: [what for what, spread in scores.dsc.items() if what not in means and spread.n]
+        for variant, scores in found.variants.items()
+        if scores.seeds
+    }
+    every = dict.fromkeys(what for names in scored.values() for what in names)
+    lacking = {variant: [what for what in every if what not in names] for variant, names in scored.items()}
+    return {variant: names for variant, names in lacking.items() if names}
 
 
 def _print_differences(found: AblationResults, means: set[str], console: Console) -> None:
@@ -179,8 +200,19 @@ def _means(labels: LabelSet) -> dict[str, tuple[str, ...]]:
     return {**groups, ALL: labels.names_of(labels.values)}
 
 
-def _spread(scores: Iterable[Metrics], names: Sequence[str], measure: str) -> Spread:
-    by_seed, seeds = list(scores), []
+def _alike(scores: Mapping[str, Mapping[int, Metrics]], names: Sequence[str]) -> dict[str, list[Metrics]]:
+    """Variant -> its scores, of the variants that have one of every label of `names` that any of them has."""
+    scored = {
+        variant: {name for metrics in by_seed.values() for name in names if metrics.classes[name].n}
+        for variant, by_seed in scores.items()
+        if by_seed
+    }
+    every = set[str]().union(*scored.values())
+    return {variant: list(scores[variant].values()) for variant, own in scored.items() if own == every}
+
+
+def _spread(by_seed: Sequence[Metrics], names: Sequence[str], measure: str) -> Spread:
+    seeds = []
     for metrics in by_seed:
         classes = [getattr(metrics.classes[name], measure) for name in names if metrics.classes[name].n]
         seeds += [mean(classes)] if classes else []
@@ -200,13 +232,12 @@ def _over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _by_case(
-    scores: Mapping[str, Mapping[int, Metrics]], rows: Mapping[str, Sequence[str]], measure: str
+    alike: Mapping[str, Mapping[str, Sequence[Metrics]]], rows: Mapping[str, Sequence[str]], measure: str
 ) -> dict[str, dict[str, dict[str, float]]]:
     return {
         what: {
-            variant: _over_seeds([case_means(metrics, names, measure) for metrics in by_seed.values()])
-            for variant, by_seed in scores.items()
-            if by_seed
+            variant: _over_seeds([case_means(metrics, names, measure) for metrics in by_seed])
+            for variant, by_seed in alike[what].items()
         }
         for what, names in rows.items()
     }

@@ -15,15 +15,16 @@ LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,),
 CASES = tuple("abcdef")
 
 
-def metrics(liver, tumor, failed=None):
-    """Scores of CASES; NSD is half of DSC."""
+def metrics(liver, tumor=None, failed=None):
+    """Scores of CASES; NSD is half of DSC. tumor: None of a model that does not answer it."""
+    scores = {"liver": liver} | ({} if tumor is None else {"tumor": tumor})
     cases = [
         CaseScores(
             case,
-            {"liver": LabelScore(dsc=one, nsd=one / 2), "tumor": LabelScore(dsc=other, nsd=other / 2)},
+            {label: LabelScore(dsc=values[index], nsd=values[index] / 2) for label, values in scores.items()},
             failed if case == "a" else None,
         )
-        for case, one, other in zip(CASES, liver, tumor)
+        for index, case in enumerate(CASES)
     ]
     return summarise(cases, LABELS)
 
@@ -70,6 +71,26 @@ def test_differences_are_paired_by_case_and_corrected_by_family(found):
     assert len(single) == 2 and liver.corrected == pytest.approx(max(min(1, 2 * min(one.p for one in single)), liver.p))
     assert {one.what for one in found.differences} == {"liver", "tumor", "organ (mean)", "cancer (mean)", "all labels"}
     assert all({one.one, one.other} == {"one", "other"} for one in found.differences)
+
+
+def test_a_mean_over_fewer_labels_is_not_put_beside_the_others(capsys):
+    liver = [0.4, 0.5, 0.6, 0.4, 0.5, 0.6]
+    half = [x / 2 for x in liver]
+    found = table({"both": {0: metrics(liver, [0.2] * 6)}, "organs": {0: metrics(half)}, "none": {0: "no"}})
+    both, organs = found.variants["both"], found.variants["organs"]
+    assert both.dsc["all labels"].mean == pytest.approx(0.35) and both.dsc["all labels"].n == 6
+    for what in ("all labels", "cancer (mean)", "tumor"):
+        assert (organs.nsd[what].mean, organs.nsd[what].sd, organs.nsd[what].n) == (None, None, 0)
+    assert organs.dsc["organ (mean)"].mean == pytest.approx(0.25)
+    assert {one.what for one in found.differences} == {"liver", "organ (mean)"}
+    print_results(found)
+    assert "note: organs has no score of tumor" in capsys.readouterr().out
+
+    alike = table({"organs": {0: metrics(liver)}, "others": {0: metrics(half)}})
+    assert alike.variants["others"].dsc["all labels"].mean == pytest.approx(0.25)
+    assert "all labels" in {one.what for one in alike.differences}
+    print_results(alike)
+    assert "note:" not in capsys.readouterr().out
 
 
 def test_a_case_that_failed_is_named_and_counts_as_it_was_scored():
