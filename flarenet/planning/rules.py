@@ -33,6 +33,9 @@ STORAGE_FLOOR_HU = -500.0
 NARROWEST_HU = 100.0
 """A common window narrower than this would hide the organs themselves, so it is not used."""
 
+FINEST_SHARE = 0.5
+"""Of the coarsest axis: in 3D no axis is finer. Pixels less square than that are no scanner's but lie across slices."""
+
 LARGEST_2D_PATCH = 512
 MULTIPLE_2D = 32
 SLICE_STEP_MM = 2.5
@@ -204,15 +207,25 @@ def patch_2d(fingerprint: Fingerprint, budget: Budget) -> tuple[tuple[int, int],
 
 
 def spacing_3d(fingerprint: Fingerprint, budget: Budget) -> tuple[Spacing, str]:
-    """(z, s, s): the median slice distance, and pixels no finer than half of it."""
-    z, *plane = fingerprint.spacing_mm.median
-    pixel = max(float(np.median(plane)), 0.5 * z)
-    why = (
-        f"slices are {z:.2f} mm apart in the median case; pixels ({np.median(plane):.2f} mm) no finer than half of "
-        "that, so that a voxel is near a cube and a patch sees far enough"
-    )
-    pixel = _in_hundredths(pixel)
-    return _held((_in_hundredths(z), pixel, pixel), fingerprint, budget, why)
+    """(z, y, x): the median of each axis, none finer than half the coarsest, whichever that is."""
+    median = fingerprint.spacing_mm.median
+    z, y, x = (_in_hundredths(max(mm, FINEST_SHARE * max(median))) for mm in median)
+    if median[0] == max(median):
+        why = f"slices are {median[0]:.2f} mm apart in the median case; pixels ({np.median(median[1:]):.2f} mm) "
+        why += "no finer than half of that"
+    else:
+        why = f"voxels are {' x '.join(f'{mm:.2f}' for mm in median)} mm (z, y, x) in the median case; no axis finer "
+        why += "than half of the coarsest"
+    why += ", so that a voxel is near a cube and a patch sees far enough"
+    return _held((z, y, x), fingerprint, budget, why)
+
+
+def cut_across(fingerprint: Fingerprint) -> Literal["sagittal", "coronal"] | None:
+    """How the slices of the median scan lie where the axial ones, which a 2D network sees, are cut across them."""
+    z, y, x = fingerprint.spacing_mm.median
+    if max(y, x) <= z or min(y, x) >= FINEST_SHARE * max(y, x):
+        return None
+    return "sagittal" if x > y else "coronal"
 
 
 def patch_3d(fingerprint: Fingerprint, budget: Budget) -> tuple[tuple[int, int, int], str]:

@@ -16,6 +16,7 @@ from .fusion import Fusion
 from .memory import prediction_gb, stored_gb, training_gb
 from .patterns import Pattern
 from .plan import BY_HAND, Plan, Step
+from .rules import cut_across
 from .speed import prediction_seconds, preparation_seconds, training_seconds
 
 WIDTH_WITHOUT_TERMINAL = 120
@@ -212,6 +213,12 @@ def remarks(fingerprint: Fingerprint) -> list[str]:
         sentences.append(
             f"nobody stated what was looked for in {inferred} cases: it was inferred from the labels present in all of "
             "them; 'annotated' or 'patterns' in dataset.json states it"
+        )
+    if made := cut_across(fingerprint):
+        _, voxel, _ = _spread(fingerprint.spacing_mm, ".2f")
+        sentences.append(
+            f"the median scan is {made}, with voxels of {voxel} mm (z, y, x): the axial slices that 2D networks see "
+            "are reformatted from its slices, with coarse pixels, so the 3D trainers are advised"
         )
     sentences += _some([f"{name}: {reason}" for name, reason in fingerprint.ambiguous.items()], "ambiguous")
     absent = fingerprint.absent.items()

@@ -104,6 +104,20 @@ def test_3d_pixels_are_no_finer_than_half_the_slice_distance():
     assert rules.spacing_3d(data_set(measured(spacing_mm=(3.0, 2.0, 2.0))), BUDGET)[0] == (3.0, 2.0, 2.0)
 
 
+@pytest.mark.parametrize(
+    "median, planned, said",
+    [
+        ((0.5, 0.5, 4.0), (2.0, 2.0, 4.0), "0.50 x 0.50 x 4.00 mm"),  # sagittal
+        ((0.5, 4.0, 0.6), (2.0, 4.0, 2.0), "half of the coarsest"),  # coronal
+        ((0.3, 0.8, 0.8), (0.4, 0.8, 0.8), "half of the coarsest"),  # axial, slices closer than pixels
+        ((4.0, 0.5, 0.5), (4.0, 2.0, 2.0), "slices are 4.00 mm apart"),
+    ],
+)
+def test_the_coarsest_axis_is_the_one_that_is_whichever_way_the_slices_lie(median, planned, said):
+    spacing, why = rules.spacing_3d(data_set(measured(spacing_mm=median)), BUDGET)
+    assert spacing == planned and said in why
+
+
 def test_3d_patch_is_a_cube_in_space_of_at_most_128_cubed_voxels():
     # 1 mm cubes and a body of 300 mm: 128 each way
     body = data_set(measured(spacing_mm=(1.0, 1.0, 1.0), body_shape=(300, 300, 300)))

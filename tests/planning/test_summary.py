@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from flarenet.data.labels import LabelSet
 from flarenet.planning.fingerprint import summarise
@@ -9,6 +10,11 @@ LABELS = LabelSet(
     names=("background", "liver", "kidney", "spleen", "aorta", "tumor"),
     groups={"organ": (1, 2, 3, 4), "cancer": (5,)},
 )
+FACTS = {
+    "shape": (1, 1, 1), "spacing_mm": (1.0, 1.0, 1.0), "body_shape": (1, 1, 1), "min_hu": -1000.0, "max_hu": 100.0,
+    "annotated": (1, 2), "inferred": True, "voxels": {1: 9, 2: 0}, "histogram_of": "foreground", "key": "",
+    "histogram": pack_histogram(np.ones(4096)),
+}  # fmt: skip
 
 
 def test_patterns_are_said_group_by_group():
@@ -20,13 +26,23 @@ def test_patterns_are_said_group_by_group():
 
 
 def test_long_lists_are_cut_short_and_say_where_the_rest_is():
-    facts = {
-        "shape": (1, 1, 1), "spacing_mm": (1.0, 1.0, 1.0), "body_shape": (1, 1, 1), "min_hu": -1000.0, "max_hu": 100.0,
-        "annotated": (1, 2), "inferred": True, "voxels": {1: 9, 2: 0}, "histogram_of": "foreground", "key": "",
-        "histogram": pack_histogram(np.ones(4096)),
-    }  # fmt: skip
-    cases = [CaseFingerprint(name=f"case{i:02d}", image_sha256=str(i), **facts) for i in range(20)]
+    cases = [CaseFingerprint(name=f"case{i:02d}", image_sha256=str(i), **FACTS) for i in range(20)]
     said = remarks(summarise("set", LABELS, cases, ambiguous={"case03": "fits two"}))
     assert sum("absent: kidney" in sentence for sentence in said) == MOST_SENTENCES
     assert f"and {20 - MOST_SENTENCES} more in fingerprint.json, under 'absent'" in said
     assert "case03: fits two" in said and any("in 20 cases: it was inferred" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize(
+    "spacing_mm, said",
+    [
+        ((0.5, 0.5, 4.0), ["sagittal, with voxels of 0.50 x 0.50 x 4.00 mm"]),
+        ((0.5, 4.0, 0.5), ["coronal, with voxels of 0.50 x 4.00 x 0.50 mm"]),
+        ((4.0, 0.5, 0.5), []),
+        ((0.7, 0.8, 0.8), []),  # pixels are the coarsest, but no slices are cut
+    ],
+)
+def test_scans_whose_axial_slices_are_cut_from_others_are_named(spacing_mm, said):
+    case = CaseFingerprint(name="a", image_sha256="a", **{**FACTS, "spacing_mm": spacing_mm})
+    found = [sentence for sentence in remarks(summarise("set", LABELS, [case])) if "3D trainers" in sentence]
+    assert len(found) == len(said) and all(words in sentence for words, sentence in zip(said, found))
