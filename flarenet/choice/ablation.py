@@ -29,8 +29,9 @@ class Variant(Frozen):
     """One of the things compared.
 
     recipe   of its plan; None: that of the data set's plan
-    budget   fields of planning.budget.Budget that differ from the plan's, as {"network": "unetr"}
-    without  "unlabelled": as flarenet_plan --without
+    budget   fields of planning.budget.Budget that differ from those of the data set's plan or, for another recipe than
+             its, from the recipe's own, as {"network": "unetr"}
+    without  "unlabelled": as flarenet_plan --without; "nothing": with all cases; None: as the data set's plan
     heads    how the labels of several groups are answered. "decoders": as planned, each group by a decoder of one
              network; "networks": each by a network of its own; "joint": all labels by one head
     set      "KEY=VALUE" changes of its plan
@@ -41,7 +42,7 @@ class Variant(Frozen):
     name: str
     recipe: Literal["auto", "paper"] | None = None
     budget: dict[str, JsonValue] = Field(default_factory=dict)
-    without: Literal["unlabelled"] | None = None
+    without: Literal["unlabelled", "nothing"] | None = None
     heads: Literal["decoders", "networks", "joint"] = "decoders"
     changes: tuple[str, ...] = Field(default=(), alias="set")
     score: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -104,7 +105,8 @@ def answers_of(
 ) -> tuple[Answer, ...]:
     """What is trained and scored for a variant with one seed.
 
-    Its plan is made anew from what planning found, by the recipe and budget of `base` where it has none of its own.
+    Its plan is made anew from what planning found; what the variant does not say of recipe, budget and cases that are
+    left out is as in `base`.
     changes  of the list before the variant's own are its first entries; see list_changes
     epochs   of every step, in place of the plan's
     Raises what make_plan does, naming the variant, and UsageError for a run that its plan has not.
@@ -133,7 +135,8 @@ def _plan(variant: Variant, base: Plan, found: Fingerprint, changes: Sequence[st
     budget = base.budget if recipe == base.recipe else default_budget(recipe)
     budget = parse(Budget, budget.model_dump() | variant.budget, "budget", UsageError)
     facts = _in_one_group(found) if variant.heads == "joint" else found
-    return make_plan(facts, recipe, budget=budget, unlabelled=variant.without is None, changes=changes)
+    unlabelled = (variant.without or base.without) != "unlabelled"
+    return make_plan(facts, recipe, budget=budget, unlabelled=unlabelled, changes=changes)
 
 
 def _in_one_group(found: Fingerprint) -> Fingerprint:

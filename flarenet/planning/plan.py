@@ -26,7 +26,7 @@ from .pseudo_rules import UNFILTERED, PseudoRules, check_rules
 
 PLAN_VERSION: Final = 1
 
-FACTS = ("version", "recipe", "dataset", "labels", "fingerprint_hash", "scans")
+FACTS = ("version", "recipe", "without", "dataset", "labels", "fingerprint_hash", "scans")
 """What a plan only repeats; it is changed where it comes from."""
 
 BY_HAND = "set by hand"
@@ -191,6 +191,7 @@ class TrainerPlan(Frozen):
 class Plan(Frozen):
     """Everything between a fingerprint and a prediction.
 
+    without       the cases that the 2D curriculum leaves out, as flarenet_plan --without; None: uses all
     folds         into how many parts planning deals the annotated cases; a run holds one of them out, in every step
     precision     "auto" is bf16 autocast where the processor has it, else fp32
     save_every_s  how much of a training run can be lost; its state is saved after every epoch too
@@ -201,6 +202,7 @@ class Plan(Frozen):
 
     version: Literal[1] = PLAN_VERSION
     recipe: Literal["auto", "paper"]
+    without: Literal["unlabelled"] | None = None
     dataset: str
     labels: LabelSet
     fingerprint_hash: str
@@ -265,9 +267,8 @@ def override(plan: Plan, changes: Iterable[str]) -> Plan:
         if not equals or not key:
             raise UsageError(f"--set {change!r}", found="no '='", expected="key=value")
         if key.split(".")[0] in FACTS:
-            raise UsageError(
-                f"--set {change!r}", found="a fact", expected="a choice", remedy="change dataset.json, or use --recipe"
-            )
+            remedy = "change dataset.json, or plan again with --recipe or --without"
+            raise UsageError(f"--set {change!r}", found="a fact", expected="a choice", remedy=remedy)
         if not _assign(data, key.split("."), _value(text), key):
             expected = "at least one entry that has this part; the others are passed over"
             raise UsageError(f"--set {change!r}", found="null, or nothing, wherever * stands", expected=expected)

@@ -35,6 +35,7 @@ def make_plan(
     parts = {name: trainer.plan(found, outline) for name, trainer in TRAINERS.items()}
     plan = Plan(
         recipe=outline.recipe,
+        without=None if outline.unlabelled else "unlabelled",
         dataset=found.dataset,
         labels=found.labels,
         fingerprint_hash=found.hash,
@@ -52,14 +53,15 @@ def make_plan(
 def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Plan:
     """`plan` with the part of a trainer that it lacks, as that makes it from what planning found in `workspace`.
 
-    Its configurations, budget and seed are the plan's, edited or not; a part that is there already stays. The file of
-    the plan is left alone: the folder of each run keeps the whole.
+    Its configurations, budget and seed are the plan's, edited or not, and it leaves out the cases that the plan does; a
+    part that is there already stays. The file of the plan is left alone: the folder of each run keeps the whole.
     Raises PlanError where the data set has nothing for the trainer, and as make_plan.
     """
     if trainer.name in plan.trainers:
         return plan
     found = load(Fingerprint, workspace.fingerprint, PlanError)
-    part = trainer.plan(found, Outline(plan.recipe, plan.budget, plan.configurations))
+    outline = Outline(plan.recipe, plan.budget, plan.configurations, unlabelled=plan.without is None)
+    part = trainer.plan(found, outline)
     if part is None:
         groups, patterns = ", ".join(plan.labels.groups), len([pattern for pattern in found.patterns if pattern])
         raise PlanError(

@@ -57,6 +57,35 @@ def test_the_papers_list_differs_by_the_unlabelled_cases_alone(plans):
     assert "3DCancer/1" in keys(with_) and "3DCancer/1" not in keys(without)  # no case left lacks lesions alone
 
 
+@pytest.fixture
+def plan_by(found):
+    """plan_by(the data set's plan, fields of a variant) -> the variant's plan."""
+
+    def make(base, **fields):
+        (answer,) = answers_of(variant(**fields), base=base, found=found, seed=0)
+        return answer.plan
+
+    return make
+
+
+def test_what_the_data_set_was_planned_without_is_left_out_unless_a_variant_says_otherwise(base, plan_by):
+    def learns_from_unlabelled(base, **fields):
+        steps = plan_by(base, **fields).trainer("DualDecoder2D").steps
+        return any(() in step.subset.patterns for step in steps)
+
+    less = base.model_copy(update={"without": "unlabelled"})
+    assert learns_from_unlabelled(base) and not learns_from_unlabelled(base, without="unlabelled")
+    assert not learns_from_unlabelled(less) and not learns_from_unlabelled(less, recipe="paper")
+    assert learns_from_unlabelled(less, without="nothing")
+
+
+def test_the_budget_is_the_plan_s_and_for_another_recipe_than_its_the_recipe_s(base, plan_by):
+    own = base.model_copy(update={"budget": base.budget.model_copy(update={"gpu_memory_gb": 12.0})})
+    said = [{}, {"budget": {"inference_seconds": 30.0}}, {"recipe": "paper"}]
+    said += [{"recipe": "paper", "budget": {"gpu_memory_gb": 80.0}}]
+    assert [plan_by(own, **fields).budget.gpu_memory_gb for fields in said] == [12.0, 12.0, 64.0, 80.0]
+
+
 def test_filters_differ_by_the_rules_and_share_the_teachers(plans):
     (on,), (off,) = plans("filters").values()
     assert on.plan.step("DualDecoder2D", 1).pseudo.agreement == 1 and off.plan.step("DualDecoder2D", 1).pseudo is None

@@ -56,6 +56,15 @@ def test_a_plan_comes_back_from_its_file_as_it_was(plan, tmp_path):
     assert load_plan(tmp_path / "plan.json") == plan
 
 
+def test_a_plan_of_before_there_was_a_word_for_what_is_left_out_leaves_nothing_out(plan, tmp_path):
+    path = tmp_path / "plan.json"
+    save_plan(plan, path)
+    data = json.loads(path.read_text())
+    assert data.pop("without") is None
+    path.write_text(json.dumps(data))
+    assert load_plan(path) == plan
+
+
 def test_one_value_is_set_and_the_rest_stays(plan):
     changed = override(plan, ["trainers.Flat.steps.1.epochs=9"])
     assert [s.epochs for s in changed.trainers["Flat"].steps] == [4, 9]
@@ -106,6 +115,7 @@ def test_a_change_without_a_value_is_a_usage_error(plan):
 
 
 FACTS = ["scans={}", "dataset=other", "labels.names=[]", "version=2", "recipe=paper", "fingerprint_hash=1"]
+FACTS += ["without=unlabelled"]
 
 
 @pytest.mark.parametrize("change", FACTS)

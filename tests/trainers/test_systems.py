@@ -13,8 +13,9 @@ from flarenet.networks import build
 from flarenet.phantom import write_phantom_set
 from flarenet.planning.budget import Budget
 from flarenet.planning.plan import load_plan
+from flarenet.schema import save
 from flarenet.trainers import TRAINERS
-from flarenet.trainers.planner import make_plan
+from flarenet.trainers.planner import make_plan, with_trainer
 from flarenet.training.callbacks import EpochDone
 from flarenet.workspace import Workspace
 from tests.planning import facts
@@ -64,6 +65,17 @@ def test_without_unlabelled_cases_the_second_step_is_the_first_and_random():
     ]
     first = make_plan(facts.flare23(), "auto", unlabelled=False).trainers["DualDecoder2D"].steps[0]
     assert D_U not in first.subset.patterns and first.teachers
+
+
+def test_a_trainer_that_gets_its_part_later_leaves_out_what_the_plan_does(tmp_path):
+    found, workspace, name = facts.flare_mini(), Workspace(tmp_path, "FLAREmini"), "DualDecoder2D"
+    save(found, workspace.fingerprint)
+    whole = make_plan(found, "auto", unlabelled=False)
+    assert whole.without == "unlabelled"
+    others = {trainer: part for trainer, part in whole.trainers.items() if trainer != name}
+    later = with_trainer(whole.model_copy(update={"trainers": others}), TRAINERS[name], workspace)
+    assert later.trainers[name] == whole.trainers[name]
+    assert all(() not in step.subset.patterns for step in later.trainers[name].steps)
 
 
 @pytest.fixture(scope="module", params=["unetr", "swin_unetr"])
