@@ -67,7 +67,7 @@ class Sources:
 
     def predict(self, case: Case, groups: Collection[str]) -> None:
         """Ask about `groups` of a case. Only what is missing, stale or damaged is made; the scan is read once."""
-        key = digest([PSEUDO_VERSION, sha256_of(case.image), case.reading.model_dump()])
+        key = digest([PSEUDO_VERSION, sha256_of(case.image), case.reading.facts()])
         wanted = {source for group in groups for source in self.of(group)}
         missing = sorted(source for source in wanted if not _holds(self._store(*source), case.name, key))
         if not missing:
