@@ -37,6 +37,7 @@ def run(session, frame, p):  # [C, *S] -> the logits [1 + n, *S] of each group; 
 def label_map(session, p, hu, spacing):
     assert p["interpolation"] == "linear" and p["fusion"]["rule"] == "overlay" and not p["fusion"]["flips"]
     low, high = p["clip_hu"] or np.percentile(hu, p["percentiles"])
+    high = high if high - low > 1e-30 else low + 1  # an image of one value has no width
     box = tuple(slice(at.min(), at.max() + 1) for at in np.nonzero(hu > low)) if (hu > low).any() else np.s_[:, :, :]
     image = (np.clip(hu[box], low, high).astype(np.float32) - low) * (p["levels"] / (high - low))
     keeps = [p["never_finer_z"] and spacing[0] >= (p["spacing_mm"][0] or 0), False, False]  # thick slices stay

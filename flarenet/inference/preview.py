@@ -31,7 +31,7 @@ CORONAL_ROWS, CORONAL_HEIGHT = 8, 512
 
 
 _Kept = tuple[int, np.ndarray, np.ndarray]
-"""z, int16 HU [Y, X], uint8 labels [Y, X] of a slice of the turned scan."""
+"""z, image [Y, X] (int16 HU of a CT, else float32), uint8 labels [Y, X] of a slice of the turned scan."""
 
 
 class Preview:
@@ -51,7 +51,7 @@ class Preview:
 
 
 class PreviewSink(WrittenAtEnd):
-    """Keeps at most 4 AXIAL slices and CORONAL_ROWS coronal ones, 3 bytes a voxel."""
+    """Keeps at most 4 AXIAL slices and CORONAL_ROWS coronal ones, 3 bytes a voxel, 5 of a scan that is no CT."""
 
     wants_image = True
 
@@ -64,19 +64,17 @@ class PreviewSink(WrittenAtEnd):
         self.step = -(-depth // CORONAL_HEIGHT)
         self.rows = np.linspace(0, height - 1, CORONAL_ROWS + 2)[1:-1].round().astype(int)
         shape = (CORONAL_ROWS, -(-depth // self.step), width)
-        self.coronal = np.zeros(shape, np.int16), np.zeros(shape, np.uint8)
+        self.coronal = np.zeros(shape, np.int16 if is_ct else np.float32), np.zeros(shape, np.uint8)
 
     def take(self, finished: FinishedSlice) -> None:
         assert finished.image is not None
-        limits = np.iinfo(np.int16)
-        image = finished.image.clip(limits.min, limits.max).astype(np.int16)
-        kept = finished.z, image, finished.labels.copy()
+        kept = finished.z, self._as_kept(finished.image), finished.labels.copy()
         self.every.add(kept)
         if finished.labels.any():
             self.labelled.add(kept)
         if finished.z % self.step == 0:
             place = finished.z // self.step
-            self.coronal[0][:, place] = image[self.rows]
+            self.coronal[0][:, place] = kept[1][self.rows]
             self.coronal[1][:, place] = finished.labels[self.rows]
 
     def write(self) -> None:
@@ -86,12 +84,18 @@ class PreviewSink(WrittenAtEnd):
         axial = (self.labelled if self.labelled.kept else self.every).chosen()
         if not self.is_ct:
             low, high = np.percentile(np.stack([image for _, image, _ in axial]), (1, 99))
-            window = float(low), float(max(high, low + 1))
+            window = float(low), float(high if high > low else low + 1)
         tiles = list(self._tiles(axial))
         case = self.path.stem
         figure = montage(tiles, min(COLUMNS, len(tiles)), caption=case, labels=self.labels, window=window)
         with whole_file(self.path) as temporary:
             figure.savefig(temporary, format="png")
+
+    def _as_kept(self, image: np.ndarray) -> np.ndarray:
+        if not self.is_ct:  # its range may be any, as 0 to 1
+            return image.astype(np.float32)
+        limits = np.iinfo(np.int16)
+        return image.clip(limits.min, limits.max).astype(np.int16)
 
     def _tiles(self, axial: list[_Kept]) -> Iterator[Row]:
         """The axial slices, the lowest first, then the coronal one of most labels; without the air around the body."""

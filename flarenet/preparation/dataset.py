@@ -25,7 +25,7 @@ from .prepare import prepare_image, prepare_map
 from .resample import resampled_shape
 from .upright import on_grid, upright
 
-PREPARATION_VERSION = 3
+PREPARATION_VERSION = 4
 """Part of every key: a change of prepare that changes its output makes all stored cases stale."""
 
 PROCESS_MB, BYTES_PER_VOXEL, BYTES_PER_PREPARED_VOXEL = 150, 4, 8

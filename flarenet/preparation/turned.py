@@ -14,6 +14,9 @@ from ..volume import SHEAR_THAT_COUNTS, Box, Grid, Orientation, Volume, box_wher
 PERCENTILES = (0.5, 99.5)
 """Of all voxels of an image in which intensities have no unit: the tails hold noise and bright artefacts."""
 
+NARROWEST = 1e-30
+"""A window that is no wider counts as one of no width: float32 cannot hold by what its image would be multiplied."""
+
 
 class Turned(Protocol):
     """A scan in RAS order.
@@ -33,7 +36,7 @@ class Turned(Protocol):
     def window(self, configuration: Configuration) -> tuple[float, float]:
         """What intensities are clipped to: the plan's window, or the image's own PERCENTILES.
 
-        An image whose percentiles coincide gets a window of width 1 above them.
+        An image whose percentiles coincide, or nearly so (NARROWEST), gets a window of width 1 above them.
         """
 
     def box(self, floor: float) -> Box | None:
@@ -58,7 +61,7 @@ class TurnedVolume:
         if configuration.clip_hu is not None:
             return configuration.clip_hu
         low, high = (float(value) for value in np.percentile(self._data, PERCENTILES))
-        return low, max(high, low + 1.0)
+        return low, high if high - low > NARROWEST else low + 1.0
 
     def box(self, floor: float) -> Box | None:
         return box_where(plane > floor for plane in self._data)

@@ -67,6 +67,14 @@ def test_an_empty_answer_a_single_slice_and_an_mr_scan_are_drawn(tmp_path):
     assert not green(rgb).any() and rgb.std() > 0.05
 
 
+def test_a_scan_that_is_no_ct_looks_the_same_in_any_unit(tmp_path):
+    image = np.random.default_rng(0).random((3, 8, 9)).astype(np.float32)
+    labels = np.zeros(image.shape, dtype=np.uint8)
+    shown = [drawn_case(tmp_path, image * np.float32(unit), labels, is_ct=False)[1] for unit in (1000, 1, 1e-3, 6e4)]
+    for rgb in shown[1:]:
+        np.testing.assert_allclose(rgb, shown[0], atol=0.01)
+
+
 def test_a_long_scan_has_a_coronal_picture_of_bounded_height(tmp_path):
     image = np.zeros((1500, 8, 900), dtype=np.float32)
     labels = np.ones(image.shape, dtype=np.uint8)

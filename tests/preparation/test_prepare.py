@@ -201,10 +201,22 @@ def test_an_image_without_a_unit_is_scaled_by_its_own_percentiles():
     own = plain.model_copy(update={"normalisation": "percentile", "clip_hu": None})
     assert window(data, grid, own) == pytest.approx((4.995, 994.005))
     assert window(data, grid, plain) == (-160, 240)
-    one, ten = (prepare_image(Volume(values, grid), own).image for values in (data, 10 * data))
+    one, *others = (
+        prepare_image(Volume(values, grid), own).image
+        for values in (data, 10 * data, *((data * unit).astype(np.float32) for unit in (1e-3, 1e-9)))
+    )
     assert one.min() == 0 and one.max() == FULL
-    assert np.abs(one.astype(int) - ten).max() <= 1
+    assert all(np.abs(one.astype(int) - other).max() <= 1 for other in others)
+
+
+def test_an_image_of_one_value_and_one_whose_range_is_nothing_are_scaled_to_finite_numbers():
+    grid = Grid((10, 10, 10), scan(spacing=(1.0, 1.0, 1.0)).grid.affine)
+    own = configuration((1.0, 1.0, 1.0), patch=(8, 8, 8)).model_copy(
+        update={"normalisation": "percentile", "clip_hu": None}
+    )
     assert window(np.zeros((2, 2, 2)), Grid((2, 2, 2), np.eye(4)), own) == (0, 1)
+    tiny = (np.arange(1000) * 1e-42).astype(np.float32).reshape(grid.shape)  # 2047 / 1e-39 is beyond float32
+    assert not prepare_image(Volume(tiny, grid), own).image.any()
 
 
 class Falling(TurnedVolume):
