@@ -28,7 +28,7 @@ class Engine(Protocol):
 
     Called with windows [b, C, *patch], float32 on any device, it answers {group: logits [b, 1 + n, *patch]}, float32
     and contiguous, which later calls leave as they are; b may differ from call to call. The same windows get the same
-    bits. Not to be called from two threads at once.
+    bits. It may be called from several threads: where calls would share memory, one waits for the other.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,7 @@ class OpenVinoEngine:
     compiled; see Engine.
 
     Windows run one by one: a scan's last batch is seldom a full one, and two threads are busy with one window. As many
-    threads as torch.get_num_threads().
+    threads as torch.get_num_threads(). There is one request for all calls: threads that share it take it in turns.
     Raises UsageError where OpenVINO is not installed, does not know `precision` or cannot convert the network.
     """
 
@@ -55,18 +56,20 @@ class OpenVinoEngine:
         converted = _converted(library, network, groups, torch.zeros(1, channels, *patch))
         compiled = _core(library).compile_model(converted, "CPU", _settings(HINTS[dtype]))
         self._tensor, self._request = library.Tensor, compiled.create_infer_request()
+        self._turn = threading.Lock()
         self._groups = [*zip(groups, (tuple(output.shape)[1:] for output in compiled.outputs))]
         self.name = f"openvino {WORDS[dtype]}"
 
     def __call__(self, windows: Tensor) -> dict[str, Tensor]:
         windows = windows.to(self.device, torch.float32).contiguous()
         answers = {group: torch.empty(len(windows), *shape) for group, shape in self._groups}
-        for place in range(len(windows)):
-            one = slice(place, place + 1)
-            self._request.set_input_tensor(self._over(windows[one]))
-            for output, answer in enumerate(answers.values()):
-                self._request.set_output_tensor(output, self._over(answer[one]))
-            self._request.infer()
+        with self._turn:
+            for place in range(len(windows)):
+                one = slice(place, place + 1)
+                self._request.set_input_tensor(self._over(windows[one]))
+                for output, answer in enumerate(answers.values()):
+                    self._request.set_output_tensor(output, self._over(answer[one]))
+                self._request.infer()
         return answers
 
     def _over(self, numbers: Tensor) -> openvino.Tensor:

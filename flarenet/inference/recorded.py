@@ -17,13 +17,14 @@ class Recorded:
 
     A 2D network starts some hundred kernels a call, each of which takes less time than to start it, the more so as the
     other stages of a prediction want Python too. `answer` must have run before with such windows, and do nothing but
-    start kernels. Its memory is kept for as long as this is. Made by one thread at a time, which holds OPENING. Raises
-    RuntimeError where `answer` cannot be recorded.
+    start kernels. Its memory is kept for as long as this is, and is one for all calls: threads take it in turns. Made
+    by one thread at a time, which holds OPENING. Raises RuntimeError where `answer` cannot be recorded.
     """
 
     def __init__(
         self, answer: Callable[[Tensor], dict[str, Tensor]], shape: tuple[int, ...], device: torch.device
     ) -> None:
+        self._turn = threading.Lock()
         self._windows = torch.zeros(shape, device=device)
         self._graph = torch.cuda.CUDAGraph()
         # of this thread alone: others may go on copying to the GPU and asking for its memory meanwhile. The stream that
@@ -39,6 +40,7 @@ class Recorded:
     def __call__(self, windows: Tensor) -> dict[str, Tensor]:
         """As `answer`, of as many windows or fewer."""
         count = len(windows)
-        self._windows[:count].copy_(windows, non_blocking=True)
-        self._graph.replay()
-        return {group: value[:count].clone() for group, value in self._answers.items()}
+        with self._turn:
+            self._windows[:count].copy_(windows, non_blocking=True)
+            self._graph.replay()
+            return {group: value[:count].clone() for group, value in self._answers.items()}

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,17 @@ def test_answers_repeat_bit_for_bit_and_stay_as_they_are(engine):
     for group, value in kept.items():
         assert torch.equal(first[group], value) and torch.equal(again[group], value)
         torch.testing.assert_close(alone[group], value[2:3], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_threads_that_share_an_engine_get_the_answers_to_their_own_windows(engine):
+    patch = (32, 32)
+    answer = opened(engine, network_of("unet", patch), patch)
+    batches = [torch.rand(3, 1, *patch) for _ in range(4)]
+    alone = [answer(windows)["organ"] for windows in batches]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(answer, 5 * batches))
+    assert all(torch.equal(found["organ"], expected) for found, expected in zip(together, 5 * alone))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
