@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 OPENING = threading.Lock()
-"""Held by who runs a network for the first time and records it: torch records all graphs of a process on one stream."""
+"""Held by who runs a network for the first time and records it: torch records one graph of a process at a time."""
 
 
 class Recorded:
@@ -28,9 +28,11 @@ class Recorded:
         self._windows = torch.zeros(shape, device=device)
         self._graph = torch.cuda.CUDAGraph()
         # of this thread alone: others may go on copying to the GPU and asking for its memory meanwhile. The stream that
-        # was current is so again whatever happens
+        # was current is so again whatever happens. On a stream of this device: torch's own for graphs is of the device
+        # that the process recorded on first, and of another one it would see nothing
         with torch.cuda.stream(torch.cuda.current_stream(device)):
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            stream = torch.cuda.Stream(device)
+            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
                 self._answers = answer(self._windows)
 
     def takes(self, windows: Tensor) -> bool:

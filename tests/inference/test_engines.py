@@ -263,3 +263,15 @@ def test_engines_opened_at_once_on_a_card_are_recorded_and_answer_as_unrecorded_
         for group, logits in answers.items():
             torch.testing.assert_close(found[group], logits, rtol=1e-3, atol=1e-3)
             assert torch.equal(part[group], found[group][:3])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="no second CUDA device")
+def test_every_card_of_a_process_answers():
+    windows, network = torch.rand(2, 1, 64, 48), network_of("unet", (64, 48))
+    expected = TorchEngine(network, dimensions=2)(windows)["organ"]
+    for card in ("cuda:0", "cuda:1"):
+        engine = TorchEngine(network_of("unet", (64, 48)), dimensions=2, device=card, first=(2, 1, 64, 48))
+        found = engine(windows)["organ"]
+        assert engine._recorded is not None and found.device == torch.device(card)
+        torch.testing.assert_close(found.cpu(), expected, rtol=1e-2, atol=1e-2 * float(expected.std()))

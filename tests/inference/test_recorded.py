@@ -1,4 +1,4 @@
-"""A recorded network, on a card that is played by the CPU: threads that share it."""
+"""A recorded network, on a card that is played by the CPU: where it is recorded, and threads that share it."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +45,11 @@ def network(monkeypatch):
     for name, stand_in in {**stand_ins, "stream": nullcontext}.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
     return doubling
+
+
+def test_it_is_recorded_on_a_stream_of_its_own_device(network):
+    Recorded(network, SHAPE, torch.device("cpu"))
+    assert network.streams == ["cpu"]  # not torch's own, which is of the device that was recorded on first
 
 
 def test_threads_that_share_it_get_the_answers_to_their_own_windows(network):
