@@ -19,7 +19,7 @@ from ..errors import FlarenetError
 from ..volume import Volume
 from .one_ahead import one_ahead
 from .opening import OpenedScan
-from .outcome import CASE_FAILS, Prediction, as_case_error
+from .outcome import Prediction, as_case_error
 from .predict import Predictor
 
 Given = TypeVar("Given", Path, str, Volume)
@@ -39,7 +39,7 @@ def predict_many(
         image, scan = given
         try:
             return predictor.predict(scan.result())
-        except CASE_FAILS as problem:
+        except Exception as problem:  # noqa: BLE001 - what is no fault of this scan is raised again
             name = "the scan" if isinstance(image, Volume) else image
             return as_case_error(name, problem)
 

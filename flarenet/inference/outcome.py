@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..data.findings import Finding
-from ..errors import FlarenetError, StorageError
+from ..errors import FlarenetError, StorageError, is_out_of_memory
 from ..volume import Grid, Volume
 from .opening import OpenedScan
 
@@ -45,16 +44,16 @@ class Prediction(Outcome):
 Image = Volume | Path | str | OpenedScan
 """An array on its grid, a NIfTI file, a folder of DICOM slices, or one of these that is open."""
 
-CASE_FAILS = (FlarenetError, OSError, MemoryError, torch.cuda.OutOfMemoryError)
-"""What ends the prediction of one scan and lets the others go on."""
 
-
-def as_case_error(image: object, problem: BaseException) -> FlarenetError:
-    """One of CASE_FAILS as what is told of the scan."""
+def as_case_error(image: object, problem: Exception) -> FlarenetError:
+    """What ended the prediction of one scan and lets the others go on, as what is told of the scan: one of flarenet's
+    own errors, a file's, or memory that ran out. Raises `problem` itself where it is anything else."""
     if isinstance(problem, FlarenetError):
         return problem
     if isinstance(problem, OSError):
         return StorageError(image, found=problem, expected="files that can be read and written")
-    return StorageError(
-        image, found="not enough memory", expected="enough for this scan", remedy="a smaller --batch-size"
-    )
+    if is_out_of_memory(problem):
+        return StorageError(
+            image, found="not enough memory", expected="enough for this scan", remedy="a smaller --batch-size"
+        )
+    raise problem

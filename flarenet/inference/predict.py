@@ -39,7 +39,7 @@ from .label_file import LabelFile
 from .model import Model, load_model
 from .one_ahead import one_ahead
 from .opening import OpenedScan, open_scan
-from .outcome import CASE_FAILS, Image, Outcome, Prediction, as_case_error
+from .outcome import Image, Outcome, Prediction, as_case_error
 from .outputs import output_names
 from .settle import settle
 from .slices import FinishedSlice, LabelMap, Sink, SinkOpener, opened
@@ -336,7 +336,7 @@ def predict_pairs(
         each = [partial(opener, image, output) for opener in (*openers, label_file)]
         try:
             outcome = predictor.predict_into(each, scan.result())
-        except CASE_FAILS as problem:
+        except Exception as problem:  # noqa: BLE001 - what is no fault of this scan is raised again
             error = as_case_error(image, problem)
             failures.append((image, error))
             progress(image, error)

@@ -10,8 +10,9 @@ import torch
 from flarenet.data.dicom import read_series
 from flarenet.data.labels import LabelSet
 from flarenet.data.nifti import read_image, read_labels
-from flarenet.errors import DatasetError, RunError, UsageError
+from flarenet.errors import DatasetError, RunError, StorageError, UsageError
 from flarenet.inference.ensemble import open_models
+from flarenet.inference.many import predict_many
 from flarenet.inference.model import save_model
 from flarenet.inference.predict import Predictor, output_names, predict_files, predict_pairs
 from flarenet.inference.probabilities import Probabilities
@@ -200,6 +201,35 @@ def test_one_bad_file_is_named_and_the_others_go_on(predictor, tmp_path):
     assert [name for name, _ in seen] == ["a", "b", "c"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.nii.gz", "c.nii.gz"]
     assert read_labels(done[0], LABELS).data.shape == read_image(images[0]).data.shape
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_a_scan_too_large_for_the_memory_fails_alone_and_a_fault_ends_all(predictor, tmp_path, monkeypatch, problem):
+    predict, images = Predictor.predict_into, [tmp_path / f"{name}.nii.gz" for name in "abc"]
+    for image in images:
+        write_scan(image, np.arange(64).reshape(4, 4, 4) > 30, np.eye(4))
+
+    def fails(self, openers, image, *more):
+        if image.name == images[1]:
+            raise problem
+        return predict(self, openers, image, *more)
+
+    monkeypatch.setattr(Predictor, "predict_into", fails)
+    done, failures = predict_files(predictor, images, tmp_path / "out", progress=lambda image, result: None)
+    assert [path.name for path in done] == ["a.nii.gz", "c.nii.gz"]
+    ((image, error),) = failures
+    assert image == images[1] and isinstance(error, StorageError) and error.found == "not enough memory"
+    results = [result for _, result in predict_many(predictor, images)]
+    assert [isinstance(result, StorageError) for result in results] == [False, True, False]
+    problem = RuntimeError("shapes do not fit")
+    with pytest.raises(RuntimeError, match="do not fit"):
+        predict_files(predictor, images, tmp_path / "out", progress=lambda image, result: None)
 
 
 def test_outputs_that_would_be_lost_are_refused_before_any_work(predictor, tmp_path):
