@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,13 +77,21 @@ def work(arguments: Namespace) -> int:
     with shell.importing():
         from ..data.dicom import find_scans
         from ..inference.outputs import output_names
+        from ..lock import locked
 
     share_one_heap()
     images = find_scans(arguments.input)
     if (one := _one_file(arguments)) and arguments.resume:
         raise UsageError("--continue", found="-o with a file", expected="a folder, which has a report.json")
     outputs = one or output_names(images, _folder(arguments.output))
-    folders, reading = _model_folders(arguments), shell.reading(arguments)
+    folders = _model_folders(arguments)
+    with nullcontext() if one else locked(arguments.output):
+        return _predict(arguments, outputs, folders, in_folder=not one)
+
+
+def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequence[Path], *, in_folder: bool) -> int:
+    """Predict `outputs` by the models in `folders`; in_folder: with the report and the tables of a folder."""
+    reading = shell.reading(arguments)
     # which scans are left to do is not known before the engine is; else the first is read while torch is imported
     scans = None if arguments.resume else _opened_ahead(outputs, folders, reading)
     with shell.importing():
@@ -100,7 +109,7 @@ def work(arguments: Namespace) -> int:
     )
     print(f"{' + '.join(map(str, folders))} on {predictor.device}, {predictor.engine.name}", file=sys.stderr)
     beside = _beside(arguments, predictor)
-    report = None if one else _report(arguments.output, outputs, predictor, beside, reading)
+    report = _report(arguments.output, outputs, predictor, beside, reading) if in_folder else None
     skipped = report.resume() if report and arguments.resume else set()
     if report and arguments.resume and not skipped:
         print(f"{report.path}: no case is done as it would be now; all are predicted", file=sys.stderr)
@@ -109,7 +118,7 @@ def work(arguments: Namespace) -> int:
     todo = {image: output for image, output in outputs.items() if image not in skipped}
     progress = partial(_tell, outputs, report)
     done, failures = predict_pairs(predictor, todo, progress=progress, reading=reading, openers=beside, scans=scans)
-    if arguments.statistics and not one:
+    if arguments.statistics and in_folder:
         there = set(done).union(outputs[image] for image in skipped)
         _write_tables(arguments.output, [output for output in outputs.values() if output in there])
     return _end(len(done) + len(skipped), failures)

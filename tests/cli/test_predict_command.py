@@ -227,6 +227,18 @@ def test_continue_leaves_out_only_what_is_verified(root, capsys):
     assert again("--statistics") == {**both, "b.nii.gz": False}
 
 
+@pytest.mark.parametrize("words", [[], ["--continue"]])
+def test_a_folder_in_which_another_run_is_at_work_is_left_alone(root, capsys, words):
+    (root / "out").mkdir()
+    (root / "out" / ".0123456789ab.tmp.a.nii.gz").write_bytes(b"of the other run")
+    (root / "out" / ".lock").write_text("4711\nanother-host\n")
+    assert predict(root, *words) == 6
+    assert "process 4711 on another-host" in capsys.readouterr().err
+    assert sorted(os.listdir(root / "out")) == [".0123456789ab.tmp.a.nii.gz", ".lock"]
+    one = ["-i", str(root / "scans" / "b.nii.gz"), "-o", str(root / "out" / "b.nii.gz"), "--root", str(root)]
+    assert main(one) == 0  # a file needs no folder of its own
+
+
 def test_probabilities_agree_with_the_label_map(root):
     assert predict(root, "--probabilities") == 0
     shares = nibabel.load(root / "out" / "probabilities" / "a_organ.nii.gz").get_fdata()
