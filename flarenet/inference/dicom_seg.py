@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from .. import __version__
 from ..data.dicom import series_files
 from ..data.labels import LabelSet
-from ..errors import DatasetError, StorageError, UsageError
+from ..errors import DatasetError, FlarenetError, StorageError, UsageError
 from ..volume import Grid
 from ..whole import whole_file
 from .outputs import WrittenAtEnd, beside
@@ -62,8 +63,8 @@ class DicomSeg:
 class DicomSegSink(WrittenAtEnd):
     """Keeps the slices that hold labels, a byte a voxel, for highdicom takes all frames at once.
 
-    Raises DatasetError where the series lacks what a Segmentation has to refer to, StorageError where the file, read
-    back, does not hold each label at the places of its slices.
+    Raises DatasetError where the series lacks what a Segmentation has to refer to or highdicom refuses it, StorageError
+    where the file, read back, does not hold each label at the places of its slices.
     """
 
     def __init__(self, path: Path, series: Path, grid: Grid, *, labels: LabelSet) -> None:
@@ -80,12 +81,13 @@ class DicomSegSink(WrittenAtEnd):
         # there is no Segmentation without a frame: of an empty answer one frame is empty
         places = [z for z, plane in enumerate(drawn) if plane.any()] or [0]
         files = series_files(self.series)
-        sources = [_source(files[z]) for z in places]
-        with whole_file(self.path) as temporary:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # pydicom's warnings quote values, which may be the patient's
-                segmentation(drawn[places], sources, self.labels).save_as(temporary)
-            self._compare(temporary)
+        with _told_of(self.series):
+            sources = [_source(files[z], apart_mm=self.grid.spacing_mm[0]) for z in places]
+            with whole_file(self.path) as temporary:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # pydicom's warnings quote values, which may be the patient's
+                    segmentation(drawn[places], sources, self.labels).save_as(temporary)
+                self._compare(temporary)
 
     def _compare(self, written: Path) -> None:
         """Raise StorageError unless each frame holds its label at the place in the world that it names."""
@@ -180,7 +182,21 @@ def _code(keyword: str) -> Any:
     return getattr(codes.SCT, keyword) if keyword in codes.SCT.dir() else None
 
 
-def _source(path: Path) -> Dataset:
+@contextmanager
+def _told_of(series: Path) -> Iterator[None]:
+    """What highdicom or pydicom raise is told of this series, as DatasetError."""
+    try:
+        yield
+    except (FlarenetError, OSError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - an odd value may raise anything, and the text may quote the patient
+        found = f"what highdicom makes no DICOM Segmentation of ({type(error).__name__})"
+        expected = "a series and label names as the standard has them"
+        raise DatasetError(series, found=found, expected=expected, remedy="leave --dicom-seg out") from error
+
+
+def _source(path: Path, *, apart_mm: float) -> Dataset:
+    """A slice without its pixels, with all that highdicom asks for; apart_mm: from it to the next slice."""
     from pydicom import dcmread
 
     with warnings.catch_warnings():
@@ -192,4 +208,6 @@ def _source(path: Path) -> Dataset:
     for name in _MAY_BE_EMPTY:
         if name not in source:
             setattr(source, name, None)
+    if source.get("SliceThickness") is None:  # highdicom reads no file without it
+        source.SliceThickness = round(apart_mm, 6)
     return source

@@ -96,6 +96,32 @@ def test_what_cannot_become_one_is_an_error(tmp_path):
         DicomSeg(LABELS)(tmp_path / "x.nii.gz", tmp_path / "out" / "x.nii.gz", read_series(tmp_path / "in").grid)
 
 
+@pytest.mark.parametrize("empty", [False, True])
+def test_slices_without_a_thickness_are_as_thick_as_they_are_apart(tmp_path, empty):
+    def change(k, content):
+        with_study(k, content)
+        del content.SliceThickness
+        if empty:
+            content.SliceThickness = None
+
+    write_series(tmp_path / "in", change=change)
+    _, seg = answered(tmp_path / "in", drawn_labels(), tmp_path)
+    (measures,) = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert float(measures.SliceThickness) == pytest.approx(2.5) and seg.pixel_array.any()
+
+
+def test_what_highdicom_refuses_is_told_of_the_series_without_the_patients_values(tmp_path):
+    def change(k, content):
+        with_study(k, content)
+        content.PatientSex = "XQ"  # neither of the standard's
+
+    write_series(tmp_path / "in", change=change)
+    with pytest.raises(DatasetError, match=r"highdicom makes no DICOM Segmentation of \(ValueError\)") as refused:
+        answered(tmp_path / "in", drawn_labels(), tmp_path)
+    assert refused.value.thing == str(tmp_path / "in") and "XQ" not in str(refused.value)
+    assert list((tmp_path / "dicom_seg").glob("*")) == []
+
+
 def test_a_file_that_holds_other_labels_is_refused(tmp_path):
     """As a fault in writing would leave it: one voxel differs between the file and the map that it is compared with."""
     write_series(tmp_path / "in", change=with_study)
