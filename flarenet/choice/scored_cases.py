@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ..data.dataset import Case, Dataset
-from ..data.nifti import case_name, find_images
+from ..data.nifti import case_name, files_by_case, find_images
 from ..errors import DatasetError, UsageError
 
 
@@ -27,7 +27,7 @@ def cases_in(images: Path, truth: Path, dataset: Dataset, *, held_out: Collectio
     held_out  cases of the data set that no model learns from
     Raises DatasetError for a scan without a truth, and UsageError for one that models learn from.
     """
-    truths = {case_name(path): path for path in find_images(truth)}
+    truths = files_by_case(truth)
     known = {case.name: case for case in (*dataset.cases, *dataset.test)}
     learned = {case.name for case in dataset.cases} - set(held_out)
     cases = []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..data.cases import Pool, map_cases
 from ..data.labels import LabelSet
-from ..data.nifti import case_name, find_images, read_image, read_labels
+from ..data.nifti import files_by_case, read_image, read_labels
 from ..errors import FlarenetError, GeometryError
 from ..volume import Volume
 from .pairs import Pair
@@ -36,7 +36,7 @@ def draw_cases(
     Returns caption -> picture, the lowest mean DSC first and cases without a score last, and the cases that could not
     be drawn with their errors. Raises DatasetError where `images` holds no image.
     """
-    found = {case_name(path): path for path in find_images(images)}
+    found = files_by_case(images)
     subjects = [
         Subject(pair.name, found[pair.name], pair, _caption(pair.name, metrics), out / f"{pair.name}.png")
         for pair in sorted(pairs, key=lambda pair: _rank(pair.name, metrics))

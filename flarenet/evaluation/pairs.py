@@ -13,7 +13,7 @@ import numpy as np
 from ..data.cases import Pool, map_cases
 from ..data.dataset import Dataset
 from ..data.labels import LabelPattern, LabelSet
-from ..data.nifti import case_name, find_images, read_grid, read_labels
+from ..data.nifti import files_by_case, read_grid, read_labels
 from ..errors import DatasetError, FlarenetError
 from ..schema import Frozen, digest, load, save
 from ..volume import Volume
@@ -191,4 +191,4 @@ def _label_maps(folder: Path) -> dict[str, Path]:
     """The label maps of a folder by case name, sorted. Raises DatasetError where there is no such folder."""
     if not folder.is_dir():
         raise DatasetError(folder, found="no such folder", expected="a folder of label maps CASE.nii.gz")
-    return {case_name(path): path for path in find_images(folder)} if any(folder.iterdir()) else {}
+    return files_by_case(folder) if any(folder.iterdir()) else {}

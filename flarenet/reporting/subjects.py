@@ -11,7 +11,7 @@ from statistics import mean
 import numpy as np
 
 from ..data.labels import LabelPattern, LabelSet
-from ..data.nifti import case_name, find_images, read_grid, read_image
+from ..data.nifti import files_by_case, read_grid, read_image
 from ..evaluation.gallery import read_on
 from ..evaluation.pairs import Pair
 from ..evaluation.pictures import BODY_HU, window_of
@@ -60,7 +60,7 @@ def find_subjects(models: Sequence[Model], images: Path) -> list[Subject]:
 
     Raises DatasetError where `images` holds no image.
     """
-    found = {case_name(path): path for path in find_images(images)}
+    found = files_by_case(images)
     pairs: dict[str, dict[str, Pair]] = {}
     for model in models:
         for pair in model.pairs:

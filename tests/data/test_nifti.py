@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flarenet.data.nifti import case_name, find_images, read_grid, read_image, read_labels, write_labels
+from flarenet.data.nifti import case_name, files_by_case, find_images, read_grid, read_image, read_labels, write_labels
 from flarenet.data.nifti import write as nifti
 from flarenet.errors import DatasetError, FlarenetError, GeometryError, StorageError
 
@@ -478,6 +478,19 @@ def test_find_images(tmp_path):
     (tmp_path / "b.nii.gz").write_bytes(b"")
     with pytest.raises(DatasetError, match=r"b.nii.gz and b_0000.nii.gz"):
         find_images(tmp_path)
+
+
+def test_a_further_channel_is_no_case_of_its_own_but_numbers_are_names(tmp_path):
+    for name in ("FLARE22Ts_0001.nii.gz", "FLARE22Ts_0002.nii.gz", "p1_0000.nii.gz"):
+        (tmp_path / name).write_bytes(b"")
+    assert [case_name(image) for image in find_images(tmp_path)] == ["FLARE22Ts_0001", "FLARE22Ts_0002", "p1"]
+    (tmp_path / "p1_0001.nii.gz").write_bytes(b"")
+    with pytest.raises(DatasetError, match="p1_0001.nii.gz, a further channel") as refused:
+        find_images(tmp_path)
+    assert "p1_0001_0000.nii.gz" in refused.value.remedy
+    assert find_images(tmp_path / "p1_0001.nii.gz") == [tmp_path / "p1_0001.nii.gz"]  # by name, as one's own word
+    # label maps have no channels
+    assert list(files_by_case(tmp_path)) == ["FLARE22Ts_0001", "FLARE22Ts_0002", "p1", "p1_0001"]
 
 
 def test_find_images_says_what_it_found_instead(tmp_path):

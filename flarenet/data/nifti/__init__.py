@@ -10,7 +10,7 @@ Fields and rules: the NIfTI-1 and NIfTI-2 standards (nifti1.h, nifti2.h, https:/
 
 from .channels import channels_file
 from .image_file import ImageFile, inspect_file
-from .names import case_name, find_images
+from .names import case_name, files_by_case, find_images
 from .read import inspect_image, inspect_labels, read_grid, read_image, read_labels
 from .write import labels_file, write_labels
 
@@ -18,6 +18,7 @@ __all__ = [
     "ImageFile",
     "case_name",
     "channels_file",
+    "files_by_case",
     "find_images",
     "inspect_file",
     "inspect_image",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ...errors import DatasetError
@@ -11,20 +12,37 @@ from ..dataset import CHANNEL, FILE_ENDINGS
 def case_name(path: str | Path) -> str:
     """X for X_0000.nii.gz, X.nii.gz, X_0000.nii and X.nii; of a folder its name."""
     name = Path(path).name or Path(path).resolve().name
-    for ending in FILE_ENDINGS:
-        if name.lower().endswith(ending):
-            return name[: -len(ending)].removesuffix(CHANNEL)
-    return name
+    stem = _stem(name)
+    return name if stem == name else stem.removesuffix(CHANNEL)
 
 
 def find_images(path: str | Path) -> list[Path]:
-    """The file itself, or the *.nii.gz and *.nii of a folder, sorted by name; hidden files are left out.
+    """The images that files_by_case finds, where all are cases of one channel. Raises DatasetError as it does, and
+    where one is a further channel of another, as X_0001 beside X_0000."""
+    images = list(files_by_case(path).values())
+    stems = {_stem(image.name) for image in images}
+    for image in images:
+        stem = _stem(image.name)
+        first = re.sub("_[0-9]{4}$", CHANNEL, stem)
+        if first != stem and first in stems:
+            raise DatasetError(
+                path,
+                found=f"{image.name}, a further channel",
+                expected=f"CASE{CHANNEL}{FILE_ENDINGS[0]}: one channel; more are not supported yet",
+                remedy=f"if it is a case of its own, call it {stem}{CHANNEL}{FILE_ENDINGS[0]}",
+            )
+    return images
+
+
+def files_by_case(path: str | Path) -> dict[str, Path]:
+    """The *.nii.gz and *.nii of a folder, or one such file, by the name of the case; sorted by name, hidden files left
+    out. Label maps have no channels: X_0001 is a case, whatever else is there.
 
     Raises DatasetError where there is none, or where two are of the same case.
     """
     path = Path(path)
     if path.is_file():
-        return [path]
+        return {case_name(path): path}
     if not path.is_dir():
         raise DatasetError(path, found="no such file or folder", expected="an image, or a folder of images")
     inside = sorted(p for p in path.iterdir() if p.name.lower().endswith(FILE_ENDINGS) and p.name[0] != ".")
@@ -37,4 +55,9 @@ def find_images(path: str | Path) -> list[Path]:
         twin = seen.setdefault(case_name(image).lower(), image)
         if twin is not image:
             raise DatasetError(path, found=f"{twin.name} and {image.name}", expected="one image for each case")
-    return inside
+    return {case_name(image): image for image in inside}
+
+
+def _stem(name: str) -> str:
+    """The name of a file without the ending of an image; any other name as it is."""
+    return next((name[: -len(ending)] for ending in FILE_ENDINGS if name.lower().endswith(ending)), name)
