@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import CasesFailed, DatasetError, FlarenetError, UsageError
+from ..errors import CasesFailed, DatasetError, FlarenetError, StorageError, UsageError
 from ..workspace import find_models, find_root, models_in, newest_model
 from . import shell
 from .heap import share_one_heap
@@ -224,9 +224,10 @@ def _end(done: int, failures: list) -> int:
     names = ", ".join(image.name for image, _ in failures)
     if done:
         raise CasesFailed(f"{len(failures)} of {done + len(failures)} images failed", found=names)
-    raise DatasetError(
-        "no image could be predicted", found=f"failures in {names}", expected="at least one usable image"
-    )
+    thing, found = "no image could be predicted", f"failures in {names}"
+    if all(isinstance(error, StorageError) for _, error in failures):
+        raise StorageError(thing, found=found, expected="files that can be read and written, and memory for a scan")
+    raise DatasetError(thing, found=found, expected="at least one usable image")
 
 
 if __name__ == "__main__":

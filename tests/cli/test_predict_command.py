@@ -106,6 +106,13 @@ def test_some_failed_then_all_failed(root, capsys):
     assert predict(root) == 4
 
 
+def test_where_nothing_can_be_written_the_scans_are_not_to_blame(root, capsys):
+    (root / "notes").write_text("no folder")
+    words = ["-i", str(root / "scans" / "b.nii.gz"), "-o", str(root / "notes" / "b.nii.gz"), "--root", str(root)]
+    assert main(words) == 5
+    assert "no image could be predicted\n  found: failures in b.nii.gz" in capsys.readouterr().err
+
+
 def test_one_who_interrupts_is_told_how_the_rest_is_done(root, capsys, monkeypatch):
     words = ["-i", str(root / "scans"), "-o", str(root / "out"), "--root", str(root)]
 
