@@ -28,7 +28,7 @@ _ENDINGS = (".nii", ".nii.gz")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return shell.run(words(), work, argv, going_on="the same command with --continue")
+    return shell.run(words(), work, argv, going_on=_going_on)
 
 
 def words() -> ArgumentParser:
@@ -183,9 +183,17 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _names_a_file(output: Path) -> bool:
+    return output.name.lower().endswith(_ENDINGS) and not output.is_dir()
+
+
+def _going_on(arguments: Namespace) -> str:
+    return "the same command" if _names_a_file(arguments.output) else "the same command with --continue"
+
+
 def _one_file(arguments: Namespace) -> dict[Path, Path] | None:
     """The output named by hand, where one image goes to one file."""
-    if not arguments.output.name.lower().endswith(_ENDINGS) or arguments.output.is_dir():
+    if not _names_a_file(arguments.output):
         return None
     from ..data.dicom import is_series
 

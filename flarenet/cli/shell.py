@@ -123,18 +123,18 @@ def run(
     work: Callable[[Namespace], int | None],
     argv: Sequence[str] | None,
     *,
-    going_on: str = "the same command",
+    going_on: Callable[[Namespace], str] = lambda arguments: "the same command",
 ) -> int:
     """Parse `argv`, do `work`, return the exit code; what went wrong goes to stderr.
 
-    Errors that flarenet raises on purpose are shown as they are, anything else in one line. `going_on` is what one who
-    ended it is told to type to have the rest done.
+    Errors that flarenet raises on purpose are shown as they are, anything else in one line. `going_on` says what one
+    who ended it is told to type to have the rest done.
     """
-    debug = False
+    debug, again = False, "the same command"
     try:
         with _sigterm_raises():
             arguments = words.parse_args(argv)
-            debug = arguments.debug
+            debug, again = arguments.debug, going_on(arguments)
             code = work(arguments) or 0
             sys.stdout.flush()
         return code
@@ -144,7 +144,7 @@ def run(
     except BaseException as error:  # noqa: BLE001 - nothing is swallowed: the exit code and the message tell
         if debug:
             traceback.print_exc()
-        return _end(words.prog, error, going_on)
+        return _end(words.prog, error, again)
 
 
 @contextmanager
@@ -166,22 +166,22 @@ class _Terminated(BaseException):
     """SIGTERM came."""
 
 
-def _end(command: str, error: BaseException, going_on: str) -> int:
+def _end(command: str, error: BaseException, again: str) -> int:
     """Say on stderr what happened; returns the exit code."""
     if isinstance(error, BrokenPipeError):
         return _reader_is_gone()
-    message, code = _explain(error, going_on)
+    message, code = _explain(error, again)
     print(f"{command}: {message}", file=sys.stderr)
     return code
 
 
-def _explain(error: BaseException, going_on: str) -> tuple[object, int]:
+def _explain(error: BaseException, again: str) -> tuple[object, int]:
     if isinstance(error, FlarenetError):
         return error, error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return f"interrupted; {going_on} goes on from here", INTERRUPTED
+        return f"interrupted; {again} goes on from here", INTERRUPTED
     if isinstance(error, _Terminated):
-        return f"ended by SIGTERM; {going_on} goes on from here", TERMINATED
+        return f"ended by SIGTERM; {again} goes on from here", TERMINATED
     if is_out_of_memory(error):
         return "not enough memory: fewer workers or a smaller batch size may help", StorageError.exit_code
     if isinstance(error, OSError):

@@ -129,6 +129,11 @@ def test_one_who_interrupts_is_told_how_the_rest_is_done(root, capsys, monkeypat
     assert main([*words, "--continue"]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert "a.nii.gz" in first and first.endswith("done before") and "b.nii.gz" in second
+    # of one file there is no rest, and --continue is refused
+    monkeypatch.setattr("builtins.print", interrupted)
+    code = main(["-i", str(root / "scans" / "b.nii.gz"), "-o", str(root / "data.nii.gz"), "--root", str(root)])
+    monkeypatch.undo()
+    assert code == 130 and "the same command goes on" in capsys.readouterr().err
 
 
 def test_an_empty_folder(root, capsys):
