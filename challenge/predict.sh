@@ -5,7 +5,8 @@
 #     sh predict.sh                                the folders inputs and outputs here
 #     sh predict.sh INPUTS OUTPUTS [WORDS ...]     other folders, and words of flarenet_predict, as in -m NAME
 #
-# The model is the newest below FLARENET_ROOT, or here. Exit codes: 0 all done, 2 no inputs, 3 some failed, 4 all failed.
+# The model is the newest below FLARENET_ROOT, or here. Exit codes: 0 all done, 2 no inputs, 3 some failed, 4 all failed;
+# 75 or 130 where a prediction was ended by SIGTERM or Ctrl-C, which ends all.
 set -u
 inputs=${1:-inputs}
 outputs=${2:-outputs}
@@ -19,6 +20,10 @@ for scan in "$inputs"/*.nii.gz; do
     if "${PYTHON:-python3}" -m flarenet.cli.predict -i "$scan" -o "$outputs/${case%_0000}.nii.gz" "$@"; then
         done=$((done + 1))
     else
+        code=$?
+        case $code in
+            75 | 130) exit "$code" ;;
+        esac
         failed=$((failed + 1))
     fi
 done

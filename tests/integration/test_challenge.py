@@ -33,12 +33,12 @@ def scan(path):
     nibabel.save(nibabel.Nifti1Image(data, np.diag([-1, -1, 3, 1])), path)
 
 
-def run(workspace, *words):
+def run(workspace, *words, python=sys.executable):
     """In the workspace, which cannot be told from the image by the script."""
     return subprocess.run(
         ["sh", str(CHALLENGE / "predict.sh"), *map(str, words)],
         cwd=workspace,
-        env={**os.environ, "PYTHON": sys.executable, "FLARENET_ROOT": str(workspace)},
+        env={**os.environ, "PYTHON": str(python), "FLARENET_ROOT": str(workspace)},
         capture_output=True,
         text=True,
     )
@@ -69,6 +69,18 @@ def test_a_broken_scan_does_not_stop_the_others(workspace):
     done = run(workspace)
     assert done.returncode == 3 and "1 of 2 scans failed" in done.stderr
     assert written(workspace) == ["b.nii.gz"]
+
+
+@pytest.mark.parametrize("code", [75, 130])
+def test_one_that_was_ended_ends_all(workspace, code):
+    for name in "ab":
+        scan(workspace / "inputs" / f"{name}.nii.gz")
+    python = workspace / "ended.sh"
+    python.write_text(f'#!/bin/sh\necho "$4" >> "{workspace}/begun.txt"\nexit {code}\n')
+    python.chmod(0o755)
+    done = run(workspace, python=python)
+    assert done.returncode == code and "failed" not in done.stderr
+    assert (workspace / "begun.txt").read_text().split() == ["inputs/a.nii.gz"]
 
 
 def test_other_folders_and_words(workspace, tmp_path):
