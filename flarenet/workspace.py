@@ -14,6 +14,7 @@ ROOT/models/NAME/         what flarenet_model installed: the model folders of on
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,8 @@ ROOT_VARIABLE = "FLARENET_ROOT"
 
 Fold = int | Literal["all"]
 """Which cases a run holds out: those of one fold, or none."""
+
+_STEP = re.compile("step_([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -186,18 +189,21 @@ def models_in(folder: Path) -> list[Path]:
     """The models that a folder stands for: itself; or, where it is a trainer's or a fold's, the last step of each
     finished fold in it. A fold that has not come to the last step of the others is left out.
     """
-    finished = [about.parent for below in ("step_*", "fold_*/step_*") for about in folder.glob(f"{below}/about.json")]
-    last = max((_step(model) for model in finished), default=0)
-    return sorted(model for model in finished if _step(model) == last) or [folder]
-
-
-def _step(model: Path) -> int:
-    return int(model.name.removeprefix("step_"))
+    finished = _finished(folder, "step_*", "fold_*/step_*")
+    last = max(finished.values(), default=0)
+    return sorted(model for model, step in finished.items() if step == last) or [folder]
 
 
 def finished_models(root: Path) -> list[Path]:
     """The model folders of `root` whose training has ended, of all data sets, steps and folds."""
-    return sorted(about.parent for about in root.glob("runs/*/*/**/step_*/about.json"))
+    return sorted(_finished(root, "runs/*/*/**/step_*"))
+
+
+def _finished(folder: Path, *below: str) -> dict[Path, int]:
+    """{model folder: its step} of those that fit a pattern below `folder`; step_4_backup is nobody's step."""
+    models = [about.parent for pattern in below for about in folder.glob(f"{pattern}/about.json")]
+    steps = {model: _STEP.fullmatch(model.name) for model in models}
+    return {model: int(step[1]) for model, step in steps.items() if step}
 
 
 def installed_models(root: Path) -> list[Path]:

@@ -69,11 +69,13 @@ def test_the_newest_model_that_segments_is_taken(tmp_path):
         (folder / "about.json").touch()
         os.utime(folder / "about.json", (1000 - age, 1000 - age))
     (tmp_path / "runs/A/DualDecoder2D/step_3").mkdir()
+    (tmp_path / "runs/A/DualDecoder2D/step_2_backup").mkdir()
+    (tmp_path / "runs/A/DualDecoder2D/step_2_backup/about.json").touch()  # a copy that somebody keeps, just made
     assert newest_model(tmp_path) == tmp_path / "runs/A/DualDecoder2D/step_2"
 
 
 def test_a_trainer_stands_for_the_last_step_of_each_finished_fold(tmp_path):
-    for run in ("step_9", "step_10", "fold_1/step_10", "fold_2/step_9", "fold_all/step_10"):
+    for run in ("step_9", "step_10", "fold_1/step_10", "fold_2/step_9", "fold_all/step_10", "step_10_backup"):
         (tmp_path / run).mkdir(parents=True)
         (tmp_path / run / "about.json").touch()
     (tmp_path / "fold_3/step_10").mkdir(parents=True)  # not finished
