@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..errors import CasesFailed, FlarenetError, UsageError
 from ..workspace import find_models, find_root, finished_models, installed_models, models_in
 from . import shell
 
@@ -69,22 +69,35 @@ def work(arguments: Namespace) -> None:
 
 
 def _list(arguments: Namespace) -> None:
-    from ..inference.about import read_about
-
+    """Raises CasesFailed, after all others are listed, where a folder is no model."""
     root = find_root(arguments.root)
     named = {folder.name: models_in(folder) for folder in installed_models(root)}
     named |= {str(folder.relative_to(root)): [folder] for folder in finished_models(root)}
-    rows = [("model", "trainer", "step", "folds", "data set", "MB")]
+    rows, failed = [("model", "trainer", "step", "folds", "data set", "MB")], list[str]()
     for name, models in named.items():
-        about = read_about(models[0])
-        size = sum(path.stat().st_size for model in models for path in _parts(model)) / _MB
-        rows.append((name, about.trainer, str(about.step), str(len(models)), about.dataset, f"{size:.1f}"))
+        try:
+            rows.append(_row(name, models))
+        except (FlarenetError, OSError) as problem:
+            failed.append(_plain(name))
+            print(f"{failed[-1]}: {problem}", file=sys.stderr)
     if not named:
         print(f"no finished model in {root}", file=sys.stderr)
         return
     widths = [max(len(_plain(row[column])) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         print("  ".join(_plain(word).ljust(width) for word, width in zip(row, widths)).rstrip())
+    if failed:
+        found = ", ".join(failed)
+        raise CasesFailed(f"{len(failed)} of {len(named)} models", found=found, expected="sound model folders")
+
+
+def _row(name: str, models: Sequence[Path]) -> tuple[str, str, str, str, str, str]:
+    """What `list` says of the models that a name stands for. Raises as read_about."""
+    from ..inference.about import read_about
+
+    about = read_about(models[0])
+    size = sum(path.stat().st_size for model in models for path in _parts(model)) / _MB
+    return name, about.trainer, str(about.step), str(len(models)), about.dataset, f"{size:.1f}"
 
 
 def _info(arguments: Namespace) -> None:

@@ -111,6 +111,16 @@ def test_list_shows_what_m_takes(root, elsewhere, model_file, capsys):
         assert find_models(row.split()[0], str(root))
 
 
+def test_list_names_a_bad_folder_and_shows_the_others(root, capsys):
+    (root / RUN / "fold_1" / "step_2" / "about.json").write_text("{")
+    train(root / RUN / "step_3", step=2)
+    (root / RUN / "step_3" / "weights.safetensors").unlink()
+    assert command(root, "list") == 3
+    out, err = capsys.readouterr()
+    assert [row.split()[0] for row in out.splitlines()[1:]] == [f"{RUN}/step_2"]
+    assert f"{RUN}/fold_1/step_2: " in err and "about.json" in err and "2 of 3 models" in err
+
+
 @pytest.mark.parametrize("installed", [False, True])
 def test_info_tells_what_one_asks_before_using_a_model(root, model_file, installed, capsys):
     if installed:
