@@ -87,13 +87,14 @@ def export_models(models: Sequence[Path], file: Path, *, licence: str | None = N
     with_cases  whether the names of the cases that it learned from are told
 
     Raises RunError for a model that is damaged or does not segment, or where the label tables differ, and UsageError
-    where `file` exists or its name is none for a model.
+    where `file` exists, its name is none for a model, or the models are more than a model file may hold.
     """
     name = check_name(file.name.removesuffix(ENDING), f"{file}, without {ENDING}")
     if not file.name.endswith(ENDING) or file.exists():
         found = "a file that exists" if file.exists() else file.name
         raise UsageError(f"model file {file}", found=found, expected=f"a new name that ends in {ENDING}")
     _check_together([load_model(model) for model in models])
+    _check_size(models, file)
     with tempfile.TemporaryDirectory(prefix="flarenet_") as folder:
         gathered = Path(folder)
         for model in models:
@@ -170,6 +171,19 @@ def check_name(name: str, where: str) -> str:
 def read_manifest(folder: Path) -> Manifest | None:
     """That of an installed model; None where a folder was not made by `install`."""
     return load(Manifest, folder / MANIFEST, RunError) if (folder / MANIFEST).is_file() else None
+
+
+def _check_size(models: Sequence[Path], file: Path) -> None:
+    total = sum((model / name).stat().st_size for model in models for name in (WEIGHTS, PLAN, ABOUT))
+    most = MOST_BYTES - _LARGEST[MANIFEST] - _LARGEST[LICENCE]
+    if total > most:
+        several = "export each fold by itself (TRAINER/fold_K/step_N): flarenet_predict -m takes several models"
+        raise UsageError(
+            f"model file {file}",
+            found=f"{len(models)} model{'s' * (len(models) > 1)} of {total // _MB} MB",
+            expected=f"at most {most // _MB} MB in a file",
+            remedy=several if len(models) > 1 else None,
+        )
 
 
 def _gather(model: Path, gathered: Path, *, with_cases: bool) -> None:

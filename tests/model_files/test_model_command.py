@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import nibabel
@@ -14,7 +15,9 @@ import pytest
 
 from flarenet.cli.model import main
 from flarenet.cli.predict import main as predict
-from flarenet.inference.about import read_about
+from flarenet.inference import archive
+from flarenet.inference import model_file as of_models
+from flarenet.inference.about import ABOUT, PLAN, WEIGHTS, read_about
 from flarenet.workspace import find_models, models_in, newest_model
 from tests.model_files.small import files_below, members_of, train
 
@@ -193,6 +196,18 @@ def test_a_damaged_or_unfinished_model_is_not_passed_on(root, tmp_path, capsys):
     (root / RUN / "step_2" / "about.json").unlink()
     assert command(root, "export", f"{RUN}/step_2", tmp_path / "toy.zip") == 4
     assert not (tmp_path / "toy.zip").exists()
+
+
+def test_folds_that_no_file_can_hold_are_told_before_anything_is_gathered(root, tmp_path, monkeypatch, capsys):
+    assert 1.05 * archive.MOST_BYTES < zipfile.ZIP64_LIMIT  # a member of all bytes is written without 64-bit fields
+    one = sum((root / RUN / "step_2" / name).stat().st_size for name in (WEIGHTS, PLAN, ABOUT))
+    monkeypatch.setattr(of_models, "MOST_BYTES", one + (2 << 20))  # and room for manifest and licence
+    assert command(root, "export", f"{RUN}/step_2", tmp_path / "one.zip") == 0
+    monkeypatch.setattr(of_models, "_gather", None)
+    assert command(root, "export", RUN, tmp_path / "all.zip") == 2
+    said = capsys.readouterr().err
+    assert "2 models of 0 MB" in said and "export each fold by itself" in said
+    assert not (tmp_path / "all.zip").exists()
 
 
 def test_only_installed_models_are_removed_and_not_by_chance(root, model_file, monkeypatch, capsys):
