@@ -94,7 +94,7 @@ def open_models(
             raise UsageError(f"--set {change!r}", found="no field of fusion", expected="fusion.FIELD=VALUE")
     opened = [model if isinstance(model, Model) else load_model(model) for model in models]
     if changes:
-        opened = [replace(model, plan=override(model.plan, changes)) for model in opened]
+        opened = [replace(model, plan=override(model.plan, changes, trained=True)) for model in opened]
     if len(opened) == 1:
         return Predictor(opened[0], device=device, precision=precision, engine=engine, batch_size=batch_size, roi=roi)
     return Ensemble(opened, device=device, precision=precision, engine=engine, batch_size=batch_size, roi=roi)

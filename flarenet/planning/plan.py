@@ -252,8 +252,9 @@ def save_plan(plan: Plan, path: str | Path) -> None:
     save(plan, path)
 
 
-def override(plan: Plan, changes: Iterable[str]) -> Plan:
-    """`plan` with `key=value` changes, checked again.
+def override(plan: Plan, changes: Iterable[str], *, trained: bool = False) -> Plan:
+    """`plan` with `key=value` changes, checked again; where a model is trained by it, its fusion alone, for a scan is
+    predicted whatever memory was planned for.
 
     A key is a path into the plan, as in `trainers.DualDecoder2D.steps.0.epochs` or `configurations.2d.patch`;
     `*` stands for every entry (`trainers.*.steps.*.epochs`) but those in which a part on the way is null
@@ -274,7 +275,10 @@ def override(plan: Plan, changes: Iterable[str]) -> Plan:
             raise UsageError(f"--set {change!r}", found="null, or nothing, wherever * stands", expected=expected)
     source = "--set" if changes else "the plan"
     changed = parse(Plan, data, source, PlanError)
-    _check(changed, source)
+    if trained:
+        check_fusion(changed.fusion, changed.labels, f"{source}: fusion")
+    else:
+        _check(changed, source)
     return changed
 
 

@@ -1,14 +1,17 @@
 """Ensembles: the mean of probabilities, group by group, of models that need not see the scan alike."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from flarenet.data.labels import LabelSet
-from flarenet.errors import RunError
-from flarenet.inference.ensemble import Ensemble
+from flarenet.errors import PlanError, RunError
+from flarenet.inference.ensemble import Ensemble, open_models
 from flarenet.inference.model import Model
 from flarenet.inference.predict import Predictor
+from flarenet.planning.memory import Scan
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, TrainerPlan
 from flarenet.volume import Grid, Volume
 
@@ -78,6 +81,16 @@ def test_each_group_is_answered_by_those_that_know_it(scan):
 def test_one_model_is_an_ensemble_of_itself(scan):
     one = model({"organ": 0.7, "cancer": 0.4})
     np.testing.assert_array_equal(predict(scan, one, one), Predictor(one, device="cpu").predict(scan).labels)
+
+
+def test_a_rule_may_be_set_whatever_memory_the_models_were_planned_for(scan):
+    large = Scan(shape=(2000, 512, 512), spacing_mm=(1.0, 1.0, 1.0))  # more than 4 GB with the rule
+    one = model({"organ": 0.7, "cancer": 0.4})
+    one = replace(one, plan=one.plan.model_copy(update={"scans": {"large": large}}))
+    predictor = open_models([one], device="cpu", precision="fp32", changes=['fusion.largest=["liver"]'])
+    assert predictor.model.plan.fusion.largest == ("liver",) and predictor.predict(scan).labels.any()
+    with pytest.raises(PlanError, match="fusion.largest"):
+        open_models([one], device="cpu", changes=['fusion.largest=["lung"]'])
 
 
 def test_models_of_other_labels_do_not_go_together():

@@ -5,6 +5,7 @@ import pytest
 from flarenet.data.labels import LabelSet
 from flarenet.errors import FlarenetError, PlanError
 from flarenet.planning.fusion import Fusion, check_fusion
+from flarenet.planning.memory import prediction_gb
 from flarenet.planning.plan import load_plan, override, save_plan
 from flarenet.planning.summary import fusion_table
 from flarenet.schema import read_json
@@ -54,3 +55,20 @@ def test_a_plan_says_how_groups_are_fused_and_older_ones_mean_the_overlay(tmp_pa
 def test_what_does_not_fit_is_refused(change):
     with pytest.raises(FlarenetError, match="fusion"):
         override(make_plan(facts.flare_mini(), "auto"), [change])
+
+
+def test_a_rule_that_the_budget_has_no_memory_for_is_refused_in_planning_alone():
+    """A large scan of these has 157 million voxels: answer and search for its parts take 1.3 GB."""
+    plan = make_plan(facts.kidneys(), "auto")
+    parts = [plan.trainers[name] for name in plan.final_trainers]
+    need_gb = max(
+        prediction_gb(plan.scans["large"], plan.configurations[part.configuration], part.network, plan.labels.outputs)
+        for part in parts
+    )
+    budget = plan.budget.model_copy(update={"inference_memory_gb": need_gb + 0.1})
+    plan, rule = plan.model_copy(update={"budget": budget}), ['fusion.largest=["kidney"]']
+    with pytest.raises(PlanError, match="needs about"):
+        override(plan, rule)
+    assert override(plan, rule, trained=True).fusion == Fusion(largest=("kidney",))
+    with pytest.raises(PlanError, match="fusion.largest"):
+        override(plan, ['fusion.largest=["lung"]'], trained=True)
