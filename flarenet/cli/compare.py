@@ -83,4 +83,4 @@ def _print_best(found: Comparison) -> None:
         print("better there with their largest connected part alone (docs/fusion.md), mean DSC:")
         for name, part in ((name, part) for name, part in found.parts.items() if part.helps):
             print(f"  {name}  {shown(part.before)} -> {shown(part.after)}, better {part.better}, worse {part.worse}")
-    print(f"best: {found.best}\nuse it: flarenet_predict -i IN -o OUT -m {' '.join(found.rows[0].models)}{rule}")
+    print(f"best: {found.best}\nuse it: flarenet_predict -i IN -o OUT -m {shlex.join(found.rows[0].models)}{rule}")

@@ -1,7 +1,9 @@
 """flarenet_compare on model folders of random weights: who is compared, on which cases, and who is best."""
 
 import json
+import shlex
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -118,6 +120,12 @@ def test_a_label_that_is_better_in_one_part_is_named_with_the_rule_to_type(works
     assert found["keep"] == ["liver"] and found["parts"]["liver"]["after"] == 1
     assert found["parts"]["spleen"] == {"before": 1, "after": 1, "better": 0, "worse": 0}
     assert f"-m {folder} --set 'fusion.largest=[\"liver\"]'" in said.replace("\n", "")
+
+
+def test_the_command_to_type_names_folders_as_a_shell_takes_them(capsys):
+    row = SimpleNamespace(models=("/my runs/step_2", "/runs/step_2"))
+    compare._print_best(SimpleNamespace(best="DualDecoder2D/2", rows=[row], keep=()))
+    assert shlex.split(capsys.readouterr().out)[-3:] == ["-m", "/my runs/step_2", "/runs/step_2"]
 
 
 def test_the_rule_to_type_keeps_what_the_model_s_own_plan_has(workspace, capsys):
