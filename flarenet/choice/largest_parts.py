@@ -51,7 +51,8 @@ def try_largest_parts(pairs: Sequence[Pair], labels: LabelSet, *, workers: int |
 
 def _try_pair(pair: Pair, *, labels: LabelSet) -> dict[str, tuple[float, float]]:
     """Label name -> its DSC as it is and with its largest part alone."""
-    maps = TwoMaps(read_labels(pair.truth, labels, values=pair.values), read_labels(pair.prediction, labels))
+    truth_map = read_labels(pair.truth, labels, values=pair.values, reading=pair.reading)
+    maps = TwoMaps(truth_map, read_labels(pair.prediction, labels, reading=pair.reading))
     found = {}
     for value in pair.asked:
         if (masks := maps.masks(value)) is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..data.dataset import Case, Dataset
 from ..data.nifti import case_name, files_by_case, find_images
+from ..data.reading import STRICT, Reading
 from ..errors import DatasetError, UsageError
 
 
@@ -21,10 +22,13 @@ def held_out_cases(dataset: Dataset, held_out: Collection[str]) -> list[Case]:
     return _some(cases, "an annotated case that the fold holds out")
 
 
-def cases_in(images: Path, truth: Path, dataset: Dataset, *, held_out: Collection[str]) -> list[Case]:
+def cases_in(
+    images: Path, truth: Path, dataset: Dataset, *, held_out: Collection[str], reading: Reading = STRICT
+) -> list[Case]:
     """The scans of `images` with their label map in `truth`; those of the data set with what was looked for in them.
 
     held_out  cases of the data set that no model learns from
+    reading   how the files of other cases are read; those of the data set are read as they were planned
     Raises DatasetError for a scan without a truth, and UsageError for one that models learn from.
     """
     truths = files_by_case(truth)
@@ -41,7 +45,8 @@ def cases_in(images: Path, truth: Path, dataset: Dataset, *, held_out: Collectio
         own = known[name] if name in known and _same(known[name].label, truths[name]) else None
         annotated = known[name].annotated if name in known else frozenset(dataset.labels.values)
         values = own.values if own is not None else {}
-        cases.append(Case(name, image, truths[name], annotated, values=values))
+        how = known[name].reading if name in known else reading
+        cases.append(Case(name, image, truths[name], annotated, values=values, reading=how))
     return cases
 
 

@@ -80,7 +80,7 @@ def score_cases(
 
 def _pairs(cases: Sequence[Case], folder: Path, known: Collection[int]) -> list[Pair]:
     return [
-        Pair(case.name, case.label, folder / f"{case.name}.nii.gz", asked, case.values)
+        Pair(case.name, case.label, folder / f"{case.name}.nii.gz", asked, case.values, case.reading)
         for case in cases
         if case.label is not None and (asked := case.annotated & set(known))
     ]

@@ -8,7 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .shell import add_changes, add_device, add_epochs, add_planned, add_pool, fold, index, parser, planned, pool, run
+from .shell import (
+    add_changes,
+    add_device,
+    add_epochs,
+    add_planned,
+    add_pool,
+    add_reading,
+    fold,
+    index,
+    parser,
+    planned,
+    pool,
+    reading,
+    run,
+)
 
 if TYPE_CHECKING:
     from ..choice.ablate import Ablation, Trial
@@ -32,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_changes(words, "change values of every variant's plan, as in trainers.*.steps.*.batch_size=2")
     add_epochs(words)
     _add_cases(words)
+    add_reading(words)
     words.add_argument("-o", "--out", type=Path, metavar="DIR", help="default: ROOT/ablations/NAME/LIST")
     words.add_argument("--dry-run", action="store_true", help="show what would be trained, and what is there already")
     add_device(words)
@@ -145,7 +160,7 @@ def _cases(dataset: Dataset, workspace: Workspace, arguments: Namespace):
     if (arguments.images is None) != (arguments.truth is None):
         raise UsageError("-i and -g", found="one of them", expected="both, or neither")
     if arguments.images is not None:
-        return cases_in(arguments.images, arguments.truth, dataset, held_out=held_out)
+        return cases_in(arguments.images, arguments.truth, dataset, held_out=held_out, reading=reading(arguments))
     return held_out_cases(dataset, held_out) if arguments.held_out else labelled_test_cases(dataset)
 
 

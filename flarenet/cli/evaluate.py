@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .shell import add_pool, parser, pool, run
+from .shell import add_pool, add_reading, parser, pool, reading, run
 
 if TYPE_CHECKING:
     from ..data.labels import LabelSet
@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="where metrics.json, scores.csv and lesions.csv are written; a killed evaluation goes on from there",
     )
     words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
+    add_reading(words)
     add_pool(words, workers=1)
     words.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
     words.add_argument(
@@ -59,7 +60,6 @@ def work(arguments: Namespace) -> None:
     Raises CasesFailed, after everything else is done, where a case could not be scored as it should.
     """
     from ..data.dataset_file import read_dataset
-    from ..data.reading import Reading
     from ..errors import CasesFailed
     from ..evaluation.pairs import evaluate, pair_up
     from ..evaluation.rules import OFFICIAL, PLAIN
@@ -69,11 +69,16 @@ def work(arguments: Namespace) -> None:
     from ..workspace import find_root, open_workspace
 
     workspace = open_workspace(find_root(arguments.root), arguments.dataset)
+    how, rules = reading(arguments), OFFICIAL if arguments.official else PLAIN
     # labels and patterns are taken from dataset.json; none of the files that it names is opened
-    dataset = read_dataset(workspace.raw, Reading(allow_external=True))
-    rules = OFFICIAL if arguments.official else PLAIN
+    dataset = read_dataset(workspace.raw, how.model_copy(update={"allow_external": True}))
     pairs, notes = pair_up(
-        arguments.truth, arguments.predictions, dataset=dataset, rules=rules, skip_missing=arguments.skip_missing
+        arguments.truth,
+        arguments.predictions,
+        dataset=dataset,
+        rules=rules,
+        reading=how,
+        skip_missing=arguments.skip_missing,
     )
     with locked(arguments.out):
         keep = arguments.out / "cases"

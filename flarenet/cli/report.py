@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .shell import add_pool, index, parser, pool, run
+from .shell import add_pool, add_reading, index, parser, pool, reading, run
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -66,6 +66,7 @@ def words() -> ArgumentParser:
         metavar="TABLE",
         help="show the paper's own rows beside: its tables 4, 5, 6 (default: 6) and 7, efficiency",
     )
+    add_reading(given)
     add_pool(given, workers=1)
     return given
 
@@ -84,7 +85,6 @@ def work(arguments: Namespace) -> None:
     Raises CasesFailed, after everything else is done, where a case of any model could not be scored as it should.
     """
     from ..data.dataset_file import read_dataset
-    from ..data.reading import Reading
     from ..errors import CasesFailed
     from ..evaluation.rules import OFFICIAL, PLAIN
     from ..reporting.models import Reader, read_models
@@ -92,10 +92,10 @@ def work(arguments: Namespace) -> None:
     from ..workspace import find_root, open_workspace
 
     workspace = open_workspace(find_root(arguments.root), arguments.dataset)
-    dataset = read_dataset(workspace.raw, Reading(allow_external=True))
-    rules = OFFICIAL if arguments.official else PLAIN
+    how, rules = reading(arguments), OFFICIAL if arguments.official else PLAIN
+    dataset = read_dataset(workspace.raw, how.model_copy(update={"allow_external": True}))
     background = list(_background(arguments, workspace))  # before the scoring, which may take long
-    reader = Reader(arguments.truth, dataset, rules, arguments.out / "scores", pool(arguments))
+    reader = Reader(arguments.truth, dataset, rules, arguments.out / "scores", pool(arguments), how)
     models = read_models(arguments.predictions, reader)
     sections = [*_sections(arguments, models, dataset), *background]
     write_files(arguments.out / "files", sections)

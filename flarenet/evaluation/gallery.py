@@ -10,6 +10,7 @@ from pathlib import Path
 from ..data.cases import Pool, map_cases
 from ..data.labels import LabelSet
 from ..data.nifti import files_by_case, read_image, read_labels
+from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError, GeometryError
 from ..volume import Volume
 from .pairs import Pair
@@ -49,18 +50,21 @@ def draw_cases(
 
 def draw_case(subject: Subject, *, labels: LabelSet) -> Subject:
     """Draw one case and give it back. Raises GeometryError where the image does not lie on the label maps' grid."""
-    image = read_image(subject.image)
+    pair, reading = subject.pair, subject.pair.reading
+    image = read_image(subject.image, reading)
     maps = {
-        "ground truth": read_on(image, subject.pair.truth, labels, values=subject.pair.values),
-        "prediction": read_on(image, subject.pair.prediction, labels),
+        "ground truth": read_on(image, pair.truth, labels, values=pair.values, reading=reading),
+        "prediction": read_on(image, pair.prediction, labels, reading=reading),
     }
     overlay(image, maps, labels=labels, path=subject.path, caption=subject.caption)
     return subject
 
 
-def read_on(image: Volume, path: Path, labels: LabelSet, *, values: Mapping[int, int] | None = None) -> Volume:
+def read_on(
+    image: Volume, path: Path, labels: LabelSet, *, values: Mapping[int, int] | None = None, reading: Reading = STRICT
+) -> Volume:
     """The label map of a file. Raises GeometryError where it does not lie on the grid of `image`."""
-    volume = read_labels(path, labels, values=values)
+    volume = read_labels(path, labels, values=values, reading=reading)
     if not volume.grid.is_near(image.grid):
         raise GeometryError(path, found=f"another grid, shape {volume.grid.shape}", expected="the grid of the image")
     return volume

@@ -14,6 +14,7 @@ from ..data.cases import Pool, map_cases
 from ..data.dataset import Dataset
 from ..data.labels import LabelPattern, LabelSet
 from ..data.nifti import files_by_case, read_grid, read_labels
+from ..data.reading import STRICT, Reading
 from ..errors import DatasetError, FlarenetError
 from ..schema import Frozen, digest, load, save
 from ..volume import Volume
@@ -31,7 +32,8 @@ MEASURES = 1
 class Pair:
     """A truth, the prediction that should exist for it, and the values to score.
 
-    values  value in the truth's file -> value of the table; empty where they are the same
+    values   value in the truth's file -> value of the table; empty where they are the same
+    reading  how both files are read, and the image that they belong to
     """
 
     name: str
@@ -39,6 +41,7 @@ class Pair:
     prediction: Path
     asked: LabelPattern
     values: Mapping[int, int] = field(default_factory=dict)
+    reading: Reading = STRICT
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,13 @@ class Kept(Frozen):
 
 
 def pair_up(
-    truth: Path, prediction: Path, *, dataset: Dataset, rules: Rules = PLAIN, skip_missing: bool = False
+    truth: Path,
+    prediction: Path,
+    *,
+    dataset: Dataset,
+    rules: Rules = PLAIN,
+    reading: Reading = STRICT,
+    skip_missing: bool = False,
 ) -> tuple[list[Pair], list[str]]:
     """The pairs of two folders of CASE.nii.gz (or .nii), and notes on what does not fit.
 
@@ -80,6 +89,7 @@ def pair_up(
             predicted.get(name, prediction / path.name),
             rules.asked(annotated.get(name), dataset.labels),
             values.get(path.resolve(), {}),
+            reading,
         )
         for name, path in _label_maps(truth).items()
     ]
@@ -131,13 +141,13 @@ def score_pair(pair: Pair, *, labels: LabelSet, rules: Rules = PLAIN, keep: Path
 
 def _measure(pair: Pair, labels: LabelSet, rules: Rules) -> CaseScores:
     try:
-        truth = read_labels(pair.truth, labels, values=pair.values)
+        truth = read_labels(pair.truth, labels, values=pair.values, reading=pair.reading)
     except (FlarenetError, OSError) as error:
         return CaseScores(pair.name, {}, f"ground truth: {error}")
     if not pair.prediction.is_file():
         return _nothing_found(pair, labels, truth, f"no prediction {pair.prediction}")
     try:
-        maps = TwoMaps(truth, read_labels(pair.prediction, labels))
+        maps = TwoMaps(truth, read_labels(pair.prediction, labels, reading=pair.reading))
     except (FlarenetError, OSError) as error:
         return _nothing_found(pair, labels, truth, str(error))
     scores = score_case(maps, labels=labels, asked=pair.asked, rules=rules)
@@ -169,6 +179,7 @@ def _key(pair: Pair, labels: LabelSet, rules: Rules) -> str:
             "labels": labels.model_dump(mode="json"),
             "asked": sorted(pair.asked),
             "values": sorted(pair.values.items()),
+            "reading": pair.reading.model_dump(mode="json", exclude={"allow_external"}),
             "rules": asdict(rules) | {"tubes": sorted(rules.tubes)},
         }
     )
@@ -184,7 +195,7 @@ def _kept(path: Path) -> Kept | None:
 def need_mb(pair: Pair) -> float:
     """An interpreter with numpy and scipy, both maps, and a label that is spread over the whole scan: its masks, its
     cells and its parts. As measured; of a usual case two thirds."""
-    return 200 + 6 * math.prod(read_grid(pair.truth).shape) / (1 << 20)
+    return 200 + 6 * math.prod(read_grid(pair.truth, pair.reading).shape) / (1 << 20)
 
 
 def _label_maps(folder: Path) -> dict[str, Path]:

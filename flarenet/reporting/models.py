@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..data.cases import Pool
 from ..data.dataset import Dataset, check_name
+from ..data.reading import STRICT, Reading
 from ..errors import DatasetError, UsageError
 from ..evaluation.efficiency import Efficiency, read_efficiency
 from ..evaluation.pairs import Pair, evaluate, pair_up
@@ -27,13 +28,17 @@ class Model:
 
 @dataclass(frozen=True)
 class Reader:
-    """How predictions become scores; those that are computed are kept in `scores`/NAME."""
+    """How predictions become scores; those that are computed are kept in `scores`/NAME.
+
+    reading  how truths, predictions and their images are read
+    """
 
     truth: Path
     dataset: Dataset
     rules: Rules
     scores: Path
     workers: int | Pool = 1
+    reading: Reading = STRICT
 
     def read(self, name: str, folder: Path) -> Model:
         """The model whose predictions, or what flarenet_evaluate made of them, lie in `folder`.
@@ -45,7 +50,7 @@ class Reader:
             metrics = read_scores(folder)
             self._check(metrics, folder / METRICS)
             return Model(name, metrics, efficiency=read_efficiency(folder))
-        pairs, notes = pair_up(self.truth, folder, dataset=self.dataset, rules=self.rules)
+        pairs, notes = pair_up(self.truth, folder, dataset=self.dataset, rules=self.rules, reading=self.reading)
         labels, kept = self.dataset.labels, self.scores / name
         cases = evaluate(pairs, labels, rules=self.rules, workers=self.workers, keep=kept / "cases")
         metrics = summarise(cases, labels, rules=self.rules, notes=notes)

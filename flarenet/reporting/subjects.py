@@ -26,7 +26,7 @@ TRUTH = "ground truth"
 class Subject:
     """A case to show; small enough to send to another process.
 
-    pair         the ground truth, and what was looked for in it
+    pair         the ground truth, what was looked for in it, and how it, the image and the predictions are read
     predictions  model -> file; without those that could not be scored
     dsc          model -> mean over the labels of the case, 0 to 1; as many as predictions
     """
@@ -87,9 +87,10 @@ def ends(subjects: Sequence[Subject], most: int) -> list[Subject]:
 
 def read_scan(subject: Subject, labels: LabelSet, *, is_ct: bool) -> Scan:
     """Read the files of a case. Raises GeometryError where they do not lie on one grid."""
-    image = read_image(subject.image)
-    maps = {TRUTH: read_on(image, subject.pair.truth, labels, values=subject.pair.values)}
-    maps |= {model: read_on(image, path, labels) for model, path in subject.predictions.items()}
+    pair, reading = subject.pair, subject.pair.reading
+    image = read_image(subject.image, reading)
+    maps = {TRUTH: read_on(image, pair.truth, labels, values=pair.values, reading=reading)}
+    maps |= {model: read_on(image, path, labels, reading=reading) for model, path in subject.predictions.items()}
     turned, _ = canonical(image)
     floor = BODY_HU if is_ct else float(np.percentile(turned.data, 50))
     body = box_where(turned.data > floor) or Box((0, 0, 0), turned.data.shape)
@@ -100,7 +101,7 @@ def read_scan(subject: Subject, labels: LabelSet, *, is_ct: bool) -> Scan:
 def need_mb(subject: Subject) -> float:
     """An interpreter with its libraries, the image as it is read, a mask of it, and the maps."""
     bytes_per_voxel = 9 + 2 * (1 + len(subject.predictions))
-    return 300 + bytes_per_voxel * prod(read_grid(subject.image).shape) / (1 << 20)
+    return 300 + bytes_per_voxel * prod(read_grid(subject.image, subject.pair.reading).shape) / (1 << 20)
 
 
 def different(truth: np.ndarray, predicted: np.ndarray, asked: LabelPattern) -> np.ndarray:

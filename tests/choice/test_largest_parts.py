@@ -1,13 +1,17 @@
 """What the largest connected part alone would do to each label, by hand-made label maps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from flarenet.choice.largest_parts import LargestPart, try_largest_parts
 from flarenet.data.labels import LabelSet
 from flarenet.data.nifti import write_labels
+from flarenet.data.reading import Reading
 from flarenet.evaluation.pairs import Pair
 from flarenet.volume import Grid
+from tests.unsure import move_the_qform
 
 LABELS = LabelSet(names=("background", "liver", "aorta", "spleen"), groups={"organ": (1, 2, 3)})
 GRID = Grid((12, 12, 12), np.array([[0, 0, 2.0, 0], [0, 2.0, 0, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]]))
@@ -67,3 +71,12 @@ def test_a_pair_that_cannot_be_read_is_left_out(pair, tmp_path):
     good, lost = pair("a", [(1, *CUBE)], [(1, *CUBE)]), pair("b", [(1, *CUBE)], [(1, *SPECK)])
     lost.prediction.unlink()
     assert try_largest_parts([good, lost], LABELS) == {"liver": LargestPart(before=1.0, after=1.0, better=0, worse=0)}
+
+
+def test_files_whose_forms_disagree_are_read_as_the_pair_says(pair):
+    unsure = pair("a", [(1, *CUBE)], [(1, *CUBE)])
+    for path in (unsure.truth, unsure.prediction):
+        move_the_qform(path)
+    assert try_largest_parts([unsure], LABELS) == {}
+    asked = replace(unsure, reading=Reading(affine="sform"))
+    assert try_largest_parts([asked], LABELS) == {"liver": LargestPart(before=1.0, after=1.0, better=0, worse=0)}

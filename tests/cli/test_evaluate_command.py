@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from flarenet.cli.evaluate import main
+from tests.unsure import move_the_qform
 
 TABLE = {"first": [1, 2], "second": [1]}
 
@@ -114,6 +115,16 @@ def test_an_image_that_cannot_be_drawn_is_named_and_the_scores_stand(root, capsy
     assert _evaluate(root, "--images", str(images)) == 0
     assert "no picture of first" in capsys.readouterr().err
     assert (root / "out" / "report.html").read_text().count("data:image/png;base64,") == 1
+
+
+def test_files_whose_forms_disagree_are_scored_and_drawn_as_was_asked(root):
+    for path in root.rglob("*.nii.gz"):
+        move_the_qform(path)
+    assert _evaluate(root) == 3
+    assert "--affine sform" in _metrics(root)["failed"]["first"]
+    images = root / "raw" / "Tiny" / "imagesTs"
+    assert _evaluate(root, "--affine", "sform", "--images", str(images)) == 0
+    assert {path.stem for path in (root / "out" / "pictures").iterdir()} == set(TABLE)
 
 
 def test_unknown_set_and_missing_folder(root, capsys):

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import nibabel
 import numpy as np
@@ -8,6 +9,7 @@ from flarenet.cli.evaluate import main as evaluate
 from flarenet.cli.plan import main as plan
 from flarenet.cli.report import main
 from flarenet.phantom import write_phantom_set
+from tests.unsure import move_the_qform
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +104,14 @@ def test_images_add_pictures_and_slices(made):
     assert _report(made, *models, out="small", more=[*images, "--browse", "0"]) == 0
     assert 'class="browser"' not in (made / "small" / "report.html").read_text()
     assert _report(made, *models, out="none", more=["--images", str(made / "run")]) == 4
+
+
+def test_files_whose_forms_disagree_are_scored_and_shown_as_was_asked(made, tmp_path):
+    for folder in ("raw", "right"):
+        shutil.copytree(made / folder, tmp_path / folder)
+    for path in tmp_path.rglob("*.nii.gz"):
+        move_the_qform(path)
+    more = ["--images", str(tmp_path / "raw" / "P" / "imagesTs"), "--browse", "1"]
+    assert _report(tmp_path, f"A={tmp_path / 'right'}", more=[*more, "--affine", "qform"]) == 0
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "100.00 ± 0.00" in page and page.count('"case": ') == 1 and "Could not be drawn" not in page

@@ -10,13 +10,15 @@ import pytest
 from flarenet.data.dataset import Case, Dataset
 from flarenet.data.dataset_file import read_dataset
 from flarenet.data.labels import LabelSet
+from flarenet.data.reading import Reading
 from flarenet.errors import DatasetError, GeometryError
 from flarenet.evaluation.masks import TwoMaps
-from flarenet.evaluation.pairs import evaluate, pair_up
+from flarenet.evaluation.pairs import evaluate, need_mb, pair_up
 from flarenet.evaluation.rules import OFFICIAL, PLAIN
 from flarenet.evaluation.scores import LabelScore, Score, score_case
 from flarenet.evaluation.tables import summarise
 from flarenet.volume import Grid, Volume
+from tests.unsure import move_the_qform
 
 LABELS = LabelSet(
     names=("background", "liver", "aorta", "tumor"),
@@ -233,6 +235,30 @@ def test_missing_ones_are_left_out_only_where_that_is_asked(tmp_path):
     pairs, notes = pair_up(tmp_path / "truth", tmp_path / "predicted", dataset=dataset, skip_missing=True)
     assert [pair.name for pair in pairs] == ["a"]
     assert notes == ["without a prediction, left out as asked: b (1)"]
+
+
+def test_files_whose_forms_disagree_are_read_as_was_asked_and_scored_anew_where_that_changes(tmp_path):
+    for folder in ("truth", "predicted"):
+        _write(tmp_path / folder, "a", _map(liver=slice(2, 8)))
+    move_the_qform(tmp_path / "predicted" / "a.nii.gz")  # by its sform it lies on the truth
+
+    def scored(affine):
+        folders, how = (tmp_path / "truth", tmp_path / "predicted"), Reading(affine=affine)
+        pairs, _ = pair_up(*folders, dataset=_dataset(tmp_path, a={1}), reading=how)
+        [case] = evaluate(pairs, LABELS, keep=tmp_path / "kept")
+        return _pure(case.scores), case.failure
+
+    assert "--affine sform" in scored("agree")[1]
+    assert scored("sform") == ({"liver": ONE}, None)
+    assert "10.0 mm beside" in scored("qform")[1]
+
+
+def test_the_memory_of_a_case_is_known_where_its_truth_is_read_as_was_asked(tmp_path):
+    _write(tmp_path / "truth", "a", _map(liver=slice(2, 8)))
+    move_the_qform(tmp_path / "truth" / "a.nii.gz")
+    dataset = _dataset(tmp_path, a={1})
+    [pair], _ = pair_up(tmp_path / "truth", tmp_path / "truth", dataset=dataset, reading=Reading(affine="qform"))
+    assert need_mb(pair) > 200
 
 
 def test_folders_that_cannot_be_scored(tmp_path):

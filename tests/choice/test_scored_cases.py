@@ -1,0 +1,33 @@
+"""Which scans variants are scored on, and what is asked of each; no file is opened."""
+
+from pathlib import Path
+
+import pytest
+
+from flarenet.choice.scored_cases import cases_in
+from flarenet.data.dataset import Case, Dataset
+from flarenet.data.labels import LabelSet
+from flarenet.data.reading import Reading
+
+LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
+ASKED = Reading(affine="sform")
+
+
+@pytest.fixture
+def given(tmp_path):
+    """Folders of images and truths with cases `known` and `other`."""
+    for path in (f"{folder}/{name}.nii.gz" for folder in ("images", "truth") for name in ("known", "other")):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    return tmp_path / "images", tmp_path / "truth"
+
+
+def dataset_of(*cases):
+    return Dataset("Tiny", Path("nowhere"), LABELS, cases, ())
+
+
+def test_cases_of_the_set_are_read_as_they_were_planned_and_others_as_was_asked(given):
+    known = Case("known", Path("i.nii.gz"), Path("l.nii.gz"), frozenset({1}), reading=ASKED)
+    for reading in (Reading(), Reading(affine="qform")):
+        cases = cases_in(*given, dataset_of(known), held_out=["known"], reading=reading)
+        assert {case.name: case.reading for case in cases} == {"known": ASKED, "other": reading}
