@@ -9,6 +9,7 @@ from ..data.dataset import Case, Dataset
 from ..data.nifti import case_name, files_by_case, find_images
 from ..data.reading import STRICT, Reading
 from ..errors import DatasetError, UsageError
+from ..evaluation.rules import PLAIN
 
 
 def labelled_test_cases(dataset: Dataset) -> list[Case]:
@@ -25,11 +26,12 @@ def held_out_cases(dataset: Dataset, held_out: Collection[str]) -> list[Case]:
 def cases_in(
     images: Path, truth: Path, dataset: Dataset, *, held_out: Collection[str], reading: Reading = STRICT
 ) -> list[Case]:
-    """The scans of `images` with their label map in `truth`; those of the data set with what was looked for in them.
+    """The scans of `images` with their label map in `truth` and what was looked for in them, every label where the data
+    set does not tell; without those in which nothing was.
 
     held_out  cases of the data set that no model learns from
     reading   how the files of other cases are read; those of the data set are read as they were planned
-    Raises DatasetError for a scan without a truth, and UsageError for one that models learn from.
+    Raises DatasetError for a scan without a truth, UsageError for one that models learn from and where none is left.
     """
     truths = files_by_case(truth)
     known = {case.name: case for case in (*dataset.cases, *dataset.test)}
@@ -43,11 +45,11 @@ def cases_in(
             raise UsageError(image, found=f"{name}, which the models learn from", expected="cases that they never see")
         # another file than the data set's own is numbered as the table is
         own = known[name] if name in known and _same(known[name].label, truths[name]) else None
-        annotated = known[name].annotated if name in known else frozenset(dataset.labels.values)
+        asked = PLAIN.asked(known[name].looked_for if name in known else None, dataset.labels)
         values = own.values if own is not None else {}
         how = known[name].reading if name in known else reading
-        cases.append(Case(name, image, truths[name], annotated, values=values, reading=how))
-    return cases
+        cases.append(Case(name, image, truths[name], asked, values=values, reading=how))
+    return _some([case for case in cases if case.annotated], f"a scan of {images} that was searched for a label")
 
 
 def _some(cases: list[Case], expected: str) -> list[Case]:

@@ -21,7 +21,8 @@ CHANNEL = "_0000"
 
 @dataclass(frozen=True)
 class Case:
-    """One scan. `label` is None where nobody drew anything; then `annotated` is empty.
+    """One scan. `label` is None where nobody drew anything; then `annotated` is empty. Not declared, it is None where
+    planning inferred that nothing was looked for.
 
     declared  whether `annotated` was stated; where not, it is every label that the file can hold, until planning
               infers it
@@ -38,6 +39,11 @@ class Case:
     values: Mapping[int, int] = field(default_factory=dict)
     patient: str | None = None
     reading: Reading = Reading()
+
+    @property
+    def looked_for(self) -> LabelPattern | None:
+        """`annotated`; None where nobody drew anything, which says nothing about a truth that was drawn elsewhere."""
+        return None if self.label is None and self.declared else self.annotated
 
 
 @dataclass(frozen=True)

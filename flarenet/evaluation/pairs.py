@@ -78,16 +78,16 @@ def pair_up(
     Every file of `truth` makes a pair; with `skip_missing` only those that have a prediction. Raises DatasetError where
     there is none, or either is no folder.
     """
-    predicted = _label_maps(prediction)
-    annotated = {case.name: case.annotated for case in (*dataset.cases, *dataset.test)}
+    predicted, known = _label_maps(prediction), {case.name: case for case in (*dataset.cases, *dataset.test)}
+    looked_for = {name: case.looked_for for name, case in known.items()}
     # a case's own label file may number labels otherwise than the table; whatever else is called like it does not
-    values = {case.label.resolve(): case.values for case in (*dataset.cases, *dataset.test) if case.label is not None}
+    values = {case.label.resolve(): case.values for case in known.values() if case.label is not None}
     every = [
         Pair(
             name,
             path,
             predicted.get(name, prediction / path.name),
-            rules.asked(annotated.get(name), dataset.labels),
+            rules.asked(looked_for.get(name), dataset.labels),
             values.get(path.resolve(), {}),
             reading,
         )
@@ -96,13 +96,14 @@ def pair_up(
     pairs = [pair for pair in every if pair.name in predicted or not skip_missing]
     if not pairs:
         raise DatasetError(truth, found=f"{len(every)} label maps to score", expected="CASE.nii.gz in both folders")
-    missing = {pair.name for pair in every} - {pair.name for pair in pairs}
-    extra = set(predicted) - {pair.name for pair in every}
+    scored, truths = {pair.name for pair in pairs}, {pair.name for pair in every}
+    unlabelled = {name for name, pattern in looked_for.items() if pattern is None}
     notes = {
-        "not in dataset.json, so scored on every label": {pair.name for pair in pairs} - set(annotated),
-        "without annotations, so not scored": {pair.name for pair in pairs if not pair.asked},
-        "without a prediction, left out as asked": missing,
-        "predictions without a ground truth, left out": extra,
+        "not in dataset.json, so scored on every label": scored - set(known),
+        "without a label in dataset.json, so scored on every label": scored & unlabelled,
+        "nothing was looked for, so not scored": {pair.name for pair in pairs if not pair.asked},
+        "without a prediction, left out as asked": truths - scored,
+        "predictions without a ground truth, left out": set(predicted) - truths,
     }
     return pairs, [f"{what}: {', '.join(sorted(names))} ({len(names)})" for what, names in notes.items() if names]
 

@@ -8,6 +8,7 @@ from flarenet.choice.scored_cases import cases_in
 from flarenet.data.dataset import Case, Dataset
 from flarenet.data.labels import LabelSet
 from flarenet.data.reading import Reading
+from flarenet.errors import UsageError
 
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
 ASKED = Reading(affine="sform")
@@ -31,3 +32,16 @@ def test_cases_of_the_set_are_read_as_they_were_planned_and_others_as_was_asked(
     for reading in (Reading(), Reading(affine="qform")):
         cases = cases_in(*given, dataset_of(known), held_out=["known"], reading=reading)
         assert {case.name: case.reading for case in cases} == {"known": ASKED, "other": reading}
+
+
+def test_what_is_asked_of_a_truth_that_was_drawn_elsewhere(given):
+    """Of a case without a label nothing is known; one in which planning inferred that nothing was looked for is out."""
+    partly = Case("known", Path("i.nii.gz"), Path("l.nii.gz"), frozenset({1}))
+    bare = Case("known", Path("i.nii.gz"), None, frozenset())
+    inferred_empty = Case("known", Path("i.nii.gz"), None, frozenset(), declared=False)
+    for known, asked in ((partly, {1}), (bare, {1, 2}), (inferred_empty, None)):
+        cases = cases_in(*given, dataset_of(known), held_out=["known"])
+        assert {case.name: case.annotated for case in cases}.get("known") == asked
+    (given[0] / "other.nii.gz").unlink()
+    with pytest.raises(UsageError, match="searched for a label"):
+        cases_in(*given, dataset_of(inferred_empty), held_out=["known"])

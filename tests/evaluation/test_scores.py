@@ -58,8 +58,12 @@ def _write(folder: Path, name: str, data: np.ndarray, step=2.0) -> None:
 
 
 def _dataset(tmp_path: Path, **annotated) -> Dataset:
+    """Cases by what was looked for in them; those without anything have no label file."""
     nowhere = tmp_path / "image.nii.gz"
-    cases = tuple(Case(name, nowhere, None, frozenset(values)) for name, values in annotated.items())
+    cases = tuple(
+        Case(name, nowhere, tmp_path / f"labelsTr/{name}.nii.gz" if values else None, frozenset(values))
+        for name, values in annotated.items()
+    )
     return Dataset("Tiny", tmp_path, LABELS, cases, ())
 
 
@@ -196,12 +200,20 @@ def test_a_broken_truth_is_named_and_not_counted_against_the_prediction(tmp_path
 
 
 def test_annotations_decide_what_is_asked_unless_official(tmp_path):
-    for name in ("known", "unknown", "bare"):
+    """bare has no label: its truth was drawn elsewhere. empty has one, in which nothing was looked for."""
+    for name in ("known", "unknown", "bare", "empty"):
         _write(tmp_path / "truth", name, _map(liver=slice(2, 8)))
     dataset = _dataset(tmp_path, known={1, 3}, bare=set())
+    empty = replace(dataset.cases[0], name="empty", annotated=frozenset())
+    dataset = replace(dataset, test=(empty,))
     pairs, notes = pair_up(tmp_path / "truth", tmp_path / "truth", dataset=dataset)
-    assert {p.name: p.asked for p in pairs} == {"bare": set(), "known": {1, 3}, "unknown": {1, 2, 3}}
-    assert any("unknown" in note for note in notes) and any("bare" in note for note in notes)
+    every = {1, 2, 3}
+    assert {p.name: p.asked for p in pairs} == {"bare": every, "empty": set(), "known": {1, 3}, "unknown": every}
+    assert notes == [
+        "not in dataset.json, so scored on every label: unknown (1)",
+        "without a label in dataset.json, so scored on every label: bare (1)",
+        "nothing was looked for, so not scored: empty (1)",
+    ]
     official, _ = pair_up(tmp_path / "truth", tmp_path / "truth", dataset=dataset, rules=OFFICIAL)
     assert all(pair.asked == {1, 2, 3} for pair in official)
 
