@@ -60,6 +60,7 @@ def work(arguments: Namespace) -> None:
     Raises CasesFailed, after everything else is done, where a case could not be scored as it should.
     """
     from ..data.dataset_file import read_dataset
+    from ..data.settled import with_inferred
     from ..errors import CasesFailed
     from ..evaluation.pairs import evaluate, pair_up
     from ..evaluation.rules import OFFICIAL, PLAIN
@@ -71,15 +72,10 @@ def work(arguments: Namespace) -> None:
     workspace = open_workspace(find_root(arguments.root), arguments.dataset)
     how, rules = reading(arguments), OFFICIAL if arguments.official else PLAIN
     # labels and patterns are taken from dataset.json; none of the files that it names is opened
-    dataset = read_dataset(workspace.raw, how.model_copy(update={"allow_external": True}))
-    pairs, notes = pair_up(
-        arguments.truth,
-        arguments.predictions,
-        dataset=dataset,
-        rules=rules,
-        reading=how,
-        skip_missing=arguments.skip_missing,
-    )
+    listed = read_dataset(workspace.raw, how.model_copy(update={"allow_external": True}))
+    dataset = with_inferred(listed, workspace.settled)
+    folders, skip = (arguments.truth, arguments.predictions), arguments.skip_missing
+    pairs, notes = pair_up(*folders, dataset=dataset, rules=rules, reading=how, skip_missing=skip)
     with locked(arguments.out):
         keep = arguments.out / "cases"
         for folder in (arguments.out, keep):

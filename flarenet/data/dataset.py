@@ -25,7 +25,7 @@ class Case:
     planning inferred that nothing was looked for.
 
     declared  whether `annotated` was stated; where not, it is every label that the file can hold, until planning
-              infers it
+              infers it (of training cases)
     values    value in the label file -> value of the table, where the two number labels differently; else empty
     patient   who was scanned; None: nobody of whom there is another case
     reading   how an ambiguous file is to be read

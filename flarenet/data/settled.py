@@ -7,6 +7,7 @@ closes them and writes the result to prepared/NAME/dataset.json; trainers read t
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -70,6 +71,27 @@ def load_settled(path: str | Path) -> Dataset:
         tuple(_from_json(case, folder, path) for case in part) for part in (settled.cases, settled.test)
     )
     return Dataset(settled.name, folder, settled.labels, cases, test, settled.modality)
+
+
+def with_inferred(dataset: Dataset, path: str | Path) -> Dataset:
+    """`dataset` as dataset.json has it, and what planning inferred about training cases of which nobody said what was
+    looked for, as save_settled wrote it to `path`: these count as declared.
+
+    Where there is no such file, or it is of another label table, it stays as it is. Raises as load_settled does.
+    """
+    if all(case.declared for case in dataset.cases) or not Path(path).is_file():
+        return dataset
+    settled = load_settled(path)
+    if settled.labels.names != dataset.labels.names:
+        return dataset
+    inferred = {case.name: case.annotated for case in settled.cases if not case.declared}
+    cases = tuple(
+        replace(case, annotated=inferred[case.name], declared=True)
+        if not case.declared and case.name in inferred
+        else case
+        for case in dataset.cases
+    )
+    return replace(dataset, cases=cases)
 
 
 def _to_json(case: Case, folder: Path) -> SettledCase:

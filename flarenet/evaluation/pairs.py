@@ -98,9 +98,11 @@ def pair_up(
         raise DatasetError(truth, found=f"{len(every)} label maps to score", expected="CASE.nii.gz in both folders")
     scored, truths = {pair.name for pair in pairs}, {pair.name for pair in every}
     unlabelled = {name for name, pattern in looked_for.items() if pattern is None}
+    undeclared = {name for name, case in known.items() if case.label is not None and not case.declared}
     notes = {
         "not in dataset.json, so scored on every label": scored - set(known),
         "without a label in dataset.json, so scored on every label": scored & unlabelled,
+        "nobody stated or inferred what was looked for, so scored on every label": scored & undeclared,
         "nothing was looked for, so not scored": {pair.name for pair in pairs if not pair.asked},
         "without a prediction, left out as asked": truths - scored,
         "predictions without a ground truth, left out": set(predicted) - truths,

@@ -1,10 +1,13 @@
 import json
+from dataclasses import replace
 
 import nibabel
 import numpy as np
 import pytest
 
 from flarenet.cli.evaluate import main
+from flarenet.data.dataset_file import read_dataset
+from flarenet.data.settled import save_settled
 from tests.unsure import move_the_qform
 
 TABLE = {"first": [1, 2], "second": [1]}
@@ -69,6 +72,22 @@ def test_what_was_not_annotated_is_left_out(root, capsys):
     assert (root / "out" / "scores.csv").read_text().splitlines()[1].startswith("first,liver,1.0,1.0,0.0,")
     assert "2 of 2 cases scored, mode plain" in capsys.readouterr().out
     assert not (root / "out" / "report.html").exists()
+
+
+def test_what_planning_inferred_is_scored_and_where_it_did_not_that_is_said(root):
+    path = root / "raw" / "Tiny" / "dataset.json"
+    content = json.loads(path.read_text())
+    content["dataset"] = {"second": content["test"].pop("second")}
+    del content["dataset"]["second"]["annotated"]
+    path.write_text(json.dumps(content))
+    assert _evaluate(root) == 0
+    assert set(_metrics(root)["cases"]["second"]) == {"liver", "tumor"}
+    assert [note.endswith("every label: second (1)") for note in _metrics(root)["notes"]] == [True]
+    listed = read_dataset(path.parent)
+    inferred = replace(listed.cases[0], annotated=frozenset({1}))
+    save_settled(replace(listed, cases=(inferred,)), root / "prepared" / "Tiny" / "dataset.json")
+    assert _evaluate(root) == 0
+    assert set(_metrics(root)["cases"]["second"]) == {"liver"} and _metrics(root)["notes"] == []
 
 
 def test_official_scores_every_label(root):

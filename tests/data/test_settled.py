@@ -11,7 +11,7 @@ import pytest
 from flarenet.data.dataset import Case
 from flarenet.data.dataset_file import read_dataset
 from flarenet.data.reading import Reading
-from flarenet.data.settled import load_settled, save_settled
+from flarenet.data.settled import load_settled, save_settled, with_inferred
 from flarenet.errors import DatasetError, UnsafeError
 
 
@@ -46,6 +46,24 @@ def test_a_moved_root_takes_its_data_along(small_set, tmp_path):
     root.rename(tmp_path / "moved")
     dataset = load_settled(tmp_path / "moved" / "prepared" / "Small" / "dataset.json")
     assert dataset.cases[0].image == tmp_path / "moved" / "raw" / "Small" / "imagesTr" / "full_0000.nii.gz"
+
+
+def test_what_planning_inferred_counts_where_nobody_said_what_was_looked_for(small_set, tmp_path, edit_json):
+    path = tmp_path / "prepared" / "Small" / "dataset.json"
+    dataset = read_dataset(small_set)
+    assert with_inferred(dataset, path) == dataset  # never planned
+    full, *others = dataset.cases
+    inferred = replace(full, annotated=frozenset({1, 3}))
+    save_settled(replace(dataset, cases=(inferred, *others)), path)
+    held = replace(full, name="held")
+    found = with_inferred(replace(dataset, test=(held,)), path)
+    assert found.cases == (replace(inferred, declared=True), *others)
+    assert found.test == (held,)  # of test cases nothing is inferred
+    save_settled(replace(dataset, cases=(replace(inferred, declared=True), *others)), path)
+    assert with_inferred(dataset, path) == dataset  # stated then, and no longer
+    save_settled(replace(dataset, cases=(inferred, *others)), path)
+    edit_json(path.parent, lambda content: content["labels"].update(names=["background", "liver", "tumor", "spleen"]))
+    assert with_inferred(dataset, path) == dataset  # planned by another table
 
 
 def test_a_set_that_was_never_settled_says_what_to_type(tmp_path):

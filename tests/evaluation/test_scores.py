@@ -218,6 +218,15 @@ def test_annotations_decide_what_is_asked_unless_official(tmp_path):
     assert all(pair.asked == {1, 2, 3} for pair in official)
 
 
+def test_what_nobody_stated_is_said_where_planning_has_not_inferred_it_either(tmp_path):
+    _write(tmp_path / "truth", "a", _map(liver=slice(2, 8)))
+    told = _dataset(tmp_path, a={1, 2})
+    dataset = replace(told, cases=(replace(told.cases[0], declared=False),))
+    [pair], notes = pair_up(tmp_path / "truth", tmp_path / "truth", dataset=dataset)
+    assert pair.asked == {1, 2} and "nobody stated or inferred" in notes[0] and notes[0].endswith(": a (1)")
+    assert pair_up(tmp_path / "truth", tmp_path / "truth", dataset=told)[1] == []
+
+
 def test_a_case_s_own_labels_are_scored_by_their_own_values(tmp_path):
     """Only the very file of the case: another of its name has the values of the table, as predictions have."""
     data = _map(liver=slice(2, 8))
