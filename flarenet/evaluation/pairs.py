@@ -131,9 +131,10 @@ def evaluate(
 
 def score_pair(pair: Pair, *, labels: LabelSet, rules: Rules = PLAIN, keep: Path | None = None) -> CaseScores:
     """Read and score one pair; what is wrong with its files is said in the result, not raised."""
-    if keep is None or not (pair.truth.is_file() and pair.prediction.is_file()):
+    key = None if keep is None else _key(pair, labels, rules)
+    if keep is None or key is None:
         return _measure(pair, labels, rules)
-    path, key = keep / f"{pair.name}.json", _key(pair, labels, rules)
+    path = keep / f"{pair.name}.json"
     if (kept := _kept(path)) is not None and kept.key == key:
         return CaseScores(pair.name, kept.scores, lesions=kept.lesions)
     case = _measure(pair, labels, rules)
@@ -147,9 +148,9 @@ def _measure(pair: Pair, labels: LabelSet, rules: Rules) -> CaseScores:
         truth = read_labels(pair.truth, labels, values=pair.values, reading=pair.reading)
     except (FlarenetError, OSError) as error:
         return CaseScores(pair.name, {}, f"ground truth: {error}")
-    if not pair.prediction.is_file():
-        return _nothing_found(pair, labels, truth, f"no prediction {pair.prediction}")
     try:
+        if not pair.prediction.is_file():
+            return _nothing_found(pair, labels, truth, f"no prediction {pair.prediction}")
         maps = TwoMaps(truth, read_labels(pair.prediction, labels, reading=pair.reading))
     except (FlarenetError, OSError) as error:
         return _nothing_found(pair, labels, truth, str(error))
@@ -173,12 +174,19 @@ def _lost(pair: Pair, labels: LabelSet, failure: str) -> CaseScores:
     return CaseScores(pair.name, {name: LabelScore(dsc=0.0, nsd=0.0) for name in labels.names_of(pair.asked)}, failure)
 
 
-def _key(pair: Pair, labels: LabelSet, rules: Rules) -> str:
-    """Changes with every byte of either file and with everything that decides how they are scored."""
+def _key(pair: Pair, labels: LabelSet, rules: Rules) -> str | None:
+    """Changes with every byte of either file and with everything that decides how they are scored. None where either is
+    no file or cannot be read: measuring tells which, and that decides what the case counts as."""
+    try:
+        if not (pair.truth.is_file() and pair.prediction.is_file()):
+            return None
+        files = [sha256_of(pair.truth), sha256_of(pair.prediction)]
+    except OSError:
+        return None
     return digest(
         {
             "measures": MEASURES,
-            "files": [sha256_of(pair.truth), sha256_of(pair.prediction)],
+            "files": files,
             "labels": labels.model_dump(mode="json"),
             "asked": sorted(pair.asked),
             "values": sorted(pair.values.items()),

@@ -18,6 +18,7 @@ from flarenet.evaluation.rules import OFFICIAL, PLAIN
 from flarenet.evaluation.scores import LabelScore, Score, score_case
 from flarenet.evaluation.tables import summarise
 from flarenet.volume import Grid, Volume
+from tests.unreadable import refuse_to_open
 from tests.unsure import move_the_qform
 
 LABELS = LabelSet(
@@ -197,6 +198,18 @@ def test_a_broken_truth_is_named_and_not_counted_against_the_prediction(tmp_path
     metrics = summarise(evaluate(pairs, LABELS), LABELS)
     assert metrics.failed.keys() == {"b"} and metrics.cases["b"] == {}
     assert metrics.classes["liver"].n == 1 and metrics.expected == metrics.scored + 1
+
+
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("folder, liver", [("truth", None), ("predicted", 0.0)])
+def test_a_file_that_cannot_be_opened_counts_as_a_broken_one(tmp_path, monkeypatch, folder, liver, keep):
+    for place in ("truth", "predicted"):
+        _write(tmp_path / place, "a", _map(liver=slice(2, 8)))
+    pairs, _ = pair_up(tmp_path / "truth", tmp_path / "predicted", dataset=_dataset(tmp_path, a={1}))
+    refuse_to_open(monkeypatch, tmp_path / folder / "a.nii.gz")
+    [case] = evaluate(pairs, LABELS, keep=tmp_path / "kept" if keep else None)
+    assert "Input/output error" in case.failure and case.failure.startswith("ground truth") == (folder == "truth")
+    assert case.scores == ({} if liver is None else {"liver": LabelScore(dsc=liver, nsd=liver, reference_ml=0.216)})
 
 
 def test_annotations_decide_what_is_asked_unless_official(tmp_path):
