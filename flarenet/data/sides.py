@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 from ..errors import PlanError
 
-_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+")
+_WORD = re.compile(r"A+(?=Aa)|A?a+|A+|0+")
+"""Words in the kinds of a name's signs: a capital begins one, and so do digits."""
+
 _SIDES = {"left": "right", "right": "left"}
 _LETTERS = {"l": "r", "r": "l"}
+
+_Words = tuple[str, ...]
 
 
 def mirrored(names: Sequence[str]) -> list[int]:
@@ -17,22 +23,43 @@ def mirrored(names: Sequence[str]) -> list[int]:
 
     "left kidney" and "right kidney" are a pair, so are "kidney_left" and "kidney_right", and, where both are there, "L
     kidney" and "R kidney" or "LAG" and "RAG" (the adrenal glands).
-    Raises PlanError for a name with left or right in it without its counterpart.
+    Raises PlanError for a name with left or right in it without its counterpart, and for one with several.
     """
-    places = {_words(name): place for place, name in enumerate(names)}
-    return [_counterpart(name, place, places) for place, name in enumerate(names)]
+    places = defaultdict(list)
+    for place, name in enumerate(names):
+        places[_words(name)].append(place)
+    return [_counterpart(place, names, places) for place in range(len(names))]
 
 
-def _counterpart(name: str, place: int, places: dict[tuple[str, ...], int]) -> int:
-    words = _words(name)
+def _counterpart(place: int, names: Sequence[str], places: Mapping[_Words, list[int]]) -> int:
+    name, words = names[place], _words(names[place])
     other = tuple(_SIDES.get(word, word) for word in words)
-    if other in places and other != words:
-        return places[other]
-    if other != words:
+    has_side = other != words
+    found = [there for wanted in ([other] if has_side else _initials(words)) for there in places.get(wanted, ())]
+    if has_side and not found:
         raise PlanError(f"label {name!r}", found="no counterpart", expected=f"{' '.join(other)!r} in the same group")
-    initials = tuple(_LETTERS.get(word[0], word[0]) + word[1:] for word in words)
-    return places.get(initials, place)
+    if len(found) > 1:
+        listed = ", ".join(repr(names[there]) for there in found)
+        raise PlanError(f"label {name!r}", found=f"counterparts {listed}", expected="one", remedy="rename the others")
+    return found[0] if found else place
 
 
-def _words(name: str) -> tuple[str, ...]:
-    return tuple(word.lower() for word in _WORD.findall(name))
+def _initials(words: _Words) -> list[_Words]:
+    """The words with the first letter of one of them, l or r, exchanged for the other."""
+    return [
+        (*words[:at], _LETTERS[word[0]] + word[1:], *words[at + 1 :])
+        for at, word in enumerate(words)
+        if word[0] in _LETTERS
+    ]
+
+
+def _words(name: str) -> _Words:
+    """In small letters, of any script."""
+    kinds = "".join(map(_kind, name))
+    return tuple(name[slice(*found.span())].lower() for found in _WORD.finditer(kinds))
+
+
+def _kind(sign: str) -> str:
+    """A for a capital, a for any other letter and for the marks on it, 0 for a digit."""
+    category = unicodedata.category(sign)
+    return "A" if category == "Lu" else {"L": "a", "M": "a", "N": "0"}.get(category[0], " ")

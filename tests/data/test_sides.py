@@ -14,6 +14,10 @@ from flarenet.errors import PlanError
         (["L kidney", "R kidney", "lung"], [1, 0, 2]),
         (["vertebra L1", "vertebra L2", "right lung", "left lung"], [0, 1, 3, 2]),
         (["rectum", "lectern"], [0, 1]),
+        (["L lung", "R lung", "RRL", "LRL"], [1, 0, 3, 2]),
+        (["печень", "селезёнка", "肝脏", "脾脏"], [0, 1, 2, 3]),
+        (["Niere left", "Ärmchen right", "Niere right", "ärmchen_left"], [2, 3, 0, 1]),
+        (["kidney+", "kidney-", "+", "-"], [0, 1, 2, 3]),
         ([], []),
     ],
 )
@@ -24,3 +28,15 @@ def test_labels_of_the_two_sides_are_pairs_and_the_others_their_own(names, expec
 def test_a_side_without_its_counterpart_is_refused():
     with pytest.raises(PlanError, match="'left kidney' in the same group"):
         mirrored(["liver", "right kidney"])
+
+
+@pytest.mark.parametrize(
+    "names, said",
+    [
+        (["left kidney", "right kidney", "kidney", "right (kidney)"], "'right kidney', 'right \\(kidney\\)'"),
+        (["LK", "RK+", "RK-"], "'RK\\+', 'RK-'"),
+    ],
+)
+def test_a_side_with_several_counterparts_is_refused(names, said):
+    with pytest.raises(PlanError, match=f"counterparts {said}"):
+        mirrored(names)
