@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .shell import add_pool, add_reading, parser, pool, reading, run
 
 if TYPE_CHECKING:
-    from ..data.labels import LabelSet
+    from ..data.dataset import Dataset
     from ..evaluation.pairs import Pair
     from ..evaluation.tables import Metrics
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="leave cases without a prediction out (named in a note); otherwise they count as 0",
     )
     words.add_argument(
-        "--images", type=Path, metavar="DIR", help="the CTs: writes a picture of each case, and report.html"
+        "--images", type=Path, metavar="DIR", help="the scans: writes a picture of each case, and report.html"
     )
     words.add_argument("--report", action="store_true", help="write report.html, also without pictures")
     return run(words, work, argv)
@@ -85,7 +85,7 @@ def work(arguments: Namespace) -> None:
         write_metrics(arguments.out, metrics)
         print_metrics(metrics)
         if arguments.images or arguments.report:
-            _report(arguments, pairs, metrics, dataset.labels)
+            _report(arguments, pairs, metrics, dataset)
     print(f"written: {arguments.out}")
     if metrics.failed:
         raise CasesFailed(
@@ -95,7 +95,7 @@ def work(arguments: Namespace) -> None:
         )
 
 
-def _report(arguments: Namespace, pairs: list[Pair], metrics: Metrics, labels: LabelSet) -> None:
+def _report(arguments: Namespace, pairs: list[Pair], metrics: Metrics, dataset: Dataset) -> None:
     from ..evaluation.gallery import draw_cases
     from ..reporting.content import Gallery, Picture, Section
     from ..reporting.page import write_page
@@ -104,14 +104,16 @@ def _report(arguments: Namespace, pairs: list[Pair], metrics: Metrics, labels: L
     pictures: dict[str, Path] = {}
     if arguments.images:
         out, workers = arguments.out / "pictures", pool(arguments)
-        pictures, undrawn = draw_cases(pairs, metrics, labels=labels, images=arguments.images, out=out, workers=workers)
+        pictures, undrawn = draw_cases(
+            pairs, metrics, dataset=dataset, images=arguments.images, out=out, workers=workers
+        )
         for subject, error in undrawn:
             print(f"flarenet_evaluate: no picture of {subject.name}: {error}", file=sys.stderr)
     captions = list(pictures)
     if len(captions) > MOST_PICTURES:
         captions = captions[: MOST_PICTURES // 2] + captions[-MOST_PICTURES // 2 :]
     name = arguments.predictions.resolve().name
-    sections = score_sections({name: metrics}, labels)
+    sections = score_sections({name: metrics}, dataset.labels)
     if captions:
         shown = tuple(Picture(caption, caption, pictures[caption].read_bytes()) for caption in captions)
         sections.append(Section("pictures", "Pictures", (Gallery(shown),)))

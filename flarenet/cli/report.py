@@ -41,7 +41,7 @@ def words() -> ArgumentParser:
     given.add_argument("-d", "--dataset", required=True, metavar="NAME", help="the data set in ROOT/raw/NAME")
     given.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="where report.html and files/ go")
     given.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
-    given.add_argument("--images", type=Path, metavar="DIR", help="the CTs: adds pictures and slices to leaf through")
+    given.add_argument("--images", type=Path, metavar="DIR", help="the scans: adds pictures and slices to leaf through")
     given.add_argument(
         "--browse",
         type=index,

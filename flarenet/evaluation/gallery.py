@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ..data.cases import Pool, map_cases
+from ..data.dataset import Dataset
 from ..data.labels import LabelSet
 from ..data.nifti import files_by_case, read_image, read_labels
 from ..data.reading import STRICT, Reading
@@ -30,7 +31,7 @@ class Subject:
 
 
 def draw_cases(
-    pairs: Sequence[Pair], metrics: Metrics, *, labels: LabelSet, images: Path, out: Path, workers: int | Pool = 1
+    pairs: Sequence[Pair], metrics: Metrics, *, dataset: Dataset, images: Path, out: Path, workers: int | Pool = 1
 ) -> tuple[dict[str, Path], list[tuple[Subject, FlarenetError]]]:
     """Write `out`/CASE.png for every case that did not fail and whose image is in the folder `images`.
 
@@ -43,12 +44,12 @@ def draw_cases(
         for pair in sorted(pairs, key=lambda pair: _rank(pair.name, metrics))
         if pair.name in found and pair.name not in metrics.failed
     ]
-    draw = partial(draw_case, labels=labels)
+    draw = partial(draw_case, labels=dataset.labels, is_ct=dataset.modality == "CT")
     drawn, failures = map_cases(draw, subjects, workers=workers, describe="drawing")
     return {subject.caption: subject.path for subject in drawn}, failures
 
 
-def draw_case(subject: Subject, *, labels: LabelSet) -> Subject:
+def draw_case(subject: Subject, *, labels: LabelSet, is_ct: bool) -> Subject:
     """Draw one case and give it back. Raises GeometryError where the image does not lie on the label maps' grid."""
     pair, reading = subject.pair, subject.pair.reading
     image = read_image(subject.image, reading)
@@ -56,7 +57,7 @@ def draw_case(subject: Subject, *, labels: LabelSet) -> Subject:
         "ground truth": read_on(image, pair.truth, labels, values=pair.values, reading=reading),
         "prediction": read_on(image, pair.prediction, labels, reading=reading),
     }
-    overlay(image, maps, labels=labels, path=subject.path, caption=subject.caption)
+    overlay(image, maps, labels=labels, path=subject.path, caption=subject.caption, is_ct=is_ct)
     return subject
 
 

@@ -57,6 +57,7 @@ class Row:
     """A slice [H, W] as it is shown, and uint8 label slices [H, W] to be laid over it.
 
     aspect   height of a voxel over its width       note  for the corner of the image
+    window   what is drawn black and what white
     outline  whether the outlines of the first layer are drawn on the others too
     notes    for the corners of the layers
     boxes    places of the image to frame on each layer
@@ -66,6 +67,7 @@ class Row:
     layers: tuple[np.ndarray, ...]
     aspect: float = 1.0
     note: str = ""
+    window: tuple[float, float] = WINDOW_HU
     outline: bool = False
     notes: tuple[str, ...] = ()
     boxes: tuple[tuple[Frame, ...], ...] = ()
@@ -95,20 +97,21 @@ def overlay(
     labels: LabelSet,
     path: Path,
     caption: str,
-    window_hu: tuple[float, float] = WINDOW_HU,
+    is_ct: bool = True,
 ) -> None:
     """Write a PNG to `path`: a row per slice, a column for the image and one for each of `maps` (title -> label map).
 
-    image   HU, any orientation       maps  uint8, on the image's grid (any orientation that fills the same space)
+    image   any orientation, HU where is_ct       maps  uint8, on the image's grid (any orientation of the same space)
     The slices are chosen by the first map that holds a label: see choose_cuts. Where all are empty: the middle ones.
     """
     image, _ = canonical(image)
+    window = window_of(image.data, is_ct=is_ct)
     drawn = {title: canonical(volume)[0] for title, volume in maps.items()}
     for title, volume in drawn.items():
         if volume.data.shape != image.data.shape:
             raise ValueError(f"{title}: shape {volume.data.shape} is not the image's, {image.data.shape}")
     cuts = choose_cuts(next((v.data for v in drawn.values() if v.data.any()), np.zeros(image.data.shape)), labels)
-    body = box_where(image.data > BODY_HU) or Box((0, 0, 0), image.data.shape)
+    body = (box_where(image.data > BODY_HU) if is_ct else None) or Box((0, 0, 0), image.data.shape)
     cuts = [Cut(cut.axis, min(max(cut.index, body.start[cut.axis]), body.stop[cut.axis] - 1)) for cut in cuts]
     image = crop(image, body)
     rows = [
@@ -116,10 +119,11 @@ def overlay(
             _plane(image.data, cut, body),
             tuple(_plane(crop(volume, body).data, cut, body) for volume in drawn.values()),
             aspect=image.grid.spacing_mm[1 - cut.axis] / image.grid.spacing_mm[2],
+            window=window,
         )
         for cut in cuts
     ]
-    figure = sheet(rows, tuple(drawn), caption=caption, labels=labels, window=window_hu)
+    figure = sheet(rows, tuple(drawn), caption=caption, labels=labels)
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png")
 
@@ -149,10 +153,8 @@ def _richest(label_map: np.ndarray, labels: LabelSet, *, axis: int) -> int:
     return int(np.lexsort((labelled, distinct))[-1])
 
 
-def sheet(
-    rows: Sequence[Row], titles: Sequence[str], *, caption: str, labels: LabelSet, window: tuple[float, float]
-) -> Figure:
-    """A figure of `rows`: a column for the images, grey over `window`, and one for each of their layers, so titled."""
+def sheet(rows: Sequence[Row], titles: Sequence[str], *, caption: str, labels: LabelSet) -> Figure:
+    """A figure of `rows`: a column for the images, grey over their windows, and one for each layer, so titled."""
     columns = 1 + len(titles)
     present = sorted({int(value) for row in rows for layer in row.layers for value in np.unique(layer)} - {0})
     entries = int(columns * _PANEL_INCHES / _ENTRY_WIDTH_INCHES)  # of the legend in one line
@@ -163,7 +165,7 @@ def sheet(
         figure.suptitle(caption, color="white", fontsize=12)
     for panels, row in zip(axes, rows):
         for axis, layer in zip(panels, [None, *row.layers]):
-            _show(axis, row, window)
+            _show(axis, row)
             if layer is not None:
                 axis.imshow(_painted(layer), aspect=row.aspect, **_PLACING)
         for axis in panels[2:] if row.outline else ():
@@ -179,10 +181,8 @@ def sheet(
     return figure
 
 
-def montage(
-    tiles: Sequence[Row], columns: int, *, caption: str, labels: LabelSet, window: tuple[float, float]
-) -> Figure:
-    """A figure of `tiles`, row by row: the first layer of each over its image, grey over `window`."""
+def montage(tiles: Sequence[Row], columns: int, *, caption: str, labels: LabelSet) -> Figure:
+    """A figure of `tiles`, row by row: the first layer of each over its image, grey over its window."""
     tiles_by_row = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
     shapes = [[tile.aspect * tile.image.shape[0] / tile.image.shape[1] for tile in row] for row in tiles_by_row]
     present = sorted({int(value) for tile in tiles for value in np.unique(tile.layers[0])} - {0})
@@ -193,7 +193,7 @@ def montage(
     figure.suptitle(caption, color="white", fontsize=12)
     for panels, row in zip(axes, tiles_by_row):
         for axis, tile in zip(panels, row):
-            _show(axis, tile, window)
+            _show(axis, tile)
             axis.imshow(_painted(tile.layers[0]), aspect=tile.aspect, **_PLACING)
             _note(axis, tile.note)
         for axis in panels[len(row) :]:
@@ -229,8 +229,9 @@ def as_shown(data: np.ndarray, cut: Cut) -> np.ndarray:
     return data.take(cut.index, axis=cut.axis)[:, ::-1]
 
 
-def _show(axis: Axes, row: Row, window: tuple[float, float]) -> None:
-    axis.imshow(row.image, cmap="gray", vmin=window[0], vmax=window[1], aspect=row.aspect, **_PLACING)
+def _show(axis: Axes, row: Row) -> None:
+    black, white = row.window
+    axis.imshow(row.image, cmap="gray", vmin=black, vmax=white, aspect=row.aspect, **_PLACING)
     axis.set_axis_off()
     for x, side in ((0.02, "R"), (0.98, "L")):
         align = "left" if side == "R" else "right"

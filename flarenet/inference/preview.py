@@ -85,9 +85,9 @@ class PreviewSink(WrittenAtEnd):
         if not self.is_ct:
             low, high = np.percentile(np.stack([image for _, image, _ in axial]), (1, 99))
             window = float(low), float(high if high > low else low + 1)
-        tiles = list(self._tiles(axial))
+        tiles = list(self._tiles(axial, window))
         case = self.path.stem
-        figure = montage(tiles, min(COLUMNS, len(tiles)), caption=case, labels=self.labels, window=window)
+        figure = montage(tiles, min(COLUMNS, len(tiles)), caption=case, labels=self.labels)
         with whole_file(self.path) as temporary:
             figure.savefig(temporary, format="png")
 
@@ -97,7 +97,7 @@ class PreviewSink(WrittenAtEnd):
         limits = np.iinfo(np.int16)
         return image.clip(limits.min, limits.max).astype(np.int16)
 
-    def _tiles(self, axial: list[_Kept]) -> Iterator[Row]:
+    def _tiles(self, axial: list[_Kept], window: tuple[float, float]) -> Iterator[Row]:
         """The axial slices, the lowest first, then the coronal one of most labels; without the air around the body."""
         from ..evaluation.pictures import BODY_HU, Row
 
@@ -106,9 +106,10 @@ class PreviewSink(WrittenAtEnd):
         _, height, width = self.grid.shape
         for z, image, drawn in axial:
             place = self.grid.affine @ (z, (height - 1) / 2, (width - 1) / 2, 1)
-            yield Row(*_turned(image[rows, columns], drawn[rows, columns]), y_mm / x_mm, f"z = {place[2]:.0f} mm")
+            shown = _turned(image[rows, columns], drawn[rows, columns])
+            yield Row(*shown, y_mm / x_mm, f"z = {place[2]:.0f} mm", window)
         image, drawn = (whole[self._richest()][:, columns] for whole in self.coronal)
-        yield Row(*_turned(image, drawn), z_mm * self.step / x_mm, "coronal")
+        yield Row(*_turned(image, drawn), z_mm * self.step / x_mm, "coronal", window)
 
     def _body(self, axial: list[_Kept], body_hu: float) -> Box:
         whole = Box((0, 0, 0), (1, *self.grid.shape[1:]))

@@ -36,6 +36,7 @@ def extreme_row(subject: Subject, scan: Scan, models: Sequence[str], *, note: st
         (planes[TRUTH], *(planes.get(model, nothing) for model in models)),
         aspect=y_mm / x_mm,
         note=f"{subject.case}\n{note}",
+        window=scan.window,
         notes=("", *(f"DSC {100 * subject.dsc[m]:.2f}" if m in subject.dsc else "no prediction" for m in models)),
         boxes=((), *(_frames(as_shown(wrong[model], cut)) if model in wrong else () for model in models)),
     )
@@ -55,9 +56,9 @@ def _wider(frame: Frame, shape: tuple[int, ...]) -> Frame:
     return rows, columns
 
 
-def extremes_picture(rows: Sequence[Row], models: Sequence[str], *, labels: LabelSet, window: tuple) -> Picture:
+def extremes_picture(rows: Sequence[Row], models: Sequence[str], *, labels: LabelSet) -> Picture:
     """All rows as one figure; PNG and SVG of it as files."""
-    figure = sheet(rows, (TRUTH, *models), caption="", labels=labels, window=window)
+    figure = sheet(rows, (TRUTH, *models), caption="", labels=labels)
     files = {"png": _saved(figure, "png", dpi=200), "svg": _saved(figure, "svg", metadata=NO_METADATA)}
     caption = (
         "The best and the worst cases by mean DSC over the models: the axial slice of each in which most voxels differ "

@@ -32,7 +32,6 @@ class Job:
 class Drawn:
     row: Row | None
     strip: Strip | None
-    window: tuple[float, float]
     values: frozenset[int]
 
 
@@ -50,7 +49,7 @@ def picture_section(
         lines = tuple(f"{job.subject.case}: {error}" for job, error in failed)
         parts.append(Listing(f"Could not be drawn: {len(failed)}", lines, bad=True))
     if rows := [each.row for each in drawn if each.row]:
-        parts.append(Gallery((extremes_picture(rows, names, labels=dataset.labels, window=drawn[0].window),)))
+        parts.append(Gallery((extremes_picture(rows, names, labels=dataset.labels),)))
     if strips := tuple(each.strip for each in drawn if each.strip):
         there = sorted({value for each in drawn for value in each.values})
         parts.append(Browser(strips, {dataset.labels.names[value]: hex_of(value) for value in there}))
@@ -64,7 +63,6 @@ def draw(job: Job, *, models: Sequence[str], labels: LabelSet, is_ct: bool) -> D
     return Drawn(
         extreme_row(job.subject, scan, models, note=job.note) if job.note else None,
         make_strip(job.subject, scan, labels) if job.browsed else None,
-        scan.window,
         frozenset(values),
     )
 

@@ -51,11 +51,12 @@ def draw_examples(examples: Sequence[Example], labels: LabelSet, *, caption: str
             example.image[:, ::-1],  # the patient's left on the right
             (example.labels[:, ::-1], example.predicted[:, ::-1]),
             note=_note(example, labels),
+            window=(0.0, 1.0),
             outline=True,
         )
         for example in examples
     ]
-    return sheet(rows, ("labels", "predicted; white: labels"), caption=caption, labels=labels, window=(0.0, 1.0))
+    return sheet(rows, ("labels", "predicted; white: labels"), caption=caption, labels=labels)
 
 
 def _note(example: Example, labels: LabelSet) -> str:

@@ -128,6 +128,21 @@ def test_pictures_and_report(root):
     assert (root / "out" / "report.html").read_text().count("data:image/png;base64,") == 2
 
 
+@pytest.mark.parametrize("channel, shown", [("CT", True), ("T1", False)])
+def test_pictures_are_drawn_as_of_the_kind_of_scan(root, monkeypatch, channel, shown):
+    asked, path = [], root / "raw" / "Tiny" / "dataset.json"
+    path.write_text(path.read_text().replace('"CT"', f'"{channel}"'))
+
+    def draw(*_, path, is_ct, **__):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        asked.append(is_ct)
+
+    monkeypatch.setattr("flarenet.evaluation.gallery.overlay", draw)
+    assert _evaluate(root, "--images", str(path.parent / "imagesTs")) == 0
+    assert asked == [shown] * 2
+
+
 def test_an_image_that_cannot_be_drawn_is_named_and_the_scores_stand(root, capsys):
     images = root / "raw" / "Tiny" / "imagesTs"
     (images / "first_0000.nii.gz").write_bytes(b"no image")

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.image import imread
 
 from flarenet.data.labels import LabelSet
-from flarenet.evaluation.pictures import Cut, choose_cuts, colour_of, overlay
+from flarenet.evaluation.pictures import Cut, Row, choose_cuts, colour_of, overlay, sheet, window_of
 from flarenet.volume import Grid, Orientation, Volume
 
 LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
@@ -74,6 +74,27 @@ def test_an_empty_map_is_drawn_in_the_middle(tmp_path):
     assert choose_cuts(empty.data, LABELS) == [Cut(0, 10), Cut(1, 12)]
     overlay(image, {"truth": empty}, labels=LABELS, path=tmp_path / "c.png", caption="c")
     assert not _coloured(tmp_path / "c.png").any()
+
+
+def test_what_is_no_ct_is_drawn_over_its_own_range(tmp_path):
+    image, drawn = _body_and_spleen()
+    values = np.linspace(0, 4000, image.data.size, dtype=np.float32)  # 94 of 100 above the window of the abdomen
+    scan = Volume(values.reshape(image.data.shape), image.grid)
+
+    def white(is_ct):
+        overlay(scan, {"truth": drawn}, labels=LABELS, path=tmp_path / "m.png", caption="", is_ct=is_ct)
+        rgb = imread(tmp_path / "m.png")[..., :3]
+        return (rgb > 0.99).all(axis=-1).mean()
+
+    assert white(True) > 0.5 and white(False) < 0.1
+
+
+def test_each_row_has_a_window_of_its_own():
+    plane, layer = np.arange(12.0).reshape(3, 4), np.zeros((3, 4), np.uint8)
+    rows = [Row(plane * bright, (layer,), window=window_of(plane * bright, is_ct=False)) for bright in (1, 100)]
+    figure = sheet(rows, ("truth",), caption="", labels=LABELS)
+    windows = [axes.images[0].get_clim() for axes in figure.axes]
+    assert np.allclose(windows, [(0, 11 - 0.055)] * 2 + [(0, 1100 - 5.5)] * 2)
 
 
 def test_a_map_of_another_shape_is_refused(tmp_path):

@@ -9,6 +9,7 @@ from PIL import Image
 from flarenet.data.dataset_file import read_dataset
 from flarenet.data.reading import Reading
 from flarenet.evaluation.pairs import CaseScores, Pair
+from flarenet.evaluation.pictures import WINDOW_HU
 from flarenet.evaluation.scores import LabelScore
 from flarenet.evaluation.tables import summarise
 from flarenet.reporting.content import Browser, Gallery, Listing, Section
@@ -124,6 +125,9 @@ def test_the_figure_shows_the_slice_that_differs_with_a_frame_around(root):
     assert row.boxes[0] == row.boxes[2] == ()
     assert row.notes == ("", "DSC 90.00", "no prediction") and not row.layers[2].any()
     assert np.count_nonzero(row.layers[0]) - np.count_nonzero(row.layers[1]) == 100
+    assert row.window == WINDOW_HU
+    scan = read_scan(subject, labels, is_ct=False)
+    assert extreme_row(subject, scan, ["A"], note="worst").window == scan.window == (-1000, 40)  # the image's range
 
 
 def test_pictures_and_files(root):
