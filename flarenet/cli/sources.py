@@ -62,7 +62,7 @@ def add_sources(words: ArgumentParser) -> None:
         "--replace", action="store_true", help="let --from take the place of another dataset.json, which is kept beside"
     )
     words.add_argument(
-        "--allow-external", action="store_true", help="trust paths of dataset.json that lead out of its folder"
+        "--allow-external", action="store_true", help="trust paths of any dataset.json that lead out of its folder"
     )
 
 
@@ -92,7 +92,7 @@ def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
 
     check_name(arguments.dataset, "--dataset")
     workspace, folders = Workspace(root, arguments.dataset), [folder.absolute() for folder in arguments.sources]
-    sources = [read_source(folder) for folder in folders]
+    sources = [read_source(folder, how) for folder in folders]
     label_map = load_label_map(arguments.label_map) if arguments.label_map else None
     content = merge(sources, workspace.raw, label_map)
     opened = Opened(workspace, how, tuple(folders), content)

@@ -94,6 +94,18 @@ def test_what_is_written_is_read_again_by_those_who_consent(phantoms, tmp_path, 
     assert sorted(p.name for p in (tmp_path / "raw/N").iterdir()) == ["dataset.json", "dataset.previous.json"]
 
 
+def test_a_source_whose_files_lie_elsewhere_is_taken_by_those_who_consent(phantoms, tmp_path, capsys):
+    content = json.loads((phantoms / "dataset.json").read_text())
+    for entry in (*content["dataset"].values(), *content["test"].values()):
+        entry["images"] = [str(phantoms / entry["images"][0])]
+        entry |= {"label": str(phantoms / entry["label"])} if "label" in entry else {}
+    (tmp_path / "S").mkdir()
+    (tmp_path / "S" / "dataset.json").write_text(json.dumps(content))
+    assert plan(tmp_path, "--from", tmp_path / "S") == 7
+    assert "--allow-external" in capsys.readouterr().err
+    assert plan(tmp_path, "--from", tmp_path / "S", "--allow-external") == 0
+
+
 def test_liver_is_1_here_and_6_there(tmp_path):
     """Two sources of one case each; the voxels of the liver are counted under the merged table's value."""
     random = np.random.default_rng(0)

@@ -14,6 +14,7 @@ from flarenet.data.dataset_file import read_dataset
 from flarenet.data.layouts import LAYOUTS, read_source
 from flarenet.data.layouts.flare import FLARE23
 from flarenet.data.layouts.merge import LabelMap, load_label_map, merge, write_dataset_file
+from flarenet.data.reading import Reading
 from flarenet.errors import DatasetError, UnsafeError
 
 
@@ -144,6 +145,26 @@ def test_a_decathlon_file_that_cannot_be_used_is_named_with_its_key(tmp_path, ke
     write(folder, **{**content, key: value})
     with pytest.raises(error, match=words):
         read_source(folder)
+
+
+@pytest.mark.parametrize("layout", ["nnU-Net v2", "Medical Segmentation Decathlon"])
+def test_files_elsewhere_are_taken_where_a_person_allows_it(tmp_path, layout):
+    outside, folder = tmp_path / "outside" / "a_0000.nii.gz", tmp_path / "A"
+    touch(tmp_path, "outside/a_0000.nii.gz")
+    if layout == "nnU-Net v2":
+        nnunet(folder, {"liver": 1}, "a")
+        content = json.loads((folder / "dataset.json").read_text())
+        content["dataset"]["a"]["images"] = [str(outside)]
+    else:
+        content = json.loads((decathlon(folder) / "dataset.json").read_text())
+        content["training"][0]["image"] = "../outside/a_0000.nii.gz"
+    write(folder, **content)
+    with pytest.raises(UnsafeError, match="--allow-external"):
+        read_source(folder)
+    source = read_source(folder, Reading(allow_external=True))
+    assert source.layout == layout and source.cases[0].image.resolve() == outside.resolve()
+    entry = merge([source], tmp_path / "M")["dataset"]["a"]
+    assert Path(entry["images"][0]).resolve() == outside.resolve()
 
 
 def test_the_distribution_of_flare23(tmp_path):

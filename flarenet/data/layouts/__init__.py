@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import DatasetError
+from ..reading import STRICT, Reading
 from .decathlon import is_decathlon, read_decathlon
 from .flare import is_flare, read_flare
 from .nnunet import has_dataset_file, has_folders, read_dataset_file, read_folders
@@ -27,13 +28,13 @@ LAYOUTS = (
         "nnU-Net v2, folders only",
         "imagesTr/CASE_0000.nii.gz and labelsTr/CASE.nii.gz; --labels names the labels",
         has_folders,
-        read_folders,
+        lambda folder, _: read_folders(folder),
     ),
     Layout(
         "FLARE23",
         "imagesTr2200, labelsTr2200, unlabeledTr1800, validation, or some of them",
         is_flare,
-        read_flare,
+        lambda folder, _: read_flare(folder),
     ),
 )
 """The first that fits a folder reads it."""
@@ -41,14 +42,17 @@ LAYOUTS = (
 __all__ = ["LAYOUTS", "Layout", "Source", "SourceCase", "read_source"]
 
 
-def read_source(folder: str | Path) -> Source:
-    """What a folder holds, by the first layout that fits. Raises DatasetError listing all layouts where none does."""
+def read_source(folder: str | Path, reading: Reading = STRICT) -> Source:
+    """What a folder holds, by the first layout that fits. Raises DatasetError listing all layouts where none does.
+
+    reading  whether the paths of its own dataset.json may lead out of it; the cases are read when they are planned
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise DatasetError(folder, found="no such folder", expected="the folder of a data set")
     for layout in LAYOUTS:
         if layout.fits(folder):
-            return layout.read(folder)
+            return layout.read(folder, reading)
     names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
     listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     raise DatasetError(

@@ -6,12 +6,15 @@ annotated for every label of its table. Format: http://medicaldecathlon.com, and
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ...errors import DatasetError, UnsafeError
 from ...schema import Frozen, parse, read_json
 from ..dataset import CHANNEL, FILE_ENDINGS, check_path
 from ..label_table import LabelTable, label_table
+from ..reading import Reading
 from .source import Source, SourceCase, case_of
 
 
@@ -35,8 +38,8 @@ def is_decathlon(folder: Path) -> bool:
     return isinstance(content, dict) and {"training", "labels"} <= set(content)
 
 
-def read_decathlon(folder: Path) -> Source:
-    """The source of such a set."""
+def read_decathlon(folder: Path, reading: Reading) -> Source:
+    """The source of such a set. Raises UnsafeError for a path that leads out of it, unless a person allowed that."""
     path = folder / "dataset.json"
     data = read_json(path, DatasetError)
     content = parse(DecathlonFile, {k: data[k] for k in DecathlonFile.model_fields if k in data}, path, DatasetError)
@@ -46,13 +49,10 @@ def read_decathlon(folder: Path) -> Source:
         raise DatasetError(f"{path}: key 'modality'", found=found, expected=expected)
     table = _table(content, path)
     names = table.labels.names
+    place = partial(_inside, folder, allow_external=reading.allow_external)
     where = f"{path}: key 'training"
-    cases = [
-        _case(entry, folder, names[1:], f"{where}.{number}") for number, entry in enumerate(content.training)
-    ]
-    test = [
-        _case(entry, folder, names[1:], f"{path}: key 'test.{number}") for number, entry in enumerate(content.test)
-    ]
+    cases = [_case(entry, place, names[1:], f"{where}.{number}") for number, entry in enumerate(content.training)]
+    test = [_case(entry, place, names[1:], f"{path}: key 'test.{number}") for number, entry in enumerate(content.test)]
     return Source(
         folder,
         "Medical Segmentation Decathlon",
@@ -75,19 +75,23 @@ def _table(content: DecathlonFile, path: Path) -> LabelTable:
     return label_table(named, None, {}, path)
 
 
-def _case(entry: str | TrainingEntry, folder: Path, names: tuple[str, ...], where: str) -> SourceCase:
-    image = _inside(folder, entry if isinstance(entry, str) else entry.image, f"{where}'")
+def _case(
+    entry: str | TrainingEntry, place: Callable[[str, str], Path], names: tuple[str, ...], where: str
+) -> SourceCase:
+    image = place(entry if isinstance(entry, str) else entry.image, f"{where}'")
     if isinstance(entry, str):
         return SourceCase(case_of(image), image)
-    return SourceCase(case_of(image), image, _inside(folder, entry.label, f"{where}.label'"), names)
+    return SourceCase(case_of(image), image, place(entry.label, f"{where}.label'"), names)
 
 
-def _inside(folder: Path, path: str, where: str) -> Path:
-    """`folder / path`, which may not lead out of it; nnU-Net v1 lists CASE.nii.gz for CASE_0000.nii.gz."""
+def _inside(folder: Path, path: str, where: str, *, allow_external: bool) -> Path:
+    """`folder / path`, which leads out of it only where a person allows it; nnU-Net v1 lists CASE.nii.gz for
+    CASE_0000.nii.gz."""
     check_path(path, where)
     full = folder / path
-    if not full.resolve().is_relative_to(folder.resolve()):
-        raise UnsafeError(where, found=path, expected=f"a file below {folder}")
+    if not allow_external and not full.resolve().is_relative_to(folder.resolve()):
+        remedy = "--allow-external, if you trust this file"
+        raise UnsafeError(where, found=path, expected=f"a file below {folder}", remedy=remedy)
     ending = next((ending for ending in FILE_ENDINGS if full.name.endswith(ending)), "")
     channel = full.with_name(full.name.removesuffix(ending) + CHANNEL + ending)
     return channel if not full.exists() and channel.exists() else full

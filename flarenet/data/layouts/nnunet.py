@@ -10,6 +10,7 @@ from ..dataset import FILE_ENDINGS, Case
 from ..dataset_file import read_dataset
 from ..folders import files_in
 from ..labels import LabelSet
+from ..reading import Reading
 from .source import Source, SourceCase, pair
 
 
@@ -17,9 +18,9 @@ def has_dataset_file(folder: Path) -> bool:
     return _has_key(folder, "channel_names")
 
 
-def read_dataset_file(folder: Path) -> Source:
+def read_dataset_file(folder: Path, reading: Reading) -> Source:
     """The source of flarenet's or nnU-Net v2's dataset.json, with or without its `dataset` table."""
-    dataset = read_dataset(folder)
+    dataset = read_dataset(folder, reading)
     labels = dataset.labels
     return Source(
         folder,

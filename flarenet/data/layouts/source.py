@@ -10,6 +10,7 @@ from ...errors import DatasetError
 from ..dataset import CHANNEL, FILE_ENDINGS
 from ..folders import refuse_strays
 from ..labels import LabelSet
+from ..reading import Reading
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,14 @@ class Layout:
 
     expects  what such a folder holds, in words
     fits     whether a folder looks like it; cheap
-    read     the Source of a folder that does. Raises DatasetError where something in it does not
+    read     the Source of a folder that does, as a person said to read it. Raises DatasetError where something in it
+             does not
     """
 
     name: str
     expects: str
     fits: Callable[[Path], bool]
-    read: Callable[[Path], Source]
+    read: Callable[[Path, Reading], Source]
 
 
 def pair(images: Iterable[Path], labels: Iterable[Path]) -> tuple[SourceCase, ...]:
