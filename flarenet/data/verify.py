@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,19 +86,23 @@ def look_through(
 
 def copies(dataset: Dataset, known: Mapping[str, str] | None = None) -> dict[Path, list[Finding]]:
     """Images that are copies of an earlier one: odd in training, and no test where it was trained on. Only files of the
-    same size are compared.
+    same size are compared, and none that cannot be read: whoever reads the case says so.
 
     known  case -> SHA-256 of its image, where that was read before
     """
     known = known or {}
     sizes: dict[int, list[Case]] = {}
     for case in (*dataset.cases, *dataset.test):
-        if case.image.is_file():
-            sizes.setdefault(case.image.stat().st_size, []).append(case)
+        with suppress(OSError):
+            if case.image.is_file():
+                sizes.setdefault(case.image.stat().st_size, []).append(case)
     first: dict[str, Case] = {}
     found: dict[Path, list[Finding]] = {}
     for case in (case for alike in sizes.values() if len(alike) > 1 for case in alike):
-        twin = first.setdefault(known.get(case.name) or sha256_of(case.image), case)
+        try:
+            twin = first.setdefault(known.get(case.name) or sha256_of(case.image), case)
+        except OSError:
+            continue
         if twin is not case:
             found[case.image] = [_copy(case, twin, leaks=twin in dataset.cases and case in dataset.test)]
     return found

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from flarenet.data.dataset_file import read_dataset
 from flarenet.data.findings import Finding
-from flarenet.data.verify import check_case, check_dataset
+from flarenet.data.verify import check_case, check_dataset, copies
+from tests.unreadable import refuse_to_open
 
 AFFINE_XYZ = np.array([[-2.0, 0, 0, 30], [0, 1.5, 0, -20], [0, 0, 5, 7], [0, 0, 0, 1]])
 
@@ -89,6 +94,33 @@ def test_a_set_names_each_bad_case_and_goes_on(small_set, save_nifti):
     assert "damaged gzip" in found.findings[0].found
     assert found.findings[1].found == "7 (1 voxels)"
     assert (found.cases, found.refused, found.exit_code) == (3, ("full", "part"), 3)
+
+
+def test_an_image_that_cannot_be_read_is_refused_and_is_no_copy(small_set, monkeypatch):
+    """Three images of one size: only reading tells whether they are copies."""
+    full, part, bare = (small_set / f"imagesTr/{name}_0000.nii.gz" for name in ("full", "part", "bare"))
+    for copy in (part, bare):
+        shutil.copyfile(full, copy)
+    refuse_to_open(monkeypatch, part)
+    dataset = read_dataset(small_set)
+    assert list(copies(dataset)) == [bare]
+    found = check_dataset(dataset)
+    assert found.refused == ("part",) and found.exit_code == 3
+    [refused] = [finding for finding in found.findings if finding.severity == "refuse"]
+    assert refused.exit_code == 5 and refused.found == "Input/output error"
+
+
+def test_an_image_in_a_closed_folder_is_refused_and_is_no_copy(small_set, monkeypatch):
+    dataset, closed, whole = read_dataset(small_set), small_set / "imagesTr/part_0000.nii.gz", Path.stat
+
+    def stat(path, **how):
+        if path == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return whole(path, **how)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    assert copies(dataset) == {}
+    assert check_dataset(dataset).refused == ("part",)
 
 
 def test_the_real_set_is_sound(flaremini):
