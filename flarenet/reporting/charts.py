@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -64,7 +65,7 @@ def inline_svg(chart: Chart) -> str:
     width, height = (72 * inches for inches in chart.figure.get_size_inches())
     smallest = SMALLEST_OF_HALF if chart.is_half else SMALLEST
     size = f'viewBox="0 0 {width:g} {height:g}" style="max-width: {width:.0f}pt; min-width: {smallest * width:.0f}pt"'
-    return f'<svg {size} role="img" aria-label="{chart.name}">{drawing}'
+    return f'<svg {size} role="img" aria-label="{html.escape(chart.name)}">{drawing}'
 
 
 def save_chart(figure: Figure, path: Path) -> None:

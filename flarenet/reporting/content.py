@@ -74,7 +74,7 @@ class Listing:
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """A drawing of lines and letters."""
+    """A drawing of lines and letters; `name` is that of its files, as page.write_files makes it plain."""
 
     kind: ClassVar = "chart"
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from ..whole import whole_file, write_text
 from .charts import inline_svg, save_chart
 from .content import Browser, Chart, Gallery, Picture, Section, Strip, Table
 from .tables import to_csv, to_latex
+
+LONGEST_NAME = 100
 
 
 def write_page(path: Path, title: str, sections: Sequence[Section], *, lead: str = "") -> None:
@@ -26,18 +29,23 @@ def write_page(path: Path, title: str, sections: Sequence[Section], *, lead: str
 
 
 def write_files(folder: Path, sections: Sequence[Section]) -> None:
-    """Tables as CSV and LaTeX, charts as SVG and PNG, pictures as they are, each under its name."""
+    """Tables as CSV and LaTeX, charts as SVG and PNG, pictures as they are, each under its name made plain."""
     for part in (part for section in sections for part in section.parts):
         if isinstance(part, Table):
-            write_text(folder / f"{part.name}.csv", to_csv(part))
-            write_text(folder / f"{part.name}.tex", to_latex(part))
+            write_text(folder / f"{_plain(part.name)}.csv", to_csv(part))
+            write_text(folder / f"{_plain(part.name)}.tex", to_latex(part))
         elif isinstance(part, Chart):
-            save_chart(part.figure, folder / part.name)
+            save_chart(part.figure, folder / _plain(part.name))
         elif isinstance(part, Gallery) and not part.small:
             for picture in part.pictures:
                 for ending, content in (picture.files or {picture.type.partition("/")[2]: picture.data}).items():
-                    with whole_file(folder / f"{picture.name}.{ending}") as temporary:
+                    with whole_file(folder / f"{_plain(picture.name)}.{ending}") as temporary:
                         temporary.write_bytes(content)
+
+
+def _plain(name: str) -> str:
+    """A name, which may come from data, as that of a file: nothing in it leads elsewhere."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:LONGEST_NAME]
 
 
 def _uri(picture: Picture) -> str:

@@ -139,7 +139,7 @@ def _lesions(models: Models, labels: LabelSet) -> Iterable[Part]:
             if any(points.values()):
                 words = f"DSC of {what} against its volume in the ground truth{ONE_BY_ONE if kind == 'lesion' else ''}."
                 drawing = scatter(points, x=f"{what} (ml)", y="DSC (%)", log_x=True, ylim=(-3, 103))
-                yield Chart(f"dsc_by_{kind}_{label.replace(' ', '_')}", words, drawing)
+                yield Chart(f"dsc_by_{kind}_{labels.names.index(label)}_{label}", words, drawing)
 
 
 def _by_volume(cases: Iterable, label: str) -> list[tuple[float, float]]:

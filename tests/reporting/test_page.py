@@ -1,6 +1,8 @@
+import html
 import json
 import re
 
+import pytest
 from matplotlib.image import imread
 
 from flarenet.reporting.charts import box_plots
@@ -49,6 +51,21 @@ def test_what_comes_from_data_is_escaped(tmp_path):
     page = _page(tmp_path)
     assert "<script>alert" not in page and "&lt;script&gt;alert" in page
     assert "A &amp; B" in page and "of &lt;these&gt;" in page and 'alt="a &lt;b&gt; picture"' in page
+
+
+@pytest.mark.parametrize("name", ["a/../../x", "/x", '" onload="alert(1)', "x" * 300, "肝脏 <b>"])
+def test_a_name_from_data_stays_in_its_folder_and_in_its_attribute(tmp_path, name):
+    chart = Chart(name, "a chart", box_plots({"liver": {"A": [90.0]}}, axis="DSC (%)"))
+    picture, table = Picture(name, "a picture", b"PNG", "image/webp"), Table(name, "a table", ((Heading("a"),),), ())
+    sections = [Section("one", "One", (chart, Gallery((picture,)), table))]
+    files = tmp_path / "report" / "files"
+    write_files(files, sections)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.parent for path in written} == {files}
+    assert {path.suffix for path in written} == {".svg", ".png", ".webp", ".csv", ".tex"}
+    write_page(tmp_path / "page.html", "title", sections)
+    labels = re.findall(r'<svg [^>]*aria-label="([^"]*)">', (tmp_path / "page.html").read_text(encoding="utf-8"))
+    assert [html.unescape(label) for label in labels] == [name]
 
 
 def test_nothing_is_fetched(tmp_path):

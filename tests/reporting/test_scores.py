@@ -106,4 +106,4 @@ def test_every_lesion_of_the_truth_is_a_point():
         for part in lesions_section.parts
         if part.kind == "chart"
     }
-    assert points == {"dsc_by_case_tumor": [[4.2, 25.0]], "dsc_by_lesion_tumor": [[4.0, 50.0], [0.2, 0.0]]}
+    assert points == {"dsc_by_case_3_tumor": [[4.2, 25.0]], "dsc_by_lesion_3_tumor": [[4.0, 50.0], [0.2, 0.0]]}
