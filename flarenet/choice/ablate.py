@@ -27,11 +27,10 @@ from ..planning.plan import Plan
 from ..preparation.dataset import numbers_of, prepare_dataset
 from ..schema import digest
 from ..trainers import TRAINERS
-from ..whole import sha256_of
 from ..workspace import Fold, Workspace
 from .ablation import Answer
 from .planned_runs import PlannedRun, name_of, planned_runs, waves
-from .scores import score_cases
+from .scores import Scan, scans_of, score_cases
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -95,6 +94,7 @@ class Scoring:
     models: tuple[Path, ...]
     folder: Path
     cases: tuple[Case, ...]
+    scans: Mapping[str, Scan]
     labels: LabelSet
     device: str
     workers: int | Pool
@@ -175,7 +175,8 @@ class Ablation:
 
         failed  key of a run -> reason, as train gives it
         """
-        images = {case.name: sha256_of(case.image) for case in cases}
+        scans = scans_of(cases)
+        images = {name: scan.sha256 for name, scan in scans.items()}
         able, found = list[Scoring](), dict[str, Metrics | str]()
         for trial in trials:
             reasons = [failed[run.key] for run in trial.scored if run.key in failed]
@@ -185,7 +186,7 @@ class Ablation:
             models = tuple(self.folder(run) for run in trial.scored)
             folder = out / trial.variant / f"seed_{trial.seed}-{_score_key(trial.answers, models, images)[:12]}"
             labels, workers = self.dataset.labels, 1 if self.pool.scheduler else self.pool
-            able.append(Scoring(trial, models, folder, tuple(cases), labels, self.device, workers))
+            able.append(Scoring(trial, models, folder, tuple(cases), scans, labels, self.device, workers))
         done, failures = self._map(_score, able, "predict and score")
         return found | dict(done) | {scoring.name: str(error) for scoring, error in failures}
 
@@ -263,6 +264,7 @@ def _score(scoring: Scoring) -> tuple[str, Metrics]:
     found = score_cases(
         scoring.cases,
         scoring.folder,
+        scans=scoring.scans,
         opened=opened,
         known=known,
         labels=scoring.labels,

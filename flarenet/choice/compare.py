@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 from ..data.cases import Pool
@@ -20,7 +21,7 @@ from ..schema import Frozen, save
 from ..workspace import Workspace
 from .candidates import Candidate, ensembles, find_candidates, unseen
 from .largest_parts import LargestPart, try_largest_parts
-from .scores import predicted_pairs, score
+from .scores import predicted_pairs, scans_of, score
 
 NONE = Score(dsc=None, nsd=None)
 
@@ -71,14 +72,12 @@ def compare(
     dataset, splits = load_settled(workspace.settled), load_splits(workspace.splits)
     single = _on_the_same(find_candidates(workspace, folds or range(len(splits.folds))), folds)
     cases = {fold: unseen(single, fold, splits, dataset.cases) for fold in single[0].folders}
+    scans, labels = scans_of(chain.from_iterable(cases.values())), dataset.labels
+    scored = partial(score, scans=scans, workspace=workspace, labels=labels, device=device, workers=workers)
 
     def row(candidate: Candidate) -> Row:
-        scored = list[CaseScores]()
-        for fold, held_out in cases.items():
-            scored += score(
-                candidate, fold, held_out, workspace=workspace, labels=dataset.labels, device=device, workers=workers
-            )
-        return _row(candidate, scored, dataset.labels)
+        found = [case for fold, held_out in cases.items() for case in scored(candidate, fold, held_out)]
+        return _row(candidate, found, labels)
 
     candidates = {candidate.name: candidate for candidate in single}
     rows = {name: row(candidate) for name, candidate in candidates.items()}
@@ -89,10 +88,10 @@ def compare(
     parts: dict[str, LargestPart] = {}
     if best is not None:
         pairs = [
-            predicted_pairs(best, fold, held_out, workspace=workspace, labels=dataset.labels)
+            predicted_pairs(best, fold, held_out, workspace=workspace, labels=labels)
             for fold, held_out in cases.items()
         ]
-        parts = try_largest_parts([*chain.from_iterable(pairs)], dataset.labels, workers=workers)
+        parts = try_largest_parts([*chain.from_iterable(pairs)], labels, workers=workers)
     found = Comparison(
         dataset=dataset.name,
         cases={str(fold): tuple(case.name for case in held_out) for fold, held_out in cases.items()},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -12,14 +13,34 @@ from rich.progress import track
 from ..data.cases import Pool
 from ..data.dataset import Case
 from ..data.labels import LabelSet
-from ..errors import FlarenetError
+from ..data.reading import Reading
+from ..errors import DatasetError, FlarenetError
 from ..evaluation.pairs import CaseScores, Pair, evaluate
 from ..evaluation.tables import Metrics, summarise, write_metrics
 from ..inference.about import WEIGHTS, read_about
 from ..inference.ensemble import open_models
 from ..inference.predict import Outcome, Predictor, predict_pairs
+from ..schema import Frozen, load, save
+from ..whole import sha256_of
 from ..workspace import Workspace
 from .candidates import Candidate
+
+
+class Scan(Frozen):
+    """What a prediction was made of beside the models: a scan's bytes, and how they were read."""
+
+    sha256: str
+    reading: Reading
+
+
+def scans_of(cases: Iterable[Case]) -> dict[str, Scan]:
+    """By case, its scan as it is now; without those that cannot be read, which whoever predicts them says."""
+    found = {}
+    for case in cases:
+        with suppress(OSError):
+            reading = case.reading.model_copy(update={"allow_external": False})
+            found[case.name] = Scan(sha256=sha256_of(case.image), reading=reading)
+    return found
 
 
 def score(
@@ -27,6 +48,7 @@ def score(
     fold: int,
     cases: Sequence[Case],
     *,
+    scans: Mapping[str, Scan],
     workspace: Workspace,
     labels: LabelSet,
     device: str = "auto",
@@ -34,12 +56,14 @@ def score(
 ) -> list[CaseScores]:
     """The scores of `cases`, each for what was looked for in it and the candidate answers; the others are left out.
 
-    Predictions and scores lie in the workspace under the hash of the models' weights, and are made once.
+    scans  of the cases, as scans_of gives them
+    Predictions and scores lie in the workspace under the hash of the models' weights, and are made once of each scan.
     """
     models = candidate.folders[fold]
     found = score_cases(
         cases,
         _folder(candidate, fold, workspace),
+        scans=scans,
         opened=lambda: open_models(models, device=device),
         known=_known(candidate, labels),
         labels=labels,
@@ -60,6 +84,7 @@ def score_cases(
     cases: Sequence[Case],
     folder: Path,
     *,
+    scans: Mapping[str, Scan],
     opened: Callable[[], Predictor],
     known: Collection[int],
     labels: LabelSet,
@@ -68,10 +93,12 @@ def score_cases(
 ) -> Metrics:
     """Predict `cases` into `folder`, score them, and write metrics.json and scores.csv beside the predictions.
 
-    opened  gives the Predictor; called only where a prediction is missing
+    scans   of the cases, as scans_of gives them; beside each prediction lies what it was made of, in scans/CASE.json
+    opened  gives the Predictor; called only where a prediction is missing, or was made of another scan
     known   the values that it answers: a case is scored for those that were looked for in it, and left out without any
     """
-    _predict([case for case in cases if case.annotated & set(known)], folder, opened=opened, title=title)
+    asked = [case for case in cases if case.annotated & set(known)]
+    _predict(asked, folder, scans=scans, opened=opened, title=title)
     pairs = _pairs(cases, folder, known)
     found = summarise(evaluate(pairs, labels, workers=workers, keep=folder / "cases"), labels)
     write_metrics(folder, found)
@@ -96,10 +123,14 @@ def _folder(candidate: Candidate, fold: int, workspace: Workspace) -> Path:
     return workspace.compare / candidate.name.replace("/", "-").replace(" ", "") / f"fold_{fold}-{digest}"
 
 
-def _predict(cases: Sequence[Case], folder: Path, *, opened: Callable[[], Predictor], title: str) -> None:
-    """Predict what is not there yet. A case that fails has no prediction, is named on stderr, and scores 0."""
+def _predict(
+    cases: Sequence[Case], folder: Path, *, scans: Mapping[str, Scan], opened: Callable[[], Predictor], title: str
+) -> None:
+    """Predict what is not there yet, or of another scan. A case that fails has no prediction, is named on stderr, and
+    scores 0."""
     outputs = {case.name: folder / f"{case.name}.nii.gz" for case in cases}
-    todo = [case for case in cases if not outputs[case.name].is_file()]
+    records = {case.name: folder / "scans" / f"{case.name}.json" for case in cases}
+    todo = [case for case in cases if not (outputs[case.name].is_file() and _is_of(records[case.name], case, scans))]
     if not todo:
         return
     predictor, console = opened(), Console(stderr=True)
@@ -109,4 +140,16 @@ def _predict(cases: Sequence[Case], folder: Path, *, opened: Callable[[], Predic
             console.print(f"{image.name}: {result}", markup=False, highlight=False)
 
     for case in track(todo, description=title, console=console, transient=True):
-        predict_pairs(predictor, {case.image: outputs[case.name]}, progress=tell, reading=case.reading)
+        output = outputs[case.name]
+        output.unlink(missing_ok=True)  # or it would stay where the scan that is there now fails
+        predict_pairs(predictor, {case.image: output}, progress=tell, reading=case.reading)
+        if output.is_file() and case.name in scans:
+            save(scans[case.name], records[case.name])
+
+
+def _is_of(record: Path, case: Case, scans: Mapping[str, Scan]) -> bool:
+    """Whether a prediction, of which `record` says what it was made of, is of the scan as it is now."""
+    try:
+        return record.is_file() and load(Scan, record, DatasetError) == scans.get(case.name)
+    except DatasetError:  # damaged or of another version: as good as none
+        return False

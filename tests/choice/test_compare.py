@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from flarenet.choice.candidates import find_candidates, unseen
-from flarenet.choice.scores import score
+from flarenet.choice.scores import scans_of, score
 from flarenet.cli import compare
 from flarenet.data.nifti import read_labels, write_labels
 from flarenet.data.settled import load_settled
@@ -18,6 +18,7 @@ from flarenet.inference.model import save_model
 from flarenet.networks import build
 from flarenet.planning.plan import load_plan, override
 from flarenet.planning.split import load_splits
+from flarenet.schema import save
 from flarenet.workspace import Workspace
 from tests.trainers import tiny
 
@@ -94,11 +95,13 @@ def copy_the_truth(workspace, name, fold):
     """As if a candidate had predicted exactly what was drawn."""
     labels, splits = load_plan(workspace.plan).labels, load_splits(workspace.splits)
     candidate = next(one for one in find_candidates(workspace, [fold]) if one.name == name)
-    score(candidate, fold, [], workspace=workspace, labels=labels, device="cpu")
+    cases = [case for case in load_settled(workspace.settled).cases if case.name in splits.held_out(fold)]
+    scans = scans_of(cases)
+    score(candidate, fold, [], scans=scans, workspace=workspace, labels=labels, device="cpu")
     (folder,) = (workspace.compare / name.replace("/", "-")).iterdir()
-    for case in load_settled(workspace.settled).cases:
-        if case.name in splits.held_out(fold):
-            shutil.copy(case.label, folder / f"{case.name}.nii.gz")
+    for case in cases:
+        shutil.copy(case.label, folder / f"{case.name}.nii.gz")
+        save(scans[case.name], folder / "scans" / f"{case.name}.json")
 
 
 def add_a_piece_of_liver(workspace):
