@@ -8,6 +8,7 @@ from functools import partial
 from itertools import chain
 
 from ..data.cases import Pool
+from ..data.dataset import Case
 from ..data.labels import LabelSet
 from ..data.settled import load_settled
 from ..errors import RunError
@@ -67,11 +68,12 @@ def compare(
     """Score every finished trainer and step, then ensembles of each trainer's best step; writes compare.json.
 
     folds  those to compare on; empty: all that every candidate has
-    Raises RunError where there is nothing to compare, or nothing on the same folds.
+    Raises RunError where there is nothing to compare, nothing on the same folds, or no case that none of them has seen.
     """
     dataset, splits = load_settled(workspace.settled), load_splits(workspace.splits)
     single = _on_the_same(find_candidates(workspace, folds or range(len(splits.folds))), folds)
     cases = {fold: unseen(single, fold, splits, dataset.cases) for fold in single[0].folders}
+    _check_some(cases, single)
     scans, labels = scans_of(chain.from_iterable(cases.values())), dataset.labels
     scored = partial(score, scans=scans, workspace=workspace, labels=labels, device=device, workers=workers)
 
@@ -129,6 +131,17 @@ def _on_the_same(candidates: Sequence[Candidate], folds: Collection[int]) -> lis
             remedy="flarenet_train TRAINER --fold K where one lacks, or flarenet_compare --fold K",
         )
     return chosen
+
+
+def _check_some(cases: Mapping[int, Sequence[Case]], candidates: Sequence[Candidate]) -> None:
+    """Raise RunError where no fold has a case left."""
+    if not any(cases.values()):
+        raise RunError(
+            f"cases held out by folds {', '.join(map(str, cases))}",
+            found=f"none that is annotated and that none of these has seen: {', '.join(c.name for c in candidates)}",
+            expected="at least one",
+            remedy="flarenet_compare --fold K of another fold, or flarenet_train TRAINER --fold K",
+        )
 
 
 def _row(candidate: Candidate, scored: Sequence[CaseScores], labels: LabelSet) -> Row:

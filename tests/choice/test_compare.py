@@ -165,6 +165,15 @@ def test_a_case_that_any_of_the_models_has_seen_is_no_test_of_them(workspace):
     assert sorted(case.name for case in found) == held_out[1:]
 
 
+def test_where_no_case_is_left_that_is_said(workspace, capsys):
+    names = [case.name for case in load_settled(workspace.settled).cases]
+    finish(workspace, "DualDecoder2D", 1, 0)
+    finish(workspace, "DualDecoder2D", 2, 0, seen=names)
+    code, said = run(workspace, capsys)
+    assert code == 4 and "none of these has seen: DualDecoder2D/1, DualDecoder2D/2" in said
+    assert not list(workspace.compare.rglob("*.nii.gz"))
+
+
 def test_runs_without_a_fold_in_common(workspace, capsys):
     finish(workspace, "3DOrgan", 1, 0)
     finish(workspace, "DualDecoder2D", 1, 1)
