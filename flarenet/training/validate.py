@@ -55,7 +55,7 @@ class HeldOut:
                 counts[group] = counts[group] + found if group in counts else found
             if predicted:
                 examples.add(batch, predicted)
-        loss = averaged(torch.tensor(loss)).item()
+        loss = averaged(torch.tensor(loss, device=self._device)).item()  # processes with GPUs exchange nothing else
         dice = {group: _dice(all_summed(found)) for group, found in counts.items()}
         return Findings(
             losses={"held_out_dice_loss" if self._groups else "held_out_loss": loss},

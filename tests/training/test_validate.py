@@ -1,10 +1,14 @@
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 
 from flarenet.data.labels import HIDDEN, LabelSet
+from flarenet.training import validate
 from flarenet.training.batches import Batch
 from flarenet.training.examples import Examples
-from tests.training.tiny import Network, held_out
+from flarenet.training.losses import Loss
+from tests.training.tiny import Network, batches, held_out
 
 LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
 
@@ -20,6 +24,28 @@ def test_the_dice_of_what_is_found_by_a_threshold():
     assert sorted(example.case for example in findings.examples) == ["c0", "c1", "c2"]
     for example in findings.examples:
         assert np.array_equal(example.labels, example.predicted)
+
+
+def test_what_processes_average_lies_on_the_device_of_the_run(monkeypatch):
+    """Processes with GPUs exchange no tensor of a CPU; torch's device without numbers stands for a GPU."""
+    device, lay_on, nothing = torch.device("meta"), [], torch.zeros(())
+
+    def averaged(values):
+        lay_on.append(values.device)
+        return nothing
+
+    monkeypatch.setattr(validate, "averaged", averaged)
+    judged = validate.HeldOut(
+        batches(),
+        count=1,
+        labels=LABELS,
+        groups=(),
+        objective=lambda network, batch: Loss(nothing, nothing),
+        device=device,
+        autocast=nullcontext,
+    )
+    judged(Network())
+    assert lay_on == [device]
 
 
 def batch(organ, cancer, *, asked, image=None):
