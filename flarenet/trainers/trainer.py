@@ -117,6 +117,7 @@ class Trainer:
                     course = self._course(step, number, loader)
                 if course.checkpoints.load(state, self._say):
                     self._say(f"{course.title}: goes on after epoch {state.epoch}, batch {state.index}")
+                wait_for_all()  # where nothing is left to train, the first removes what the others have to read
                 fit(state, course)
         finally:
             if self._device.type == "cuda":

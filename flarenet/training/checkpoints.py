@@ -93,7 +93,8 @@ class Checkpoints:
         What is wrong with newer ones is said by `say`. Where there are states and none can be gone on from, what is
         wrong with the newest is raised: RunError for damage, UsageError, with what differs, for another identity.
         """
-        remove_leftovers(self._folder)
+        if rank() == 0:  # who goes second would remove what the first is writing
+            remove_leftovers(self._folder)
         faults = list[FlarenetError]()
         for path in self._newest_first():
             try:

@@ -118,6 +118,15 @@ def test_no_state_is_not_a_state(tmp_path):
     assert not checkpoints(tmp_path).load(fresh_state(), no_word)
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_of_several_processes_the_first_removes_what_killed_ones_left(tmp_path, monkeypatch, rank):
+    monkeypatch.setattr("flarenet.training.checkpoints.rank", lambda: rank)
+    leftover = tmp_path / ".0a1b2c.tmp.run.json"
+    leftover.write_text("{")
+    assert not checkpoints(tmp_path).load(fresh_state(), no_word)
+    assert leftover.exists() == (rank > 0)
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A folder with the states after epochs 3 and 4."""
