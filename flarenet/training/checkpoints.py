@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import JsonValue
@@ -134,7 +134,7 @@ class Checkpoints:
             if state.average is not None:
                 state.average.load_state_dict(_under("average.", tensors))
             if record.scaler:  # else it was none of float16
-                state.scaler.load_state_dict(dict(record.scaler))
+                state.scaler.load_state_dict(_in_types_of(state.scaler.state_dict(), record.scaler))
             _fill_optimizer(state.optimizer, _under("optimizer.", tensors))
         except (RuntimeError, ValueError, LookupError) as problem:
             raise RunError(path, found=problem, expected="a state of this network and its optimizer") from problem
@@ -156,6 +156,11 @@ def _read(path: Path) -> tuple[_Record, Weights]:
         return written.record, load_file(tensors)
     except (OSError, SafetensorError) as problem:
         raise RunError(tensors, found=problem, expected="a readable safetensors file") from problem
+
+
+def _in_types_of(own: Mapping[str, Any], found: Mapping[str, float]) -> dict[str, Any]:
+    """The numbers `found`, whole where those that a scaler has by itself are: torch counts steps with no other."""
+    return {name: type(number)(found[name]) for name, number in own.items()}
 
 
 def _digest(record: _Record) -> str:

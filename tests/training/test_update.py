@@ -173,6 +173,8 @@ def test_a_run_in_float16_goes_on_with_its_scale(tmp_path):
     assert checkpoints(tmp_path).load(again, print)
     assert again.scaler.state_dict() == state.scaler.state_dict()
     assert again.scaler.get_scale() == 8.0 * 2**4  # nine batches: the scale grew after each second one
+    learn(again, batches().batch(3, 0), judge=partial(judge, again.network), update=Update(), where="here")
+    assert again.scaler.get_scale() == 8.0 * 2**5
 
 
 def test_the_average_is_the_sum_written_out():
