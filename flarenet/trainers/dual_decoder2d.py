@@ -54,8 +54,9 @@ class TrainerDualDecoder2D(Trainer):
                hand-drawn labels alone; then, where there are several groups, per group every case that asks for it.
                With few cases no cohort is worth leaving out, and the last steps, which decide, see only what people
                drew.
-        A cohort that the paper's step wants and the set has not is replaced by all cases that could serve. Without
-        unlabelled cases (outline.unlabelled) the first step of `paper` is left out, and that of `auto` has fewer.
+        A cohort that the paper's step wants and the set has not is replaced by all cases that could serve; a group
+        that nobody looked for has no step of its own. Without unlabelled cases (outline.unlabelled) the first step of
+        `paper` is left out, and that of `auto` has fewer.
         """
         stages = (_paper if outline.recipe == "paper" else _auto)(fingerprint, outline)
         why = "the whole network on what is plenty, then each group's decoder on what is best"
@@ -118,8 +119,8 @@ def _paper(fingerprint: Fingerprint, outline: Outline) -> list[Stage]:
     for group, values in labels.groups.items():
         best = fullest(patterns, values) if group == first else only(patterns, values)
         epochs, rate = (60, 5e-4) if group == first else (20, 1e-4)
-        serving = best or asking(patterns, values) or annotated
-        stages.append(Stage(serving, epochs, rate, {}, _decoder(group), (group,)))
+        if serving := best or asking(patterns, values):
+            stages.append(Stage(serving, epochs, rate, {}, _decoder(group), (group,)))
     return stages
 
 
@@ -132,8 +133,8 @@ def _auto(fingerprint: Fingerprint, outline: Outline) -> list[Stage]:
         stages.append(Stage(patterns, None, 1e-3, teachers, (), groups, pseudo=AUTO_RULES))
     stages.append(Stage(annotated, None, 1e-3, {}, (), groups, AUTO_BALANCE))
     for group, values in labels.groups.items() if len(groups) > 1 else ():
-        serving = asking(patterns, values) or annotated
-        stages.append(Stage(serving, None, 5e-4, {}, _decoder(group), (group,), AUTO_BALANCE))
+        if serving := asking(patterns, values):
+            stages.append(Stage(serving, None, 5e-4, {}, _decoder(group), (group,), AUTO_BALANCE))
     return stages
 
 

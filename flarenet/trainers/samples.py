@@ -80,7 +80,8 @@ def never_there(
     patterns  the labels that each case of the step answers
     Merged with background they would cost nothing wherever the network put them, and it would put them somewhere.
     In a step that starts from another run these are the labels nobody looked for in the whole data set; in one that
-    starts from random weights, also those that none of its cases answers.
+    starts from random weights, also those that none of its cases answers. A group with no other labels is taught as
+    empty by every case, one with others by the cases that answer some of these.
     """
     told = {value for case in cases for value in case.annotated}
     if step.starts_from is None:
@@ -98,6 +99,7 @@ def _sample(
     flags = {}
     for group, values in labels.groups.items():
         looked_for = pattern & set(values)
-        flags[group] = asked(labels, group, looked_for | absent if looked_for else ())
+        teaches = looked_for or absent.issuperset(values)
+        flags[group] = asked(labels, group, looked_for | absent if teaches else ())
     places = {group: stored.places[group] for group in step.groups if group in stored.places}
     return Sample(case.name, image, stored.maps, flags, places, stored.record.key)

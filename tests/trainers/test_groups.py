@@ -103,6 +103,18 @@ def test_the_curriculum_of_k_groups_has_two_steps_and_one_for_each(recipe):
     assert made.trainers["3DCancer"].network.groups == ("gut", "cancer")
 
 
+@pytest.mark.parametrize("recipe", ["auto", "paper"])
+def test_a_group_that_nobody_looked_for_has_no_step_of_its_own(recipe):
+    cohorts = {tuple(range(1, 14)): 20, (): 10}
+    found = facts.data_set(
+        "Organs", facts.ABDOMEN, cohorts, facts.FLARE23_SCANS, foreground_hu=(-969, 90, 277), hu=(-1024, 1500)
+    )
+    made = make_plan(found, recipe, budget=LARGE)
+    part = made.trainers["DualDecoder2D"]
+    assert [step.trained for step in part.steps] == [(), (), ("decoders.organ",)]
+    assert part.network.groups == ("organ", "cancer") and "3DCancer" not in made.trainers
+
+
 def test_the_paper_s_second_step_asks_teachers_for_the_groups_its_cases_do_not_answer_in_full():
     """No case answers organs, gut and tumor, so all annotated ones serve, and each lacks some label of some group."""
     step = make_plan(three_groups(), "paper", budget=LARGE).trainers["DualDecoder2D"].steps[1]
