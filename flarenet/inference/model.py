@@ -138,6 +138,14 @@ def load_weights(folder: str | Path) -> dict[str, Tensor]:
         return _weights(folder, about)
 
 
+def load_start(network: nn.Module, folder: str | Path) -> None:
+    """Give `network` all numbers of the network in a finished model folder, to train on from there.
+
+    Raises as load_weights, and RunError with what to do where that one is another network.
+    """
+    _begin(network, load_weights(folder), Path(folder))
+
+
 def load_encoder(network: nn.Module, folder: str | Path) -> None:
     """Give `network` the `encoder` of the network in a finished model folder, every number of it.
 
@@ -149,7 +157,14 @@ def load_encoder(network: nn.Module, folder: str | Path) -> None:
         raise RunError(f"the encoder of {folder}", found=type(network).__name__, expected="a network with an encoder")
     weights = load_weights(folder)
     part = {name.removeprefix("encoder."): weights[name] for name in weights if name.startswith("encoder.")}
-    _fit(encoder, part, folder)
+    _begin(encoder, part, folder)
+
+
+def _begin(network: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
+    """Copy the weights of an earlier run. Raises RunError for the first that does not fit: the plans differ."""
+    remedy = "give the same --set as for that run, or remove its folder and train it again"
+    _compare(_kinds(weights), _kinds(network.state_dict()), folder / WEIGHTS, remedy=remedy)
+    network.load_state_dict(weights)
 
 
 def _planned(plan: Plan, about: About, folder: Path) -> nn.Module:
@@ -221,15 +236,15 @@ def _kinds(state: Mapping[str, Tensor]) -> _Kinds:
     return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in state.items()}
 
 
-def _compare(found: _Kinds, wanted: _Kinds, path: Path) -> None:
+def _compare(found: _Kinds, wanted: _Kinds, path: Path, *, remedy: str | None = None) -> None:
     """Raise RunError for the first tensor that is missing, of another shape or dtype, or none of `wanted`."""
     for name, (shape, dtype) in wanted.items():
         if name not in found:
-            raise RunError(path, found=f"no tensor {name!r}", expected=f"one of shape {shape}")
+            raise RunError(path, found=f"no tensor {name!r}", expected=f"one of shape {shape}", remedy=remedy)
         if found[name][0] != shape:
-            raise RunError(f"{path}: tensor {name!r}", found=found[name][0], expected=shape)
+            raise RunError(f"{path}: tensor {name!r}", found=found[name][0], expected=shape, remedy=remedy)
         if found[name][1] != dtype:
-            raise RunError(f"{path}: tensor {name!r}", found=found[name][1], expected=dtype)
+            raise RunError(f"{path}: tensor {name!r}", found=found[name][1], expected=dtype, remedy=remedy)
     extra = sorted(set(found) - set(wanted))
     if extra:
-        raise RunError(path, found=f"tensor {extra[0]!r}", expected="the network's own tensors only")
+        raise RunError(path, found=f"tensor {extra[0]!r}", expected="the network's own tensors only", remedy=remedy)

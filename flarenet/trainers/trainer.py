@@ -14,7 +14,7 @@ from torch import nn
 
 from ..errors import RunError
 from ..inference.about import WEIGHTS, is_finished, read_about
-from ..inference.model import load_encoder, load_model, load_weights, save_model
+from ..inference.model import load_encoder, load_model, load_start, save_model
 from ..inference.predict import Predictor
 from ..lock import locked
 from ..networks import build
@@ -170,7 +170,7 @@ class Trainer:
         patch = self._plan.configurations[self._part.configuration].patch
         network = build(self._part.network, self._plan.labels.outputs, patch)
         if step.starts_from is not None:
-            network.load_state_dict(load_weights(self._finished(step.starts_from)))
+            load_start(network, self._finished(step.starts_from))
         if step.encoder_from is not None:
             load_encoder(network, self._finished(step.encoder_from))
         freeze(network, step.trained)

@@ -9,7 +9,7 @@ import torch
 from flarenet.data.labels import LabelSet
 from flarenet.errors import FlarenetError, RunError, UnsafeError
 from flarenet.inference.about import is_finished, read_configuration
-from flarenet.inference.model import load_model, load_weights, save_model
+from flarenet.inference.model import load_model, load_start, load_weights, save_model
 from flarenet.networks import build
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
 from flarenet.whole import sha256_of
@@ -67,6 +67,18 @@ def test_a_model_comes_back_as_it_was(saved):
         torch.testing.assert_close(model.network(x)[group], logits)
     assert json.loads((folder / "about.json").read_text())["summary"] == {"best_dice": 0.5, "epochs": 3}
     assert load_weights(folder).keys() == network.state_dict().keys()
+
+
+def test_training_begins_with_all_weights_of_a_run_and_of_the_same_network_only(saved):
+    folder, network = saved
+    spec = small_plan().trainers["DualDecoder2D"].network
+    again = build(spec, LABELS.outputs)
+    load_start(again, folder)
+    assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in again.state_dict().items())
+    wider = build(spec.model_copy(update={"features": (4, 4, 4, 4, 8, 4)}), LABELS.outputs)
+    with pytest.raises(RunError, match="tensor") as caught:
+        load_start(wider, folder)
+    assert "the same --set" in caught.value.remedy
 
 
 def test_a_folder_without_about_is_unfinished(saved):

@@ -1,5 +1,7 @@
 """The whole cascade on a tiny phantom set, by the commands, with networks that learn nothing worth having."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -68,6 +70,16 @@ def test_finished_steps_are_skipped(trained, capsys):
     code, said = run(capsys, trained, "DualDecoder2D")
     assert code == 0 and said.count("skipped") == 4
     assert [path.stat().st_mtime_ns for path in files] == before
+
+
+def test_a_step_that_starts_from_another_network_says_what_to_do(trained, tmp_path, capsys):
+    folder = trained.run("DualDecoder2D", 4)
+    folder.rename(tmp_path / "kept")
+    features = "trainers.DualDecoder2D.network.features=[4,4,8,8,12,4]"
+    code, said = run(capsys, trained, "DualDecoder2D", "--step", "4", "--device", "cpu", "--set", features)
+    shutil.rmtree(folder)
+    (tmp_path / "kept").rename(folder)
+    assert code == 4 and "DualDecoder2D/step_3/weights.safetensors" in said and "the same --set" in said
 
 
 def test_pseudo_labels_leave_what_was_drawn(trained):
