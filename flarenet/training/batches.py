@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..data.cases import CaseFault
 from ..data.packed import Packed, PackedPlaces
-from ..errors import FlarenetError
+from ..errors import FlarenetError, StorageError, is_out_of_memory
 from ..planning.plan import Augmentation
 from ..preparation.prepare import beside, normalise
 from .augment import augment
@@ -96,17 +96,22 @@ class Batches:
         self._patterns = _patterns(self.samples)
 
     def batch(self, epoch: int, index: int) -> Batch:
-        """Batch `index` of `epoch`. Raises CaseFault naming the case where something unforeseen happens to one."""
+        """Batch `index` of `epoch`.
+
+        Raises CaseFault naming the case where something unforeseen happens to one, StorageError where memory runs out.
+        """
         drawn = self._drawn(epoch, index)
         chosen = [drawn[row] for row in self.rows]
-        cut = [self._cut(drawn[row], [self.seed, epoch, index, row]) for row in self.rows]
-        groups = chosen[0].asked
-        return Batch(
-            image=torch.from_numpy(np.stack([image for image, _ in cut])),
-            labels={group: torch.from_numpy(np.stack([maps[group] for _, maps in cut])) for group in groups},
-            asked={group: torch.from_numpy(np.stack([sample.asked[group] for sample in chosen])) for group in groups},
-            names=tuple(sample.name for sample in chosen),
-        )
+        with _within_memory(chosen):
+            cut = [self._cut(drawn[row], [self.seed, epoch, index, row]) for row in self.rows]
+            groups = chosen[0].asked
+            asked = {group: np.stack([sample.asked[group] for sample in chosen]) for group in groups}
+            return Batch(
+                image=torch.from_numpy(np.stack([image for image, _ in cut])),
+                labels={group: torch.from_numpy(np.stack([maps[group] for _, maps in cut])) for group in groups},
+                asked={group: torch.from_numpy(flags) for group, flags in asked.items()},
+                names=tuple(sample.name for sample in chosen),
+            )
 
     def names(self, epoch: int, index: int) -> tuple[str, ...]:
         """The case of each sample of a batch."""
@@ -223,10 +228,26 @@ def _naming(sample: Sample) -> Iterator[None]:
     """Errors that flarenet does not raise on purpose name the case."""
     try:
         yield
-    except (FlarenetError, MemoryError):
-        raise
     except Exception as error:
+        if isinstance(error, FlarenetError) or is_out_of_memory(error):
+            raise
         raise CaseFault(f"case {sample.name}: {type(error).__name__}: {error}") from error
+
+
+@contextmanager
+def _within_memory(samples: Sequence[Sample]) -> Iterator[None]:
+    """Memory that runs out is a fault of no case: each loader process makes whole batches, and so takes its share."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise StorageError(
+            f"a batch of {', '.join(sample.name for sample in samples)}",
+            found=f"no memory for it: {type(error).__name__}: {error}",
+            expected="memory for the batches that all loader processes make",
+            remedy="use fewer --workers, or free memory; the same command goes on from here",
+        ) from error
 
 
 def _pad(array: np.ndarray, patch: tuple[int, ...]) -> np.ndarray:

@@ -43,6 +43,10 @@ class Image:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.fault == "sleeps":
             time.sleep(600)
+        if self.fault == "numpy":
+            raise MemoryError("Unable to allocate 4.00 GiB for an array")
+        if self.fault == "torch":
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 GB")
         return np.zeros(SHAPE, dtype=np.int16)[window]
 
 
@@ -78,6 +82,13 @@ def test_an_error_that_cannot_be_sent_names_its_case(workers):
     with pytest.raises(CaseFault, match="case_4: Local: odd header"):
         draw_all(source("unpicklable"), workers)
     assert workers_of(os.getpid()) == []
+
+
+@pytest.mark.parametrize(("workers", "fault"), [(0, "numpy"), (0, "torch"), (2, "numpy"), (2, "torch")])
+def test_where_memory_runs_out_fewer_workers_are_the_remedy(workers, fault):
+    with pytest.raises(StorageError, match="a batch of case_4") as caught:
+        draw_all(source(fault), workers)
+    assert "fewer --workers" in caught.value.remedy and "allocate 4" in caught.value.found
 
 
 def test_a_damaged_file_is_named_as_without_processes(tmp_path):
