@@ -98,9 +98,9 @@ class Trainer:
         Raises RunError, with the command to type, where an earlier run is missing, LockedError where another process
         trains the step, and UsageError where a run that was broken off is of another plan or data set.
         """
-        self._plan.step(self.name, step or 1)
+        self._plan.step(self.name, 1 if step is None else step)
         with joined(self._device):
-            for number in [step] if step else range(1, len(self._part.steps) + 1):
+            for number in range(1, len(self._part.steps) + 1) if step is None else [step]:
                 folder = self._workspace.run(self.name, number, self._fold)
                 with locked(folder) if rank() == 0 else nullcontext():
                     if is_finished(folder):

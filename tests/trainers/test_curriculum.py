@@ -44,6 +44,7 @@ def test_a_missing_teacher_is_named_with_the_command_to_type(workspace, capsys):
         (["DualDecoder"], "did you mean 'DualDecoder2D'"),
         (["3DOrgan", "-d", "Q"], "expected: P"),
         (["3DOrgan", "--step", "9"], "expected: 1 to 1"),
+        (["3DOrgan", "--step", "0"], "expected: 1 to 1"),
         (["3DOrgan", "--set", "trainers.3DOrgan.stps=1"], "did you mean 'steps'"),
     ],
 )
