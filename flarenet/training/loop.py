@@ -182,7 +182,9 @@ def _keep_best(state: TrainState, step: Step) -> None:
     if step.selection == "last":
         return
     if step.selection == "lowest loss":
-        score = -record.losses.get("held_out_dice_loss", record.losses["dice_loss"])
+        # a network without groups does not segment: its Dice loss is 0 in every epoch
+        names = ("held_out_dice_loss", "dice_loss") if step.groups else ("held_out_loss", "loss")
+        score = -next(record.losses[name] for name in names if name in record.losses)
     else:
         if not record.dice:  # nothing was held out: the last epoch is the only fair choice
             return

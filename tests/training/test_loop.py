@@ -1,7 +1,9 @@
 import pytest
+import torch
 
 from flarenet.training.callbacks import Findings
 from flarenet.training.loop import fit, learning_rate
+from flarenet.training.losses import Loss
 from tests.training.tiny import STEP, course, fresh_state
 
 
@@ -11,6 +13,24 @@ def test_the_best_epoch_is_kept(tmp_path):
     step = STEP.model_copy(update={"selection": "best dice"})
     fit(state, course(tmp_path, validate=lambda network: Findings(dice={"organ": next(dice)}), step=step))
     assert (state.best_epoch, state.best_score) == (2, 0.7)
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_of_a_network_that_does_not_segment_the_epoch_of_the_lowest_loss_is_kept(tmp_path, judged):
+    """The loss of held-out patches; where nothing is held out that of training, three batches an epoch."""
+    losses = [0.9, 0.4, 0.5, 0.6]
+    held_out, drawn = iter(losses), iter([loss for loss in (losses[::-1] if judged else losses) for _ in range(3)])
+
+    def objective(network, batch):
+        nothing = torch.zeros(())
+        return Loss(nothing, next(network.parameters()).sum() * 0 + next(drawn))
+
+    def validate(network):
+        return Findings(losses={"held_out_loss": next(held_out)})
+
+    state, step = fresh_state(), STEP.model_copy(update={"selection": "lowest loss", "groups": ()})
+    fit(state, course(tmp_path, objective=objective, validate=validate if judged else None, step=step))
+    assert state.best_epoch == 2 and state.best_score == pytest.approx(-0.4)
 
 
 @pytest.mark.parametrize(
