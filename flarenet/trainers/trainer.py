@@ -190,14 +190,6 @@ class Trainer:
     def _save(self, state: TrainState, course: Course, number: int) -> None:
         if state.best is not None:
             state.judged.load_state_dict(state.best)
-        last = state.history[-1]
-        summary = {
-            "epochs": state.epoch,
-            "kept_epoch": state.best_epoch or state.epoch,
-            "seconds": round(sum(record.timing["seconds"] for record in state.history), 1),
-            **{name: round(value, 4) for name, value in last.losses.items()},
-            **{f"dice {group}": round(value, 4) for group, value in last.dice.items()},
-        }
         save_model(
             course.folder,
             state.judged,
@@ -205,7 +197,7 @@ class Trainer:
             trainer=self.name,
             step=number,
             seen=self._seen(course),
-            summary=summary,
+            summary=summary_of(state),
         )
 
     def _seen(self, course: Course) -> set[str]:
@@ -253,6 +245,18 @@ class Trainer:
     def _say(self, line: str) -> None:
         if rank() == 0:
             self._console.print(line, highlight=False)
+
+
+def summary_of(state: TrainState) -> dict[str, float]:
+    """What about.json says of a run: epochs and seconds of all, losses and Dice of the epoch whose weights are kept."""
+    kept = state.history[(state.best_epoch or state.epoch) - 1]
+    return {
+        "epochs": state.epoch,
+        "kept_epoch": kept.epoch,
+        "seconds": round(sum(record.timing["seconds"] for record in state.history), 1),
+        **{name: round(value, 4) for name, value in kept.losses.items()},
+        **{f"dice {group}": round(value, 4) for group, value in kept.dice.items()},
+    }
 
 
 def freeze(network: nn.Module, trained: Sequence[str]) -> None:

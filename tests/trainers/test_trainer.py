@@ -1,11 +1,15 @@
-"""A step around its loop, without the loop: in which order things happen."""
+"""A step around its loop: in which order things happen, and what is said of a run that has ended."""
 
 from types import SimpleNamespace
 
 import torch
 
 from flarenet.trainers import Trainer3DOrgan, trainer
+from flarenet.trainers.trainer import summary_of
+from flarenet.training.callbacks import Findings
+from flarenet.training.loop import fit
 from flarenet.workspace import Workspace
+from tests.training.tiny import STEP, course, fresh_state
 
 
 def test_states_are_removed_when_every_process_has_read_them(tmp_path, monkeypatch):
@@ -32,3 +36,12 @@ def test_states_are_removed_when_every_process_has_read_them(tmp_path, monkeypat
     }
     one.train(1)
     assert done == ["load", "wait", "fit", "save", "remove", "wait"]
+
+
+def test_the_numbers_of_a_run_are_those_of_the_epoch_that_is_kept(tmp_path):
+    dice = iter([0.2, 0.7, 0.5, 0.6])
+    state, step = fresh_state(), STEP.model_copy(update={"selection": "best dice"})
+    fit(state, course(tmp_path, validate=lambda network: Findings(dice={"organ": next(dice)}), step=step))
+    said = summary_of(state)
+    assert (said["epochs"], said["kept_epoch"], said["dice organ"]) == (4, 2, 0.7)
+    assert said["loss"] == round(state.history[1].losses["loss"], 4) != round(state.history[3].losses["loss"], 4)
