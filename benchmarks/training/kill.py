@@ -41,6 +41,7 @@ TINY = (
     "trainers.3DOrgan.steps.0.batch_size=2",
     "trainers.3DOrgan.steps.0.batches_per_epoch=10",
     "trainers.3DOrgan.steps.0.epochs=6",
+    "trainers.3DOrgan.steps.0.warmup_epochs=1",
 )
 
 

@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="auto",
         help="auto: every number follows from the data; paper: the published numbers (default: %(default)s)",
     )
-    add_changes(words, "change a value of the plan, as in trainers.*.steps.0.epochs=10 (steps count from 0)")
+    example = "trainers.DualDecoder2D.steps.0.epochs=10 (steps count from 0)"
+    add_changes(words, f"change a value of the plan, as in {example}")
     words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
     words.add_argument("--fingerprint", action="store_true", help="only measure, write fingerprint.json and show it")
     words.add_argument(

@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_epochs(words)
     add_planned(words)
-    add_changes(words, "change values of the plan for this run, as in trainers.*.steps.*.epochs=10")
+    example = "trainers.DualDecoder2D.steps.0.epochs=10 (steps count from 0)"
+    add_changes(words, f"change values of the plan for this run, as in {example}")
     add_device(words)
     words.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="else as the plan says")
     words.add_argument(

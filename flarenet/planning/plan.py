@@ -22,7 +22,8 @@ from .fits import check_fits
 from .fusion import Fusion, check_fusion
 from .memory import Scan
 from .network_numbers import check_numbers
-from .pseudo_rules import UNFILTERED, PseudoRules, check_rules
+from .pseudo_rules import UNFILTERED, PseudoRules
+from .steps import check_groups, check_step, check_warm_ups
 
 PLAN_VERSION: Final = 1
 
@@ -260,7 +261,8 @@ def override(plan: Plan, changes: Iterable[str], *, trained: bool = False) -> Pl
     `*` stands for every entry (`trainers.*.steps.*.epochs`) but those in which a part on the way is null
     (`trainers.*.steps.*.pseudo.passes` changes the steps that have pseudo labels). A value is JSON, or a bare word as
     a string. The reason beside it becomes BY_HAND.
-    Raises UsageError for a key that names nothing or one of FACTS, and PlanError for a value that does not fit.
+    Raises UsageError for a key that names nothing or one of FACTS, and PlanError for a value that does not fit, or
+    leaves a step nothing but its warm-up.
     """
     data, changes = plan.model_dump(mode="json"), list(changes)
     for change in changes:
@@ -279,6 +281,7 @@ def override(plan: Plan, changes: Iterable[str], *, trained: bool = False) -> Pl
         check_fusion(changed.fusion, changed.labels, f"{source}: fusion")
     else:
         _check(changed, source)
+        check_warm_ups(changed, plan, source)
     return changed
 
 
@@ -342,10 +345,10 @@ def _check(plan: Plan, source: object) -> None:
         if len(patch) != trainer.network.dimensions:
             raise PlanError(f"{where}: patch", found=patch, expected=f"{trainer.network.dimensions} numbers")
         _check_channels(trainer, plan.configurations[trainer.configuration], where)
-        _check_groups(trainer.network.groups, plan, f"{where}.network")
+        check_groups(trainer.network.groups, plan.labels, f"{where}.network")
         check_numbers(trainer.network, patch, f"{where}.network")
         for number, step in enumerate(trainer.steps):
-            _check_step(step, plan, f"{where}.steps.{number}")
+            check_step(step, plan, f"{where}.steps.{number}")
     check_fusion(plan.fusion, plan.labels, f"{source}: fusion")
     check_fits(plan, source)
 
@@ -376,20 +379,3 @@ def _check_channels(trainer: TrainerPlan, configuration: Configuration, where: s
     if trainer.network.input_channels != channels:
         expected = f"{channels}: a slice and {configuration.neighbours} neighbours on either side"
         raise PlanError(f"{where}.network.input_channels", found=trainer.network.input_channels, expected=expected)
-
-
-def _check_step(step: Step, plan: Plan, where: str) -> None:
-    _check_groups((*step.groups, *step.teachers), plan, where)
-    runs = [f"{name}/{number}" for name, part in plan.trainers.items() for number in range(1, len(part.steps) + 1)]
-    check_rules(step.pseudo_rules, step.teachers, plan.labels, f"{where}.pseudo")
-    if step.starts_from and step.encoder_from:
-        raise PlanError(where, found="starts_from and encoder_from", expected="one of them, or neither")
-    for run in step.builds_on:
-        if run not in runs:
-            raise PlanError(where, found=f"run {run!r}", expected=f"a run of this plan: {', '.join(runs)}")
-
-
-def _check_groups(groups: Iterable[str], plan: Plan, where: str) -> None:
-    for group in groups:
-        if group not in plan.labels.groups:
-            raise PlanError(where, found=f"group {group!r}", expected=", ".join(plan.labels.groups))

@@ -92,7 +92,7 @@ def test_values_are_set_and_an_earlier_plan_is_kept(root, capsys):
     first = (prepared / "plan.json").read_text()
     assert plan_it(root) == 0
     assert not (prepared / "plan.previous.json").exists()
-    assert plan_it(root, "--set", "trainers.*.steps.*.epochs=2", "seed=5") == 0
+    assert plan_it(root, "--set", "trainers.*.steps.*.epochs=2", "trainers.*.steps.*.warmup_epochs=1", "seed=5") == 0
     plan = load_plan(prepared / "plan.json")
     assert plan.seed == 5 and {s.epochs for part in plan.trainers.values() for s in part.steps} == {2}
     assert (prepared / "plan.previous.json").read_text() == first
@@ -141,6 +141,7 @@ def test_a_case_that_could_not_be_prepared_is_no_part_of_the_set(root, monkeypat
     [
         ("trainers.DualDecoder2D.steps.0.epoch=3", 2, "did you mean 'epochs'"),
         ("trainers.3DOrgam.weight_decay=1", 2, "did you mean '3DOrgan'"),
+        ("trainers.*.steps.*.epochs=10", 4, "trainers.3DOrgan.steps.0.warmup_epochs"),
         ("seed=often", 4, "key 'seed'"),
         ("trainers.3DOrgan.network.kind=unett", 2, "did you mean 'unet'"),
         ("trainers.3DOrgan.steps.0.subset.patterns=[[2, 3]]", 4, "which no case has"),

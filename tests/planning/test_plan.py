@@ -163,6 +163,34 @@ def test_a_plan_that_contradicts_itself_is_refused(plan, change, place):
         override(plan, [change])
 
 
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        (["trainers.Flat.steps.0.warmup_epochs=4"], True),  # of as many epochs
+        (["trainers.Flat.steps.0.warmup_epochs=9"], True),
+        (["trainers.*.steps.*.warmup_epochs=3", "trainers.Deep.steps.0.epochs=3"], True),
+        (["trainers.*.steps.*.warmup_epochs=3"], False),
+        (["trainers.*.steps.*.epochs=1", "trainers.*.steps.*.warmup_epochs=0"], False),
+        (["trainers.*.steps.*.epochs=1", "trainers.*.steps.*.warmup_epochs=1"], False),  # a trial
+        (["trainers.*.steps.*.epochs=1", "trainers.*.steps.*.warmup_epochs=2"], True),
+    ],
+)
+def test_a_change_that_leaves_nothing_but_a_warm_up_is_refused(plan, changes, refused):
+    if refused:
+        with pytest.raises(PlanError, match=r"(?s)warmup_epochs.*--epochs N") as caught:
+            override(plan, changes)
+        assert ".steps.0.warmup_epochs" in caught.value.thing
+    else:
+        override(plan, changes)
+
+
+def test_a_warm_up_that_somebody_wrote_into_the_plan_stays(plan, tmp_path):
+    deep = plan.trainers["Deep"].model_copy(update={"steps": (step(warmup_epochs=4),)})
+    edited = plan.model_copy(update={"trainers": {**plan.trainers, "Deep": deep}})
+    save_plan(edited, tmp_path / "plan.json")
+    assert override(load_plan(tmp_path / "plan.json"), ["seed=7"]).step("Deep", 1).warmup_epochs == 4
+
+
 def test_a_spacing_that_would_not_fit_in_memory_is_refused_with_both_numbers(plan, tmp_path):
     """400 mm each way at 0.05 mm: 8000 voxels an axis, 5.12e11 of 3 bytes."""
     scans = {"longest": Scan(shape=(400, 400, 400), spacing_mm=(1.0, 1.0, 1.0))}

@@ -1,0 +1,51 @@
+"""Whether the steps of a plan fit its groups and its runs: asked whenever a plan is read or changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ..data.labels import LabelSet
+from ..errors import PlanError
+from .pseudo_rules import check_rules
+
+if TYPE_CHECKING:
+    from .plan import Plan, Step
+
+
+def check_step(step: Step, plan: Plan, where: str) -> None:
+    """Raise PlanError for a step that names a group or a run that `plan` has not."""
+    check_groups((*step.groups, *step.teachers), plan.labels, where)
+    runs = [f"{name}/{number}" for name, part in plan.trainers.items() for number in range(1, len(part.steps) + 1)]
+    check_rules(step.pseudo_rules, step.teachers, plan.labels, f"{where}.pseudo")
+    if step.starts_from and step.encoder_from:
+        raise PlanError(where, found="starts_from and encoder_from", expected="one of them, or neither")
+    for run in step.builds_on:
+        if run not in runs:
+            raise PlanError(where, found=f"run {run!r}", expected=f"a run of this plan: {', '.join(runs)}")
+
+
+def check_groups(groups: Iterable[str], labels: LabelSet, where: str) -> None:
+    """Raise PlanError for the first of `groups` that the label table has not."""
+    for group in groups:
+        if group not in labels.groups:
+            raise PlanError(where, found=f"group {group!r}", expected=", ".join(labels.groups))
+
+
+def check_warm_ups(changed: Plan, before: Plan, source: object) -> None:
+    """Raise PlanError for a step of which a change has left nothing but a warm-up: its learning rate would only rise.
+
+    before  the plan without the changes; what its steps have was somebody's choice. A step of one epoch, a trial, may
+            be all warm-up.
+    """
+    for name, part in changed.trainers.items():
+        steps = before.trainers[name].steps if name in before.trainers else ()
+        known = {(step.epochs, step.warmup_epochs) for step in steps}
+        for number, step in enumerate(part.steps):
+            if (step.epochs, step.warmup_epochs) not in known and step.warmup_epochs > max(1, step.epochs - 1):
+                raise PlanError(
+                    f"{source}: trainers.{name}.steps.{number}.warmup_epochs",
+                    found=f"{step.warmup_epochs}, of {step.epochs} epochs",
+                    expected="fewer than the epochs",
+                    remedy="set warmup_epochs too, or give flarenet_train --epochs N, which scales it",
+                )
