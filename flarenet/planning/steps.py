@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_step(step: Step, plan: Plan, where: str) -> None:
-    """Raise PlanError for a step that names a group or a run that `plan` has not."""
+    """Raise PlanError for a step that names a group or a run that `plan` has not, or a teacher of other groups."""
     check_groups((*step.groups, *step.teachers), plan.labels, where)
     runs = [f"{name}/{number}" for name, part in plan.trainers.items() for number in range(1, len(part.steps) + 1)]
     check_rules(step.pseudo_rules, step.teachers, plan.labels, f"{where}.pseudo")
@@ -23,6 +23,12 @@ def check_step(step: Step, plan: Plan, where: str) -> None:
     for run in step.builds_on:
         if run not in runs:
             raise PlanError(where, found=f"run {run!r}", expected=f"a run of this plan: {', '.join(runs)}")
+    for key, asked in (("teachers", step.teachers), ("pseudo.earlier", step.pseudo_rules.earlier)):
+        for group, run in asked.items():
+            answered = plan.trainers[run.partition("/")[0]].network.groups
+            if group not in answered:
+                found = f"{run}, which answers {', '.join(answered) or 'no group'}"
+                raise PlanError(f"{where}.{key}.{group}", found=found, expected=f"a run that answers {group}")
 
 
 def check_groups(groups: Iterable[str], labels: LabelSet, where: str) -> None:

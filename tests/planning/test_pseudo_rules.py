@@ -38,6 +38,7 @@ def test_a_rule_is_changed_like_any_other_value(plan):
         ('hosts={"tumor":["lever"]}', "lever"),
         ('earlier={"organs":"3DOrgan/1"}', "organs"),
         ('earlier={"organ":"3DOrgan/7"}', "3DOrgan/7"),
+        ('earlier={"organ":"3DCancer/1"}', "3DCancer/1, which answers cancer"),
         ("passes=1", "one source"),
         ("agreement=2", "agreement"),
     ],
