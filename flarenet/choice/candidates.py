@@ -9,6 +9,7 @@ from itertools import combinations
 from pathlib import Path
 
 from ..data.dataset import Case
+from ..data.labels import LabelSet, difference
 from ..errors import RunError
 from ..inference.about import PLAN, is_finished, read_about
 from ..planning.plan import load_plan
@@ -30,29 +31,38 @@ class Candidate:
     groups: frozenset[str]
 
 
-def find_candidates(workspace: Workspace, folds: Collection[int]) -> list[Candidate]:
-    """Every trainer and step of which a run that segments has ended in any of `folds`, by name.
+def find_candidates(
+    workspace: Workspace, folds: Collection[int], labels: LabelSet
+) -> tuple[list[Candidate], dict[str, str]]:
+    """Every trainer and step of which a run that segments has ended in any of `folds`, by name; and what is left out.
 
-    Runs that do not say what they have seen, as those of before there were folds, do not count. Raises RunError with
-    the command to type where nothing is left.
+    Left out, with what differs, are the model folders of another label table than `labels`. Runs that do not say what
+    they have seen, as those of before there were folds, do not count. Raises RunError with the command to type where
+    nothing is left.
     """
     found: dict[str, dict[int, tuple[Path, ...]]] = defaultdict(dict)
-    groups: dict[str, frozenset[str]] = {}
+    groups, left_out = dict[str, frozenset[str]](), dict[str, str]()
     for folder in sorted(workspace.runs.glob("*/**/step_*")):
         if not is_finished(folder) or (about := read_about(folder)).seen is None:
             continue
-        name, answered = f"{about.trainer}/{about.step}", load_plan(folder / PLAN).trainer(about.trainer).network.groups
+        plan = load_plan(folder / PLAN)
+        name, answered = f"{about.trainer}/{about.step}", plan.trainer(about.trainer).network.groups
         for fold in folds:
-            if answered and folder == workspace.run(about.trainer, about.step, fold):
+            if not answered or folder != workspace.run(about.trainer, about.step, fold):
+                continue
+            if other := difference(plan.labels, labels):
+                left_out[str(folder)] = f"{other[0]}, where the data set has {other[1]}"
+            else:
                 found[name][fold], groups[name] = (folder,), frozenset(answered)
     if not found:
+        others = f", but {len(left_out)} of another label table" if left_out else ""
         raise RunError(
             workspace.runs,
-            found="no finished run that segments and holds cases out",
+            found=f"no finished run that segments and holds cases out{others}",
             expected=f"at least one in fold {' or '.join(map(str, folds))}",
             remedy=f"flarenet_train DualDecoder2D -d {workspace.dataset} --fold {min(folds)}",
         )
-    return [Candidate(name, found[name], groups[name]) for name in sorted(found)]
+    return [Candidate(name, found[name], groups[name]) for name in sorted(found)], left_out
 
 
 def ensembles(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -52,6 +52,7 @@ class Comparison(Frozen):
     best   the name of the first; None where no candidate answers every group
     parts  what the rule `fusion.largest` does to each label of the best's predictions
     keep   the labels to give that rule: those that the best's plan has and those that it helps; empty where none is new
+    left_out  model folder -> how its label table differs from the data set's
     """
 
     dataset: str
@@ -60,6 +61,7 @@ class Comparison(Frozen):
     best: str | None
     parts: dict[str, LargestPart] = {}
     keep: tuple[str, ...] = ()
+    left_out: dict[str, str] = {}
 
 
 def compare(
@@ -71,7 +73,8 @@ def compare(
     Raises RunError where there is nothing to compare, nothing on the same folds, or no case that none of them has seen.
     """
     dataset, splits = load_settled(workspace.settled), load_splits(workspace.splits)
-    single = _on_the_same(find_candidates(workspace, folds or range(len(splits.folds))), folds)
+    there, left_out = find_candidates(workspace, folds or range(len(splits.folds)), dataset.labels)
+    single = _on_the_same(there, folds)
     cases = {fold: unseen(single, fold, splits, dataset.cases) for fold in single[0].folders}
     _check_some(cases, single)
     scans, labels = scans_of(chain.from_iterable(cases.values())), dataset.labels
@@ -101,6 +104,7 @@ def compare(
         best=None if best is None else best.name,
         parts=parts,
         keep=() if best is None else _kept(best, parts),
+        left_out=left_out,
     )
     save(found, workspace.compare / "compare.json")
     return found

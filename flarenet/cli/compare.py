@@ -68,6 +68,8 @@ def _print(found: Comparison) -> None:
         scores = [row.mean, *(row.groups.get(group) for group in groups)]
         table.add_row(row.name, *("-" if one is None else f"{shown(one.dsc)}, {shown(one.nsd)}" for one in scores))
     Console().print(table)
+    for folder, reason in found.left_out.items():
+        print(f"left out: {folder}: {reason}; remove it and train it again")
     if found.best is None:
         print("no model answers every group: none is best")
     else:

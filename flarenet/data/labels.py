@@ -8,6 +8,7 @@ drawn over this one, so what lies beneath was never looked at.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 
 import numpy as np
 from pydantic import Field
@@ -65,6 +66,24 @@ def asked(labels: LabelSet, group: str, annotated: Iterable[int]) -> np.ndarray:
     flags = np.array([False] + [value in looked_for for value in labels.groups[group]])
     flags[0] = flags.any()
     return flags
+
+
+def difference(found: LabelSet, expected: LabelSet) -> tuple[str, str] | None:
+    """The first thing that two label tables say otherwise, as one has it and as the other: what a value or a group
+    stands for. None where maps by one can be read by the other.
+    """
+    for value, (name, wanted) in enumerate(zip_longest(found.names, expected.names)):
+        if name != wanted:
+            return _says(value, name), _says(value, wanted)
+    for group in (*found.groups, *expected.groups):
+        has, needs = (list(table.groups.get(group, ())) for table in (found, expected))
+        if has != needs:
+            return f"group {group!r} of labels {has}", f"group {group!r} of labels {needs}"
+    return None
+
+
+def _says(value: int, name: str | None) -> str:
+    return f"no label {value}" if name is None else f"label {value} {name!r}"
 
 
 def split(label_map: np.ndarray, labels: LabelSet, annotated: Iterable[int]) -> dict[str, np.ndarray]:

@@ -12,8 +12,9 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from ..data.labels import difference
 from ..errors import RunError
-from ..inference.about import WEIGHTS, is_finished, read_about
+from ..inference.about import WEIGHTS, is_finished, read_about, read_plan, unsafe
 from ..inference.model import load_encoder, load_model, load_start, save_model
 from ..inference.predict import Predictor
 from ..lock import locked
@@ -217,25 +218,36 @@ class Trainer:
     def _finished(self, run: str) -> Path:
         """The model folder of "TRAINER/STEP" in the same fold.
 
-        Raises RunError, with the command that makes it, where it is not finished or has seen what is held out here.
+        Raises RunError, with the command that makes it, where it is not finished, has seen what is held out here, or
+        knows other labels.
         """
         trainer, _, number = run.partition("/")
         folder = self._workspace.run(trainer, int(number), self._fold)
+        words = f" --fold {self._fold}" if self._fold else ""
+        command = f"flarenet_train {trainer} --step {number} -d {self._plan.dataset}{words}"
         if not is_finished(folder):
-            words = f" --fold {self._fold}" if self._fold else ""
             raise RunError(
                 f"{self.name} needs {trainer} step {number}",
                 found=f"no finished run in {folder}",
                 expected="a finished one",
-                remedy=f"flarenet_train {trainer} --step {number} -d {self._plan.dataset}{words}",
+                remedy=command,
             )
-        seen = read_about(folder).seen
-        if self._held_out and (seen is None or not self._held_out.isdisjoint(seen)):
+        about = read_about(folder)
+        if self._held_out and (about.seen is None or not self._held_out.isdisjoint(about.seen)):
             raise RunError(
                 f"{self.name} builds on {folder}",
                 found="a model that learned from cases that are held out here, or does not say from which",
                 expected="one of the same folds",
-                remedy="remove this folder and train it again",
+                remedy=f"remove this folder, then {command}",
+            )
+        with unsafe():
+            labels = read_plan(folder, about).labels
+        if other := difference(labels, self._plan.labels):
+            raise RunError(
+                f"{self.name} builds on {folder}",
+                found=f"a model of another label table: {other[0]}",
+                expected=f"one of the plan's: {other[1]}",
+                remedy=f"remove this folder, then {command}",
             )
         return folder
 

@@ -94,7 +94,7 @@ def test_steps_trainers_and_ensembles_on_the_same_cases_and_the_best_by_name(wor
 def copy_the_truth(workspace, name, fold):
     """As if a candidate had predicted exactly what was drawn."""
     labels, splits = load_plan(workspace.plan).labels, load_splits(workspace.splits)
-    candidate = next(one for one in find_candidates(workspace, [fold]) if one.name == name)
+    candidate = next(one for one in find_candidates(workspace, [fold], labels)[0] if one.name == name)
     cases = [case for case in load_settled(workspace.settled).cases if case.name in splits.held_out(fold)]
     scans = scans_of(cases)
     score(candidate, fold, [], scans=scans, workspace=workspace, labels=labels, device="cpu")
@@ -160,8 +160,9 @@ def test_a_case_that_any_of_the_models_has_seen_is_no_test_of_them(workspace):
     held_out = sorted(load_splits(workspace.splits).held_out(0))
     finish(workspace, "DualDecoder2D", 1, 0)
     finish(workspace, "DualDecoder2D", 2, 0, seen=held_out[:1])
-    cases = load_settled(workspace.settled).cases
-    found = unseen(find_candidates(workspace, [0]), 0, load_splits(workspace.splits), cases)
+    dataset = load_settled(workspace.settled)
+    candidates, _ = find_candidates(workspace, [0], dataset.labels)
+    found = unseen(candidates, 0, load_splits(workspace.splits), dataset.cases)
     assert sorted(case.name for case in found) == held_out[1:]
 
 
@@ -182,7 +183,22 @@ def test_runs_without_a_fold_in_common(workspace, capsys):
     assert run(workspace, capsys, "--fold", "1")[0] == 0
     assert set(rows(workspace)) == {"DualDecoder2D/1"}
     with pytest.raises(RunError, match="--fold 0"):
-        find_candidates(Workspace(workspace.root, "Q"), [0, 1])
+        find_candidates(Workspace(workspace.root, "Q"), [0, 1], load_plan(workspace.plan).labels)
+
+
+def test_runs_of_another_label_table_are_left_out_and_named(workspace, capsys):
+    """Planned when the first two labels stood the other way round."""
+    now = load_plan(workspace.plan)
+    first, second, *others = now.labels.names[1:]
+    names = ("background", second, first, *others)
+    before = now.model_copy(update={"labels": now.labels.model_copy(update={"names": names})})
+    old = finish(workspace, "3DOrgan", 1, 0, made=before)
+    code, said = run(workspace, capsys)
+    assert code == 4 and "but 1 of another label table" in said
+    finish(workspace, "3DCancer", 1, 0)
+    code, said = run(workspace, capsys)
+    assert code == 0 and set(rows(workspace)) == {"3DCancer/1"}
+    assert f"left out: {old}: label 1 {second!r}, where the data set has label 1 {first!r}" in said
 
 
 def test_a_case_that_cannot_be_read_scores_zero_and_is_named(workspace, capsys, tmp_path):

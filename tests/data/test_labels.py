@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from flarenet.data.labels import HIDDEN, LabelSet, asked, complete, join, split
+from flarenet.data.labels import HIDDEN, LabelSet, asked, complete, difference, join, split
 
 # values: 1 liver, 2 spleen, 3 tumor; the tumor is drawn over the organs
 TABLE = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
@@ -28,6 +28,25 @@ def equal(maps, **expected):
     for group, values in expected.items():
         assert maps[group].dtype == np.uint8
         np.testing.assert_array_equal(maps[group], values)
+
+
+@pytest.mark.parametrize(
+    ("names", "groups", "said"),
+    [
+        (TABLE.names, TABLE.groups, None),
+        (("background", "liver", "kidney", "tumor"), TABLE.groups, ("label 2 'kidney'", "label 2 'spleen'")),
+        ((*TABLE.names, "cyst"), {**TABLE.groups, "cancer": (3, 4)}, ("label 4 'cyst'", "no label 4")),
+        (TABLE.names[:3], {"organ": (1, 2)}, ("no label 3", "label 3 'tumor'")),
+        (TABLE.names, {"organ": (2, 1), "cancer": (3,)}, ("group 'organ' of labels [2, 1]", "of labels [1, 2]")),
+        (TABLE.names, {"organ": (1, 2), "lesion": (3,)}, ("group 'lesion' of labels [3]", "of labels []")),
+    ],
+)
+def test_the_first_thing_that_two_tables_say_otherwise(names, groups, said):
+    other = LabelSet(names=names, groups=groups, tolerance_mm={"liver": 5.0})
+    found = difference(other, TABLE)
+    assert (found is None) == (said is None)
+    if said:
+        assert found[0] == said[0] and found[1].endswith(said[1])
 
 
 def test_the_table_answers():

@@ -8,7 +8,10 @@ import torch
 
 from flarenet.cli import train
 from flarenet.data.store import Store
+from flarenet.errors import RunError
 from flarenet.inference.model import load_weights
+from flarenet.planning.plan import load_plan
+from flarenet.trainers import TRAINERS
 from tests.trainers.tiny import planned
 
 
@@ -73,14 +76,31 @@ def test_finished_steps_are_skipped(trained, capsys):
     assert [path.stat().st_mtime_ns for path in files] == before
 
 
-def test_a_step_that_starts_from_another_network_says_what_to_do(trained, tmp_path, capsys):
+@pytest.fixture
+def without_last(trained, tmp_path):
+    """The workspace as it was before the last step; what that left comes back."""
     folder = trained.run("DualDecoder2D", 4)
     folder.rename(tmp_path / "kept")
-    features = "trainers.DualDecoder2D.network.features=[4,4,8,8,12,4]"
-    code, said = run(capsys, trained, "DualDecoder2D", "--step", "4", "--device", "cpu", "--set", features)
-    shutil.rmtree(folder)
+    yield trained
+    shutil.rmtree(folder, ignore_errors=True)
     (tmp_path / "kept").rename(folder)
+
+
+def test_a_step_that_starts_from_another_network_says_what_to_do(without_last, capsys):
+    features = "trainers.DualDecoder2D.network.features=[4,4,8,8,12,4]"
+    code, said = run(capsys, without_last, "DualDecoder2D", "--step", "4", "--device", "cpu", "--set", features)
     assert code == 4 and "DualDecoder2D/step_3/weights.safetensors" in said and "the same --set" in said
+
+
+def test_a_run_of_another_label_table_is_not_built_on(without_last):
+    asked = load_plan(without_last.plan)
+    first, second, *others = asked.labels.names[1:]
+    names = ("background", second, first, *others)
+    other = asked.model_copy(update={"labels": asked.labels.model_copy(update={"names": names})})
+    with pytest.raises(RunError) as caught:
+        TRAINERS["DualDecoder2D"](other, without_last, device="cpu").train(4)
+    assert f"label 1 {first!r}" in caught.value.found and f"label 1 {second!r}" in caught.value.expected
+    assert caught.value.remedy.endswith("flarenet_train DualDecoder2D --step 3 -d P")
 
 
 def test_pseudo_labels_leave_what_was_drawn(trained):
