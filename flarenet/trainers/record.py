@@ -1,14 +1,17 @@
-"""What run.json says of a run; see training.run_file."""
+"""What run.json says of a run, and whether it still holds; see training.run_file."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from ..errors import RunError
+from ..inference.about import WEIGHTS, is_finished, read_about
 from ..planning.plan import Plan
-from ..schema import as_saved, digest
+from ..schema import as_saved, digest, load
 from ..training.batches import Sample
-from ..training.run_file import RunFile
+from ..training.run_file import RUN_FILE, RunFile
 from ..whole import sha256_of
 from ..workspace import Workspace
 
@@ -34,3 +37,16 @@ def run_facts(
             **models,
         },
     )
+
+
+def trained_again(folder: Path, runs: Mapping[str, Path]) -> list[str]:
+    """Those of `runs`, "TRAINER/STEP" -> model folder, whose weights are others by now than the run in `folder` took.
+
+    Of a run that is not there any more nothing can be said, nor where run.json is not there or does not name it.
+    Raises RunError where run.json is damaged.
+    """
+    if not (folder / RUN_FILE).is_file():
+        return []
+    taken = load(RunFile, folder / RUN_FILE, RunError).sha256
+    there = {run: read_about(its).sha256[WEIGHTS] for run, its in runs.items() if run in taken and is_finished(its)}
+    return [run for run, sha256 in there.items() if sha256 != taken[run]]

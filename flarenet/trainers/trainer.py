@@ -42,7 +42,7 @@ from ..training.state import TrainState
 from ..training.update import make_scaler
 from ..workspace import Fold, Workspace
 from .course import make_course
-from .record import run_facts
+from .record import run_facts, trained_again
 from .samples import read_samples
 
 
@@ -94,7 +94,8 @@ class Trainer:
         return segmentation_objective(network, batch, step.groups, exclusion=step.exclusion, same_size=self._compiled)
 
     def train(self, step: int | None = None) -> None:
-        """Train one step, or all in order; finished ones are skipped. Goes on where a run was broken off.
+        """Train one step, or all in order; finished ones are skipped, with a warning where what they were built on was
+        trained again. Goes on where a run was broken off.
 
         Raises RunError, with the command to type, where an earlier run is missing, LockedError where another process
         trains the step, and UsageError where a run that was broken off is of another plan or data set.
@@ -105,9 +106,16 @@ class Trainer:
                 folder = self._workspace.run(self.name, number, self._fold)
                 with locked(folder) if rank() == 0 else nullcontext():
                     if is_finished(folder):
-                        self._say(f"{self._title(number)}: finished before, skipped")
+                        self._skip(number, folder)
                     else:
                         self._train_step(number)
+
+    def _skip(self, number: int, folder: Path) -> None:
+        """Say that a step is finished, and warn where what it was built on was trained again since."""
+        title, step = self._title(number), self._plan.step(self.name, number)
+        self._say(f"{title}: finished before, skipped")
+        for run in trained_again(folder, {run: self._folder(run) for run in step.builds_on}):
+            self._say(f"warning: {title} was trained from an earlier {run}; remove {folder} to train it again")
 
     def _train_step(self, number: int) -> None:
         step = self._plan.step(self.name, number)
@@ -221,8 +229,7 @@ class Trainer:
         Raises RunError, with the command that makes it, where it is not finished, has seen what is held out here, or
         knows other labels.
         """
-        trainer, _, number = run.partition("/")
-        folder = self._workspace.run(trainer, int(number), self._fold)
+        folder, (trainer, _, number) = self._folder(run), run.partition("/")
         words = f" --fold {self._fold}" if self._fold else ""
         command = f"flarenet_train {trainer} --step {number} -d {self._plan.dataset}{words}"
         if not is_finished(folder):
@@ -251,12 +258,16 @@ class Trainer:
             )
         return folder
 
+    def _folder(self, run: str) -> Path:
+        trainer, _, number = run.partition("/")
+        return self._workspace.run(trainer, int(number), self._fold)
+
     def _title(self, number: int) -> str:
         return f"{self.name} step {number}" + (f", fold {self._fold}" if self._fold else "")
 
     def _say(self, line: str) -> None:
         if rank() == 0:
-            self._console.print(line, highlight=False)
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def summary_of(state: TrainState) -> dict[str, float]:

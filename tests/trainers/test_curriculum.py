@@ -11,7 +11,9 @@ from flarenet.data.store import Store
 from flarenet.errors import RunError
 from flarenet.inference.model import load_weights
 from flarenet.planning.plan import load_plan
+from flarenet.schema import load, save
 from flarenet.trainers import TRAINERS
+from flarenet.training.run_file import RunFile
 from tests.trainers.tiny import planned
 
 
@@ -72,8 +74,19 @@ def test_finished_steps_are_skipped(trained, capsys):
     assert len(files) == 7
     before = [path.stat().st_mtime_ns for path in files]
     code, said = run(capsys, trained, "DualDecoder2D")
-    assert code == 0 and said.count("skipped") == 4
+    assert code == 0 and said.count("skipped") == 4 and "warning" not in said
     assert [path.stat().st_mtime_ns for path in files] == before
+
+
+def test_a_finished_step_whose_teacher_was_trained_again_is_named(trained, capsys):
+    folder = trained.run("DualDecoder2D", 1)
+    kept = load(RunFile, folder / "run.json", RunError)
+    save(kept.model_copy(update={"sha256": {**kept.sha256, "3DOrgan/1": "0" * 64}}), folder / "run.json")
+    code, said = run(capsys, trained, "DualDecoder2D")
+    save(kept, folder / "run.json")
+    assert code == 0 and said.count("skipped") == 4
+    [warning] = [line for line in said.splitlines() if "warning" in line]
+    assert f"step 1 was trained from an earlier 3DOrgan/1; remove {folder} to train it again" in warning
 
 
 @pytest.fixture
