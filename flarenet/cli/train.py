@@ -14,6 +14,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words.add_argument("trainer", help="3DOrgan, 3DCancer, MAE, DualDecoder2D, Joint, or my.module:MyTrainer")
     words.add_argument("--step", type=int, help="one step, counted from 1; all of them in order where left out")
     words.add_argument(
+        "--finish", action="store_true", help="train no more: make the model of what --step had when it was broken off"
+    )
+    words.add_argument(
         "--fold",
         type=fold,
         default=0,
@@ -64,7 +67,7 @@ def _train(arguments: Namespace) -> None:
         workers=arguments.workers,
         callbacks=[TensorBoard(plan.labels)] if arguments.track else (),
     )
-    trainer.train(arguments.step)
+    trainer.train(arguments.step, finish=arguments.finish)
 
 
 if __name__ == "__main__":  # as torchrun starts it

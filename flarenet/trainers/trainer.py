@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -13,7 +14,7 @@ from rich.console import Console
 from torch import nn
 
 from ..data.labels import difference
-from ..errors import RunError
+from ..errors import RunError, UsageError
 from ..inference.about import WEIGHTS, is_finished, read_about, read_plan, unsafe
 from ..inference.model import load_encoder, load_model, load_start, save_model
 from ..inference.predict import Predictor
@@ -93,13 +94,17 @@ class Trainer:
         """Equation (1) over what is annotated, summed over the step's groups."""
         return segmentation_objective(network, batch, step.groups, exclusion=step.exclusion, same_size=self._compiled)
 
-    def train(self, step: int | None = None) -> None:
+    def train(self, step: int | None = None, *, finish: bool = False) -> None:
         """Train one step, or all in order; finished ones are skipped, with a warning where what they were built on was
         trained again. Goes on where a run was broken off.
 
-        Raises RunError, with the command to type, where an earlier run is missing, LockedError where another process
-        trains the step, and UsageError where a run that was broken off is of another plan or data set.
+        finish  train no more: what was trained of `step` before it was broken off becomes its model
+        Raises RunError, with the command to type, where an earlier run is missing or there is nothing to finish,
+        LockedError where another process trains the step, and UsageError where a run that was broken off is of another
+        plan or data set, or no step is named to finish.
         """
+        if finish and step is None:
+            raise UsageError("--finish", found="no --step", expected="the step to finish, as in --step 1 --finish")
         self._plan.step(self.name, 1 if step is None else step)
         with joined(self._device):
             for number in range(1, len(self._part.steps) + 1) if step is None else [step]:
@@ -108,7 +113,7 @@ class Trainer:
                     if is_finished(folder):
                         self._skip(number, folder)
                     else:
-                        self._train_step(number)
+                        self._train_step(number, finish=finish)
 
     def _skip(self, number: int, folder: Path) -> None:
         """Say that a step is finished, and warn where what it was built on was trained again since."""
@@ -117,7 +122,7 @@ class Trainer:
         for run in trained_again(folder, {run: self._folder(run) for run in step.builds_on}):
             self._say(f"warning: {title} was trained from an earlier {run}; remove {folder} to train it again")
 
-    def _train_step(self, number: int) -> None:
+    def _train_step(self, number: int, *, finish: bool) -> None:
         step = self._plan.step(self.name, number)
         state = self._state(step)
         try:
@@ -125,9 +130,10 @@ class Trainer:
                 with first_before_others():  # who goes second finds the pseudo labels made
                     course = self._course(step, number, loader)
                 if course.checkpoints.load(state, self._say):
-                    self._say(f"{course.title}: goes on after epoch {state.epoch}, batch {state.index}")
+                    does = "ends" if finish else "goes on"
+                    self._say(f"{course.title}: {does} after epoch {state.epoch}, batch {state.index}")
                 wait_for_all()  # where nothing is left to train, the first removes what the others have to read
-                fit(state, course)
+                fit(state, ended(course, state) if finish else course)
         finally:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -270,11 +276,27 @@ class Trainer:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
+def ended(course: Course, state: TrainState) -> Course:
+    """`course` with no epoch left after those of `state`. Raises RunError where it has none."""
+    if not state.epoch:
+        raise RunError(
+            f"{course.title} --finish",
+            found=f"no state of a finished epoch in {course.folder}",
+            expected="a run that was broken off after its first epoch",
+            remedy="the same command without --finish",
+        )
+    return replace(course, step=course.step.model_copy(update={"epochs": state.epoch}))
+
+
 def summary_of(state: TrainState) -> dict[str, float]:
-    """What about.json says of a run: epochs and seconds of all, losses and Dice of the epoch whose weights are kept."""
+    """What about.json says of a run: epochs and seconds of all, losses and Dice of the epoch whose weights are kept.
+
+    batches  of one more epoch, where the run ended in the middle of it
+    """
     kept = state.history[(state.best_epoch or state.epoch) - 1]
     return {
         "epochs": state.epoch,
+        **({"batches": state.index} if state.index else {}),
         "kept_epoch": kept.epoch,
         "seconds": round(sum(record.timing["seconds"] for record in state.history), 1),
         **{name: round(value, 4) for name, value in kept.losses.items()},

@@ -9,10 +9,12 @@ import torch
 from flarenet.cli import train
 from flarenet.data.store import Store
 from flarenet.errors import RunError
-from flarenet.inference.model import load_weights
+from flarenet.inference.about import read_about
+from flarenet.inference.model import load_model, load_weights
 from flarenet.planning.plan import load_plan
 from flarenet.schema import load, save
 from flarenet.trainers import TRAINERS
+from flarenet.training.callbacks import EpochDone
 from flarenet.training.run_file import RunFile
 from tests.trainers.tiny import planned
 
@@ -50,6 +52,7 @@ def test_a_missing_teacher_is_named_with_the_command_to_type(workspace, capsys):
         (["3DOrgan", "-d", "Q"], "expected: P"),
         (["3DOrgan", "--step", "9"], "expected: 1 to 1"),
         (["3DOrgan", "--step", "0"], "expected: 1 to 1"),
+        (["3DOrgan", "--finish"], "found: no --step"),
         (["3DOrgan", "--set", "trainers.3DOrgan.stps=1"], "did you mean 'steps'"),
     ],
 )
@@ -114,6 +117,25 @@ def test_a_run_of_another_label_table_is_not_built_on(without_last):
         TRAINERS["DualDecoder2D"](other, without_last, device="cpu").train(4)
     assert f"label 1 {first!r}" in caught.value.found and f"label 1 {second!r}" in caught.value.expected
     assert caught.value.remedy.endswith("flarenet_train DualDecoder2D --step 3 -d P")
+
+
+def test_a_run_that_was_broken_off_ends_early_with_a_model(without_last, capsys):
+    def stop(event):
+        if isinstance(event, EpochDone):
+            raise OSError("the disk is full")
+
+    folder = without_last.run("DualDecoder2D", 4)
+    words = ["DualDecoder2D", "--step", "4", "--finish", "--device", "cpu"]
+    code, said = run(capsys, without_last, *words)
+    assert code == 4 and "no state of a finished epoch" in said and not (folder / "about.json").exists()
+    with pytest.raises(OSError, match="the disk is full"):
+        TRAINERS["DualDecoder2D"](load_plan(without_last.plan), without_last, device="cpu", callbacks=[stop]).train(4)
+    code, said = run(capsys, without_last, *words)
+    assert code == 0 and "ends after epoch 1, batch 0" in said
+    model, summary = load_model(folder), read_about(folder).summary
+    assert model.plan.step("DualDecoder2D", 4).epochs == 2 and (summary["epochs"], summary["kept_epoch"]) == (1, 1)
+    assert not list(folder.glob("state*")) and len((folder / "log.jsonl").read_text().splitlines()) == 1
+    assert [each.end for each in load(RunFile, folder / "run.json", RunError).processes] == ["OSError", "done"]
 
 
 def test_pseudo_labels_leave_what_was_drawn(trained):

@@ -44,4 +44,7 @@ def test_the_numbers_of_a_run_are_those_of_the_epoch_that_is_kept(tmp_path):
     fit(state, course(tmp_path, validate=lambda network: Findings(dice={"organ": next(dice)}), step=step))
     said = summary_of(state)
     assert (said["epochs"], said["kept_epoch"], said["dice organ"]) == (4, 2, 0.7)
+    assert "batches" not in said
     assert said["loss"] == round(state.history[1].losses["loss"], 4) != round(state.history[3].losses["loss"], 4)
+    state.index = 2
+    assert summary_of(state)["batches"] == 2
