@@ -173,4 +173,5 @@ def _of_group(plan: Plan, run: str, group: str) -> Plan:
             raise UsageError(f"heads 'networks' of {trainer}", found=f"no case asks for {group}", expected="some")
         patterns = [list(pattern) for pattern in asked]
         changes.append(f"trainers.{trainer}.steps.{number}.subset.patterns={patterns}")
-    return override(plan, changes)
+    # by itself, because as a teacher of other trainers it would not answer their groups any more
+    return override(plan.model_copy(update={"trainers": {trainer: plan.trainer(trainer)}}), changes)

@@ -11,10 +11,10 @@ from pathlib import Path
 from ..data.dataset import Case
 from ..data.labels import LabelSet, difference
 from ..errors import RunError
-from ..inference.about import PLAN, is_finished, read_about
+from ..inference.about import PLAN, read_about
 from ..planning.plan import load_plan
 from ..planning.split import Splits
-from ..workspace import Workspace
+from ..workspace import Workspace, finished_models
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def find_candidates(
     """
     found: dict[str, dict[int, tuple[Path, ...]]] = defaultdict(dict)
     groups, left_out = dict[str, frozenset[str]](), dict[str, str]()
-    for folder in sorted(workspace.runs.glob("*/**/step_*")):
-        if not is_finished(folder) or (about := read_about(folder)).seen is None:
+    for folder in finished_models(workspace.root):
+        if not folder.is_relative_to(workspace.runs) or (about := read_about(folder)).seen is None:
             continue
         plan = load_plan(folder / PLAN)
         name, answered = f"{about.trainer}/{about.step}", plan.trainer(about.trainer).network.groups

@@ -91,7 +91,7 @@ def _trials(chosen: AblationList, workspace: Workspace, arguments: Namespace) ->
     from ..choice.ablate import Ablation, make_trial
     from ..choice.ablation import answers_of, list_changes
     from ..data.settled import load_settled
-    from ..errors import PlanError
+    from ..errors import DatasetError, PlanError, some_of
     from ..planning.fingerprint import Fingerprint
     from ..planning.planned import load_planned
     from ..planning.split import load_splits
@@ -106,6 +106,14 @@ def _trials(chosen: AblationList, workspace: Workspace, arguments: Namespace) ->
             answers = answers_of(variant, base=base, found=found, seed=seed, changes=changes, epochs=arguments.epochs)
             trials.append(make_trial(variant.name, seed, answers, held_out))
     dataset = load_settled(workspace.settled)
+    # the key of a run knows what was measured: with fewer cases it would be taken for the run of all
+    if lost := sorted({case.name for case in found.cases} - {case.name for case in dataset.cases}):
+        raise DatasetError(
+            workspace.settled,
+            found=f"{len(lost)} cases less than were measured: {some_of(lost)}",
+            expected="every case, prepared",
+            remedy=f"flarenet_plan -d {workspace.dataset}",
+        )
     ablation = Ablation(workspace, base, dataset, arguments.fold, arguments.device, pool(arguments), _say)
     return ablation, trials
 

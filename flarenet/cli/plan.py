@@ -167,9 +167,11 @@ def _plan(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments:
 def _with_folds(plan: Plan, before: Splits | None, changes: Sequence[str]) -> Plan:
     """The plan with as many folds as there are: others would deal all cases anew, which finished runs have seen, and
     only a person may ask for that."""
-    if before is None or len(before.folds) < 2 or any(change.startswith("folds=") for change in changes):
+    from ..planning.plan import override
+
+    if before is None or len(before.folds) == plan.folds or any(change.startswith("folds=") for change in changes):
         return plan
-    return plan.model_copy(update={"folds": len(before.folds)})
+    return override(plan, [f"folds={len(before.folds)}"])
 
 
 def _measured(dataset: Dataset, workspace: Workspace, arguments: Namespace) -> tuple[Fingerprint, Failures]:

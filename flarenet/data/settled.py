@@ -16,7 +16,7 @@ from pydantic import Field
 from ..errors import DatasetError
 from ..schema import Frozen, load, save
 from .dataset import Case, Dataset, check_name
-from .labels import LabelSet
+from .labels import LabelSet, difference
 from .reading import Reading
 
 
@@ -82,7 +82,7 @@ def with_inferred(dataset: Dataset, path: str | Path) -> Dataset:
     if all(case.declared for case in dataset.cases) or not Path(path).is_file():
         return dataset
     settled = load_settled(path)
-    if settled.labels.names != dataset.labels.names:
+    if difference(settled.labels, dataset.labels):
         return dataset
     inferred = {case.name: case.annotated for case in settled.cases if not case.declared}
     cases = tuple(

@@ -190,7 +190,7 @@ def _key(pair: Pair, labels: LabelSet, rules: Rules) -> str | None:
             "labels": labels.model_dump(mode="json"),
             "asked": sorted(pair.asked),
             "values": sorted(pair.values.items()),
-            "reading": pair.reading.model_dump(mode="json", exclude={"allow_external"}),
+            "reading": pair.reading.facts(),
             "rules": asdict(rules) | {"tubes": sorted(rules.tubes)},
         }
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..data.labels import difference
 from ..errors import RunError, UsageError
 from ..planning.plan import override
 from ..preparation.prepare import Frame
@@ -42,9 +43,11 @@ class Ensemble(Predictor):
         )
         first = self._members[0].model
         for member in self._members:
-            if member.model.labels != first.labels:
+            if other := difference(member.model.labels, first.labels):
                 raise RunError(
-                    f"model {member.model.folder}", found="other labels", expected=f"those of {first.folder}"
+                    f"model {member.model.folder}",
+                    found=f"other labels: {other[0]}",
+                    expected=f"those of {first.folder}: {other[1]}",
                 )
         super().__init__(first, device=device, engine=self._members[0].engine, batch_size=batch_size, roi=roi)
 

@@ -25,6 +25,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .. import __version__
+from ..data.labels import difference
 from ..errors import FlarenetError, RunError, StorageError, UnsafeError, UsageError, unknown
 from ..schema import Frozen, load, save
 from ..whole import remove_leftovers, sha256_of, whole_file, write_text
@@ -279,8 +280,12 @@ def _check_together(models: Sequence[Model]) -> None:
             raise RunError(
                 f"model {model.folder}", found=f"a network of {model.trainer}", expected="a model that segments"
             )
-        if model.labels != first.labels:
-            raise RunError(f"model {model.folder}", found="other labels", expected=f"those of {first.folder}")
+        if other := difference(model.labels, first.labels):
+            raise RunError(
+                f"model {model.folder}",
+                found=f"other labels: {other[0]}",
+                expected=f"those of {first.folder}: {other[1]}",
+            )
 
 
 def _already(target: Path, fingerprint: str) -> Installed:

@@ -86,9 +86,8 @@ class Cache:
 
 def question_of(case: Case, labels: LabelSet, *, is_ct: bool) -> str:
     """Of everything but the bytes of its files that the numbers of a case depend on."""
-    reading = case.reading.model_dump(exclude={"allow_external"})
     label = None if case.label is None else sorted(case.values.items())
-    facts = [MEASURE_VERSION, case.name, label, reading, is_ct, len(labels.names)]
+    facts = [MEASURE_VERSION, case.name, label, case.reading.facts(), is_ct, len(labels.names)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 

@@ -44,10 +44,10 @@ def epochs_for(updates: int, batches_per_epoch: int, *, most: int) -> tuple[int,
 
 
 def with_epochs(plan: Plan, trainer: str, epochs: int) -> Plan:
-    """`plan` with `epochs` in every step of `trainer`; of them a warm-up keeps its share."""
+    """`plan` with `epochs` in every step of `trainer`; of them a warm-up keeps its share, but not all."""
     key = f"trainers.{trainer}.steps"
     warmups = [
-        f"{key}.{number}.warmup_epochs={step.warmup_epochs * epochs // step.epochs}"
+        f"{key}.{number}.warmup_epochs={min(step.warmup_epochs * epochs // step.epochs, epochs - 1)}"
         for number, step in enumerate(plan.trainer(trainer).steps)
     ]
     return override(plan, [f"{key}.*.epochs={epochs}", *warmups])

@@ -53,5 +53,5 @@ def check_warm_ups(changed: Plan, before: Plan, source: object) -> None:
                     f"{source}: trainers.{name}.steps.{number}.warmup_epochs",
                     found=f"{step.warmup_epochs}, of {step.epochs} epochs",
                     expected="fewer than the epochs",
-                    remedy="set warmup_epochs too, or give flarenet_train --epochs N, which scales it",
+                    remedy="set warmup_epochs too, or give --epochs N to the command that trains, which scales it",
                 )

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..errors import RunError
-from ..inference.about import WEIGHTS, is_finished, read_about
+from ..errors import FlarenetError, RunError
+from ..inference.about import WEIGHTS, read_about
 from ..planning.plan import Plan
 from ..schema import as_saved, digest, load
 from ..training.batches import Sample
@@ -42,11 +42,20 @@ def run_facts(
 def trained_again(folder: Path, runs: Mapping[str, Path]) -> list[str]:
     """Those of `runs`, "TRAINER/STEP" -> model folder, whose weights are others by now than the run in `folder` took.
 
-    Of a run that is not there any more nothing can be said, nor where run.json is not there or does not name it.
-    Raises RunError where run.json is damaged.
+    Nothing can be said of a run that is not whole any more, nor where run.json is missing or damaged or does not name
+    it: what is finished needs neither.
     """
-    if not (folder / RUN_FILE).is_file():
+    try:
+        taken = load(RunFile, folder / RUN_FILE, RunError).sha256
+    except RunError:
         return []
-    taken = load(RunFile, folder / RUN_FILE, RunError).sha256
-    there = {run: read_about(its).sha256[WEIGHTS] for run, its in runs.items() if run in taken and is_finished(its)}
+    there = {run: weights for run, its in runs.items() if run in taken and (weights := _weights_of(its))}
     return [run for run, sha256 in there.items() if sha256 != taken[run]]
+
+
+def _weights_of(folder: Path) -> str | None:
+    """The SHA-256 of a model's weights; None where the folder holds no whole model."""
+    try:
+        return read_about(folder).sha256[WEIGHTS]
+    except FlarenetError:
+        return None

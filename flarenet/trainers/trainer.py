@@ -254,8 +254,9 @@ class Trainer:
                 remedy=f"remove this folder, then {command}",
             )
         with unsafe():
-            labels = read_plan(folder, about).labels
-        if other := difference(labels, self._plan.labels):
+            plan = read_plan(folder, about)
+        segments = plan.trainer(about.trainer).network.groups  # an autoencoder knows no labels
+        if segments and (other := difference(plan.labels, self._plan.labels)):
             raise RunError(
                 f"{self.name} builds on {folder}",
                 found=f"a model of another label table: {other[0]}",

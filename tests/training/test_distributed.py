@@ -14,7 +14,7 @@ from tests.training import together
 
 
 def start(folder, *words, count=2):
-    """[(process, its log)] of `count`, each told what torchrun tells, all copies of one that has imported everything."""
+    """[(process, its log)] of `count`, each told what torchrun tells; all copies of one that has imported all."""
     folder.mkdir(exist_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
