@@ -110,7 +110,7 @@ def write_dataset_file(content: Mapping[str, Any], folder: Path, *, replace: boo
     path, text = folder / "dataset.json", to_json(content) + "\n"
     if path.exists() and path.read_text(encoding="utf-8") != text:
         if not replace:
-            remedy = "another NAME, or --replace, which keeps it beside (dataset.previous.json, dataset.previous-2.json ...)"
+            remedy = "another NAME, or --replace, which keeps it beside, as dataset.previous.json"
             raise DatasetError(path, found="another dataset.json", expected="none, or this one", remedy=remedy)
         move_aside(path)
     write_text(path, text)
