@@ -16,7 +16,7 @@ Planes = Mapping[str, np.ndarray]
 def upright(volume: Volume) -> Volume:
     """The volume itself where its axes stand at right angles, else resampled linearly to volume.upright_grid.
 
-    What lies outside it gets its lowest value.
+    Around it lies its lowest value.
     """
     grid = upright_grid(volume.grid)
     if grid is volume.grid:
@@ -76,5 +76,8 @@ def _sampled(data: np.ndarray, to_source: np.ndarray, shape: Triple, *, order: i
     """`data` at the voxels of a grid of `shape`, which lie at `to_source` in it, linearly or the nearest."""
     from scipy.ndimage import affine_transform  # few scans are tilted, and its import takes as long as their slices
 
-    mode = "constant" if order else "grid-constant"  # a voxel is the nearest one up to half a step outside of the grid
-    return affine_transform(data, to_source, output_shape=shape, order=order, mode=mode, cval=fill, prefilter=False)
+    # "grid-constant": `fill` begins a step beyond the last voxel, half a step for the nearest one. By "constant" it
+    # would begin at that voxel, and rounding in `to_source` would take a whole outer slice for what lies outside
+    return affine_transform(
+        data, to_source, output_shape=shape, order=order, mode="grid-constant", cval=fill, prefilter=False
+    )

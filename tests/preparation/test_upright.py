@@ -72,6 +72,25 @@ def test_anatomy_keeps_its_place_in_the_world(tangent):
     assert dice(returned == 1, there) > 0.93
 
 
+def test_outer_slices_are_not_lost_to_rounding():
+    """Rows that climb at any angle, of slices that are pushed straight up: each slice stays in its plane, whole.
+
+    Slice 1 is air, the others are of one brightness, so that nothing but the way within the plane is interpolated.
+    """
+    grey = np.full(SHAPE, 60, np.int16)
+    grey[1] = -1000
+    for degrees in (*range(-40, 0, 3), *range(1, 41, 3)):
+        along = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+        affine = np.array([[0, 0, along[0], -30], [0, 1, 0, 8], [5, 0, along[1], 100], [0, 0, 0, 1]])
+        straight = upright(Volume(grey, Grid(SHAPE, affine)))
+        places = np.stack([*np.indices(straight.grid.shape), np.ones(straight.grid.shape)]).reshape(4, -1)
+        z, y, x = (np.linalg.solve(affine, straight.grid.affine) @ places)[:3].reshape(3, *straight.grid.shape)
+        assert np.abs(z - np.arange(SHAPE[0])[:, None, None]).max() < 1e-9
+        inside = (abs(y - (SHAPE[1] - 1) / 2) < SHAPE[1] / 2 - 0.6) & (abs(x - (SHAPE[2] - 1) / 2) < SHAPE[2] / 2 - 0.6)
+        for there, value in ((0, 60), (1, -1000), (SHAPE[0] - 1, 60)):
+            assert inside[there].any() and (straight.data[there][inside[there]] == value).all(), degrees
+
+
 def test_every_voxel_comes_back():
     """No voxel is cut off on the way: each label returns to where it was, for whole-voxel slants exactly."""
     grid = leaning(0.4)  # 2 voxels a slice
