@@ -34,6 +34,7 @@ _PIXELS = (
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
 )
 _ALL = ("SeriesInstanceUID", *_GEOMETRY, *_PIXELS)
+_GREY = "MONOCHROME2"
 
 
 @dataclass(frozen=True)
@@ -129,28 +130,46 @@ def _read(path: Path, names: Sequence[str]) -> Any:
 
 def _slice(path: Path) -> _Slice:
     content = _read(path, _ALL)
-    lacking = [name for name in (*_GEOMETRY[:3], "Rows", "Columns") if content.get(name) is None]
-    if lacking:
+    numbers = {name: _numbers(content, name, path) for name in (*_GEOMETRY[:3], "Rows", "Columns")}
+    if lacking := [name for name, found in numbers.items() if not found.size]:
         raise DatasetError(path, found=f"no {', '.join(lacking)}", expected="a slice of a scan")
-    if int(content.get("NumberOfFrames") or 1) > 1:
+    if _number(content, "NumberOfFrames", path, empty=1) > 1:
         remedy = "convert it to .nii.gz, by dcm2niix for example"
         raise DatasetError(path, found="several frames in one file", expected="a file for each slice", remedy=remedy)
-    kind = content.get("PhotometricInterpretation", "MONOCHROME2")
-    if int(content.get("SamplesPerPixel", 1)) != 1 or kind != "MONOCHROME2":
-        raise DatasetError(path, found=f"pixels of kind {kind}", expected="MONOCHROME2: grey, larger is brighter")
-    position, orientation, spacing_mm = (np.array(content[name].value, dtype=float) for name in _GEOMETRY[:3])
-    numbers = np.concatenate([position, orientation, spacing_mm])
-    if numbers.size != 11 or not np.isfinite(numbers).all() or (spacing_mm <= 0).any():
-        raise GeometryError(path, found=numbers.tolist(), expected="a position, an orientation and two sizes in mm")
+    kind = content.get("PhotometricInterpretation") or _GREY
+    if _number(content, "SamplesPerPixel", path, empty=1) != 1 or kind != _GREY:
+        raise DatasetError(path, found=f"pixels of kind {kind}", expected=f"{_GREY}: grey, larger is brighter")
+    position, orientation, spacing_mm = (numbers[name] for name in _GEOMETRY[:3])
+    place = np.concatenate([position, orientation, spacing_mm])
+    sizes = position.size, orientation.size, spacing_mm.size
+    if sizes != (3, 6, 2) or not np.isfinite(place).all() or (spacing_mm <= 0).any():
+        raise GeometryError(path, found=place.tolist(), expected="a position, an orientation and two sizes in mm")
     return _Slice(
         path,
         str(content.get("SeriesInstanceUID")),
-        (int(content.Rows), int(content.Columns)),
+        (int(_number(content, "Rows", path)), int(_number(content, "Columns", path))),
         position,
         _rectangular(orientation.reshape(2, 3), path),
         spacing_mm,
-        float(content.get("SliceThickness") or 0),
+        _number(content, "SliceThickness", path),
     )
+
+
+def _number(content: Any, name: str, path: Path, *, empty: float = 0) -> float:
+    """The number of an element, `empty` where it is not there or says nothing. Raises DatasetError for any other."""
+    found = _numbers(content, name, path)
+    if found.size > 1 or not np.isfinite(found).all():
+        raise DatasetError(path, found=f"{name} {found.tolist()}", expected="one finite number")
+    return float(found[0]) if found.size else empty
+
+
+def _numbers(content: Any, name: str, path: Path) -> np.ndarray:
+    """Those of an element, float [n]; [0] where it is not there or says nothing."""
+    try:
+        value = content.get(name)
+        return np.array([] if value in (None, "") else value, dtype=float).ravel()
+    except Exception as error:  # noqa: BLE001 - pydicom may raise anything here, and the text quotes what stands there
+        raise DatasetError(path, found=f"{name} that is no number ({type(error).__name__})", expected="one") from error
 
 
 def _rectangular(orientation: np.ndarray, path: Path) -> np.ndarray:
@@ -230,6 +249,7 @@ def _voxels(slices: Sequence[_Slice], grid: Grid) -> np.ndarray:
 def _hounsfield(path: Path) -> np.ndarray:
     """The pixels of a file [rows, columns] by its slope and intercept: int64 where both are whole numbers."""
     content = _read(path, (*_PIXELS, "PixelData"))
+    content.SamplesPerPixel, content.PhotometricInterpretation = 1, _GREY  # as _slice took them, said or not
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -238,9 +258,8 @@ def _hounsfield(path: Path) -> np.ndarray:
         remedy = "copy it again; if its pixels are compressed, unpack them (gdcmconv --raw)"
         found = f"pixels that cannot be read ({type(error).__name__})"
         raise DatasetError(path, found=found, expected="uncompressed pixels", remedy=remedy) from error
-    slope, intercept = float(content.get("RescaleSlope", 1)), float(content.get("RescaleIntercept", 0))
-    if not np.isfinite([slope, intercept]).all():
-        raise DatasetError(path, found=f"slope {slope}, intercept {intercept}", expected="finite numbers")
+    slope = _number(content, "RescaleSlope", path, empty=1)
+    intercept = _number(content, "RescaleIntercept", path)
     if slope == int(slope) and intercept == int(intercept):
         return pixels.astype(np.int64) * int(slope) + int(intercept)
     return pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)

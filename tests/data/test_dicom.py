@@ -63,6 +63,15 @@ def test_each_slice_has_its_own_slope(tmp_path):
     np.testing.assert_array_equal(read_series(write_series(tmp_path / "scan", change=change)).data, expected)
 
 
+def test_an_element_that_says_nothing_is_as_one_that_is_not_there(tmp_path):
+    def change(k, content):
+        for name in ("RescaleSlope", "RescaleIntercept", "SamplesPerPixel", "PhotometricInterpretation"):
+            setattr(content, name, None)
+
+    scan = read_series(write_series(tmp_path / "scan", intercept=-1024, change=change))
+    np.testing.assert_array_equal(scan.data, phantom() + 1024)
+
+
 def test_a_tilted_gantry_is_told(tmp_path):
     volume, (said,) = inspect_series(write_series(tmp_path / "scan", step=[0, 0.7, 2.5]))
     assert "axes that lean by 26.96%" in said.found  # 0.7 / hypot(0.7, 2.5)
@@ -99,6 +108,8 @@ def setting(number, **elements):
         (setting(1, NumberOfFrames=3), "several frames", "a file for each slice"),
         (setting(1, ImagePositionPatient=None), "no ImagePositionPatient", "a slice of a scan"),
         (setting(1, PixelData=b"\0\0" * 10), "pixels that cannot be read", "pixels"),
+        (setting(1, RescaleSlope=[1, 2]), "RescaleSlope [1.0, 2.0]", "one finite number"),
+        (lambda k, content: content.add_new(0x00281052, "LO", "none"), "RescaleIntercept that is no number", "one"),
     ],
 )
 def test_what_is_no_scan_is_refused_and_nothing_is_told_of_the_patient(tmp_path, change, found, expected, capfd):
