@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,20 +82,23 @@ class DicomSegSink(WrittenAtEnd):
         places = [z for z, plane in enumerate(drawn) if plane.any()] or [0]
         files = series_files(self.series)
         with _told_of(self.series):
-            sources = [_source(files[z], apart_mm=self.grid.spacing_mm[0]) for z in places]
+            sources = {z: _source(files[z], apart_mm=self.grid.spacing_mm[0]) for z in places}
             with whole_file(self.path) as temporary:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # pydicom's warnings quote values, which may be the patient's
-                    segmentation(drawn[places], sources, self.labels).save_as(temporary)
-                self._compare(temporary)
+                    segmentation(drawn[places], list(sources.values()), self.labels).save_as(temporary)
+                self._compare(temporary, sources)
 
-    def _compare(self, written: Path) -> None:
-        """Raise StorageError unless each frame holds its label at the place in the world that it names."""
+    def _compare(self, written: Path, sources: Mapping[int, Dataset]) -> None:
+        """Raise StorageError unless each frame holds its label in the slice whose place in the world it names.
+
+        sources  slice of the series -> itself: what the reader takes for evenly spaced lies beside the grid by a little
+        """
         from highdicom.seg import segread
 
         seg = segread(written, lazy_frame_retrieval=True)
         values = {one.SegmentNumber: self.labels.names.index(one.SegmentLabel) for one in seg.SegmentSequence}
-        origins = (self.grid.affine @ np.array([(z, 0, 0, 1) for z in range(self.grid.shape[0])]).T)[:3].T
+        origins = np.array([source.ImagePositionPatient for source in sources.values()], dtype=float)
         seen = np.zeros(256, dtype=np.int64)
         for number, frame in enumerate(seg.PerFrameFunctionalGroupsSequence, start=1):
             # what is alike in all frames, as in an only one, stands in the groups that they share
@@ -103,11 +106,10 @@ class DicomSegSink(WrittenAtEnd):
                 (frame if name in frame else seg.SharedFunctionalGroupsSequence[0])[name].value[0]
                 for name in ("PlanePositionSequence", "SegmentIdentificationSequence")
             )
-            position = np.array(place.ImagePositionPatient, dtype=float) * (-1, -1, 1)
-            away_mm = np.linalg.norm(origins - position, axis=1)
-            z, value = int(away_mm.argmin()), values[segment.ReferencedSegmentNumber]
+            away_mm = np.linalg.norm(origins - np.array(place.ImagePositionPatient, dtype=float), axis=1)
+            z, value = list(sources)[int(away_mm.argmin())], values[segment.ReferencedSegmentNumber]
             plane = seg.get_stored_frame(number) > 0
-            if away_mm[z] > _NEAR_MM or not np.array_equal(plane, self._map.labels[z] == value):
+            if away_mm.min() > _NEAR_MM or not np.array_equal(plane, self._map.labels[z] == value):
                 raise StorageError(self.path, found=f"another frame {number} when read back", expected="its label")
             seen[value] += plane.sum()
         there = np.zeros(256, dtype=np.int64)
