@@ -17,11 +17,13 @@ Slices = tuple[slice, ...]
 class TwoMaps:
     """Truth and prediction, uint8 label maps [Z, Y, X] in the order of their files.
 
+    stated_mm  the spacing that the truth's file states; None: that of its grid, which may lack the last digits
     Raises GeometryError where the grids differ (by more than 0.1 mm at a corner).
     """
 
     truth: Volume
     prediction: Volume
+    stated_mm: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         _check_same_grid(self.truth.grid, self.prediction.grid)
@@ -29,7 +31,7 @@ class TwoMaps:
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """The spacing as NIfTI headers hold it, in single precision: what lies exactly at a tolerance depends on it."""
-        z, y, x = (float(np.float32(step)) for step in self.truth.grid.spacing_mm)
+        z, y, x = (float(np.float32(step)) for step in self.stated_mm or self.truth.grid.spacing_mm)
         return z, y, x
 
     @property

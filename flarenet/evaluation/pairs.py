@@ -13,7 +13,7 @@ import numpy as np
 from ..data.cases import Pool, map_cases
 from ..data.dataset import Dataset
 from ..data.labels import LabelPattern, LabelSet
-from ..data.nifti import files_by_case, read_grid, read_labels
+from ..data.nifti import files_by_case, read_grid, read_labels, read_spacing_mm
 from ..data.reading import STRICT, Reading
 from ..errors import DatasetError, FlarenetError
 from ..schema import Frozen, digest, load, save
@@ -24,7 +24,7 @@ from .masks import TwoMaps
 from .rules import PLAIN, Rules
 from .scores import LabelScore, score_case
 
-MEASURES = 1
+MEASURES = 2
 """Counted up whenever a measure changes, so that what was kept before is measured anew."""
 
 
@@ -146,12 +146,13 @@ def score_pair(pair: Pair, *, labels: LabelSet, rules: Rules = PLAIN, keep: Path
 def _measure(pair: Pair, labels: LabelSet, rules: Rules) -> CaseScores:
     try:
         truth = read_labels(pair.truth, labels, values=pair.values, reading=pair.reading)
+        stated_mm = read_spacing_mm(pair.truth, pair.reading)
     except (FlarenetError, OSError) as error:
         return CaseScores(pair.name, {}, f"ground truth: {error}")
     try:
         if not pair.prediction.is_file():
             return _nothing_found(pair, labels, truth, f"no prediction {pair.prediction}")
-        maps = TwoMaps(truth, read_labels(pair.prediction, labels, reading=pair.reading))
+        maps = TwoMaps(truth, read_labels(pair.prediction, labels, reading=pair.reading), stated_mm)
     except (FlarenetError, OSError) as error:
         return _nothing_found(pair, labels, truth, str(error))
     scores = score_case(maps, labels=labels, asked=pair.asked, rules=rules)

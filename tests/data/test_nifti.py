@@ -13,8 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flarenet.data.nifti import case_name, files_by_case, find_images, read_grid, read_image, read_labels, write_labels
+from flarenet.data.nifti import (
+    case_name,
+    files_by_case,
+    find_images,
+    read_grid,
+    read_image,
+    read_labels,
+    read_spacing_mm,
+    write_labels,
+)
 from flarenet.data.nifti import write as nifti
+from flarenet.data.reading import Reading
 from flarenet.errors import DatasetError, FlarenetError, GeometryError, StorageError
 
 GEOMETRY = ("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d")
@@ -134,6 +144,16 @@ def test_a_handedness_of_zero_counts_as_one(tmp_path, save_nifti):
     path = save_nifti(tmp_path / "x.nii", numbers(np.int16), right_handed)
     patch_header(path, sform_code=0, pixdim=[0, 2, 3, 4, 0, 0, 0, 0])
     np.testing.assert_allclose(read_grid(path).affine, right_handed[:, [2, 1, 0, 3]])
+
+
+def test_the_spacing_that_a_header_states(tmp_path, save_nifti):
+    """pixdim to its last digit, in mm; where the person trusts an sform against it, the sform's."""
+    path = save_nifti(tmp_path / "x.nii", numbers(np.int16))
+    assert read_spacing_mm(path) == read_grid(path).spacing_mm == (5.0, 1.5, 2.0)
+    patch_header(path, qform_code=0, pixdim=[1, 2, 1.5, -5.0009765625, 0, 0, 0, 0])
+    assert read_spacing_mm(path) == (5.0009765625, 1.5, 2.0) and read_grid(path).spacing_mm == (5.0, 1.5, 2.0)
+    patch_header(path, pixdim=[1, 2, 1.5, 6, 0, 0, 0, 0])
+    assert read_spacing_mm(path, Reading(affine="sform")) == (5.0, 1.5, 2.0)
 
 
 # --- reading: what cannot be trusted ---

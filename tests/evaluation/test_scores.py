@@ -10,6 +10,7 @@ import pytest
 from flarenet.data.dataset import Case, Dataset
 from flarenet.data.dataset_file import read_dataset
 from flarenet.data.labels import LabelSet
+from flarenet.data.nifti import read_grid
 from flarenet.data.reading import Reading
 from flarenet.errors import DatasetError, GeometryError
 from flarenet.evaluation.masks import TwoMaps
@@ -187,6 +188,19 @@ def test_missing_and_broken_predictions_count_as_zero_and_are_named(tmp_path):
     assert "9" in metrics.failed["strange"]
     assert metrics.notes == ("predictions without a ground truth, left out: extra (1)",)
     assert metrics.cases["missing"]["liver"] == LabelScore(dsc=0.0, nsd=0.0, reference_ml=0.216)
+
+
+def test_spacing_is_the_header_s_not_that_of_an_sform_of_few_digits(tmp_path):
+    """Oblique slices 5 mm apart, by the sform 5.00001: moved by one of them, a liver is within its 5 mm everywhere."""
+    affine = np.array([[1, 0, 0, 0], [0, 0.8, 3.00001, 0], [0, -0.6, 4.00001, 0], [0, 0, 0, 1]])
+    for folder, along_z in (("truth", slice(2, 8)), ("predicted", slice(3, 9))):
+        (tmp_path / folder).mkdir()
+        image = nibabel.Nifti1Image(_map(liver=along_z).T, affine)
+        image.header["pixdim"][3] = 5
+        nibabel.save(image, tmp_path / folder / "a.nii.gz")
+    assert read_grid(tmp_path / "truth" / "a.nii.gz").spacing_mm[0] > 5.00001
+    pairs, _ = pair_up(tmp_path / "truth", tmp_path / "predicted", dataset=_dataset(tmp_path, a={1}))
+    assert _pure(evaluate(pairs, LABELS)[0].scores) == {"liver": Score(dsc=5 / 6, nsd=1.0)}
 
 
 def test_a_broken_truth_is_named_and_not_counted_against_the_prediction(tmp_path):

@@ -41,6 +41,15 @@ def locate(
     return grid, remarks + check_shear(grid, f"{path}: affine")
 
 
+def stated_spacing_mm(raw: nibabel.Nifti1Header, grid: Grid) -> tuple[float, float, float]:
+    """The sizes (k, j, i) of a header whose grid is `grid`: those of pixdim, which an oblique sform gives back but for
+    its rounding. Where they differ by more than SIZES_AGREE, which only `--affine` lets pass, those of the grid.
+    """
+    k_mm, j_mm, i_mm = stated = abs(raw["pixdim"][3:0:-1].astype(float)) * _UNIT_MM.get(int(raw["xyzt_units"]) & 7, 1.0)
+    agree = (abs(stated - grid.spacing_mm) <= SIZES_AGREE * stated).all()
+    return (float(k_mm), float(j_mm), float(i_mm)) if agree else grid.spacing_mm
+
+
 def _unit(raw: nibabel.Nifti1Header, path: Path) -> tuple[float, list[Finding]]:
     code = int(raw["xyzt_units"]) & 7
     if code in _UNIT_MM:

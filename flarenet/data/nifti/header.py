@@ -13,7 +13,7 @@ from ...volume import Grid
 from ..findings import Finding, remark
 from ..reading import Reading
 from ..sniff import PAIR_REMEDY, what_it_is
-from .geometry import locate
+from .geometry import locate, stated_spacing_mm
 from .stream import Source
 
 LARGEST_VOXELS = 4_000_000_000
@@ -49,6 +49,11 @@ class Header:
     def data_bytes(self) -> int:
         """Of all volumes."""
         return self.volumes * self.voxels * self.dtype.itemsize
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """(k, j, i), as stated_spacing_mm gives it."""
+        return stated_spacing_mm(self.raw, self.grid)
 
     @property
     def scaling(self) -> tuple[float, float] | None:

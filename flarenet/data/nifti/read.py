@@ -61,6 +61,12 @@ def read_grid(path: str | Path, reading: Reading = STRICT) -> Grid:
         return parse_header(source, Path(path), reading).grid
 
 
+def read_spacing_mm(path: str | Path, reading: Reading = STRICT) -> tuple[float, float, float]:
+    """The spacing (k, j, i) that a header states; see geometry.stated_spacing_mm. Raises as read_image does."""
+    with opened(Path(path)) as source:
+        return parse_header(source, Path(path), reading).spacing_mm
+
+
 def read_labels(
     path: str | Path, labels: LabelSet, *, values: Mapping[int, int] | None = None, reading: Reading = STRICT
 ) -> Volume:
