@@ -42,6 +42,12 @@ class Grid:
         return z_mm, y_mm, x_mm
 
     @property
+    def voxel_mm3(self) -> float:
+        """The volume of a voxel; where axes lean, less than the product of the spacing."""
+        z, y, x = self.affine[:3, :3].T
+        return float(abs(np.cross(z, y) @ x))
+
+    @property
     def shear(self) -> float:
         """The largest |cosine| between two axes: 0 where all stand at right angles."""
         axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)

@@ -40,6 +40,14 @@ def test_spacing_is_the_length_of_the_columns():
     assert Grid(SHAPE, oblique).spacing_mm[0] == 5.0
 
 
+def test_a_voxel_is_as_large_as_the_space_between_its_steps():
+    assert Grid(SHAPE, RAS).voxel_mm3 == 5 * 1.5 * 0.8
+    leaning = RAS.copy()
+    leaning[1, 0] = 2.0
+    mirrored = leaning * [[-1], [1], [1], [1]]
+    assert Grid(SHAPE, leaning).voxel_mm3 == Grid(SHAPE, mirrored).voxel_mm3 == pytest.approx(6)
+
+
 def test_a_grid_cannot_be_changed():
     with pytest.raises(ValueError, match="read-only"):
         Grid(SHAPE, RAS).affine[0, 0] = 1

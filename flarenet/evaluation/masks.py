@@ -36,7 +36,7 @@ class TwoMaps:
 
     @property
     def voxel_ml(self) -> float:
-        return float(np.prod(self.truth.grid.spacing_mm)) / 1000
+        return self.truth.grid.voxel_mm3 / 1000
 
     def masks(self, value: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Where `value` is in the truth and in the prediction, bool, in the box that holds both; None: nowhere."""

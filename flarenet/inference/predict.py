@@ -215,7 +215,7 @@ class Predictor:
     def _settled(self, scan: Turned, stages: Stages, *, probabilities: bool) -> Iterator[Answer]:
         """Answers that wait for the last slice. For probabilities the network then runs again: they fit no memory."""
         maps = self._whole(scan, View(), stages)
-        settle(maps, self.model.plan.fusion, labels=self.model.labels, spacing_mm=scan.grid.spacing_mm)
+        settle(maps, self.model.plan.fusion, labels=self.model.labels, grid=scan.grid)
         again: Iterable[Answer] = (Answer(z, {}) for z in in_order(range(scan.grid.shape[0]), scan.falling))
         if probabilities:
             again = self._answers(scan, View(), stages, probabilities=True)

@@ -6,14 +6,14 @@ They change the map of a group in place; where a lesion goes, what its host's gr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil, prod
+from math import ceil
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from ..data.labels import LabelSet
 from ..planning.fusion import Fusion
-from ..volume import Box, Triple
+from ..volume import Box, Grid, Triple
 
 if TYPE_CHECKING:
     from ..data.components import Components
@@ -25,10 +25,10 @@ Maps = Mapping[str, np.ndarray]
 """{group: uint8 [Z, Y, X], 0 background, 1..n the group's labels}."""
 
 
-def settle(maps: Maps, fusion: Fusion, *, labels: LabelSet, spacing_mm: tuple[float, float, float]) -> None:
+def settle(maps: Maps, fusion: Fusion, *, labels: LabelSet, grid: Grid) -> None:
     """Apply them to the maps of some or all groups: sizes first, so that no lesion is held by a part that goes.
 
-    spacing_mm  along z, y, x
+    grid  that of the maps
     Of labels of which no host's group is in `maps` nothing is taken for the lack of one.
     """
     if not (fusion.largest or fusion.least_ml or fusion.hosts):
@@ -39,7 +39,7 @@ def settle(maps: Maps, fusion: Fusion, *, labels: LabelSet, spacing_mm: tuple[fl
     for name, (group, index) in places.items():
         if name in fusion.largest or name in fusion.least_ml:
             parts = find_components(maps[group], index)
-            lost = parts.voxels * prod(spacing_mm) / 1000 < fusion.least_ml.get(name, 0)
+            lost = parts.voxels * grid.voxel_mm3 / 1000 < fusion.least_ml.get(name, 0)
             if name in fusion.largest:
                 lost |= np.arange(len(lost)) != parts.largest
             parts.paint(maps[group], lost, 0)
@@ -47,7 +47,7 @@ def settle(maps: Maps, fusion: Fusion, *, labels: LabelSet, spacing_mm: tuple[fl
         hosts = [places[host] for host in fusion.hosts.get(name, ()) if host in places]
         if hosts:
             parts = find_components(maps[group], index)
-            near = _near(parts, maps, hosts, spacing_mm=spacing_mm, near_mm=fusion.near_mm)
+            near = _near(parts, maps, hosts, spacing_mm=grid.spacing_mm, near_mm=fusion.near_mm)
             parts.paint(maps[group], ~near, 0)
 
 

@@ -101,7 +101,7 @@ class StatisticsSink(WrittenAtEnd):
         save(self.result(), self.path)
 
     def _of(self, value: int) -> LabelStatistics:
-        voxel_ml = abs(float(np.linalg.det(self.grid.affine[:3, :3]))) / 1000
+        voxel_ml = self.grid.voxel_mm3 / 1000
         voxels, total, squares = (float(row[value]) for row in self.sums)
         mean_hu = total / voxels if voxels else None
         sd_hu = None if mean_hu is None else max(0.0, squares / voxels - mean_hu**2) ** 0.5

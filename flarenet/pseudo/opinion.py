@@ -71,7 +71,7 @@ class Asked:
         evidence = Evidence(
             opinion.votes,
             opinion.sources,
-            voxel_mm3=float(abs(np.linalg.det(self.grid.affine[:3, :3]))),
+            voxel_mm3=self.grid.voxel_mm3,
             lesions=lesions,
             homes=self._homes(group, hosts) if lesions and rules.hosts != "any" else {},
         )

@@ -51,6 +51,14 @@ def test_spacing_and_volume_of_a_voxel():
     assert maps.voxel_ml == 0.012
 
 
+def test_a_voxel_whose_axes_lean_is_as_large_as_it_is():
+    affine = GRID.affine.copy()
+    affine[1, 0] = 3.0  # slices 4 mm apart, each pushed by 3 mm: a step of 5 mm
+    leaning = Volume(_volume().data, Grid(GRID.shape, affine))
+    maps = TwoMaps(leaning, leaning)
+    assert maps.spacing_mm == (5.0, 2.0, 1.5) and maps.voxel_ml == 0.012
+
+
 def test_another_grid_is_refused():
     other = Grid(GRID.shape, GRID.affine * [[1.1], [1], [1], [1]])
     with pytest.raises(GeometryError, match="mm beside"):

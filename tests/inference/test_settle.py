@@ -6,9 +6,11 @@ import pytest
 from flarenet.data.labels import LabelSet, join
 from flarenet.inference.settle import settle
 from flarenet.planning.fusion import Fusion
+from flarenet.volume import Grid
 
 LABELS = LabelSet(names=("background", "liver", "spleen", "tumor", "cyst"), groups={"organ": (1, 2), "lesion": (3, 4)})
 SPACING_MM = (1.0, 2.0, 4.0)
+GRID = Grid((1, 1, 1), np.diag([*SPACING_MM, 1.0]))  # its shape is of no account
 
 
 def row(*values, axis=2):
@@ -19,7 +21,7 @@ def row(*values, axis=2):
 
 def settled(maps, **rules):
     maps = {group: drawn.copy() for group, drawn in maps.items()}
-    settle(maps, Fusion(**rules), labels=LABELS, spacing_mm=SPACING_MM)
+    settle(maps, Fusion(**rules), labels=LABELS, grid=GRID)
     return {group: drawn.ravel().tolist() for group, drawn in maps.items()}
 
 
@@ -36,6 +38,15 @@ def test_parts_below_the_least_size_go_and_what_lies_beneath_comes_to_light():
     kept = {group: row(*values) for group, values in settled(maps, least_ml={"tumor": 0.017}).items()}
     assert join(kept, LABELS).ravel().tolist() == [1, 1, 1, 0, 0, 4]
     assert settled(maps, least_ml={"tumor": 0.001}, largest=("tumor",))["lesion"] == [0, 0, 0, 1, 1, 2]
+
+
+def test_voxels_whose_axes_lean_are_as_large_as_they_are():
+    """Slices 1 mm apart, each pushed by 0.75 mm: the step along z is 1.25 mm long, a voxel 8 mm3 large."""
+    affine = np.diag([*SPACING_MM, 1.0])
+    affine[1, 0] = 0.75
+    lesion = row(1, 0, 1, 1)
+    settle({"lesion": lesion}, Fusion(least_ml={"tumor": 0.009}), labels=LABELS, grid=Grid(lesion.shape, affine))
+    assert lesion.ravel().tolist() == [0, 0, 1, 1]
 
 
 def test_lesions_stay_on_and_beside_their_hosts_whole():
@@ -70,5 +81,5 @@ def test_parts_in_the_corners_of_a_map_are_found():
     organ, lesion = np.zeros((2, 5, 6, 7), dtype=np.uint8)
     organ[0, 0, 0] = lesion[-1, -1, -1] = lesion[1, 1, 1] = 1
     maps = {"organ": organ, "lesion": lesion}
-    settle(maps, Fusion(hosts={"tumor": ("liver",)}), labels=LABELS, spacing_mm=SPACING_MM)
+    settle(maps, Fusion(hosts={"tumor": ("liver",)}), labels=LABELS, grid=GRID)
     assert np.argwhere(lesion).tolist() == [[1, 1, 1]]
