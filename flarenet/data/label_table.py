@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DatasetError
-from .labels import LabelSet
+from .labels import LabelSet, named_like_lesion
 
 MOST_LABELS = 254
 """Group maps are uint8 and 255 is HIDDEN."""
 
 LARGEST_VALUE = 65_535
-CANCER_WORDS = ("tumor", "tumour", "cancer", "lesion")
 BACKGROUND = "background"
 _GROUP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _LISTED = 20
@@ -109,7 +108,7 @@ def default_groups(names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
 
     names  index = voxel value; names[0] is the background
     """
-    cancer = tuple(v for v, name in enumerate(names) if v and any(word in name.lower() for word in CANCER_WORDS))
+    cancer = tuple(v for v, name in enumerate(names) if v and named_like_lesion(name))
     organ = tuple(v for v in range(1, len(names)) if v not in cancer)
     return {group: values for group, values in (("organ", organ), ("cancer", cancer)) if values}
 

@@ -19,6 +19,7 @@ HIDDEN = 255
 """Value of a group map where nothing may be learned and nothing is asked."""
 
 DEFAULT_TOLERANCE_MM = 2.0
+LESION_WORDS = ("tumor", "tumour", "cancer", "lesion")
 
 LabelPattern = frozenset[int]
 """The values somebody *looked for* in a case; a looked-for organ may well be absent."""
@@ -48,9 +49,16 @@ class LabelSet(Frozen):
 
     @property
     def lesions(self) -> tuple[int, ...]:
-        """The values of every group but the first: what is drawn over the organs."""
-        _, *later = self.groups.values()
+        """The values of every group but the first: what is drawn over the organs. Of a table of one group those that
+        are named like a lesion."""
+        only, *later = self.groups.values()
+        if not later:
+            return tuple(value for value in only if named_like_lesion(self.names[value]))
         return tuple(value for values in later for value in values)
+
+    def of_lesions(self, group: str) -> bool:
+        """Whether all labels of a group are lesions."""
+        return set(self.groups[group]) <= set(self.lesions)
 
     def tolerance_of(self, value: int) -> float:
         """The tolerance in mm of a label value."""
@@ -58,6 +66,11 @@ class LabelSet(Frozen):
 
     def names_of(self, values: Iterable[int]) -> tuple[str, ...]:
         return tuple(self.names[value] for value in sorted(values))
+
+
+def named_like_lesion(name: str) -> bool:
+    """Whether a label's name holds one of LESION_WORDS."""
+    return any(word in name.lower() for word in LESION_WORDS)
 
 
 def asked(labels: LabelSet, group: str, annotated: Iterable[int]) -> np.ndarray:

@@ -54,7 +54,7 @@ class LesionCount(Frozen):
 
 
 def find_lesions(maps: TwoMaps, *, labels: LabelSet, asked: Iterable[int]) -> list[Lesion]:
-    """The lesions of every label in `asked` that a later group (not the first) holds, label by label."""
+    """The lesions of every label in `asked` that LabelSet.lesions holds, label by label."""
     found = []
     for value in sorted(set(asked).intersection(labels.lesions)):
         if (masks := maps.masks(value)) is not None:
@@ -86,7 +86,7 @@ def match_lesions(truth: np.ndarray, prediction: np.ndarray, *, label: str, voxe
 
 
 def count_lesions(lesions: Iterable[Lesion], labels: LabelSet) -> dict[str, dict[str, LesionCount]]:
-    """label -> class of volume -> how many, for every label of a later group."""
+    """label -> class of volume -> how many, for every label that LabelSet.lesions holds."""
     seen = Counter((lesion.label, lesion.size, lesion.outcome) for lesion in lesions)
     return {
         label: {

@@ -27,8 +27,8 @@ class LabelStatistics(Frozen):
 
     mean_hu, sd_hu  of its voxels, the deviation over n; None where it has none. Of a scan that is not a CT they are in
                     the units of the scan
-    lesions         how many parts hang together by faces, edges or corners; None for a label of the first group, which
-                    is an organ
+    lesions         how many parts hang together by faces, edges or corners; None for a label that is
+                    no lesion (LabelSet.lesions)
     lesions_ml      their volumes, the largest first
     """
 

@@ -224,9 +224,8 @@ def _infer(dataset: Dataset, measured: Iterable[CaseFingerprint]) -> Inferred:
 
 
 def _findings(labels: LabelSet) -> tuple[int, ...]:
-    """Labels that patients may well be without: those drawn over others, or the only one there is."""
-    _, *later = labels.groups.values()
-    return labels.values if len(labels.values) == 1 else tuple(value for values in later for value in values)
+    """Labels that patients may well be without: lesions, or the only one there is."""
+    return labels.values if len(labels.values) == 1 else labels.lesions
 
 
 def _namer(labels: LabelSet):

@@ -22,7 +22,7 @@ class PseudoRules(Frozen):
     earlier     group -> run, as "TRAINER/STEP", of an earlier round, which is asked beside the teacher
     agreement   the label that most of these sources name counts where this share of them names it; elsewhere no
                 question is asked
-    least_mm3   lesions (labels of later groups) smaller than this are hidden
+    least_mm3   lesions (LabelSet.lesions) smaller than this are hidden
     hosts       lesion label -> the labels one of which it must touch, else it is hidden; "drawn": those in which the
                 lesions lie that people drew; "any": wherever it is
     drop_share  share of the cases, those with the least agreement, whose pseudo labels of a group are not used

@@ -117,10 +117,8 @@ def find_effects(teachers: Teachers, run: str, plan: Plan, workspace: Workspace,
 
 
 def _hosts(teachers: Teachers, step: Step, labels: LabelSet, cases: Sequence[Case], prepared: Store) -> Hosts:
-    _, *later = labels.groups.values()
-    lesions = {value for values in later for value in values}
     there = set(prepared.names()) if step.pseudo_rules.hosts == "drawn" else set()
-    telling = [case for case in cases if case.annotated & lesions and case.name in there]
+    telling = [case for case in cases if case.annotated & set(labels.lesions) and case.name in there]
     looked = teachers.look(telling, {case.name: prepared.record(case.name) for case in telling})
     return teachers.judge(looked, held_out=()).hosts
 
@@ -176,7 +174,7 @@ def measure(
 ) -> list[Effect]:
     """The effects on one group of cases in which people drew some of it. Each is asked as if they had not."""
     values = labels.groups[group]
-    lesions = group != next(iter(labels.groups))
+    lesions = labels.of_lesions(group)
     ways, scores = variants(rules, lesions=lesions), dict[str, float]()
     counts: dict[str, dict[str, list[Counts]]] = {way: {} for way in ways}
 

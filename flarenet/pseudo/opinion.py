@@ -67,13 +67,13 @@ class Asked:
     def filtered(self, group: str, rules: PseudoRules, hosts: Hosts) -> tuple[np.ndarray, dict[str, dict[int, int]]]:
         """The group map of the sources after the filters, and what each hid, as filters.filtered gives them."""
         opinion = self.opinions[group]
-        lesions = group != next(iter(self.labels.groups))
+        lesions, lowest = self.labels.of_lesions(group), next(iter(self.labels.groups))
         evidence = Evidence(
             opinion.votes,
             opinion.sources,
             voxel_mm3=self.grid.voxel_mm3,
             lesions=lesions,
-            homes=self._homes(group, hosts) if lesions and rules.hosts != "any" else {},
+            homes=self._homes(group, hosts) if group != lowest and rules.hosts != "any" else {},
         )
         return filtered(opinion.label, evidence, rules)
 

@@ -31,6 +31,21 @@ def equal(maps, **expected):
 
 
 @pytest.mark.parametrize(
+    ("names", "groups", "lesions", "of_lesions"),
+    [
+        (TABLE.names, TABLE.groups, (3,), ["cancer"]),
+        (MIXED.names, MIXED.groups, (1, 3), ["second", "third"]),
+        (("background", "liver", "spleen"), {"organ": (1, 2)}, (), []),
+        (("background", "liver", "Liver tumour"), {"all": (1, 2)}, (2,), []),
+        (("background", "Lesion", "kidney cancer"), {"cancer": (1, 2)}, (1, 2), ["cancer"]),
+    ],
+)
+def test_lesions_lie_over_the_first_group_or_are_named_so_in_the_only_one(names, groups, lesions, of_lesions):
+    table = LabelSet(names=names, groups=groups)
+    assert table.lesions == lesions and [group for group in groups if table.of_lesions(group)] == of_lesions
+
+
+@pytest.mark.parametrize(
     ("names", "groups", "said"),
     [
         (TABLE.names, TABLE.groups, None),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from flarenet.data.components import find_components
-from flarenet.data.labels import HIDDEN
+from flarenet.data.labels import HIDDEN, LabelSet
 from flarenet.planning.pseudo_rules import PseudoRules
 from flarenet.pseudo.filters import (
     Evidence,
@@ -17,6 +17,8 @@ from flarenet.pseudo.filters import (
     vote,
     worst,
 )
+from flarenet.pseudo.opinion import Asked, Opinion
+from flarenet.volume import Grid
 
 
 def row(*values):
@@ -59,6 +61,15 @@ def test_small_lesions_are_hidden_and_organs_are_never_too_small():
     kept = hide_small(drawn, evidence(lesions=True), rules)
     assert kept.ravel().tolist() == [1, 1, 0, HIDDEN, 0, 2, 2, 2]
     assert hide_small(drawn, evidence(lesions=False), rules) is drawn
+
+
+@pytest.mark.parametrize(("name", "expected"), [("spleen", [1, 1, 0, 1]), ("lesion", [1, 1, 0, HIDDEN])])
+def test_what_the_only_group_of_a_set_holds_is_told_by_its_name(name, expected):
+    labels = LabelSet(names=("background", name), groups={"only": (1,)})
+    opinion = Opinion(row(1, 1, 0, 1), row(1, 1, 1, 1), 1, {})
+    asked = Asked(labels, Grid((1, 1, 4), np.eye(4)), {"only": row(0, 0, 0, 0)}, frozenset(), {"only": opinion})
+    kept, _ = asked.filtered("only", PseudoRules(least_mm3=2.0, hosts="drawn"), {})
+    assert kept.ravel().tolist() == expected
 
 
 def test_lesions_that_touch_no_host_are_hidden():
