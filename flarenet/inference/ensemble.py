@@ -22,7 +22,8 @@ from .upsample import Planes, logits_between
 
 class Ensemble(Predictor):
     """A Predictor of several models. Each group is the mean over the models that answer it, whatever they were
-    trained at: probabilities meet at the scan's own resolution, a slice at a time. The fusion is the first one's.
+    trained at: probabilities meet at the scan's own resolution, a slice at a time. The fusion is the first one's, its
+    flips too.
 
     Arguments as Predictor's. Raises RunError as it does, and where the models' label tables differ.
     """
@@ -37,18 +38,25 @@ class Ensemble(Predictor):
         batch_size: int | None = None,
         roi: Sequence[str] | None = None,
     ) -> None:
-        self._members = tuple(
-            Predictor(model, device=device, precision=precision, engine=engine, batch_size=batch_size)
-            for model in models
-        )
-        first = self._members[0].model
-        for member in self._members:
-            if other := difference(member.model.labels, first.labels):
+        opened = [model if isinstance(model, Model) else load_model(model) for model in models]
+        first, fusion = opened[0], {"fusion": opened[0].plan.fusion}
+        for model in opened:
+            if other := difference(model.labels, first.labels):
                 raise RunError(
-                    f"model {member.model.folder}",
+                    f"model {model.folder}",
                     found=f"other labels: {other[0]}",
                     expected=f"those of {first.folder}: {other[1]}",
                 )
+        self._members = tuple(
+            Predictor(
+                replace(model, plan=model.plan.model_copy(update=fusion)),
+                device=device,
+                precision=precision,
+                engine=engine,
+                batch_size=batch_size,
+            )
+            for model in opened
+        )
         super().__init__(first, device=device, engine=self._members[0].engine, batch_size=batch_size, roi=roi)
 
     @property

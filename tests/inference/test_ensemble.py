@@ -11,6 +11,7 @@ from flarenet.errors import PlanError, RunError
 from flarenet.inference.ensemble import Ensemble, open_models
 from flarenet.inference.model import Model
 from flarenet.inference.predict import Predictor
+from flarenet.planning.fusion import Fusion
 from flarenet.planning.memory import Scan
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, TrainerPlan
 from flarenet.volume import Grid, Volume
@@ -29,6 +30,15 @@ class Constant(torch.nn.Module):
     def forward(self, image, groups=None):
         yes = torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)
         return {group: torch.full_like(image, chance).logit() * yes for group, chance in self.chances.items()}
+
+
+class LowHalf(torch.nn.Module):
+    """Gives an organ 0.9 in the low half of what it sees, 0.3 in the other: over a mirrored look as well, 0.6."""
+
+    def forward(self, image, groups=None):
+        chance = torch.full_like(image, 0.9)
+        chance[..., image.shape[-1] // 2 :] = 0.3
+        return {"organ": chance.logit() * torch.tensor([0.0, 1.0]).view(1, 2, 1, 1)}
 
 
 def model(chances, *, pixel_mm=1.0, window=WIDE, labels=LABELS):
@@ -81,6 +91,19 @@ def test_each_group_is_answered_by_those_that_know_it(scan):
 def test_one_model_is_an_ensemble_of_itself(scan):
     one = model({"organ": 0.7, "cancer": 0.4})
     np.testing.assert_array_equal(predict(scan, one, one), Predictor(one, device="cpu").predict(scan).labels)
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_every_model_sees_a_scan_mirrored_where_the_first_one_does(flips):
+    data = np.full((4, 16, 16), -700, dtype=np.int16)
+    data[0, 0, 0] = 0
+    one = model({"organ": 0.5})
+    first, second = (
+        replace(one, network=LowHalf(), plan=one.plan.model_copy(update={"fusion": Fusion(flips=each)}))
+        for each in (flips, not flips)
+    )
+    labels = predict(Volume(data, Grid(data.shape, np.eye(4)[:, [2, 1, 0, 3]])), first, second)
+    assert labels[..., :8].all() and (labels[..., 8:] == flips).all()
 
 
 def test_a_rule_may_be_set_whatever_memory_the_models_were_planned_for(scan):
