@@ -106,6 +106,9 @@ def pair_up(
         "nothing was looked for, so not scored": {pair.name for pair in pairs if not pair.asked},
         "without a prediction, left out as asked": truths - scored,
         "predictions without a ground truth, left out": set(predicted) - truths,
+        "labels of the challenge that the data set does not name, so no digits of the challenge": (
+            rules.lacking(dataset.labels)
+        ),
     }
     return pairs, [f"{what}: {', '.join(sorted(names))} ({len(names)})" for what, names in notes.items() if names]
 

@@ -4,17 +4,19 @@ quirks, each a field of Rules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..data.label_table import plain
 from ..data.labels import LabelPattern, LabelSet
+from ..data.layouts.flare import FLARE23
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How masks become scores.
+    """How masks become scores. Labels are named as label_table.plain writes names.
 
     mode           the name that tables carry
     every_label    score every label of the table in every case, annotated or not
@@ -22,6 +24,7 @@ class Rules:
     tubes          labels scored only on the truth's axial slices [zmin, zmax): half open, so that the truth's last
                    slice is dropped. An organ on a single slice would leave nothing, for which the challenge's code
                    has no value (0 / 0); it is scored on that slice
+    tolerance_mm   of the labels of a challenge, all of them; they count where a table states none of its own
     digits         to which DSC and NSD of cases, classes and groups are rounded; None: not at all
     """
 
@@ -29,6 +32,7 @@ class Rules:
     every_label: bool = False
     lowest_dsc: float = 0.0
     tubes: frozenset[str] = frozenset()
+    tolerance_mm: Mapping[str, float] = field(default_factory=dict)
     digits: int | None = None
 
     def rounded(self, value: float) -> float:
@@ -38,6 +42,19 @@ class Rules:
         """The values to score; all of the table where nobody knows what was annotated (None)."""
         return frozenset(labels.values if self.every_label or annotated is None else annotated)
 
+    def is_tube(self, name: str) -> bool:
+        return plain(name) in self.tubes
+
+    def tolerance_of(self, value: int, labels: LabelSet) -> float:
+        """The tolerance in mm of a label value."""
+        name = labels.names[value]
+        stated = name in labels.tolerance_mm
+        return labels.tolerance_of(value) if stated else self.tolerance_mm.get(plain(name), labels.tolerance_of(value))
+
+    def lacking(self, labels: LabelSet) -> set[str]:
+        """The challenge's labels that a table has no name for."""
+        return set(self.tolerance_mm).difference(map(plain, labels.names))
+
 
 PLAIN = Rules("plain")
 OFFICIAL = Rules(
@@ -45,5 +62,6 @@ OFFICIAL = Rules(
     every_label=True,
     lowest_dsc=0.2,
     tubes=frozenset({"aorta", "inferior vena cava", "esophagus"}),
+    tolerance_mm={plain(FLARE23.names[value]): FLARE23.tolerance_of(value) for value in FLARE23.values},
     digits=4,
 )

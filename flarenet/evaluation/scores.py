@@ -60,11 +60,11 @@ def _score(maps: TwoMaps, value: int, labels: LabelSet, rules: Rules) -> LabelSc
     if not (reference_ml and volume_ml):
         return LabelScore(dsc=0.0, nsd=0.0, volume_ml=volume_ml, reference_ml=reference_ml)
     truth, prediction = masks
-    if labels.names[value] in rules.tubes:
+    if rules.is_tube(labels.names[value]):
         kept = _half_open_slices(truth)
         truth, prediction = truth[kept], prediction[kept]
     dsc, distances = dice(truth, prediction), surface_distances(truth, prediction, maps.spacing_mm)
-    nsd = surface_dice(distances, labels.tolerance_of(value)) if dsc >= rules.lowest_dsc else 0.0
+    nsd = surface_dice(distances, rules.tolerance_of(value, labels)) if dsc >= rules.lowest_dsc else 0.0
     hd95_mm = hausdorff_mm(distances, 95)
     return LabelScore(
         dsc=rules.rounded(dsc),

@@ -121,6 +121,21 @@ def test_official_ignores_a_tube_beyond_the_truth():
     assert _scores(_map(aorta=slice(2, 8)), _map(aorta=slice(0, 12)), OFFICIAL)["aorta"] == ONE
 
 
+def test_official_knows_the_labels_of_the_challenge_however_they_are_written(tmp_path):
+    labels = LabelSet(names=("background", "Liver", "Inferior_Vena_Cava"), groups={"organ": (1, 2)})
+    vein = _maps(_map(aorta=slice(2, 8)), _map(aorta=slice(2, 7)))  # value 2
+    assert _pure(score_case(vein, labels=labels, asked=(2,), rules=OFFICIAL)) == {"Inferior_Vena_Cava": ONE}
+    moved = _maps(_map(liver=slice(2, 8)), _map(liver=slice(3, 9)), (3.0, 1.0, 1.0))
+    stated = labels.model_copy(update={"tolerance_mm": {"Liver": 2.0}})
+    for table, rules, within in ((labels, OFFICIAL, True), (stated, OFFICIAL, False), (labels, PLAIN, False)):
+        assert (score_case(moved, labels=table, asked=(1,), rules=rules)["Liver"].nsd == 1.0) == within
+    _write(tmp_path / "truth", "a", _map(liver=slice(2, 8)))
+    dataset = replace(_dataset(tmp_path, a={1, 2}), labels=labels)
+    (lacking,) = pair_up(tmp_path / "truth", tmp_path / "truth", dataset=dataset, rules=OFFICIAL)[1]
+    assert lacking.startswith("labels of the challenge") and "aorta, duodenum" in lacking and lacking.endswith("(12)")
+    assert pair_up(tmp_path / "truth", tmp_path / "truth", dataset=dataset)[1] == []
+
+
 def test_official_scores_a_tube_of_one_slice_on_that_slice():
     truth = _map(aorta=slice(4, 5))
     assert _scores(truth, truth, OFFICIAL)["aorta"] == ONE
