@@ -25,18 +25,46 @@ def mirrored(names: Sequence[str]) -> list[int]:
     kidney" and "R kidney" or "LAG" and "RAG" (the adrenal glands).
     Raises PlanError for a name with left or right in it without its counterpart, and for one with several.
     """
+    places = _places(names)
+    return [_counterpart(place, names, places) for place in range(len(names))]
+
+
+def left_and_right(names: Sequence[str]) -> list[tuple[int, int]]:
+    """The places among `names` of each pair that mirrored knows, the left one first; a label that lacks its counterpart
+    or has several is in none."""
+    words, places = [_words(name) for name in names], _places(names)
+    images = [_images(each, places) for each in words]
+    # what tells them apart begins with l for the left one and with r for the right one
+    return [
+        (left, right)
+        for left, found in enumerate(images)
+        for right in found
+        if found == [right] and images[right] == [left] and words[left] < words[right]
+    ]
+
+
+def _places(names: Sequence[str]) -> Mapping[_Words, list[int]]:
     places = defaultdict(list)
     for place, name in enumerate(names):
         places[_words(name)].append(place)
-    return [_counterpart(place, names, places) for place in range(len(names))]
+    return places
+
+
+def _images(words: _Words, places: Mapping[_Words, list[int]]) -> list[int]:
+    """Where the mirror images of a label are; none for one without a side."""
+    other = _other_side(words)
+    wanted = [other] if other != words else _initials(words)
+    return [there for each in wanted for there in places.get(each, ())]
+
+
+def _other_side(words: _Words) -> _Words:
+    return tuple(_SIDES.get(word, word) for word in words)
 
 
 def _counterpart(place: int, names: Sequence[str], places: Mapping[_Words, list[int]]) -> int:
     name, words = names[place], _words(names[place])
-    other = tuple(_SIDES.get(word, word) for word in words)
-    has_side = other != words
-    found = [there for wanted in ([other] if has_side else _initials(words)) for there in places.get(wanted, ())]
-    if has_side and not found:
+    other, found = _other_side(words), _images(words, places)
+    if other != words and not found:
         raise PlanError(f"label {name!r}", found="no counterpart", expected=f"{' '.join(other)!r} in the same group")
     if len(found) > 1:
         listed = ", ".join(repr(names[there]) for there in found)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from ..data.labels import LabelSet
+from ..data.sides import left_and_right
 from .measure import CaseFingerprint, LabelFacts
 
 FEWEST = 8
@@ -56,13 +57,8 @@ def _remarks(cases: Cases, labels: LabelSet) -> _Said:
 
 
 def _mirrored(cases: Cases, labels: LabelSet) -> _Said:
-    """Pairs of labels named "left ..." and "right ..." that lie the other way round."""
-    names = {name.lower(): value for value, name in enumerate(labels.names)}
-    pairs = [
-        (value, names["right" + name[4:]])
-        for name, value in names.items()
-        if name.startswith("left") and "right" + name[4:] in names
-    ]
+    """Pairs of labels of the left and of the right side that lie the other way round."""
+    pairs = left_and_right(labels.names)
     for case in cases:
         for left, right in pairs:
             centres = [case.labels[value].centre_x if value in case.labels else None for value in (left, right)]

@@ -1,6 +1,6 @@
 import pytest
 
-from flarenet.data.sides import mirrored
+from flarenet.data.sides import left_and_right, mirrored
 from flarenet.errors import PlanError
 
 
@@ -23,6 +23,20 @@ from flarenet.errors import PlanError
 )
 def test_labels_of_the_two_sides_are_pairs_and_the_others_their_own(names, expected):
     assert mirrored(names) == expected
+
+
+@pytest.mark.parametrize(
+    "names, expected",
+    [
+        (["background", "right kidney", "liver", "Left Kidney"], [(3, 1)]),
+        (["kidney_right", "kidney_left", "R lung", "L lung", "RAG", "LAG"], [(1, 0), (3, 2), (5, 4)]),
+        (["left kidney", "right kidney", "left lung"], [(0, 1)]),
+        (["LK", "RK+", "RK-", "left eye", "right eye"], [(3, 4)]),
+        (["liver", "rectum"], []),
+    ],
+)
+def test_pairs_are_those_that_have_one_counterpart(names, expected):
+    assert left_and_right(names) == expected
 
 
 def test_a_side_without_its_counterpart_is_refused():

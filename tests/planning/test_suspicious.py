@@ -44,6 +44,13 @@ def test_an_odd_case_is_named_with_the_reason(odd, words):
     assert len(said) == 1 and said[0].startswith("case12: ") and words in said[0]
 
 
+@pytest.mark.parametrize("names", [("kidney_left", "kidney_right"), ("L kidney", "R kidney")])
+def test_sides_are_told_by_names_of_any_form(names):
+    labels = LabelSet(names=("background", *names, "left lung"), groups={"organ": (1, 2, 3)})
+    swapped = case(12, left=(150_000, 30.0, 90.0), right=(150_000, 30.0, 10.0))
+    assert sentences([*USUAL, swapped], labels, in_hu=True) == (f"case12: {names[0]} lies to the right of {names[1]}",)
+
+
 def test_intensities_without_a_unit_are_not_compared():
     assert sentences([*USUAL, case(12, left=(150_000, 1054.0, 10.0))], LABELS, in_hu=False) == ()
 
