@@ -43,11 +43,13 @@ def _larger(plan: Plan) -> str:
 def _check_training(trainer: TrainerPlan, plan: Plan, where: str) -> None:
     patch = plan.configurations[trainer.configuration].patch
     for number, step in enumerate(trainer.steps):
+        samples = trainer.update.at_once(step.batch_size)
         need_gb = training_gb(
-            trainer.network, plan.labels.outputs, patch=patch, batch_size=step.batch_size, precision=plan.precision
+            trainer.network, plan.labels.outputs, patch=patch, batch_size=samples, precision=plan.precision
         )
         key = f"{where}.steps.{number}.batch_size {step.batch_size} with patch {_mm(patch)}"
-        _within(need_gb, plan, "gpu_memory_gb", key, "to train; a smaller batch, patch or network")
+        remedy = "a smaller batch, patch or network, more parts by update.accumulate"
+        _within(need_gb, plan, "gpu_memory_gb", key, f"to train; {remedy}")
 
 
 def _within(need_gb: float, plan: Plan, field: str, where: str, what: str) -> None:

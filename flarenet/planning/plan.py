@@ -175,6 +175,10 @@ class Update(Frozen):
     clip_norm: Annotated[float, Field(gt=0)] = 12.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
+    def at_once(self, batch_size: int) -> int:
+        """The samples of a batch that are worked on together, which memory is needed for."""
+        return -(-batch_size // self.accumulate)
+
 
 class TrainerPlan(Frozen):
     """All that one trainer needs: what it sees, what it trains, and its steps in order (step 1 is steps[0])."""

@@ -144,7 +144,7 @@ def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
     for name, trainer in plan.trainers.items():
         patch = plan.configurations[trainer.configuration].patch
         steps = [training_seconds(step, trainer.network, plan.labels.outputs, patch) for step in trainer.steps]
-        most = max(step.batch_size for step in trainer.steps)
+        most = max(trainer.update.at_once(step.batch_size) for step in trainer.steps)
         need_gb = training_gb(
             trainer.network, plan.labels.outputs, patch=patch, batch_size=most, precision=plan.precision
         )

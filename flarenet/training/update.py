@@ -37,7 +37,7 @@ def learn(
     """
     learning = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     state.optimizer.zero_grad(set_to_none=True)
-    terms, parts = torch.zeros(2, device=batch.image.device), _parts(batch, update.accumulate)
+    terms, parts = torch.zeros(2, device=batch.image.device), _parts(batch, update.at_once(len(batch.names)))
     for loss in in_turns(parts, judge):
         if not loss.total.requires_grad:
             expected = "parts that learn among those that answer the step's groups"
@@ -57,9 +57,8 @@ def learn(
     return total, dice
 
 
-def _parts(batch: Batch, count: int) -> list[Batch]:
-    """`batch` in at most `count` parts of as many rows each, the last of fewer."""
-    size = math.ceil(len(batch.names) / count)
+def _parts(batch: Batch, size: int) -> list[Batch]:
+    """`batch` in parts of `size` rows each, the last of fewer."""
     return [
         Batch(
             image=batch.image[rows],

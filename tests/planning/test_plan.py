@@ -4,7 +4,7 @@ import pytest
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError, UsageError
-from flarenet.planning.memory import Scan
+from flarenet.planning.memory import Scan, training_gb
 from flarenet.planning.plan import (
     Configuration,
     NetworkSpec,
@@ -221,6 +221,20 @@ def test_training_that_would_not_fit_is_refused_until_the_budget_grows(plan):
     with pytest.raises(PlanError, match=r"(?s)trainers.Deep.steps.0.batch_size 4096 with patch 32 x 32 x 32.*16 GB"):
         override(real, large)
     assert override(real, [*large, "budget.gpu_memory_gb=640"]).budget.gpu_memory_gb == 640
+
+
+@pytest.mark.parametrize(("parts", "at_once"), [(1, 4096), (3, 1366), (4096, 1), (9999, 1)])
+def test_a_batch_needs_the_memory_of_the_part_that_is_worked_on_at_once(plan, parts, at_once):
+    deep = plan.trainers["Deep"].model_copy(
+        update={"network": NetworkSpec(kind="unet", dimensions=3, features=(16, 16, 32, 16), groups=("organ",))}
+    )
+    spec, patch = deep.network, plan.configurations["3d"].patch
+    need_gb = training_gb(spec, plan.labels.outputs, patch=patch, batch_size=at_once, precision=plan.precision)
+    real = plan.model_copy(update={"trainers": {**plan.trainers, "Deep": deep}})
+    changes = ["trainers.Deep.steps.*.batch_size=4096", f"trainers.Deep.update.accumulate={parts}"]
+    assert override(real, [*changes, f"budget.gpu_memory_gb={need_gb + 0.01}"]).trainers["Deep"].steps
+    with pytest.raises(PlanError, match="update.accumulate"):
+        override(real, [*changes, f"budget.gpu_memory_gb={need_gb - 0.01}"])
 
 
 def test_a_file_edited_into_nonsense_names_file_and_key(plan, tmp_path):
