@@ -32,6 +32,7 @@ STAGES = (
 TRAIN = f"""
 import os, sys
 from pathlib import Path
+import torch._dynamo  # which torch's optimizers import at their first step
 from flarenet.training.loop import fit
 from tests.training.tiny import course, fresh_state
 for number, stage in enumerate({STAGES}):
