@@ -10,6 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from flarenet.cli.evaluate import main
 from flarenet.data.labels import LabelSet
 from flarenet.evaluation.pairs import Pair, evaluate
 from flarenet.evaluation.rules import OFFICIAL, PLAIN
@@ -40,11 +41,15 @@ def _save(path: Path, array: np.ndarray) -> None:
     nibabel.save(nibabel.Nifti1Image(array.transpose(2, 1, 0), np.diag([2.0, 2.0, 3.0, 1.0])), path)
 
 
-def _evaluate(root: Path, out: str, *words: str, kill: str = "") -> subprocess.CompletedProcess:
+def _words(root: Path, out: str) -> list[str]:
     truth = root / "raw" / "Tiny" / "labelsTs"
     places = ["-p", root / "predicted", "-g", truth, "-o", root / out, "--root", root, "-d", "Tiny"]
+    return list(map(str, places))
+
+
+def _killed(root: Path, out: str, kill: str, *words: str) -> subprocess.CompletedProcess:
     run = "import sys; from flarenet.cli.evaluate import main; sys.exit(main())"
-    command = [sys.executable, "-c", run, *map(str, places), *words]
+    command = [sys.executable, "-c", run, *_words(root, out), *words]
     return subprocess.run(command, env={**os.environ, FAILPOINT: kill}, capture_output=True, text=True, timeout=60)
 
 
@@ -60,11 +65,11 @@ def _written(folder: Path) -> dict[str, int]:
     "kill, done", [("b.json:half", ["a.json"]), ("c.json:replaced", ["a.json", "b.json", "c.json"])]
 )
 def test_killed_and_run_again(root, kill, done):
-    assert _evaluate(root, "unbroken").returncode == 0
-    assert _evaluate(root, "broken", kill=kill).returncode == KILLED
+    assert main(_words(root, "unbroken")) == 0
+    assert _killed(root, "broken", kill).returncode == KILLED
     before = _written(root / "broken")
     assert sorted(before) == done and _tables(root / "broken").keys() <= {".lock"}
-    assert _evaluate(root, "broken").returncode == 0
+    assert main(_words(root, "broken")) == 0
     after = _written(root / "broken")
     assert {name: after[name] for name in before} == before  # nothing is scored twice
     assert _tables(root / "broken") == _tables(root / "unbroken")
@@ -73,14 +78,14 @@ def test_killed_and_run_again(root, kill, done):
 
 
 def test_a_killed_process_costs_its_own_case_only(root):
-    run = _evaluate(root, "out", "--workers", "2", kill="b.json:half")
+    run = _killed(root, "out", "b.json:half", "--workers", "2")
     assert run.returncode == 3, run.stderr
     metrics = json.loads((root / "out" / "metrics.json").read_text())
     assert list(metrics["cases"]) == list(NAMES) and list(metrics["failed"]) == ["b"]
     assert "process died" in metrics["failed"]["b"]
     assert metrics["cases"]["b"]["liver"]["dsc"] == 0.0 and metrics["classes"]["liver"]["n"] == 4
     assert metrics["cases"]["a"]["liver"]["dsc"] == 1.0
-    assert _evaluate(root, "out").returncode == 0
+    assert main(_words(root, "out")) == 0
 
 
 def test_what_is_kept_counts_for_the_same_files_and_settings_only(root):
@@ -102,14 +107,14 @@ def test_what_is_kept_counts_for_the_same_files_and_settings_only(root):
     assert rewritten(LABELS.model_copy(update={"tolerance_mm": {"liver": 3.0}})) == set(NAMES)
 
 
-def test_every_truth_is_scored_or_named(root):
+def test_every_truth_is_scored_or_named(root, capsys):
     predicted = root / "predicted"
     (predicted / "a.nii.gz").unlink()
     (predicted / "b.nii.gz").write_bytes((predicted / "b.nii.gz").read_bytes()[:-30])
     _save(predicted / "c.nii.gz", np.zeros((9, 10, 12), dtype=np.uint8))
     _save(predicted / "extra.nii.gz", np.zeros((9, 10, 11), dtype=np.uint8))
-    run = _evaluate(root, "out")
-    assert run.returncode == 3 and "3 of 4 cases" in run.stderr
+    assert main(_words(root, "out")) == 3
+    assert "3 of 4 cases" in capsys.readouterr().err
     metrics = json.loads((root / "out" / "metrics.json").read_text())
     assert metrics["expected"] == 4 == metrics["scored"] + len(metrics["failed"])
     words = {"a": "no prediction", "b": "damaged gzip", "c": "shape"}
