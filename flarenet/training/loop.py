@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..errors import RunError
 from ..networks.memory_order import training_order
 from ..planning.plan import Step, Update
 from .batches import Batch, Batches
@@ -51,7 +52,8 @@ def fit(state: TrainState, course: Course) -> None:
     """Train from where `state` is to the end of the step, saving the state after every epoch and telling the callbacks.
 
     A signal that asks for the end is answered after a batch: the state is saved, then the signal does what it does
-    without this. Raises RunError, before the weights are touched, where a loss or its gradient is not finite.
+    without this. Raises RunError, before the weights are touched, where a loss or its gradient is not finite, and where
+    that signal did not end the process: a run that is not at its end is never taken for one that is.
     """
     with watched(course.callbacks, Started(course.title, course.folder, course.step, tuple(state.history))) as tell:
         with noted() as asked:
@@ -63,6 +65,13 @@ def fit(state: TrainState, course: Course) -> None:
                 course.checkpoints.save(state)
                 tell(EpochDone(tuple(state.history), findings.examples))
                 asked.look()
+        if state.epoch < course.step.epochs:  # the signal has done nothing: what calls this has a handler of its own
+            raise RunError(
+                course.title,
+                found=f"a signal that asked for the end after epoch {state.epoch}, batch {state.index}",
+                expected=f"{course.step.epochs} epochs",
+                remedy="the same command goes on from there",
+            )
 
 
 def _epoch(state: TrainState, course: Course, asked: Asked, tell: Callback) -> Findings | None:

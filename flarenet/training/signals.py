@@ -39,7 +39,8 @@ class Asked:
 def noted() -> Iterator[Asked]:
     """While it lasts, signals of this process are noted. One that asked for the end is raised afterwards, as it came.
 
-    Outside of the main thread, where no handler can be set, nothing is ever asked.
+    What the process ignores stays ignored. Outside of the main thread, where no handler can be set, nothing is ever
+    asked.
     """
     asked, owner = Asked(), os.getpid()
 
@@ -56,7 +57,9 @@ def noted() -> Iterator[Asked]:
         yield asked
         return
     wanted = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGUSR1: save}
-    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    # who starts a command in the background may have it ignore Ctrl-C, and gets what was meant
+    heard = [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, wanted[number]) for number in heard}
     try:
         yield asked
     finally:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flarenet.cli.shell import parser, run
-from flarenet.errors import StorageError
+from flarenet.errors import RunError, StorageError
 from flarenet.training.loop import fit
 from flarenet.whole import FAILPOINT, sha256_of, write_text
 from tests.training.tiny import checkpoints, course, fresh_state, objective
@@ -104,6 +104,23 @@ def command(folder, signals):
 def test_a_signal_ends_a_command_after_its_batch_and_nothing_is_lost(unbroken, tmp_path, signals, code):
     assert command(tmp_path, {5: signals}) == (code, 5)
     assert command(tmp_path, {}) == (0, 12 - 5)
+    assert sha256_of(tmp_path / f"{LAST}.safetensors") == unbroken
+
+
+def test_a_run_that_is_to_end_is_not_taken_for_one_that_has_ended(unbroken, tmp_path):
+    """Where the signal then does nothing, as in a program with a handler of its own."""
+
+    def signalled(network, batch):
+        signal.raise_signal(signal.SIGTERM)
+        return objective(network, batch)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with pytest.raises(RunError, match="asked for the end after epoch 0, batch 1"):
+            fit(fresh_state(), course(tmp_path, objective=signalled))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert command(tmp_path, {}) == (0, 12 - 1)
     assert sha256_of(tmp_path / f"{LAST}.safetensors") == unbroken
 
 

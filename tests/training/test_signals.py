@@ -67,3 +67,14 @@ def test_a_forked_child_ends_by_sigterm_as_ever():
             time.sleep(0.05)
             ended = os.waitpid(child, os.WNOHANG)
         assert os.waitstatus_to_exitcode(ended[1]) in (128 + signal.SIGTERM, -signal.SIGTERM)
+
+
+def test_what_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what it starts in the background
+    try:
+        with noted() as asked:
+            signal.raise_signal(signal.SIGINT)
+            asked.look()
+        assert not asked.stop and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
