@@ -9,12 +9,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.labels import difference
-from ..errors import RunError, UsageError
+from ..errors import UsageError
 from ..planning.plan import override
 from ..preparation.prepare import Frame
 from .fuse import decided
-from .model import Model, load_model
+from .model import Model, check_alike, load_model
 from .predict import Predictor
 from .stream import Answer, Place
 from .upsample import Planes, logits_between
@@ -40,13 +39,7 @@ class Ensemble(Predictor):
     ) -> None:
         opened = [model if isinstance(model, Model) else load_model(model) for model in models]
         first, fusion = opened[0], {"fusion": opened[0].plan.fusion}
-        for model in opened:
-            if other := difference(model.labels, first.labels):
-                raise RunError(
-                    f"model {model.folder}",
-                    found=f"other labels: {other[0]}",
-                    expected=f"those of {first.folder}: {other[1]}",
-                )
+        check_alike(opened)
         self._members = tuple(
             Predictor(
                 replace(model, plan=model.plan.model_copy(update=fusion)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
-from ..data.labels import LabelSet
+from ..data.labels import LabelSet, difference
 from ..errors import RunError
 from ..networks import build
 from ..planning.plan import Configuration, Plan, save_plan
@@ -136,6 +136,18 @@ def load_weights(folder: str | Path) -> dict[str, Tensor]:
     about = read_about(folder)
     with unsafe():
         return _weights(folder, about)
+
+
+def check_alike(models: Sequence[Model]) -> None:
+    """Raise RunError for the first whose label table says otherwise than that of the first one."""
+    first = models[0]
+    for model in models:
+        if other := difference(model.labels, first.labels):
+            raise RunError(
+                f"model {model.folder}",
+                found=f"other labels: {other[0]}",
+                expected=f"those of {first.folder}: {other[1]}",
+            )
 
 
 def load_start(network: nn.Module, folder: str | Path) -> None:

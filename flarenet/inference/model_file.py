@@ -25,14 +25,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .. import __version__
-from ..data.labels import difference
 from ..errors import FlarenetError, RunError, StorageError, UnsafeError, UsageError, unknown
 from ..schema import Frozen, load, save
 from ..whole import remove_leftovers, sha256_of, whole_file, write_text
 from ..workspace import installed_model, installed_models, models_in
 from .about import ABOUT, PLAN, WEIGHTS, read_about
 from .archive import MOST_BYTES, unpack
-from .model import Model, load_model
+from .model import Model, check_alike, load_model
 
 MANIFEST, LICENCE = "manifest.json", "LICENCE.txt"
 ENDING = ".zip"
@@ -274,18 +273,12 @@ def _check_content(path: Path, content: Content) -> None:
 
 
 def _check_together(models: Sequence[Model]) -> None:
-    first = models[0]
     for model in models:
         if not model.groups:
             raise RunError(
                 f"model {model.folder}", found=f"a network of {model.trainer}", expected="a model that segments"
             )
-        if other := difference(model.labels, first.labels):
-            raise RunError(
-                f"model {model.folder}",
-                found=f"other labels: {other[0]}",
-                expected=f"those of {first.folder}: {other[1]}",
-            )
+    check_alike(models)
 
 
 def _already(target: Path, fingerprint: str) -> Installed:
