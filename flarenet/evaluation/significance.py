@@ -22,7 +22,8 @@ class Comparison(Frozen):
 
     what       is compared, a label or a mean       cases  both have       differ  of these, with unequal scores
     median     of the differences, one - other; None without cases
-    p          two-sided, Wilcoxon's signed rank test; None where fewer than FEWEST_CASES differ, unless none does: 1
+    p          two-sided, Wilcoxon's signed rank test of the cases that differ; None where these are fewer than
+               FEWEST_CASES, unless none does: 1
     corrected  p after Holm's correction over the comparisons it was made with
     """
 
@@ -66,7 +67,7 @@ def _paired(what: str, one: str, other: str, first: Scores, second: Scores) -> C
     median = float(np.median(differences)) if differences.size else None
     p = None
     if differ >= FEWEST_CASES:
-        p = float(wilcoxon(differences).pvalue)
+        p = float(wilcoxon(differences[differences != 0]).pvalue)  # with zeros scipy's is not exact
     elif differences.size >= FEWEST_CASES and not differ:
         p = 1.0
     return Comparison(what=what, one=one, other=other, cases=differences.size, differ=differ, median=median, p=p)

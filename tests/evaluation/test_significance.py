@@ -22,6 +22,12 @@ def test_p_of_six_differences_of_one_sign_is_two_of_64():
     assert found.median == pytest.approx(0.04)  # of 0.1, 0.05, 0.02, 0.06, 0.03, 0.01
 
 
+def test_cases_that_do_not_differ_leave_p_exact():
+    better, worse = _scores(*[0.5] * 14, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1), _scores(*[0.5] * 20)
+    (found,) = compare({"liver": {"A": better, "B": worse}})
+    assert (found.cases, found.differ, found.median) == (20, 6, 0.0) and found.p == pytest.approx(2 / 64)
+
+
 def test_only_cases_of_both_count_and_too_few_give_no_p():
     one, other = _scores(0.9, 0.8, 0.7, 0.9, 0.8, 0.5), _scores(0.1, 0.2, 0.3, 0.4, 0.5)
     (found,) = compare({"liver": {"A": one, "B": other}})
