@@ -12,7 +12,7 @@ from rich.table import Table
 from ..data.labels import LabelSet
 from ..evaluation.significance import Comparison, compare
 from ..evaluation.tables import Metrics, shown, write_csv
-from ..reporting.score_table import ALL, MEASURES, case_means
+from ..reporting.score_table import ALL, MEASURES, case_means, tested_means
 from ..schema import Frozen, save
 
 RESULTS, SCORES, DIFFERENCES = "ablation.json", "ablation.csv", "differences.csv"
@@ -54,7 +54,8 @@ class Difference(Comparison):
 
 
 class AblationResults(Frozen):
-    """What ablation.json holds. Holm's correction is over all means of a measure, and over all its single labels."""
+    """What ablation.json holds. Holm's correction is over all means of a measure, and over all its single labels; a
+    group that holds every label with a score has no test beside that of all labels."""
 
     dataset: str
     name: str
@@ -72,6 +73,7 @@ def results(
     scores = {variant: _scores(by_seed) for variant, by_seed in found.items()}
     means, single = _means(labels), _single(labels)
     rows = {**single, **means}
+    tested = tested_means(means, [metrics for by_seed in scores.values() for metrics in by_seed.values()])
     alike = {what: _alike(scores, names) for what, names in rows.items()}
 
     def spreads(variant: str, measure: str) -> dict[str, Spread]:
@@ -94,7 +96,7 @@ def results(
         },
         differences=tuple(
             Difference(measure=measure, **one.model_dump())
-            for family in (means, single)
+            for family in (tested, single)
             for measure in MEASURES
             for one in compare(_by_case(alike, family, measure))
         ),

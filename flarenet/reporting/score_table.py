@@ -78,6 +78,12 @@ def case_means(metrics: Metrics, names: Sequence[str], measure: str = "dsc") -> 
     return {case: mean(values) for case, values in scored.items() if values}
 
 
+def tested_means(rows: Mapping[str, tuple[str, ...]], models: Iterable[Metrics]) -> dict[str, tuple[str, ...]]:
+    """`rows`, title -> labels, but for groups that hold every label with a score: their test is that of ALL again."""
+    scored = {name for metrics in models for name, score in metrics.classes.items() if score.n}
+    return {title: names for title, names in rows.items() if title == ALL or not scored <= set(names)}
+
+
 def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"
 

@@ -10,7 +10,7 @@ from ..evaluation.tables import Metrics
 from .charts import box_plots, scatter
 from .content import Cell, Chart, Heading, Listing, Part, Section, Table, Words, plain_table
 from .published import PublishedScores
-from .score_table import ALL, MEASURES, Models, case_means, case_table, class_table, score_table
+from .score_table import ALL, MEASURES, Models, case_means, case_table, class_table, score_table, tested_means
 
 SIGNIFICANT = 0.05
 
@@ -66,7 +66,10 @@ def _differences(models: Models, labels: LabelSet) -> Iterable[Table]:
     names = labels.names_of(labels.values)
     means = {ALL: names, **{group: labels.names_of(values) for group, values in labels.groups.items()}}
     single = {name: (name,) for name in names}
-    families = (("differences", "means of each case", means), ("differences_by_label", "single labels", single))
+    families = (
+        ("differences", "means of each case", tested_means(means, models.values())),
+        ("differences_by_label", "single labels", single),
+    )
     for name, title, rows in families:
         for measure in MEASURES:
             found = _compared(models, rows, measure)

@@ -93,6 +93,16 @@ def test_a_mean_over_fewer_labels_is_not_put_beside_the_others(capsys):
     assert "note:" not in capsys.readouterr().out
 
 
+def test_a_group_that_holds_all_scored_labels_is_not_tested_beside_all_labels():
+    liver = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    found = table({"one": {0: metrics(liver)}, "other": {0: metrics([x / 2 for x in liver])}})
+    assert found.variants["one"].dsc["organ (mean)"].mean == pytest.approx(0.65)
+    by_what = {one.what: one for one in found.differences if one.measure == "dsc"}
+    assert set(by_what) == {"all labels", "cancer (mean)", "liver", "tumor"}
+    every = by_what["all labels"]
+    assert every.p == every.corrected == pytest.approx(2 / 64) and by_what["cancer (mean)"].p is None
+
+
 def test_a_case_that_failed_is_named_and_counts_as_it_was_scored():
     found = table({"one": {0: metrics([0, 1, 1, 1, 1, 1], [0] * 6, failed="no prediction")}})
     assert found.variants["one"].failed == {"seed 0, a": "no prediction"}

@@ -95,6 +95,17 @@ def test_sections_follow_what_there_is():
     assert boxes == ["boxes", "boxes_nsd"]
 
 
+def test_a_group_that_holds_all_scored_labels_is_not_tested_beside_all_labels():
+    better = {name: {"liver": 0.5 + step / 10} for step, name in enumerate("abcdef")}
+    models = {"A": _metrics(**better), "B": _metrics(**{name: {"liver": 0.4} for name in better})}
+    table = next(s for s in score_sections(models, LABELS) if s.name == "differences").parts[0]
+    said = {row[0].text: [cell.text for cell in row[3:]] for row in table.rows}
+    assert said == {  # twice 1 / 64 of six differences of one sign; no case asks for a tumor
+        "all labels": ["6", "6", "+35.00", "0.0312", "0.0312"],
+        "cancer": ["0", "0", "-", "too few", "too few"],
+    }
+
+
 def test_every_lesion_of_the_truth_is_a_point():
     kinds = (("found", 4.0, 0.5), ("missed", 0.2, 0.0), ("false", 9.0, None))
     lesions = tuple(Lesion(label="tumor", outcome=said, volume_ml=ml, dsc=dsc) for said, ml, dsc in kinds)
