@@ -18,6 +18,7 @@ from .shell import (
     fold,
     index,
     parser,
+    path,
     planned,
     pool,
     reading,
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_epochs(words)
     _add_cases(words)
     add_reading(words)
-    words.add_argument("-o", "--out", type=Path, metavar="DIR", help="default: ROOT/ablations/NAME/LIST")
+    words.add_argument("-o", "--out", type=path, metavar="DIR", help="default: ROOT/ablations/NAME/LIST")
     words.add_argument("--dry-run", action="store_true", help="show what would be trained, and what is there already")
     add_device(words)
     add_pool(words, workers=1)
@@ -56,9 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _add_cases(words) -> None:
     words.add_argument(
-        "-i", "--images", type=Path, metavar="DIR", help="score on these (default: the labelled test cases)"
+        "-i", "--images", type=path, metavar="DIR", help="score on these (default: the labelled test cases)"
     )
-    words.add_argument("-g", "--truth", type=Path, metavar="DIR", help="their ground truth CASE.nii.gz")
+    words.add_argument("-g", "--truth", type=path, metavar="DIR", help="their ground truth CASE.nii.gz")
     words.add_argument("--held-out", action="store_true", help="score on the cases that the fold holds out")
 
 

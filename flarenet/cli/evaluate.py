@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .shell import add_pool, add_reading, parser, pool, reading, run
+from .shell import add_pool, add_reading, parser, path, pool, reading, run
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -21,8 +21,8 @@ MOST_PICTURES = 20
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = parser("flarenet_evaluate", "Score predictions: Dice (DSC) and surface Dice (NSD) per class and case.")
-    words.add_argument("-p", "--predictions", type=Path, required=True, metavar="DIR", help="predictions CASE.nii.gz")
-    words.add_argument("-g", "--truth", type=Path, required=True, metavar="DIR", help="ground truth CASE.nii.gz")
+    words.add_argument("-p", "--predictions", type=path, required=True, metavar="DIR", help="predictions CASE.nii.gz")
+    words.add_argument("-g", "--truth", type=path, required=True, metavar="DIR", help="ground truth CASE.nii.gz")
     words.add_argument(
         "-d",
         "--dataset",
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words.add_argument(
         "-o",
         "--out",
-        type=Path,
+        type=path,
         required=True,
         metavar="DIR",
         help="where metrics.json, scores.csv and lesions.csv are written; a killed evaluation goes on from there",
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="leave cases without a prediction out (named in a note); otherwise they count as 0",
     )
     words.add_argument(
-        "--images", type=Path, metavar="DIR", help="the scans: writes a picture of each case, and report.html"
+        "--images", type=path, metavar="DIR", help="the scans: writes a picture of each case, and report.html"
     )
     words.add_argument("--report", action="store_true", help="write report.html, also without pictures")
     return run(words, work, argv)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .shell import add_pool, add_reading, index, parser, pool, reading, run
+from .shell import add_pool, add_reading, index, parser, path, pool, reading, run
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -37,11 +37,20 @@ def words() -> ArgumentParser:
         metavar="NAME=DIR",
         help="models: predictions CASE.nii.gz, or what flarenet_evaluate made of them (NAME=: else the folder's name)",
     )
-    given.add_argument("-g", "--truth", type=Path, required=True, metavar="DIR", help="ground truth CASE.nii.gz")
+    given.add_argument("-g", "--truth", type=path, required=True, metavar="DIR", help="ground truth CASE.nii.gz")
     given.add_argument("-d", "--dataset", required=True, metavar="NAME", help="the data set in ROOT/raw/NAME")
-    given.add_argument("-o", "--out", type=Path, required=True, metavar="DIR", help="where report.html and files/ go")
+    given.add_argument("-o", "--out", type=path, required=True, metavar="DIR", help="where report.html and files/ go")
     given.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
-    given.add_argument("--images", type=Path, metavar="DIR", help="the scans: adds pictures and slices to leaf through")
+    given.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
+    _add_sections(given)
+    add_reading(given)
+    add_pool(given, workers=1)
+    return given
+
+
+def _add_sections(given: ArgumentParser) -> None:
+    """What the page holds beside the scores."""
+    given.add_argument("--images", type=path, metavar="DIR", help="the scans: adds pictures and slices to leaf through")
     given.add_argument(
         "--browse",
         type=index,
@@ -49,7 +58,6 @@ def words() -> ArgumentParser:
         metavar="N",
         help="with --images: of so many cases, half the worst and half the best, slices (default: %(default)s)",
     )
-    given.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
     given.add_argument(
         "--model",
         type=_named,
@@ -66,17 +74,13 @@ def words() -> ArgumentParser:
         metavar="TABLE",
         help="show the paper's own rows beside: its tables 4, 5, 6 (default: 6) and 7, efficiency",
     )
-    add_reading(given)
-    add_pool(given, workers=1)
-    return given
 
 
 def _named(text: str) -> tuple[str, Path]:
     name, equals, folder = text.rpartition("=")
-    path = Path(folder).expanduser()
     if not folder or (equals and not name.strip()):
         raise ArgumentTypeError(f"{text!r} is not NAME=DIR")
-    return name or path.resolve().name, path
+    return name or path(folder).resolve().name, path(folder)
 
 
 def work(arguments: Namespace) -> None:

@@ -15,6 +15,7 @@ import traceback
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FAULT, INTERRUPTED, TERMINATED, FlarenetError, StorageError, is_out_of_memory
@@ -227,6 +228,11 @@ def index(text: str) -> int:
     if not text.isdigit():
         raise ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)
+
+
+def path(text: str) -> Path:
+    """A word as an absolute path: a worker of a cluster need not stand in the folder where it was typed."""
+    return Path(text).expanduser().absolute()
 
 
 def _count(text: str) -> int:

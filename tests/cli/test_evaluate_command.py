@@ -112,6 +112,14 @@ def test_a_missing_prediction_is_exit_code_3_after_everything_is_written(root, c
     assert "first" in (root / "out" / "report.html").read_text()
 
 
+def test_folders_typed_as_seen_from_here_are_told_to_the_workers_as_seen_from_anywhere(root, monkeypatch, capsys):
+    (root / "predicted" / "first.nii.gz").unlink()
+    monkeypatch.chdir(root)
+    assert main(["-p", "predicted", "-g", "raw/Tiny/labelsTs", "-o", "out", "-d", "Tiny"]) == 3
+    assert _metrics(root)["failed"] == {"first": f"no prediction {root / 'predicted' / 'first.nii.gz'}"}
+    assert f"written: {root / 'out'}" in capsys.readouterr().out
+
+
 def test_a_missing_prediction_is_left_out_where_that_is_asked(root):
     (root / "predicted" / "first.nii.gz").unlink()
     assert _evaluate(root, "--skip-missing") == 0

@@ -8,6 +8,7 @@ import pytest
 from flarenet.cli.evaluate import main as evaluate
 from flarenet.cli.plan import main as plan
 from flarenet.cli.report import main
+from flarenet.cli.report import words as report_words
 from flarenet.phantom import write_phantom_set
 from tests.unsure import move_the_qform
 
@@ -67,6 +68,15 @@ def test_names_are_told_apart(made, capsys):
     assert _report(made, f"A={made / 'right'}", f"A={made / 'beside'}") == 2
     assert "two models" in capsys.readouterr().err
     assert _report(made, f"../A={made / 'right'}") == 7
+
+
+def test_folders_typed_as_seen_from_here_are_told_to_the_workers_as_seen_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    places = ["-g", "truth", "-o", "out", "--images", "scans", "--model", "M=run", "-d", "P"]
+    told = report_words().parse_args(["-p", "a", "B=b", *places])
+    assert told.predictions == [("a", tmp_path / "a"), ("B", tmp_path / "b")]
+    assert told.model == [("M", tmp_path / "run")]
+    assert (told.truth, told.out, told.images) == (tmp_path / "truth", tmp_path / "out", tmp_path / "scans")
 
 
 def test_what_lies_beside_becomes_sections(made):

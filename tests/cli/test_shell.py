@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flarenet.cli.shell import add_pool, parser, pool, run
+from flarenet.cli.shell import add_pool, parser, path, pool, run
 from flarenet.data.cases import Pool
 from flarenet.errors import CasesFailed, DatasetError, StorageError, UnsafeError, UsageError
 
@@ -79,6 +79,12 @@ def test_the_flags_of_a_pool():
     run(words, lambda arguments: seen.append(pool(arguments)), [])
     run(words, lambda arguments: seen.append(pool(arguments)), ["--timeout-s", "2.5", "--scheduler", "tcp://a:1"])
     assert seen == [Pool(3), Pool(3, timeout_s=2.5, scheduler="tcp://a:1")]
+
+
+def test_a_path_leads_to_the_same_file_from_anywhere(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert [path(word) for word in ("a/b", "~/c", "/d")] == [tmp_path / "a" / "b", Path("/home/me/c"), Path("/d")]
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
