@@ -7,17 +7,17 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import JsonValue
 from rich.console import Console
 from rich.progress import track
 
 from ..data.cases import Pool
 from ..data.dataset import Case
 from ..data.labels import LabelSet
-from ..data.reading import Reading
 from ..errors import DatasetError, FlarenetError
 from ..evaluation.pairs import CaseScores, Pair, evaluate
 from ..evaluation.tables import Metrics, summarise, write_metrics
-from ..inference.about import WEIGHTS, read_about
+from ..inference.about import PLAN, WEIGHTS, read_about
 from ..inference.ensemble import open_models
 from ..inference.predict import Outcome, Predictor, predict_pairs
 from ..schema import Frozen, load, save
@@ -27,10 +27,10 @@ from .candidates import Candidate
 
 
 class Scan(Frozen):
-    """What a prediction was made of beside the models: a scan's bytes, and how they were read."""
+    """What a prediction was made of beside the models: a scan's bytes, and how they were read (Reading.facts)."""
 
     sha256: str
-    reading: Reading
+    reading: dict[str, JsonValue]
 
 
 def scans_of(cases: Iterable[Case]) -> dict[str, Scan]:
@@ -38,8 +38,7 @@ def scans_of(cases: Iterable[Case]) -> dict[str, Scan]:
     found = {}
     for case in cases:
         with suppress(OSError):
-            reading = case.reading.model_copy(update={"allow_external": False})
-            found[case.name] = Scan(sha256=sha256_of(case.image), reading=reading)
+            found[case.name] = Scan(sha256=sha256_of(case.image), reading=case.reading.facts())
     return found
 
 
@@ -57,7 +56,8 @@ def score(
     """The scores of `cases`, each for what was looked for in it and the candidate answers; the others are left out.
 
     scans  of the cases, as scans_of gives them
-    Predictions and scores lie in the workspace under the hash of the models' weights, and are made once of each scan.
+    Predictions and scores lie in the workspace under a hash of the models' weights and plans, which say how they are
+    used, and are made once of each scan.
     """
     models = candidate.folders[fold]
     found = score_cases(
@@ -118,8 +118,8 @@ def _known(candidate: Candidate, labels: LabelSet) -> set[int]:
 
 
 def _folder(candidate: Candidate, fold: int, workspace: Workspace) -> Path:
-    weights = [read_about(folder).sha256[WEIGHTS] for folder in candidate.folders[fold]]
-    digest = hashlib.sha256(" ".join(weights).encode()).hexdigest()[:12]
+    files = [read_about(folder).sha256[name] for folder in candidate.folders[fold] for name in (WEIGHTS, PLAN)]
+    digest = hashlib.sha256(" ".join(files).encode()).hexdigest()[:12]
     return workspace.compare / candidate.name.replace("/", "-").replace(" ", "") / f"fold_{fold}-{digest}"
 
 

@@ -144,16 +144,18 @@ def test_the_rule_to_type_keeps_what_the_model_s_own_plan_has(workspace, capsys)
     assert "  liver  " in said and "  spleen  " not in said
 
 
-def test_predictions_are_made_once_and_again_for_other_weights(workspace, capsys):
+def test_predictions_are_made_once_and_again_for_other_weights_or_another_plan(workspace, capsys):
     finish(workspace, "DualDecoder2D", 1, 0)
     assert run(workspace, capsys)[0] == 0
     before = {path: path.stat().st_mtime_ns for path in workspace.compare.rglob("*.nii.gz")}
     assert len(before) == len(load_splits(workspace.splits).held_out(0))
     assert run(workspace, capsys)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in workspace.compare.rglob("*.nii.gz")} == before
-    finish(workspace, "DualDecoder2D", 1, 0, seed=1)
-    assert run(workspace, capsys)[0] == 0
-    assert len(list(workspace.compare.rglob("*.nii.gz"))) == 2 * len(before)
+    other = override(load_plan(workspace.plan), ["fusion.rule=probability"])  # the weights of the first
+    for times, again in ((2, {"seed": 1}), (3, {"made": other})):
+        finish(workspace, "DualDecoder2D", 1, 0, **again)
+        assert run(workspace, capsys)[0] == 0
+        assert len(list(workspace.compare.rglob("*.nii.gz"))) == times * len(before)
 
 
 def test_a_case_that_any_of_the_models_has_seen_is_no_test_of_them(workspace):
