@@ -13,7 +13,7 @@ import numpy as np
 from ..data.cases import Pool, map_cases
 from ..data.dataset import Dataset
 from ..data.labels import LabelPattern, LabelSet
-from ..data.nifti import files_by_case, read_grid, read_labels, read_spacing_mm
+from ..data.nifti import files_by_case, read_grid, read_labels, read_labels_and_spacing
 from ..data.reading import STRICT, Reading
 from ..errors import DatasetError, FlarenetError
 from ..schema import Frozen, digest, load, save
@@ -148,8 +148,7 @@ def score_pair(pair: Pair, *, labels: LabelSet, rules: Rules = PLAIN, keep: Path
 
 def _measure(pair: Pair, labels: LabelSet, rules: Rules) -> CaseScores:
     try:
-        truth = read_labels(pair.truth, labels, values=pair.values, reading=pair.reading)
-        stated_mm = read_spacing_mm(pair.truth, pair.reading)
+        truth, stated_mm = read_labels_and_spacing(pair.truth, labels, values=pair.values, reading=pair.reading)
     except (FlarenetError, OSError) as error:
         return CaseScores(pair.name, {}, f"ground truth: {error}")
     try:

@@ -20,11 +20,11 @@ from flarenet.data.nifti import (
     read_grid,
     read_image,
     read_labels,
-    read_spacing_mm,
+    read_labels_and_spacing,
     write_labels,
 )
 from flarenet.data.nifti import write as nifti
-from flarenet.data.reading import Reading
+from flarenet.data.reading import STRICT, Reading
 from flarenet.errors import DatasetError, FlarenetError, GeometryError, StorageError
 
 GEOMETRY = ("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d")
@@ -146,14 +146,20 @@ def test_a_handedness_of_zero_counts_as_one(tmp_path, save_nifti):
     np.testing.assert_allclose(read_grid(path).affine, right_handed[:, [2, 1, 0, 3]])
 
 
-def test_the_spacing_that_a_header_states(tmp_path, save_nifti):
+def test_the_spacing_that_a_header_states(tmp_path, save_nifti, labels):
     """pixdim to its last digit, in mm; where the person trusts an sform against it, the sform's."""
-    path = save_nifti(tmp_path / "x.nii", numbers(np.int16))
-    assert read_spacing_mm(path) == read_grid(path).spacing_mm == (5.0, 1.5, 2.0)
+
+    def spacing_mm(reading=STRICT):
+        volume, stated_mm = read_labels_and_spacing(path, labels, reading=reading)
+        np.testing.assert_array_equal(volume.data, read_labels(path, labels, reading=reading).data)
+        return stated_mm
+
+    path = save_nifti(tmp_path / "x.nii", numbers(np.int16) % 4)
+    assert spacing_mm() == read_grid(path).spacing_mm == (5.0, 1.5, 2.0)
     patch_header(path, qform_code=0, pixdim=[1, 2, 1.5, -5.0009765625, 0, 0, 0, 0])
-    assert read_spacing_mm(path) == (5.0009765625, 1.5, 2.0) and read_grid(path).spacing_mm == (5.0, 1.5, 2.0)
+    assert spacing_mm() == (5.0009765625, 1.5, 2.0) and read_grid(path).spacing_mm == (5.0, 1.5, 2.0)
     patch_header(path, pixdim=[1, 2, 1.5, 6, 0, 0, 0, 0])
-    assert read_spacing_mm(path, Reading(affine="sform")) == (5.0, 1.5, 2.0)
+    assert spacing_mm(Reading(affine="sform")) == (5.0, 1.5, 2.0)
 
 
 # --- reading: what cannot be trusted ---

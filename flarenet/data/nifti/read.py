@@ -61,12 +61,6 @@ def read_grid(path: str | Path, reading: Reading = STRICT) -> Grid:
         return parse_header(source, Path(path), reading).grid
 
 
-def read_spacing_mm(path: str | Path, reading: Reading = STRICT) -> tuple[float, float, float]:
-    """The spacing (k, j, i) that a header states; see geometry.stated_spacing_mm. Raises as read_image does."""
-    with opened(Path(path)) as source:
-        return parse_header(source, Path(path), reading).spacing_mm
-
-
 def read_labels(
     path: str | Path, labels: LabelSet, *, values: Mapping[int, int] | None = None, reading: Reading = STRICT
 ) -> Volume:
@@ -76,23 +70,36 @@ def read_labels(
     Raises DatasetError listing the values, and how many voxels have them, that stand for no label; otherwise as
     read_image does.
     """
-    return inspect_labels(path, labels, values=values, reading=reading)[0]
+    return _labels(Path(path), labels, values or {}, reading)[0]
+
+
+def read_labels_and_spacing(
+    path: str | Path, labels: LabelSet, *, values: Mapping[int, int] | None = None, reading: Reading = STRICT
+) -> tuple[Volume, tuple[float, float, float]]:
+    """As read_labels, with the spacing (k, j, i) in mm that the header states; see geometry.stated_spacing_mm."""
+    volume, header = _labels(Path(path), labels, values or {}, reading)
+    return volume, header.spacing_mm
 
 
 def inspect_labels(
     path: str | Path, labels: LabelSet, *, values: Mapping[int, int] | None = None, reading: Reading = STRICT
 ) -> tuple[Volume, tuple[Finding, ...]]:
     """As read_labels, with the warnings about the file; about its grid the image's are enough."""
-    path, top = Path(path), len(labels.names) - 1
-    table = label_table(top, values or {})
+    volume, header = _labels(Path(path), labels, values or {}, reading)
+    return volume, (*header.about_file, *_scaling_remark(header, Path(path)))
+
+
+def _labels(path: Path, labels: LabelSet, values: Mapping[int, int], reading: Reading) -> tuple[Volume, Header]:
+    top = len(labels.names) - 1
+    table = label_table(top, values)
     with opened(path) as source:
         header = parse_header(source, path, reading.model_copy(update={"volume": None}))
         with _enough_memory(header, path):
             out = label_values(stored(source, header, path), header.voxels, header.scaling, table)
             _refuse_more(source, header, path)
     if table.wrong:
-        raise _no_labels(path, table, top, values or {})
-    return Volume(out.reshape(header.grid.shape), header.grid), (*header.about_file, *_scaling_remark(header, path))
+        raise _no_labels(path, table, top, values)
+    return Volume(out.reshape(header.grid.shape), header.grid), header
 
 
 def stored(
