@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -11,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from ..data.cases import Pool, map_cases
-from ..data.dataset import Dataset
+from ..data.dataset import FILE_ENDINGS, Case, Dataset
 from ..data.labels import LabelPattern, LabelSet
 from ..data.nifti import files_by_case, read_grid, read_labels, read_labels_and_spacing
 from ..data.reading import STRICT, Reading
-from ..errors import DatasetError, FlarenetError
+from ..errors import DatasetError, FlarenetError, StorageError
 from ..schema import Frozen, digest, load, save
 from ..volume import Volume
 from ..whole import sha256_of
@@ -78,7 +79,7 @@ def pair_up(
     Every file of `truth` makes a pair; with `skip_missing` only those that have a prediction. Raises DatasetError where
     there is none, or either is no folder.
     """
-    predicted, known = _label_maps(prediction), {case.name: case for case in (*dataset.cases, *dataset.test)}
+    truths, predicted, known = _label_maps(truth), _label_maps(prediction), _by_name(dataset)
     looked_for = {name: case.looked_for for name, case in known.items()}
     # a case's own label file may number labels otherwise than the table; whatever else is called like it does not
     values = {case.label.resolve(): case.values for case in known.values() if case.label is not None}
@@ -91,13 +92,25 @@ def pair_up(
             values.get(path.resolve(), {}),
             reading,
         )
-        for name, path in _label_maps(truth).items()
+        for name, path in truths.items()
     ]
     pairs = [pair for pair in every if pair.name in predicted or not skip_missing]
     if not pairs:
         raise DatasetError(truth, found=f"{len(every)} label maps to score", expected="CASE.nii.gz in both folders")
-    scored, truths = {pair.name for pair in pairs}, {pair.name for pair in every}
-    unlabelled = {name for name, pattern in looked_for.items() if pattern is None}
+    notes = _notes(pairs, dataset, rules, truths=set(truths), predicted=set(predicted))
+    return pairs, notes if predicted else [f"no label map in {prediction}", *notes]
+
+
+def _by_name(dataset: Dataset) -> dict[str, Case]:
+    return {case.name: case for case in (*dataset.cases, *dataset.test)}
+
+
+def _notes(
+    pairs: Sequence[Pair], dataset: Dataset, rules: Rules, *, truths: set[str], predicted: set[str]
+) -> list[str]:
+    """What does not fit, and the cases or labels of which that is so."""
+    scored, known = {pair.name for pair in pairs}, _by_name(dataset)
+    unlabelled = {name for name, case in known.items() if case.looked_for is None}
     undeclared = {name for name, case in known.items() if case.label is not None and not case.declared}
     notes = {
         "not in dataset.json, so scored on every label": scored - set(known),
@@ -105,12 +118,15 @@ def pair_up(
         "nobody stated or inferred what was looked for, so scored on every label": scored & undeclared,
         "nothing was looked for, so not scored": {pair.name for pair in pairs if not pair.asked},
         "without a prediction, left out as asked": truths - scored,
-        "predictions without a ground truth, left out": set(predicted) - truths,
+        "predictions without a ground truth, left out": predicted - truths,
         "labels of the challenge that the data set does not name, so no digits of the challenge": (
             rules.lacking(dataset.labels)
         ),
+        "tolerances of dataset.json that are not the challenge's, so no digits of the challenge": (
+            rules.differing(dataset.labels)
+        ),
     }
-    return pairs, [f"{what}: {', '.join(sorted(names))} ({len(names)})" for what, names in notes.items() if names]
+    return [f"{what}: {', '.join(sorted(names))} ({len(names)})" for what, names in notes.items() if names]
 
 
 def evaluate(
@@ -142,7 +158,11 @@ def score_pair(pair: Pair, *, labels: LabelSet, rules: Rules = PLAIN, keep: Path
         return CaseScores(pair.name, kept.scores, lesions=kept.lesions)
     case = _measure(pair, labels, rules)
     if case.failure is None:
-        save(Kept(key=key, scores=case.scores, lesions=case.lesions), path)
+        try:
+            save(Kept(key=key, scores=case.scores, lesions=case.lesions), path)
+        except StorageError as error:  # the scores are as good as any
+            what = f"{keep}: scores are not kept ({error.found}): a killed evaluation would score these cases again"
+            warnings.warn(what, stacklevel=2)
     return case
 
 
@@ -216,4 +236,5 @@ def _label_maps(folder: Path) -> dict[str, Path]:
     """The label maps of a folder by case name, sorted. Raises DatasetError where there is no such folder."""
     if not folder.is_dir():
         raise DatasetError(folder, found="no such folder", expected="a folder of label maps CASE.nii.gz")
-    return files_by_case(folder) if any(folder.iterdir()) else {}
+    some = any(path.name.lower().endswith(FILE_ENDINGS) and path.name[0] != "." for path in folder.iterdir())
+    return files_by_case(folder) if some else {}

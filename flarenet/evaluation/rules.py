@@ -51,6 +51,10 @@ class Rules:
         stated = name in labels.tolerance_mm
         return labels.tolerance_of(value) if stated else self.tolerance_mm.get(plain(name), labels.tolerance_of(value))
 
+    def differing(self, labels: LabelSet) -> set[str]:
+        """The labels for which a table states another tolerance than the challenge does."""
+        return {name for name, mm in labels.tolerance_mm.items() if self.tolerance_mm.get(plain(name), mm) != mm}
+
     def lacking(self, labels: LabelSet) -> set[str]:
         """The challenge's labels that a table has no name for."""
         return set(self.tolerance_mm).difference(map(plain, labels.names))

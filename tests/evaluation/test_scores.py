@@ -131,9 +131,17 @@ def test_official_knows_the_labels_of_the_challenge_however_they_are_written(tmp
         assert (score_case(moved, labels=table, asked=(1,), rules=rules)["Liver"].nsd == 1.0) == within
     _write(tmp_path / "truth", "a", _map(liver=slice(2, 8)))
     dataset = replace(_dataset(tmp_path, a={1, 2}), labels=labels)
-    (lacking,) = pair_up(tmp_path / "truth", tmp_path / "truth", dataset=dataset, rules=OFFICIAL)[1]
+
+    def notes(table, rules=OFFICIAL):
+        folders = (tmp_path / "truth", tmp_path / "truth")
+        return pair_up(*folders, dataset=replace(dataset, labels=table), rules=rules)[1]
+
+    (lacking,) = notes(labels)
     assert lacking.startswith("labels of the challenge") and "aorta, duodenum" in lacking and lacking.endswith("(12)")
-    assert pair_up(tmp_path / "truth", tmp_path / "truth", dataset=dataset)[1] == []
+    differing = "tolerances of dataset.json that are not the challenge's, so no digits of the challenge: Liver (1)"
+    assert notes(stated) == [lacking, differing]
+    assert notes(labels.model_copy(update={"tolerance_mm": {"Liver": 5.0}})) == [lacking]
+    assert notes(stated, PLAIN) == []
 
 
 def test_official_scores_a_tube_of_one_slice_on_that_slice():
@@ -322,6 +330,26 @@ def test_the_memory_of_a_case_is_known_where_its_truth_is_read_as_was_asked(tmp_
     dataset = _dataset(tmp_path, a={1})
     [pair], _ = pair_up(tmp_path / "truth", tmp_path / "truth", dataset=dataset, reading=Reading(affine="qform"))
     assert need_mb(pair) > 200
+
+
+def test_a_model_whose_every_prediction_failed_scores_zero(tmp_path):
+    _write(tmp_path / "truth", "a", _map(liver=slice(2, 8)))
+    predicted = tmp_path / "predicted"
+    predicted.mkdir()
+    (predicted / "report.json").write_text("{}")
+    pairs, notes = pair_up(tmp_path / "truth", predicted, dataset=_dataset(tmp_path, a={1}))
+    [case] = evaluate(pairs, LABELS)
+    assert _pure(case.scores) == {"liver": ZERO} and "no prediction" in case.failure
+    assert notes == [f"no label map in {predicted}"]
+
+
+def test_scores_that_cannot_be_kept_count_all_the_same(tmp_path):
+    _write(tmp_path / "truth", "a", _map(liver=slice(2, 8)))
+    pairs, _ = pair_up(tmp_path / "truth", tmp_path / "truth", dataset=_dataset(tmp_path, a={1}))
+    (tmp_path / "kept").write_text("where a folder should be")
+    with pytest.warns(UserWarning, match="kept: scores are not kept"):
+        [case] = evaluate(pairs, LABELS, keep=tmp_path / "kept")
+    assert _pure(case.scores) == {"liver": ONE} and case.failure is None
 
 
 def test_folders_that_cannot_be_scored(tmp_path):
