@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 
 from ..data.cases import Pool, map_cases
 from ..data.dataset import Dataset
 from ..data.labels import LabelSet
-from ..data.nifti import files_by_case, read_image, read_labels
+from ..data.nifti import files_by_case, read_grid, read_image, read_labels
 from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError, GeometryError
 from ..volume import Volume
@@ -45,7 +46,7 @@ def draw_cases(
         if pair.name in found and pair.name not in metrics.failed
     ]
     draw = partial(draw_case, labels=dataset.labels, is_ct=dataset.modality == "CT")
-    drawn, failures = map_cases(draw, subjects, workers=workers, describe="drawing")
+    drawn, failures = map_cases(draw, subjects, workers=workers, describe="drawing", need_mb=_need_mb)
     return {subject.caption: subject.path for subject in drawn}, failures
 
 
@@ -59,6 +60,15 @@ def draw_case(subject: Subject, *, labels: LabelSet, is_ct: bool) -> Subject:
     }
     overlay(image, maps, labels=labels, path=subject.path, caption=subject.caption, is_ct=is_ct)
     return subject
+
+
+def _need_mb(subject: Subject) -> float:
+    return drawing_mb(subject.image, subject.pair.reading, maps=2)
+
+
+def drawing_mb(image: Path, reading: Reading, *, maps: int) -> float:
+    """An interpreter with its libraries, the image as it is read, a mask of it, and so many label maps."""
+    return 300 + (9 + 2 * maps) * prod(read_grid(image, reading).shape) / (1 << 20)
 
 
 def read_on(

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from statistics import mean
 
 import numpy as np
 
 from ..data.labels import LabelPattern, LabelSet
-from ..data.nifti import files_by_case, read_grid, read_image
-from ..evaluation.gallery import read_on
+from ..data.nifti import files_by_case, read_image
+from ..evaluation.gallery import drawing_mb, read_on
 from ..evaluation.pairs import Pair
 from ..evaluation.pictures import BODY_HU, window_of
 from ..evaluation.tables import mean_score
@@ -99,12 +98,10 @@ def read_scan(subject: Subject, labels: LabelSet, *, is_ct: bool) -> Scan:
 
 
 def need_mb(subject: Subject) -> float:
-    """An interpreter with its libraries, the image as it is read, a mask of it, and the maps."""
-    bytes_per_voxel = 9 + 2 * (1 + len(subject.predictions))
-    return 300 + bytes_per_voxel * prod(read_grid(subject.image, subject.pair.reading).shape) / (1 << 20)
+    return drawing_mb(subject.image, subject.pair.reading, maps=1 + len(subject.predictions))
 
 
 def different(truth: np.ndarray, predicted: np.ndarray, asked: LabelPattern) -> np.ndarray:
     """Where a label map says other than the truth, of the labels looked for."""
     table = np.array([value if value in asked else 0 for value in range(256)], dtype=np.uint8)
-    return table[predicted] != truth
+    return table[predicted] != table[truth]

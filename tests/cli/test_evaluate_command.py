@@ -159,6 +159,13 @@ def test_an_image_that_cannot_be_drawn_is_named_and_the_scores_stand(root, capsy
     assert (root / "out" / "report.html").read_text().count("data:image/png;base64,") == 1
 
 
+def test_pictures_are_not_drawn_where_there_is_no_memory_for_them(root, monkeypatch, capsys):
+    """Of 250 MB scoring takes 200 here, drawing 300."""
+    monkeypatch.setattr("flarenet.data.cases.available_mb", lambda: 250.0)
+    assert _evaluate(root, "--images", str(root / "raw" / "Tiny" / "imagesTs")) == 0
+    assert capsys.readouterr().err.count("about 300 MB for this case") == 2
+
+
 def test_files_whose_forms_disagree_are_scored_and_drawn_as_was_asked(root):
     for path in root.rglob("*.nii.gz"):
         move_the_qform(path)

@@ -90,6 +90,8 @@ def test_what_nobody_looked_for_is_no_difference():
     truth, predicted = np.array([0, 1, 1, 0]), np.array([1, 1, 2, 2], dtype=np.uint8)
     assert different(truth, predicted, frozenset({1, 2})).tolist() == [True, False, True, True]
     assert different(truth, predicted, frozenset({1})).tolist() == [True, False, True, False]
+    missed = np.zeros(4, dtype=np.uint8)  # a label that the truth has, and nobody was asked for in this case
+    assert different(truth, missed, frozenset({2})).tolist() == [False] * 4
 
 
 def test_slices_show_image_and_labels_as_they_lie(root):
