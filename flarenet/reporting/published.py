@@ -19,7 +19,7 @@ class PublishedPair(Frozen):
 
 
 class PublishedScores(Frozen):
-    """A pair of columns of one of the paper's tables; by label, names in small letters."""
+    """A pair of columns of one of the paper's tables; by label, named as label_table.plain writes names."""
 
     table: int
     name: str

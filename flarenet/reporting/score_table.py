@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, stdev
 
+from ..data.label_table import plain
 from ..data.labels import LabelSet
 from ..evaluation.scores import Score
 from ..evaluation.tables import Metrics, mean_score
@@ -91,7 +92,7 @@ def percent(value: float | None) -> str:
 def _label_row(name: str, models: Models, published: Sequence[PublishedScores]) -> tuple[Cell, ...]:
     classes = [metrics.classes[name] for metrics in models.values()]
     found = [[(score.dsc, score.dsc_sd), (score.nsd, score.nsd_sd)] for score in classes]
-    printed = [[_printed(column.dsc.get(name.lower())), _printed(column.nsd.get(name.lower()))] for column in published]
+    printed = [[_printed(column.dsc.get(plain(name))), _printed(column.nsd.get(plain(name)))] for column in published]
     return _row(name, found, [score.n for score in classes], printed)
 
 
@@ -145,7 +146,7 @@ def _printed(numbers: Printed | None) -> Summary:
 
 def _mean_printed(numbers: Mapping[str, Printed], names: Sequence[str]) -> Summary:
     """Of several labels; none where one of them was not printed."""
-    there = [numbers[name.lower()][0] for name in names if name.lower() in numbers]
+    there = [numbers[plain(name)][0] for name in names if plain(name) in numbers]
     return (mean(there) / 100, None) if len(there) == len(names) else (None, None)
 
 

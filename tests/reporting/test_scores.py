@@ -70,6 +70,16 @@ def test_published_rows_are_marked_never_bold_and_right():
     assert any(note.startswith("†") for note in table.notes)
 
 
+def test_published_rows_stand_beside_labels_however_these_are_written():
+    labels = LabelSet(names=("background", "Liver", "Right_Kidney"), groups={"organ": (1, 2)})
+    scores = {name: LabelScore(dsc=0.5, nsd=0.5) for name in ("Liver", "Right_Kidney")}
+    metrics = summarise([CaseScores("a", scores)], labels)
+    column = next(column for column in published().columns if column.name == "submitted, public validation")
+    rows = _rows(score_table({"A": metrics}, labels, [column]))
+    assert [cell.text for cell in rows["Right_Kidney"][3:]] == ["97.12 ± 1.74", "98.67 ± 2.28"]
+    assert float(rows["organ (mean)"][3].text) == pytest.approx((98.45 + 97.12) / 2, abs=0.006)
+
+
 def test_what_was_typed_from_the_paper_agrees_with_its_averages():
     found = published()
     assert [column.table for column in found.columns] == [4, 4, 4, 5, 5, 5, 6, 6]
