@@ -15,8 +15,8 @@ from ..data.cases import Pool
 from ..data.dataset import Case
 from ..data.labels import LabelSet
 from ..errors import DatasetError, FlarenetError
-from ..evaluation.pairs import CaseScores, Pair, evaluate
-from ..evaluation.tables import Metrics, summarise, write_metrics
+from ..evaluation.pairs import CaseScores, Pair
+from ..evaluation.tables import Metrics, score_pairs
 from ..inference.about import PLAN, WEIGHTS, read_about
 from ..inference.ensemble import open_models
 from ..inference.predict import Outcome, Predictor, predict_pairs
@@ -99,10 +99,7 @@ def score_cases(
     """
     asked = [case for case in cases if case.annotated & set(known)]
     _predict(asked, folder, scans=scans, opened=opened, title=title)
-    pairs = _pairs(cases, folder, known)
-    found = summarise(evaluate(pairs, labels, workers=workers, keep=folder / "cases"), labels)
-    write_metrics(folder, found)
-    return found
+    return score_pairs(_pairs(cases, folder, known), labels, folder, workers=workers)
 
 
 def _pairs(cases: Sequence[Case], folder: Path, known: Collection[int]) -> list[Pair]:

@@ -59,30 +59,24 @@ def work(arguments: Namespace) -> None:
 
     Raises CasesFailed, after everything else is done, where a case could not be scored as it should.
     """
-    from ..data.dataset_file import read_dataset
-    from ..data.settled import with_inferred
+    from ..data.settled import read_with_inferred
     from ..errors import CasesFailed
-    from ..evaluation.pairs import evaluate, pair_up
+    from ..evaluation.pairs import pair_up
     from ..evaluation.rules import OFFICIAL, PLAIN
-    from ..evaluation.tables import print_metrics, summarise, write_metrics
+    from ..evaluation.tables import CASES, print_metrics, score_pairs
     from ..lock import locked
     from ..whole import remove_leftovers
     from ..workspace import find_root, open_workspace
 
     workspace = open_workspace(find_root(arguments.root), arguments.dataset)
     how, rules = reading(arguments), OFFICIAL if arguments.official else PLAIN
-    # labels and patterns are taken from dataset.json; none of the files that it names is opened
-    listed = read_dataset(workspace.raw, how.model_copy(update={"allow_external": True}))
-    dataset = with_inferred(listed, workspace.settled)
+    dataset = read_with_inferred(workspace.raw, workspace.settled, how)
     folders, skip = (arguments.truth, arguments.predictions), arguments.skip_missing
     pairs, notes = pair_up(*folders, dataset=dataset, rules=rules, reading=how, skip_missing=skip)
     with locked(arguments.out):
-        keep = arguments.out / "cases"
-        for folder in (arguments.out, keep):
+        for folder in (arguments.out, arguments.out / CASES):
             remove_leftovers(folder)
-        cases = evaluate(pairs, dataset.labels, rules=rules, workers=pool(arguments), keep=keep)
-        metrics = summarise(cases, dataset.labels, rules=rules, notes=notes)
-        write_metrics(arguments.out, metrics)
+        metrics = score_pairs(pairs, dataset.labels, arguments.out, rules=rules, workers=pool(arguments), notes=notes)
         print_metrics(metrics)
         if arguments.images or arguments.report:
             _report(arguments, pairs, metrics, dataset)

@@ -88,8 +88,7 @@ def work(arguments: Namespace) -> None:
 
     Raises CasesFailed, after everything else is done, where a case of any model could not be scored as it should.
     """
-    from ..data.dataset_file import read_dataset
-    from ..data.settled import with_inferred
+    from ..data.settled import read_with_inferred
     from ..errors import CasesFailed
     from ..evaluation.rules import OFFICIAL, PLAIN
     from ..reporting.models import Reader, read_models
@@ -98,8 +97,7 @@ def work(arguments: Namespace) -> None:
 
     workspace = open_workspace(find_root(arguments.root), arguments.dataset)
     how, rules = reading(arguments), OFFICIAL if arguments.official else PLAIN
-    listed = read_dataset(workspace.raw, how.model_copy(update={"allow_external": True}))
-    dataset = with_inferred(listed, workspace.settled)
+    dataset = read_with_inferred(workspace.raw, workspace.settled, how)
     background = list(_background(arguments, workspace))  # before the scoring, which may take long
     reader = Reader(arguments.truth, dataset, rules, arguments.out / "scores", pool(arguments), how)
     models = read_models(arguments.predictions, reader)

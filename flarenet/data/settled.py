@@ -16,8 +16,9 @@ from pydantic import Field
 from ..errors import DatasetError
 from ..schema import Frozen, load, save
 from .dataset import Case, Dataset, check_name
+from .dataset_file import read_dataset
 from .labels import LabelSet, difference
-from .reading import Reading
+from .reading import STRICT, Reading
 
 
 class SettledCase(Frozen):
@@ -71,6 +72,15 @@ def load_settled(path: str | Path) -> Dataset:
         tuple(_from_json(case, folder, path) for case in part) for part in (settled.cases, settled.test)
     )
     return Dataset(settled.name, folder, settled.labels, cases, test, settled.modality)
+
+
+def read_with_inferred(folder: str | Path, path: str | Path, reading: Reading = STRICT) -> Dataset:
+    """The data set of a raw `folder` for its labels and patterns, with what planning inferred: see with_inferred.
+
+    Its files may lie anywhere: whoever wants no more of them than their names opens none.
+    Raises as read_dataset and load_settled do.
+    """
+    return with_inferred(read_dataset(folder, reading.model_copy(update={"allow_external": True})), path)
 
 
 def with_inferred(dataset: Dataset, path: str | Path) -> Dataset:

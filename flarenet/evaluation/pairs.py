@@ -186,8 +186,7 @@ def _nothing_found(pair: Pair, labels: LabelSet, truth: Volume, failure: str) ->
     maps = TwoMaps(truth, Volume(np.broadcast_to(np.uint8(0), truth.grid.shape), truth.grid))
     zero = {"dsc": 0.0, "nsd": 0.0, "volume_ml": None}
     scores = {
-        name: score.model_copy(update=zero)
-        for name, score in score_case(maps, labels=labels, asked=pair.asked).items()
+        name: score.model_copy(update=zero) for name, score in score_case(maps, labels=labels, asked=pair.asked).items()
     }
     return CaseScores(pair.name, scores, failure, tuple(find_lesions(maps, labels=labels, asked=pair.asked)))
 

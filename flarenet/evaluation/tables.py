@@ -12,16 +12,17 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
+from ..data.cases import Pool
 from ..data.labels import LabelSet
 from ..errors import DatasetError
 from ..schema import Frozen, load, save
 from ..whole import write_text
 from .lesions import Lesion, LesionCount, count_lesions
-from .pairs import CaseScores
+from .pairs import CaseScores, Pair, evaluate
 from .rules import PLAIN, Rules
 from .scores import LabelScore, Score
 
-METRICS, SCORES, LESIONS = "metrics.json", "scores.csv", "lesions.csv"
+METRICS, SCORES, LESIONS, CASES = "metrics.json", "scores.csv", "lesions.csv", "cases"
 
 _COLUMNS = ("dsc", "nsd", "hd95_mm", "volume_ml", "reference_ml", "volume_difference_ml", "volume_difference_percent")
 
@@ -67,6 +68,22 @@ class Metrics(Frozen):
     notes: tuple[str, ...] = ()
     lesions: dict[str, tuple[Lesion, ...]] = Field(default_factory=dict)
     lesion_counts: dict[str, dict[str, LesionCount]] = Field(default_factory=dict)
+
+
+def score_pairs(
+    pairs: Sequence[Pair],
+    labels: LabelSet,
+    folder: Path,
+    *,
+    rules: Rules = PLAIN,
+    workers: int | Pool = 1,
+    notes: Iterable[str] = (),
+) -> Metrics:
+    """Score `pairs` and write what write_metrics does into `folder`; what is scored already is kept there, in CASES."""
+    cases = evaluate(pairs, labels, rules=rules, workers=workers, keep=folder / CASES)
+    metrics = summarise(cases, labels, rules=rules, notes=notes)
+    write_metrics(folder, metrics)
+    return metrics
 
 
 def summarise(

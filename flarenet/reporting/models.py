@@ -11,9 +11,9 @@ from ..data.dataset import Dataset, check_name
 from ..data.reading import STRICT, Reading
 from ..errors import DatasetError, UsageError
 from ..evaluation.efficiency import Efficiency, read_efficiency
-from ..evaluation.pairs import Pair, evaluate, pair_up
+from ..evaluation.pairs import Pair, pair_up
 from ..evaluation.rules import Rules
-from ..evaluation.tables import METRICS, Metrics, read_scores, summarise, write_metrics
+from ..evaluation.tables import METRICS, Metrics, read_scores, score_pairs
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Reader:
     def read(self, name: str, folder: Path) -> Model:
         """The model whose predictions, or what flarenet_evaluate made of them, lie in `folder`.
 
-        Raises DatasetError where it holds neither, or scores of another mode or of other labels.
+        Raises DatasetError where there is no such folder, or it holds scores of another mode or of other labels.
         """
         check_name(name, "-p")
         if (folder / METRICS).is_file():
@@ -51,10 +51,8 @@ class Reader:
             self._check(metrics, folder / METRICS)
             return Model(name, metrics, efficiency=read_efficiency(folder))
         pairs, notes = pair_up(self.truth, folder, dataset=self.dataset, rules=self.rules, reading=self.reading)
-        labels, kept = self.dataset.labels, self.scores / name
-        cases = evaluate(pairs, labels, rules=self.rules, workers=self.workers, keep=kept / "cases")
-        metrics = summarise(cases, labels, rules=self.rules, notes=notes)
-        write_metrics(kept, metrics)
+        labels, rules = self.dataset.labels, self.rules
+        metrics = score_pairs(pairs, labels, self.scores / name, rules=rules, workers=self.workers, notes=notes)
         return Model(name, metrics, tuple(pairs), read_efficiency(folder))
 
     def _check(self, metrics: Metrics, path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from flarenet.data.dataset import Case
 from flarenet.data.dataset_file import read_dataset
 from flarenet.data.reading import Reading
-from flarenet.data.settled import load_settled, save_settled, with_inferred
+from flarenet.data.settled import load_settled, read_with_inferred, save_settled, with_inferred
 from flarenet.errors import DatasetError, UnsafeError
 
 
@@ -64,6 +64,18 @@ def test_what_planning_inferred_counts_where_nobody_said_what_was_looked_for(sma
     save_settled(replace(dataset, cases=(inferred, *others)), path)
     edit_json(path.parent, lambda content: content["labels"].update(names=["background", "liver", "tumor", "spleen"]))
     assert with_inferred(dataset, path) == dataset  # planned by another table
+
+
+def test_scoring_reads_what_was_looked_for_wherever_the_files_lie(small_set, tmp_path, edit_json):
+    path = tmp_path / "prepared" / "Small" / "dataset.json"
+    full, *others = read_dataset(small_set).cases
+    save_settled(replace(read_dataset(small_set), cases=(replace(full, annotated=frozenset({1, 3})), *others)), path)
+    edit_json(small_set, lambda content: content["dataset"]["part"].update(images=["../elsewhere/part_0000.nii.gz"]))
+    with pytest.raises(UnsafeError):
+        read_dataset(small_set)
+    found = read_with_inferred(small_set, path, Reading(affine="sform"))
+    assert [case.annotated for case in found.cases] == [{1, 3}, {1}, set()]
+    assert {case.reading.affine for case in found.cases} == {"sform"}
 
 
 def test_a_set_that_was_never_settled_says_what_to_type(tmp_path):
