@@ -37,7 +37,7 @@ _Kept = tuple[int, np.ndarray, np.ndarray]
 class Preview:
     """The Output that writes previews/CASE.png.
 
-    is_ct  shown in the window of the abdomen, else from the 1st to the 99th percentile
+    is_ct  shown in the window of the abdomen, else over the range of the slices shown
     """
 
     def __init__(self, labels: LabelSet, *, is_ct: bool = True) -> None:
@@ -78,13 +78,10 @@ class PreviewSink(WrittenAtEnd):
             self.coronal[1][:, place] = finished.labels[self.rows]
 
     def write(self) -> None:
-        from ..evaluation.pictures import WINDOW_HU, montage  # only a run that draws pays for importing matplotlib
+        from ..evaluation.pictures import montage, window_of  # only a run that draws pays for importing matplotlib
 
-        window = WINDOW_HU
         axial = (self.labelled if self.labelled.kept else self.every).chosen()
-        if not self.is_ct:
-            low, high = np.percentile(np.stack([image for _, image, _ in axial]), (1, 99))
-            window = float(low), float(high if high > low else low + 1)
+        window = window_of(np.stack([image for _, image, _ in axial]), is_ct=self.is_ct)
         tiles = list(self._tiles(axial, window))
         case = self.path.stem
         figure = montage(tiles, min(COLUMNS, len(tiles)), caption=case, labels=self.labels)
