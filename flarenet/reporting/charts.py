@@ -6,6 +6,7 @@ import html
 import io
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,9 @@ ACROSS = 4
 SMALLEST, SMALLEST_OF_HALF = 0.65, 0.58
 """How far a drawing shrinks before it scrolls: letters stay readable, and what is narrow fits a phone's 390 pixels."""
 
+MOST_CHARTS = 100
+"""Whose drawings are kept; a page has fewer."""
+
 _STYLE: Any = {
     **{f"{what}.color": INK for what in ("text", "xtick", "ytick")},
     **{"axes.edgecolor": INK, "axes.labelcolor": INK, "axes.facecolor": "none", "figure.facecolor": "none"},
@@ -60,7 +64,7 @@ def inline_svg(chart: Chart) -> str:
 
     It shrinks with the page down to a share of its size, where its letters can still be read.
     """
-    text = _svg(chart.figure, salt=chart.name)
+    text = _svg(chart)
     drawing = re.sub(r'<g id="[^"]*">', "<g>", text[text.index("<defs>") :].replace(INK, "currentColor"))
     width, height = (72 * inches for inches in chart.figure.get_size_inches())
     smallest = SMALLEST_OF_HALF if chart.is_half else SMALLEST
@@ -68,12 +72,13 @@ def inline_svg(chart: Chart) -> str:
     return f'<svg {size} role="img" aria-label="{html.escape(chart.name)}">{drawing}'
 
 
-def save_chart(figure: Figure, path: Path) -> None:
+def save_chart(chart: Chart, path: Path) -> None:
     """`path`.svg and `path`.png, on white."""
     with whole_file(path.with_name(f"{path.name}.svg")) as temporary:
-        temporary.write_text(_svg(figure, salt=path.name, facecolor="white"), encoding="utf-8")
+        # what is drawn first is the ground, which the page leaves clear
+        temporary.write_text(_svg(chart).replace("fill: none", "fill: #ffffff", 1), encoding="utf-8")
     with whole_file(path.with_name(f"{path.name}.png")) as temporary:
-        figure.savefig(temporary, format="png", dpi=200, facecolor="white")
+        chart.figure.savefig(temporary, format="png", dpi=200, facecolor="white")
 
 
 def box_plots(scores: Mapping[str, Mapping[str, Sequence[float]]], *, axis: str) -> Figure:
@@ -233,8 +238,10 @@ def _legend(axes: Axes, names: Any) -> None:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=ncols, borderaxespad=0, handletextpad=0.3)
 
 
-def _svg(figure: Figure, *, salt: str, facecolor: str = "none") -> str:
+@lru_cache(MOST_CHARTS)
+def _svg(chart: Chart) -> str:
+    """The chart on no ground; drawn once for the page and for its file."""
     text = io.StringIO()
-    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": salt}):
-        figure.savefig(text, format="svg", metadata=NO_METADATA, facecolor=facecolor)
+    with matplotlib.rc_context(_STYLE | {"svg.hashsalt": chart.name}):
+        chart.figure.savefig(text, format="svg", metadata=NO_METADATA, facecolor="none")
     return text.getvalue()

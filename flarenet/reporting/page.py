@@ -35,7 +35,7 @@ def write_files(folder: Path, sections: Sequence[Section]) -> None:
             write_text(folder / f"{_plain(part.name)}.csv", to_csv(part))
             write_text(folder / f"{_plain(part.name)}.tex", to_latex(part))
         elif isinstance(part, Chart):
-            save_chart(part.figure, folder / _plain(part.name))
+            save_chart(part, folder / _plain(part.name))
         elif isinstance(part, Gallery) and not part.small:
             for picture in part.pictures:
                 for ending, content in (picture.files or {picture.type.partition("/")[2]: picture.data}).items():

@@ -98,6 +98,7 @@ def read_scan(subject: Subject, labels: LabelSet, *, is_ct: bool) -> Scan:
 
 
 def need_mb(subject: Subject) -> float:
+    """As drawing_mb, of the truth and every prediction."""
     return drawing_mb(subject.image, subject.pair.reading, maps=1 + len(subject.predictions))
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from matplotlib.image import imread
 
-from flarenet.reporting.charts import box_plots
+from flarenet.reporting.charts import box_plots, inline_svg
 from flarenet.reporting.content import (
     Browser,
     Cell,
@@ -34,10 +34,16 @@ WIDE = Table(
         ),
     ),
 )
+
+
+def _chart() -> Chart:
+    return Chart("boxes", "boxes", box_plots({"liver": {"A": [90.0, 80.0]}}, axis="DSC (%)"))
+
+
 STRIP = Strip("first", "first: DSC 90.00", (3, 6, 9), 1, 2, 20, 10, PICTURE, {"ground truth": PICTURE, "A": PICTURE})
 SECTIONS = [
     Section("one", "One & only", (Words(("some words",)), WIDE, Listing("a list", ("x" * 200,)))),
-    Section("two", "Two", (Chart("boxes", "boxes", box_plots({"liver": {"A": [90.0, 80.0]}}, axis="DSC (%)")),)),
+    Section("two", "Two", (_chart(),)),
     Section("three", "Three", (Gallery((PICTURE,)), Browser((STRIP,), {"liver": "#b5493a"}))),
 ]
 
@@ -78,6 +84,22 @@ def test_nothing_is_fetched(tmp_path):
 
 def test_the_same_sections_give_the_same_page(tmp_path):
     assert _page(tmp_path) == _page(tmp_path)
+    assert inline_svg(_chart()) == inline_svg(_chart())  # of which each is drawn
+
+
+def test_a_chart_is_drawn_once_as_svg_for_its_file_on_white(tmp_path, monkeypatch):
+    chart, drawn = _chart(), []
+    draw = chart.figure.savefig
+    monkeypatch.setattr(
+        chart.figure, "savefig", lambda where, format, **how: drawn.append(format) or draw(where, format=format, **how)
+    )
+    sections = [Section("one", "One", (chart,))]
+    write_files(tmp_path, sections)
+    write_page(tmp_path / "page.html", "title", sections)
+    assert drawn == ["svg", "png"]
+    ground = r'<path d="M 0 259.2 [^"]*" style="fill: ([^"]*)"'
+    files = (tmp_path / "boxes.svg", tmp_path / "page.html")
+    assert [re.search(ground, path.read_text()).group(1) for path in files] == ["#ffffff", "none"]
 
 
 def test_charts_take_the_ink_of_the_page(tmp_path):
