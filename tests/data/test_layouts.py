@@ -147,6 +147,22 @@ def test_a_decathlon_file_that_cannot_be_used_is_named_with_its_key(tmp_path, ke
         read_source(folder)
 
 
+def test_cases_that_lie_in_folders_of_their_own_are_named_by_them(tmp_path):
+    """As KiTS lays them out; the Decathlon itself has one folder, where names tell."""
+    folders = [f"case_0000{n}" for n in (0, 1, 2)]
+    folder = touch(tmp_path / "KiTS", *(f"{name}/{part}.nii.gz" for name in folders for part in ("imaging", "drawn")))
+    listed = [{"image": f"./{name}/imaging.nii.gz", "label": f"./{name}/drawn.nii.gz"} for name in folders[:2]]
+    content = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "kidney"}, "training": listed}
+    write(folder, **content, test=["./case_00002/imaging.nii.gz"])
+    dataset = merged(tmp_path, folder)
+    assert [(case.name, case.image) for case in (*dataset.cases, *dataset.test)] == [
+        (f"{name}_imaging", folder / name / "imaging.nii.gz") for name in folders
+    ]
+    write(folder, **content, test=["./case_00000/imaging.nii.gz"])
+    with pytest.raises(DatasetError, match="both called KiTS_case_00000_imaging"):
+        merged(tmp_path / "again", folder)
+
+
 @pytest.mark.parametrize("layout", ["nnU-Net v2", "Medical Segmentation Decathlon"])
 def test_files_elsewhere_are_taken_where_a_person_allows_it(tmp_path, layout):
     outside, folder = tmp_path / "outside" / "a_0000.nii.gz", tmp_path / "A"
@@ -292,6 +308,18 @@ def test_a_source_without_names_takes_those_of_the_map(tmp_path):
 def test_cases_of_one_name_get_that_of_their_source(tmp_path):
     one, other = (nnunet(tmp_path / name, {"liver": 1}, *cases) for name, cases in (("A", "xy"), ("B", "Xz")))
     assert [case.name for case in merged(tmp_path, one, other).cases] == ["A_x", "y", "B_X", "z"]
+
+
+def test_a_name_that_another_case_gets_from_its_source_is_refused(tmp_path):
+    one, other = nnunet(tmp_path / "A", {"liver": 1}, "x"), nnunet(tmp_path / "B", {"liver": 1}, "x", "A_x")
+    with pytest.raises(DatasetError, match="both called A_x"):
+        merged(tmp_path, one, other)
+
+
+def test_two_labels_may_be_mapped_to_one(tmp_path):
+    dataset = merged(tmp_path, decathlon(tmp_path / "Task03"), sources={"Task03": {"cancer": "liver"}})
+    assert dataset.labels.names == ("background", "liver")
+    assert (dataset.cases[0].annotated, dataset.cases[0].values) == ({1}, {1: 1, 2: 1})
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,10 @@ annotated for every label of its table. Format: http://medicaldecathlon.com, and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from ...schema import Frozen, parse, read_json
 from ..dataset import CHANNEL, FILE_ENDINGS, check_path
 from ..label_table import LabelTable, label_table
 from ..reading import Reading
-from .source import Source, SourceCase, case_of
+from .source import Source, SourceCase, case_of, spelled
 
 
 class TrainingEntry(Frozen):
@@ -53,13 +56,14 @@ def read_decathlon(folder: Path, reading: Reading) -> Source:
     where = f"{path}: key 'training"
     cases = [_case(entry, place, names[1:], f"{where}.{number}") for number, entry in enumerate(content.training)]
     test = [_case(entry, place, names[1:], f"{path}: key 'test.{number}") for number, entry in enumerate(content.test)]
+    named = _told_apart([*cases, *test], folder)
     return Source(
         folder,
         "Medical Segmentation Decathlon",
         table.labels,
         {value: names[mine] for value, mine in table.values.items()},
-        tuple(cases),
-        tuple(test),
+        named[: len(cases)],
+        named[len(cases) :],
         modality=next(iter(content.modality.values())),
     )
 
@@ -82,6 +86,20 @@ def _case(
     if isinstance(entry, str):
         return SourceCase(case_of(image), image)
     return SourceCase(case_of(image), image, place(entry.label, f"{where}.label'"), names)
+
+
+def _told_apart(cases: Sequence[SourceCase], folder: Path) -> tuple[SourceCase, ...]:
+    """The cases; those called the same, as where each lies in a folder of its own, are named by their paths from
+    `folder` on: case_00000/imaging.nii.gz is case_00000_imaging."""
+    counts = Counter(spelled(case.name) for case in cases)
+    return tuple(
+        case if counts[spelled(case.name)] == 1 else replace(case, name=_path_name(case, folder)) for case in cases
+    )
+
+
+def _path_name(case: SourceCase, folder: Path) -> str:
+    above = Path(os.path.relpath(case.image.parent, folder)).parts  # ".." where it lies outside
+    return "_".join([*(part for part in above if part != os.pardir), case.name])
 
 
 def _inside(folder: Path, path: str, where: str, *, allow_external: bool) -> Path:

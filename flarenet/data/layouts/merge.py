@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from ...errors import DatasetError
 from ...schema import Frozen, load, to_json
 from ...whole import move_aside, write_text
 from ..label_table import BACKGROUND, LARGEST_VALUE, default_groups, label_table, plain
-from .source import Source, SourceCase
+from .source import Source, SourceCase, spelled
 
 
 class TableEntry(Frozen):
@@ -67,7 +66,8 @@ def merge(sources: Sequence[Source], folder: Path, label_map: LabelMap | None = 
     """The content of a dataset.json in `folder` that holds the cases of all `sources`, by paths to where they are.
 
     A case whose name another source has too gets the name of its own source before it. Raises DatasetError where a
-    label is not in the table, where the map names what is not there, and where two sources are called the same.
+    label is not in the table, where the map names what is not there, and where two sources, or two cases, are called
+    the same.
     """
     label_map = label_map or LabelMap()
     _check_sources(sources, label_map)
@@ -81,7 +81,7 @@ def merge(sources: Sequence[Source], folder: Path, label_map: LabelMap | None = 
     names = _case_names(sources)
     training, test = (
         {
-            names[case.image]: _entry(case, part, numbers, folder)
+            names[part.source.name, case.name]: _entry(case, part, numbers, folder)
             for part in parts
             for case in (part.source.cases if training else part.source.test)
         }
@@ -204,18 +204,20 @@ def _check_known(part: _Part, labels: Mapping[str, int]) -> None:
         )
 
 
-def _case_names(sources: Iterable[Source]) -> dict[Path, str]:
-    """Image -> case name; where two cases of the whole are called the same, their source's name stands before it."""
-    cases = [(source, case) for source in sources for case in (*source.cases, *source.test)]
-    counts = Counter(_spelled(case.name) for _, case in cases)
-    return {
-        case.image: f"{source.name}_{case.name}" if counts[_spelled(case.name)] > 1 else case.name
-        for source, case in cases
-    }
-
-
-def _spelled(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+def _case_names(sources: Iterable[Source]) -> dict[tuple[str, str], str]:
+    """(source, its case) -> case name; where two cases of the whole are called the same, their source's name stands
+    before it. Raises DatasetError where that does not tell them apart."""
+    cases = [(source.name, case) for source in sources for case in (*source.cases, *source.test)]
+    counts = Counter(spelled(case.name) for _, case in cases)
+    names: dict[tuple[str, str], str] = {}
+    images: dict[str, Path] = {}
+    for source, case in cases:
+        name = f"{source}_{case.name}" if counts[spelled(case.name)] > 1 else case.name
+        if spelled(name) in images:
+            found = f"{images[spelled(name)]} and {case.image}, both called {name}"
+            raise DatasetError("--from", found=found, expected="cases of different names, training and test")
+        names[source, case.name], images[spelled(name)] = name, case.image
+    return names
 
 
 def _entry(case: SourceCase, part: _Part, numbers: Mapping[str, int], folder: Path) -> dict[str, Any]:
@@ -225,7 +227,7 @@ def _entry(case: SourceCase, part: _Part, numbers: Mapping[str, int], folder: Pa
     annotated = None
     if case.annotated is not None:
         wanted = [part.names[plain(name)] for name in case.annotated]
-        annotated = sorted(numbers[plain(name)] for name in wanted if name is not None)
+        annotated = sorted({numbers[plain(name)] for name in wanted if name is not None})  # two may be mapped to one
     values = part.numbers(case, numbers)
     if case.label is None or annotated == [] or not any(values.values()):  # nothing that counts is drawn
         return entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,6 +87,11 @@ def case_of(path: Path) -> str:
     """The case of an image or label file: its name without ending and channel."""
     ending = next((ending for ending in FILE_ENDINGS if path.name.endswith(ending)), "")
     return path.name.removesuffix(ending).removesuffix(CHANNEL)
+
+
+def spelled(name: str) -> str:
+    """A case's name as it is compared: file systems may know neither capitals nor the spelling of accents."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _by_case(paths: Iterable[Path]) -> dict[str, Path]:
