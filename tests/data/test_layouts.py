@@ -273,6 +273,33 @@ def test_groups_and_tolerances_come_along(tmp_path):
     assert (case.annotated, case.declared, case.values) == ({1, 15}, True, {1: 1, 2: 15})
 
 
+def test_lesions_are_drawn_last_whatever_source_comes_first(tmp_path):
+    """The lung's tumours alone, and a kidney with its own: organs first, as where the kidney's set comes first."""
+    lung = decathlon(tmp_path / "Lung", ("background", "cancer"))
+    kits = nnunet(tmp_path / "KiTS", {"kidney": 1, "tumor": 2}, "k")
+    for number, folders in enumerate([(lung, kits), (kits, lung)]):
+        labels = merged(tmp_path / str(number), *folders).labels
+        named = {group: set(labels.names_of(values)) for group, values in labels.groups.items()}
+        assert list(named.items()) == [("organ", {"kidney"}), ("cancer", {"tumor", "cancer"})]
+
+
+def test_groups_keep_the_order_of_every_source_or_are_refused(tmp_path):
+    """A vessel is drawn over organs by one source; the other, which comes first, has no organ."""
+    one = nnunet(tmp_path / "A", {"vein": 1}, "a")
+    other, turned = (nnunet(tmp_path / name, {"liver": 1, "vein": 2, "cyst": 3}, name) for name in "BC")
+    for folder, groups in (
+        (one, {"vessel": [1]}),
+        (other, {"organ": [1], "vessel": [2], "cysts": [3]}),
+        (turned, {"cysts": [3], "organ": [1], "vessel": [2]}),
+    ):
+        write(folder, **json.loads((folder / "dataset.json").read_text()), groups=groups)
+    assert list(merged(tmp_path, one, other).labels.groups) == ["organ", "vessel", "cysts"]
+    with pytest.raises(DatasetError, match="groups cysts, organ, vessel drawn over each other"):
+        merged(tmp_path / "again", one, other, turned)
+    table = {"labels": {"liver": 1, "vein": 2, "cyst": 3}, "groups": {"organ": (1, 3), "vessel": (2,)}}
+    assert list(merged(tmp_path / "told", one, other, turned, table=table).labels.groups) == ["organ", "vessel"]
+
+
 def test_a_map_renames_and_leaves_out(tmp_path):
     """The tumour of a source that is left out becomes background; a case searched for nothing else is unlabelled."""
     one = decathlon(tmp_path / "Task03")

@@ -15,6 +15,7 @@ from ...errors import DatasetError
 from ...schema import Frozen, load, to_json
 from ...whole import move_aside, write_text
 from ..label_table import BACKGROUND, LARGEST_VALUE, default_groups, label_table, plain
+from ..labels import named_like_lesion
 from .source import Source, SourceCase, spelled
 
 
@@ -168,14 +169,17 @@ def _unnamed(source: Source, given: Mapping[str, str | None], label_map: LabelMa
 
 
 def _union(parts: Iterable[_Part]) -> TableEntry:
-    """Every label of every source, in their order; where two have one, the first says its group and tolerance."""
+    """Every label of every source, in their order; where two have one, the first says its group and tolerance. Raises
+    DatasetError where the sources draw groups in orders that cannot all be kept."""
     labels: dict[str, str] = {}
     groups: dict[str, list[str | int]] = {}
     tolerance_mm: dict[str, float] = {}
+    orders = []
     for part in parts:
         theirs = part.source.labels
         named = [part.names[plain(name)] for name in theirs.names[1:]] if theirs else list(part.values.values())
         in_groups = theirs.groups if theirs else default_groups((BACKGROUND, *(name or "" for name in named)))
+        orders.append(tuple(in_groups))
         group_of = {value: group for group, values in in_groups.items() for value in values}
         for value, name in enumerate(named, start=1):
             if name is None or plain(name) in labels:
@@ -186,9 +190,29 @@ def _union(parts: Iterable[_Part]) -> TableEntry:
                 tolerance_mm[name] = theirs.tolerance_mm[theirs.names[value]]
     return TableEntry(
         labels={BACKGROUND: 0, **{name: value for value, name in enumerate(labels.values(), start=1)}},
-        groups={group: tuple(names) for group, names in groups.items()},
+        groups={group: tuple(groups[group]) for group in _drawing_order(groups, orders)},
         tolerance_mm=tolerance_mm,
     )
+
+
+def _drawing_order(groups: Mapping[str, Sequence[str | int]], orders: Iterable[Sequence[str]]) -> list[str]:
+    """The groups as every one of `orders` draws its own, else those of lesions alone last: that of a source without
+    organs says nothing about where the organs of another come."""
+    left = sorted(groups, key=lambda group: all(named_like_lesion(str(name)) for name in groups[group]))
+    found: list[str] = []
+    while left:
+        over = {group for order in orders for group in [name for name in order if name in left][1:]}
+        free = [group for group in left if group not in over]
+        if not free:
+            raise DatasetError(
+                "--from",
+                found=f"groups {', '.join(sorted(left))} drawn over each other in different orders",
+                expected="one order of groups in all sources",
+                remedy='--labels MAP.json with {"table": {"labels": {...}, "groups": {...}}}, in drawing order',
+            )
+        found.append(free[0])
+        left.remove(free[0])
+    return found
 
 
 def _check_known(part: _Part, labels: Mapping[str, int]) -> None:
