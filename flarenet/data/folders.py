@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DatasetError
-from .dataset import CHANNEL
+from .dataset import CHANNEL, FILE_ENDINGS
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,25 @@ def files_in(folder: Path, endings: str | tuple[str, ...]) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(p.name for p in folder.iterdir() if p.name.endswith(endings) and not p.name.startswith("."))
+
+
+def stem_of(name: str) -> str:
+    """The name of a file without the ending of an image; any other name as it is."""
+    return next((name[: -len(ending)] for ending in FILE_ENDINGS if name.lower().endswith(ending)), name)
+
+
+def refuse_further_channels(images: Iterable[Path]) -> None:
+    """Raise DatasetError where an image is a further channel of another, as X_0001 beside X_0000."""
+    by_stem = {stem_of(image.name): image for image in images}
+    for stem, image in by_stem.items():
+        first = re.sub("_[0-9]{4}$", CHANNEL, stem)
+        if first != stem and first in by_stem:
+            raise DatasetError(
+                image.parent,
+                found=f"{image.name}, a further channel",
+                expected=f"CASE{CHANNEL}{FILE_ENDINGS[0]}: one channel; more are not supported yet",
+                remedy=f"if it is a case of its own, call it {stem}{CHANNEL}{FILE_ENDINGS[0]}",
+            )
 
 
 def refuse_strays(labels: Path, strays: list[str]) -> None:

@@ -111,6 +111,15 @@ def test_folders_only(tmp_path):
         read_source(folder)
 
 
+def test_a_further_channel_is_no_case_of_its_own(tmp_path):
+    """Nor does a number at the end of a case's name make it a channel."""
+    folder = touch(tmp_path / "A", "imagesTr/pr_00_0000.nii.gz", "imagesTr/pr_0001.nii.gz", "labelsTr/pr_00.nii.gz")
+    assert [case.name for case in read_source(folder).cases] == ["pr_00", "pr_0001"]
+    touch(folder, "imagesTr/pr_00_0001.nii.gz")
+    with pytest.raises(DatasetError, match="pr_00_0001.nii.gz, a further channel"):
+        read_source(folder)
+
+
 def test_decathlon(tmp_path):
     folder = decathlon(tmp_path / "Task03")
     source = read_source(folder)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import DatasetError
-from ..dataset import CHANNEL, FILE_ENDINGS
-from ..folders import refuse_strays
+from ..dataset import CHANNEL
+from ..folders import refuse_further_channels, refuse_strays, stem_of
 from ..labels import LabelSet
 from ..reading import Reading
 
@@ -73,10 +73,11 @@ class Layout:
 def pair(images: Iterable[Path], labels: Iterable[Path]) -> tuple[SourceCase, ...]:
     """Cases of image files and label files, paired by name, in the order of the names.
 
-    An image is called CASE_0000.ext or CASE.ext, its label CASE.ext. Raises DatasetError for labels without an image
-    and for two files of one case.
+    An image is called CASE_0000.ext or CASE.ext, its label CASE.ext. Raises DatasetError for labels without an image,
+    for two files of one case and for a further channel.
     """
     drawn, scans = _by_case(labels), _by_case(images)
+    refuse_further_channels(scans.values())
     strays = sorted(drawn[name] for name in set(drawn) - set(scans))
     if strays:
         refuse_strays(strays[0].parent, [path.name for path in strays])
@@ -85,8 +86,7 @@ def pair(images: Iterable[Path], labels: Iterable[Path]) -> tuple[SourceCase, ..
 
 def case_of(path: Path) -> str:
     """The case of an image or label file: its name without ending and channel."""
-    ending = next((ending for ending in FILE_ENDINGS if path.name.endswith(ending)), "")
-    return path.name.removesuffix(ending).removesuffix(CHANNEL)
+    return stem_of(path.name).removesuffix(CHANNEL)
 
 
 def spelled(name: str) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from ...errors import DatasetError
 from ..dataset import CHANNEL, FILE_ENDINGS
+from ..folders import refuse_further_channels, stem_of
 
 
 def case_name(path: str | Path) -> str:
     """X for X_0000.nii.gz, X.nii.gz, X_0000.nii and X.nii; of a folder its name."""
     name = Path(path).name or Path(path).resolve().name
-    stem = _stem(name)
+    stem = stem_of(name)
     return name if stem == name else stem.removesuffix(CHANNEL)
 
 
@@ -20,17 +20,7 @@ def find_images(path: str | Path) -> list[Path]:
     """The images that files_by_case finds, where all are cases of one channel. Raises DatasetError as it does, and
     where one is a further channel of another, as X_0001 beside X_0000."""
     images = list(files_by_case(path).values())
-    stems = {_stem(image.name) for image in images}
-    for image in images:
-        stem = _stem(image.name)
-        first = re.sub("_[0-9]{4}$", CHANNEL, stem)
-        if first != stem and first in stems:
-            raise DatasetError(
-                path,
-                found=f"{image.name}, a further channel",
-                expected=f"CASE{CHANNEL}{FILE_ENDINGS[0]}: one channel; more are not supported yet",
-                remedy=f"if it is a case of its own, call it {stem}{CHANNEL}{FILE_ENDINGS[0]}",
-            )
+    refuse_further_channels(images)
     return images
 
 
@@ -56,8 +46,3 @@ def files_by_case(path: str | Path) -> dict[str, Path]:
         if twin is not image:
             raise DatasetError(path, found=f"{twin.name} and {image.name}", expected="one image for each case")
     return {case_name(image): image for image in inside}
-
-
-def _stem(name: str) -> str:
-    """The name of a file without the ending of an image; any other name as it is."""
-    return next((name[: -len(ending)] for ending in FILE_ENDINGS if name.lower().endswith(ending)), name)
