@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -160,12 +161,9 @@ def fingerprint(
 def settle(dataset: Dataset, found: Fingerprint) -> Dataset:
     """The data set with the pattern of every case as `found` has it; a case in which nothing was looked for loses its
     label file. Training cases that are not in `found`, because they failed, are left out. Copies of one image are of
-    one patient, whatever else is said."""
+    one patient, and with them all cases of the patients that are stated for them."""
     patterns = {case.name: frozenset(case.annotated) for case in found.cases}
-    first: dict[str, str] = {}
-    copy_of = {case.name: first.setdefault(case.image_sha256, case.name) for case in found.cases}
-    told = {case.name: case.patient for case in dataset.cases}
-    patients = {name: told[name] if name == twin else told[twin] or twin for name, twin in copy_of.items()}
+    patients = _patients(dataset, found)
     cases = tuple(
         replace(
             case,
@@ -177,6 +175,33 @@ def settle(dataset: Dataset, found: Fingerprint) -> Dataset:
         if case.name in patterns
     )
     return replace(dataset, cases=cases)
+
+
+def _patients(dataset: Dataset, found: Fingerprint) -> dict[str, str | None]:
+    """Case -> who was scanned: one for all cases that share a stated patient or an image, also by way of others. Called
+    as the first of them is stated to be, else as the first case; None for a case that shares neither."""
+    told = {case.name: case.patient for case in dataset.cases}
+    leads_to: dict[str, str] = {}
+    first: dict[tuple[str, str], str] = {}
+    for case in found.cases:
+        leads_to[case.name] = case.name
+        for key in (("image", case.image_sha256), ("patient", told[case.name] or "")):
+            if key[1]:
+                leads_to[_end(leads_to, case.name)] = _end(leads_to, first.setdefault(key, case.name))
+    joined = defaultdict(list)
+    for name in leads_to:
+        joined[_end(leads_to, name)].append(name)
+    patients: dict[str, str | None] = {}
+    for names in joined.values():
+        stated = [patient for name in names if (patient := told[name])]
+        patients |= dict.fromkeys(names, stated[0] if stated else names[0] if len(names) > 1 else None)
+    return patients
+
+
+def _end(leads_to: Mapping[str, str], name: str) -> str:
+    while leads_to[name] != name:
+        name = leads_to[name]
+    return name
 
 
 def summarise(

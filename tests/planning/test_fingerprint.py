@@ -248,4 +248,17 @@ def test_copies_of_an_image_are_settled_as_one_patient(dataset):
     ]
     whole = replace(dataset, cases=(c, a, replace(b, patient="y"), *copies, replace(b, name="f")))
     found = {case.name: case.patient for case in settle(whole, fingerprint(whole)[0]).cases}
-    assert found == {"a": None, "b": "y", "c": None, "d": "a", "e": "a", "f": "y"}
+    assert found == {"a": "x", "b": "y", "c": None, "d": "x", "e": "x", "f": "y"}
+
+
+def test_copies_join_the_patients_that_are_stated_for_them(dataset):
+    """b and c are P's, and b's image is a's too: all three are P's. d and e have one image and nobody stated whose."""
+    whole = fingerprint(replace(dataset, cases=dataset.cases[:1]))[0]
+    said = {"a": (None, "1"), "b": ("P", "1"), "c": ("P", "2"), "d": (None, "3"), "e": (None, "3"), "f": (None, "4")}
+    [case], [measured] = dataset.cases[:1], whole.cases
+    cases = tuple(replace(case, name=name, patient=patient) for name, (patient, _) in said.items())
+    copies = tuple(measured.model_copy(update={"name": n, "image_sha256": image}) for n, (_, image) in said.items())
+    found = settle(replace(dataset, cases=cases), whole.model_copy(update={"cases": copies}))
+    assert {case.name: case.patient for case in found.cases} == {
+        "a": "P", "b": "P", "c": "P", "d": "d", "e": "d", "f": None,
+    }  # fmt: skip
