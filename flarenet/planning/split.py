@@ -6,8 +6,10 @@ ROOT/prepared/NAME/splits.json lists them and may be edited: what a fold names i
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -33,29 +35,52 @@ class Splits(Frozen):
         return frozenset(self.folds[fold])
 
 
+@dataclass
+class _Dealt:
+    """What a fold has been dealt: cases by name, and how many cases and patients of each pattern."""
+
+    names: list[str] = field(default_factory=list)
+    cases: Counter[LabelPattern] = field(default_factory=Counter)
+    patients: Counter[LabelPattern] = field(default_factory=Counter)
+
+    def add(self, patient: Sequence[Case]) -> None:
+        self.names += [case.name for case in patient]
+        self.cases.update(case.annotated for case in patient)
+        self.patients.update(_patterns(patient))
+
+    def share(self, patterns: Iterable[LabelPattern], cases_of: Mapping[LabelPattern, int]) -> float:
+        """Its shares of all cases of `patterns`, added up; a rare pattern counts as much as a common one."""
+        return math.fsum(self.cases[pattern] / cases_of[pattern] for pattern in patterns)  # the same in any order
+
+
 def make_splits(cases: Sequence[Case], folds: int, *, seed: int, before: Splits | None = None) -> Splits:
     """Deal the patients of all annotated cases to `folds`, so that each fold has its share of every pattern.
 
     before  of an earlier plan: what has a fold there keeps it, so that no finished run has trained on a case that is
             held out now; ignored where it has another number of folds
-    The order of dealing follows from `seed` and the patients' names alone. A patient goes where its patterns are
-    fewest, then where the cases are fewest. Patients without any annotated case tell no score and are never held out;
-    nor is the only patient of a pattern, which would leave nothing to learn from.
+    The order of dealing follows from `seed` and the patients' names alone. A patient goes where the smallest share of
+    its patterns is, then where the cases are fewest, but never where nobody else of a pattern would be left to learn
+    from: with no such fold, as the only patient of a pattern, it is held out nowhere. Nor are patients without any
+    annotated case, who tell no score.
     """
     patients = _patients(cases)
     seen_in = Counter(pattern for own in patients.values() for pattern in _patterns(own))
+    cases_of = Counter(case.annotated for own in patients.values() for case in own)
     kept = _fold_of(before) if before is not None and len(before.folds) == folds else {}
-    dealt: list[list[Case]] = [[] for _ in range(folds)]
+    dealt = [_Dealt() for _ in range(folds)]
     new: list[list[Case]] = []
     for _, own in sorted(patients.items(), key=lambda item: _rank(item[0], seed)):
         known = [kept[case.name] for case in own if case.name in kept]
         if known:
-            dealt[known[0]] += own
-        elif all(seen_in[pattern] > 1 for pattern in _patterns(own)):
+            dealt[known[0]].add(own)
+        else:
             new.append(own)
     for own in new:
-        min(dealt, key=lambda fold: (sum(case.annotated in _patterns(own) for case in fold), len(fold))).extend(own)
-    return Splits(folds=tuple(tuple(sorted(case.name for case in fold)) for fold in dealt))
+        patterns = _patterns(own)
+        free = [fold for fold in dealt if all(fold.patients[pattern] + 1 < seen_in[pattern] for pattern in patterns)]
+        if free:
+            min(free, key=lambda fold: (fold.share(patterns, cases_of), len(fold.names))).add(own)
+    return Splits(folds=tuple(tuple(sorted(fold.names)) for fold in dealt))
 
 
 def load_splits(path: str | Path) -> Splits:

@@ -48,6 +48,29 @@ def test_a_patient_is_in_one_fold_with_all_cases():
     assert all(len({int(name[2:]) % 4 for name in fold}) == 1 for fold in folds)
 
 
+def scans_of(patient, **counts):
+    """Cases of a patient: so many annotated for label 1 (a), 2 (b)."""
+    cases = [(letter, case) for letter, n in counts.items() for case in cohort(letter, n, ("_ab".index(letter),))]
+    return [replace(case, name=f"{letter}_{patient}_{case.name}", patient=patient) for letter, case in cases]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_fold_holds_out_all_patients_of_a_pattern(seed):
+    """Twelve patients with three scans of a each, and two with a scan of b, one of whom has one of a as well."""
+    often = [case for n in range(12) for case in scans_of(f"p{n}", a=3)]
+    splits = make_splits([*often, *scans_of("q1", b=1), *scans_of("q2", a=1, b=1)], 5, seed=seed)
+    found = [counts(fold) for fold in splits.folds]
+    assert sorted(fold["b"] for fold in found) == [0, 0, 0, 1, 1]
+    assert sum(fold["a"] for fold in found) == 37 and max(fold["a"] for fold in found) <= 9
+
+
+def test_a_patient_without_whom_a_pattern_is_lost_wherever_it_goes_is_held_out_nowhere():
+    """x holds the other patient of a, y that of b, so z, who has both, trains in both folds."""
+    x, y, z = scans_of("x", a=1), scans_of("y", b=1), scans_of("z", a=1, b=1)
+    before = Splits(folds=((x[0].name,), (y[0].name,)))
+    assert make_splits([*x, *y, *z], 2, seed=0, before=before) == before
+
+
 def test_what_nobody_annotated_is_held_out_with_its_patient():
     cases = [*cohort("a", 4, (1,)), *(replace(case, patient=f"a_{case.name[2:]}") for case in cohort("c", 6, ()))]
     for fold in make_splits(cases, 2, seed=0).folds:
