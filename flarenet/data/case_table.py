@@ -38,7 +38,8 @@ class CaseEntry(Frozen):
 
 
 class CohortEntry(Frozen):
-    """What was looked for in all of some cases; `cases` are names or patterns of names, with * and ?."""
+    """What was looked for in all of some cases; `cases` are names or patterns of names, with * and ?. Of the cases that
+    only a pattern names, those without a label stay unlabelled."""
 
     annotated: tuple[Any, ...]
     cases: tuple[str, ...]
@@ -81,12 +82,15 @@ class AllCases:
         if self.table is None:
             return {}
         names = [*self.training, *self.test]
+        unlabelled = {name for part in (self.training, self.test) for name in part if part[name].label is None}
         found: dict[str, tuple[str, tuple[int, ...]]] = {}
         for cohort, entry in cohorts.items():
             where = f"{self._source}: key 'patterns.{cohort}"
             with self.problems.collected():
                 pattern = self.table.resolve(entry.annotated, f"{where}.annotated'")
-                for name in _matching(entry.cases, names, f"{where}.cases'"):
+                aside = unlabelled - set(entry.cases)
+                matched = _matching(entry.cases, names, f"{where}.cases'")
+                for name in [name for name in matched if name not in aside]:
                     other, before = found.setdefault(name, (cohort, pattern))
                     if set(before) != set(pattern):
                         expected = f"one pattern: cohort {other} says {list(before)}"

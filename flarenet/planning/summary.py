@@ -212,7 +212,7 @@ def remarks(fingerprint: Fingerprint) -> list[str]:
     if inferred := sum(cohort.inferred for cohort in fingerprint.cohorts):
         sentences.append(
             f"nobody stated what was looked for in {inferred} cases: it was inferred from the labels present in all of "
-            "them; 'annotated' or 'patterns' in dataset.json states it"
+            "them; 'annotated' or 'patterns' in dataset.json states it" + _if_it_is_one(fingerprint)
         )
     if made := cut_across(fingerprint):
         _, voxel, _ = _spread(fingerprint.spacing_mm, ".2f")
@@ -224,6 +224,15 @@ def remarks(fingerprint: Fingerprint) -> list[str]:
     absent = fingerprint.absent.items()
     sentences += _some([f"{name}: absent: {', '.join(labels.names_of(values))}" for name, values in absent], "absent")
     return sentences + _some(fingerprint.suspicious, "suspicious")
+
+
+def _if_it_is_one(fingerprint: Fingerprint) -> str:
+    """How to keep a set whole that was annotated evenly, where several cohorts were inferred of it; else nothing."""
+    if sum(cohort.inferred > 0 and bool(cohort.pattern) for cohort in fingerprint.cohorts) < 2:
+        return ""
+    everything = {"annotated": fingerprint.labels.names_of(fingerprint.labels.values), "cases": ["*"]}
+    line = f'"patterns": {json.dumps({"all": everything}, ensure_ascii=False)}'
+    return f". Were all labelled cases searched for every label, say so: {line}"
 
 
 def _some(sentences: Sequence[str], field: str) -> list[str]:

@@ -207,6 +207,21 @@ def test_what_was_looked_for_is_declared_by_case_by_cohort_or_not_at_all(small_s
     }
 
 
+def test_a_pattern_of_names_leaves_cases_without_a_label_unlabelled(small_set, edit_json):
+    """The one line for a set that is annotated evenly; a case called by its name was meant, and is an error."""
+    change = set_key("patterns", {"all": {"annotated": ["liver", 2, 3], "cases": ["*"]}})
+    edit_json(small_set, lambda d: (d["dataset"]["bare"].pop("annotated"), d["dataset"]["part"].pop("annotated")))
+    edit_json(small_set, change)
+    assert {case.name: (set(case.annotated), case.declared) for case in read_dataset(small_set).cases} == {
+        "full": ({1, 2, 3}, True),
+        "part": ({1, 2, 3}, True),
+        "bare": (set(), True),
+    }
+    edit_json(small_set, set_key("patterns", "all", "cases", ["*", "bare"]))
+    with pytest.raises(DatasetError, match="because the case has no 'label'"):
+        read_dataset(small_set)
+
+
 def test_two_cohorts_that_disagree_about_a_case_refuse_it(small_set, edit_json):
     patterns = {"a": {"annotated": [1], "cases": ["*l*"]}, "b": {"annotated": [1, 2], "cases": ["full"]}}
     edit_json(small_set, set_key("patterns", patterns))

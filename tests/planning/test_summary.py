@@ -33,6 +33,15 @@ def test_long_lists_are_cut_short_and_say_where_the_rest_is():
     assert "case03: fits two" in said and any("in 20 cases: it was inferred" in sentence for sentence in said)
 
 
+def test_a_set_that_may_be_annotated_evenly_is_told_how_to_say_so():
+    """Nine cases of liver and kidney, and one of the liver alone: another cohort, or a patient without kidney."""
+    cases = [CaseFingerprint(name=f"case{i}", image_sha256=str(i), **FACTS) for i in range(9)]
+    assert not any('"patterns"' in sentence for sentence in remarks(summarise("set", LABELS, cases)))
+    cases.append(CaseFingerprint(name="case9", image_sha256="9", **{**FACTS, "annotated": (1,), "voxels": {1: 9}}))
+    line = '"patterns": {"all": {"annotated": ["liver", "kidney", "spleen", "aorta", "tumor"], "cases": ["*"]}}'
+    assert any(sentence.endswith(line) for sentence in remarks(summarise("set", LABELS, cases)))
+
+
 @pytest.mark.parametrize(
     "spacing_mm, said",
     [
