@@ -8,6 +8,7 @@ Dice, by label), `annotated` and `values` per case, `patterns` (what was looked 
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -125,7 +126,8 @@ def _dataset(
     if table is None or problems.refuse_the_set:
         return None
     _remark(cases, len(training), table, source=source, problems=problems)
-    return Dataset(folder.resolve().name, folder, table.labels, cases, held_out, _modality(content))
+    name = Path(os.path.abspath(folder)).name  # a link's own, by which commands know the set
+    return Dataset(name, folder, table.labels, cases, held_out, _modality(content))
 
 
 def _parse(data: Any, source: Path, problems: Problems) -> DatasetFile | None:

@@ -26,6 +26,13 @@ def test_reads_labels_cases_and_what_was_looked_for(small_set):
     assert dataset.test == ()
 
 
+def test_a_linked_set_has_the_name_of_the_link(small_set, tmp_path):
+    """By which commands know it, whatever nnU-Net calls the folder."""
+    (tmp_path / "LIVER").symlink_to(small_set)
+    assert read_dataset(tmp_path / "LIVER").name == "LIVER"
+    assert read_dataset(small_set / "imagesTr" / "..").name == "Small"
+
+
 def test_order_of_given_groups_is_kept(small_set, edit_json):
     edit_json(small_set, lambda d: d.update(groups={"b": [3], "a": [2, 1]}))
     assert list(read_dataset(small_set).labels.groups.items()) == [("b", (3,)), ("a", (2, 1))]
