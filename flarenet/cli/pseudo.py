@@ -43,7 +43,9 @@ def work(arguments: Namespace) -> None:
 
     workspace = planned(arguments)
     plan = load_planned(workspace)
-    typed, _, digits = (arguments.step or _first(plan)).rpartition("/")
+    typed, slash, digits = (arguments.step or _first(plan)).rpartition("/")
+    if not slash:
+        raise UsageError("--step", found=arguments.step, expected="TRAINER/STEP, as DualDecoder2D/1")
     chosen, number = find_trainer(typed), int(digits) if digits.isdigit() else 0
     plan = override(with_trainer(plan, chosen, workspace), arguments.changes)
     step, run = plan.step(chosen.name, number), f"{chosen.name}/{number}"

@@ -23,7 +23,8 @@ def root(tmp_path_factory):
         ([], 4, "flarenet_train 3DOrgan --step 1 -d P"),  # the first step with teachers, which are not trained yet
         (["--step", "DualDecoder2D/2"], 2, "a step without teachers"),
         (["--step", "DualDecoder2D/9"], 2, "expected: 1 to 4"),
-        (["--step", "DualDecoder2D"], 2, "unknown trainer"),
+        (["--step", "DualDecoder2D"], 2, "TRAINER/STEP, as DualDecoder2D/1"),
+        (["--step", "1"], 2, "TRAINER/STEP, as DualDecoder2D/1"),
         (["--step", "DualDecoder/1"], 2, "did you mean 'DualDecoder2D'"),
         (["--set", "trainers.DualDecoder2D.steps.0.pseudo.agreement=3"], 4, "agreement"),
     ],
