@@ -237,7 +237,8 @@ class Trainer:
         """
         folder, (trainer, _, number) = self._folder(run), run.partition("/")
         words = f" --fold {self._fold}" if self._fold else ""
-        command = f"flarenet_train {trainer} --step {number} -d {self._plan.dataset}{words}"
+        typed = self._typed if trainer == self.name else trainer
+        command = f"flarenet_train {typed} --step {number} -d {self._plan.dataset}{words}"
         if not is_finished(folder):
             raise RunError(
                 f"{self.name} needs {trainer} step {number}",
@@ -264,6 +265,13 @@ class Trainer:
                 remedy=f"remove this folder, then {command}",
             )
         return folder
+
+    @property
+    def _typed(self) -> str:
+        """What a person types for this trainer; see own.find_trainer."""
+        own = type(self)
+        registered = own.__module__.rpartition(".")[0] == __package__
+        return self.name if registered else f"{own.__module__}:{own.__name__}"
 
     def _folder(self, run: str) -> Path:
         trainer, _, number = run.partition("/")

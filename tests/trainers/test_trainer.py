@@ -2,14 +2,38 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 
+from flarenet.errors import RunError
 from flarenet.trainers import Trainer3DOrgan, trainer
+from flarenet.trainers.own import find_trainer
 from flarenet.trainers.trainer import summary_of
 from flarenet.training.callbacks import Findings
 from flarenet.training.loop import fit
 from flarenet.workspace import Workspace
 from tests.training.tiny import STEP, course, fresh_state
+
+
+class Mine(Trainer3DOrgan):
+    name = "Own"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "run", "typed"),
+    [
+        (Mine, "Own/1", f"{__name__}:Mine"),
+        (Mine, "3DOrgan/1", "3DOrgan"),
+        (Trainer3DOrgan, "3DOrgan/1", "3DOrgan"),
+    ],
+)
+def test_a_run_that_is_missing_is_named_by_a_command_that_makes_it(tmp_path, chosen, run, typed):
+    one = object.__new__(chosen)
+    one.__dict__ |= {"_plan": SimpleNamespace(dataset="P"), "_workspace": Workspace(tmp_path, "P"), "_fold": 0}
+    with pytest.raises(RunError) as caught:
+        one._finished(run)
+    assert caught.value.remedy == f"flarenet_train {typed} --step 1 -d P"
+    assert f"{find_trainer(typed).name}/1" == run
 
 
 def test_states_are_removed_when_every_process_has_read_them(tmp_path, monkeypatch):
