@@ -150,8 +150,7 @@ def newest_model(root: Path) -> Path:
 
     Raises UsageError where there is none.
     """
-    segmenting = [folder for folder in finished_models(root) if folder.relative_to(root).parts[2] != "MAE"]
-    named = {folder: folder for folder in segmenting}
+    named = {folder: folder for folder in segmenting_models(root)}
     for folder in installed_models(root):  # they answer as one, whatever number of folds they have
         named |= {model: folder for model in models_in(folder)}
     if not named:
@@ -197,6 +196,11 @@ def models_in(folder: Path) -> list[Path]:
 def finished_models(root: Path) -> list[Path]:
     """The model folders of `root` whose training has ended, of all data sets, steps and folds."""
     return sorted(_finished(root, "runs/*/*/**/step_*"))
+
+
+def segmenting_models(root: Path) -> list[Path]:
+    """The finished_models that predict labels: an autoencoder does not."""
+    return [folder for folder in finished_models(root) if folder.relative_to(root).parts[2] != "MAE"]
 
 
 def _finished(folder: Path, *below: str) -> dict[Path, int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CasesFailed, FlarenetError, UsageError
-from ..workspace import find_models, find_root, finished_models, installed_models, models_in
+from ..workspace import find_models, find_root, installed_models, models_in, segmenting_models
 from . import shell
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _list(arguments: Namespace) -> None:
     """Raises CasesFailed, after all others are listed, where a folder is no model."""
     root = find_root(arguments.root)
     named = {folder.name: models_in(folder) for folder in installed_models(root)}
-    named |= {str(folder.relative_to(root)): [folder] for folder in finished_models(root)}
+    named |= {str(folder.relative_to(root)): [folder] for folder in segmenting_models(root)}
     rows, failed = [("model", "trainer", "step", "folds", "data set", "MB")], list[str]()
     for name, models in named.items():
         try:
@@ -81,7 +81,7 @@ def _list(arguments: Namespace) -> None:
             failed.append(_plain(name))
             print(f"{failed[-1]}: {problem}", file=sys.stderr)
     if not named:
-        print(f"no finished model in {root}", file=sys.stderr)
+        print(f"no finished model that segments in {root}", file=sys.stderr)
         return
     widths = [max(len(_plain(row[column])) for row in rows) for column in range(len(rows[0]))]
     for row in rows:

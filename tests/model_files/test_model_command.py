@@ -102,6 +102,7 @@ def test_list_shows_what_m_takes(root, elsewhere, model_file, capsys):
     assert "no finished model" in capsys.readouterr().err
     command(root, "install", model_file)
     capsys.readouterr()
+    train(root / "runs" / "Toy" / "MAE" / "step_1", step=1)  # which segments nothing
     assert command(root, "list") == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ["model", "trainer", "step", "folds", "data", "set", "MB"]
