@@ -140,7 +140,10 @@ def only_planned(root: Path) -> Workspace:
         return Workspace(root, planned[0])
     if not planned:
         raise DatasetError(
-            root / "prepared", found="no planned data set", expected="one", remedy="flarenet_plan -d NAME"
+            root / "prepared",
+            found="no planned data set",
+            expected="one",
+            remedy=f"flarenet_plan -d NAME, or --root or {ROOT_VARIABLE} where it was planned below another root",
         )
     raise UsageError(f"root {root}", found=f"planned data sets {', '.join(planned)}", expected="one, or -d NAME")
 

@@ -49,8 +49,9 @@ def test_an_unknown_set_lists_the_real_ones(tmp_path):
 
 def test_the_only_planned_set_is_taken(tmp_path):
     (tmp_path / "prepared" / "unplanned").mkdir(parents=True)
-    with pytest.raises(DatasetError, match="no planned data set"):
+    with pytest.raises(DatasetError, match="no planned data set") as caught:
         only_planned(tmp_path)
+    assert "--root or FLARENET_ROOT" in caught.value.remedy
     for name in ("A", "B"):
         (tmp_path / "prepared" / name).mkdir()
         (tmp_path / "prepared" / name / "plan.json").touch()

@@ -166,7 +166,10 @@ class AllCases:
         own, *others = self.trusted
         if any(real.is_relative_to(other) for other in others):
             return full
-        remedy = "--allow-external, if you trust this file; or copy or hard-link the files into the folder"
+        remedy = (
+            "the same --from as before, where that wrote this file; --allow-external, if you trust it; or copy or "
+            "hard-link the files into the folder"
+        )
         parts = re.split(r"[/\\]", path)
         if ".." in parts or parts[0] in ("", "~") or path[0] == "$" or re.match(r"[A-Za-z]:", path):
             expected = "a path below the folder of dataset.json, without '..'"

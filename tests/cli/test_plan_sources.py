@@ -84,7 +84,8 @@ def test_what_is_written_is_read_again_by_those_who_consent(phantoms, tmp_path, 
     settled = load_settled(tmp_path / "prepared" / "N" / "dataset.json")
     assert [case.image.parent for case in settled.cases] == [phantoms / "imagesTr"] * 4
     assert main(content) == 7
-    assert "--allow-external" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "the same --from as before" in told and "--allow-external" in told
     assert main([*content, "--allow-external"]) == 0
     assert main([*content, "--from", str(phantoms)]) == 0
     (tmp_path / "raw/N/dataset.json").write_text("{}")
