@@ -43,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
     words.add_argument("--fingerprint", action="store_true", help="only measure, write fingerprint.json and show it")
     words.add_argument(
-        "--rehash", action="store_true", help="take no file for unchanged by its size and time; compare its bytes"
+        "--rehash",
+        action="store_true",
+        help="take no file for unchanged by its size and time, nor a prepared case for whole; compare the bytes",
     )
     words.add_argument(
         "--without",
@@ -156,7 +158,7 @@ def _plan(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments:
         print(f"dealt to {plan.folds} folds; those that were there are kept as {move_aside(workspace.splits)}")
     save(make_splits(settled.cases, plan.folds, seed=plan.seed, before=before), workspace.splits)
     save_plan(plan, workspace.plan)
-    unprepared = prepare_dataset(settled, plan, workspace, workers=pool(arguments))
+    unprepared = prepare_dataset(settled, plan, workspace, workers=pool(arguments), verify=arguments.rehash)
     if unprepared:  # nobody can train on these
         save_settled(settled.without(name for name, _ in unprepared), workspace.settled)
     _report(unprepared)

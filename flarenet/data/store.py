@@ -175,9 +175,11 @@ class Store:
             raise damaged(folder / RECORD, found=f"the case {record.name!r}", expected=f"{name!r}")
         return record
 
-    def is_current(self, name: str, key: str) -> bool:
-        """Whether the case is there, readable, and was made from what `key` stands for."""
+    def is_current(self, name: str, key: str, *, verify: bool = False) -> bool:
+        """Whether the case is there, readable, and was made from what `key` stands for; `verify` reads every byte."""
         try:
+            if verify:
+                self.verify(name)
             return self.read(name).record.key == key
         except DatasetError:
             return False

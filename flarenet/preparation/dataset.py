@@ -37,6 +37,7 @@ class Work:
     """One case for every configuration; small enough to send to another process.
 
     inputs  the SHA-256 of its image and label; None where they have to be read to know
+    verify  whether what is stored is taken for whole only after every byte of it was read
     """
 
     case: Case
@@ -44,6 +45,7 @@ class Work:
     configurations: Mapping[str, Configuration]
     workspace: Workspace
     inputs: tuple[str, str] | None = None
+    verify: bool = False
 
     @property
     def name(self) -> str:
@@ -51,18 +53,22 @@ class Work:
 
 
 def prepare_dataset(
-    dataset: Dataset, plan: Plan, workspace: Workspace, *, workers: int | Pool = 1
+    dataset: Dataset, plan: Plan, workspace: Workspace, *, workers: int | Pool = 1, verify: bool = False
 ) -> list[tuple[str, FlarenetError]]:
     """Fill the stores of `plan` with the training cases of `dataset`.
 
-    A case whose files look as they did when planning measured them, and which is stored from those, is not opened.
+    A case whose files look as they did when planning measured them, and which is stored from those, is not opened;
+    with `verify` every byte that is stored of it is read, and a damaged case is prepared again.
     Returns (case, error) of those that failed; the others are done.
     """
     for folder in (workspace.prepared, *map(workspace.store, plan.configurations)):
         remove_leftovers(folder)
     measured = Cache(workspace.measured, writable=False)
-    work = [Work(case, plan.labels, plan.configurations, workspace, measured.digests(case)) for case in dataset.cases]
-    todo = [item for item in work if item.inputs is None or _stale(item, item.inputs)]
+    work = [
+        Work(case, plan.labels, plan.configurations, workspace, measured.digests(case), verify)
+        for case in dataset.cases
+    ]
+    todo = [item for item in work if verify or item.inputs is None or _stale(item, item.inputs)]
     _, failed = map_cases(prepare_case, todo, workers=workers, describe="prepare", need_mb=need_mb)
     return [(item.name, error) for item, error in failed]
 
@@ -99,7 +105,8 @@ def prepare_case(work: Work) -> str:
 def _stale(work: Work, inputs: tuple[str, str]) -> dict[str, str]:
     """{configuration: key} of what its store does not hold from these bytes by these numbers."""
     keys = {name: _key(work.case, inputs, numbers, work.labels) for name, numbers in work.configurations.items()}
-    return {name: key for name, key in keys.items() if not Store(work.workspace.store(name)).is_current(work.name, key)}
+    stores = {name: Store(work.workspace.store(name)) for name in keys}
+    return {name: key for name, key in keys.items() if not stores[name].is_current(work.name, key, verify=work.verify)}
 
 
 def _prepare(image: Volume, drawn: np.ndarray | None, work: Work, *, configuration: str, key: str) -> None:

@@ -13,7 +13,6 @@ import numpy as np
 from ..data.dataset import Case
 from ..data.nifti import read_image
 from ..data.store import Store
-from ..errors import DatasetError
 from ..inference.about import read_about
 from ..inference.model import Model
 from ..inference.predict import Predictor
@@ -69,7 +68,7 @@ class Sources:
         """Ask about `groups` of a case. Only what is missing, stale or damaged is made; the scan is read once."""
         key = digest([PSEUDO_VERSION, sha256_of(case.image), case.reading.facts()])
         wanted = {source for group in groups for source in self.of(group)}
-        missing = sorted(source for source in wanted if not _holds(self._store(*source), case.name, key))
+        missing = sorted(source for source in wanted if not self._holds(source, case.name, key))
         if not missing:
             return
         volume = upright(read_image(case.image, case.reading))
@@ -86,6 +85,9 @@ class Sources:
         """What each source of the group said about a case that was predicted: uint8 [Z, Y, X]."""
         return [np.asarray(self._store(*source).read(name).maps[group]) for source in self.of(group)]
 
+    def _holds(self, source: Source, name: str, key: str) -> bool:
+        return self._store(*source).is_current(name, key, verify=True)
+
     def _store(self, run: str, number: int) -> Store:
         trainer = self._predictors[run].model.trainer
         return Store(self._workspace.pseudo(trainer, self._keys[run]) / f"pass_{number}")
@@ -101,11 +103,3 @@ def _model_key(model: Model) -> str:
     configuration = model.configuration.model_dump(mode="json", exclude={"why"})
     fusion = model.plan.fusion.model_dump(mode="json", include=OF_EACH_GROUP)
     return digest([model.weights_sha256, configuration, fusion])
-
-
-def _holds(store: Store, name: str, key: str) -> bool:
-    try:
-        store.verify(name)
-    except DatasetError:
-        return False
-    return store.record(name).key == key

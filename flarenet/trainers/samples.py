@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..data.cases import map_cases
 from ..data.dataset import Case, choose
 from ..data.labels import LabelSet, asked
 from ..data.settled import load_settled
@@ -13,6 +14,7 @@ from ..planning.plan import Plan, Step
 from ..preparation.dataset import prepared_by
 from ..pseudo.teachers import Teachers
 from ..training.batches import Sample
+from ..training.distributed import rank
 from ..workspace import Workspace
 
 
@@ -28,7 +30,7 @@ def read_samples(
     """(training, held out), opened in the store; what nobody looked for is filled in by `teachers`.
 
     held_out  names of cases, of this step or not
-    Raises RunError where no case is left to train on, or one is not prepared by the numbers of `plan`.
+    Raises RunError where no case is left to train on, or one is not prepared by the numbers of `plan` or damaged.
     """
     dataset = load_settled(workspace.settled)
     store = Store(workspace.store(configuration))
@@ -41,6 +43,8 @@ def read_samples(
             remedy="another subset in the plan",
         )
     _check_prepared(chosen, store, plan, configuration)
+    if rank() == 0:  # the others read the same files
+        _check_whole(chosen, store, plan)
     answers = store
     if teachers:
         answers = teachers.complete(chosen, configuration, held_out=held_out)
@@ -68,6 +72,20 @@ def _check_prepared(cases: Sequence[Case], store: Store, plan: Plan, configurati
             found=f"{' and '.join(found)}: {some_of([*missing, *other])}",
             expected="every case prepared by the spacing, window and groups of the plan",
             remedy=f"flarenet_plan -d {plan.dataset}, with what was changed in the plan by --set",
+        )
+
+
+def _check_whole(cases: Sequence[Case], store: Store, plan: Plan) -> None:
+    """Read every byte once: of a flipped bit, training would learn something else, or end hours from now."""
+    _, damaged = map_cases(store.verify, [case.name for case in cases], describe="prepared cases: check")
+    if damaged:
+        first = damaged[0][1]
+        raise RunError(
+            f"{store.folder}: {len(cases)} cases",
+            found=f"{len(damaged)} damaged: {some_of([name for name, _ in damaged])} ({first.thing}: {first.found})",
+            expected="every file as it was written",
+            remedy=f"flarenet_plan -d {plan.dataset} --rehash, with what was changed in the plan by --set: it prepares "
+            "the damaged ones again",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from random import Random
 
 import numpy as np
 import pytest
@@ -121,16 +122,20 @@ def test_bytes_too_many_are_named(tmp_path):
 
 
 def test_verify_finds_one_changed_bit(tmp_path):
-    store = Store(tmp_path)
+    store, random = Store(tmp_path), Random(0)
     put(store)
-    path = tmp_path / "a" / "map_cancer.b2nd"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-    store.read("a")
-    with pytest.raises(DatasetError, match="map_cancer.b2nd") as caught:
-        store.verify("a")
-    assert "prepare the case again" in caught.value.remedy
+    files = sorted(path for path in (tmp_path / "a").iterdir() if path.name != "record.json")
+    for path in files * 8:
+        content = bytearray(path.read_bytes())
+        content[random.randrange(len(content))] ^= 1 << random.randrange(8)
+        whole = path.read_bytes()
+        path.write_bytes(content)
+        assert store.is_current("a", "k") and not store.is_current("a", "k", verify=True)
+        with pytest.raises(DatasetError, match=path.name) as caught:
+            store.verify("a")
+        assert "prepare the case again" in caught.value.remedy
+        path.write_bytes(whole)
+    assert store.is_current("a", "k", verify=True)
 
 
 def test_other_bytes_of_the_same_size_are_named_when_read(tmp_path):

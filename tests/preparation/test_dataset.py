@@ -124,6 +124,20 @@ def test_only_what_changed_is_redone(workspace, reads):
     assert len(reads) == 8
 
 
+def test_a_flipped_bit_is_found_where_every_byte_is_read(workspace, reads):
+    dataset = read_dataset(workspace.raw)
+    fingerprint(dataset, cached=workspace.measured)
+    preparing.prepare_dataset(dataset, plan_of(dataset), workspace)
+    before, damaged = written(workspace), workspace.store("3d") / dataset.cases[2].name
+    image, whole = damaged / "image.b2nd", (damaged / "image.b2nd").read_bytes()
+    middle = len(whole) // 2
+    image.write_bytes(whole[:middle] + bytes([whole[middle] ^ 4]) + whole[middle + 1 :])
+    assert preparing.prepare_dataset(dataset, plan_of(dataset), workspace) == [] and len(reads) == 4
+    assert preparing.prepare_dataset(dataset, plan_of(dataset), workspace, verify=True) == []
+    assert reads[4:] == [dataset.cases[2].image] and image.read_bytes() == whole
+    assert {folder for folder, inode in written(workspace).items() if before[folder] != inode} == {damaged}
+
+
 def test_a_preparation_that_changed_makes_every_case_stale(workspace, reads, monkeypatch):
     dataset = read_dataset(workspace.raw)
     preparing.prepare_dataset(dataset, plan_of(dataset), workspace)

@@ -121,6 +121,16 @@ def test_only_what_rules_or_teachers_change_is_made_again(blocks, teachers):
     assert [len(teacher.asked) for teacher in teachers.values()] == [12, 6]
 
 
+def test_a_flipped_bit_of_completed_maps_has_them_made_again(blocks, teachers):
+    workspace, cases = blocks
+    path = complete(workspace, cases, teachers).folder / "bare" / "map_cancer.b2nd"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    complete(workspace, cases, teachers)
+    assert path.read_bytes() == whole
+    assert [len(teacher.asked) for teacher in teachers.values()] == [9, 6]  # of what they had said, nothing is lost
+
+
 def predicting(**fields):
     return {"configuration": CONFIGURATION.model_copy(update=fields)}
 

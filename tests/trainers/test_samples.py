@@ -5,6 +5,7 @@ import pytest
 from flarenet.data.dataset import Dataset
 from flarenet.data.labels import LabelSet
 from flarenet.data.settled import save_settled
+from flarenet.errors import RunError
 from flarenet.preparation.dataset import prepare_dataset
 from flarenet.trainers.samples import read_samples
 from tests.pseudo.conftest import RULES, make_blocks, plan_of, step_of
@@ -29,9 +30,8 @@ def plan():
     return plan_of(RULES).model_copy(update={"labels": LABELS})
 
 
-@pytest.mark.parametrize("starts_from", [None, "Organ/1"])
-def test_a_group_that_nobody_looked_for_is_taught_as_empty_by_every_case(workspace, starts_from):
-    changes = {"teachers": {}, "groups": tuple(LABELS.groups), "starts_from": starts_from}
+def samples_of(workspace, **changes):
+    changes = {"teachers": {}, "groups": tuple(LABELS.groups), **changes}
     train, _ = read_samples(
         step_of(None).model_copy(update=changes),
         plan=plan(),
@@ -40,7 +40,25 @@ def test_a_group_that_nobody_looked_for_is_taught_as_empty_by_every_case(workspa
         held_out=frozenset(),
         teachers=None,
     )
+    return train
+
+
+@pytest.mark.parametrize("starts_from", [None, "Organ/1"])
+def test_a_group_that_nobody_looked_for_is_taught_as_empty_by_every_case(workspace, starts_from):
+    train = samples_of(workspace, starts_from=starts_from)
     asked = {sample.name: {group: flags.tolist() for group, flags in sample.asked.items()} for sample in train}
     assert all(flags["other"] == [True, True, True] for flags in asked.values())
     assert asked["drawn"]["organ"] == asked["drawn"]["cancer"] == [True, True]
     assert asked["lesion"]["organ"] == [False, False] and asked["bare"]["cancer"] == [False, False]
+
+
+def test_a_flipped_bit_of_a_prepared_case_is_named_with_what_mends_it(workspace):
+    path = workspace.store("3d") / "drawn" / "image.b2nd"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(RunError) as caught:
+        samples_of(workspace)
+    assert "1 damaged: drawn" in caught.value.found and str(path) in caught.value.found
+    assert "flarenet_plan -d Blocks --rehash" in caught.value.remedy
+    path.write_bytes(whole)
+    assert len(samples_of(workspace)) == 4
