@@ -8,6 +8,7 @@ a file whose name fits PATTERN is open, half, written, flushed or replaced.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -23,6 +24,12 @@ from .errors import StorageError
 
 FAILPOINT = "FLARENET_FAILPOINT"
 
+_LONGEST_END_BYTES = 255 - len(".0123456789ab.tmp.")
+"""What a temporary name can hold of the final one: most file systems end names at 255 bytes."""
+
+_CANNOT_BE_FLUSHED = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES}
+"""What opening or flushing a folder gives on some network file systems, and where it may be written but not read."""
+
 
 @contextmanager
 def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[Path]:
@@ -32,8 +39,9 @@ def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[P
     folder cannot be written, which tells the room there is and, where given, the `size_bytes` it takes.
     """
     target = Path(path)
-    # the suffix stays last, because writers (matplotlib, nibabel) choose the format by it
-    temporary = target.with_name(f".{secrets.token_hex(6)}.tmp.{target.name}")
+    # the suffix stays last, because writers (matplotlib, nibabel) choose the format by it; of a long name the start goes
+    end = os.fsencode(target.name)[-_LONGEST_END_BYTES:].decode(errors="ignore")
+    temporary = target.with_name(f".{secrets.token_hex(6)}.tmp.{end}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _fail_at("open", target, temporary)
@@ -44,7 +52,7 @@ def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[P
         _fail_at("flushed", target, temporary)
         os.replace(temporary, target)
         _fail_at("replaced", target, temporary)
-        _flush(target.parent)
+        flush_folder(target.parent)
     except OSError as error:
         raise not_written(target, error, size_bytes=size_bytes) from error
     finally:
@@ -103,6 +111,18 @@ def _digest(stream) -> str:  # Python 3.10 has no hashlib.file_digest
     while chunk := stream.read(1 << 20):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def flush_folder(folder: Path) -> None:
+    """Have the names in a folder outlive a power cut, where its file system and its permissions allow that.
+
+    Raises OSError for a disk that fails.
+    """
+    try:
+        _flush(folder)
+    except OSError as error:
+        if error.errno not in _CANNOT_BE_FLUSHED:
+            raise
 
 
 def _flush(path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 
 import pytest
 
 from flarenet.errors import StorageError
-from flarenet.whole import move_aside, remove_leftovers, sha256_of, whole_file, write_text
+from flarenet.whole import flush_folder, move_aside, remove_leftovers, sha256_of, whole_file, write_text
 
 
 def test_content_appears_under_its_name_and_nothing_else_is_left(tmp_path):
@@ -25,6 +27,20 @@ def test_the_name_is_not_there_before_the_end(tmp_path):
         assert temporary.parent == path.parent
         assert temporary.name.endswith(".nii.gz") and temporary.name.startswith(".")
     assert path.read_text() == "half"
+
+
+@pytest.mark.parametrize("name", ["a" * 248 + ".nii.gz", "é" * 125 + ".png", os.fsdecode(b"\xfc.txt")])
+def test_a_name_may_be_as_long_as_a_name_can_be_and_of_any_bytes(tmp_path, name):
+    with whole_file(tmp_path / name) as temporary:
+        temporary.write_text("x")
+        assert temporary.suffix == (tmp_path / name).suffix
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_that_cannot_be_flushed_is_no_error(tmp_path):
+    flush_folder(Path("/proc/self"))  # whose file system says EINVAL
+    with pytest.raises(FileNotFoundError):
+        flush_folder(tmp_path / "nowhere")
 
 
 def test_what_is_moved_aside_takes_no_name_that_is_taken(tmp_path):
