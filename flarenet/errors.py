@@ -85,6 +85,10 @@ class StorageError(FlarenetError):
     exit_code = 5
 
 
+class NoRoom(StorageError):
+    """The disk that every case is stored on is full or cannot be written: no other case would fare better."""
+
+
 class LockedError(FlarenetError):
     """Another run is at work in a folder."""
 

@@ -39,7 +39,7 @@ def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[P
     folder cannot be written, which tells the room there is and, where given, the `size_bytes` it takes.
     """
     target = Path(path)
-    # the suffix stays last, because writers (matplotlib, nibabel) choose the format by it; of a long name the start goes
+    # the suffix stays last, because writers (matplotlib, nibabel) choose the format by it; a long name loses its start
     end = os.fsencode(target.name)[-_LONGEST_END_BYTES:].decode(errors="ignore")
     temporary = target.with_name(f".{secrets.token_hex(6)}.tmp.{end}")
     try:
@@ -60,10 +60,12 @@ def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[P
             temporary.unlink()
 
 
-def not_written(target: Path, error: OSError, *, size_bytes: int | None = None) -> StorageError:
+def not_written(
+    target: Path, error: OSError, *, size_bytes: int | None = None, kind: type[StorageError] = StorageError
+) -> StorageError:
     """What whole_file raises: why `target` could not be written, and the room that there is."""
     room = "the file" if size_bytes is None else f"{size_bytes} bytes"
-    return StorageError(
+    return kind(
         target,
         found=f"{error.strerror or error}{_free(target.parent)}",
         expected=f"a folder that can be written, with room for {room}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
@@ -158,6 +159,7 @@ def _plan(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments:
         print(f"dealt to {plan.folds} folds; those that were there are kept as {move_aside(workspace.splits)}")
     save(make_splits(settled.cases, plan.folds, seed=plan.seed, before=before), workspace.splits)
     save_plan(plan, workspace.plan)
+    _warn_of_room(plan, found, workspace)
     unprepared = prepare_dataset(settled, plan, workspace, workers=pool(arguments), verify=arguments.rehash)
     if unprepared:  # nobody can train on these
         save_settled(settled.without(name for name, _ in unprepared), workspace.settled)
@@ -215,6 +217,22 @@ def _keep_edited(path: Path, plan: Plan) -> None:
 
     if path.is_file() and path.read_text(encoding="utf-8") != to_json(plan.model_dump(mode="json")) + "\n":
         print(f"the plan that was there is kept as {move_aside(path)}")
+
+
+def _warn_of_room(plan: Plan, found: Fingerprint, workspace: Workspace) -> None:
+    """Say where the disk may not hold what is yet to be prepared. What compression saves is not known before."""
+    from ..data.store import Store
+    from ..planning.memory import GB, stored_gb
+
+    need_gb = 0.0
+    for name, configuration in plan.configurations.items():
+        there = set(Store(workspace.store(name)).names())
+        cases = tuple(case for case in found.cases if case.name not in there)
+        need_gb += stored_gb(found.model_copy(update={"cases": cases}), configuration)
+    free_gb = shutil.disk_usage(workspace.prepared).free / GB
+    if need_gb > free_gb:
+        said = f"up to {need_gb:.1f} GB to prepare, {free_gb:.1f} GB free in {workspace.prepared}"
+        print(f"flarenet_plan: warning: {said}; a full disk ends the command, which then goes on", file=sys.stderr)
 
 
 def _report(failures: Failures) -> None:

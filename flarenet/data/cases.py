@@ -27,7 +27,7 @@ from pebble import ProcessExpired, ProcessPool
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..errors import FlarenetError, StorageError, UsageError, is_out_of_memory
+from ..errors import FlarenetError, NoRoom, StorageError, UsageError, is_out_of_memory
 from .memory import available_mb
 
 Item = TypeVar("Item")
@@ -69,8 +69,9 @@ def map_cases(
               more run at once than fit in memory, and one that does not even fit alone is refused.
 
     FlarenetError, OSError and MemoryError are the failure of a case. So is running out of time, and the death of its
-    process (killed for memory, say) if that happens again when the case is retried with nothing beside it. Anything
-    else is a fault of the program: it ends the work and is raised as CaseFault, which names the case.
+    process (killed for memory, say) if that happens again when the case is retried with nothing beside it. NoRoom ends
+    the work and is raised. Anything else is a fault of the program: it ends the work and is raised as CaseFault, which
+    names the case.
     """
     items, pool = list(items), workers if isinstance(workers, Pool) else Pool(workers)
     if not items:
@@ -292,6 +293,8 @@ def _outcome(item: Any, future: Future) -> Any:
     if error is not None:
         raise CaseFault(f"case {name_of(item)}: {type(error).__name__}: {error}") from error
     outcome = future.result()
+    if isinstance(outcome, _Failure) and isinstance(outcome.error, NoRoom):
+        raise outcome.error
     if isinstance(outcome, _Fault):
         raise CaseFault(f"case {name_of(item)}: {outcome.summary}") from RuntimeError(f"\n{outcome.traceback}")
     return outcome

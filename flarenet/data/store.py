@@ -18,10 +18,10 @@ from typing import Annotated, cast
 import numpy as np
 from pydantic import Field
 
-from ..errors import DatasetError, StorageError
-from ..schema import Frozen, load, save
+from ..errors import DatasetError, NoRoom
+from ..schema import Frozen, as_saved, load
 from ..volume import Grid, Triple
-from ..whole import remove_leftovers, sha256_of
+from ..whole import flush_folder, not_written, remove_leftovers, sha256_of
 from .dataset import check_name
 from .packed import Packed, PackedPlaces, damaged, pack
 from .places import places_of
@@ -117,17 +117,19 @@ class Store:
         """Store a case, in place of one of that name.
 
         image  int16 [Z, Y, X] or None       maps  group -> uint8 [Z, Y, X]; all of the shape of `grid`
-        Raises ValueError for another type or shape, StorageError when the disk stands in the way.
+        Raises ValueError for another type or shape, NoRoom when the disk stands in the way.
         """
         target = self._folder(name)
         _check(grid.shape, image, maps)
         places = {group: places_of(array) for group, array in maps.items()}
         remove_leftovers(self.folder, _literal(name))
         temporary = self.folder / f".{secrets.token_hex(6)}.tmp.{name}"
+        files, needed_bytes = dict[str, FileRecord](), 0
         try:
             temporary.mkdir(parents=True)
-            contents = _contents(image, maps, {group: found for group, (found, _) in places.items()})
-            files = {file: _save(temporary / file, content) for file, content in contents}
+            for file, content in _contents(image, maps, {group: found for group, (found, _) in places.items()}):
+                needed_bytes += len(content)
+                files[file] = _save(temporary / file, content)
             record = CaseRecord(
                 name=name,
                 annotated=tuple(sorted(int(value) for value in annotated)),
@@ -140,11 +142,11 @@ class Store:
                 voxels={group: counts for group, (_, counts) in places.items()},
                 files=files,
             )
-            save(record, temporary / RECORD)
+            _save(temporary / RECORD, as_saved(record).encode())
+            flush_folder(temporary)
             _replace(temporary, target)
         except OSError as error:
-            expected = "a folder that can be written, with room for the case"
-            raise StorageError(target, found=error.strerror or error, expected=expected) from error
+            raise not_written(target, error, size_bytes=needed_bytes or None, kind=NoRoom) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return record

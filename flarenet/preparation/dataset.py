@@ -59,7 +59,7 @@ def prepare_dataset(
 
     A case whose files look as they did when planning measured them, and which is stored from those, is not opened;
     with `verify` every byte that is stored of it is read, and a damaged case is prepared again.
-    Returns (case, error) of those that failed; the others are done.
+    Returns (case, error) of those that failed; the others are done. Raises NoRoom where the disk stands in the way.
     """
     for folder in (workspace.prepared, *map(workspace.store, plan.configurations)):
         remove_leftovers(folder)

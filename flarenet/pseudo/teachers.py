@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..data.dataset import Case
 from ..data.labels import complete
 from ..data.store import CaseRecord, Store
-from ..errors import CasesFailed, FlarenetError
+from ..errors import CasesFailed, FlarenetError, NoRoom
 from ..inference.predict import Predictor
 from ..planning.plan import Plan, Step
 from ..planning.pseudo_rules import UNFILTERED
@@ -188,7 +188,8 @@ class Teachers:
         )
 
     def each(self, cases: Sequence[Case], describe: str, work: Callable[[Case], Result]) -> dict[str, Result]:
-        """{case: what `work` gives}, with a progress bar. Raises CasesFailed at the end, naming those that failed."""
+        """{case: what `work` gives}, with a progress bar. Raises CasesFailed at the end, naming those that failed, and
+        NoRoom at once."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         pace = (TextColumn("{task.fields[pace]}"), TextColumn("left"), TimeRemainingColumn())
         done, failed = dict[str, Result](), dict[str, FlarenetError]()
@@ -197,6 +198,8 @@ class Teachers:
             for number, case in enumerate(cases, start=1):
                 try:
                     done[case.name] = work(case)
+                except NoRoom:
+                    raise
                 except FlarenetError as error:
                     failed[case.name] = error
                 progress.update(task, advance=1, pace=f"{(time.monotonic() - began) / number:.1f} s a case")

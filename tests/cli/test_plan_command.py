@@ -136,6 +136,26 @@ def test_a_case_that_could_not_be_prepared_is_no_part_of_the_set(root, monkeypat
     assert [case.name for case in settled.cases] == ["full", "both", "tumor", "bare"]
 
 
+def test_a_disk_that_cannot_be_written_ends_preparation_and_leaves_no_case_out(root, capsys):
+    prepared = root / "prepared" / "Tiny"
+    prepared.mkdir(parents=True)
+    (prepared / "3d").write_text("in the way of a folder")
+    assert plan_it(root) == 5
+    assert str(prepared / "3d") in capsys.readouterr().err
+    assert [case.name for case in load_settled(prepared / "dataset.json").cases] == list(PATTERNS)
+    (prepared / "3d").unlink()
+    assert plan_it(root) == 0
+
+
+def test_too_little_room_is_said_before_it_runs_out(root, monkeypatch, capsys):
+    little = shutil.disk_usage(root)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: little)
+    assert plan_it(root) == 0
+    assert f"GB free in {root / 'prepared' / 'Tiny'}" in capsys.readouterr().err
+    assert plan_it(root) == 0  # nothing is left to prepare
+    assert "GB free" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [

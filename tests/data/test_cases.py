@@ -10,7 +10,7 @@ import pytest
 
 from flarenet.data import cases
 from flarenet.data.cases import CaseFault, Pool, map_cases
-from flarenet.errors import DatasetError, StorageError
+from flarenet.errors import DatasetError, NoRoom, StorageError
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,20 @@ def test_failures_are_reported_and_the_others_go_on_in_order(workers):
     assert isinstance(full_disk, StorageError)
     assert "case3" in full_disk.thing and "No space left" in full_disk.found
     assert isinstance(large, StorageError) and large.found == "not enough memory"
+
+
+def store(item: Item) -> None:
+    """Finds the disk full at the second item."""
+    assert item.number < 2
+    if item.number == 1:
+        raise NoRoom("where cases are stored", found="No space left on device", expected="room")
+
+
+@pytest.mark.parametrize("workers", [1, Pool(1, timeout_s=60)])
+def test_a_full_disk_ends_the_work_at_once(workers):
+    with pytest.raises(NoRoom, match="where cases are stored") as raised:
+        map_cases(store, ITEMS, workers=workers, describe="store")
+    assert (raised.value.found, raised.value.exit_code) == ("No space left on device", 5)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

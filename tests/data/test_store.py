@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from flarenet.data.store import Store
-from flarenet.errors import DatasetError, StorageError, UnsafeError
+from flarenet.errors import DatasetError, NoRoom, UnsafeError
 from flarenet.volume import Grid
+from tests.full_disk import longest_file
 
 SHAPE = (4, 5, 6)
 GRID = Grid(SHAPE, np.diag([5.0, 1.5, 1.5, 1.0]))
@@ -191,5 +192,17 @@ def test_wrong_arrays_and_a_folder_that_is_a_file_leave_nothing(tmp_path):
         put(store, maps={"organ": np.zeros((1, 1, 1), np.uint8)})
     assert not (tmp_path / "s").exists()
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError):
+    with pytest.raises(NoRoom):
         put(Store(tmp_path / "file"))
+
+
+@pytest.mark.parametrize("size", [0, 100])
+def test_a_full_disk_is_told_with_numbers_and_the_case_before_stays(tmp_path, size):
+    store = Store(tmp_path)
+    put(store)
+    image_bytes = (tmp_path / "a" / "image.b2nd").stat().st_size
+    with pytest.raises(NoRoom) as caught, longest_file(size):
+        put(store, key="new")
+    assert caught.value.exit_code == 5 and "bytes free" in caught.value.found
+    assert f"room for {image_bytes} bytes" in caught.value.expected
+    assert [p.name for p in tmp_path.iterdir()] == ["a"] and store.is_current("a", "k", verify=True)

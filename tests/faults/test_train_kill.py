@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from flarenet.cli.shell import parser, run
 from flarenet.errors import RunError, StorageError
 from flarenet.training.loop import fit
 from flarenet.whole import FAILPOINT, sha256_of, write_text
+from tests.full_disk import longest_file
 from tests.training.tiny import checkpoints, course, fresh_state, objective
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,17 +135,6 @@ def test_a_signal_during_a_save_lets_it_end(unbroken, tmp_path, monkeypatch):
     monkeypatch.undo()
     assert command(tmp_path, {}) == (0, 9)
     assert sha256_of(tmp_path / f"{LAST}.safetensors") == unbroken
-
-
-@contextmanager
-def longest_file(size):
-    """No file can grow longer, as on a full disk. To be left at once: pytest writes a log too."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("size", [0, 100, 1000])
