@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ class Frozen(BaseModel):
 
 
 Model = TypeVar("Model", bound=BaseModel)
+
+_NO_UTF8 = re.compile(r"[\ud800-\udfff]")
 
 
 def read_json(path: str | Path, error: type[FlarenetError], *, largest_bytes: int = LARGEST_JSON_BYTES) -> Any:
@@ -159,15 +162,22 @@ def digest(value: Any) -> str:
 
 
 def to_json(value: Any, indent: int = 0) -> str:
-    """JSON for people: dictionaries over several lines, everything of up to 100 characters on one."""
-    flat = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    """JSON for people: dictionaries over several lines, everything of up to 100 characters on one.
+
+    What no UTF-8 can hold, as a byte of a file name of another encoding, is written as the text \\udcXX.
+    """
+    flat = _NO_UTF8.sub(lambda sign: rf"\\u{ord(sign[0]):x}", json.dumps(value, ensure_ascii=False, allow_nan=False))
     if len(flat) + indent <= 100 or not isinstance(value, (dict, list)) or not value:
         return flat
     pad = " " * (indent + 1)
     if isinstance(value, dict):
-        inner = [f"{pad}{json.dumps(key)}: {to_json(item, indent + 1)}" for key, item in value.items()]
+        inner = [f"{pad}{_key(key)}: {to_json(item, indent + 1)}" for key, item in value.items()]
         return "{\n" + ",\n".join(inner) + "\n" + " " * indent + "}"
     return "[\n" + ",\n".join(pad + to_json(item, indent + 1) for item in value) + "\n" + " " * indent + "]"
+
+
+def _key(key: str) -> str:
+    return json.dumps(key.encode(errors="backslashreplace").decode())
 
 
 def _short(value: object, limit: int = 120) -> str:

@@ -73,8 +73,8 @@ def not_written(
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` (UTF-8) to `path`, whole or not at all."""
-    content = text.encode()
+    """Write `text` (UTF-8) to `path`, whole or not at all; the bytes of a file name that is no UTF-8 become \\udcXX."""
+    content = text.encode(errors="backslashreplace")
     with whole_file(path, size_bytes=len(content)) as temporary:
         temporary.write_bytes(content)
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from flarenet.errors import DatasetError, PlanError
 from flarenet.schema import Frozen, load, parse, parse_all, read_json, save, to_json
+from flarenet.whole import write_text
 
 
 class Leaf(Frozen):
@@ -138,6 +139,19 @@ def test_size_is_bounded_and_a_missing_file_named(tmp_path):
 @given(VALUES)
 def test_to_json_is_json(value):
     assert json.loads(to_json(value)) == value
+
+
+def test_a_file_name_that_is_no_utf8_is_written_so_that_it_can_be_read(tmp_path):
+    name = os.fsdecode(b"M\xfcller")
+    read = r"M\udcfcller"
+    for value, found in (
+        ([name], [read]),
+        ({name: 1}, {read: 1}),
+        ({"a" * 100: [name]}, {"a" * 100: [read]}),
+        ({name + "a" * 100: "ö"}, {read + "a" * 100: "ö"}),
+    ):
+        write_text(tmp_path / name, to_json(value))
+        assert read_json(tmp_path / name, PlanError) == found
 
 
 def test_short_values_stay_on_one_line_and_long_ones_do_not():

@@ -19,6 +19,11 @@ def test_content_appears_under_its_name_and_nothing_else_is_left(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
 
 
+def test_what_no_utf8_can_hold_is_written_as_an_escape(tmp_path):
+    write_text(tmp_path / "a.txt", os.fsdecode(b"M\xfcller, ") + "Zoë")
+    assert (tmp_path / "a.txt").read_bytes() == rb"M\udcfcller, " + "Zoë".encode()
+
+
 def test_the_name_is_not_there_before_the_end(tmp_path):
     path = tmp_path / "a.nii.gz"
     with whole_file(path) as temporary:

@@ -7,6 +7,7 @@ processes and exits with 75, one that is interrupted from the keyboard with 130:
 from __future__ import annotations
 
 import gc
+import io
 import os
 import signal
 import sys
@@ -132,6 +133,7 @@ def run(
     who ended it is told to type to have the rest done.
     """
     debug, again = False, "the same command"
+    _print_any_name()
     try:
         with _sigterm_raises():
             arguments = words.parse_args(argv)
@@ -161,6 +163,13 @@ def importing() -> Iterator[None]:
         gc.freeze()
         if searching:
             gc.enable()
+
+
+def _print_any_name() -> None:
+    """Have a file name that is no UTF-8 printed with escapes, where it would end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # whoever calls a command from Python may have put another one there
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _Terminated(BaseException):

@@ -6,7 +6,6 @@ its answer depends on, and every file of the answer, is as the report says.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -127,7 +126,7 @@ class RunReport:
         self.write()
 
     def write(self) -> None:
-        cases = ",\n".join(f"  {json.dumps(name, ensure_ascii=False)}: {text}" for name, text in self._cases.items())
+        cases = ",\n".join(f"  {to_json(name)}: {text}" for name, text in self._cases.items())
         settings = to_json(self.settings.model_dump(mode="json"), 1)
         write_text(self.path, f'{{\n "settings": {settings},\n "cases": {{\n{cases}\n }}\n}}\n')
 

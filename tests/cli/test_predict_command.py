@@ -91,6 +91,16 @@ def test_a_folder_with_the_newest_model(root, capsys):
     assert " s " in printed.out and " MB" in printed.out
 
 
+def test_a_name_that_is_no_utf8_is_a_name_like_any_other(root, capsys):
+    name = os.fsdecode(b"M\xfcller.nii.gz")
+    (root / "scans" / "b.nii.gz").rename(root / "scans" / name)
+    for more in ([], ["--continue"]):
+        assert predict(root, *more) == 0
+        assert written(root) == ["a.nii.gz", name] or written(root) == [name, "a.nii.gz"]
+        assert r"M\udcfcller.nii.gz -> " in capsys.readouterr().out
+        assert sorted(report(root)["cases"]) == [r"M\udcfcller", "a"]
+
+
 def test_one_file_to_one_file(root):
     out = root / "deep" / "answer.nii.gz"
     assert main(["-i", str(root / "scans" / "b.nii.gz"), "-o", str(out), "--root", str(root), "--batch-size", "1"]) == 0

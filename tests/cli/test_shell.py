@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import signal
 import subprocess
 import sys
@@ -119,6 +121,13 @@ def test_a_signal_ends_a_command_with_its_code(ending, code, said):
         _, err = process.communicate(timeout=10)
     assert process.returncode == code
     assert said in err and "goes on from here" in err and "Traceback" not in err
+
+
+def test_a_file_name_that_is_no_utf8_is_printed_with_escapes(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert run_it(lambda arguments: print(os.fsdecode(b"M\xfcller"), "Zoë")) == 0
+    assert out.buffer.getvalue() == rb"M\udcfcller " + "Zoë\n".encode()
 
 
 @pytest.mark.parametrize("words", [(), ("--help",)])
