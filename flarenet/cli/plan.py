@@ -212,10 +212,10 @@ def _budget(arguments: Namespace) -> Budget:
 
 def _keep_edited(path: Path, plan: Plan) -> None:
     """A plan is made to be edited: another one that is there already moves aside, and no edit is lost."""
-    from ..schema import to_json
+    from ..schema import as_saved
     from ..whole import move_aside
 
-    if path.is_file() and path.read_text(encoding="utf-8") != to_json(plan.model_dump(mode="json")) + "\n":
+    if path.is_file() and path.read_bytes() != as_saved(plan).encode():
         print(f"the plan that was there is kept as {move_aside(path)}")
 
 

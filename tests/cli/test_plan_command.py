@@ -101,6 +101,10 @@ def test_values_are_set_and_an_earlier_plan_is_kept(root, capsys):
     assert plan_it(root) == 0
     assert (prepared / "plan.previous.json").read_text() == first
     assert (prepared / "plan.previous-2.json").read_text() == second
+    edited = (prepared / "plan.json").read_bytes() + "größer".encode("cp1252")  # by an editor that knows no UTF-8
+    (prepared / "plan.json").write_bytes(edited)
+    assert plan_it(root) == 0
+    assert (prepared / "plan.previous-3.json").read_bytes() == edited
 
 
 def test_cases_are_dealt_anew_only_where_folds_are_asked_for(root, capsys):
