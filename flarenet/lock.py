@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,28 +15,38 @@ LOCK = ".lock"
 _PATIENCE_S = 1.0
 """Long enough to take over from a process that has died."""
 
+_POLL_S = 0.5
+"""Between two looks at a lock that is waited for: what a file system of a cluster bears from many at once."""
+
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: Callable[[str], object] | None = None) -> Iterator[None]:
     """Hold `folder`, which is made where it is missing.
 
     The lock is a file that names process and host of its holder, for file systems of clusters may not know any other
     kind. One whose holder has died on this host is taken over; of a holder on another host nobody here can tell.
-    Raises LockedError, within seconds, where another one holds it.
+
+    wait  is told who holds it, and then it is waited for as long as that takes
+    Without it, raises LockedError, within seconds, where another one holds the folder.
     """
     path = folder / LOCK
     lock = SoftFileLock(path, timeout=_PATIENCE_S)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as problem:
-        holder = _holder(path)
-        raise LockedError(
-            folder,
-            found=f"in use by {holder}",
-            expected="no other run in this folder",
-            remedy=f"wait until it has ended; where {holder} is gone for certain, remove {path}",
-        ) from problem
+        try:
+            lock.acquire()
+        except Timeout as problem:
+            holder = _holder(path)
+            gone = f"where {holder} is gone for certain, remove {path}"
+            if wait is None:
+                raise LockedError(
+                    folder,
+                    found=f"in use by {holder}",
+                    expected="no other run in this folder",
+                    remedy=f"wait until it has ended; {gone}",
+                ) from problem
+            wait(f"{folder} is in use by {holder}, whose end is waited for; {gone}")
+            lock.acquire(timeout=-1, poll_interval=_POLL_S)
     except OSError as problem:
         found = problem.strerror or problem
         raise StorageError(path, found=found, expected="a folder that can be written") from problem

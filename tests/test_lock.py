@@ -68,6 +68,22 @@ def test_a_held_folder_is_refused_within_seconds_and_the_holder_named(tmp_path, 
     assert list((tmp_path / "run").iterdir()) == []
 
 
+def test_who_waits_is_told_for_whom_and_comes_next(tmp_path, start):
+    holder, said = start(tmp_path), []
+    go(holder)
+    assert holder.stdout.readline() == "owner\n"
+
+    def let_go(line):
+        said.append(line)
+        go(holder)
+
+    with locked(tmp_path, wait=let_go):
+        assert holder.wait(10) == 0
+        assert (tmp_path / LOCK).read_text().split()[0] == str(os.getpid())
+    assert len(said) == 1 and f"in use by process {holder.pid} on" in said[0] and str(tmp_path / LOCK) in said[0]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_lock_of_a_killed_holder_is_taken_over(tmp_path, start):
     holder = start(tmp_path)
     go(holder)

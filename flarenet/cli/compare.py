@@ -33,13 +33,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def work(arguments: Namespace) -> None:
     """Predict and score what is not yet, print the table, name the best.
 
-    Raises CasesFailed, after everything else is done, where a case could not be predicted or scored.
+    Raises LockedError where another run compares this data set, and CasesFailed, after everything else is done, where a
+    case could not be predicted or scored.
     """
     from ..choice.compare import compare
     from ..errors import CasesFailed
+    from ..lock import locked
 
     workspace = planned(arguments)
-    found = compare(workspace, folds=arguments.fold, device=arguments.device, workers=pool(arguments))
+    with locked(workspace.compare):  # or one would remove what the other has just predicted
+        found = compare(workspace, folds=arguments.fold, device=arguments.device, workers=pool(arguments))
     _print(found)
     print(f"written: {workspace.compare / 'compare.json'}")
     failed = {case: f"{row.name}: {reason}" for row in found.rows for case, reason in row.failed.items()}

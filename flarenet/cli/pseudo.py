@@ -52,7 +52,8 @@ def work(arguments: Namespace) -> None:
     if not step.teachers:
         raise UsageError(f"--step {run}", found="a step without teachers", expected="one with pseudo labels")
     teachers = chosen(plan, workspace, fold=arguments.fold, device=arguments.device).teachers(step)
-    effects = find_effects(teachers, run, plan, workspace, test=arguments.cases == "test")
+    with teachers.alone():
+        effects = find_effects(teachers, run, plan, workspace, test=arguments.cases == "test")
     out = arguments.out or workspace.pseudo(f"effect-{chosen.name}-{number}", teachers.key)
     write_effects(out, effects)
     print_effects(effects)

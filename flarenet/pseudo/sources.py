@@ -6,7 +6,9 @@ with another overlap, means predicting again; other rules of filtering do not.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from ..inference.about import read_about
 from ..inference.model import Model
 from ..inference.predict import Predictor
 from ..inference.views import view
+from ..lock import locked
 from ..planning.fusion import OF_EACH_GROUP
 from ..planning.plan import Step
 from ..preparation.upright import upright
@@ -51,6 +54,15 @@ class Sources:
         """The cases that any of the models learned from; None where a model does not say."""
         seen = [read_about(asked.model.folder).seen for asked in self._predictors.values()]
         return None if None in seen else frozenset(name for names in seen for name in names or ())
+
+    @contextmanager
+    def alone(self, wait: Callable[[str], object]) -> Iterator[None]:
+        """Hold what is kept of every model. Where another run has one, `wait` is told; its end is waited for."""
+        folders = sorted({self._folder(run) for run in self._predictors})  # in one order: nobody waits in a ring
+        with ExitStack() as held:
+            for folder in folders:
+                held.enter_context(locked(folder, wait=wait))
+            yield
 
     def of(self, group: str) -> list[Source]:
         """Who is asked about a group: the teacher's view of the scan as it is comes first."""
@@ -89,8 +101,10 @@ class Sources:
         return self._store(*source).is_current(name, key, verify=True)
 
     def _store(self, run: str, number: int) -> Store:
-        trainer = self._predictors[run].model.trainer
-        return Store(self._workspace.pseudo(trainer, self._keys[run]) / f"pass_{number}")
+        return Store(self._folder(run) / f"pass_{number}")
+
+    def _folder(self, run: str) -> Path:
+        return self._workspace.pseudo(self._predictors[run].model.trainer, self._keys[run])
 
 
 def runs_asked(step: Step) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -68,6 +69,11 @@ class Teachers:
     def key(self) -> str:
         """Stands for the models and the rules."""
         return digest([self.sources.key, self._step.pseudo_rules.model_dump(mode="json")])
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Hold what is kept of the models, before anything is made of it. Where another run has the same teachers, its
+        end is waited for, which is said on stderr: most of what is needed is there by then."""
+        return self.sources.alone(lambda said: self._console.print(said, highlight=False, markup=False, soft_wrap=True))
 
     def complete(self, cases: Sequence[Case], configuration: str, *, held_out: Collection[str] = ()) -> Store:
         """A store of completed group maps for `cases`, on the prepared grids of `configuration`.

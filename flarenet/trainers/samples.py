@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from ..data.cases import map_cases
 from ..data.dataset import Case, choose
@@ -47,7 +48,8 @@ def read_samples(
         _check_whole(chosen, store, plan)
     answers = store
     if teachers:
-        answers = teachers.complete(chosen, configuration, held_out=held_out)
+        with teachers.alone() if rank() == 0 else nullcontext():  # the others find everything made
+            answers = teachers.complete(chosen, configuration, held_out=held_out)
         chosen = [case for case in chosen if answers.record(case.name).annotated]  # the others teach nothing
     absent = never_there(
         step, plan.labels, dataset.cases, [answers.read(case.name).record.annotated for case in chosen]

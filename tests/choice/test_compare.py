@@ -1,6 +1,7 @@
 """flarenet_compare on model folders of random weights: who is compared, on which cases, and who is best."""
 
 import json
+import os
 import shlex
 import shutil
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from flarenet.data.nifti import read_labels, write_labels
 from flarenet.data.settled import load_settled
 from flarenet.errors import RunError
 from flarenet.inference.model import save_model
+from flarenet.lock import locked
 from flarenet.networks import build
 from flarenet.planning.plan import load_plan, override
 from flarenet.planning.split import load_splits
@@ -65,6 +67,12 @@ def test_without_a_run_the_command_that_makes_one_is_named(workspace, capsys):
     finish(workspace, "MAE", 1, 0)  # does not segment
     finish(workspace, "3DOrgan", 1, "all")  # holds nothing out
     assert run(workspace, capsys)[0] == 4
+
+
+def test_a_comparison_beside_another_one_is_refused(workspace, capsys):
+    with locked(workspace.compare):
+        code, said = run(workspace, capsys)
+    assert code == 6 and f"in use by process {os.getpid()}" in said
 
 
 def test_steps_trainers_and_ensembles_on_the_same_cases_and_the_best_by_name(workspace, capsys):

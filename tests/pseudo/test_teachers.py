@@ -100,6 +100,28 @@ def test_a_case_that_answers_nothing_is_not_trained_on(blocks, teachers):
     assert [sample.name for sample in train] == ["drawn", "lesion", "firm"]
 
 
+def test_what_is_kept_of_a_teacher_is_held_while_it_is_asked(blocks, teachers):
+    workspace, cases = blocks
+    held = []
+
+    class Watched(Teacher):
+        def predict_views(self, volume, views):
+            held.append(sorted(path.parent.name.rpartition("-")[0] for path in workspace.root.glob("pseudo/*/*/.lock")))
+            return super().predict_views(volume, views)
+
+    asked = Teachers({**teachers, "Cancer/1": Watched("cancer")}, step_of(RULES), plan_of(RULES), workspace)
+    read_samples(
+        step_of(RULES),
+        plan=plan_of(RULES),
+        configuration="3d",
+        workspace=workspace,
+        held_out=frozenset(),
+        teachers=asked,
+    )
+    assert held == [["Teacher-cancer", "Teacher-organ"]] * 2  # for `bare` and `firm`
+    assert not list(workspace.root.glob("pseudo/*/*/.lock"))
+
+
 def test_only_what_rules_or_teachers_change_is_made_again(blocks, teachers):
     workspace, cases = blocks
     first = complete(workspace, cases, teachers)
