@@ -26,6 +26,7 @@ from pydantic import Field
 
 from .. import __version__
 from ..errors import FlarenetError, RunError, StorageError, UnsafeError, UsageError, unknown
+from ..lock import locked
 from ..schema import Frozen, load, save
 from ..whole import remove_leftovers, sha256_of, whole_file, write_text
 from ..workspace import installed_model, installed_models, models_in
@@ -114,13 +115,14 @@ def export_models(models: Sequence[Path], file: Path, *, licence: str | None = N
 def install(file: Path, root: Path, name: str | None = None) -> Installed:
     """Unpack a model file into ROOT/models/NAME, whole or not at all.
 
-    name  None is the one in the file. Raises UnsafeError for a file that is not exactly a model file, and UsageError
-    where the name is taken by another model.
+    name  None is the one in the file. Raises UnsafeError for a file that is not exactly a model file, UsageError where
+    the name is taken by another model, and LockedError where another process installs or removes one.
     """
     if name is not None:
         check_name(name, "--name")
+    _check_there(file)
     home = installed_model(root, "")
-    with _unpacked(file, home) as folder:
+    with locked(home), _unpacked(file, home) as folder:
         manifest, fingerprint = _verify(folder, file)
         target = installed_model(root, name or manifest.name)
         if target.exists():
@@ -137,20 +139,26 @@ def install(file: Path, root: Path, name: str | None = None) -> Installed:
 @contextmanager
 def opened(file: Path) -> Iterator[Path]:
     """The folder of a model file that was unpacked and checked as `install` does; gone at the end."""
+    _check_there(file)
     with tempfile.TemporaryDirectory(prefix="flarenet_") as home, _unpacked(file, Path(home)) as folder:
         _verify(folder, file)
         yield folder
 
 
 def remove(root: Path, name: str) -> None:
-    """Remove an installed model. Raises UsageError, with those there are, where there is none of that name."""
+    """Remove an installed model.
+
+    Raises UsageError, with those there are, where there is none of that name, and LockedError where another process
+    installs or removes one.
+    """
     folder = find_installed(root, name)
     if folder.is_symlink():  # a model that somebody keeps elsewhere
         folder.unlink()
         return
-    aside = folder.with_name(f".{secrets.token_hex(6)}.old.{name}")
-    os.rename(folder, aside)  # at once: nobody meets half a model
-    remove_leftovers(folder.parent, name)
+    with locked(folder.parent):
+        aside = folder.with_name(f".{secrets.token_hex(6)}.old.{name}")
+        os.rename(folder, aside)  # at once: nobody meets half a model
+        shutil.rmtree(aside)
 
 
 def find_installed(root: Path, name: str) -> Path:
@@ -221,12 +229,18 @@ def _allowed(member: str) -> int | None:
     return _LARGEST[found.group(1) or found.group(2)] if found else None
 
 
-@contextmanager
-def _unpacked(file: Path, home: Path) -> Iterator[Path]:
-    """A folder in `home` with the content of `file`; removed at the end, if it is still there."""
+def _check_there(file: Path) -> None:
     if not file.is_file():
         raise UsageError(f"model file {file}", found="no such file", expected="one that flarenet_model export wrote")
-    home.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _unpacked(file: Path, home: Path) -> Iterator[Path]:
+    """A folder in `home` with the content of `file`; removed at the end, if it is still there.
+
+    What killed processes left in `home` goes: nobody else may be at work there.
+    """
+    remove_leftovers(home)
     folder = home / f".{secrets.token_hex(6)}.tmp.model"
     folder.mkdir()
     try:

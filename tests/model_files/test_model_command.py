@@ -18,6 +18,7 @@ from flarenet.cli.predict import main as predict
 from flarenet.inference import archive
 from flarenet.inference import model_file as of_models
 from flarenet.inference.about import ABOUT, PLAN, WEIGHTS, read_about
+from flarenet.lock import locked
 from flarenet.workspace import find_models, models_in, newest_model
 from tests.model_files.small import files_below, members_of, train
 
@@ -233,6 +234,20 @@ def test_only_installed_models_are_removed_and_not_by_chance(root, model_file, m
 class Terminal(io.StringIO):
     def isatty(self):
         return True
+
+
+def test_what_a_killed_installation_left_goes_at_the_next_and_nothing_of_a_running_one(root, model_file, capsys):
+    half = root / "models" / ".0123456789ab.tmp.model"
+    half.mkdir(parents=True)
+    (half / "weights.safetensors").write_bytes(b"half")
+    with locked(root / "models"):  # as while it still ran
+        assert command(root, "install", model_file) == 6
+        assert "in use by process" in capsys.readouterr().err and half.is_dir()
+    assert command(root, "install", model_file, "--name", "model") == 0
+    assert not half.exists()
+    half.mkdir()
+    assert command(root, "remove", "model", "--yes") == 0
+    assert list((root / "models").iterdir()) == [half]
 
 
 def test_a_link_to_a_model_is_removed_without_what_it_points_to(root, tmp_path):
