@@ -9,31 +9,38 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from .errors import FlarenetError
 from .whole import write_text
 
-LARGEST_JSON_BYTES = 64 << 20
+LARGEST_JSON_BYTES, LARGEST_TABLE_BYTES = 2 << 20, 64 << 20
+"""Of any file, and of one that grows with the cases of a data set or the epochs of a run."""
+
+BYTES_OF_A_VALUE = 16
+"""What one takes in a file that is as large as it may be: `[],` repeated is forty times as large in memory."""
+
 LONGEST_NUMBER = 40
 """Digits of a whole number, far more than any of 64 bits has."""
 
 
 class Frozen(BaseModel):
-    """Immutable, strictly typed data; an unknown field is an error."""
+    """Immutable, strictly typed data; an unknown field is an error. `largest_bytes` is of a file that `load` reads."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    largest_bytes: ClassVar[int] = LARGEST_JSON_BYTES
 
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model", bound=Frozen)
 
 _NO_UTF8 = re.compile(r"[\ud800-\udfff]")
 
 
 def read_json(path: str | Path, error: type[FlarenetError], *, largest_bytes: int = LARGEST_JSON_BYTES) -> Any:
-    """The content of a JSON file, more strictly than JSON asks: no duplicate keys, no NaN, bounded size and numbers.
+    """The content of a JSON file, more strictly than JSON asks: no duplicate keys, no NaN, and bounds on its size, its
+    numbers, and how many values it holds.
 
     Raises `error`, naming the file and the place: line and column of what is no JSON, else the path of the key.
     """
@@ -48,11 +55,16 @@ def read_json(path: str | Path, error: type[FlarenetError], *, largest_bytes: in
         raise error(path, found="no such file", expected="a JSON file") from problem
     except (OSError, UnicodeDecodeError) as problem:
         raise error(path, found=problem, expected="a readable UTF-8 JSON file") from problem
-    return parse_json(text, path, error)
+    return parse_json(text, path, error, largest_bytes=largest_bytes)
 
 
-def parse_json(text: str, source: object, error: type[FlarenetError]) -> Any:
+def parse_json(
+    text: str, source: object, error: type[FlarenetError], *, largest_bytes: int = LARGEST_JSON_BYTES
+) -> Any:
     """What a text of JSON holds, as strictly as read_json. Raises `error`, which calls it `source`."""
+    values, most = sum(map(text.count, "[{,")), largest_bytes // BYTES_OF_A_VALUE
+    if values > most:
+        raise error(source, found=f"{values} brackets and commas", expected=f"at most {most}")
     try:
         return _strict_json(text, source, error)
     except json.JSONDecodeError as problem:
@@ -143,7 +155,7 @@ def parse_all(
 
 def load(model: type[Model], path: str | Path, error: type[FlarenetError]) -> Model:
     """Read and check a JSON file. Raises `error` with file, key, found and expected."""
-    return parse(model, read_json(path, error), path, error)
+    return parse(model, read_json(path, error, largest_bytes=model.largest_bytes), path, error)
 
 
 def save(value: BaseModel, path: str | Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from flarenet.errors import DatasetError, PlanError
-from flarenet.schema import Frozen, load, parse, parse_all, read_json, save, to_json
+from flarenet.schema import LARGEST_TABLE_BYTES, Frozen, load, parse, parse_all, read_json, save, to_json
 from flarenet.whole import write_text
 
 
@@ -85,7 +86,7 @@ def test_frozen_means_frozen():
         (b'{\n "a": }', "line 2, column 7"),
         (b"", "line 1, column 1"),
         (b"\xff\xfe", "UTF-8"),
-        (b"[" * 200_000, "nested too deeply"),
+        (b"[" * 100_000, "nested too deeply"),
     ],
 )
 def test_json_that_cannot_be_trusted_is_refused(tmp_path, content, words):
@@ -98,7 +99,7 @@ def test_json_that_cannot_be_trusted_is_refused(tmp_path, content, words):
 
 
 def test_what_would_take_long_is_refused_at_once(tmp_path):
-    path, contents = tmp_path / "x.json", (b"[" * 100_000, b'{"a":' * 100_000, b"9" * 4_000_000)
+    path, contents = tmp_path / "x.json", (b"[" * 100_000, b'{"a":' * 100_000, b"9" * 2_000_000)
     for content in contents:
         path.write_bytes(content)
         begin = time.perf_counter()
@@ -112,6 +113,33 @@ def test_what_would_take_long_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DatasetError, match="no regular file"):
         read_json(tmp_path / "pipe", DatasetError)
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", '""', "0.5"])
+def test_many_small_values_are_refused_before_they_take_memory(tmp_path, value):
+    path = tmp_path / "x.json"
+    path.write_text(f"[{','.join([value] * 400_000)}]")
+    tracemalloc.start()
+    try:
+        with pytest.raises(DatasetError, match="brackets and commas") as caught:
+            load(Tree, path, DatasetError)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert caught.value.expected == "at most 131072" and peak < 10 << 20
+
+
+def test_what_grows_with_cases_may_be_larger(tmp_path):
+    class Table(Frozen):
+        largest_bytes = LARGEST_TABLE_BYTES
+        cases: tuple[str, ...]
+
+    table = Table(cases=tuple(f"case_{number:06} of a large collection" for number in range(90_000)))
+    save(table, tmp_path / "x.json")
+    assert (tmp_path / "x.json").stat().st_size > 3_000_000
+    assert load(Table, tmp_path / "x.json", PlanError) == table
+    with pytest.raises(PlanError, match="at most 2097152 bytes"):
+        load(Leaf, tmp_path / "x.json", PlanError)
 
 
 def test_every_wrong_field_is_found():

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field
 
 from ..errors import DatasetError
-from ..schema import Frozen, load, save
+from ..schema import LARGEST_TABLE_BYTES, Frozen, load, save
 from .dataset import Case, Dataset, check_name
 from .dataset_file import read_dataset
 from .labels import LabelSet, difference
@@ -37,6 +37,7 @@ class SettledCase(Frozen):
 class Settled(Frozen):
     """A Dataset as JSON. `folder` is relative to the folder of the file, so that a root can be moved."""
 
+    largest_bytes = LARGEST_TABLE_BYTES
     version: Literal[1] = 1
     name: str
     folder: str

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..errors import DatasetError
-from ..schema import Frozen, load
+from ..schema import LARGEST_TABLE_BYTES, Frozen, load
 
 EFFICIENCY = "efficiency.json"
 
@@ -68,6 +68,7 @@ class Efficiency(Frozen):
     failed   case -> reason; such a case has no cost
     """
 
+    largest_bytes = LARGEST_TABLE_BYTES
     device: str
     cases: dict[str, CaseCost]
     command: tuple[str, ...] = ()

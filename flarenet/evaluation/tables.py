@@ -15,7 +15,7 @@ from rich.table import Table
 from ..data.cases import Pool
 from ..data.labels import LabelSet
 from ..errors import DatasetError
-from ..schema import Frozen, load, save
+from ..schema import LARGEST_TABLE_BYTES, Frozen, load, save
 from ..whole import write_text
 from .lesions import Lesion, LesionCount, count_lesions
 from .pairs import CaseScores, Pair, evaluate
@@ -58,6 +58,7 @@ class Metrics(Frozen):
     lesion_counts  label -> class of volume -> how many lesions were found, missed and false in all cases
     """
 
+    largest_bytes = LARGEST_TABLE_BYTES
     mode: str
     classes: dict[str, ClassScore]
     groups: dict[str, Score]

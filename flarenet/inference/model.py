@@ -212,7 +212,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
             raise RunError(path, found=f"a header of {length} bytes", expected=f"at most {most}")
         content = stream.read(length)
     try:
-        header = parse_json(content.decode(), path, RunError)
+        header = parse_json(content.decode(), path, RunError, largest_bytes=LARGEST_HEADER_BYTES)
     except UnicodeDecodeError as problem:
         raise RunError(path, found=problem, expected="a safetensors file") from problem
     if not isinstance(header, dict):

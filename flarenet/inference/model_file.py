@@ -27,7 +27,7 @@ from pydantic import Field
 from .. import __version__
 from ..errors import FlarenetError, RunError, StorageError, UnsafeError, UsageError, unknown
 from ..lock import locked
-from ..schema import Frozen, load, save
+from ..schema import LARGEST_JSON_BYTES, Frozen, load, save
 from ..whole import remove_leftovers, sha256_of, whole_file, write_text
 from ..workspace import installed_model, installed_models, models_in
 from .about import ABOUT, PLAN, WEIGHTS, read_about
@@ -43,7 +43,7 @@ NO_LICENCE = (
 )
 
 _MB = 1 << 20
-_LARGEST = {MANIFEST: _MB, LICENCE: _MB, PLAN: 16 * _MB, ABOUT: 16 * _MB, WEIGHTS: MOST_BYTES}
+_LARGEST = {MANIFEST: _MB, LICENCE: _MB, PLAN: LARGEST_JSON_BYTES, ABOUT: LARGEST_JSON_BYTES, WEIGHTS: MOST_BYTES}
 _PLACE = r"(?:fold_(?:all|0|[1-9][0-9]{0,2})/)?step_[1-9][0-9]{0,2}"
 _TOP, _INNER = ("|".join(map(re.escape, names)) for names in ((MANIFEST, LICENCE), (WEIGHTS, PLAN, ABOUT)))
 _MEMBER = re.compile(rf"({_TOP})|{_PLACE}/({_INNER})")

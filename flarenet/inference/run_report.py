@@ -15,7 +15,7 @@ from ..data.nifti import case_name
 from ..data.reading import Reading
 from ..errors import FlarenetError, RunError
 from ..planning.cache import FileState, looks_unchanged, state_of
-from ..schema import Frozen, digest, load, to_json
+from ..schema import LARGEST_TABLE_BYTES, Frozen, digest, load, to_json
 from ..whole import remove_leftovers, sha256_of, write_text
 from .model import Model
 from .outputs import Output
@@ -74,6 +74,7 @@ class CaseReport(Frozen):
 class Report(Frozen):
     """What report.json holds; `cases` by name."""
 
+    largest_bytes = LARGEST_TABLE_BYTES
     settings: Settings
     cases: dict[str, CaseReport]
 

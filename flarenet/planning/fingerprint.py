@@ -21,7 +21,7 @@ from ..data.cases import Pool
 from ..data.dataset import Dataset
 from ..data.labels import LabelSet
 from ..errors import DatasetError, FlarenetError
-from ..schema import Frozen
+from ..schema import LARGEST_TABLE_BYTES, Frozen
 from .cache import Cache
 from .cohorts import Inferred, infer_patterns
 from .measure import BINS, INSIDE_HU, Bins, CaseFingerprint, Triple, mean_and_sd, percentile, triple, unpack_histogram
@@ -89,6 +89,7 @@ class Fingerprint(Frozen):
     suspicious  sentences on what a person should look at; nothing is left out because of them
     """
 
+    largest_bytes = LARGEST_TABLE_BYTES
     version: Literal[2] = FINGERPRINT_VERSION
     dataset: str
     modality: str = "CT"

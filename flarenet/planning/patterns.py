@@ -18,7 +18,7 @@ from typing import Protocol
 
 from ..data.labels import LabelSet
 from ..errors import DatasetError, FlarenetError, StorageError
-from ..schema import read_json, to_json
+from ..schema import LARGEST_TABLE_BYTES, read_json, to_json
 
 Pattern = tuple[int, ...]
 
@@ -104,7 +104,7 @@ def read_present(path: str | Path) -> dict[str, frozenset[int]]:
 
     Raises DatasetError naming the first case that is not a list of whole numbers from 0 on.
     """
-    content = read_json(path, DatasetError)
+    content = read_json(path, DatasetError, largest_bytes=LARGEST_TABLE_BYTES)
     if not isinstance(content, dict):
         raise DatasetError(path, found=f"a {type(content).__name__}", expected="an object: case -> values present")
     for case, values in content.items():

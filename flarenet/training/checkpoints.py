@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from ..errors import FlarenetError, RunError, UsageError
 from ..inference.model import save_tensors
-from ..schema import Frozen, digest, load, save, to_json
+from ..schema import LARGEST_TABLE_BYTES, Frozen, digest, load, save, to_json
 from ..whole import remove_leftovers, sha256_of
 from .distributed import rank
 from .state import EpochRecord, TrainState, Weights
@@ -45,6 +45,7 @@ class _Record(Frozen):
 
 
 class _StateFile(Frozen):
+    largest_bytes = LARGEST_TABLE_BYTES
     version: Literal[2] = 2
     record: _Record
     sha256: dict[Literal["record", "tensors"], str]

@@ -20,7 +20,7 @@ import torch
 from .. import __version__
 from ..errors import RunError
 from ..inference.engines import pick_precision
-from ..schema import Frozen, load, save
+from ..schema import LARGEST_TABLE_BYTES, Frozen, load, save
 from .callbacks import Ended, EpochDone, Event, Started
 from .distributed import processes
 
@@ -67,6 +67,7 @@ class RunFile(Frozen):
                  of what they were prepared from; "TRAINER/STEP": of the weights it starts from or learns from
     """
 
+    largest_bytes = LARGEST_TABLE_BYTES
     version: Literal[1] = 1
     title: str
     seed: int

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from ...errors import DatasetError, UnsafeError
-from ...schema import Frozen, parse, read_json
+from ...schema import LARGEST_TABLE_BYTES, Frozen, parse, read_json
 from ..dataset import CHANNEL, FILE_ENDINGS, check_path
 from ..label_table import LabelTable, label_table
 from ..reading import Reading
@@ -37,14 +37,14 @@ class DecathlonFile(Frozen):
 
 def is_decathlon(folder: Path) -> bool:
     path = folder / "dataset.json"
-    content = read_json(path, DatasetError) if path.exists() else None
+    content = read_json(path, DatasetError, largest_bytes=LARGEST_TABLE_BYTES) if path.exists() else None
     return isinstance(content, dict) and {"training", "labels"} <= set(content)
 
 
 def read_decathlon(folder: Path, reading: Reading) -> Source:
     """The source of such a set. Raises UnsafeError for a path that leads out of it, unless a person allowed that."""
     path = folder / "dataset.json"
-    data = read_json(path, DatasetError)
+    data = read_json(path, DatasetError, largest_bytes=LARGEST_TABLE_BYTES)
     content = parse(DecathlonFile, {k: data[k] for k in DecathlonFile.model_fields if k in data}, path, DatasetError)
     if len(content.modality) != 1:
         found = ", ".join(content.modality.values()) or "none"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import DatasetError
-from ...schema import read_json
+from ...schema import LARGEST_TABLE_BYTES, read_json
 from ..dataset import FILE_ENDINGS, Case
 from ..dataset_file import read_dataset
 from ..folders import files_in
@@ -59,5 +59,5 @@ def _paths(folder: Path) -> list[Path]:
 
 def _has_key(folder: Path, key: str) -> bool:
     path = folder / "dataset.json"
-    content = read_json(path, DatasetError) if path.exists() else None
+    content = read_json(path, DatasetError, largest_bytes=LARGEST_TABLE_BYTES) if path.exists() else None
     return isinstance(content, dict) and key in content
