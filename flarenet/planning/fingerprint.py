@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from ..data.cases import Pool
 from ..data.dataset import Dataset
@@ -182,27 +184,24 @@ def _patients(dataset: Dataset, found: Fingerprint) -> dict[str, str | None]:
     """Case -> who was scanned: one for all cases that share a stated patient or an image, also by way of others. Called
     as the first of them is stated to be, else as the first case; None for a case that shares neither."""
     told = {case.name: case.patient for case in dataset.cases}
-    leads_to: dict[str, str] = {}
-    first: dict[tuple[str, str], str] = {}
-    for case in found.cases:
-        leads_to[case.name] = case.name
-        for key in (("image", case.image_sha256), ("patient", told[case.name] or "")):
-            if key[1]:
-                leads_to[_end(leads_to, case.name)] = _end(leads_to, first.setdefault(key, case.name))
+    first: dict[tuple[str, str | None], int] = {}
+    shared = [
+        (index, first.setdefault(key, index))
+        for index, case in enumerate(found.cases)
+        for key in (("image", case.image_sha256), ("patient", told[case.name]))
+        if key[1]
+    ]
+    count = len(found.cases)
+    pairs = coo_array((np.ones(len(shared)), np.transpose(shared)), shape=(count, count))
+    _, numbers = connected_components(pairs, directed=False)
     joined = defaultdict(list)
-    for name in leads_to:
-        joined[_end(leads_to, name)].append(name)
+    for case, number in zip(found.cases, numbers, strict=True):
+        joined[number].append(case.name)
     patients: dict[str, str | None] = {}
     for names in joined.values():
         stated = [patient for name in names if (patient := told[name])]
         patients |= dict.fromkeys(names, stated[0] if stated else names[0] if len(names) > 1 else None)
     return patients
-
-
-def _end(leads_to: Mapping[str, str], name: str) -> str:
-    while leads_to[name] != name:
-        name = leads_to[name]
-    return name
 
 
 def summarise(
