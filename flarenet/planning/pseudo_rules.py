@@ -25,7 +25,8 @@ class PseudoRules(Frozen):
     least_mm3   lesions (LabelSet.lesions) smaller than this are hidden
     hosts       lesion label -> the labels one of which it must touch, else it is hidden; "drawn": those in which the
                 lesions lie that people drew; "any": wherever it is
-    drop_share  share of the cases, those with the least agreement, whose pseudo labels of a group are not used
+    drop_share  of the cases in which sources name something of a group, the share with the least agreement, whose
+                pseudo labels of that group are not used
     """
 
     passes: Annotated[int, Field(ge=1, le=16)] = 1

@@ -23,7 +23,7 @@ from ..planning.pseudo_rules import FILTERS, UNFILTERED, PseudoRules
 from ..schema import Frozen, save
 from ..whole import write_text
 from ..workspace import Workspace
-from .filters import worst
+from .filters import beside_others, worst
 from .opinion import Hosts, drawn_map
 from .teachers import Teachers
 
@@ -175,21 +175,21 @@ def measure(
     """The effects on one group of cases in which people drew some of it. Each is asked as if they had not."""
     values = labels.groups[group]
     lesions = labels.of_lesions(group)
-    ways, scores = variants(rules, lesions=lesions), dict[str, float]()
+    ways, scores = variants(rules, lesions=lesions), dict[str, dict[int, float]]()
     counts: dict[str, dict[str, list[Counts]]] = {way: {} for way in ways}
 
     def ask(case: Case) -> None:
         said = teachers.ask(case, case.annotated - set(values))
         opinion = said.opinions[group]
         truth = split(drawn_map(case, labels, said.grid), labels, case.annotated)[group]
-        if opinion.likeness:
-            scores[case.name] = float(np.mean(list(opinion.likeness.values())))
+        scores[case.name] = opinion.likeness
         for way, alone in ways.items():
             kept = said.filtered(group, alone, hosts)[0]
             counts[way][case.name] = count(truth, opinion.label, kept, labels=len(values), lesions=lesions)
 
     teachers.each(cases, f"filters of {group}", ask)
-    dropped = {way: worst(scores, alone.drop_share) for way, alone in ways.items()}
+    ranked = beside_others(scores)
+    dropped = {way: worst(ranked, alone.drop_share) for way, alone in ways.items()}
     found = []
     for index, value in enumerate(values):
         names = [case.name for case in cases if value in case.annotated]

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from typing import TypeVar
 
 import numpy as np
 from scipy.ndimage import binary_dilation, find_objects
@@ -17,6 +19,8 @@ from scipy.ndimage import binary_dilation, find_objects
 from ..data.components import Components, find_components
 from ..data.labels import HIDDEN
 from ..planning.pseudo_rules import PseudoRules
+
+Label = TypeVar("Label", int, str)
 
 TOUCHING = np.ones((3, 3, 3), dtype=bool)
 """A voxel and its 26 neighbours: what touches."""
@@ -52,18 +56,35 @@ def vote(sources: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return label, most
 
 
-def likeness(sources: Sequence[np.ndarray], labels: int) -> np.ndarray | None:
-    """float [labels]: for label 1.. the mean Dice over all pairs of maps, 1 where both lack it; None for one map."""
+def likeness(sources: Sequence[np.ndarray], labels: int) -> dict[int, float]:
+    """label, 1 to `labels` -> the mean Dice over all pairs of maps, 1 for a pair of which neither names it.
+
+    A label that no map names has none: all agree on nothing, which tells nothing of where they would see it. Nor has
+    any label where there is one map.
+    """
     where = np.flatnonzero(np.logical_or.reduce([source.ravel() > 0 for source in sources]))
     maps = [source.ravel()[where] for source in sources]
-    sizes = [np.bincount(values, minlength=labels + 1)[1:] for values in maps]
+    sizes = [_voxels(values, labels) for values in maps]
     pairs = []
     for second in range(1, len(maps)):
         for first in range(second):
-            same = np.bincount(maps[first][maps[first] == maps[second]], minlength=labels + 1)[1:]
+            same = _voxels(maps[first][maps[first] == maps[second]], labels)
             total = sizes[first] + sizes[second]
             pairs.append(np.where(total > 0, 2 * same / np.maximum(total, 1), 1.0))
-    return np.mean(pairs, axis=0) if pairs else None
+    if not pairs:
+        return {}
+    named, mean = np.sum(sizes, axis=0) > 0, np.mean(pairs, axis=0)
+    return {int(index) + 1: float(mean[index]) for index in np.flatnonzero(named)}
+
+
+def large_enough(sources: Sequence[np.ndarray], *, least_mm3: float, voxel_mm3: float) -> Sequence[np.ndarray]:
+    """The maps without the lesions that would be smaller than `least_mm3` even where all maps are laid together."""
+    if not least_mm3 or len(sources) == 1:
+        return sources
+    together = reduce(np.maximum, sources)
+    lesions = find_components(together)
+    lesions.paint(together, lesions.voxels * voxel_mm3 < least_mm3, HIDDEN)
+    return [np.where(together == HIDDEN, np.uint8(0), source) for source in sources]
 
 
 def tally(drawn: np.ndarray) -> dict[int, int]:
@@ -151,10 +172,33 @@ def common_hosts(cases: Sequence[Mapping[int, float]]) -> frozenset[int] | None:
     return frozenset(host for host, part in share.items() if host and part >= RARE)
 
 
+def beside_others(scores: Mapping[str, Mapping[Label, float]]) -> dict[str, float]:
+    """case -> the mean, over the labels that have a score in it, of the score less that label's mean over the cases.
+
+    scores  case -> label -> score. Labels differ in how alike maps of them are, and cases in which labels nobody looked
+            for: a case that lacks only the hard ones is not worse for that. One without scores is left out.
+    """
+    by_label: dict[Label, list[float]] = {}
+    for of_case in scores.values():
+        for label, score in of_case.items():
+            by_label.setdefault(label, []).append(score)
+    usual = {label: sum(found) / len(found) for label, found in by_label.items()}
+    return {
+        case: sum(score - usual[label] for label, score in of_case.items()) / len(of_case)
+        for case, of_case in scores.items()
+        if of_case
+    }
+
+
 def worst(scores: Mapping[str, float], share: float) -> frozenset[str]:
     """The `share` of the names, rounded, with the lowest scores; of equal ones the first by name."""
     ranked = sorted(scores, key=lambda name: (scores[name], name))
     return frozenset(ranked[: round(share * len(ranked))])
+
+
+def _voxels(values: np.ndarray, labels: int) -> np.ndarray:
+    """[labels]: how many of `values` are 1, 2 and so on; those that are HIDDEN do not count."""
+    return np.bincount(values, minlength=labels + 1)[1 : labels + 1]
 
 
 def _named(source: np.ndarray, sources: Sequence[np.ndarray]) -> np.ndarray:

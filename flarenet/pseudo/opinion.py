@@ -14,7 +14,7 @@ from ..data.nifti import read_grid, read_labels
 from ..planning.pseudo_rules import PseudoRules
 from ..preparation.upright import on_grid
 from ..volume import Grid, upright_grid
-from .filters import Evidence, common_hosts, filtered, hosts_of, likeness, vote
+from .filters import Evidence, common_hosts, filtered, hosts_of, large_enough, likeness, vote
 from .sources import Sources
 
 Hosts = Mapping[int, frozenset[int]]
@@ -25,7 +25,8 @@ Hosts = Mapping[int, frozenset[int]]
 class Opinion:
     """What the sources say about the labels of one group that nobody looked for.
 
-    label, votes  as filters.vote gives them    likeness  as filters.likeness, by value of the label table
+    label, votes  as filters.vote gives them
+    likeness      as filters.likeness, of maps without lesions that are too small, by value of the label table
     """
 
     label: np.ndarray
@@ -88,12 +89,30 @@ class Asked:
         }
 
 
-def ask(case: Case, sources: Sources, labels: LabelSet, *, annotated: Iterable[int], groups: Sequence[str]) -> Asked:
-    """Read what was drawn of `annotated`, and what the sources said about `groups` of a case that was predicted."""
+def ask(
+    case: Case,
+    sources: Sources,
+    labels: LabelSet,
+    *,
+    annotated: Iterable[int],
+    groups: Sequence[str],
+    least_mm3: float,
+) -> Asked:
+    """Read what was drawn of `annotated`, and what the sources said about `groups` of a case that was predicted.
+
+    least_mm3  as in PseudoRules: a smaller lesion, which will be hidden, is nothing on which sources differ
+    """
     looked_for, grid = frozenset(annotated), grid_of(case)
     by_hand = split(drawn_map(case, labels, grid), labels, looked_for)
     opinions = {
-        group: _opinion(sources.maps(case.name, group), by_hand[group], labels.groups[group], looked_for)
+        group: _opinion(
+            sources.maps(case.name, group),
+            by_hand[group],
+            labels.groups[group],
+            looked_for,
+            least_mm3=least_mm3 if labels.of_lesions(group) else 0.0,
+            voxel_mm3=grid.voxel_mm3,
+        )
         for group in groups
     }
     return Asked(labels, grid, by_hand, looked_for, opinions)
@@ -130,14 +149,18 @@ def resolve_hosts(
 
 
 def _opinion(
-    maps: Sequence[np.ndarray], drawn: np.ndarray, values: Sequence[int], looked_for: frozenset[int]
+    maps: Sequence[np.ndarray],
+    drawn: np.ndarray,
+    values: Sequence[int],
+    looked_for: frozenset[int],
+    *,
+    least_mm3: float,
+    voxel_mm3: float,
 ) -> Opinion:
     """What was looked for is no question, nor where people drew something: there all sources say background."""
     table = np.arange(256, dtype=np.uint8)
     table[[index for index, value in enumerate(values, start=1) if value in looked_for]] = 0
     said = [np.where(drawn == 0, table[source], np.uint8(0)) for source in maps]
     label, votes = vote(said)
-    same = likeness(said, len(values))
-    scores = {} if same is None else {value: float(score) for value, score in zip(values, same)}
-    open_scores = {value: score for value, score in scores.items() if value not in looked_for}
-    return Opinion(label, votes, len(maps), open_scores)
+    scores = likeness(large_enough(said, least_mm3=least_mm3, voxel_mm3=voxel_mm3), len(values))
+    return Opinion(label, votes, len(maps), {values[index - 1]: score for index, score in scores.items()})

@@ -17,10 +17,11 @@ from ..whole import remove_leftovers
 
 
 class Looked(Frozen):
-    """What the sources say about a case, before any filter. Labels by name.
+    """What the sources say about a case, before any filter but for lesions that are too small. Labels by name.
 
-    key     stands for the case and the sources
-    scores  group -> label that nobody looked for -> mean Dice between the sources; no group where there is one source
+    key     stands for the case, the sources and the least size
+    scores  group -> label that nobody looked for and a source names -> mean Dice between the sources; no group without
+            such a label, nor where there is one source
     hosts   lesion that people drew -> organ, or "background" for none -> share of its lesions that lie there
     """
 

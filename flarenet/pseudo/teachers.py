@@ -29,7 +29,7 @@ from ..planning.pseudo_rules import UNFILTERED
 from ..preparation.prepare import frame_between, prepare_map
 from ..schema import digest
 from ..workspace import Workspace
-from .filters import tally, worst
+from .filters import beside_others, tally, worst
 from .opinion import Asked, Hosts, ask, resolve_hosts
 from .report import Fate, Looked, Report, keep, load_kept, print_report
 from .sources import Sources
@@ -113,14 +113,14 @@ class Teachers:
         """Ask the models about every case, and keep how far they agree; `records` are those of the prepared cases."""
         folder = self._workspace.pseudo("sources", self.sources.key)
         looked = {}
+        rule = self._step.pseudo_rules.least_mm3  # what is smaller has no part in the scores
+        keys = {case.name: digest([records[case.name].key, self.sources.key, rule]) for case in cases}
         for case in cases:
-            key = digest([records[case.name].key, self.sources.key])
-            if known := load_kept(Looked, folder / f"{case.name}.json", key):
+            if known := load_kept(Looked, folder / f"{case.name}.json", keys[case.name]):
                 looked[case.name] = known
 
         def ask_about(case: Case) -> Looked:
-            said = self.ask(case, case.annotated)
-            found = self._looked(said, digest([records[case.name].key, self.sources.key]))
+            found = self._looked(self.ask(case, case.annotated), keys[case.name])
             keep(found, folder / f"{case.name}.json")
             return found
 
@@ -131,7 +131,8 @@ class Teachers:
         known = frozenset(annotated)
         groups = [group for group in self.sources.groups if not known.issuperset(self._labels.groups[group])]
         self.sources.predict(case, groups)
-        return ask(case, self.sources, self._labels, annotated=known, groups=groups)
+        least_mm3 = self._step.pseudo_rules.least_mm3
+        return ask(case, self.sources, self._labels, annotated=known, groups=groups, least_mm3=least_mm3)
 
     def judge(self, looked: Mapping[str, Looked], held_out: Collection[str]) -> Verdict:
         """Hosts, as the rules state them or as cases that are not held out show, and the cases of least agreement."""
@@ -143,8 +144,8 @@ class Teachers:
         ]
         rules, dropped = self._step.pseudo_rules, {}
         for group in self.sources.groups:
-            scores = {name: said.score(group) for name, said in looked.items() if group in said.scores}
-            dropped[group] = worst(scores, rules.drop_share)
+            scores = {name: said.scores[group] for name, said in looked.items() if group in said.scores}
+            dropped[group] = worst(beside_others(scores), rules.drop_share)
         return Verdict(resolve_hosts(rules, self._labels, drawn), dropped)
 
     def _looked(self, said: Asked, key: str) -> Looked:

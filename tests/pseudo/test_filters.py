@@ -6,12 +6,14 @@ from flarenet.data.labels import HIDDEN, LabelSet
 from flarenet.planning.pseudo_rules import PseudoRules
 from flarenet.pseudo.filters import (
     Evidence,
+    beside_others,
     common_hosts,
     filtered,
     hide_doubtful,
     hide_homeless,
     hide_small,
     hosts_of,
+    large_enough,
     likeness,
     tally,
     vote,
@@ -42,10 +44,18 @@ def test_a_single_source_is_taken_as_it_is():
 
 
 def test_likeness_is_the_mean_dice_of_all_pairs():
-    # label 1: 2/(2+1), 2*2/(2+2), 2/(1+2); label 2 in one map only: 0, 0 and, absent from both, 1
+    # label 1: 2/(2+1), 2*2/(2+2), 2/(1+2); label 2 in one map only: 0, 0 and, absent from both, 1; label 3 in none
     maps = [row(1, 1, 0, 0), row(1, 0, 0, 2), row(1, 1, 0, 0)]
-    assert likeness(maps, 3).tolist() == pytest.approx([(2 / 3 + 1 + 2 / 3) / 3, 1 / 3, 1.0])
-    assert likeness(maps[:1], 3) is None
+    assert likeness(maps, 3) == pytest.approx({1: (2 / 3 + 1 + 2 / 3) / 3, 2: 1 / 3})
+    assert likeness(maps[:1], 3) == {} == likeness([row(0, 0)] * 3, 3)
+
+
+def test_lesions_are_large_enough_where_all_maps_together_make_them_so():
+    # of 2 mm3 a voxel: 1 + 1 voxels side by side are 4 mm3, the last one is 2 mm3 in each map
+    maps = [row(1, 0, 0, 0, 2), row(0, 1, 0, 0, 2), row(0, 0, 0, 0, 0)]
+    kept = large_enough(maps, least_mm3=4.0, voxel_mm3=2.0)
+    assert [each.ravel().tolist() for each in kept] == [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 0]]
+    assert large_enough(maps, least_mm3=0.0, voxel_mm3=2.0) is maps
 
 
 def test_voxels_on_which_too_few_agree_are_hidden_background_too():
@@ -108,6 +118,13 @@ def test_common_hosts():
     assert common_hosts([{5: 1.0}] * 30 + [{7: 1.0}]) == {5}  # one in 31 is chance
     assert common_hosts([{5: 0.8, 0: 0.2}]) is None  # one in five lies in no organ
     assert common_hosts([]) is None
+
+
+def test_a_case_is_compared_by_what_is_usual_for_the_labels_that_it_lacks():
+    # the mean is 0.9 for a liver and 0.6 for a duodenum; by their own means the order would be c, b, a
+    scores = {"a": {"liver": 0.85}, "b": {"liver": 0.95, "duodenum": 0.5}, "c": {"duodenum": 0.7}, "d": {}}
+    assert beside_others(scores) == pytest.approx({"a": -0.05, "b": (0.05 - 0.1) / 2, "c": 0.1})
+    assert worst(beside_others(scores), 0.34) == {"a"}
 
 
 def test_the_worst_cases():

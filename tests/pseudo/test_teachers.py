@@ -89,14 +89,39 @@ def test_the_worst_cases_lose_their_pseudo_labels_of_that_group(blocks, teachers
     assert not any(array.any() for array in maps(store, "bare").values())
 
 
+def test_where_no_source_sees_a_lesion_no_case_is_the_worst(blocks, teachers):
+    workspace, cases = blocks
+    teachers["Cancer/1"] = Teacher("cancer", "1" * 64, knows=False)
+    found = report(complete(workspace, cases, teachers, RULES.model_copy(update={"drop_share": 0.5})))
+    assert found.scores["bare"].keys() == {"organ"}
+    assert not any("cancer" in fate.dropped for fate in found.cases.values())
+
+
+class Unsteady(Teacher):
+    """Sees the lesion of one voxel in the first of three views only."""
+
+    def predict_views(self, volume, views):
+        for view, maps in zip(views, super().predict_views(volume, views)):
+            if view.scale != 1:
+                maps[self.group][SPECK] = 0
+            yield maps
+
+
+def test_a_lesion_that_would_be_hidden_for_its_size_is_nothing_to_differ_on(blocks, teachers):
+    workspace, cases = blocks
+    teachers["Cancer/1"] = Unsteady("cancer", "1" * 64)
+    assert report(complete(workspace, cases, teachers)).scores["bare"]["cancer"] == 1.0
+    # taken as they are, 55 and twice 54 voxels
+    found = report(complete(workspace, cases, teachers, RULES.model_copy(update={"least_mm3": 0.0})))
+    assert found.scores["bare"]["cancer"] == pytest.approx((2 * (2 * 54 / 109) + 1) / 3, abs=1e-4)
+
+
 def test_a_case_that_answers_nothing_is_not_trained_on(blocks, teachers):
     workspace, cases = blocks
     rules = RULES.model_copy(update={"drop_share": 0.34})
     step, plan = step_of(rules), plan_of(rules)
     asked, nobody = Teachers(teachers, step, plan, workspace), frozenset()
-    train, _ = read_samples(
-        step, plan=plan, configuration="3d", workspace=workspace, held_out=nobody, teachers=asked
-    )
+    train, _ = read_samples(step, plan=plan, configuration="3d", workspace=workspace, held_out=nobody, teachers=asked)
     assert [sample.name for sample in train] == ["drawn", "lesion", "firm"]
 
 
