@@ -12,7 +12,7 @@ from rich.table import Table
 from ..data.labels import LabelSet
 from ..errors import RunError
 from ..planning.pseudo_rules import PseudoRules
-from ..schema import Frozen, load, save
+from ..schema import Frozen, as_saved, load, save
 from ..whole import remove_leftovers
 
 
@@ -75,7 +75,11 @@ def load_kept(kind: type[Kept], path: Path, key: str) -> Kept | None:
 
 
 def keep(value: Frozen, path: Path) -> None:
-    """Write a file of this kind, and remove what killed processes left of it."""
+    """Write a file of this kind, and remove what killed processes left of it. One that says the same already stays, for
+    several processes may come to it at once.
+    """
+    if path.is_file() and path.read_bytes() == as_saved(value).encode():
+        return
     remove_leftovers(path.parent, path.name)
     save(value, path)
 

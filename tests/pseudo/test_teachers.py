@@ -178,6 +178,18 @@ def test_a_flipped_bit_of_completed_maps_has_them_made_again(blocks, teachers):
     assert [len(teacher.asked) for teacher in teachers.values()] == [9, 6]  # of what they had said, nothing is lost
 
 
+def test_a_process_that_finds_all_made_takes_away_nothing_that_another_is_writing(blocks, teachers):
+    workspace, cases = blocks
+    written = complete(workspace, cases, teachers).folder.parent / "report.json"
+    stamp, others = written.stat().st_mtime_ns, written.with_name(".0123456789ab.tmp.report.json")
+    others.write_text("half of it")
+    complete(workspace, cases, teachers)
+    assert others.exists() and written.stat().st_mtime_ns == stamp
+    written.write_text("damaged")
+    complete(workspace, cases, teachers)
+    assert not others.exists() and report(complete(workspace, cases, teachers)).cases.keys() == {c.name for c in cases}
+
+
 def predicting(**fields):
     return {"configuration": CONFIGURATION.model_copy(update=fields)}
 
