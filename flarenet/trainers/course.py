@@ -56,6 +56,7 @@ def make_course(
             objective=objective,
             device=device,
             autocast=context,
+            update=part.update,
         )
     identity = identity_of(step, train, held_out, plan=plan, part=part, starts_from=starts_from)
     rare = rare_labels(train, step.rare)

@@ -57,6 +57,18 @@ class Batch:
     asked: dict[str, Tensor]
     names: tuple[str, ...]
 
+    def parts(self, size: int) -> list[Batch]:
+        """It in parts of `size` rows each, the last of fewer."""
+        return [
+            Batch(
+                image=self.image[rows],
+                labels={group: labels[rows] for group, labels in self.labels.items()},
+                asked={group: flags[rows] for group, flags in self.asked.items()},
+                names=self.names[rows],
+            )
+            for rows in (slice(start, start + size) for start in range(0, len(self.names), size))
+        ]
+
 
 class Batches:
     """Draws cases, then a patch in each: at random, or about a voxel of a label that is there.

@@ -15,29 +15,50 @@ MOST = 4
 
 
 class Examples:
-    """Gathers, batch by batch, the patch with the most labels of each case; of equals, the first."""
+    """Gathers, batch by batch, the patch with the most labels of each case; of equals, the first.
+
+    Every round of the batches is the same, so which patches these are is found in the first, and in later ones no other
+    is looked at.
+    """
 
     def __init__(self, labels: LabelSet, groups: Sequence[str]) -> None:
         self._labels, self._groups = labels, tuple(groups)
-        self._found: dict[str, tuple[int, Example]] = {}
+        self._number = 0  # of a patch in its round
+        self._richest: dict[str, tuple[int, int]] = {}  # case -> how many labels its patch has, and which it is
+        self._chosen: list[int] | None = None
+        self._shown: dict[int, Example] = {}
 
     def add(self, batch: Batch, predicted: Mapping[str, Tensor]) -> None:
         """predicted: {group: integers [B, *S]}, 0 background, 1..n"""
-        for row, case in enumerate(batch.names):
-            maps = {group: batch.labels[group][row].cpu().numpy() for group in self._groups}
-            richness = _labels_in(maps)
-            if case not in self._found or richness > self._found[case][0]:
-                self._found[case] = richness, self._example(batch, maps, predicted, row)
+        for row in range(len(batch.names)):
+            if self._is_rich(batch, row) if self._chosen is None else self._number in self._chosen:
+                self._shown[self._number] = self._example(batch, predicted, row)
+            self._number += 1
 
     def best(self) -> tuple[Example, ...]:
-        """Those of the MOST cases with the most labels, in that order."""
-        ranked = sorted(self._found.values(), key=lambda found: -found[0])
-        return tuple(example for _, example in ranked[:MOST])
+        """Those of the MOST cases with the most labels, in that order; what is added next begins a round."""
+        if self._chosen is None:
+            ranked = sorted(self._richest.values(), key=lambda found: -found[0])
+            self._chosen = [number for _, number in ranked[:MOST]]
+        examples = tuple(self._shown[number] for number in self._chosen)
+        self._number, self._shown = 0, {}
+        return examples
 
-    def _example(
-        self, batch: Batch, maps: Mapping[str, np.ndarray], predicted: Mapping[str, Tensor], row: int
-    ) -> Example:
-        image = batch.image[row].cpu().numpy()
+    def _is_rich(self, batch: Batch, row: int) -> bool:
+        """Whether no earlier patch of the case has as many labels; the one that had the most is forgotten then."""
+        richness = _labels_in(self._maps(batch, row))
+        most, number = self._richest.get(batch.names[row], (-1, -1))
+        if richness <= most:
+            return False
+        self._shown.pop(number, None)
+        self._richest[batch.names[row]] = richness, self._number
+        return True
+
+    def _maps(self, batch: Batch, row: int) -> dict[str, np.ndarray]:
+        return {group: batch.labels[group][row].cpu().numpy() for group in self._groups}
+
+    def _example(self, batch: Batch, predicted: Mapping[str, Tensor], row: int) -> Example:
+        image, maps = batch.image[row].cpu().numpy(), self._maps(batch, row)
         answers = {group: predicted[group][row].cpu().numpy() for group in self._groups}
         if image.ndim == 4:  # a block: its slice with the most labels
             z = max(range(image.shape[1]), key=lambda z: _labels_in({group: each[z] for group, each in maps.items()}))

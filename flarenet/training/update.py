@@ -37,7 +37,7 @@ def learn(
     """
     learning = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     state.optimizer.zero_grad(set_to_none=True)
-    terms, parts = torch.zeros(2, device=batch.image.device), _parts(batch, update.at_once(len(batch.names)))
+    terms, parts = torch.zeros(2, device=batch.image.device), batch.parts(update.at_once(len(batch.names)))
     for loss in in_turns(parts, judge):
         if not loss.total.requires_grad:
             expected = "parts that learn among those that answer the step's groups"
@@ -55,19 +55,6 @@ def learn(
     state.scaler.step(state.optimizer)
     state.scaler.update()
     return total, dice
-
-
-def _parts(batch: Batch, size: int) -> list[Batch]:
-    """`batch` in parts of `size` rows each, the last of fewer."""
-    return [
-        Batch(
-            image=batch.image[rows],
-            labels={group: labels[rows] for group, labels in batch.labels.items()},
-            asked={group: flags[rows] for group, flags in batch.asked.items()},
-            names=batch.names[rows],
-        )
-        for rows in (slice(start, start + size) for start in range(0, len(batch.names), size))
-    ]
 
 
 def _not_finite(where: str, found: str, batch: Batch) -> RunError:

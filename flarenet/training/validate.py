@@ -9,12 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from ..data.labels import HIDDEN, LabelSet
-from .batches import Batches
+from ..planning.plan import Update
+from .batches import Batch, Batches
 from .callbacks import Findings
 from .distributed import all_summed, averaged
 from .examples import Examples
 from .loader import Ahead
 from .loop import Objective, to_device
+from .losses import Loss
+from .sums import in_turns
 
 
 class HeldOut:
@@ -25,6 +28,8 @@ class HeldOut:
     labels    of a label: counts of voxels over all patches of the cases that ask for it; a label that is neither drawn
               nor predicted there has no Dice, and a group of such labels none either
     examples  a few of the patches; see examples.Examples
+
+    A batch is worked on in the parts of `update`, as in training: that is what memory is there for.
     """
 
     def __init__(
@@ -37,24 +42,30 @@ class HeldOut:
         objective: Objective,
         device: torch.device,
         autocast: Callable[[], AbstractContextManager],
+        update: Update,
     ) -> None:
         self._batches, self._count, self._labels, self._groups = batches, count, labels, tuple(groups)
-        self._objective, self._device, self._autocast = objective, device, autocast
+        self._objective, self._device, self._autocast, self._update = objective, device, autocast, update
+        self._examples = Examples(labels, groups)
 
     @torch.inference_mode()
     def __call__(self, network: nn.Module) -> Findings:
-        loss, counts, examples = 0.0, dict[str, Tensor](), Examples(self._labels, self._groups)
+        def judge(part: Batch) -> Loss:
+            with self._autocast():
+                return self._objective(network, part)
+
+        loss, counts = 0.0, dict[str, Tensor]()
         for index in range(self._count):
             batch = to_device(self._batches.batch(0, index), self._device)
-            with self._autocast():
-                judged = self._objective(network, batch)
-                loss += (judged.dice if self._groups else judged.total).item() / self._count
-            predicted = {group: logits.argmax(1) for group, logits in judged.logits.items()}
-            for group, answer in predicted.items():
-                found = _counts(answer, batch.labels[group], batch.asked[group])
-                counts[group] = counts[group] + found if group in counts else found
-            if predicted:
-                examples.add(batch, predicted)
+            parts = batch.parts(self._update.at_once(len(batch.names)))
+            for part, judged in zip(parts, in_turns(parts, judge)):
+                loss += (judged.dice if self._groups else judged.total).item() / (self._count * len(parts))
+                predicted = {group: logits.argmax(1) for group, logits in judged.logits.items()}
+                for group, answer in predicted.items():
+                    found = _counts(answer, part.labels[group], part.asked[group])
+                    counts[group] = counts[group] + found if group in counts else found
+                if predicted:
+                    self._examples.add(part, predicted)
         loss = averaged(torch.tensor(loss, device=self._device)).item()  # processes with GPUs exchange nothing else
         dice = {group: _dice(all_summed(found)) for group, found in counts.items()}
         return Findings(
@@ -65,7 +76,7 @@ class HeldOut:
                 for group, found in dice.items()
                 for index, value in found.items()
             },
-            examples=examples.best(),
+            examples=self._examples.best(),
         )
 
 
@@ -76,16 +87,16 @@ def _dice(counts: Tensor) -> dict[int, float]:
 
 
 def _counts(predicted: Tensor, target: Tensor, asked: Tensor) -> Tensor:
-    """[2, n]: per label, twice the overlap and the sum of both sizes, over what was asked."""
-    labels = asked.shape[1] - 1
-    rows = asked.nonzero()[:, 0].unique()
-    result = torch.zeros(2, labels, dtype=torch.float64, device=predicted.device)
-    for row in rows.tolist():
-        visible = target[row] != HIDDEN
-        truth, guess = target[row][visible].long(), predicted[row][visible]
-        hits = torch.bincount(truth[truth == guess], minlength=labels + 1)
-        sizes = torch.bincount(truth, minlength=labels + 1) + torch.bincount(guess, minlength=labels + 1)
-        use = asked[row, 1:].to(predicted.device)
-        result[0] += 2 * hits[1:] * use
-        result[1] += sizes[1:] * use
-    return result
+    """[2, n] float64: per label, twice the overlap and the sum of both sizes, over what was asked.
+
+    predicted  [B, *S] integers    target  [B, *S], as Batch.labels    asked  bool [B, 1 + n]
+    All rows are counted at once: a GPU is waited for once, not for every row.
+    """
+    rows, classes = asked.shape
+    hidden = target == HIDDEN  # counts as background of both, which has no Dice
+    truth, guess = (each.int().masked_fill(hidden, 0) for each in (target, predicted))
+    row = torch.arange(rows, dtype=torch.int32, device=predicted.device).view(-1, *[1] * (target.ndim - 1))
+    place = (row * classes + truth) * classes + guess
+    pairs = torch.bincount(place.flatten(), minlength=rows * classes**2).view(rows, classes, classes)
+    counts = torch.stack([2 * pairs.diagonal(dim1=1, dim2=2), pairs.sum(dim=1) + pairs.sum(dim=2)])
+    return (counts * asked.to(predicted.device)).sum(dim=1)[:, 1:].double()

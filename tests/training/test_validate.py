@@ -1,9 +1,12 @@
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from flarenet.data.labels import HIDDEN, LabelSet
+from flarenet.planning.plan import Update
 from flarenet.training import validate
 from flarenet.training.batches import Batch
 from flarenet.training.examples import Examples
@@ -26,6 +29,31 @@ def test_the_dice_of_what_is_found_by_a_threshold():
         assert np.array_equal(example.labels, example.predicted)
 
 
+def test_a_batch_is_judged_in_the_parts_that_training_works_on():
+    sizes = []
+
+    class Watched(Network):
+        def forward(self, image, groups):
+            sizes.append(len(image))
+            return super().forward(image, groups)
+
+    torch.manual_seed(0)
+    network = Watched().eval()
+    whole = held_out()(network)
+    parts = held_out(accumulate=2)(network)
+    assert sizes == [2] * 2 + [1] * 8  # of two batches each row twice: what is summed over the batch comes first
+    assert parts.losses == pytest.approx(whole.losses, rel=1e-5) and parts.dice == pytest.approx(whole.dice, rel=1e-3)
+    assert [example.case for example in parts.examples] == [example.case for example in whole.examples]
+
+
+def test_counts_are_over_what_was_asked_and_is_not_hidden():
+    target = torch.tensor([[[1, 2, 0, HIDDEN]], [[0, 1, 1, 0]], [[0, 0, 0, 0]]], dtype=torch.uint8)
+    predicted = torch.tensor([[[1, 1, 0, 2]], [[2, 1, 0, 0]], [[1, 2, 0, 0]]])
+    asked = torch.tensor([[True, True, True], [True, True, False], [False, False, False]])
+    # label 1: a hit in each of two rows, sizes 1 + 2 and 2 + 1; label 2, asked in the first row: drawn once
+    assert validate._counts(predicted, target, asked).tolist() == [[4, 0], [6, 1]]
+
+
 def test_what_processes_average_lies_on_the_device_of_the_run(monkeypatch):
     """Processes with GPUs exchange no tensor of a CPU; torch's device without numbers stands for a GPU."""
     device, lay_on, nothing = torch.device("meta"), [], torch.zeros(())
@@ -43,6 +71,7 @@ def test_what_processes_average_lies_on_the_device_of_the_run(monkeypatch):
         objective=lambda network, batch: Loss(nothing, nothing),
         device=device,
         autocast=nullcontext,
+        update=Update(),
     )
     judged(Network())
     assert lay_on == [device]
@@ -71,6 +100,18 @@ def test_examples_are_those_with_the_most_labels_and_show_what_was_not_asked():
     assert (first.case, second.case) == ("c0", "c1")
     assert first.labels.tolist() == [[1, 2]] and first.predicted.tolist() == [[3, 0]] and first.not_asked == (3,)
     assert second.labels.tolist() == [[1, 3]] and second.not_asked == ()  # as many labels as its later patch: the first
+
+
+def test_later_rounds_show_the_same_patches_and_look_at_no_other():
+    poor, rich = (batch([labels], [[[0, 0]]], asked=[ALL]) for labels in ([[0, 1]], [[1, 2]]))
+    found = Examples(LABELS, ("organ",))
+    for patch in (poor, rich):
+        found.add(patch, {"organ": torch.zeros(1, 1, 2, dtype=torch.long)})
+    assert [example.predicted.tolist() for example in found.best()] == [[[0, 0]]]
+    for patch in (replace(poor, labels={}), rich):
+        found.add(patch, {"organ": torch.tensor([[[1, 1]]])})
+    [example] = found.best()
+    assert example.labels.tolist() == [[1, 2]] and example.predicted.tolist() == [[1, 1]]
 
 
 def test_what_lies_under_a_lesion_is_not_asked_of_the_organs():

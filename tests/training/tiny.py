@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from flarenet.data.labels import LabelSet
-from flarenet.planning.plan import Step, Subset
+from flarenet.planning.plan import Step, Subset, Update
 from flarenet.training.batches import Batches, Sample
 from flarenet.training.checkpoints import Checkpoints
 from flarenet.training.loop import Course
@@ -46,9 +46,17 @@ def batches(*, seed=5, count=3):
     return Batches(samples, (8, 8), batch_size=2, seed=seed, augmentation=None)
 
 
-def held_out():
-    fixed, groups = batches(seed=6), STEP.groups
-    return HeldOut(fixed, count=2, labels=LABELS, groups=groups, objective=objective, device=CPU, autocast=nullcontext)
+def held_out(accumulate=1):
+    return HeldOut(
+        batches(seed=6),
+        count=2,
+        labels=LABELS,
+        groups=STEP.groups,
+        objective=objective,
+        device=CPU,
+        autocast=nullcontext,
+        update=Update(accumulate=accumulate),
+    )
 
 
 def checkpoints(folder, identity=IDENTITY, *, save_every_s=600.0):
