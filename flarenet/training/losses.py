@@ -160,11 +160,17 @@ class _Piece:
 
 def _in_slabs(logits: Tensor, target: Tensor, asked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """[B, C, I], [B, I] and [B, C] as more samples of fewer voxels, to fit in a CPU's cache; else as they are."""
-    count, voxels = 1, target.shape[1]
-    while logits.device.type == "cpu" and voxels % (2 * count) == 0 and voxels // (2 * count) >= _SLAB_VOXELS:
-        count *= 2
+    count = _slabs(target.shape[1]) if logits.device.type == "cpu" else 1
     slabs = logits.unflatten(2, (count, -1)).transpose(1, 2).flatten(0, 1)
     return slabs, target.unflatten(1, (count, -1)).flatten(0, 1), asked.repeat_interleave(count, dim=0)
+
+
+def _slabs(voxels: int) -> int:
+    """Into how many equal parts of _SLAB_VOXELS or more so many voxels can be halved."""
+    count = 1
+    while voxels % (2 * count) == 0 and voxels // (2 * count) >= _SLAB_VOXELS:
+        count *= 2
+    return count
 
 
 def _pieces(asked: Tensor, device: torch.device) -> Iterator[_Piece]:
@@ -207,9 +213,11 @@ class _Sums(torch.autograd.Function):
             log_p_goal = log_p.gather(1, goal).masked_fill_(hidden, 0)
             p = log_p.exp_().masked_fill_(hidden, 0)
             seen = (~hidden).to(p.dtype)
+            # slabs, for a number is added to a sum of millions only in steps of what float32 tells apart there
+            places = goal.reshape(len(piece.rows) * _slabs(goal.shape[2]), -1)
             for total, voxels in ((overlap, log_p_goal.exp() * seen), (drawn, seen)):
-                per_sample = p.new_zeros((len(piece.rows), len(piece.kept)))
-                total[piece.kept] += per_sample.scatter_add_(1, goal.flatten(1), voxels.flatten(1)).sum(dim=0)
+                per_slab = p.new_zeros((len(places), len(piece.kept)))
+                total[piece.kept] += per_slab.scatter_add_(1, places, voxels.reshape(places.shape)).sum(dim=0)
             squares[piece.kept] += p.square_().sum(dim=(0, 2))
             log_likelihood += log_p_goal.sum()
         ctx.mark_non_differentiable(drawn)
