@@ -66,6 +66,7 @@ KINDS = {
     "auto, three slices": Kind(AUTO_AUGMENTATION, neighbours=1),
 }
 
+STILL = {"noise_sd": 0.0, "scale": 0.0, "shift": 0.0}
 CHANGES: dict[str, dict[str, float]] = {
     "copied": {},
     "turned, zoomed": {"rotation_deg": 15.0, "zoom": 0.2},
@@ -177,8 +178,11 @@ def nnunet_ms(folder: Path, arguments: argparse.Namespace) -> dict[int, float]:
 def parts(samples: list[Sample], pixels: int) -> None:
     """What a sample costs before and in each change of it, every change made for certain."""
     torch.set_num_threads(1)
+    turning = Augmentation(probability=1.0, foreground=0.5, **STILL, **CHANGES["turned, zoomed"])
     for patch, neighbours in (((pixels, pixels), 0), ((pixels, pixels), 1), ((128, 128, 128), 0)):
         parts_of(drawn(samples, Kind(Augmentation(probability=0.0, foreground=0.5), neighbours), patch, 1))
+        turned = drawn(samples, Kind(turning, neighbours), patch, 1)  # with all that turns into the patch
+        print(f"  read and turned  {1000 * timed(lambda n, turned=turned: turned.batch(0, n)):7.2f}", flush=True)
 
 
 def parts_of(plain: Batches) -> None:
@@ -186,9 +190,8 @@ def parts_of(plain: Batches) -> None:
     image, maps = batch.image[0].numpy(), {group: labels[0].numpy() for group, labels in batch.labels.items()}
     print(f"\n{' x '.join(map(str, image.shape))}: ms")
     print(f"  read and placed  {1000 * timed(lambda n: plain.batch(0, n)):7.2f}")
-    still = {"noise_sd": 0.0, "scale": 0.0, "shift": 0.0}
     for name, change in CHANGES.items():
-        settings = Augmentation(probability=1.0, **{**still, **change})
+        settings = Augmentation(probability=1.0, **{**STILL, **change})
         change_once = partial(augment, image, maps, settings)
         print(f"  {name:16} {1000 * timed(lambda n, work=change_once: work([n])):7.2f}", flush=True)
 

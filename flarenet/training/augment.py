@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,19 +15,56 @@ from torch.nn import functional
 from ..planning.plan import Augmentation
 
 
+@dataclass(frozen=True)
+class Turn:
+    """By `angle_rad` about the slice axis, and to `zoom` times the size, both about the centre."""
+
+    angle_rad: float
+    zoom: float
+
+    def reach(self, patch: Sequence[int]) -> tuple[int, ...]:
+        """How many voxels before and behind a patch, on each of its axes, can come into it."""
+        cos, sin = abs(math.cos(self.angle_rad)), abs(math.sin(self.angle_rad))
+        *depth, height, width = halves = [(size - 1) / 2 for size in patch]
+        taken = (*depth, cos * height + sin * width, sin * height + cos * width)
+        return tuple(max(0, math.ceil(far / self.zoom - half)) for far, half in zip(taken, halves))
+
+
+def turn_of(settings: Augmentation, seed: Sequence[int]) -> Turn | None:
+    """How `augment` turns the sample of `seed`; None where it does not."""
+    return _drawn_turn(settings, _draws(seed))
+
+
 def augment(
-    image: np.ndarray, maps: Mapping[str, np.ndarray], settings: Augmentation, seed: Sequence[int]
+    image: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    settings: Augmentation,
+    seed: Sequence[int],
+    *,
+    patch: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """One sample: `image` float32 [C, *S] in [0, 1] and its group maps uint8 [*S], changed as `settings` say.
 
+    patch  the size of what comes out, S where None. Where turn_of gives a turn, S may be larger by its reach, so that
+           what turns into the middle is there
     Labels are never mirrored or exchanged: left and right stay what they are.
     """
-    draw = np.random.default_rng([*seed, 1])
-    if (settings.rotation_deg or settings.zoom) and draw.random() < settings.probability:
-        angle = np.deg2rad(draw.uniform(-settings.rotation_deg, settings.rotation_deg))
-        zoom = 1 + draw.uniform(-settings.zoom, settings.zoom)
-        image, maps = _turn(image, maps, angle, zoom)
+    draw = _draws(seed)
+    turn = _drawn_turn(settings, draw)
+    if turn is not None:
+        image, maps = _turned(image, maps, turn, image.shape[1:] if patch is None else patch)
     return _change_intensity(image, settings, draw), dict(maps)
+
+
+def _draws(seed: Sequence[int]) -> np.random.Generator:
+    return np.random.default_rng([*seed, 1])
+
+
+def _drawn_turn(settings: Augmentation, draw: np.random.Generator) -> Turn | None:
+    if not (settings.rotation_deg or settings.zoom) or draw.random() >= settings.probability:
+        return None
+    angle_rad = np.deg2rad(draw.uniform(-settings.rotation_deg, settings.rotation_deg))
+    return Turn(float(angle_rad), 1 + draw.uniform(-settings.zoom, settings.zoom))
 
 
 def _change_intensity(image: np.ndarray, settings: Augmentation, draw: np.random.Generator) -> np.ndarray:
@@ -44,27 +83,26 @@ def _change_intensity(image: np.ndarray, settings: Augmentation, draw: np.random
     return sample
 
 
-def _turn(
-    image: np.ndarray, maps: Mapping[str, np.ndarray], angle: float, zoom: float
+def _turned(
+    image: np.ndarray, maps: Mapping[str, np.ndarray], turn: Turn, patch: Sequence[int]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Rotate about the slice axis and zoom, about the centre. What comes in from outside is air, not labelled."""
+    """The middle, of the size of `patch`, of what is turned. What comes in from outside is air, not labelled."""
     *_, height, width = image.shape
-    y, x = _sources(height, width, angle, zoom)
-    planes = _bilinear(image.reshape(-1, height, width), y, x).reshape(image.shape)
-    index, inside = _nearest(y, x)
-    turned = {group: _taken(array, index, inside) for group, array in maps.items()}
-    if image.ndim == 3:  # a slice and its neighbours
-        return planes, turned
-    z = _about_centre(image.shape[1]) / np.float32(zoom) + np.float32((image.shape[1] - 1) / 2)
-    return _between_slices(planes, z), {group: _nearest_slices(array, z) for group, array in turned.items()}
+    y, x = _sources((height, width), patch[-2:], turn)
+    planes = _bilinear(image.reshape(-1, height, width), y, x).reshape(*image.shape[:-2], *patch[-2:])
+    if image.ndim == 4:  # a block, not a slice and its neighbours
+        z = _about_centre(patch[0]) / np.float32(turn.zoom) + np.float32((image.shape[1] - 1) / 2)
+        planes, maps = _between_slices(planes, z), {group: _nearest_slices(array, z) for group, array in maps.items()}
+    index, inside = _nearest(y, x, height, width)
+    return planes, {group: _taken(array, index, inside) for group, array in maps.items()}
 
 
-def _sources(height: int, width: int, angle: float, zoom: float) -> tuple[np.ndarray, np.ndarray]:
-    """Where each pixel of a turned slice comes from: y and x as float32 [Y, X], in pixels."""
-    cos, sin = np.float32(np.cos(angle) / zoom), np.float32(np.sin(angle) / zoom)
-    down, right = _about_centre(height)[:, None], _about_centre(width)
-    y = sin * right + (cos * down + np.float32((height - 1) / 2))
-    x = cos * right + (np.float32((width - 1) / 2) - sin * down)
+def _sources(shape: tuple[int, int], size: Sequence[int], turn: Turn) -> tuple[np.ndarray, np.ndarray]:
+    """Where in a slice of `shape` each pixel of the turned one, of `size`, comes from: y and x, float32, in pixels."""
+    cos, sin = (np.float32(ratio(turn.angle_rad) / turn.zoom) for ratio in (np.cos, np.sin))
+    down, right = _about_centre(size[0])[:, None], _about_centre(size[1])
+    y = sin * right + (cos * down + np.float32((shape[0] - 1) / 2))
+    x = cos * right + (np.float32((shape[1] - 1) / 2) - sin * down)
     return y, x
 
 
@@ -77,16 +115,15 @@ def _bilinear(planes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     height, width = planes.shape[1:]
     # grid_sample counts from -1 to 1 between the outer edges
     places = np.stack([(2 * x + 1) / np.float32(width) - 1, (2 * y + 1) / np.float32(height) - 1], axis=-1)
-    grid, result = torch.from_numpy(places)[None], np.empty_like(planes)
+    grid, result = torch.from_numpy(places)[None], np.empty((len(planes), *y.shape), dtype=planes.dtype)
     for source, target in zip(planes, result):
         data = torch.from_numpy(source)[None, None]
         target[:] = functional.grid_sample(data, grid, padding_mode="zeros", align_corners=False)[0, 0].numpy()
     return result
 
 
-def _nearest(y: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(y: np.ndarray, x: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """(the index of the pixel nearest to each place, whether there is one); by index, as torch samples only floats."""
-    height, width = y.shape
     row, column = np.rint(y).astype(np.int32), np.rint(x).astype(np.int32)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     return np.where(inside, row * width + column, 0), inside
@@ -100,17 +137,17 @@ def _taken(group_map: np.ndarray, index: np.ndarray, inside: np.ndarray) -> np.n
 
 def _between_slices(image: np.ndarray, z: np.ndarray) -> np.ndarray:
     """An image [C, Z, Y, X] at the depths z, by lines between its slices."""
-    below = np.floor(z)
-    result = np.zeros_like(image)
+    below, slices = np.floor(z), image.shape[1]
+    result = np.zeros((len(image), len(z), *image.shape[2:]), dtype=image.dtype)
     for depth, weight in ((below, below + 1 - z), (below + 1, z - below)):
-        for target in np.flatnonzero((depth >= 0) & (depth < len(z))):
+        for target in np.flatnonzero((depth >= 0) & (depth < slices)):
             result[:, target] += weight[target] * image[:, int(depth[target])]
     return result
 
 
 def _nearest_slices(group_map: np.ndarray, z: np.ndarray) -> np.ndarray:
-    nearest, result = np.rint(z).astype(int), np.zeros_like(group_map)
-    inside = (nearest >= 0) & (nearest < len(z))
+    nearest, result = np.rint(z).astype(int), np.zeros((len(z), *group_map.shape[1:]), dtype=group_map.dtype)
+    inside = (nearest >= 0) & (nearest < len(group_map))
     result[inside] = group_map[nearest[inside]]
     return result
 

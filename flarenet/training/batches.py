@@ -17,7 +17,7 @@ from ..data.packed import Packed, PackedPlaces
 from ..errors import FlarenetError, StorageError, is_out_of_memory
 from ..planning.plan import Augmentation
 from ..preparation.prepare import beside, normalise
-from .augment import augment
+from .augment import augment, turn_of
 
 Labels = Mapping[tuple[str, int], float]
 """(group, label) -> a number."""
@@ -72,6 +72,8 @@ class Batch:
 
 class Batches:
     """Draws cases, then a patch in each: at random, or about a voxel of a label that is there.
+
+    A patch that will be turned is read with what turns into it. Where the case ends there is air and background.
 
     patch       (y, x): one slice per sample; (z, y, x): a block
     neighbours  slices on either side of a slice that come as channels beside it; the outermost slice repeats
@@ -151,14 +153,19 @@ class Batches:
         with _naming(sample):
             draw = np.random.default_rng(seed)
             window = self._window(sample.image.shape, self._centre(sample, draw), draw)
-            image = np.stack([_pad(normalise(channel), self.patch) for channel in self._channels(sample.image, window)])
-            maps = {group: self._labels(sample, group, window) for group in sample.asked}
-            return (image, maps) if self.augmentation is None else augment(image, maps, self.augmentation, seed)
-
-    def _labels(self, sample: Sample, group: str, window: tuple) -> np.ndarray:
-        if group not in sample.maps:
-            return np.zeros(self.patch, dtype=np.uint8)
-        return _pad(sample.maps[group][window], self.patch)
+            turn = None if self.augmentation is None else turn_of(self.augmentation, seed)
+            reach = (0,) * len(self.patch) if turn is None else turn.reach(self.patch)
+            inside, missing = _within(window, sample.image.shape, reach)
+            image = np.stack([_pad(normalise(channel), missing) for channel in self._channels(sample.image, inside)])
+            maps = {
+                group: _pad(sample.maps[group][inside], missing)
+                if group in sample.maps
+                else np.zeros(image.shape[1:], dtype=np.uint8)
+                for group in sample.asked
+            }
+            if self.augmentation is None:
+                return image, maps
+            return augment(image, maps, self.augmentation, seed, patch=self.patch)
 
     def _channels(self, image: np.ndarray | Packed, window: tuple) -> list[np.ndarray]:
         if len(self.patch) == 3:
@@ -262,7 +269,19 @@ def _within_memory(samples: Sequence[Sample]) -> Iterator[None]:
         ) from error
 
 
-def _pad(array: np.ndarray, patch: tuple[int, ...]) -> np.ndarray:
-    """Fill up to `patch` at the far end of each axis with 0: air in an image, background in a map."""
-    missing = [(0, size - n) for n, size in zip(array.shape, patch)]
-    return np.pad(array, missing) if any(after for _, after in missing) else np.ascontiguousarray(array)
+def _within(window: tuple, shape: Sequence[int], reach: Sequence[int]) -> tuple[tuple, list[tuple[int, int]]]:
+    """A window with `reach` more voxels before and behind on each axis of the patch: the part of it that lies in a case
+    of `shape`, and how many voxels are missing before and behind.
+    """
+    flat = len(window) - len(reach)  # 1 for a slice, whose number stays
+    inside, missing = list(window[:flat]), []
+    for axis, more, size in zip(window[flat:], reach, shape[flat:]):
+        start, stop = axis.start - more, axis.stop + more
+        inside.append(slice(max(0, start), min(stop, size)))
+        missing.append((max(0, -start), max(0, stop - size)))
+    return tuple(inside), missing
+
+
+def _pad(array: np.ndarray, missing: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Fill up what is missing before and behind on each axis with 0: air in an image, background in a map."""
+    return np.pad(array, missing) if any(map(any, missing)) else np.ascontiguousarray(array)

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from flarenet.planning.plan import Augmentation
-from flarenet.training.augment import _turn, augment
+from flarenet.training.augment import Turn, _turned, augment, turn_of
 
 STILL = {"noise_sd": 0.0, "scale": 0.0, "shift": 0.0}
 
@@ -61,6 +61,33 @@ def test_air_and_background_come_in_from_outside():
     assert min(turned[0, 0, 0] for turned, _ in samples) == 0
     assert min(labels["organ"][0, 0] for _, labels in samples) == 0
     assert all(turned[0, 16, 16] == pytest.approx(1) and labels["organ"][16, 16] == 1 for turned, labels in samples)
+
+
+@pytest.mark.parametrize(
+    ("turn", "patch", "reach"),
+    [
+        (Turn(0.0, 0.5), (9, 21, 41), (4, 10, 20)),  # half the size: as much again comes in on either side
+        (Turn(0.0, 2.0), (9, 21, 41), (0, 0, 0)),
+        (Turn(np.pi / 2, 1.0), (21, 41), (10, 0)),  # on its side: 20 pixels each way where 10 were, 10 where 20 were
+        (Turn(-np.pi / 4, 1.0), (21, 21), (5, 5)),  # a diagonal of 10 * 1.414
+    ],
+)
+def test_what_comes_into_a_turned_patch_is_as_far_as_its_corners(turn, patch, reach):
+    assert turn.reach(patch) == reach
+
+
+def test_a_turned_patch_is_the_middle_of_a_larger_one_that_is_turned():
+    draw = np.random.default_rng(0)
+    image, label = draw.random((1, 20, 60, 60), dtype=np.float32), draw.integers(0, 5, (20, 60, 60), dtype=np.uint8)
+    settings, patch = Augmentation(probability=1.0, rotation_deg=40, zoom=0.3, **STILL), (6, 16, 12)
+    for seed in range(3):
+        wide, labels = augment(image, {"organ": label}, settings, [seed])
+        middle = tuple(slice((n - size) // 2, (n + size) // 2) for n, size in zip(label.shape, patch))
+        reach = turn_of(settings, [seed]).reach(patch)
+        around = tuple(slice(axis.start - more, axis.stop + more) for axis, more in zip(middle, reach))
+        turned, kept = augment(image[(0, *around)][None], {"organ": label[around]}, settings, [seed], patch=patch)
+        np.testing.assert_allclose(turned[0], wide[(0, *middle)], atol=1e-4)
+        assert (kept["organ"] != labels["organ"][middle]).mean() < 1e-2  # where two are equally near
 
 
 def test_each_change_of_intensity_changes_the_image_and_no_label():
@@ -119,6 +146,6 @@ def test_a_turn_is_the_affine_map_it_says(shape):
         data = torch.from_numpy(array.astype(np.float32))[None]
         return functional.grid_sample(data, grid, mode=mode, align_corners=False)[0].numpy()
 
-    turned, labels = _turn(image, {"organ": label}, angle, zoom)
+    turned, labels = _turned(image, {"organ": label}, Turn(angle, zoom), shape[1:])
     np.testing.assert_allclose(turned, sampled(image, "bilinear"), atol=1e-4)
     assert (labels["organ"] != sampled(label[None], "nearest")[0]).mean() < 1e-3  # where two are equally near

@@ -8,6 +8,7 @@ from flarenet.data.cases import CaseFault
 from flarenet.data.places import places_of
 from flarenet.planning.plan import Augmentation
 from flarenet.preparation.prepare import FULL, normalise
+from flarenet.training.augment import augment
 from flarenet.training.batches import Batches, Sample, case_weights, rare_labels
 
 
@@ -77,6 +78,32 @@ def test_small_cases_are_padded_at_the_far_end_with_nothing(patch, inside):
     assert (image[within] > 0).all()  # the intensities of the cases are all above 0
     assert torch.count_nonzero(image[~within]) == 0
     assert all(torch.count_nonzero(labels[0][~within]) == 0 for labels in batch.labels.values())
+
+
+TURNED = Augmentation(probability=1.0, rotation_deg=45, zoom=0.2, noise_sd=0.0, scale=0.0, shift=0.0)
+
+
+@pytest.mark.parametrize("patch", [(16, 16), (8, 16, 16)])
+def test_what_turns_into_a_patch_is_what_lies_beside_it(patch):
+    """A ramp is a ramp however it is turned: its steps are all alike; and what is labelled everywhere stays so."""
+    z, y, x = np.indices((16, 48, 48))
+    image, organ = (100 + 8 * z + 16 * y + 4 * x).astype(np.int16), np.ones(z.shape, dtype=np.uint8)
+    middle = {"organ": np.array([[1, np.ravel_multi_index((8, 24, 24), organ.shape)]], dtype=np.uint32)}
+    case = Sample("ramp", image, {"organ": organ}, {"organ": np.array([True, True])}, middle)
+    batch = batches([case], patch, batch_size=8, augmentation=TURNED, foreground=1.0).batch(0, 0)
+    assert (batch.labels["organ"] == 1).all()
+    for axis in range(2, 2 + len(patch)):
+        assert torch.diff(batch.image, n=2, dim=axis).abs().max() * FULL < 0.1
+
+
+@pytest.mark.parametrize("patch", [(24, 20), (5, 24, 20)])
+def test_where_the_case_ends_air_and_background_turn_into_the_patch(patch):
+    plain, turned = (batches(FIVE, patch, augmentation=change).batch(0, 0) for change in (None, TURNED))
+    for row in range(2):
+        maps = {group: labels[row].numpy() for group, labels in plain.labels.items()}
+        image, maps = augment(plain.image[row].numpy(), maps, TURNED, [0, 0, 0, row])
+        np.testing.assert_allclose(turned.image[row].numpy(), image, atol=1e-4)
+        assert all((turned.labels[group][row].numpy() == maps[group]).mean() > 0.99 for group in maps)
 
 
 @pytest.mark.parametrize("patch", [(8, 8), (3, 8, 8)])
