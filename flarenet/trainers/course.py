@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,10 @@ from .identity import identity_of
 
 HELD_OUT_SHARE = 5
 """One batch is judged after an epoch for every five it has: the paper's share of held-out slices is 20 %."""
+
+FEWEST_PATCHES, MOST_OF_A_CASE = 100, 4
+"""Where the best Dice is kept, how many patches are judged at least: as many as nnU-Net judges after an epoch, of few
+cases so many of each, for the patches of a case are alike. A fifth of the batches of a 3D step gives two of each."""
 
 
 def make_course(
@@ -46,7 +51,7 @@ def make_course(
     draw, context = _drawing(step, plan, part), partial(autocast, device, precision)
     validate = None
     if held_out:
-        count = max(1, step.batches_per_epoch // HELD_OUT_SHARE)
+        count = held_out_batches(step, len(held_out))
         fixed = draw(held_out, seed=plan.seed + 1, augmentation=None)
         validate = HeldOut(
             loader.ahead(fixed, epochs=1, batches_per_epoch=count),
@@ -75,6 +80,14 @@ def make_course(
         callbacks=tuple(callbacks),
         update=part.update,
     )
+
+
+def held_out_batches(step: Step, cases: int) -> int:
+    """How many batches of so many held-out cases are judged after each epoch."""
+    share = max(1, step.batches_per_epoch // HELD_OUT_SHARE)
+    if step.selection != "best dice":
+        return share
+    return max(share, math.ceil(min(FEWEST_PATCHES, MOST_OF_A_CASE * cases) / step.batch_size))
 
 
 def _drawing(step: Step, plan: Plan, part: TrainerPlan) -> partial[Batches]:

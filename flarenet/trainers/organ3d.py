@@ -103,7 +103,10 @@ def plan_3d(
             "epochs": "; then ".join(why for _, why in made),
             "learning_rate": "AdamW, weight decay and warm-up of the paper's Table 2; it does not say what follows the "
             "warm-up, so the decay is that of its 2D steps",
-            "selection": "the paper keeps the weights of the lowest Dice loss",
+            "selection": "the paper keeps the weights of the lowest Dice loss"
+            if paper
+            else "the Dice over all held-out patches counted together; the mean of the losses of batches, by which the "
+            "paper chooses, jumps with every label that a batch lacks",
         },
     )
 
@@ -127,6 +130,6 @@ def _step(
         learning_rate=5e-4,
         warmup_epochs=stage.warmup_epochs,
         schedule="polynomial",
-        selection="lowest loss",
+        selection="lowest loss" if paper else "best dice",
     )
     return step, why

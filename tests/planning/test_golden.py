@@ -76,6 +76,11 @@ def test_the_paper_s_plan_has_the_paper_s_numbers():
     assert all(part.weight_decay == 1e-5 for part in segmenting.values())
 
 
+def test_by_the_recipe_auto_every_segmenting_step_keeps_its_best_dice():
+    parts = planned("flare23_auto").trainers
+    assert {step.selection for name, part in parts.items() if name != "MAE" for step in part.steps} == {"best dice"}
+
+
 def test_the_cohorts_of_the_challenge_have_the_published_sizes():
     found = facts.flare23()
     assert sum(cohort.cases for cohort in found.cohorts) == 4000
