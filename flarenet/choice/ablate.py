@@ -104,9 +104,9 @@ class Scoring:
         return self.trial.name
 
 
-def make_trial(variant: str, seed: int, answers: tuple[Answer, ...], held_out: Collection[str]) -> Trial:
-    """The Trial of what answers_of gave."""
-    planned = [planned_runs(answer, held_out) for answer in answers]
+def make_trial(variant: str, seed: int, answers: tuple[Answer, ...], held_out: Collection[str], *, data: str) -> Trial:
+    """The Trial of what answers_of gave; data as planned_runs takes it."""
+    planned = [planned_runs(answer, held_out, data=data) for answer in answers]
     runs = {run.key: run for each in planned for run in each.values()}
     return Trial(variant, seed, answers, runs, tuple(each[answer.run] for answer, each in zip(answers, planned)))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from ..errors import PlanError
+from ..planning.fingerprint import Fingerprint
 from ..planning.fusion import OF_EACH_GROUP
 from ..planning.plan import Plan
 from ..schema import digest
@@ -43,13 +44,18 @@ class PlannedRun:
         return name_of(self.run, self.key)
 
 
-def planned_runs(answer: Answer, held_out: Collection[str]) -> dict[str, PlannedRun]:
+def data_key(found: Fingerprint) -> str:
+    """Stands for what can be learned from a data set: the bytes of its cases and what was looked for in them."""
+    return digest([[case.key, list(case.annotated)] for case in found.cases])
+
+
+def planned_runs(answer: Answer, held_out: Collection[str], *, data: str) -> dict[str, PlannedRun]:
     """Run -> PlannedRun of `answer` and of all that it builds on, each after those that it needs.
 
+    data  as data_key gives it
     Two runs with the same key, be it of other variants, would have the same weights. The key holds the step and its
-    trainer's part of the plan, the configuration, labels, seed and precision, the fingerprint of the data, the cases
-    held out, and the keys of what it builds on. How a model predicts is part of it only where it teaches another of
-    its plan.
+    trainer's part of the plan, the configuration, labels and groups, seed and precision, the data, the cases held out,
+    and the keys of what it builds on. How a model predicts is part of it only where it teaches another of its plan.
     Raises PlanError where runs build on each other in a circle.
     """
     plan, order = answer.plan, _order(answer.plan, answer.run)
@@ -60,7 +66,8 @@ def planned_runs(answer: Answer, held_out: Collection[str]) -> dict[str, Planned
         trainer, step = _parts(run)
         direct = tuple(dict.fromkeys(plan.step(trainer, step).builds_on))
         needs = {name: key for each in direct for name, key in [*made[each].needs.items(), (each, made[each].key)]}
-        key = _key(plan, run, {each: made[each].key for each in direct}, held_out, teaches=run in teaching)
+        keys = {each: made[each].key for each in direct}
+        key = _key(plan, run, keys, held_out, data=data, teaches=run in teaching)
         teachers = frozenset(made[each].key for each in _teachers(plan, run))
         made[run] = PlannedRun(key, plan, trainer, step, needs, direct, teachers)
     return made
@@ -117,7 +124,7 @@ def _teachers(plan: Plan, run: str) -> set[str]:
     return {*step.teachers.values(), *step.pseudo_rules.earlier.values()}
 
 
-def _key(plan: Plan, run: str, needs: Mapping[str, str], held_out: Collection[str], *, teaches: bool) -> str:
+def _key(plan: Plan, run: str, needs: Mapping[str, str], held_out: Collection[str], *, data: str, teaches: bool) -> str:
     trainer, step = _parts(run)
     part = plan.trainer(trainer)
     configuration = plan.configurations[part.configuration].model_dump(mode="json", exclude={"why"})
@@ -128,10 +135,10 @@ def _key(plan: Plan, run: str, needs: Mapping[str, str], held_out: Collection[st
             "step": plan.step(trainer, step).model_dump(mode="json"),
             "configuration": configuration,
             "predicts": [predicts, plan.fusion.model_dump(mode="json", include=OF_EACH_GROUP)] if teaches else None,
-            "labels": plan.labels.model_dump(mode="json"),
+            "labels": plan.labels.model_dump(mode="json", include={"names", "groups"}),
             "seed": plan.seed,
             "precision": plan.precision,
-            "data": plan.fingerprint_hash,
+            "data": data,
             "held_out": sorted(held_out),
             "needs": dict(sorted(needs.items())),
         }

@@ -91,6 +91,7 @@ def work(arguments: Namespace) -> None:
 def _trials(chosen: AblationList, workspace: Workspace, arguments: Namespace) -> tuple[Ablation, list[Trial]]:
     from ..choice.ablate import Ablation, make_trial
     from ..choice.ablation import answers_of, list_changes
+    from ..choice.planned_runs import data_key
     from ..data.settled import load_settled
     from ..errors import DatasetError, PlanError, some_of
     from ..planning.fingerprint import Fingerprint
@@ -105,7 +106,7 @@ def _trials(chosen: AblationList, workspace: Workspace, arguments: Namespace) ->
         changes = list_changes(chosen, variant, arguments.changes)
         for seed in dict.fromkeys(arguments.seeds):
             answers = answers_of(variant, base=base, found=found, seed=seed, changes=changes, epochs=arguments.epochs)
-            trials.append(make_trial(variant.name, seed, answers, held_out))
+            trials.append(make_trial(variant.name, seed, answers, held_out, data=data_key(found)))
     dataset = load_settled(workspace.settled)
     # the key of a run knows what was measured: with fewer cases it would be taken for the run of all
     if lost := sorted({case.name for case in found.cases} - {case.name for case in dataset.cases}):

@@ -31,7 +31,7 @@ def identity_of(
         "step": step.model_dump(mode="json"),
         "trainer": part.model_dump(mode="json", exclude={"steps", "why"}),
         "configuration": plan.configurations[part.configuration].model_dump(mode="json", exclude=_OF_NO_MATTER),
-        "labels": plan.labels.model_dump(mode="json"),
+        "labels": plan.labels.model_dump(mode="json", include={"names", "groups"}),  # tolerances are of scores alone
         "seed": plan.seed,
         "starts_from": starts_from,
         "train": {sample.name: sample.key for sample in train},

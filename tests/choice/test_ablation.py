@@ -5,7 +5,7 @@ import json
 import pytest
 
 from flarenet.choice.ablation import AblationList, Answer, Variant, answers_of, find_list, list_changes, shipped_lists
-from flarenet.choice.planned_runs import planned_runs, waves
+from flarenet.choice.planned_runs import data_key, planned_runs, waves
 from flarenet.errors import FlarenetError, PlanError, UnsafeError, UsageError
 from flarenet.planning.fingerprint import Fingerprint
 from flarenet.planning.plan import load_plan, override
@@ -42,8 +42,8 @@ def variant(**fields):
     return Variant.model_validate({"name": "v", "score": ("DualDecoder2D",), **fields})
 
 
-def keys(answer, held_out=()):
-    return {run: planned.key for run, planned in planned_runs(answer, held_out).items()}
+def keys(answer, held_out=(), data="of the set"):
+    return {run: planned.key for run, planned in planned_runs(answer, held_out, data=data).items()}
 
 
 def test_the_papers_list_differs_by_the_unlabelled_cases_alone(plans):
@@ -140,13 +140,28 @@ def test_another_fold_is_another_run(base):
     assert keys(answer, ["b", "a"]) == keys(answer, {"a", "b"})
 
 
+def test_tolerances_of_scores_and_remarks_are_no_part_of_a_run(base, found):
+    labels = base.labels.model_copy(update={"tolerance_mm": {base.labels.names[1]: 9.0}})
+    of_labels = keys(Answer(base.model_copy(update={"labels": labels, "fingerprint_hash": "1"}), "DualDecoder2D/1"))
+    assert of_labels == keys(Answer(base, "DualDecoder2D/1"))
+    assert data_key(found.model_copy(update={"labels": labels, "suspicious": ("look at it",)})) == data_key(found)
+
+
+@pytest.mark.parametrize("changed", [{"key": "1"}, {"annotated": ()}])
+def test_other_bytes_or_another_pattern_are_other_data_and_other_runs(base, found, changed):
+    cases = tuple(case.model_copy(update=changed) if case.annotated else case for case in found.cases)
+    other = data_key(found.model_copy(update={"cases": cases}))
+    answer = Answer(base, "DualDecoder2D/1")
+    assert set(keys(answer, data=other).values()).isdisjoint(keys(answer, data=data_key(found)).values())
+
+
 def test_a_teacher_that_is_scored_itself_is_not_trained_twice(base):
     assert keys(Answer(base, "3DOrgan/1"))["3DOrgan/1"] == keys(Answer(base, "DualDecoder2D/4"))["3DOrgan/1"]
 
 
 def test_turns_train_each_run_after_those_it_needs_and_pseudo_labels_in_one_place_at_a_time(plans):
     (on,), (off,) = plans("filters").values()
-    runs = {run.key: run for answer in (on, off) for run in planned_runs(answer, ()).values()}
+    runs = {run.key: run for answer in (on, off) for run in planned_runs(answer, (), data="of the set").values()}
     turns = waves(runs.values(), ())
     assert [sorted(run.run for run in turn) for turn in turns] == [
         ["3DCancer/1", "3DOrgan/1"],
@@ -163,7 +178,7 @@ def test_turns_train_each_run_after_those_it_needs_and_pseudo_labels_in_one_plac
 def test_runs_in_a_circle_are_refused(base):
     circle = override(base, ["trainers.DualDecoder2D.steps.0.starts_from=DualDecoder2D/2"])
     with pytest.raises(PlanError, match="DualDecoder2D/2 on DualDecoder2D/1 on DualDecoder2D/2"):
-        planned_runs(Answer(circle, "DualDecoder2D/4"), ())
+        planned_runs(Answer(circle, "DualDecoder2D/4"), (), data="of the set")
 
 
 @pytest.mark.parametrize(
