@@ -33,9 +33,9 @@ from ..training.curve import Curve, Log
 from ..training.distributed import first_before_others, joined, own_device, rank, wait_for_all
 from ..training.ema import average_of
 from ..training.loader import Loader, default_workers
-from ..training.loop import Course, fit
+from ..training.loop import Course, fastest_convolutions, fit
 from ..training.losses import Loss
-from ..training.objective import segmentation_objective
+from ..training.objective import keeps_size, segmentation_objective
 from ..training.overlays import Overlays
 from ..training.progress import Display
 from ..training.run_file import RunRecord, this_process
@@ -133,7 +133,8 @@ class Trainer:
                     does = "ends" if finish else "goes on"
                     self._say(f"{course.title}: {does} after epoch {state.epoch}, batch {state.index}")
                 wait_for_all()  # where nothing is left to train, the first removes what the others have to read
-                fit(state, ended(course, state) if finish else course)
+                with fastest_convolutions(keeps_size(state.network, same_size=self._compiled)):
+                    fit(state, ended(course, state) if finish else course)
         finally:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import RunError
 from ..networks.memory_order import training_order
@@ -168,13 +168,32 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
     What was asked stays on the CPU: it decides what is computed, and a card should not be waited for.
     """
+
+    def sent(part: Tensor) -> Tensor:
+        # from page-locked memory a GPU copies by itself; from other memory the caller waits for what it asked before
+        return (part.pin_memory() if device.type == "cuda" else part).to(device, non_blocking=True)
+
     order = training_order(batch.image.ndim - 2, device)
     return Batch(
-        image=batch.image.to(device, non_blocking=True).contiguous(memory_format=order),
-        labels={group: labels.to(device, non_blocking=True) for group, labels in batch.labels.items()},
+        image=sent(batch.image).contiguous(memory_format=order),
+        labels={group: sent(labels) for group, labels in batch.labels.items()},
         asked=batch.asked,
         names=batch.names,
     )
+
+
+@contextmanager
+def fastest_convolutions(search: bool) -> Iterator[None]:
+    """Within, if `search`, cuDNN tries which of its ways is the fastest for every size that it has not met.
+
+    Worth it where a network meets few. On a CPU there is nothing to search.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = search
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def _train_mode(network: nn.Module) -> None:

@@ -24,7 +24,7 @@ def segmentation_objective(
     same_size  every decoder sees all in train mode too: a compiled network is compiled anew for other sizes
     """
     labels, asked = batch.labels, batch.asked
-    if same_size or not (network.training and isinstance(network, DualDecoderUNet)):
+    if not network.training or keeps_size(network, same_size=same_size):
         return segmentation_loss(network(batch.image, groups), labels, asked, exclusion=exclusion)
     rows = {group: _asking(asked[group]) for group in groups if not asked[group][:, 0].all()}
     asked = asked | {group: asked[group][own] for group, own in rows.items()}
@@ -32,6 +32,11 @@ def segmentation_objective(
     rows = {group: own.to(batch.image.device, non_blocking=True) for group, own in rows.items()}
     labels = labels | {group: labels[group][own] for group, own in rows.items()}
     return segmentation_loss(network(batch.image, groups, rows), labels, asked, exclusion=exclusion)
+
+
+def keeps_size(network: nn.Module, *, same_size: bool) -> bool:
+    """Whether all that a network computes while it learns is of one size in every batch; same_size as above."""
+    return same_size or not isinstance(network, DualDecoderUNet)
 
 
 def _asking(asked: Tensor) -> Tensor:

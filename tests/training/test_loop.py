@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from flarenet.training.callbacks import Findings
-from flarenet.training.loop import fit, learning_rate
+from flarenet.training.loop import fastest_convolutions, fit, learning_rate, to_device
 from flarenet.training.losses import Loss
-from tests.training.tiny import STEP, course, fresh_state
+from tests.training.tiny import STEP, batches, course, fresh_state
 
 
 def test_the_best_epoch_is_kept(tmp_path):
@@ -47,3 +47,20 @@ def test_of_a_network_that_does_not_segment_the_epoch_of_the_lowest_loss_is_kept
 def test_learning_rate(schedule, warmup, epoch, expected):
     step = STEP.model_copy(update={"schedule": schedule, "warmup_epochs": warmup})
     assert learning_rate(step, epoch) == pytest.approx(expected)
+
+
+def test_cudnn_searches_where_it_is_told_to_and_is_then_as_before():
+    before = torch.backends.cudnn.benchmark
+    for search in (True, False):
+        with fastest_convolutions(search):
+            assert torch.backends.cudnn.benchmark == search
+        assert torch.backends.cudnn.benchmark == before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_batch_on_a_card_is_the_batch():
+    batch = batches().batch(0, 0)
+    there = to_device(batch, torch.device("cuda"))
+    assert torch.equal(there.image.cpu(), batch.image)
+    assert torch.equal(there.labels["organ"].cpu(), batch.labels["organ"]) and there.asked is batch.asked
