@@ -13,12 +13,15 @@ import numpy as np
 from isal import igzip, isal_zlib
 
 from ...errors import DatasetError, FlarenetError, GeometryError, StorageError
-from ...volume import SHEAR_THAT_COUNTS, Grid, Triple
+from ...volume import Grid, Triple
 from ...whole import not_written, whole_file
 from ..dataset import FILE_ENDINGS
 from ..reading import STRICT, Reading
 from .header import parse_header
 from .stream import CHUNK_BYTES, opened
+
+QFORM_NEAR_MM = 0.01
+"""How far the qform of a made header may place a corner voxel from its sform; readers refuse ten times as much."""
 
 _GEOMETRY_FIELDS = (
     *("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
@@ -114,11 +117,14 @@ def geometry_like(like: str | Path | Grid, reading: Reading) -> tuple[nibabel.Ni
 
 
 def _header_of(grid: Grid) -> nibabel.Nifti1Header:
-    """A header that says where `grid` lies: as sform, and as qform too where its axes stand at right angles."""
+    """A header that says where `grid` lies: as sform, and as qform too where a rotation says the same."""
     header, affine = nibabel.Nifti1Header(), grid.affine[:, [2, 1, 0, 3]]
     header.set_data_shape(grid.shape[::-1])
     header.set_sform(affine, code="scanner")
-    header.set_qform(affine, code="scanner" if grid.shear < SHEAR_THAT_COUNTS else "unknown", strip_shears=True)
+    header.set_qform(affine, code="scanner", strip_shears=True)
+    # over many slices the least shear, or the rounding of a quaternion, adds up to what readers refuse
+    if grid.largest_distance_mm(Grid(grid.shape, header.get_qform()[:, [2, 1, 0, 3]])) > QFORM_NEAR_MM:
+        header["qform_code"] = 0
     header.set_xyzt_units("mm")
     return header
 
