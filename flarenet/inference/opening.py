@@ -11,11 +11,15 @@ from pathlib import Path
 from ..data.dicom import inspect_series
 from ..data.findings import Finding, as_error, refusals
 from ..data.nifti import inspect_file, inspect_image, read_grid
+from ..data.nifti.voxels import Seen, check_seen, fill
 from ..data.plausible import doubts_on_image, values_of
 from ..data.reading import STRICT, Reading
 from ..planning.plan import Configuration
 from ..preparation.turned import Turned, TurnedFile, TurnedVolume, stays_in_file
 from ..volume import Volume
+
+_ARRAY = "the scan"
+"""What messages call an array, which has no name."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +35,15 @@ class OpenedScan:
 def open_scan(
     image: Volume | Path | str, configurations: Sequence[Configuration], reading: Reading = STRICT
 ) -> OpenedScan:
-    """Read a scan, or check its file to the end where it may stay there.
+    """Read a scan, or check its file to the end where it may stay there; of an array the numbers, where they are real.
 
     configurations  of the networks that will see it: they say whether it may stay in its file, and what is found out of
                     it meanwhile
-    Raises DatasetError for one that cannot be read.
+    Raises DatasetError for one that cannot be read or is no scan.
     """
     began = time.perf_counter()
     scan, remarks = _opened(image, configurations, reading)
-    name = "the scan" if isinstance(image, Volume) else image
+    name = _ARRAY if isinstance(image, Volume) else image
     return OpenedScan(name, scan, remarks, time.perf_counter() - began)
 
 
@@ -48,7 +52,8 @@ def _opened(
 ) -> tuple[Turned, tuple[Finding, ...]]:
     """A scan in memory, or in its file where it may stay there, and what should be looked at."""
     if isinstance(image, Volume):
-        return TurnedVolume(image), ()
+        volume, said = _finite(image)
+        return TurnedVolume(volume), said
     scan: Turned
     if Path(image).is_dir():
         volume, said = inspect_series(image)
@@ -64,3 +69,16 @@ def _opened(
     if refused := refusals(doubts):
         raise as_error(refused)
     return scan, (*said, *doubts)
+
+
+def _finite(volume: Volume) -> tuple[Volume, tuple[Finding, ...]]:
+    """An array with what read_image makes of its numbers; whole ones are taken as they are."""
+    if volume.data.dtype.kind != "f":
+        return volume, ()
+    seen = Seen()
+    for plane in volume.data:
+        seen.note(plane)
+    remarks = check_seen(seen, volume.data.size, None, _ARRAY)
+    if remarks:
+        volume = Volume(fill(volume.data.copy(), seen.lowest), volume.grid)
+    return volume, tuple(remarks)

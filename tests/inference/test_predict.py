@@ -129,6 +129,22 @@ def test_a_scan_of_nothing_but_air_has_an_empty_answer(predictor):
     assert not predictor.predict(Volume(data, Grid(data.shape, np.eye(4)))).labels.any()
 
 
+def test_an_array_with_voxels_that_are_no_numbers_is_taken_as_a_file_with_them(predictor):
+    data = np.full((4, 32, 32), AIR_HU, dtype=np.float32)
+    data[1:3, 8:20, 6:18] = BODY_HU
+    grid = Grid(data.shape, np.eye(4)[[2, 1, 0, 3]])
+    whole = predictor.predict(Volume(data, grid))
+    data[0, 0, 0], data[3, 31, 31] = np.nan, np.inf  # 2 of 4096: as few as are air in a file
+    prediction = predictor.predict(Volume(data, grid))
+    np.testing.assert_array_equal(prediction.labels, whole.labels)
+    assert whole.labels.any() and whole.remarks == ()
+    assert [said.found for said in prediction.remarks] == ["2 voxels that are NaN or infinite"]
+    assert np.isnan(data[0, 0, 0])  # the caller's own array stays as it is
+    data[0] = np.nan
+    with pytest.raises(DatasetError, match="1025 voxels that are NaN or infinite"):
+        predictor.predict(Volume(data, grid))
+
+
 def test_rows_41_and_42_an_empty_answer_is_told(predictor, tmp_path):
     """A scan of nothing but noisy air, and with it any other without a known organ: an empty map and a warning."""
     noise = np.random.default_rng(0).normal(-1000, 10, (32, 32, 4)).astype(np.int16)
