@@ -136,9 +136,9 @@ class Predictor:
         with Stages() as stages:
             stages.seconds["read"] = given.seconds
             with opened([partial(opener, scan.original) for opener in openers]) as sinks:
-                found = False
+                found = self._answers_lesions_alone()  # of which a patient may have none
                 for finished in self._finished(scan, stages, sinks):
-                    found = found or bool(finished.labels.any())
+                    found = found or finished.answered
                     taken = time.perf_counter()
                     for sink in sinks:
                         sink.take(finished)
@@ -199,6 +199,9 @@ class Predictor:
         flipped = (plane[:, ::-1] for plane in other)
         return view.back(with_mirrored(slabs_of(straight), slabs_of(flipped), self.model.labels))
 
+    def _answers_lesions_alone(self) -> bool:
+        return all(self.model.labels.of_lesions(group) for group in self.groups)
+
     def _finished(self, scan: Turned, stages: Stages, sinks: Sequence[Sink]) -> Iterator[FinishedSlice]:
         """Every slice, in the order of the scan's planes, with what the sinks want beside the labels."""
         probabilities = any(sink.wants_probabilities for sink in sinks)
@@ -210,7 +213,9 @@ class Predictor:
         if any(sink.wants_image for sink in sinks):  # another reading of the file costs less than to keep slices
             images = stages.ahead("image", (plane.astype(np.float32) for plane in scan.planes()))
         for answer, image in zip(answers, images):
-            yield FinishedSlice(answer.z, join(answer.maps, self.model.labels, self.shown), image, answer.probabilities)
+            drawn = join(answer.maps, self.model.labels, self.shown)
+            answered = any(of_group.any() for of_group in answer.maps.values())
+            yield FinishedSlice(answer.z, drawn, image, answer.probabilities, answered)
 
     def _settled(self, scan: Turned, stages: Stages, *, probabilities: bool) -> Iterator[Answer]:
         """Answers that wait for the last slice. For probabilities the network then runs again: they fit no memory."""

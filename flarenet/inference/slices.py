@@ -22,12 +22,14 @@ class FinishedSlice:
     labels         uint8 [Y, X], values of the label table, groups laid over each other
     image          float32 [Y, X], HU; None where no sink wants_image
     probabilities  {group: float32 [1 + n, Y, X]}; None where no sink wants_probabilities
+    answered       whether a group has a label here, wanted or not
     """
 
     z: int
     labels: np.ndarray
     image: np.ndarray | None = None
     probabilities: dict[str, np.ndarray] | None = None
+    answered: bool = False
 
 
 class Sink(Protocol):

@@ -65,14 +65,15 @@ def threshold_network(plan):
                 unit.conv.weight[(0, 0, *(1 for _ in unit.conv.kernel_size))] = 1
                 unit.norm.weight[0] = 1
                 unit.norm.bias[0] = LIFT
-        network.heads["organ"].weight[1, 0] = 1
-        network.heads["organ"].bias[1] = -(LIFT + 0.01)  # of a constant window nothing is brighter than the mean
+        if "organ" in network.heads:
+            network.heads["organ"].weight[1, 0] = 1
+            network.heads["organ"].bias[1] = -(LIFT + 0.01)  # of a constant window nothing is brighter than the mean
         network.heads["cancer"].bias[1] = -1
     return network
 
 
-def model_folder(folder, *, dimensions=2, patch=(32, 32)):
-    plan = plan_for(("organ", "cancer"), dimensions, patch)
+def model_folder(folder, *, groups=("organ", "cancer"), dimensions=2, patch=(32, 32)):
+    plan = plan_for(groups, dimensions, patch)
     save_model(folder, threshold_network(plan), plan=plan, trainer="Threshold", step=1, summary={})
     return folder
 
@@ -154,6 +155,20 @@ def test_rows_41_and_42_an_empty_answer_is_told(predictor, tmp_path):
     prediction = predictor.predict(tmp_path / "x.nii.gz")
     assert not prediction.labels.any()
     assert [said.expected for said in prediction.remarks] == ["tissue, near 0 HU", "some of what the model knows"]
+
+
+def test_a_patient_without_a_tumor_is_no_reason_for_a_warning(predictor, tmp_path):
+    """Where the liver was found, or where nobody asks for more than tumors; the threshold network never draws one."""
+    body = np.zeros((4, 32, 32), dtype=bool)
+    body[1:3, 8:20, 6:18] = True
+    scan = Volume(np.where(body, BODY_HU, AIR_HU).astype(np.int16), Grid(body.shape, np.eye(4)[[2, 1, 0, 3]]))
+    tumor = Predictor(predictor.model, device="cpu", precision="fp32", roi=["tumor"])
+    cancer = Predictor(model_folder(tmp_path / "cancer", groups=("cancer",)), device="cpu", precision="fp32")
+    for one in (tumor, cancer):
+        prediction = one.predict(scan)
+        assert not prediction.labels.any() and prediction.remarks == ()
+    air = Volume(np.full(body.shape, AIR_HU, dtype=np.int16), scan.grid)
+    assert [said.found for said in tumor.predict(air).remarks] == ["no label anywhere"]
 
 
 def test_row_43_a_scan_that_is_not_in_hu_is_refused(predictor, tmp_path):
