@@ -509,7 +509,14 @@ def test_a_made_header_has_a_qform_only_where_it_says_what_the_sform_does(tmp_pa
 
 @pytest.mark.parametrize(
     ("file", "name"),
-    [("a/x_0000.nii.gz", "x"), ("x.nii.gz", "x"), ("x_0000.nii", "x"), ("FLARE22_Tr_0001.nii.gz", "FLARE22_Tr_0001")],
+    [
+        ("a/x_0000.nii.gz", "x"),
+        ("x.nii.gz", "x"),
+        ("x_0000.nii", "x"),
+        ("FLARE22_Tr_0001.nii.gz", "FLARE22_Tr_0001"),
+        ("series_0000", "series"),
+        ("series_0001/", "series_0001"),
+    ],
 )
 def test_case_name(file, name):
     assert case_name(file) == name

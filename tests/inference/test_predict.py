@@ -267,6 +267,9 @@ def test_outputs_that_would_be_lost_are_refused_before_any_work(predictor, tmp_p
     twins = [tmp_path / "a.nii.gz", tmp_path / "sub" / "a_0000.nii.gz"]
     with pytest.raises(UsageError, match="one image for each output"):
         predict_files(predictor, twins, tmp_path / "out", progress=lambda image, result: None)
+    series = [tmp_path / "ct", tmp_path / "ct_0000"]  # what lies beside a label map is called by the case
+    with pytest.raises(UsageError, match="one image for each output"):
+        predict_files(predictor, series, tmp_path / "out", progress=lambda image, result: None)
     with pytest.raises(UsageError, match="an input image of that name"):
         predict_files(predictor, [tmp_path / "a.nii.gz"], tmp_path, progress=lambda image, result: None)
 

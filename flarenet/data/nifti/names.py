@@ -10,10 +10,8 @@ from ..folders import refuse_further_channels, stem_of
 
 
 def case_name(path: str | Path) -> str:
-    """X for X_0000.nii.gz, X.nii.gz, X_0000.nii and X.nii; of a folder its name."""
-    name = Path(path).name or Path(path).resolve().name
-    stem = stem_of(name)
-    return name if stem == name else stem.removesuffix(CHANNEL)
+    """X for X_0000.nii.gz, X.nii.gz, X_0000.nii and X.nii, and for the folders X_0000 and X."""
+    return stem_of(Path(path).name or Path(path).resolve().name).removesuffix(CHANNEL)
 
 
 def find_images(path: str | Path) -> list[Path]:
