@@ -107,21 +107,45 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
         changes=arguments.changes,
         roi=arguments.roi,
     )
-    print(f"{' + '.join(map(str, folders))} on {predictor.device}, {predictor.engine.name}", file=sys.stderr)
+    print(f"{' + '.join(map(str, folders))} on {predictor.device}, {predictor.engine_names}", file=sys.stderr)
     beside = _beside(arguments, predictor)
-    report = _report(arguments.output, outputs, predictor, beside, reading) if in_folder else None
-    skipped = report.resume() if report and arguments.resume else set()
-    if report and arguments.resume and not skipped:
+    answers = {
+        image: [output, *(file for kind in beside for file in kind.files(output))] for image, output in outputs.items()
+    }
+    report = _report(arguments.output, answers, predictor, beside, reading) if in_folder else None
+    before, parts = _left_to_do(outputs, report) if report and arguments.resume else (0, [outputs])
+    done, failures = before, list[tuple[Path, FlarenetError]]()
+    for part in parts:
+        finished, failed = predict_pairs(
+            predictor,
+            part,
+            progress=partial(_tell, answers, report),
+            reading=reading,
+            openers=beside,
+            scans=scans,
+            begin=report.begun if report else None,
+        )
+        done, failures = done + len(finished), failures + failed
+    if arguments.statistics and report:
+        _write_tables(arguments.output, sorted(report.answered))
+    return _end(done, failures)
+
+
+def _left_to_do(outputs: Mapping[Path, Path], report: RunReport) -> tuple[int, list[Mapping[Path, Path]]]:
+    """How many cases are done, and the others: first those that no run has begun, then each of those that one did not
+    come to the end of, by itself, so that one that gets the process killed again keeps no other from being done."""
+    verified, unfinished = report.resume()
+    if not verified:
         print(f"{report.path}: no case is done as it would be now; all are predicted", file=sys.stderr)
-    for image in skipped:
-        print(f"{image.name} -> {outputs[image]}  done before")
-    todo = {image: output for image, output in outputs.items() if image not in skipped}
-    progress = partial(_tell, outputs, report)
-    done, failures = predict_pairs(predictor, todo, progress=progress, reading=reading, openers=beside, scans=scans)
-    if arguments.statistics and in_folder:
-        there = set(done).union(outputs[image] for image in skipped)
-        _write_tables(arguments.output, [output for output in outputs.values() if output in there])
-    return _end(len(done) + len(skipped), failures)
+    for image in outputs:
+        if image in verified:
+            print(f"{image.name} -> {outputs[image]}  done before")
+    last = [image for image in outputs if image in unfinished]
+    if last:
+        names = ", ".join(image.name for image in last)
+        print(f"begun before and not ended, so now the last ones: {names}", file=sys.stderr)
+    rest = {image: output for image, output in outputs.items() if image not in verified | unfinished}
+    return len(verified), [rest, *({image: outputs[image]} for image in last)]
 
 
 def _opened_ahead(
@@ -161,20 +185,24 @@ def _beside(arguments: Namespace, predictor: Predictor) -> list[Output]:
 
 
 def _report(
-    folder: Path, outputs: Mapping[Path, Path], predictor: Predictor, beside: Sequence[Output], reading: Reading
+    folder: Path,
+    answers: Mapping[Path, Sequence[Path]],
+    predictor: Predictor,
+    beside: Sequence[Output],
+    reading: Reading,
 ) -> RunReport:
+    """That of a folder in which nothing half-written is left."""
     from ..inference.run_report import RunReport, settings_of
 
-    answers = {
-        image: [output, *(file for kind in beside for file in kind.files(output))] for image, output in outputs.items()
-    }
-    return RunReport(folder, settings_of(predictor, reading, beside), answers)
+    report = RunReport(folder, settings_of(predictor, reading, beside), answers)
+    report.remove_leftovers()
+    return report
 
 
-def _write_tables(folder: Path, outputs: Sequence[Path]) -> None:
+def _write_tables(folder: Path, cases: Sequence[str]) -> None:
     from ..inference.statistics import read_statistics, write_tables
 
-    write_tables(folder, [read_statistics(output) for output in outputs])
+    write_tables(folder, [read_statistics(folder / f"{case}.nii.gz") for case in cases])
 
 
 def _count(text: str) -> int:
@@ -215,18 +243,30 @@ def _model_folders(arguments: Namespace) -> list[Path]:
     return [model for word in arguments.model for model in find_models(word, arguments.root)]
 
 
-def _tell(outputs: Mapping[Path, Path], report: RunReport | None, image: Path, result: Outcome | FlarenetError) -> None:
+def _tell(
+    answers: Mapping[Path, Sequence[Path]], report: RunReport | None, image: Path, result: Outcome | FlarenetError
+) -> None:
     if report is not None:
         report.told(image, result)
     if isinstance(result, FlarenetError):
         print(f"{image.name}: failed\n  {result}", file=sys.stderr, flush=True)
+        _remove_earlier(answers[image])
     else:
         for said in result.remarks:
             print(f"{image.name}: warning\n  {said}", file=sys.stderr, flush=True)
-        print(f"{image.name} -> {outputs[image]}  {result.seconds:.1f} s  peak {result.peak_mb:.0f} MB", flush=True)
+        output = answers[image][0]
+        print(f"{image.name} -> {output}  {result.seconds:.1f} s  peak {result.peak_mb:.0f} MB", flush=True)
 
 
-def _end(done: int, failures: list) -> int:
+def _remove_earlier(files: Sequence[Path]) -> None:
+    """Remove the answer of an earlier run, which a scan that fails would leave to be taken for this run's."""
+    for file in files:
+        if file.is_file():
+            file.unlink()
+            print(f"  removed, for it was of an earlier run: {file}", file=sys.stderr, flush=True)
+
+
+def _end(done: int, failures: Sequence[tuple[Path, FlarenetError]]) -> int:
     if not failures:
         return 0
     names = ", ".join(image.name for image, _ in failures)

@@ -21,7 +21,7 @@ class Outcome:
     seconds  from reading the file (or taking the array) to the last finished slice, sinks included
     stage_s  what each stage worked: read (to see that the file is sound), unpack, prepare, network, labels, write ...;
              they run beside each other, and on a GPU the network's work shows in the stages after it
-    engine   what computed the logits, as in "torch fp32"
+    engine   what computed the logits, as in "torch fp32"; of several models each that there is, joined by +
     peak_mb  most memory so far: of the GPU in this prediction, or of the whole process on the CPU
     remarks  what should be looked at about the file
     """

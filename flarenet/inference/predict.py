@@ -150,13 +150,18 @@ class Predictor:
             seconds=time.perf_counter() - began,
             stage_s=dict(stages.seconds),
             peak_mb=self._peak_mb(),
-            engine=self.engine.name,
+            engine=self.engine_names,
             remarks=remarks,
         )
 
     def open(self, image: Volume | Path | str, reading: Reading = STRICT) -> OpenedScan:
         """As opening.open_scan, for the networks of this predictor."""
         return open_scan(image, [member.model.configuration for member in self.members], reading)
+
+    @property
+    def engine_names(self) -> str:
+        """What computes, as in "torch fp32"; where members differ, all that there are, joined by +."""
+        return " + ".join(dict.fromkeys(member.engine.name for member in self.members))
 
     def predict_groups(self, volume: Volume) -> dict[str, np.ndarray]:
         """{group: uint8 [Z, Y, X]} on the scan's own grid: 0 background, 1..n the group's labels in their order."""
@@ -318,12 +323,14 @@ def predict_pairs(
     reading: Reading = STRICT,
     openers: Sequence[SinkOpener] = (),
     scans: Iterable[tuple[Path, Future[OpenedScan]]] | None = None,
+    begin: Callable[[Path], None] | None = None,
 ) -> tuple[list[Path], Failures]:
     """As predict_files, for images whose output files are given, read as `reading` says.
 
     openers  of what else is made of each scan's finished slices; finished before the label file takes its name, so
              that where there is a label file there is everything
     scans    these images as one_ahead opens them, where that has begun already
+    begin    called before each image
     """
     inputs = {image.resolve() for image in outputs}
     for output in outputs.values():
@@ -337,6 +344,8 @@ def predict_pairs(
     if scans is None:
         scans = one_ahead(partial(predictor.open, reading=reading), outputs)
     for image, scan in scans:
+        if begin is not None:
+            begin(image)
         output = outputs[image]
         each = [partial(opener, image, output) for opener in (*openers, label_file)]
         try:

@@ -1,11 +1,12 @@
 """What a run of predictions did, case by case: report.json in the folder of the label maps.
 
-It is written whole after each case, and is what a later run goes on from: a case is skipped only where everything that
-its answer depends on, and every file of the answer, is as the report says.
+It is written whole before and after each case, and is what a later run goes on from: a case is skipped only where
+everything that its answer depends on, and every file of the answer, is as the report says.
 """
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +24,12 @@ from .predict import Outcome, Predictor
 
 REPORT = "report.json"
 
+BEGUN = "begun, and the process ended before it was done"
+"""The error of a case that is being predicted: it stays where that gets the process killed."""
+
+_TABLES = (REPORT, "statistics.csv", "statistics.json")
+"""What lies in the folder beside the label maps."""
+
 
 class ModelReport(Frozen):
     """A model that answered; plan_sha256 is of the plan as it was used, with what --set changed."""
@@ -36,7 +43,8 @@ class ModelReport(Frozen):
 class Settings(Frozen):
     """All that an answer depends on beside the scan.
 
-    engine   what computed, and in which precision      labels  names of those that come out
+    engine   what computed, and in which precision, of several models each that there is
+    labels   names of those that come out
     outputs  what is written beside the label maps
     """
 
@@ -52,7 +60,7 @@ class Settings(Frozen):
 class CaseReport(Frozen):
     """One scan.
 
-    error    why it failed; None where it did not, and the fields after it are of a scan that did not
+    error    why it failed, or BEGUN; None where it is done, and the fields after it are of a scan that is
     seconds  from reading to the last file
     stage_s  what each stage worked: they run beside each other
     peak_mb  most memory so far: of the GPU in this case, of the whole process on a CPU
@@ -80,50 +88,75 @@ class Report(Frozen):
 
 
 class RunReport:
-    """Writes report.json in `folder`; `told` after each case. Call `resume` first to go on from an earlier one.
+    """Writes report.json in `folder`: `begun` before each case, `told` after it. Call `resume` first to go on from an
+    earlier one.
 
-    answers  scan -> the files that its answer consists of
+    answers   scan -> the files that its answer consists of
+    answered  names of the cases in the report that are done
     """
 
     def __init__(self, folder: Path, settings: Settings, answers: Mapping[Path, Sequence[Path]]) -> None:
         self.path, self.settings, self.answers = folder / REPORT, settings, answers
+        self.answered: set[str] = set()
         self._cases: dict[str, str] = {}  # as JSON: a run of thousands of cases writes each of them again and again
 
-    def resume(self) -> set[Path]:
-        """The scans that need no prediction; what a killed run has left half-written is removed.
+    def remove_leftovers(self) -> None:
+        """Remove what killed runs have left half-written of these answers and of the tables, and nothing else: a run
+        that was given the name of its one output holds no lock, and may be writing beside."""
+        names = {self.path.parent: set(_TABLES)}
+        for file in (file for files in self.answers.values() for file in files):
+            names.setdefault(file.parent, set()).add(file.name)
+        for folder, ours in names.items():
+            left = {leftover.name.partition(".tmp.")[2] for leftover in folder.glob(".*.tmp.*")}
+            for name in left & ours:
+                remove_leftovers(folder, glob.escape(name))
 
+    def resume(self) -> tuple[set[Path], set[Path]]:
+        """The scans that need no prediction, and those that a run has begun and did not come to the end of.
+
+        Cases of the same settings that are not asked for now stay in the report, as long as their files are there.
         Raises RunError for a report.json that is none.
         """
-        for folder in {file.parent for files in self.answers.values() for file in files}:
-            remove_leftovers(folder)
-        if not self.path.is_file():
-            return set()
-        earlier = load(Report, self.path, RunError)
-        if earlier.settings != self.settings:
-            return set()
-        verified = set()
-        for image in self.answers:
-            case = earlier.cases.get(case_name(image))
-            if case is not None and self._is_verified(case, image):
+        verified: set[Path] = set()
+        unfinished: set[Path] = set()
+        earlier = load(Report, self.path, RunError) if self.path.is_file() else None
+        if earlier is None or earlier.settings != self.settings:
+            return verified, unfinished
+        asked = {case_name(image): image for image in self.answers}
+        for name, case in earlier.cases.items():
+            image = asked.get(name)
+            if image is None:
+                if not all((self.path.parent / file).is_file() for file in case.files):
+                    continue
+            elif case.error == BEGUN:
+                unfinished.add(image)
+            elif self._is_verified(case, image):
                 verified.add(image)
-                self._keep(image, case)
-        return verified
+            else:
+                continue
+            self._keep(name, case)
+        return verified, unfinished
+
+    def begun(self, image: Path) -> None:
+        """A case is about to be predicted: where that gets the process killed, the report says which one it was."""
+        self._keep(case_name(image), CaseReport(image=image.name, error=BEGUN))
+        self.write()
 
     def told(self, image: Path, result: Outcome | FlarenetError) -> None:
         """A case is done or has failed."""
         if isinstance(result, FlarenetError):
-            case = CaseReport(image=image.name, error=str(result))
+            case = CaseReport(image=image.name, error=self._without_folders(str(result), image))
         else:
             case = CaseReport(
                 image=image.name,
                 seconds=round(result.seconds, 3),
                 stage_s={stage: round(seconds, 3) for stage, seconds in result.stage_s.items()},
                 peak_mb=round(result.peak_mb, 1),
-                remarks=result.remarks,
+                remarks=tuple(self._of_names(said, image) for said in result.remarks),
                 input={file.name: state_of(file) for file in _files_of(image)},
                 files={self._name(file): sha256_of(file) for file in self.answers[image]},
             )
-        self._keep(image, case)
+        self._keep(case_name(image), case)
         self.write()
 
     def write(self) -> None:
@@ -131,8 +164,23 @@ class RunReport:
         settings = to_json(self.settings.model_dump(mode="json"), 1)
         write_text(self.path, f'{{\n "settings": {settings},\n "cases": {{\n{cases}\n }}\n}}\n')
 
-    def _keep(self, image: Path, case: CaseReport) -> None:
-        self._cases[case_name(image)] = to_json(case.model_dump(mode="json"), 2)
+    def _keep(self, name: str, case: CaseReport) -> None:
+        self._cases[name] = to_json(case.model_dump(mode="json"), 2)
+        if case.error is None:
+            self.answered.add(name)
+        else:
+            self.answered.discard(name)
+
+    def _of_names(self, said: Finding, image: Path) -> Finding:
+        words = {"file": said.file, "found": said.found, "expected": said.expected, "remedy": said.remedy}
+        return said.model_copy(update={name: self._without_folders(text, image) for name, text in words.items()})
+
+    def _without_folders(self, text: str, image: Path) -> str:
+        """`text` without the folders of the scan and of the report: whoever is given the report need not know them."""
+        for folder in (image.parent, self.path.parent):
+            if folder.is_absolute():
+                text = text.replace(f"{folder}/", "")
+        return text
 
     def _is_verified(self, case: CaseReport, image: Path) -> bool:
         """Whether it was done, of the same bytes, and every file of the answer still has its own."""
@@ -156,7 +204,7 @@ def settings_of(predictor: Predictor, reading: Reading, outputs: Sequence[Output
         flarenet=__version__,
         models=tuple(_of_model(member.model) for member in predictor.members),
         device=str(predictor.device),
-        engine=predictor.engine.name,
+        engine=predictor.engine_names,
         labels=predictor.model.labels.names_of(predictor.shown),
         outputs=tuple(sorted(type(output).__name__ for output in outputs)),
         reading=reading,

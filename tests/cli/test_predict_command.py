@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -247,6 +248,74 @@ def test_continue_leaves_out_only_what_is_verified(root, capsys):
     assert len((root / "out" / "statistics.csv").read_text().splitlines()) == 3
     (root / "out" / "statistics" / "b.json").unlink()
     assert again("--statistics") == {**both, "b.nii.gz": False}
+
+
+def test_continue_keeps_the_cases_of_earlier_calls(root, capsys):
+    """b alone, then a alone: report and table hold both, and neither is predicted again."""
+    (root / "later").mkdir()
+    (root / "scans" / "a_0000.nii.gz").rename(root / "later" / "a_0000.nii.gz")
+    assert predict(root, "--statistics") == 0
+    assert predict(root, "--statistics", "--continue", scans="later") == 0
+    assert sorted(report(root)["cases"]) == ["a", "b"]
+    table = (root / "out" / "statistics.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in table] == ["case", "a", "b"]
+    capsys.readouterr()
+    assert predict(root, "--statistics", "--continue") == 0
+    assert capsys.readouterr().out.strip().endswith("done before")
+    # a case whose files are gone has not been answered
+    (root / "out" / "b.nii.gz").unlink()
+    (root / "later" / "a_0000.nii.gz").touch()
+    (root / "out" / "a.nii.gz").unlink()
+    assert predict(root, "--statistics", "--continue", scans="later") == 0
+    assert list(report(root)["cases"]) == ["a"]
+    # nor has one of other settings
+    assert predict(root, "--continue") == 0
+    assert list(report(root)["cases"]) == ["b"]
+
+
+def test_a_scan_that_gets_the_process_killed_is_named_and_keeps_no_other_from_being_done(root, capsys):
+    """Killed while it writes the answer to a: b is done first, then a, alone."""
+    line = [sys.executable, "-m", "flarenet.cli.predict", "-i", root / "scans", "-o", root / "out", "--device", "cpu"]
+    killed = {**os.environ, "FLARENET_FAILPOINT": "a.nii.gz:half"}
+    done = subprocess.run([*map(str, line), "--root", str(root)], env=killed, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    assert "the process ended before it was done" in report(root)["cases"]["a"]["error"]
+    assert predict(root, "--continue") == 0
+    said = capsys.readouterr()
+    assert "begun before and not ended, so now the last ones: a_0000.nii.gz" in said.err
+    assert [line.split()[0] for line in said.out.splitlines()] == ["b.nii.gz", "a_0000.nii.gz"]
+    assert written(root) == ["a.nii.gz", "b.nii.gz"] and report(root)["cases"]["a"]["error"] is None
+
+
+def test_leftovers_of_this_runs_files_are_removed_and_another_runs_file_is_left_alone(root):
+    (root / "out" / "statistics").mkdir(parents=True)
+    for leftover in ("out/.0123456789ab.tmp.a.nii.gz", "out/.0123456789ab.tmp.report.json", "out/.ab.tmp.other.nii.gz"):
+        (root / leftover).write_bytes(b"half")
+    (root / "out" / "statistics" / ".0123456789ab.tmp.b.json").write_bytes(b"half")
+    assert predict(root, "--statistics") == 0
+    assert [path.name for path in sorted((root / "out").rglob(".*"))] == [".ab.tmp.other.nii.gz"]
+
+
+def test_a_scan_that_fails_leaves_no_answer_of_an_earlier_run(root, capsys):
+    assert predict(root, "--statistics") == 0
+    one = ["-i", str(root / "scans" / "b.nii.gz"), "-o", str(root / "alone.nii.gz"), "--root", str(root)]
+    assert main(one) == 0
+    (root / "scans" / "b.nii.gz").write_bytes(b"cut")
+    capsys.readouterr()
+    assert predict(root, "--statistics", "--set", "fusion.flips=true") == 3
+    assert f"removed, for it was of an earlier run: {root / 'out' / 'b.nii.gz'}" in capsys.readouterr().err
+    assert written(root) == ["a.nii.gz"]
+    assert [path.name for path in (root / "out" / "statistics").iterdir()] == ["a.json"]
+    assert main(one) == 4 and not (root / "alone.nii.gz").exists()
+
+
+def test_the_report_tells_no_folders(root):
+    """Given whole paths: of a scan that fails and of one with a remark (no unit of length) the names alone."""
+    (root / "scans" / "b.nii.gz").write_bytes(b"this is no image")
+    assert predict(root) == 3
+    said = report(root)["cases"]
+    assert said["b"]["error"].startswith("b.nii.gz\n") and said["a"]["remarks"][0]["file"].startswith("a_0000.nii.gz")
+    assert str(root) not in (root / "out" / "report.json").read_text()
 
 
 @pytest.mark.parametrize("words", [[], ["--continue"]])
