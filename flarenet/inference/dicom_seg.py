@@ -41,7 +41,8 @@ _SIDES = {"left": "Left", "right": "Right"}
 
 
 class DicomSeg:
-    """The Output that writes dicom_seg/CASE.dcm; of a scan that is no series it makes an error."""
+    """The Output that writes dicom_seg/CASE.dcm. Called with a scan that is no series, or one of which a slice lacks
+    what a Segmentation has to refer to, it raises DatasetError: before the network runs."""
 
     def __init__(self, labels: LabelSet) -> None:
         self.labels = labels
@@ -54,7 +55,11 @@ class DicomSeg:
     def __call__(self, image: Path, output: Path, grid: Grid) -> DicomSegSink:
         if not image.is_dir():
             raise DatasetError(image, found="a file", expected="a folder of DICOM slices, of which DICOM SEG is made")
-        return DicomSegSink(self.files(output)[0], image, grid, labels=self.labels)
+        slices = series_files(image)
+        with _told_of(image):
+            for path in slices:
+                _refuse_lacking(_read(path, _NEEDED), path)
+        return DicomSegSink(self.files(output)[0], image, slices, grid, labels=self.labels)
 
     def files(self, output: Path) -> tuple[Path, ...]:
         return (beside(output, FOLDER, ".dcm"),)
@@ -63,13 +68,14 @@ class DicomSeg:
 class DicomSegSink(WrittenAtEnd):
     """Keeps the slices that hold labels, a byte a voxel, for highdicom takes all frames at once.
 
-    Raises DatasetError where the series lacks what a Segmentation has to refer to or highdicom refuses it, StorageError
-    where the file, read back, does not hold each label at the places of its slices.
+    slices  the files of the series, in the order of the grid
+    Raises DatasetError where highdicom refuses the series, StorageError where the file, read back, does not hold each
+    label at the places of its slices.
     """
 
-    def __init__(self, path: Path, series: Path, grid: Grid, *, labels: LabelSet) -> None:
+    def __init__(self, path: Path, series: Path, slices: Sequence[Path], grid: Grid, *, labels: LabelSet) -> None:
         super().__init__(path)
-        self.series, self.grid, self.labels = series, grid, labels
+        self.series, self.slices, self.grid, self.labels = series, slices, grid, labels
         self._map = LabelMap(grid)
 
     def take(self, finished: FinishedSlice) -> None:
@@ -80,9 +86,8 @@ class DicomSegSink(WrittenAtEnd):
         drawn = self._map.labels
         # there is no Segmentation without a frame: of an empty answer one frame is empty
         places = [z for z, plane in enumerate(drawn) if plane.any()] or [0]
-        files = series_files(self.series)
         with _told_of(self.series):
-            sources = {z: _source(files[z], apart_mm=self.grid.spacing_mm[0]) for z in places}
+            sources = {z: _source(self.slices[z], apart_mm=self.grid.spacing_mm[0]) for z in places}
             with whole_file(self.path) as temporary:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # pydicom's warnings quote values, which may be the patient's
@@ -197,16 +202,24 @@ def _told_of(series: Path) -> Iterator[None]:
         raise DatasetError(series, found=found, expected=expected, remedy="leave --dicom-seg out") from error
 
 
-def _source(path: Path, *, apart_mm: float) -> Dataset:
-    """A slice without its pixels, with all that highdicom asks for; apart_mm: from it to the next slice."""
+def _read(path: Path, names: Sequence[str] | None = None) -> Dataset:
+    """A slice without its pixels, or its elements `names` alone. What pydicom warns about is not shown: it quotes."""
     from pydicom import dcmread
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        source = dcmread(path, stop_before_pixels=True)
-    if lacking := [name for name in _NEEDED if name not in source]:
+        return dcmread(path, stop_before_pixels=True, specific_tags=None if names is None else list(names))
+
+
+def _refuse_lacking(content: Dataset, path: Path) -> None:
+    if lacking := [name for name in _NEEDED if name not in content]:
         expected = "what a DICOM Segmentation refers to"
         raise DatasetError(path, found=f"no {', '.join(lacking)}", expected=expected, remedy="leave --dicom-seg out")
+
+
+def _source(path: Path, *, apart_mm: float) -> Dataset:
+    """A slice without its pixels, with all that highdicom asks for; apart_mm: from it to the next slice."""
+    source = _read(path)
     for name in _MAY_BE_EMPTY:
         if name not in source:
             setattr(source, name, None)

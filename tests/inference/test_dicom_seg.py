@@ -106,12 +106,15 @@ def test_one_labelled_slice_is_one_frame(tmp_path):
 
 
 def test_what_cannot_become_one_is_an_error(tmp_path):
-    write_series(tmp_path / "in")
-    with pytest.raises(DatasetError, match="no StudyInstanceUID, FrameOfReferenceUID"):
-        answered(tmp_path / "in", drawn_labels(), tmp_path)
-    assert list((tmp_path / "dicom_seg").glob("*")) == []
+    """Before a slice of the answer is there."""
+    write_series(tmp_path / "in", change=lambda k, content: with_study(k, content) if k < 4 else None)
+    opener, grid = DicomSeg(LABELS), read_series(tmp_path / "in").grid
+    with pytest.raises(DatasetError, match="no StudyInstanceUID, FrameOfReferenceUID") as refused:
+        opener(tmp_path / "in", tmp_path / "out" / "x.nii.gz", grid)
+    assert refused.value.thing == str(tmp_path / "in" / "slice004.dcm")
     with pytest.raises(DatasetError, match="a folder of DICOM slices"):
-        DicomSeg(LABELS)(tmp_path / "x.nii.gz", tmp_path / "out" / "x.nii.gz", read_series(tmp_path / "in").grid)
+        opener(tmp_path / "x.nii.gz", tmp_path / "out" / "x.nii.gz", grid)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("empty", [False, True])
