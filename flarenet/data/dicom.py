@@ -117,15 +117,22 @@ def _read(path: Path, names: Sequence[str]) -> Any:
     """The elements `names` of a file. What pydicom warns about quotes values, which may be the patient's: not shown."""
     try:
         from pydicom import dcmread
+        from pydicom.filereader import read_file_meta_info
+        from pydicom.uid import DeflatedExplicitVRLittleEndian
     except ModuleNotFoundError as missing:
         remedy = "pip install 'flarenet[dicom]'"
         raise UsageError("a DICOM series", found=missing, expected="the extra `dicom`", remedy=remedy) from missing
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return dcmread(path, specific_tags=list(names), stop_before_pixels="PixelData" not in names)
+            deflated = read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+            if not deflated:
+                return dcmread(path, specific_tags=list(names), stop_before_pixels="PixelData" not in names)
     except Exception as error:  # noqa: BLE001 - a damaged file may raise anything, and the text may quote the patient
         raise DatasetError(path, found=f"no readable DICOM ({type(error).__name__})", expected="a slice") from error
+    # pydicom would unpack all of it, a thousand times its size where somebody means harm
+    expected, remedy = "one that is not compressed as a whole", "unpack it (dcmconv +te)"
+    raise DatasetError(path, found="a deflated file", expected=expected, remedy=remedy)
 
 
 def _slice(path: Path) -> _Slice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,13 +20,16 @@ from .cases import Pool, map_cases
 from .dataset import Case, Dataset
 from .findings import Finding, of_case, refusal, refusals, remark
 from .labels import LabelSet
-from .nifti import inspect_image, inspect_labels
+from .nifti import inspect_image, inspect_labels, read_grid
 from .plausible import doubts_on_image, doubts_on_labels, values_of
 
 Seen = TypeVar("Seen")
 
 SAME_GRID_MM = 0.1
 """How far a label's corner voxel may lie from its image's."""
+
+HARMLESS_VOXELS = 512 << 20
+"""A label map of so many is read and checked whatever its image is like; there is memory for a byte of each."""
 
 
 class Check(Frozen):
@@ -136,6 +140,7 @@ def read_case(case: Case, labels: LabelSet, *, is_ct: bool = True) -> Content:
         findings.append(refusal(case.name, error))
     if case.label is not None:
         try:
+            _refuse_larger(case.label, case, image)
             drawn, said = inspect_labels(case.label, labels, values=case.values, reading=case.reading)
             findings += said
         except FlarenetError as error:
@@ -156,6 +161,15 @@ def _checked(
 
 def _nothing(case: Case, content: Content) -> None:
     """What check_dataset looks at beside the findings."""
+
+
+def _refuse_larger(label: Path, case: Case, image: Volume | None) -> None:
+    """Before memory is taken: gzip holds a thousand zeros in a byte, and a header may claim any number of them."""
+    voxels = math.prod(read_grid(label, case.reading).shape)
+    if voxels <= HARMLESS_VOXELS or (image is not None and voxels <= image.data.size):
+        return
+    expected = f"those of {case.image}, " + ("which cannot be read" if image is None else str(image.data.size))
+    raise GeometryError(label, found=f"{voxels} voxels", expected=expected)
 
 
 def _check_drawn(case: Case, labels: LabelSet, image: Volume | None, drawn: Volume) -> list[Finding]:

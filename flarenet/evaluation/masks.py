@@ -26,7 +26,7 @@ class TwoMaps:
     stated_mm: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
-        _check_same_grid(self.truth.grid, self.prediction.grid)
+        check_same_grid(self.truth.grid, self.prediction.grid)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -70,7 +70,8 @@ def label_boxes(label_map: np.ndarray) -> dict[int, Slices]:
     }
 
 
-def _check_same_grid(truth: Grid, prediction: Grid) -> None:
+def check_same_grid(truth: Grid, prediction: Grid) -> None:
+    """Raise GeometryError where the grids differ, as TwoMaps does."""
     if truth.shape != prediction.shape:
         raise GeometryError("shape (z, y, x) of the prediction", found=prediction.shape, expected=truth.shape)
     if not truth.is_near(prediction):

@@ -21,7 +21,7 @@ from ..schema import Frozen, digest, load, save
 from ..volume import Volume
 from ..whole import sha256_of
 from .lesions import Lesion, find_lesions
-from .masks import TwoMaps
+from .masks import TwoMaps, check_same_grid
 from .rules import PLAIN, Rules
 from .scores import LabelScore, score_case
 
@@ -174,6 +174,7 @@ def _measure(pair: Pair, labels: LabelSet, rules: Rules) -> CaseScores:
     try:
         if not pair.prediction.is_file():
             return _nothing_found(pair, labels, truth, f"no prediction {pair.prediction}")
+        check_same_grid(truth.grid, read_grid(pair.prediction, pair.reading))  # before memory is taken for its voxels
         maps = TwoMaps(truth, read_labels(pair.prediction, labels, reading=pair.reading), stated_mm)
     except (FlarenetError, OSError) as error:
         return _nothing_found(pair, labels, truth, str(error))

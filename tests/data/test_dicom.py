@@ -5,6 +5,7 @@ from __future__ import annotations
 import nibabel
 import numpy as np
 import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from flarenet.data.dicom import find_scans, inspect_series, is_series, read_series
 from flarenet.data.nifti import find_images, read_image, write_labels
@@ -91,6 +92,10 @@ def setting(number, **elements):
     return change
 
 
+def deflated(k, content):
+    content.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+
+
 @pytest.mark.parametrize(
     ("change", "found", "expected"),
     [
@@ -108,6 +113,7 @@ def setting(number, **elements):
         (setting(1, NumberOfFrames=3), "several frames", "a file for each slice"),
         (setting(1, ImagePositionPatient=None), "no ImagePositionPatient", "a slice of a scan"),
         (setting(1, PixelData=b"\0\0" * 10), "pixels that cannot be read", "pixels"),
+        (deflated, "a deflated file", "not compressed as a whole"),
         (setting(1, RescaleSlope=[1, 2]), "RescaleSlope [1.0, 2.0]", "one finite number"),
         (lambda k, content: content.add_new(0x00281052, "LO", "none"), "RescaleIntercept that is no number", "one"),
     ],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +85,20 @@ def test_all_problems_of_a_case_at_once(small_set, save_nifti):
     (small_set / "imagesTr/part_0000.nii.gz").write_bytes(b"<html>not found</html>")
     (small_set / "labelsTr/part.nii.gz").unlink()
     assert [error.found.split(",")[0] for error in check(small_set, "part")] == ["an HTML or XML page", "no such file"]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_label_that_claims_far_more_voxels_than_its_image_is_not_read(small_set, readable):
+    """1000 x 1000 x 600 bytes of voxels, which gzip could hold in 600 kB, of which none is there."""
+    header = gzip.decompress((small_set / "labelsTr/full.nii.gz").read_bytes())[:352]
+    claimed = header[:40] + struct.pack("<4h", 3, 1000, 1000, 600) + header[48:]
+    noise = np.random.default_rng(0).bytes(600_000)
+    (small_set / "labelsTr/full.nii.gz").write_bytes(gzip.compress(claimed + noise, compresslevel=1))
+    if not readable:
+        (small_set / "imagesTr/full_0000.nii.gz").write_bytes(b"no image")
+    error = check(small_set, "full")[-1]
+    assert error.found == "600000000 voxels" and error.severity == "refuse"
+    assert error.expected.endswith("60" if readable else "which cannot be read")
 
 
 def test_a_set_names_each_bad_case_and_goes_on(small_set, save_nifti):

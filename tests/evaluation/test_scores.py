@@ -1,5 +1,7 @@
+import gzip
 import json
 import os
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -296,6 +298,19 @@ def test_a_missing_prediction_is_wrong_about_what_is_not_there_too_and_misses_ev
     [case] = evaluate(pairs, LABELS)
     assert _pure(case.scores) == {"liver": ZERO, "tumor": ZERO} and "no prediction" in case.failure
     assert [(lesion.outcome, lesion.volume_ml) for lesion in case.lesions] == [("missed", 0.216)]
+
+
+def test_a_prediction_that_claims_another_shape_is_not_read(tmp_path):
+    """gzip could hold its 100 x 100 x 120 voxels in a few kB, of which none is there."""
+    _write(tmp_path / "truth", "a", _map(liver=slice(2, 8)))
+    header = gzip.decompress((tmp_path / "truth" / "a.nii.gz").read_bytes())[:352]
+    claimed = header[:40] + struct.pack("<4h", 3, 100, 100, 120) + header[48:]
+    (tmp_path / "predicted").mkdir()
+    noise = np.random.default_rng(0).bytes(4000)
+    (tmp_path / "predicted" / "a.nii.gz").write_bytes(gzip.compress(claimed + noise))
+    pairs, _ = pair_up(tmp_path / "truth", tmp_path / "predicted", dataset=_dataset(tmp_path, a={1}))
+    [case] = evaluate(pairs, LABELS)
+    assert "found: (120, 100, 100)" in case.failure and _pure(case.scores) == {"liver": ZERO}
 
 
 def test_missing_ones_are_left_out_only_where_that_is_asked(tmp_path):
