@@ -13,8 +13,8 @@ FORM = "flarenet_measure -i IN -o OUT [--timeout-s S] [--gpu K] -- COMMAND"
 PLACES = (
     "COMMAND is run once for each scan, with {input}: a folder with a copy of that scan alone, {image}: that copy, and "
     "{output}: an empty folder for CASE.nii.gz. Any program may be measured, as in: flarenet_measure -i imagesTs "
-    "-o OUT -- docker run --rm --gpus device=0 -v {input}:/workspace/inputs -v {output}:/workspace/outputs IMAGE "
-    "sh predict.sh"
+    "-o OUT -- docker run --rm --gpus device=0 --user $(id -u):$(id -g) -v {input}:/workspace/inputs -v "
+    "{output}:/workspace/outputs IMAGE sh predict.sh"
 )
 
 

@@ -16,12 +16,15 @@ from ..data.nifti import case_name, read_grid
 from ..errors import FlarenetError, RunError, UsageError
 from ..schema import save
 from ..whole import remove_leftovers
-from .efficiency import EFFICIENCY, CaseCost, Efficiency, read_efficiency
+from .efficiency import EFFICIENCY, CaseCost, Efficiency, Sample, read_efficiency
 from .gpu_memory import Gpu
 from .process_cost import ProcessCost, run_measured
 
 LOGS = "logs"
 """The folder, beside the predictions, of what the command said about each case."""
+
+MOST_SAMPLES = 600
+"""Of a case: one minute of them. What is kept of thousands of cases has to be read again."""
 
 INPUTS = ("{input}", "{image}")
 OUTPUT = "{output}"
@@ -132,8 +135,15 @@ def _measure_case(image: Path, out: Path, command: Command, *, gpu: Gpu | None, 
         gpu_area_mb_s=None if cost.gpu_area_mb_s is None else round(cost.gpu_area_mb_s, 1),
         cpu_percent=round(cost.cpu_percent, 1),
         peak_rss_mb=cost.peak_rss_mb,
-        samples=cost.samples,
+        samples=thinned(cost.samples),
     )
+
+
+def thinned(samples: Sequence[Sample], most: int = MOST_SAMPLES) -> tuple[Sample, ...]:
+    """At most so many samples: of as many neighbours as that takes the one of most memory, so that peaks stay."""
+    step = max(1, -(-len(samples) // most))
+    runs = (samples[start : start + step] for start in range(0, len(samples), step))
+    return tuple(max(run, key=lambda sample: (sample.gpu_mb or 0.0, sample.rss_mb)) for run in runs)
 
 
 def _check(cost: ProcessCost, case: str, log: Path, timeout_s: float | None) -> None:
@@ -158,8 +168,11 @@ def _prediction(folder: Path, case: str) -> Path | None:
 
 @contextmanager
 def _folder(out: Path) -> Iterator[Path]:
-    """A folder beside the predictions, so that what is written there can be moved, not copied."""
-    with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp.case", dir=out) as path:
+    """A folder beside the predictions, so that what is written there can be moved, not copied.
+
+    What a container has left there as root may not be ours to remove: that is no fault of the case, and stays.
+    """
+    with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp.case", dir=out, ignore_cleanup_errors=True) as path:
         yield Path(path)
 
 

@@ -1,5 +1,6 @@
 """flarenet_measure on commands that predict, fail, hang and are killed: real processes, a case each."""
 
+import errno
 import json
 import os
 import signal
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from flarenet.cli.measure import main
+from flarenet.evaluation.efficiency import Sample
+from flarenet.evaluation.measure import thinned
 from flarenet.phantom import write_phantom_set
 
 COPY = "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2] + '/' + sys.argv[3])"
@@ -99,6 +102,27 @@ def test_a_case_that_fails_is_named_and_the_others_are_done(images, tmp_path, ca
     predictor(tmp_path)
     assert measure(images, out, words) == 0
     assert (tmp_path / "runs").read_text() == "abcb" and written(out)["failed"] == {}
+
+
+def test_what_a_container_leaves_as_root_costs_no_case(images, tmp_path, monkeypatch):
+    """A file that its owner alone may remove, whoever runs this test."""
+    remove = os.unlink
+
+    def refused(path, **how):
+        if os.path.basename(path) == "left.txt":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return remove(path, **how)
+
+    words = predictor(tmp_path, "os.mkdir(sys.argv[2] + '/of_root'); open(sys.argv[2] + '/of_root/left.txt', 'w')")
+    monkeypatch.setattr(os, "unlink", refused)
+    assert measure(images / "a_0000.nii.gz", tmp_path / "out", words) == 0
+    assert list(written(tmp_path / "out")["cases"]) == ["a"] and (tmp_path / "out" / "a.nii.gz").is_file()
+
+
+def test_of_a_long_case_some_samples_are_kept_and_every_peak():
+    samples = [Sample(at_s=float(n), gpu_mb=50.0 if n == 7 else 1.0, rss_mb=9.0 if n == 2 else 1.0) for n in range(11)]
+    assert [sample.at_s for sample in thinned(samples, 4)] == [2.0, 3.0, 7.0, 9.0]  # of 0-2, 3-5, 6-8, 9-10
+    assert thinned(samples) == tuple(samples)
 
 
 def test_a_scan_that_cannot_be_read_is_named(images, tmp_path):
