@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -31,6 +32,9 @@ _PANEL_INCHES, _GAP_INCHES, _HEAD_INCHES, _TITLES_INCHES, _ENTRY_INCHES = 2.8, 0
 _ENTRY_WIDTH_INCHES = 1.7
 _OPACITY = 0.55
 _FRONT, _HEAD = 1, 0  # the canonical axis (z, y, x) that a coronal, an axial slice is taken across
+_AS_WRITTEN: Any = {"text.parse_math": False}
+"""Names of cases and labels may hold any sign; between two $ matplotlib would look for a formula."""
+
 _PLACING: Any = {"origin": "lower", "interpolation": "nearest"}  # rows grow to the front or to the head
 
 _COLOURS = (
@@ -153,6 +157,7 @@ def _richest(label_map: np.ndarray, labels: LabelSet, *, axis: int) -> int:
     return int(np.lexsort((labelled, distinct))[-1])
 
 
+@rc_context(_AS_WRITTEN)
 def sheet(rows: Sequence[Row], titles: Sequence[str], *, caption: str, labels: LabelSet) -> Figure:
     """A figure of `rows`: a column for the images, grey over their windows, and one for each layer, so titled."""
     columns = 1 + len(titles)
@@ -181,6 +186,7 @@ def sheet(rows: Sequence[Row], titles: Sequence[str], *, caption: str, labels: L
     return figure
 
 
+@rc_context(_AS_WRITTEN)
 def montage(tiles: Sequence[Row], columns: int, *, caption: str, labels: LabelSet) -> Figure:
     """A figure of `tiles`, row by row: the first layer of each over its image, grey over its window."""
     tiles_by_row = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]

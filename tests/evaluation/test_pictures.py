@@ -5,7 +5,7 @@ import pytest
 from matplotlib.image import imread
 
 from flarenet.data.labels import LabelSet
-from flarenet.evaluation.pictures import Cut, Row, choose_cuts, colour_of, overlay, sheet, window_of
+from flarenet.evaluation.pictures import Cut, Row, choose_cuts, colour_of, montage, overlay, sheet, window_of
 from flarenet.volume import Grid, Orientation, Volume
 
 LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
@@ -30,6 +30,19 @@ def _coloured(path) -> np.ndarray:
     """Where the picture is green, as label 2 is: more green than red, which neither grey nor the yellow marks are."""
     rgb = imread(path)[..., :3]
     return rgb[..., 1] > rgb[..., 0] + 0.05
+
+
+def test_names_are_written_as_they_are(tmp_path):
+    """Between two $ matplotlib would look for a formula, which these are not."""
+    image, drawn = _body_and_spleen()
+    labels = LABELS.model_copy(update={"names": ("background", "liver", "$_$ spleen", "tumor")})
+    overlay(image, {"$_$ truth": drawn}, labels=labels, path=tmp_path / "a.png", caption="scan$_$1")
+    tile = Row(image.data[15], (drawn.data[15],), 1.0, "note$_$1")
+    for figure in (
+        sheet([tile], ["$_$"], caption="scan$_$1", labels=labels),
+        montage([tile], 1, caption="scan$_$1", labels=labels),
+    ):
+        figure.savefig(tmp_path / "b.png")
 
 
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
