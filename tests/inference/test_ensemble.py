@@ -120,3 +120,10 @@ def test_models_of_other_labels_do_not_go_together():
     other = LabelSet(names=("background", "spleen", "tumor"), groups=LABELS.groups)
     with pytest.raises(RunError, match="other labels"):
         Ensemble([model({"organ": 0.7}), model({"organ": 0.7}, labels=other)], device="cpu")
+
+
+def test_every_engine_is_named_once(scan):
+    both = Ensemble([model({"organ": 0.9})] * 2, device="cpu", precision="fp32", engine="torch")
+    assert both.engine_names == "torch fp32"
+    both.members[1].engine = Predictor(model({"organ": 0.9}), device="cpu", precision="bf16", engine="torch").engine
+    assert both.engine_names == both.predict(scan).engine == "torch fp32 + torch bf16"
