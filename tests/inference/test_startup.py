@@ -8,11 +8,12 @@ import nibabel
 import numpy as np
 import pytest
 
+from tests.data.dicom_series import SHAPE, write_series
 from tests.model_files.small import train
 
 SOURCES = Path(__file__).resolve().parents[2]
 
-# pydicom and the head of scipy are not here: nibabel imports them where they are installed
+# the head of scipy is not here: nibabel imports it where it is installed
 NOT_NEEDED = {
     *(
         "monai",
@@ -26,7 +27,7 @@ NOT_NEEDED = {
         "blosc2",
         "distributed",
     ),
-    *("cc3d", "edt", "skimage", "pandas", "tensorboard", "onnx", "onnxruntime", "highdicom"),
+    *("cc3d", "edt", "skimage", "pandas", "tensorboard", "onnx", "onnxruntime", "pydicom", "highdicom"),
     *("torch._dynamo", "torch._inductor", "torch.onnx", "torchvision"),
     *("flarenet.training", "flarenet.trainers", "flarenet.evaluation", "flarenet.reporting", "flarenet.data.cases"),
 }
@@ -80,6 +81,23 @@ def test_what_opens_a_scan_needs_no_torch():
     done = subprocess.run([sys.executable, "-c", line], cwd=SOURCES, capture_output=True, text=True, check=True)
     assert f"flarenet.inference.{names.split()[-1]}" in done.stdout.split()
     assert "torch" not in done.stdout.split()
+
+
+FIRST_NIBABEL = """
+import sys
+from flarenet.cli.predict import without_pydicom
+with without_pydicom():
+    from flarenet.data.dicom import read_series
+assert "nibabel" in sys.modules and "pydicom" not in sys.modules
+print(read_series(sys.argv[1]).data.shape)
+"""
+
+
+def test_nibabel_is_imported_without_pydicom_and_a_series_with_it(tmp_path):
+    write_series(tmp_path / "series")
+    line = [sys.executable, "-c", FIRST_NIBABEL, str(tmp_path / "series")]
+    done = subprocess.run(line, cwd=SOURCES, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(SHAPE)
 
 
 @pytest.mark.parametrize("word, early", [((), True), (("--continue",), False)])
