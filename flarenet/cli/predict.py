@@ -84,6 +84,9 @@ def work(arguments: Namespace) -> int:
 
     share_one_heap()
     images = find_scans(arguments.input)
+    if arguments.dicom_seg and not any(image.is_dir() for image in images):  # each would fail, after torch is there
+        expected, remedy = "DICOM slices, of which DICOM SEG is made", "leave --dicom-seg out"
+        raise DatasetError(arguments.input, found="no folder of DICOM slices", expected=expected, remedy=remedy)
     if (one := _one_file(arguments)) and arguments.resume:
         raise UsageError("--continue", found="-o with a file", expected="a folder, which has a report.json")
     outputs = one or output_names(images, _folder(arguments.output))

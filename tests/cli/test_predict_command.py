@@ -300,6 +300,8 @@ def test_a_scan_that_fails_leaves_no_answer_of_an_earlier_run(root, capsys):
     assert predict(root, "--statistics") == 0
     one = ["-i", str(root / "scans" / "b.nii.gz"), "-o", str(root / "alone.nii.gz"), "--root", str(root)]
     assert main(one) == 0
+    assert predict(root, "--dicom-seg") == 4  # no series at all: refused before any work
+    assert written(root) == ["a.nii.gz", "b.nii.gz"]
     (root / "scans" / "b.nii.gz").write_bytes(b"cut")
     capsys.readouterr()
     assert predict(root, "--statistics", "--set", "fusion.flips=true") == 3
