@@ -17,8 +17,25 @@ def pytest_configure(config):
     # a shell starts what it runs in the background with SIGINT ignored, and children inherit that; here it is tested
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    _write_into_memory()
     if not os.environ.get("FLARENET_TESTS_NETWORK"):
         _refuse_the_network(config)
+
+
+MEMORY, ROOM_BYTES = "/dev/shm", 4 << 30
+
+
+def _write_into_memory():
+    """Temporary files lie in memory where there is room: each of the thousands that are written whole waits for a disk.
+
+    Not where the environment names another folder, nor in docker's /dev/shm of 64 MB, from which nothing can be run.
+    """
+    if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK | os.X_OK):
+        return
+    found = os.statvfs(MEMORY)
+    if found.f_bavail * found.f_frsize >= ROOM_BYTES and not found.f_flag & os.ST_NOEXEC:
+        os.environ["TMPDIR"] = MEMORY
+        tempfile.tempdir = None  # what was found before is looked for anew
 
 
 def _refuse_the_network(config):
