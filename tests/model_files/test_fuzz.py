@@ -18,11 +18,15 @@ CHECKS = {"deadline": None, "suppress_health_check": [HealthCheck.function_scope
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
-    """A model file, and its members."""
+    """A model file, and its members; it is installed as it is, and sealed again, or all below could be refused unseen."""
     folder = tmp_path_factory.mktemp("sound")
     train(folder / "step_2")
     export_models([folder / "step_2"], folder / "toy.zip")
-    return folder / "toy.zip", members_of(folder / "toy.zip")
+    members = members_of(folder / "toy.zip")
+    again = sealed(members)
+    assert outcome((folder / "toy.zip").read_bytes()) == members
+    assert outcome(zipped(again.items(), folder / "sealed.zip").read_bytes()) == again
+    return folder / "toy.zip", members
 
 
 def outcome(content):
