@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import itertools
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import pytest
 
 from flarenet.data.nifti import read_grid, read_image, write_labels
 from flarenet.data.reading import STRICT, Reading
-from flarenet.errors import FlarenetError, StorageError
+from flarenet.errors import StorageError
 from flarenet.volume import canonical
 from tests.bad_inputs.case_set import AFFINE, GEOMETRY, SHAPE, nifti_bytes
 
@@ -417,10 +416,9 @@ def test_row30_names(rows, ending, zipped, found):
 )
 def test_row32_dimensions(rows, dim, found):
     rows.bad_image(dim=dim)
-    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began = time.perf_counter()
     refused(rows, found)
     assert time.perf_counter() - began < 2  # both checks, of the good case too
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
 
 
 @pytest.mark.parametrize(
@@ -493,39 +491,11 @@ def test_row39_a_gigabyte(tmp_path):
     assert int(done.stdout) < 1_024_000 + 150 * 1024  # KiB
 
 
-# --- attacks: S10, S12 ---
-
-
-def test_bombs_are_refused_at_once(rows):
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def test_a_bomb(rows):
+    """2 GB of voxels in 2 MB."""
     header = nifti_bytes(np.ones((1, 1, 1), np.int16), dim=[3, 1024, 1024, 1024, 1, 1, 1, 1])[:352]
-    zeros = gzip.compress(bytes(64 << 20), 9)
-    for start, members, found in ((header, 32, "2048 MB of voxels"), (nifti_bytes(rows.scan), 16, "more bytes")):
-        rows.image.parent.mkdir(exist_ok=True)
-        rows.image.write_bytes(gzip.compress(start) + zeros * members)
-        began = time.perf_counter()
-        refused(rows, found)
-        assert time.perf_counter() - began < 2
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
-
-
-def test_2000_mutated_headers_are_read_or_refused(rows):
-    """1 to 8 bytes of the header changed, half of them in its meaningful fields; seeded."""
-    random, whole = np.random.default_rng(12), nifti_bytes(rows.scan[:4, :4, :4].copy())
-    telling = [*range(40, 56), *range(70, 124), *range(252, 328)]
-    path, read = rows.root / "x.nii", 0
-    for number in range(2000):
-        content = bytearray(whole)
-        for _ in range(random.integers(1, 9)):
-            place = random.choice(telling) if number % 2 else random.integers(348)
-            content[place] = random.integers(256)
-        path.write_bytes(content)
-        try:
-            volume = read_image(path)
-        except FlarenetError as error:
-            assert error.found and error.expected
-        else:
-            read += 1
-            assert np.isfinite(volume.data).all() and volume.data.shape == volume.grid.shape
-            assert np.isfinite(volume.grid.affine).all()
-    assert 20 < read < 1500
+    rows.image.parent.mkdir(exist_ok=True)
+    rows.image.write_bytes(gzip.compress(header) + gzip.compress(bytes(64 << 20)) * 32)
+    began = time.perf_counter()
+    refused(rows, "2048 MB of voxels", remedy="unpack it")
+    assert time.perf_counter() - began < 2

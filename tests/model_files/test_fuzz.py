@@ -18,7 +18,7 @@ CHECKS = {"deadline": None, "suppress_health_check": [HealthCheck.function_scope
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
-    """A model file, and its members; it is installed as it is, and sealed again, or all below could be refused unseen."""
+    """A model file, and its members; as it is and sealed again it is installed, or nothing below would have to be."""
     folder = tmp_path_factory.mktemp("sound")
     train(folder / "step_2")
     export_models([folder / "step_2"], folder / "toy.zip")
