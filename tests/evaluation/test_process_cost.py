@@ -46,7 +46,7 @@ def test_time_and_memory_of_a_process(tmp_path):
 
 
 def test_memory_of_children_counts_too(tmp_path):
-    start = f"subprocess.Popen({python(HOLDS_200_MB, 3)!r})"
+    start = f"subprocess.Popen({python(HOLDS_200_MB, 1.5)!r})"
     script = f"import subprocess; [child.wait() for child in [{start} for _ in '12']]"
     cost = measured(tmp_path, python(script))
     assert cost.exit_code == 0 and 400 <= cost.peak_rss_mb < 600
@@ -57,7 +57,7 @@ def test_processors_are_those_of_the_children_too(tmp_path):
     script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}])"
     cost = measured(tmp_path, python(script))
     assert 1.0 <= cost.cpu_percent / 100 * cost.seconds < 3.0  # a second of work, and two starts of Python
-    idle = measured(tmp_path, python("import time; time.sleep(2)"))
+    idle = measured(tmp_path, python("import time; time.sleep(1)"))
     assert idle.cpu_percent < 50
 
 
@@ -83,7 +83,8 @@ DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {CHILD}"
 
 
 @pytest.mark.parametrize("child", [CHILD, DEAF])
-def test_a_command_that_hangs_is_ended_with_its_children(tmp_path, child):
+def test_a_command_that_hangs_is_ended_with_its_children(tmp_path, monkeypatch, child):
+    monkeypatch.setattr("flarenet.evaluation.process_cost.GRACE_S", 0.5)
     pids = tmp_path / "pids"
     script = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {child!r}, {str(pids)!r}]); {child}"
     cost = measured(tmp_path, [*python(script), str(pids)], timeout_s=2.0)
