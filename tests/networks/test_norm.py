@@ -50,6 +50,8 @@ def test_samples_are_shared_out_as_the_cases_say(interpreted):
     from tests.networks.norm_cases import CASES
 
     assert {name: found["parts"] for name, found in interpreted.items()} == {n: c.parts for n, c in CASES.items()}
+    several_times = {name for name, found in interpreted.items() if found["parts"] > found["merged"]}
+    assert several_times == {"more parts than are merged at a time"}
 
 
 @pytest.mark.gpu
