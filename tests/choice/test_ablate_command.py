@@ -160,21 +160,21 @@ def test_over_a_cluster_the_same_runs_have_the_same_weights(ablated):
 
 
 @pytest.mark.parametrize(
-    "more, said",
+    "more, code, said",
     [
-        (["-i", "images"], "one of them"),
-        (["--fold", "9"], "fold 9"),
+        (["-i", "images"], 2, "one of them"),
+        (["--fold", "9"], 4, "fold 9"),
     ],
 )
-def test_words_that_do_not_fit(tiny_set, tmp_path, capsys, more, said):
-    assert main(words(tiny_set, write(tmp_path, VARIANTS[:1]), *more)) in (2, 4)
+def test_words_that_do_not_fit(tiny_set, tmp_path, capsys, more, code, said):
+    assert main(words(tiny_set, write(tmp_path, VARIANTS[:1]), *more)) == code
     assert said in capsys.readouterr().err
 
 
 def test_cases_that_the_models_learn_from_are_refused(tiny_set, tmp_path, capsys):
     raw = tiny_set.raw
     words_ = words(tiny_set, write(tmp_path, VARIANTS[:1]), "-i", str(raw / "imagesTr"), "-g", str(raw / "labelsTr"))
-    assert main(words_) in (2, 4)
+    assert main(words_) == 2
     assert "learn" in capsys.readouterr().err
 
 

@@ -110,12 +110,6 @@ def test_the_commands_are_those_of_the_wheel(call):
     assert "site-packages" in where and str(ROOT) not in where
 
 
-def test_a_missing_earlier_run_gives_the_command_to_type(call, planned):
-    if not (planned / "runs").exists():
-        said = call("flarenet_train", "DualDecoder2D", "--step", "3", "--root", planned, code=4)
-        assert "flarenet_train DualDecoder2D --step 2" in said
-
-
 def test_every_step_leaves_a_finished_model(trained):
     finished = {path.parent.relative_to(trained / "runs" / "PHANTOM") for path in trained.glob("runs/*/*/*/about.json")}
     steps = ["3DOrgan/step_1", "3DCancer/step_1", "MAE/step_1", *(f"DualDecoder2D/step_{n}" for n in (1, 2, 3, 4))]
@@ -127,13 +121,6 @@ def test_the_effect_of_each_filter_is_shown(call, trained):
     assert "liver" in said and "agreement" in said
     effects = json.loads((trained / "filters" / "filters.json").read_text())
     assert effects["step"] == "DualDecoder2D/1" and effects["cases"] and (trained / "filters" / "filters.csv").is_file()
-
-
-def test_finished_steps_are_skipped_and_the_only_set_need_not_be_named(call, trained):
-    weights = trained / "runs" / "PHANTOM" / "3DOrgan" / "step_1" / "weights.safetensors"
-    before = weights.read_bytes(), weights.stat().st_mtime_ns
-    assert "skipped" in call("flarenet_train", "3DOrgan", "--root", trained)
-    assert (weights.read_bytes(), weights.stat().st_mtime_ns) == before
 
 
 def test_predictions_lie_on_the_grids_of_the_scans(predicted):
@@ -158,7 +145,7 @@ def test_scores_are_written(call, predicted):
     assert "liver" in said and "tumor" in said
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["mode"] == "plain"
-    assert metrics["cases"] == 2 or len(metrics["cases"]) == 2
+    assert {f"{case}.nii.gz" for case in metrics["cases"]} == {path.name for path in (raw / "labelsTs").iterdir()}
     assert set(metrics["classes"]) == set(LABELS.names[1:])
     assert all(score["n"] == 2 and 0 <= score["dsc"] <= 1 for score in metrics["classes"].values())
     assert set(metrics["groups"]) >= {"organ", "cancer"}
@@ -172,18 +159,6 @@ def test_the_truth_scores_one(call, planned):
     call("flarenet_evaluate", *words)
     classes = json.loads((planned / "perfect" / "metrics.json").read_text())["classes"]
     assert {(score["dsc"], score["nsd"]) for score in classes.values()} == {(1.0, 1.0)}
-
-
-def test_three_lines_of_python(call, predicted):
-    [image, *_] = sorted((predicted / "raw" / "PHANTOM" / "imagesTs").glob("*.nii.gz"))
-    model = predicted / "runs" / "PHANTOM" / "DualDecoder2D" / "step_4"
-    script = f"""
-from flarenet.inference.predict import Predictor
-prediction = Predictor({str(model)!r}, device="cpu").predict({str(image)!r})
-print(prediction.labels.shape, prediction.labels.dtype)
-"""
-    said = call("python", "-c", script)
-    assert f"{nibabel.load(image).shape[::-1]} uint8" in said
 
 
 def test_broken_images_are_named_and_the_others_are_done(call, trained, tmp_path):
@@ -201,45 +176,5 @@ def test_broken_images_are_named_and_the_others_are_done(call, trained, tmp_path
     assert {name: case["error"] is None for name, case in cases.items()} == {"cut": False, "good": True, "text": False}
 
 
-def test_nothing_to_predict_is_an_error(call, trained, tmp_path):
-    (tmp_path / "empty").mkdir()
-    said = call("flarenet_predict", "-i", tmp_path / "empty", "-o", tmp_path / "out", "--root", trained, code=4)
-    assert str(tmp_path / "empty") in said
-    assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
-
-
-def test_broken_cases_of_a_set_are_named_and_the_others_are_planned(call, tmp_path):
-    raw = tmp_path / "raw" / "BROKEN"
-    write_phantom_set(raw, cases=8, test_cases=0, seed=2, detail=0.5)
-    image = raw / "imagesTr" / "phantom0000_0000.nii.gz"
-    image.write_bytes(image.read_bytes()[:-2000])
-    _rewrite(raw / "labelsTr" / "phantom0001.nii.gz", lambda data, affine: (_with_value(data, 77), affine))
-    _rewrite(raw / "labelsTr" / "phantom0002.nii.gz", lambda data, affine: (data[:-1], affine))
-    said = call("flarenet_plan", "-d", "BROKEN", "--root", tmp_path, *OVERRIDES, code=3)
-    assert "phantom0000" in said and "phantom0001" in said and "77" in said and "phantom0002" in said
-    prepared = {path.name for path in (tmp_path / "prepared" / "BROKEN" / "2d").iterdir()}
-    assert prepared == {f"phantom000{n}" for n in (3, 4, 5, 6, 7)}
-
-
-def _rewrite(path, change):
-    before = nibabel.load(path)
-    data, affine = change(np.asarray(before.dataobj).copy(), before.affine)
-    nibabel.save(nibabel.Nifti1Image(data, affine), path)
-
-
-def _with_value(data, value):
-    data[0, 0, 0] = value
-    return data
-
-
-@pytest.mark.parametrize(
-    "words, hint",
-    [
-        (("flarenet_plan", "-d", "PHANTON"), "PHANTOM"),
-        (("flarenet_train", "DualDecoder"), "DualDecoder2D"),
-        (("flarenet_predict", "-i", "{root}/raw/PHANTOM/imagesTs", "-o", "out", "-m", "no/such/model"), "step_4"),
-        (("flarenet_evaluate", "-p", ".", "-g", ".", "-d", "PHANTOMS", "-o", "out"), "PHANTOM"),
-    ],
-)
-def test_unknown_names_are_answered_with_the_real_ones(call, trained, words, hint):
-    assert hint in call(*(word.format(root=trained) for word in words), "--root", trained, code=2)
+def test_an_unknown_name_is_answered_with_the_real_one(call, planned):
+    assert "did you mean 'PHANTOM'" in call("flarenet_plan", "-d", "PHANTON", "--root", planned, code=2)

@@ -37,12 +37,13 @@ def run(capsys, workspace, *words):
     return code, capsys.readouterr().err
 
 
-def test_a_missing_teacher_is_named_with_the_command_to_type(workspace, capsys):
+@pytest.mark.parametrize(("words", "missing"), [([], "3DOrgan --step 1"), (["--step", "3"], "DualDecoder2D --step 2")])
+def test_a_missing_run_is_named_with_the_command_to_type(workspace, capsys, words, missing):
     if (workspace.run("3DOrgan", 1) / "about.json").exists():
-        pytest.skip("the teachers are trained already: run this file from its start")
-    code, said = run(capsys, workspace, "DualDecoder2D")
+        pytest.skip("they are trained already: run this file from its start")
+    code, said = run(capsys, workspace, "DualDecoder2D", *words)
     assert code == 4
-    assert "flarenet_train 3DOrgan --step 1 -d P" in said
+    assert f"flarenet_train {missing} -d P" in said
 
 
 @pytest.mark.parametrize(
