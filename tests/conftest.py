@@ -79,3 +79,23 @@ def new_attempts(config):
 def attempts(request):
     """Call it for what was refused so far, which then does not fail the test."""
     return lambda: new_attempts(request.config)
+
+
+@pytest.fixture(scope="module")
+def no_pictures():
+    """The runs of this file draw no progress.png and no examples, which takes longer than they train."""
+    from flarenet.training.curve import Pace
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pace, "is_due", lambda *_: False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def torch_alone():
+    """Predictions of this file are by torch also where OpenVINO is, which takes longer to open than they do."""
+    from flarenet.inference import engines
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines, "CONVERTED", ())
+        yield

@@ -16,6 +16,8 @@ from flarenet.lock import LOCK
 from flarenet.whole import FAILPOINT
 from tests.trainers import tiny
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 SCHEDULE = (
     *tiny.GRIDS,
     "trainers.Joint.network.features=[4,4,8,8,8,4]",

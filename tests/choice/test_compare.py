@@ -24,6 +24,8 @@ from flarenet.schema import save
 from flarenet.workspace import Workspace
 from tests.trainers import tiny
 
+pytestmark = pytest.mark.usefixtures("torch_alone")
+
 
 def finish(workspace, trainer, step, fold, *, seen=None, seed=0, made=None):
     """A finished run of random weights, which has seen all that its fold does not hold out, or as `seen` says."""

@@ -13,6 +13,8 @@ from flarenet.inference.model import load_model
 from flarenet.phantom import write_phantom_set
 from tests.trainers.tiny import TINY
 
+pytestmark = pytest.mark.usefixtures("no_pictures", "torch_alone")
+
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "add-a-trainer.md"
 COMMANDS = {"flarenet_train": train.main, "flarenet_predict": predict.main}
 

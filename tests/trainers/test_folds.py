@@ -10,6 +10,8 @@ from flarenet.inference.model import load_model
 from flarenet.planning.split import load_splits
 from tests.trainers.tiny import planned
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):

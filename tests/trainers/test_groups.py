@@ -16,6 +16,8 @@ from flarenet.workspace import Workspace
 from tests.planning import facts
 from tests.trainers.tiny import GRIDS
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 LARGE = Budget(gpu_memory_gb=80.0, inference_memory_gb=6.0)
 GROUPS = {"organ": [1, 2, 3, 4, 5, 6, 7, 8, 9, 13], "gut": [10, 11, 12], "cancer": [14]}
 TINY = [

@@ -20,6 +20,8 @@ from flarenet.training.callbacks import EpochDone
 from flarenet.workspace import Workspace
 from tests.planning import facts
 
+pytestmark = pytest.mark.usefixtures("no_pictures", "torch_alone")
+
 D_U, D_L1, D_L2, D_L3, D_L4 = (), tuple(range(1, 14)), (1, 2, 3, 4, 13), (1, 2, 3, 4, 13, 14), (14,)
 
 TINY = [
