@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from batchgenerators.augmentations.color_augmentations import augment_brightness_multiplicative, augment_gamma
 from torch.nn import functional
 
 from ..planning.plan import Augmentation
@@ -68,6 +67,9 @@ def _drawn_turn(settings: Augmentation, draw: np.random.Generator) -> Turn | Non
 
 
 def _change_intensity(image: np.ndarray, settings: Augmentation, draw: np.random.Generator) -> np.ndarray:
+    # here: it brings scikit-image and pandas, a second that a command without augmentation need not wait
+    from batchgenerators.augmentations.color_augmentations import augment_brightness_multiplicative, augment_gamma
+
     sample, chance = image.copy(), settings.probability  # batchgenerators writes into what it is given
     with _numpy_seed(int(draw.integers(2**32))):
         if settings.gamma and draw.random() < chance:

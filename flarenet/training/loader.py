@@ -89,7 +89,8 @@ class Loader(AbstractContextManager):
 
     def _start(self) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])  # one process imports torch, and the workers are its copies
+        # one process imports torch, and what augments, and the workers are its copies
+        context.set_forkserver_preload([__name__, "batchgenerators.augmentations.color_augmentations"])
         for _ in range(self._count):
             worker = _Worker(context, self._sources)
             self._workers[worker.pipe] = worker

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,45 +17,10 @@ import pytest
 from flarenet.data.cases import CaseFault
 from flarenet.data.packed import Packed
 from flarenet.errors import DatasetError, StorageError
-from flarenet.training.batches import Batches, Sample
 from flarenet.training.loader import Loader
+from tests.faults.faulty_source import SHAPE, source
 
 ROOT = Path(__file__).resolve().parents[2]
-SHAPE = (4, 16, 16)
-
-
-@dataclass(frozen=True)
-class Image:
-    """Zeros, or what `fault` says."""
-
-    fault: str = ""
-    shape: tuple = SHAPE
-
-    def __getitem__(self, window):
-        if self.fault == "unpicklable":
-
-            class Local(Exception):
-                def __reduce__(self):
-                    raise TypeError("no")
-
-            raise Local("odd header")
-        if self.fault == "dies":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if self.fault == "sleeps":
-            time.sleep(600)
-        if self.fault == "numpy":
-            raise MemoryError("Unable to allocate 4.00 GiB for an array")
-        if self.fault == "torch":
-            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 GB")
-        return np.zeros(SHAPE, dtype=np.int16)[window]
-
-
-def source(fault):
-    """Five cases in a shuffled order, the last with the fault."""
-    images = [Image()] * 4 + [fault if isinstance(fault, Packed) else Image(fault)]
-    flags = {"organ": np.ones(2, dtype=bool)}
-    samples = [Sample(f"case_{i}", image, {}, flags) for i, image in enumerate(images)]
-    return Batches(samples, (8, 8), batch_size=1, seed=0, augmentation=None)
 
 
 def draw_all(batches, workers=2):
@@ -114,42 +79,63 @@ def test_a_process_that_is_killed_between_batches_is_noticed_too():
             time.sleep(0.01)
 
 
-SCRIPT = """
-import time
-from tests.faults.test_loader_faults import source
+SIGNALS = {signal.SIGINT: "", signal.SIGTERM: "sleeps", signal.SIGKILL: "sleeps"}
+"""And the fault of the source that is drawn from when one comes."""
+
+TRAIN = """
+import os, sys, time
+from tests.faults.faulty_source import source
 from flarenet.training.loader import Loader
-
-if __name__ == "__main__":
-    with Loader(2) as loader:
-        ahead = loader.ahead(source("{fault}"), epochs=1, batches_per_epoch=1000)
-        for index in range(2):  # one from each process
-            ahead.batch(0, index)
-        print("ready", flush=True)
-        time.sleep(600)
+assert not {"skimage", "pandas"} & set(sys.modules)  # what augments brings them, and nothing here does
+folder, *faults = sys.argv[1:]
+for number, fault in enumerate(faults):
+    if os.fork() == 0:
+        os.setsid()
+        os.dup2(os.open(f"{folder}/{number}", os.O_WRONLY | os.O_CREAT), 2)
+        with Loader(2) as loader:
+            ahead = loader.ahead(source(fault), epochs=1, batches_per_epoch=1000)
+            for index in range(2):  # one from each process
+                ahead.batch(0, index)
+            print(number, os.getpid(), flush=True)
+            time.sleep(600)
+for _ in faults:
+    print(os.wait(), flush=True)
 """
+"""A process that trains for each fault, in a session of its own, all of one that has imported everything."""
 
 
-@pytest.mark.parametrize(
-    ("number", "fault"), [(signal.SIGINT, ""), (signal.SIGTERM, "sleeps"), (signal.SIGKILL, "sleeps")]
-)
-def test_nothing_is_left_behind(tmp_path, number, fault):
+@pytest.fixture(scope="module")
+def trainings(tmp_path_factory):
+    """{signal: (a process that trains, with those below it; the file of what they say)}."""
+    folder, found = tmp_path_factory.mktemp("said"), {}
+    line = [sys.executable, "-c", TRAIN, str(folder), *SIGNALS.values()]
+    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            for _ in SIGNALS:
+                number, pid = map(int, process.stdout.readline().split())  # one that ended has no number
+                training = psutil.Process(pid)
+                found[list(SIGNALS)[number]] = [training, *training.children(recursive=True)], folder / str(number)
+            yield found
+        finally:
+            end_all([*psutil.Process(process.pid).children(recursive=True), process])
+
+
+def end_all(processes):
+    for each in processes:
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_nothing_is_left_behind(trainings, number):
     """The signal goes to the training process and, as from a terminal or a scheduler, to all beside it but a kill."""
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT.format(fault=fault))
-    process = subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    assert process.stdout.readline() == "ready\n"
-    below = psutil.Process(process.pid).children(recursive=True)
-    assert len(below) >= 3
+    processes, said = trainings[number]
+    assert len(processes) >= 4
     if number == signal.SIGKILL:
-        process.kill()
+        processes[0].kill()
     else:
-        os.killpg(process.pid, number)
-    _, alive = psutil.wait_procs(below, timeout=20)
-    for each in alive:
-        each.kill()
+        os.killpg(processes[0].pid, number)
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    end_all(alive)
     assert alive == []
-    said = process.communicate()[1]
-    assert said.count("Traceback") <= 1, said
+    assert said.read_text().count("Traceback") <= 1, said.read_text()
