@@ -55,6 +55,19 @@ def test_folders_that_were_scored_are_not_scored_again(made):
     assert _report(made, f"A={made / 'scored'}", out="again", more=["--official"]) == 4
 
 
+def test_images_add_pictures_and_slices(made, tmp_path):
+    """Before there is more than scores, which would be drawn too."""
+    images = ["--images", str(made / "raw" / "P" / "imagesTs")]
+    one, other = f"A={made / 'right'}", f"B={made / 'beside'}"
+    assert _report(made, one, other, out="pictures", more=[*images, "--browse", "1"]) == 0
+    page = (made / "pictures" / "report.html").read_text()
+    assert page.count("data:image/webp") == 1 and page.count('"case": ') == 1 and "1 of 2 cases" in page
+    assert {"best_and_worst.png", "best_and_worst.svg"} <= {path.name for path in (made / "pictures/files").iterdir()}
+    assert _report(made, one, out="pictures", more=[*images, "--browse", "0"]) == 0
+    assert 'class="browser"' not in (made / "pictures" / "report.html").read_text()
+    assert _report(made, one, out="pictures", more=["--images", str(tmp_path)]) == 4
+
+
 def test_a_missing_prediction_is_told_after_the_page_is_written(made, capsys):
     (made / "lacking").mkdir()
     kept, *_ = (made / "right").iterdir()
@@ -102,18 +115,6 @@ def test_a_broken_log_is_told_before_anything_is_scored(made, capsys):
     assert _report(made, f"A={made / 'right'}", out="none", more=["--model", f"A={made / 'broken'}"]) == 4
     assert "log.jsonl, line 1" in capsys.readouterr().err
     assert not (made / "none").exists()
-
-
-def test_images_add_pictures_and_slices(made):
-    images = ["--images", str(made / "raw" / "P" / "imagesTs")]
-    models = (f"A={made / 'right'}", f"B={made / 'beside'}")
-    assert _report(made, *models, out="pictures", more=[*images, "--browse", "1"]) == 0
-    page = (made / "pictures" / "report.html").read_text()
-    assert page.count("data:image/webp") == 1 and page.count('"case": ') == 1 and "1 of 2 cases" in page
-    assert {"best_and_worst.png", "best_and_worst.svg"} <= {path.name for path in (made / "pictures/files").iterdir()}
-    assert _report(made, *models, out="small", more=[*images, "--browse", "0"]) == 0
-    assert 'class="browser"' not in (made / "small" / "report.html").read_text()
-    assert _report(made, *models, out="none", more=["--images", str(made / "run")]) == 4
 
 
 def test_files_whose_forms_disagree_are_scored_and_shown_as_was_asked(made, tmp_path):

@@ -17,6 +17,7 @@ SOURCES = Path(__file__).resolve().parents[2]
 NOT_NEEDED = {
     *(
         "monai",
+        "einops",
         "scipy.ndimage",
         "scipy.sparse",
         "matplotlib",
