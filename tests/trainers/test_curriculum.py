@@ -1,6 +1,9 @@
 """The whole cascade on a tiny phantom set, by the commands, with networks that learn nothing worth having."""
 
+import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,7 +19,10 @@ from flarenet.schema import load, save
 from flarenet.trainers import TRAINERS
 from flarenet.training.callbacks import EpochDone
 from flarenet.training.run_file import RunFile
+from flarenet.workspace import Workspace
 from tests.trainers.tiny import planned
+
+EXACT = ("--device", "cpu", "--precision", "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +32,7 @@ def workspace(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(workspace):
-    words = ["-d", "P", "--root", str(workspace.root), "--device", "cpu"]
+    words = ["-d", "P", "--root", str(workspace.root), *EXACT]
     for trainer in ("3DOrgan", "3DCancer", "MAE", "DualDecoder2D"):
         assert train.main([trainer, *words]) == 0
     return workspace
@@ -164,11 +170,31 @@ def test_every_run_left_a_line_and_a_point_for_each_epoch(trained):
         assert not list(folder.glob("state*"))
 
 
+def test_torchrun_gives_the_losses_of_one_process(trained, tmp_path):
+    other = Workspace(tmp_path / "root", "P")
+    shutil.copytree(trained.root, other.root)
+    shutil.rmtree(other.root / "pseudo")
+    shutil.rmtree(other.run("DualDecoder2D", 1))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = ["-m", "flarenet.cli.train", "DualDecoder2D", "--step", "1", "--root", str(other.root), *EXACT]
+    done = subprocess.run([*torchrun, *words], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("cases to train on") == 1  # one process speaks
+    folders = [workspace.run("DualDecoder2D", 1) for workspace in (trained, other)]
+    one, both = ([json.loads(line) for line in (f / "log.jsonl").read_text().splitlines()] for f in folders)
+    assert len(one) == len(both) == 2
+    for alone, shared in zip(one, both):
+        assert shared["losses"] == pytest.approx(alone["losses"], rel=1e-3)
+        assert shared["labels"] == pytest.approx(alone["labels"], abs=1e-3)
+    alone, shared = (sorted(path.name for path in folder.iterdir()) for folder in folders)
+    assert shared == alone
+
+
 def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(trained, tmp_path, capsys):
     folder = trained.run("3DCancer", 1)
     first = (folder / "weights.safetensors").read_bytes()
     folder.rename(tmp_path / "kept")
-    code, _ = run(capsys, trained, "3DCancer", "--device", "cpu", "--workers", "2")
+    code, _ = run(capsys, trained, "3DCancer", *EXACT, "--workers", "2")
     assert code == 0
     assert (folder / "weights.safetensors").read_bytes() == first
 
