@@ -53,11 +53,13 @@ def _refuse_the_network(config):
 
 LONG = ("integration", "trainers", "choice", "training", "faults", "networks")
 """Folders whose files take longest."""
+SERVER = "test_distributed.py"
+"""Its fork server has imported most. A process has one for all its files, which is told that before it starts."""
 
 
 def pytest_collection_modifyitems(items):
     """Long files begin first, or one process would wait at the end for the other's; the order within a file stays."""
-    items.sort(key=lambda item: item.path.parent.name not in LONG)
+    items.sort(key=lambda item: (item.path.name != SERVER, item.path.parent.name not in LONG))
 
 
 ATTEMPTS = pytest.StashKey()

@@ -12,6 +12,9 @@ from flarenet.training import distributed
 from flarenet.training.distributed import own_rows
 from tests.training import together
 
+PRELOADED = [together.__name__, "torch._dynamo", "batchgenerators.augmentations.color_augmentations"]
+"""All that a process needs; torch's optimizers import the second at their first step, what augments the third."""
+
 
 def start(folder, *words, count=2):
     """[(process, its log)] of `count`, each told what torchrun tells; all copies of one that has imported all."""
@@ -21,7 +24,7 @@ def start(folder, *words, count=2):
         port = probe.getsockname()[1]
     told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": count, "TORCHELASTIC_RUN_ID": "test"}
     context, started = multiprocessing.get_context("forkserver"), []
-    context.set_forkserver_preload([together.__name__, "torch._dynamo"])
+    context.set_forkserver_preload(PRELOADED)
     for number in range(count):
         own = {name: str(value) for name, value in {**told, "RANK": number, "LOCAL_RANK": number}.items()}
         log = folder.with_name(f"{folder.name}-{number}.txt")
