@@ -7,7 +7,7 @@ words: docs/planning.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -16,29 +16,22 @@ import numpy as np
 from ..errors import UsageError, unknown
 from .budget import Budget
 from .fingerprint import Fingerprint
-from .memory import GB, PREPARED_BYTES, scans_of, training_gb
+from .intensities import clip_window, normalisation
+from .memory import GB, PREPARED_BYTES, prediction_gb, scans_of, training_gb
+from .paper import PAPER_CONFIGURATIONS
 from .plan import Configuration, NetworkSpec
 from .presets import FEWEST_SAMPLES, network, network_3d
 from .speed import prediction_seconds
 
-SOFT_TISSUE_HU = (-160.0, 240.0)
-"""The usual abdominal reading window (width 400, level 40): a clip window is never narrower by choice."""
-
-WIDEST_HU = (-325.0, 325.0)
-"""Beyond it lie gas, bone and metal, which tell no abdominal organ from another; a wider window only dims them."""
-
-STORAGE_FLOOR_HU = -500.0
-"""CT reaches -1000 HU outside the patient; a lowest value above this means that values were cut on storage."""
-
-NARROWEST_HU = 100.0
-"""A common window narrower than this would hide the organs themselves, so it is not used."""
-
 FINEST_SHARE = 0.5
 """Of the coarsest axis: in 3D no axis is finer. Pixels less square than that are no scanner's but lie across slices."""
 
+THINNEST, MOST_COARSENED = 64, 4
+"""What is given up for the memory of prediction: a 3D patch gets thinner down to 64 voxels, half of the paper's, and
+then the spacing coarser up to 4 times; beyond that a person has to decide."""
+
 LARGEST_2D_PATCH = 512
 MULTIPLE_2D = 32
-SLICE_STEP_MM = 2.5
 NEIGHBOURS_2D = 1
 
 LARGEST_3D_EDGE = {"s": 128, "m": 160, "l": 192}
@@ -48,7 +41,10 @@ SEARCH_2D = ((0.5, 2.5), (0.25, 2.5), (0.1, 2.5), (0.1, 3.0), (0.1, 4.0), (0.1, 
 OVERLAPS_3D = (0.5, 0.25, 0.1)
 """From the best to the fastest: (overlap, least distance of slices in mm) in 2D, overlap in 3D."""
 
-Window = tuple[float, float]
+WIDEST_STEP_PIXELS = 8
+"""Slices are thinned to no wider steps, those of thick slices in CT: 5 mm, with pixels of 0.7 mm. SEARCH_2D is for
+bodies; of a specimen with voxels of 0.05 mm it would leave no slices."""
+
 Spacing = tuple[float | None, float, float]
 
 
@@ -78,40 +74,6 @@ TRANSFORMER_EDGES = _Edges(longest=96, multiple=32, shortest=64)
 """96 in the transformers' papers and in their pre-training (the paper's reference [3]); Swin UNETR halves five times,
 and its norms need two voxels after that."""
 
-PAPER = {
-    "2d": Configuration(
-        spacing_mm=(None, 1.0, 1.0),
-        inference_spacing_mm=(2.5, 1.0, 1.0),
-        patch=(224, 224),
-        clip_hu=(-200.0, 300.0),
-        why={
-            "spacing_mm": "the paper trains on 1 x 1 mm pixels and leaves the slices as they are",
-            "inference_spacing_mm": "the paper predicts at 2.5 mm between slices, so that thin slices do not cost time",
-            "patch": "the paper's crop of 224 x 224",
-            "normalisation": "the paper clips to a window and scales to [0, 1]",
-            "clip_hu": "the paper's window",
-            "neighbours": "the paper's network sees one slice",
-            "interpolation": "the paper's, for images",
-            "overlap": "not stated; MONAI's default of a quarter",
-        },
-    ),
-    "3d": Configuration(
-        spacing_mm=(1.0, 1.0, 1.0),
-        inference_spacing_mm=(1.0, 1.0, 1.0),
-        patch=(128, 128, 128),
-        clip_hu=(-200.0, 300.0),
-        why={
-            "spacing_mm": "the paper resamples to 1 mm cubes",
-            "inference_spacing_mm": "as in training",
-            "patch": "the paper's crop of 128 x 128 x 128",
-            "normalisation": "the paper clips to a window and scales to [0, 1]",
-            "clip_hu": "the paper's window",
-            "interpolation": "the paper's, for images",
-            "overlap": "not stated; MONAI's default of a quarter",
-        },
-    ),
-}
-
 
 def make_outline(fingerprint: Fingerprint, recipe: str, budget: Budget, *, unlabelled: bool = True) -> Outline:
     """The configurations "3d" and "2d" of a recipe, "paper" or "auto".
@@ -122,58 +84,16 @@ def make_outline(fingerprint: Fingerprint, recipe: str, budget: Budget, *, unlab
         raise unknown("recipe", recipe, ("auto", "paper"))
     if recipe == "paper" and budget.size != "s":
         raise UsageError(f"--size {budget.size}", found="recipe 'paper'", expected="s, the paper's own network")
-    made = _derived(fingerprint, budget) if recipe == "auto" else _paper(budget)
+    made = _paper(budget) if recipe == "paper" else _derived(fingerprint, budget, unlabelled=unlabelled)
     return Outline(cast(Literal["auto", "paper"], recipe), budget, made, unlabelled)
 
 
 def _paper(budget: Budget) -> dict[str, Configuration]:
-    deep, edge = PAPER["3d"], TRANSFORMER_EDGES.longest
+    deep, edge = PAPER_CONFIGURATIONS["3d"], TRANSFORMER_EDGES.longest
     if budget.network != "unet":
         why = "96 x 96 x 96, as its reference [3] has it for pre-training: an encoder knows the places of one size only"
         deep = _explained(deep.model_copy(update={"patch": (edge,) * 3}), patch=why)
-    return {"3d": deep, "2d": PAPER["2d"]}
-
-
-def normalisation(fingerprint: Fingerprint) -> tuple[Literal["window", "percentile"], str]:
-    """"window" for CT, whose values mean the same in every scan; "percentile" for anything else."""
-    if fingerprint.modality == "CT":
-        return "window", "CT is in HU, so one window serves every scan; it is scaled to [0, 1]"
-    return "percentile", (
-        f"{fingerprint.modality} has no unit: each image is clipped to its own 0.5 and 99.5 percentile, then scaled "
-        "to [0, 1]"
-    )
-
-
-def clip_window(fingerprint: Fingerprint) -> tuple[Window, str]:
-    """The HU window that images are clipped to, in steps of 5 HU.
-
-    From the 0.5 and 99.5 percentile of the foreground, at least SOFT_TISSUE_HU and at most WIDEST_HU, then narrowed
-    to what every source of the set has kept.
-    """
-    low, high = fingerprint.intensities.percentile_00_5_hu, fingerprint.intensities.percentile_99_5_hu
-    lower = max(WIDEST_HU[0], min(low, SOFT_TISSUE_HU[0]))
-    upper = min(WIDEST_HU[1], max(high, SOFT_TISSUE_HU[1]))
-    why = f"{fingerprint.intensities.source} lies between {low:g} and {high:g} HU (0.5 and 99.5 percentile)"
-    (floor, ceiling), cut = kept_by_all(fingerprint)
-    narrow = 5.0 * math.ceil(max(lower, floor) / 5), 5.0 * math.floor(min(upper, ceiling) / 5)
-    if narrow[1] - narrow[0] < NARROWEST_HU:
-        return _in_fives(lower, upper), why + f"; the sources share no window of {NARROWEST_HU:g} HU, so none is forced"
-    return narrow, why + (f"; {cut}" if (floor > lower or ceiling < upper) else "")
-
-
-def kept_by_all(fingerprint: Fingerprint) -> tuple[Window, str]:
-    """The window that no source of the set was cut inside of on storage; infinite on a side that was not cut.
-
-    The 95th percentile over cases of the lowest value, and the 5th of the highest: one odd case moves neither.
-    """
-    lowest = float(np.percentile([case.min_hu for case in fingerprint.cases], 95, method="nearest"))
-    highest = float(np.percentile([case.max_hu for case in fingerprint.cases], 5, method="nearest"))
-    floor = lowest if lowest > STORAGE_FLOOR_HU else -math.inf
-    why = (
-        f"some sources were cut at {lowest:g} or {highest:g} HU on storage, and a different floor or ceiling betrays "
-        "the source, so all are clipped to what every source kept"
-    )
-    return (floor, highest), why
+    return {"3d": deep, "2d": PAPER_CONFIGURATIONS["2d"]}
 
 
 def spacing_2d(fingerprint: Fingerprint, budget: Budget) -> tuple[Spacing, str]:
@@ -228,15 +148,17 @@ def cut_across(fingerprint: Fingerprint) -> Literal["sagittal", "coronal"] | Non
     return "sagittal" if x > y else "coronal"
 
 
-def patch_3d(fingerprint: Fingerprint, budget: Budget) -> tuple[tuple[int, int, int], str]:
+def patch_3d(
+    fingerprint: Fingerprint, budget: Budget, spacing_mm: Spacing | None = None
+) -> tuple[tuple[int, int, int], str]:
     """(z, y, x): near a cube in mm, no longer than the median body, as large as the card holds twice.
 
+    spacing_mm  of its voxels; that of spacing_3d where None
     A U-Net of four resolutions leaves four voxels of the shortest edge.
     """
-    spacing, body = cast(tuple[float, float, float], spacing_3d(fingerprint, budget)[0]), fingerprint.body_mm.median
-    edges = TRANSFORMER_EDGES
-    if budget.network == "unet":
-        edges = _Edges(longest=LARGEST_3D_EDGE[budget.size], multiple=16, shortest=32)
+    spacing = cast(tuple[float, float, float], spacing_mm or spacing_3d(fingerprint, budget)[0])
+    body = fingerprint.body_mm.median
+    edges = _edges(budget)
     edge = edges.longest
     while edge > edges.shortest and not _trains(_cuboid(edge, spacing, body, edges), fingerprint, budget):
         edge -= edges.multiple
@@ -247,6 +169,12 @@ def patch_3d(fingerprint: Fingerprint, budget: Budget) -> tuple[tuple[int, int, 
         f"a cube of {side_mm:.0f} mm fills the {edge}^3 voxels {limit}; no axis longer than the "
         f"median body of {' x '.join(f'{mm:.0f}' for mm in body)} mm; multiples of {edges.multiple}, which halve evenly"
     )
+
+
+def _edges(budget: Budget) -> _Edges:
+    if budget.network == "unet":
+        return _Edges(longest=LARGEST_3D_EDGE[budget.size], multiple=16, shortest=32)
+    return TRANSFORMER_EDGES
 
 
 def _cuboid(
@@ -284,15 +212,18 @@ def _held(spacing: Spacing, fingerprint: Fingerprint, budget: Budget, why: str) 
         return spacing, why
     axes = sum(mm is not None for mm in spacing)
     factor = math.ceil(100 * (need_gb / budget.host_memory_gb) ** (1 / axes)) / 100
-    coarser = cast(Spacing, tuple(None if mm is None else round(mm * factor, 3) for mm in spacing))
-    return coarser, (
+    return _coarser(spacing, factor), (
         f"{why}; {factor:g} times coarser than that, because a scan of "
         f"{' x '.join(f'{mm:g}' for mm in scan.extent_mm)} mm would need {need_gb:.0f} GB, and a process may have "
         f"{budget.host_memory_gb:g} GB"
     )
 
 
-def _derived(fingerprint: Fingerprint, budget: Budget) -> dict[str, Configuration]:
+def _coarser(spacing: Spacing, factor: float) -> Spacing:
+    return cast(Spacing, tuple(None if mm is None else round(mm * factor, 3) for mm in spacing))
+
+
+def _derived(fingerprint: Fingerprint, budget: Budget, *, unlabelled: bool) -> dict[str, Configuration]:
     kind, why = normalisation(fingerprint)
     common = {
         "normalisation": (kind, why),
@@ -313,13 +244,71 @@ def _derived(fingerprint: Fingerprint, budget: Budget) -> dict[str, Configuratio
         patch=patch_2d(fingerprint, budget),
         neighbours=(NEIGHBOURS_2D, "one slice on either side tells a vessel from a fold, at no cost in time"),
     )
+    deep = _answered_3d(deep, fingerprint, budget, answer_gb=_answer_gb(fingerprint, budget, unlabelled=unlabelled))
     return {"3d": _timed_3d(deep, fingerprint, budget), "2d": _timed_2d(flat, fingerprint, budget)}
 
 
+def _answer_gb(fingerprint: Fingerprint, budget: Budget, *, unlabelled: bool) -> float:
+    """What a 3D model may need for a large scan: where it answers a set of one group, that of a process that predicts;
+    where it teaches the 2D network, that of the machine that trains. See fits.check_fits."""
+    seen = [pattern for pattern in fingerprint.patterns if pattern or unlabelled]
+    if len(fingerprint.labels.groups) == 1 and len(seen) == 1:
+        return budget.inference_memory_gb
+    return max(budget.host_memory_gb, budget.gpu_memory_gb)
+
+
+def _answered_3d(
+    configuration: Configuration, fingerprint: Fingerprint, budget: Budget, *, answer_gb: float
+) -> Configuration:
+    """`configuration`, with a thinner patch, then coarser, as far as a large scan's answer would need more than
+    `answer_gb` otherwise; as it is where nothing is enough, so that the plan is refused by its need."""
+    names, large = tuple(fingerprint.labels.groups), scans_of(fingerprint)["large"]
+    models = [groups for groups in (names[:1], names[1:]) if groups]
+
+    def need_gb(made: Configuration) -> float:
+        specs = [_network(budget, made.patch, groups) for groups in models]
+        return max(prediction_gb(large, made, spec, fingerprint.labels.outputs) for spec in specs)
+
+    whole_gb = need_gb(configuration)
+    if whole_gb <= answer_gb:
+        return configuration
+    because = (
+        f"because to predict a large scan of {' x '.join(f'{mm:g}' for mm in large.extent_mm)} mm would need "
+        f"{whole_gb:.1f} GB otherwise, and {answer_gb:g} GB are allowed"
+    )
+    smaller = _smaller_3d(configuration, fingerprint, budget, because=because)
+    return next((made for made in smaller if need_gb(made) <= answer_gb), configuration)
+
+
+def _smaller_3d(
+    configuration: Configuration, fingerprint: Fingerprint, budget: Budget, *, because: str
+) -> Iterator[Configuration]:
+    """`configuration` in less and less memory: first the patch thinner along z, for the logits of so many slices are
+    held; then all of it coarser, in training too: an organ of fewer voxels than in training would be another one."""
+    for hundredths in range(100, 100 * MOST_COARSENED + 1, 5):
+        spacing, factor, whys = configuration.spacing_mm, hundredths / 100, dict[str, str]()
+        if factor > 1:
+            spacing = _coarser(spacing, factor)
+            whys["spacing_mm"] = f"{configuration.why['spacing_mm']}; {factor:g} times coarser than that, {because}"
+        (z, y, x), why = patch_3d(fingerprint, budget, spacing)
+        for slices in range(z, min(z, THINNEST) - 1, -_edges(budget).multiple):
+            whys["patch"] = why + (f"; at most {slices} voxels along z, {because}" if slices < z else "")
+            numbers = {"spacing_mm": spacing, "inference_spacing_mm": spacing, "patch": (slices, y, x)}
+            yield _explained(configuration.model_copy(update=numbers), **whys)
+
+
 def _timed_2d(configuration: Configuration, fingerprint: Fingerprint, budget: Budget) -> Configuration:
-    """With the overlap and the slice distance of prediction: the best of SEARCH_2D that keeps to the budget."""
-    pixel = configuration.spacing_mm[1]
-    for overlap, step_mm in SEARCH_2D:
+    """With the overlap and the slice distance of prediction: the best of SEARCH_2D that keeps to the budget.
+
+    Slices of the median scan are thinned only where there is no time for all of them, and to every other one first.
+    """
+    pixel, own_mm = configuration.spacing_mm[1], fingerprint.spacing_mm.median[0]
+    steps_mm = [_in_hundredths(min(step_mm, WIDEST_STEP_PIXELS * pixel)) for _, step_mm in SEARCH_2D]
+    (best, _), first_mm = SEARCH_2D[0], steps_mm[0]
+    choices: list[tuple[float, float | None]] = [(overlap, mm) for (overlap, _), mm in zip(SEARCH_2D, steps_mm)]
+    if own_mm < first_mm:
+        choices = [(best, None), (best, min(first_mm, _in_hundredths(2 * own_mm))), *choices]
+    for overlap, step_mm in choices:
         made = configuration.model_copy(
             update={"overlap": overlap, "inference_spacing_mm": (step_mm, pixel, pixel)}
         )
@@ -329,9 +318,16 @@ def _timed_2d(configuration: Configuration, fingerprint: Fingerprint, budget: Bu
     return _explained(
         made,
         overlap=_time_why(overlap, seconds, budget),
-        inference_spacing_mm=f"pixels as in training; slices closer than {step_mm:g} mm are thinned, because each "
-        + ("costs time, and they differ little" if step_mm == SLICE_STEP_MM else "costs time beyond the budget"),
+        inference_spacing_mm=_slices_why(step_mm, first_mm, own_mm),
     )
+
+
+def _slices_why(step_mm: float | None, first_mm: float, own_mm: float) -> str:
+    if step_mm is None:
+        apart = f"slices are {_in_hundredths(own_mm):g} mm apart in the median case"
+        return f"as in training: {apart}, and there is time for all of them"
+    why = f"pixels as in training; slices closer than {step_mm:g} mm are thinned, because each costs time"
+    return why + (", and they differ little" if step_mm <= first_mm else " beyond the budget")
 
 
 def _timed_3d(configuration: Configuration, fingerprint: Fingerprint, budget: Budget) -> Configuration:
@@ -377,7 +373,3 @@ def _up(size: float, multiple: int) -> int:
 
 def _down(size: float, multiple: int) -> int:
     return max(1, math.floor(size / multiple + 1e-6)) * multiple
-
-
-def _in_fives(lower: float, upper: float) -> Window:
-    return 5.0 * math.floor(lower / 5), 5.0 * math.ceil(upper / 5)

@@ -1,5 +1,7 @@
 import pytest
 
+from flarenet.data.labels import LabelSet
+from flarenet.errors import PlanError
 from flarenet.planning.cost import cost
 from flarenet.planning.fits import check_fits
 from flarenet.planning.fusion import Fusion
@@ -103,3 +105,17 @@ def test_three_groups_at_the_sizes_of_flare23_fit_four_gb():
     plan = make_plan(fingerprint.model_copy(update={"labels": labels}), "auto")
     check_fits(plan, "plan")
     assert plan.budget.inference_memory_gb == 4 and len(plan.labels.groups) == 3
+
+
+STATED = ("patch=[96,128,128]", "spacing_mm=[1,0.78,0.78]", "inference_spacing_mm=[1,0.78,0.78]")
+
+
+def test_a_set_of_one_group_with_thin_slices_is_planned():
+    """Its 3D model answers everything too, and would need 6.2 GB as it is planned for larger budgets."""
+    every = tuple(range(1, 14))
+    labels = LabelSet(names=("background", *facts.ORGANS), groups={"organ": every})
+    scans = [(1, 300, 512, 1.0, 0.78)]
+    found = facts.data_set("A", labels, {every: 40}, scans, foreground_hu=(-60, 100, 200), hu=(-1000, 1500))
+    assert make_plan(found, "auto").final_trainers == ("3DOrgan", "DualDecoder2D")
+    with pytest.raises(PlanError, match=r"(?s)inference_spacing_mm.*6.2 GB.*4 GB"):  # what a person states stays
+        make_plan(found, "auto", changes=[f"configurations.3d.{key}" for key in STATED])

@@ -3,11 +3,14 @@ import pytest
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import UsageError
-from flarenet.planning import rules
+from flarenet.planning import intensities, rules
 from flarenet.planning.budget import PAPER, Budget
 from flarenet.planning.fingerprint import Fingerprint, summarise
 from flarenet.planning.measure import BINS, LOWEST_HU, CaseFingerprint, pack_histogram
+from flarenet.planning.memory import prediction_gb, scans_of
 from flarenet.planning.plan import Configuration
+from flarenet.planning.presets import network_3d
+from tests.planning import facts
 
 BUDGET = Budget(gpu_memory_gb=24.0)
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
@@ -45,20 +48,20 @@ def data_set(*cases: CaseFingerprint) -> Fingerprint:
 
 
 def test_a_plain_set_is_clipped_to_its_foreground_and_at_least_to_soft_tissue():
-    window, why = rules.clip_window(data_set(measured(foreground=(-60, 283))))
+    window, why = intensities.clip_window(data_set(measured(foreground=(-60, 283))))
     assert window == (-160, 280)
     assert "-60 and 283 HU" in why and "storage" not in why
 
 
 def test_gas_and_metal_do_not_widen_the_window_without_end():
-    assert rules.clip_window(data_set(measured(foreground=(-969, 1100))))[0] == (-325, 325)
+    assert intensities.clip_window(data_set(measured(foreground=(-969, 1100))))[0] == (-325, 325)
 
 
 def test_sources_cut_on_storage_are_clipped_to_what_all_of_them_kept():
     eighteen = [measured(f"a{i}", hu=(-125.0, 275.0), foreground=(-125, 253)) for i in range(18)]
     eleven = [measured(f"b{i}", hu=(-160.0, 240.0), foreground=(-100, 200)) for i in range(11)]
     six = [measured(f"c{i}", hu=(-1000.0, 1000.0), foreground=(-100, 200)) for i in range(6)]
-    window, why = rules.clip_window(data_set(*eighteen, *eleven, *six))
+    window, why = intensities.clip_window(data_set(*eighteen, *eleven, *six))
     assert window == (-125, 240)
     assert "-125 or 240 HU on storage" in why
 
@@ -66,12 +69,12 @@ def test_sources_cut_on_storage_are_clipped_to_what_all_of_them_kept():
 def test_one_odd_case_in_forty_does_not_move_the_window():
     usual = [measured(f"a{i:02d}") for i in range(40)]
     odd = measured("odd", hu=(-10.0, 90.0))
-    assert rules.clip_window(data_set(*usual, odd))[0] == rules.clip_window(data_set(*usual))[0]
+    assert intensities.clip_window(data_set(*usual, odd))[0] == intensities.clip_window(data_set(*usual))[0]
 
 
 def test_sources_without_a_common_window_keep_the_wide_one():
     low, high = measured("low", hu=(-1000.0, 20.0)), measured("high", hu=(0.0, 300.0))
-    window, why = rules.clip_window(data_set(low, high))
+    window, why = intensities.clip_window(data_set(low, high))
     assert window == (-160, 240)
     assert "no window" in why
 
@@ -85,9 +88,26 @@ def test_2d_pixels_are_the_median_and_let_the_body_fit_into_the_largest_patch():
     assert rules.spacing_2d(data_set(wide), BUDGET)[0] == (None, 0.75, 0.75)
 
 
-def test_2d_prediction_thins_slices_closer_than_two_and_a_half_millimetres():
-    made = rules.make_outline(data_set(measured(spacing_mm=(1.0, 2.0, 2.0))), "auto", BUDGET).configurations["2d"]
-    assert made.inference_spacing_mm == (2.5, 2.0, 2.0)
+def seen_2d(found, **budget):
+    return rules.make_outline(found, "auto", Budget(**budget)).configurations["2d"]
+
+
+def test_2d_prediction_sees_all_slices_of_the_median_scan_where_there_is_time():
+    thin = seen_2d(data_set(measured(spacing_mm=(1.0, 2.0, 2.0))))
+    assert thin.inference_spacing_mm == (None, 2.0, 2.0)
+    assert "1 mm apart in the median case, and there is time" in thin.why["inference_spacing_mm"]
+    # slices of 3 mm are all seen too; a scan of thinner ones beside them costs no more than it has to
+    thick = seen_2d(data_set(measured(spacing_mm=(3.0, 2.0, 2.0))))
+    assert thick.inference_spacing_mm == (2.5, 2.0, 2.0)
+
+
+def test_a_specimen_is_thinned_by_its_own_size():
+    """400 slices of 0.05 mm: every other one, then in steps of 8 pixels; in steps of 2.5 mm 8 would be left."""
+    micro = measured(spacing_mm=(0.05, 0.05, 0.05), body_shape=(400, 400, 400))
+    found = data_set(micro.model_copy(update={"shape": (400, 400, 400)}))
+    made = [seen_2d(found, inference_seconds=seconds) for seconds in (60.0, 15.0, 0.1)]
+    assert [c.inference_spacing_mm[0] for c in made] == [None, 0.1, 0.4]
+    assert [c.overlap for c in made] == [0.5, 0.5, 0.1]
 
 
 def test_2d_patch_holds_the_median_body():
@@ -154,20 +174,62 @@ def test_a_scan_too_fine_to_be_held_is_coarsened_and_says_why():
     assert "24 GB" in why and "1.45 times coarser" in why
 
 
-def test_little_time_costs_overlap_first_and_then_slices():
+def test_little_time_costs_slices_closer_than_a_few_mm_then_overlap_and_then_more_slices():
     found = data_set(measured(spacing_mm=(1.0, 0.8, 0.8), body_shape=(100, 400, 400)))
-    made = [
-        rules.make_outline(found, "auto", Budget(inference_seconds=seconds)).configurations["2d"]
-        for seconds in (60.0, 4.0, 0.1)
-    ]
+    made = [seen_2d(found, inference_seconds=seconds) for seconds in (60.0, 4.0, 0.1)]
     assert [c.overlap for c in made] == [0.5, 0.25, 0.1]
-    assert [c.inference_spacing_mm[0] for c in made] == [2.5, 2.5, 5.0]
+    assert [c.inference_spacing_mm[0] for c in made] == [None, 2.5, 5.0]
     assert "above the budget of 0.1 s" in made[2].why["overlap"]
 
 
+def of_one_group(count, scan, unlabelled=0):
+    """40 scans in which all of `count` organs were looked for, and some in which nothing was."""
+    names = ("background", *(f"organ {value}" for value in range(1, count + 1)))
+    every = tuple(range(1, count + 1))
+    cohorts = {every: 40, **({(): unlabelled} if unlabelled else {})}
+    labels = LabelSet(names=names, groups={"organ": every})
+    return facts.data_set("set", labels, cohorts, [scan], foreground_hu=(-60, 100, 200), hu=(-1000, 1500))
+
+
+THIN_ABDOMEN = (1, 300, 512, 1.0, 0.78)
+
+
+@pytest.mark.parametrize(
+    ("count", "scan", "spacing_mm", "patch"),
+    [
+        (104, (1, 300, 270, 1.5, 1.5), (2.85, 2.85, 2.85), (64, 96, 128)),
+        (13, THIN_ABDOMEN, (1.1, 0.858, 0.858), (64, 128, 128)),
+        (1, (1, 2000, 512, 0.5, 0.78), (0.5, 0.78, 0.78), (128, 96, 96)),
+    ],
+)
+def test_a_3d_model_whose_answer_is_the_result_fits_the_memory_of_prediction(count, scan, spacing_mm, patch):
+    """First the patch is thinner, then all is coarser, in training and prediction alike."""
+    found, budget = of_one_group(count, scan), Budget()
+    deep = rules.make_outline(found, "auto", budget).configurations["3d"]
+    assert (deep.spacing_mm, deep.inference_spacing_mm, deep.patch) == (spacing_mm, spacing_mm, patch)
+    spec = network_3d(budget, patch, ("organ",))
+    assert 3 < prediction_gb(scans_of(found)["large"], deep, spec, found.labels.outputs) <= 4
+    assert "voxels along z, because to predict a large scan" in deep.why["patch"]
+    assert ("times coarser" in deep.why["spacing_mm"]) == (spacing_mm[0] > scan[3])
+
+
+def test_a_3d_model_that_teaches_has_the_memory_of_the_card():
+    found = of_one_group(13, THIN_ABDOMEN, unlabelled=10)
+    whole, annotated = (
+        rules.make_outline(found, "auto", Budget(), unlabelled=flag).configurations["3d"] for flag in (True, False)
+    )
+    assert (whole.spacing_mm, whole.patch) == ((1.0, 0.78, 0.78), (96, 128, 128))
+    assert (annotated.spacing_mm, annotated.patch) == ((1.1, 0.858, 0.858), (64, 128, 128))
+
+
+def test_what_no_coarser_spacing_makes_fit_stays_as_it_is():
+    deep = rules.make_outline(of_one_group(13, THIN_ABDOMEN), "auto", Budget(inference_memory_gb=0.5))
+    assert deep.configurations["3d"].spacing_mm == (1.0, 0.78, 0.78)
+
+
 def test_ct_has_a_window_and_anything_else_its_own_percentiles():
-    assert rules.normalisation(data_set(measured()))[0] == "window"
-    kind, why = rules.normalisation(data_set(measured()).model_copy(update={"modality": "T2 MR"}))
+    assert intensities.normalisation(data_set(measured()))[0] == "window"
+    kind, why = intensities.normalisation(data_set(measured()).model_copy(update={"modality": "T2 MR"}))
     assert kind == "percentile" and "T2 MR has no unit" in why
 
 

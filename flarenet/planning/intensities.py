@@ -1,0 +1,70 @@
+"""What intensities become before a network sees them: each rule from a fingerprint to (value, the reason)."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from .fingerprint import Fingerprint
+
+Window = tuple[float, float]
+
+SOFT_TISSUE_HU = (-160.0, 240.0)
+"""The usual abdominal reading window (width 400, level 40): a clip window is never narrower by choice."""
+
+WIDEST_HU = (-325.0, 325.0)
+"""Beyond it lie gas, bone and metal, which tell no abdominal organ from another; a wider window only dims them."""
+
+STORAGE_FLOOR_HU = -500.0
+"""CT reaches -1000 HU outside the patient; a lowest value above this means that values were cut on storage."""
+
+NARROWEST_HU = 100.0
+"""A common window narrower than this would hide the organs themselves, so it is not used."""
+
+
+def normalisation(fingerprint: Fingerprint) -> tuple[Literal["window", "percentile"], str]:
+    """"window" for CT, whose values mean the same in every scan; "percentile" for anything else."""
+    if fingerprint.modality == "CT":
+        return "window", "CT is in HU, so one window serves every scan; it is scaled to [0, 1]"
+    return "percentile", (
+        f"{fingerprint.modality} has no unit: each image is clipped to its own 0.5 and 99.5 percentile, then scaled "
+        "to [0, 1]"
+    )
+
+
+def clip_window(fingerprint: Fingerprint) -> tuple[Window, str]:
+    """The HU window that images are clipped to, in steps of 5 HU.
+
+    From the 0.5 and 99.5 percentile of the foreground, at least SOFT_TISSUE_HU and at most WIDEST_HU, then narrowed
+    to what every source of the set has kept.
+    """
+    low, high = fingerprint.intensities.percentile_00_5_hu, fingerprint.intensities.percentile_99_5_hu
+    lower = max(WIDEST_HU[0], min(low, SOFT_TISSUE_HU[0]))
+    upper = min(WIDEST_HU[1], max(high, SOFT_TISSUE_HU[1]))
+    why = f"{fingerprint.intensities.source} lies between {low:g} and {high:g} HU (0.5 and 99.5 percentile)"
+    (floor, ceiling), cut = kept_by_all(fingerprint)
+    narrow = 5.0 * math.ceil(max(lower, floor) / 5), 5.0 * math.floor(min(upper, ceiling) / 5)
+    if narrow[1] - narrow[0] < NARROWEST_HU:
+        return _in_fives(lower, upper), why + f"; the sources share no window of {NARROWEST_HU:g} HU, so none is forced"
+    return narrow, why + (f"; {cut}" if (floor > lower or ceiling < upper) else "")
+
+
+def kept_by_all(fingerprint: Fingerprint) -> tuple[Window, str]:
+    """The window that no source of the set was cut inside of on storage; infinite on a side that was not cut.
+
+    The 95th percentile over cases of the lowest value, and the 5th of the highest: one odd case moves neither.
+    """
+    lowest = float(np.percentile([case.min_hu for case in fingerprint.cases], 95, method="nearest"))
+    highest = float(np.percentile([case.max_hu for case in fingerprint.cases], 5, method="nearest"))
+    floor = lowest if lowest > STORAGE_FLOOR_HU else -math.inf
+    why = (
+        f"some sources were cut at {lowest:g} or {highest:g} HU on storage, and a different floor or ceiling betrays "
+        "the source, so all are clipped to what every source kept"
+    )
+    return (floor, highest), why
+
+
+def _in_fives(lower: float, upper: float) -> Window:
+    return 5.0 * math.floor(lower / 5), 5.0 * math.ceil(upper / 5)
