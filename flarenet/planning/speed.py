@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from .cost import cost
 from .memory import Scan, inference_spacing
+from .patterns import Pattern
 
 if TYPE_CHECKING:
     from .fingerprint import Fingerprint
-    from .plan import Configuration, NetworkSpec, Step
+    from .plan import Configuration, NetworkSpec, Plan, Step
 
 CARD_PRODUCTS_PER_S = 4e12
 """Multiply-adds a second that convolutions reach on a card of 16 GB in half precision; a CPU core has about 3e10."""
@@ -32,18 +34,48 @@ def prediction_seconds(
     scan: Scan, configuration: Configuration, network: NetworkSpec, outputs: Mapping[str, int]
 ) -> float:
     """For one scan, uncropped. 0 for a network without a known cost."""
+    return predictions_seconds((scan,), configuration, network, outputs)
+
+
+def predictions_seconds(
+    scans: Iterable[Scan], configuration: Configuration, network: NetworkSpec, outputs: Mapping[str, int]
+) -> float:
+    """As prediction_seconds, of all `scans` together."""
     spent = cost(network, outputs, configuration.patch)
     if spent is None:
         return 0.0
-    extent = scan.extent_at(inference_spacing(scan, configuration))
     patch = (1, *configuration.patch) if network.dimensions == 2 else configuration.patch
     overlaps = (0.0,) * (3 - network.dimensions) + (configuration.overlap,) * network.dimensions
-    windows = math.prod(windows_along(n, p, share) for n, p, share in zip(extent, patch, overlaps))
-    return windows * spent.products / CARD_PRODUCTS_PER_S + scan.voxels / VOXELS_PER_S
+    total = 0.0
+    for scan in scans:
+        extent = scan.extent_at(inference_spacing(scan, configuration))
+        windows = math.prod(windows_along(n, p, share) for n, p, share in zip(extent, patch, overlaps))
+        total += windows * spent.products / CARD_PRODUCTS_PER_S + scan.voxels / VOXELS_PER_S
+    return total
+
+
+def pseudo_seconds(step: Step, plan: Plan, fingerprint: Fingerprint) -> float:
+    """Of the predictions that a step learns from: by each teacher, as often as the step says, for every case that lacks
+    a label of its groups. A model that teaches several groups answers all of them at once."""
+    lacking = defaultdict[str, set[Pattern]](set)
+    for group, run in step.teachers.items():
+        values = set(plan.labels.groups[group])
+        lacks = [pattern for pattern in fingerprint.patterns if step.subset.holds(pattern) and values - set(pattern)]
+        for asked in (run, step.pseudo_rules.earlier.get(group)):
+            if asked is not None:
+                lacking[asked].update(lacks)
+    total = 0.0
+    for run, patterns in lacking.items():
+        part = plan.trainer(run.partition("/")[0])
+        cases = (case for case in fingerprint.cases if case.annotated in patterns)
+        scans = (Scan(shape=case.shape, spacing_mm=case.spacing_mm) for case in cases)
+        once = predictions_seconds(scans, plan.configurations[part.configuration], part.network, plan.labels.outputs)
+        total += once * (step.pseudo_rules.passes if run in step.teachers.values() else 1)
+    return total
 
 
 def training_seconds(step: Step, network: NetworkSpec, outputs: Mapping[str, int], patch: tuple[int, ...]) -> float:
-    """Of one step, validation (a fifth more) left out. 0 for a network without a known cost."""
+    """Of one step; validation (a fifth more) and pseudo labels left out. 0 for a network without a known cost."""
     spent = cost(network, outputs, patch)
     samples = step.epochs * step.batches_per_epoch * step.batch_size
     return 0.0 if spent is None else samples * TRAINING_PASSES * spent.products / CARD_PRODUCTS_PER_S

@@ -17,7 +17,7 @@ from .memory import prediction_gb, stored_gb, training_gb
 from .patterns import Pattern
 from .plan import BY_HAND, Plan, Step
 from .rules import cut_across
-from .speed import prediction_seconds, preparation_seconds, training_seconds
+from .speed import prediction_seconds, preparation_seconds, pseudo_seconds, training_seconds
 
 WIDTH_WITHOUT_TERMINAL = 120
 MOST_SENTENCES = 8
@@ -150,6 +150,9 @@ def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
         )
         table.add_row(f"{name}: memory to train", f"{need_gb:.1f} GB", f"{budget.gpu_memory_gb:g} GB")
         table.add_row(f"{name}: time to train on a card", f"{sum(steps) / 3600:.1f} h", "")
+        if any(step.teachers for step in trainer.steps):
+            seconds = sum(pseudo_seconds(step, plan, fingerprint) for step in trainer.steps)
+            table.add_row(f"{name}: time of its pseudo labels on a card", f"{seconds / 3600:.1f} h", "")
     for name in plan.final_trainers:
         trainer = plan.trainers[name]
         choice = plan.configurations[trainer.configuration], trainer.network, plan.labels.outputs
