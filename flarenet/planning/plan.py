@@ -6,17 +6,16 @@ whenever the plan is read.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from fnmatch import fnmatch
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from ..data.labels import LabelSet
 from ..errors import PlanError, UsageError, unknown
 from ..schema import Frozen, parse, read_json, save
+from .assign import assign, key_and_value
 from .budget import Budget
 from .fits import check_fits
 from .fusion import Fusion, check_fusion
@@ -27,10 +26,10 @@ from .steps import check_groups, check_step, check_warm_ups
 
 PLAN_VERSION: Final = 1
 
-FACTS = ("version", "recipe", "without", "dataset", "labels", "fingerprint_hash", "scans")
+FACTS: Final = (
+    "version", "recipe", "without", "dataset", "labels", "fingerprint_hash", "scans", "budget.size", "budget.network"
+)  # fmt: skip
 """What a plan only repeats; it is changed where it comes from."""
-
-BY_HAND = "set by hand"
 
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -270,15 +269,11 @@ def override(plan: Plan, changes: Iterable[str], *, trained: bool = False) -> Pl
     """
     data, changes = plan.model_dump(mode="json"), list(changes)
     for change in changes:
-        key, equals, text = change.partition("=")
-        if not equals or not key:
-            raise UsageError(f"--set {change!r}", found="no '='", expected="key=value")
-        if key.split(".")[0] in FACTS:
-            remedy = "change dataset.json, or plan again with --recipe or --without"
+        key, text = key_and_value(change)
+        if key in FACTS or key.split(".")[0] in FACTS:
+            remedy = "change dataset.json, or plan again with --recipe, --without, --size or --network"
             raise UsageError(f"--set {change!r}", found="a fact", expected="a choice", remedy=remedy)
-        if not _assign(data, key.split("."), _value(text), key):
-            expected = "at least one entry that has this part; the others are passed over"
-            raise UsageError(f"--set {change!r}", found="null, or nothing, wherever * stands", expected=expected)
+        assign(data, key, text)
     source = "--set" if changes else "the plan"
     changed = parse(Plan, data, source, PlanError)
     if trained:
@@ -287,53 +282,6 @@ def override(plan: Plan, changes: Iterable[str], *, trained: bool = False) -> Pl
         _check(changed, source)
         check_warm_ups(changed, plan, source)
     return changed
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
-def _assign(node: Any, path: list[str], value: Any, key: str, *, starred: bool = False) -> int:
-    """Put `value` where `path` leads below `node`, a part of the plan; in how many places that was.
-
-    starred  a `*` stands before: where `node` is null there is nothing to change
-    """
-    if node is None:
-        if starred:
-            return 0
-        part = key.removesuffix("." + ".".join(path))
-        raise UsageError(f"plan key {key!r}", found=f"{part} is null", expected=f"{part}='{{...}}', set whole")
-    head, rest = path[0], path[1:]
-    places = _places(node)
-    if head != "*" and head not in places:
-        raise unknown(f"plan key {key!r}: part", head, places)
-    count = 0
-    for name in places if head == "*" else [head]:
-        if rest:
-            count += _assign(node[places[name]], rest, value, key, starred=starred or head == "*")
-        else:
-            node[places[name]], count = value, count + 1
-    if count and isinstance(node, dict) and head != "why":
-        _note(node.get("why", {}), path)
-    return count
-
-
-def _note(reasons: dict[str, str], path: list[str]) -> None:
-    """A value that is changed loses the reason it had: that of its own name, or of the network it is part of."""
-    below = ".".join(path)
-    for name in reasons:
-        if name == path[-1] or fnmatch(name, below) or (name == "network" and path[0] == name):
-            reasons[name] = BY_HAND
-
-
-def _places(node: Any) -> dict[str, str | int]:
-    """The parts of a JSON value by their names in a key: none for a plain value."""
-    if isinstance(node, dict):
-        return {name: name for name in node}
-    return {str(index): index for index in range(len(node))} if isinstance(node, list) else {}
 
 
 def _check(plan: Plan, source: object) -> None:

@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data.labels import LabelSet
+from .assign import BY_HAND
 from .cost import cost
 from .fingerprint import Fingerprint, Spread
 from .fusion import Fusion
 from .memory import prediction_gb, stored_gb, training_gb
 from .patterns import Pattern
-from .plan import BY_HAND, Plan, Step
+from .plan import Plan, Step
 from .rules import cut_across
 from .speed import prediction_seconds, preparation_seconds, pseudo_seconds, training_seconds
 

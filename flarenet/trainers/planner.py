@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from ..errors import PlanError, unknown
 from ..networks import NETWORKS
+from ..planning.assign import assign, key_and_value
 from ..planning.budget import Budget, default_budget
 from ..planning.fingerprint import Fingerprint
 from ..planning.memory import scans_of
 from ..planning.plan import Plan, override
 from ..planning.rules import Outline, make_outline
-from ..schema import load
+from ..schema import load, parse
 from ..workspace import Workspace
 from . import TRAINERS
 from .trainer import Trainer
@@ -25,13 +26,15 @@ def make_plan(
     unlabelled: bool = True,
     changes: Sequence[str] = (),
 ) -> Plan:
-    """The Plan of a Fingerprint: rules, then every trainer that the set has something for, then `changes`.
+    """The Plan of a Fingerprint: rules, then every trainer that the set has something for, then `changes`. Those of
+    the budget come first: every size is chosen to fit it.
 
     budget      the recipe's own where None
     unlabelled  whether the 2D curriculum uses unlabelled cases
     Raises UsageError or PlanError where a change does not fit, and PlanError where the plan does not fit its budget.
     """
-    outline = make_outline(found, recipe, budget or default_budget(recipe), unlabelled=unlabelled)
+    budget = _changed_budget(budget or default_budget(recipe), changes)
+    outline = make_outline(found, recipe, budget, unlabelled=unlabelled)
     parts = {name: trainer.plan(found, outline) for name, trainer in TRAINERS.items()}
     plan = Plan(
         recipe=outline.recipe,
@@ -44,10 +47,21 @@ def make_plan(
         configurations=outline.configurations,
         trainers={name: part for name, part in parts.items() if part is not None},
     )
-    changed = override(plan, changes)
+    changed = override(plan, [change for change in changes if not _of_budget(change)])
     _every_network_exists(changed)
     _every_step_has_cases(changed, found)
     return changed
+
+
+def _changed_budget(budget: Budget, changes: Sequence[str]) -> Budget:
+    data = {"budget": budget.model_dump(mode="json")}
+    for change in filter(_of_budget, changes):
+        assign(data, *key_and_value(change))
+    return parse(Budget, data["budget"], "--set budget", PlanError)
+
+
+def _of_budget(change: str) -> bool:
+    return key_and_value(change)[0].split(".")[0] == "budget"
 
 
 def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Plan:

@@ -115,7 +115,7 @@ def test_a_change_without_a_value_is_a_usage_error(plan):
 
 
 FACTS = ["scans={}", "dataset=other", "labels.names=[]", "version=2", "recipe=paper", "fingerprint_hash=1"]
-FACTS += ["without=unlabelled"]
+FACTS += ["without=unlabelled", "budget.size=m", "budget.network=unetr"]
 
 
 @pytest.mark.parametrize("change", FACTS)

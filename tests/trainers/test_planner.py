@@ -1,0 +1,32 @@
+"""What decides a plan beside the data: changes of the budget, and cases that nobody labelled."""
+
+import pytest
+
+from flarenet.errors import PlanError, UsageError
+from flarenet.planning.budget import Budget
+from flarenet.trainers.planner import make_plan
+from tests.planning import facts
+
+
+@pytest.mark.parametrize(
+    ("change", "budget"),
+    [
+        ("budget.size=m", Budget(size="m")),
+        # 120 x 512 x 512 voxels of 3 bytes are 0.094 GB: coarser by 1.37 in plane, the square root of 0.094 / 0.05
+        ("budget.host_memory_gb=0.05", Budget(host_memory_gb=0.05)),
+        ("budget.inference_seconds=0.1", Budget(inference_seconds=0.1)),
+    ],
+)
+def test_a_change_of_the_budget_decides_what_the_budget_decides(change, budget):
+    made, usual = make_plan(facts.spleen(), "auto", changes=[change]), make_plan(facts.spleen(), "auto")
+    assert made == make_plan(facts.spleen(), "auto", budget=budget)
+    assert (made.configurations, made.trainers) != (usual.configurations, usual.trainers)
+
+
+def test_a_budget_that_is_none_is_refused_by_name():
+    with pytest.raises(PlanError, match="--set budget: key 'size'"):
+        make_plan(facts.spleen(), "auto", changes=["budget.size=xl"])
+    with pytest.raises(UsageError, match="did you mean 'size'"):
+        make_plan(facts.spleen(), "auto", changes=["budget.sise=m"])
+    with pytest.raises(UsageError, match="s, the paper's own network"):
+        make_plan(facts.spleen(), "paper", changes=["budget.size=m"])
