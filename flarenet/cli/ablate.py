@@ -95,7 +95,7 @@ def _trials(chosen: AblationList, workspace: Workspace, arguments: Namespace) ->
     from ..data.settled import load_settled
     from ..errors import DatasetError, PlanError, some_of
     from ..planning.fingerprint import Fingerprint
-    from ..planning.planned import load_planned
+    from ..planning.planned import load_planned, plan_again
     from ..planning.split import load_splits
     from ..schema import load
 
@@ -114,7 +114,7 @@ def _trials(chosen: AblationList, workspace: Workspace, arguments: Namespace) ->
             workspace.settled,
             found=f"{len(lost)} cases less than were measured: {some_of(lost)}",
             expected="every case, prepared",
-            remedy=f"flarenet_plan -d {workspace.dataset}",
+            remedy=f"{plan_again(base)}, with the changes of this plan by --set",
         )
     ablation = Ablation(workspace, base, dataset, arguments.fold, arguments.device, pool(arguments), _say)
     return ablation, trials

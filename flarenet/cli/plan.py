@@ -212,11 +212,21 @@ def _budget(arguments: Namespace) -> Budget:
 
 def _keep_edited(path: Path, plan: Plan) -> None:
     """A plan is made to be edited: another one that is there already moves aside, and no edit is lost."""
-    from ..schema import as_saved
+    from ..errors import PlanError
+    from ..planning.planned import plan_again
+    from ..schema import as_saved, load
     from ..whole import move_aside
 
-    if path.is_file() and path.read_bytes() != as_saved(plan).encode():
-        print(f"the plan that was there is kept as {move_aside(path)}")
+    if not path.is_file() or path.read_bytes() == as_saved(plan).encode():
+        return
+    kept = move_aside(path)
+    print(f"the plan that was there is kept as {kept}")
+    try:
+        before = load(type(plan), kept, PlanError)
+    except PlanError:
+        return  # edited into none, or of another version: it tells no recipe and no budget
+    if plan_again(before) != plan_again(plan):
+        print(f"it was made by another recipe or budget: {plan_again(before)}")
 
 
 def _warn_of_room(plan: Plan, found: Fingerprint, workspace: Workspace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import PlanError
 from ..schema import load
 from ..workspace import Workspace
+from .budget import default_budget
 from .fingerprint import Fingerprint
 from .plan import Plan, load_plan
 
@@ -22,6 +23,21 @@ def load_planned(workspace: Workspace) -> Plan:
             f"{workspace.plan}: fingerprint_hash",
             found=plan.fingerprint_hash,
             expected=f"{found}, that of {workspace.fingerprint.name}",
-            remedy=f"flarenet_plan -d {workspace.dataset}, with the changes of this plan by --set",
+            remedy=f"{plan_again(plan)}, with the changes of this plan by --set",
         )
     return plan
+
+
+def plan_again(plan: Plan) -> str:
+    """The command that plans the set of `plan` by the same recipe and budget; what was changed in the plan is lost."""
+    words, usual = [f"flarenet_plan -d {plan.dataset}"], default_budget(plan.recipe)
+    if plan.recipe != "auto":  # which the command takes unless told
+        words.append(f"--recipe {plan.recipe}")
+    if plan.without is not None:
+        words.append(f"--without {plan.without}")
+    for field, value in plan.budget:
+        if value != getattr(usual, field):
+            text = value if isinstance(value, str) else f"{value:g}"
+            flag = f"--{field.replace('_', '-')} "
+            words.append((flag if field != "host_memory_gb" else f"--set budget.{field}=") + text)
+    return " ".join(words)

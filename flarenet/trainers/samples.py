@@ -12,6 +12,7 @@ from ..data.settled import load_settled
 from ..data.store import Store
 from ..errors import RunError, some_of
 from ..planning.plan import Plan, Step
+from ..planning.planned import plan_again
 from ..preparation.dataset import prepared_by
 from ..pseudo.teachers import Teachers
 from ..training.batches import Sample
@@ -73,7 +74,7 @@ def _check_prepared(cases: Sequence[Case], store: Store, plan: Plan, configurati
             f"{store.folder}: {len(cases)} cases",
             found=f"{' and '.join(found)}: {some_of([*missing, *other])}",
             expected="every case prepared by the spacing, window and groups of the plan",
-            remedy=f"flarenet_plan -d {plan.dataset}, with what was changed in the plan by --set",
+            remedy=f"{plan_again(plan)}, with what was changed in the plan by --set",
         )
 
 

@@ -107,6 +107,15 @@ def test_values_are_set_and_an_earlier_plan_is_kept(root, capsys):
     assert (prepared / "plan.previous-3.json").read_bytes() == edited
 
 
+def test_a_plan_of_another_recipe_or_budget_says_how_the_last_one_was_made(root, capsys):
+    assert plan_it(root, "--recipe", "paper", "--without", "unlabelled") == 0
+    assert plan_it(root, "--gpu-memory-gb", "24") == 0
+    said = capsys.readouterr().out
+    assert "made by another recipe or budget: flarenet_plan -d Tiny --recipe paper --without unlabelled\n" in said
+    assert plan_it(root, "--gpu-memory-gb", "24", "--set", "seed=5") == 0
+    assert "another recipe" not in capsys.readouterr().out
+
+
 def test_cases_are_dealt_anew_only_where_folds_are_asked_for(root, capsys):
     prepared = root / "prepared" / "Tiny"
     assert plan_it(root, "--set", "folds=2") == 0
