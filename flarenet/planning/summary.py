@@ -205,10 +205,12 @@ def step_table(plan: Plan, fingerprint: Fingerprint) -> Table:
 
 def remarks(fingerprint: Fingerprint) -> list[str]:
     """Sentences on what a person should know before training; a long list of odd cases is cut short and says so."""
-    labels, sentences = fingerprint.labels, []
+    labels, sentences = fingerprint.labels, list[str]()
+    if not any(fingerprint.patterns):
+        sentences.append("no training case is labelled: no network can learn to segment, only MAE to fill in images")
     for group, values in labels.groups.items():
         never = [value for value in values if value in fingerprint.never_annotated]
-        if never:
+        if never and any(fingerprint.patterns):
             sentences.append(
                 f"{group}: {', '.join(labels.names_of(never))} annotated in no case, so nothing is learned about it: "
                 "the networks keep its output and are taught to leave it empty"

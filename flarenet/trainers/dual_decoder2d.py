@@ -56,8 +56,10 @@ class TrainerDualDecoder2D(Trainer):
                drew.
         A cohort that the paper's step wants and the set has not is replaced by all cases that could serve; a group
         that nobody looked for has no step of its own. Without unlabelled cases (outline.unlabelled) the first step of
-        `paper` is left out, and that of `auto` has fewer.
+        `paper` is left out, and that of `auto` has fewer. None where no case is labelled at all.
         """
+        if not any(fingerprint.patterns):
+            return None
         stages = (_paper if outline.recipe == "paper" else _auto)(fingerprint, outline)
         why = "the whole network on what is plenty, then each group's decoder on what is best"
         why += "" if outline.unlabelled else "; unlabelled cases are left out, as was asked for"

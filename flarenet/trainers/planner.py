@@ -78,10 +78,11 @@ def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Pl
     part = trainer.plan(found, outline)
     if part is None:
         groups, patterns = ", ".join(plan.labels.groups), len([pattern for pattern in found.patterns if pattern])
+        labelled = f"labelled cases of {patterns} pattern{'s' * (patterns != 1)}"
         raise PlanError(
             f"trainer {trainer.name}",
             found=f"nothing for it in {plan.dataset} by recipe {plan.recipe}: groups {groups}, "
-            f"labelled cases of {patterns} pattern{'s' * (patterns != 1)}",
+            + (labelled if patterns else "no training case is labelled"),
             expected=f"one of {', '.join(plan.trainers)}",
         )
     changed = override(plan.model_copy(update={"trainers": {**plan.trainers, trainer.name: part}}), ())

@@ -4,8 +4,14 @@ import pytest
 
 from flarenet.errors import PlanError, UsageError
 from flarenet.planning.budget import Budget
-from flarenet.trainers.planner import make_plan
+from flarenet.planning.summary import remarks
+from flarenet.schema import save
+from flarenet.trainers import TRAINERS
+from flarenet.trainers.planner import make_plan, with_trainer
+from flarenet.workspace import Workspace
 from tests.planning import facts
+
+SCANS = [(1, 40, 100, 3.0, 2.0)]
 
 
 @pytest.mark.parametrize(
@@ -21,6 +27,20 @@ def test_a_change_of_the_budget_decides_what_the_budget_decides(change, budget):
     made, usual = make_plan(facts.spleen(), "auto", changes=[change]), make_plan(facts.spleen(), "auto")
     assert made == make_plan(facts.spleen(), "auto", budget=budget)
     assert (made.configurations, made.trainers) != (usual.configurations, usual.trainers)
+
+
+@pytest.mark.parametrize("recipe", ["auto", "paper"])
+def test_a_set_without_labels_gets_a_plan_for_its_images_alone(tmp_path, recipe):
+    found = facts.data_set("Bare", facts.ABDOMEN, {(): 6}, SCANS, foreground_hu=(-60, 100, 200), hu=(-1000, 1500))
+    made = make_plan(found, recipe)
+    assert list(made.trainers) == ["MAE"]
+    assert [sentence for sentence in remarks(found) if "annotated in no case" in sentence] == []
+    assert "no training case is labelled" in remarks(found)[0]
+    workspace = Workspace(tmp_path, "Bare")
+    save(found, workspace.fingerprint)
+    for name in ("3DOrgan", "3DCancer", "DualDecoder2D", "Joint"):
+        with pytest.raises(PlanError, match="(?s)no training case is labelled.*one of MAE"):
+            with_trainer(made, TRAINERS[name], workspace)
 
 
 def test_a_budget_that_is_none_is_refused_by_name():
