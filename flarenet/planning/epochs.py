@@ -12,6 +12,10 @@ from .plan import Plan, override
 LONGEST_EPOCH = 500
 """Batches. An epoch is where progress is saved and judged; with thousands of cases that is too rare otherwise."""
 
+FEWEST_UPDATES = 4_000
+"""Steps of the optimizer, a tenth of what a set of ordinary size gets. A few scans of a few slices are one batch, and
+one update an epoch leaves a network near its random weights; nnU-Net makes 250,000 updates of any set."""
+
 CROPS_PER_CASE = 2
 """Section 3.2 of the paper: each image gives two 3D patches an epoch."""
 
@@ -41,6 +45,27 @@ def epochs_for(updates: int, batches_per_epoch: int, *, most: int) -> tuple[int,
     if epochs > most:
         return most, f"{why} would show every sample {epochs} times; {most} epochs are the most"
     return max(epochs, FEWEST_EPOCHS), why
+
+
+def fewest_batches(most_epochs: int) -> int:
+    """Of an epoch, so that `most_epochs` make FEWEST_UPDATES."""
+    return math.ceil(FEWEST_UPDATES / most_epochs)
+
+
+def paced(
+    samples: int, batch_size: int, *, updates: int, most_epochs: int, longest: int = LONGEST_EPOCH
+) -> tuple[int, int, str]:
+    """(batches of an epoch, epochs, the reason), as epochs_for: every sample is shown once an epoch, and more often
+    where that would make too few updates; `longest` batches are the most."""
+    once = batches_of(samples, batch_size, most=longest)
+    batches = min(max(once, fewest_batches(most_epochs)), longest)
+    epochs, why = epochs_for(updates, batches, most=most_epochs)
+    if batches > once:
+        why = (
+            f"{batches * epochs:,} updates in epochs of {batches} batches, where {once} would show every sample; "
+            f"{epochs} epochs of so few would leave the network near its random weights"
+        )
+    return batches, epochs, why
 
 
 def with_epochs(plan: Plan, trainer: str, epochs: int) -> Plan:

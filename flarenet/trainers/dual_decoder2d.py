@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..networks import module_name
-from ..planning.epochs import LONGEST_EPOCH, batches_of, epochs_for, slices_of
+from ..planning.epochs import LONGEST_EPOCH, batches_of, paced, slices_of
 from ..planning.fingerprint import Fingerprint
 from ..planning.patterns import Pattern, asking, fullest, only, touching_all_groups, unlabelled
 from ..planning.plan import Augmentation, Step, Subset, TrainerPlan
@@ -145,10 +145,12 @@ def _step(
 ) -> tuple[Step, str]:
     """The step and the reason for its epochs."""
     slices = slices_of(fingerprint, stage.patterns)
-    batches = batches_of(slices, batch_size, most=LONGEST_EPOCH if stage.epochs is None else None)
-    epochs, why = epochs_for(UPDATES_OF_ALL if not stage.trained else UPDATES_OF_A_DECODER, batches, most=MOST_EPOCHS)
+    updates = UPDATES_OF_A_DECODER if stage.trained else UPDATES_OF_ALL
+    batches, epochs, why = paced(
+        slices, batch_size, updates=updates, most_epochs=MOST_EPOCHS, longest=LONGEST_EPOCH
+    )
     if stage.epochs is not None:
-        epochs, why = stage.epochs, "Table 3 of the paper"
+        batches, epochs, why = batches_of(slices, batch_size), stage.epochs, "Table 3 of the paper"
     step = Step(
         subset=Subset(patterns=stage.patterns),
         starts_from=starts_from,

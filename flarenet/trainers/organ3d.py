@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..planning.epochs import CROPS_PER_CASE, LONGEST_EPOCH, batches_of, epochs_for
+from ..planning.epochs import CROPS_PER_CASE, LONGEST_EPOCH, batches_of, fewest_batches, paced
 from ..planning.fingerprint import Fingerprint
 from ..planning.patterns import Pattern, asking, fullest
 from ..planning.plan import Augmentation, Step, Subset, TrainerPlan
@@ -99,7 +99,8 @@ def plan_3d(
             "network": network_why(spec, patch, paper=paper),
             "subset": "; then ".join(stage.why for stage in stages),
             "batch_size": batch_why,
-            "batches_per_epoch": f"{CROPS_PER_CASE} patches a case, at most {LONGEST_EPOCH} batches",
+            "batches_per_epoch": f"{CROPS_PER_CASE} patches a case"
+            + ("" if paper else f", at least {fewest_batches(MOST_EPOCHS)} and at most {LONGEST_EPOCH} batches"),
             "epochs": "; then ".join(why for _, why in made),
             "learning_rate": "AdamW, weight decay and warm-up of the paper's Table 2; it does not say what follows the "
             "warm-up, so the decay is that of its 2D steps",
@@ -116,10 +117,9 @@ def _step(
 ) -> tuple[Step, str]:
     """The step, from random weights and with everything learning, and the reason for its epochs."""
     patches = CROPS_PER_CASE * fingerprint.count(stage.patterns)
-    batches = batches_of(patches, batch_size, most=None if paper else LONGEST_EPOCH)
-    epochs, why = epochs_for(UPDATES, batches, most=MOST_EPOCHS)
+    batches, epochs, why = paced(patches, batch_size, updates=UPDATES, most_epochs=MOST_EPOCHS)
     if paper:
-        epochs, why = stage.paper_epochs, stage.epochs_why
+        batches, epochs, why = batches_of(patches, batch_size), stage.paper_epochs, stage.epochs_why
     step = Step(
         subset=Subset(patterns=stage.patterns),
         groups=groups,

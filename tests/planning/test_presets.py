@@ -1,7 +1,7 @@
 import pytest
 
 from flarenet.planning.budget import Budget
-from flarenet.planning.epochs import batches_of, epochs_for
+from flarenet.planning.epochs import batches_of, epochs_for, paced
 from flarenet.planning.presets import batch_size, network, resolutions
 from flarenet.planning.speed import windows_along
 
@@ -51,6 +51,16 @@ def test_epochs_make_a_number_of_updates_within_bounds():
     assert epochs_for(40_000, 500, most=200)[0] == 80
     assert epochs_for(40_000, 20, most=200)[0] == 200
     assert epochs_for(40_000, 4000, most=200)[0] == 20
+
+
+def test_a_small_set_is_shown_more_often_until_it_makes_four_thousand_updates():
+    """15 samples are a batch of 16, and 200 epochs of it 200 updates; 16 x 20 samples are shown once, as they were."""
+    few, enough = (paced(samples, 16, updates=40_000, most_epochs=200) for samples in (15, 320))
+    assert few[:2] == enough[:2] == (20, 200)
+    assert "4,000 updates in epochs of 20 batches, where 1 would show every sample" in few[2]
+    assert "would show every sample 2000 times" in enough[2]
+    assert paced(10, 4, updates=40_000, most_epochs=1000)[:2] == (4, 1000)
+    assert paced(15, 16, updates=40_000, most_epochs=200, longest=2)[0] == 2
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError, UsageError
 from flarenet.planning.budget import Budget
 from flarenet.planning.summary import remarks
@@ -41,6 +42,20 @@ def test_a_set_without_labels_gets_a_plan_for_its_images_alone(tmp_path, recipe)
     for name in ("3DOrgan", "3DCancer", "DualDecoder2D", "Joint"):
         with pytest.raises(PlanError, match="(?s)no training case is labelled.*one of MAE"):
             with_trainer(made, TRAINERS[name], workspace)
+
+
+def test_a_few_slices_are_shown_often_enough_to_learn_from():
+    """Three cases of five slices are one batch: 200 epochs of it are 200 updates, 200 of 20 batches are 4000."""
+    labels = LabelSet(names=("background", "liver"), groups={"organ": (1,)})
+    scans = [(1, 5, 100, 8.0, 2.0)]
+    made = make_plan(
+        facts.data_set("Few", labels, {(1,): 3}, scans, foreground_hu=(-60, 100, 200), hu=(-1000, 1500)), "auto"
+    )
+    (flat,), (deep,) = made.trainers["DualDecoder2D"].steps, made.trainers["3DOrgan"].steps
+    assert (flat.batches_per_epoch, flat.epochs) == (20, 200)
+    assert (deep.batches_per_epoch, deep.epochs) == (4, 1000)
+    why = made.trainers["DualDecoder2D"].why["steps.0.epochs"]
+    assert "4,000 updates in epochs of 20 batches, where 1 would show every sample" in why
 
 
 def test_a_budget_that_is_none_is_refused_by_name():
