@@ -34,11 +34,12 @@ UNETR_NUMBERS = ("hidden", "mlp", "layers", "heads", "width")
 MAE_NUMBERS = ("hidden", "mlp", "layers", "heads", "decoder_hidden", "decoder_mlp", "decoder_layers", "decoder_heads")
 
 
-def check_numbers(spec: NetworkSpec, patch: Patch | None, where: str = "") -> None:
+def check_numbers(spec: NetworkSpec, patch: Patch | None, where: str = "", *, sized: bool = True) -> None:
     """Raise PlanError, naming what does not fit, for numbers that make no network of the kind.
 
     patch  the size of its input; None is taken as fitting by a network that is made for any size
     where  what the error calls the network
+    sized  False: whether the network takes the patch is not asked
     A kind that is not known here is not checked.
     """
     if spec.kind not in CHECKS:
@@ -51,14 +52,16 @@ def check_numbers(spec: NetworkSpec, patch: Patch | None, where: str = "") -> No
         ("patch", patch or (), WIDEST),
     ):
         _check_most(numbers, most, f"{where}: {name}")
-    check(spec, patch, where)
+    check(spec, where)
+    if sized and spec.kind in PATCH_MULTIPLES:
+        _check_patch(patch, PATCH_MULTIPLES[spec.kind], where)
     # a decoder has a stage less than there are resolutions, and the last one is supervised anyway
     most = len(spec.features) - 3 if check is _check_u_shaped else 0
     if spec.deep_supervision > most:
         raise PlanError(f"{where}: deep_supervision", found=spec.deep_supervision, expected=f"at most {most}")
 
 
-def _check_u_shaped(spec: NetworkSpec, patch: Patch | None, where: str) -> None:
+def _check_u_shaped(spec: NetworkSpec, where: str) -> None:
     resolutions = len(spec.features) - 1
     if not FEWEST_RESOLUTIONS <= resolutions <= MOST_RESOLUTIONS:
         raise PlanError(
@@ -74,24 +77,21 @@ def _check_u_shaped(spec: NetworkSpec, patch: Patch | None, where: str) -> None:
         raise PlanError(f"{where}: blocks", found=spec.blocks, expected=expected)
 
 
-def _check_unetr(spec: NetworkSpec, patch: Patch | None, where: str) -> None:
+def _check_unetr(spec: NetworkSpec, where: str) -> None:
     numbers = _named(UNETR_NUMBERS, spec, where)
     _check_hidden(numbers["hidden"], numbers["heads"], f"{where}: hidden")
-    _check_patch(patch, TOKEN_VOXELS, where)
 
 
-def _check_masked_vit(spec: NetworkSpec, patch: Patch | None, where: str) -> None:
+def _check_masked_vit(spec: NetworkSpec, where: str) -> None:
     numbers = _named(MAE_NUMBERS, spec, where)
     for part in ("", "decoder_"):
         _check_hidden(numbers[f"{part}hidden"], numbers[f"{part}heads"], f"{where}: {part}hidden")
-    _check_patch(patch, TOKEN_VOXELS, where)
 
 
-def _check_swin(spec: NetworkSpec, patch: Patch | None, where: str) -> None:
+def _check_swin(spec: NetworkSpec, where: str) -> None:
     width = _named(("width",), spec, where)["width"]
     if width % SWIN_WIDTH:
         raise PlanError(f"{where}: features", found=width, expected=f"a multiple of {SWIN_WIDTH}")
-    _check_patch(patch, SWIN_MULTIPLE, where)
 
 
 def _named(names: Sequence[str], spec: NetworkSpec, where: str) -> dict[str, int]:
@@ -121,7 +121,7 @@ def _check_patch(patch: Patch | None, multiple: int, where: str) -> None:
         raise PlanError(f"{where}: patch", found=patch, expected=expected)
 
 
-CHECKS: dict[str, Callable[[NetworkSpec, Patch | None, str], None]] = {
+CHECKS: dict[str, Callable[[NetworkSpec, str], None]] = {
     "unet": _check_u_shaped,
     "dual_decoder": _check_u_shaped,
     "residual_unet": _check_u_shaped,
@@ -131,3 +131,11 @@ CHECKS: dict[str, Callable[[NetworkSpec, Patch | None, str], None]] = {
     "mae_vit": _check_masked_vit,
     "mae_swin": _check_swin,
 }
+
+PATCH_MULTIPLES = {
+    "unetr": TOKEN_VOXELS,
+    "swin_unetr": SWIN_MULTIPLE,
+    "mae_vit": TOKEN_VOXELS,
+    "mae_swin": SWIN_MULTIPLE,
+}
+"""Of the kinds that take no other patches."""

@@ -228,6 +228,13 @@ class Plan(Frozen):
         every = set(self.labels.groups)
         return tuple(n for n, part in self.trainers.items() if set(part.network.groups) == every and n not in teachers)
 
+    @property
+    def spare_trainers(self) -> tuple[str, ...]:
+        """The trainers that answer no group and on which no step builds, as MAE beside U-Nets: nothing needs them."""
+        steps = [step for part in self.trainers.values() for step in part.steps]
+        needed = {run.partition("/")[0] for step in steps for run in step.builds_on}
+        return tuple(name for name, part in self.trainers.items() if not part.network.groups and name not in needed)
+
     def trainer(self, name: str) -> TrainerPlan:
         """The part of one trainer. Raises UsageError where the plan has none, listing those it has."""
         if name not in self.trainers:
@@ -298,7 +305,8 @@ def _check(plan: Plan, source: object) -> None:
             raise PlanError(f"{where}: patch", found=patch, expected=f"{trainer.network.dimensions} numbers")
         _check_channels(trainer, plan.configurations[trainer.configuration], where)
         check_groups(trainer.network.groups, plan.labels, f"{where}.network")
-        check_numbers(trainer.network, patch, f"{where}.network")
+        # a patch is not refused for a trainer that nothing needs; whoever trains it is told when it is built
+        check_numbers(trainer.network, patch, f"{where}.network", sized=name not in plan.spare_trainers)
         for number, step in enumerate(trainer.steps):
             check_step(step, plan, f"{where}.steps.{number}")
     check_fusion(plan.fusion, plan.labels, f"{source}: fusion")

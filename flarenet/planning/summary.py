@@ -185,14 +185,15 @@ def network_table(plan: Plan) -> Table:
 
 
 def step_table(plan: Plan, fingerprint: Fingerprint) -> Table:
-    """What is trained on what, in order."""
+    """What is trained on what, in order; a run that nothing needs is marked."""
     table = Table(title="training")
     names = cohort_names(fingerprint)
     _columns(table, "run", "cohorts", ">cases", "starts from", "learns", "pseudo labels", ">epochs")
     for name, trainer in plan.trainers.items():
+        spare = " (nothing needs it)" if name in plan.spare_trainers else ""
         for number, step in enumerate(trainer.steps, start=1):
             table.add_row(
-                f"{name}/{number}",
+                f"{name}/{number}{spare}",
                 ", ".join(name for pattern, name in names.items() if step.subset.holds(pattern)),
                 str(fingerprint.count(step.subset.patterns)),
                 step.starts_from or (f"encoder of {step.encoder_from}" if step.encoder_from else "random"),

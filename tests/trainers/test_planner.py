@@ -4,8 +4,9 @@ import pytest
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError, UsageError
+from flarenet.networks import build
 from flarenet.planning.budget import Budget
-from flarenet.planning.summary import remarks
+from flarenet.planning.summary import remarks, step_table
 from flarenet.schema import save
 from flarenet.trainers import TRAINERS
 from flarenet.trainers.planner import make_plan, with_trainer
@@ -56,6 +57,19 @@ def test_a_few_slices_are_shown_often_enough_to_learn_from():
     assert (deep.batches_per_epoch, deep.epochs) == (4, 1000)
     why = made.trainers["DualDecoder2D"].why["steps.0.epochs"]
     assert "4,000 updates in epochs of 20 batches, where 1 would show every sample" in why
+
+
+def test_a_patch_is_refused_by_the_networks_that_are_needed_alone():
+    found, patch = facts.flare_mini(), ["configurations.3d.patch=[40,144,144]"]
+    made = make_plan(found, "auto", changes=patch)
+    assert made.spare_trainers == ("MAE",)
+    marked = [cell for cell in step_table(made, found).columns[0].cells if "nothing needs it" in str(cell)]
+    assert marked == ["MAE/1 (nothing needs it)"]
+    with pytest.raises(PlanError, match="three multiples of 16"):
+        build(made.trainers["MAE"].network, {}, made.configurations["3d"].patch)
+    with pytest.raises(PlanError, match="trainers.3DOrgan.network: patch"):
+        make_plan(found, "auto", budget=Budget(network="unetr"), changes=patch)
+    assert make_plan(found, "auto", budget=Budget(network="unetr")).spare_trainers == ()
 
 
 def test_a_budget_that_is_none_is_refused_by_name():
