@@ -54,10 +54,12 @@ def clip_window(fingerprint: Fingerprint) -> tuple[Window, str]:
 def kept_by_all(fingerprint: Fingerprint) -> tuple[Window, str]:
     """The window that no source of the set was cut inside of on storage; infinite on a side that was not cut.
 
-    The 95th percentile over cases of the lowest value, and the 5th of the highest: one odd case moves neither.
+    The 95th percentile over cases of the lowest value, and the 5th of the highest, but nothing that a single one of
+    several cases shows: one odd case moves neither.
     """
-    lowest = float(np.percentile([case.min_hu for case in fingerprint.cases], 95, method="nearest"))
-    highest = float(np.percentile([case.max_hu for case in fingerprint.cases], 5, method="nearest"))
+    lows, highs = (sorted(hu) for hu in zip(*((case.min_hu, case.max_hu) for case in fingerprint.cases)))
+    lowest = min(float(np.percentile(lows, 95, method="nearest")), lows[-2:][0])
+    highest = max(float(np.percentile(highs, 5, method="nearest")), highs[:2][-1])
     floor = lowest if lowest > STORAGE_FLOOR_HU else -math.inf
     why = (
         f"some sources were cut at {lowest:g} or {highest:g} HU on storage, and a different floor or ceiling betrays "

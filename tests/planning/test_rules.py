@@ -66,15 +66,24 @@ def test_sources_cut_on_storage_are_clipped_to_what_all_of_them_kept():
     assert "-125 or 240 HU on storage" in why
 
 
-def test_one_odd_case_in_forty_does_not_move_the_window():
-    usual = [measured(f"a{i:02d}") for i in range(40)]
-    odd = measured("odd", hu=(-10.0, 90.0))
-    assert intensities.clip_window(data_set(*usual, odd))[0] == intensities.clip_window(data_set(*usual))[0]
+@pytest.mark.parametrize("count", [1, 2, 10, 11, 40])
+def test_one_odd_case_does_not_move_the_window_and_two_of_few_do(count):
+    usual = [measured(f"a{i:02d}") for i in range(count)]
+    odd, another = (measured(name, hu=(-100.0, 200.0)) for name in ("odd", "another"))
+    assert intensities.clip_window(data_set(*usual, odd))[0] == (-160, 240)
+    window, why = intensities.clip_window(data_set(*usual, odd, another))
+    assert window == ((-100, 200) if count < 40 else (-160, 240))
+    assert ("-100 or 200 HU on storage" in why) == (count < 40)
+
+
+def test_the_only_case_shows_where_its_source_was_cut():
+    assert intensities.clip_window(data_set(measured(hu=(-100.0, 200.0))))[0] == (-100, 200)
 
 
 def test_sources_without_a_common_window_keep_the_wide_one():
-    low, high = measured("low", hu=(-1000.0, 20.0)), measured("high", hu=(0.0, 300.0))
-    window, why = intensities.clip_window(data_set(low, high))
+    low = [measured(f"low{i}", hu=(-1000.0, 20.0)) for i in range(2)]
+    high = [measured(f"high{i}", hu=(0.0, 300.0)) for i in range(2)]
+    window, why = intensities.clip_window(data_set(*low, *high))
     assert window == (-160, 240)
     assert "no window" in why
 
