@@ -84,16 +84,23 @@ def make_outline(fingerprint: Fingerprint, recipe: str, budget: Budget, *, unlab
         raise unknown("recipe", recipe, ("auto", "paper"))
     if recipe == "paper" and budget.size != "s":
         raise UsageError(f"--size {budget.size}", found="recipe 'paper'", expected="s, the paper's own network")
-    made = _paper(budget) if recipe == "paper" else _derived(fingerprint, budget, unlabelled=unlabelled)
+    made = _paper(fingerprint, budget) if recipe == "paper" else _derived(fingerprint, budget, unlabelled=unlabelled)
     return Outline(cast(Literal["auto", "paper"], recipe), budget, made, unlabelled)
 
 
-def _paper(budget: Budget) -> dict[str, Configuration]:
+def _paper(fingerprint: Fingerprint, budget: Budget) -> dict[str, Configuration]:
+    """The paper's numbers, but for its window where images have no HU."""
     deep, edge = PAPER_CONFIGURATIONS["3d"], TRANSFORMER_EDGES.longest
     if budget.network != "unet":
         why = "96 x 96 x 96, as its reference [3] has it for pre-training: an encoder knows the places of one size only"
         deep = _explained(deep.model_copy(update={"patch": (edge,) * 3}), patch=why)
-    return {"3d": deep, "2d": PAPER_CONFIGURATIONS["2d"]}
+    made = {"3d": deep, "2d": PAPER_CONFIGURATIONS["2d"]}
+    kind, why = normalisation(fingerprint)
+    if kind == "window":
+        return made
+    reasons = {"normalisation": f"not the paper's window, which is of HU: {why}", "clip_hu": "each image has its own"}
+    own = {"normalisation": kind, "clip_hu": None}
+    return {name: _explained(part.model_copy(update=own), **reasons) for name, part in made.items()}
 
 
 def spacing_2d(fingerprint: Fingerprint, budget: Budget) -> tuple[Spacing, str]:
@@ -165,9 +172,11 @@ def patch_3d(
     z, y, x = _cuboid(edge, spacing, body, edges)
     side_mm = edge * math.prod(spacing) ** (1 / 3)
     limit = "that one patch may have" if edge == edges.longest else "of which the card holds two"
+    flat = min(_up(extent / mm, edges.multiple) for mm, extent in zip(spacing, body)) < edges.shortest
     return (z, y, x), (
         f"a cube of {side_mm:.0f} mm fills the {edge}^3 voxels {limit}; no axis longer than the "
         f"median body of {' x '.join(f'{mm:.0f}' for mm in body)} mm; multiples of {edges.multiple}, which halve evenly"
+        + (f", but no fewer than {edges.shortest}, of which the coarsest resolution keeps enough" if flat else "")
     )
 
 

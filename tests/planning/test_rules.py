@@ -162,7 +162,9 @@ def test_3d_patch_is_not_larger_than_the_body():
     assert rules.patch_3d(body, BUDGET)[0] == (48, 144, 144)
     # a body of ten planes still gets the shortest axis that four halvings can work with
     body = data_set(measured(spacing_mm=(3.0, 2.0, 2.0), body_shape=(10, 200, 200)))
-    assert rules.patch_3d(body, BUDGET)[0] == (32, 144, 144)
+    patch, why = rules.patch_3d(body, BUDGET)
+    assert patch == (32, 144, 144)
+    assert "but no fewer than 32" in why and "but no fewer" not in rules.patch_3d(data_set(measured()), BUDGET)[1]
 
 
 def test_a_small_card_gets_a_smaller_patch_and_says_so():
@@ -256,6 +258,16 @@ def test_the_paper_s_numbers_do_not_depend_on_the_data():
     assert first["2d"].spacing_mm == (None, 1, 1) and first["2d"].patch == (224, 224)
     assert first["2d"].inference_spacing_mm == (2.5, 1, 1)
     assert first["2d"].clip_hu == first["3d"].clip_hu == (-200, 300)
+
+
+def test_the_paper_s_window_is_of_hu_and_not_asked_of_other_images():
+    mr = data_set(measured()).model_copy(update={"modality": "MR"})
+    made, ct = (rules.make_outline(found, "paper", PAPER).configurations for found in (mr, data_set(measured())))
+    for name, configuration in made.items():
+        assert (configuration.normalisation, configuration.clip_hu) == ("percentile", None)
+        assert "not the paper's window, which is of HU: MR has no unit" in configuration.why["normalisation"]
+        unlike = {"normalisation", "clip_hu", "why"}
+        assert configuration.model_dump(exclude=unlike) == ct[name].model_dump(exclude=unlike)
 
 
 @pytest.mark.parametrize("recipe", ["auto", "paper"])
