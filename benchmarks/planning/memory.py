@@ -171,8 +171,9 @@ def _predict(network: str, patch: tuple[int, ...], shape: list[int], slice_mm: f
     from flarenet.inference.model import Model
     from flarenet.inference.predict import Predictor, predict_files
     from flarenet.networks import build
-    from flarenet.planning.memory import Scan, prediction_gb
-    from flarenet.planning.plan import override
+    from flarenet.planning.memory import prediction_gb
+    from flarenet.planning.plan import Scan
+    from flarenet.planning.plan_file import override
 
     from ..one_network import plan_of
 

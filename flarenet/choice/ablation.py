@@ -17,7 +17,8 @@ from ..planning.budget import Budget, default_budget
 from ..planning.epochs import with_epochs
 from ..planning.fingerprint import Fingerprint
 from ..planning.patterns import asking
-from ..planning.plan import Plan, override
+from ..planning.plan import Plan
+from ..planning.plan_file import override
 from ..schema import Frozen, load, parse
 from ..trainers import TRAINERS
 from ..trainers.planner import make_plan

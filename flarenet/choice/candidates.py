@@ -12,7 +12,7 @@ from ..data.dataset import Case
 from ..data.labels import LabelSet, difference
 from ..errors import RunError
 from ..inference.about import PLAN, read_about
-from ..planning.plan import load_plan
+from ..planning.plan_file import load_plan
 from ..planning.split import Splits
 from ..workspace import Workspace, finished_models
 

@@ -16,7 +16,7 @@ from ..evaluation.pairs import CaseScores
 from ..evaluation.scores import Score
 from ..evaluation.tables import ClassScore, mean_score, summarise
 from ..inference.about import PLAN
-from ..planning.plan import load_plan
+from ..planning.plan_file import load_plan
 from ..planning.split import load_splits
 from ..schema import Frozen, save
 from ..workspace import Workspace

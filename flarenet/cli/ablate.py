@@ -93,13 +93,11 @@ def _trials(chosen: AblationList, workspace: Workspace, arguments: Namespace) ->
     from ..choice.ablation import answers_of, list_changes
     from ..choice.planned_runs import data_key
     from ..data.settled import load_settled
-    from ..errors import DatasetError, PlanError, some_of
-    from ..planning.fingerprint import Fingerprint
-    from ..planning.planned import load_planned, plan_again
+    from ..errors import DatasetError, some_of
+    from ..planning.planned import load_fingerprint, load_planned, plan_again
     from ..planning.split import load_splits
-    from ..schema import load
 
-    base, found = load_planned(workspace), load(Fingerprint, workspace.fingerprint, PlanError)
+    base, found = load_planned(workspace), load_fingerprint(workspace)
     held_out = load_splits(workspace.splits).held_out(arguments.fold)
     trials = []
     for variant in chosen.variants:

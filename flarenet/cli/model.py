@@ -176,7 +176,7 @@ def _licence(words: str) -> str:
 def _show(models: Mapping[str, Path]) -> None:
     """models: by the names to show."""
     from ..inference.about import read_about
-    from ..planning.plan import load_plan
+    from ..planning.plan_file import load_plan
 
     for name, model in models.items():
         about = read_about(model)

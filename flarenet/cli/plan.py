@@ -131,7 +131,7 @@ def _plan(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments:
     """Plan and prepare; returns the cases that could not be prepared."""
     from ..data.settled import save_settled
     from ..planning.fingerprint import settle
-    from ..planning.plan import save_plan
+    from ..planning.plan_file import save_plan
     from ..planning.split import load_splits, make_splits
     from ..planning.summary import print_summary
     from ..preparation.dataset import prepare_dataset
@@ -171,7 +171,7 @@ def _plan(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments:
 def _with_folds(plan: Plan, before: Splits | None, changes: Sequence[str]) -> Plan:
     """The plan with as many folds as there are: others would deal all cases anew, which finished runs have seen, and
     only a person may ask for that."""
-    from ..planning.plan import override
+    from ..planning.plan_file import override
 
     if before is None or len(before.folds) == plan.folds or any(change.startswith("folds=") for change in changes):
         return plan

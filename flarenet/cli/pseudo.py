@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def work(arguments: Namespace) -> None:
     """Ask the teachers about cases whose truth is known, measure, print and write."""
     from ..errors import UsageError
-    from ..planning.plan import override
+    from ..planning.plan_file import override
     from ..planning.planned import load_planned
     from ..pseudo.effect import find_effects, print_effects, write_effects
     from ..trainers.own import find_trainer

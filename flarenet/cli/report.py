@@ -136,19 +136,17 @@ def _sections(arguments: Namespace, models: list[Model], dataset: Dataset) -> It
 
 def _background(arguments: Namespace, workspace: Workspace) -> Iterator[Section]:
     """How the models were trained, and on what; as far as that is there."""
-    from ..errors import PlanError
-    from ..planning.fingerprint import Fingerprint
-    from ..planning.plan import load_plan
+    from ..planning.plan_file import load_plan
+    from ..planning.planned import load_fingerprint
     from ..reporting.dataset import dataset_section
     from ..reporting.planned import plan_section
-    from ..schema import load
 
     if arguments.model:
         from ..reporting.training import read_runs, training_section  # imports torch
 
         yield training_section(read_runs(arguments.model))
     if workspace.fingerprint.is_file():
-        fingerprint = load(Fingerprint, workspace.fingerprint, PlanError)
+        fingerprint = load_fingerprint(workspace)
         if workspace.plan.is_file():
             yield plan_section(load_plan(workspace.plan), fingerprint)
         yield dataset_section(fingerprint)

@@ -49,7 +49,7 @@ def planned(arguments: Namespace) -> Workspace:
 
 
 def add_changes(words: ArgumentParser, help: str) -> None:
-    """The flag that changes values of the plan; planning.plan.override takes `arguments.changes`."""
+    """The flag that changes values of the plan; planning.plan_file.override takes `arguments.changes`."""
     words.add_argument(
         "--set", dest="changes", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=help
     )

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(arguments: Namespace) -> None:
     from ..planning.epochs import with_epochs
-    from ..planning.plan import override
+    from ..planning.plan_file import override
     from ..planning.planned import load_planned
     from ..trainers.own import find_trainer
     from ..trainers.planner import with_trainer

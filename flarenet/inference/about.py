@@ -9,7 +9,8 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from ..errors import FlarenetError, RunError, UnsafeError
-from ..planning.plan import Configuration, Plan, load_plan
+from ..planning.plan import Configuration, Plan
+from ..planning.plan_file import load_plan
 from ..schema import Frozen, load
 from ..whole import sha256_of
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..planning.plan import override
+from ..planning.plan_file import override
 from ..preparation.prepare import Frame
 from .fuse import decided
 from .model import Model, check_alike, load_model

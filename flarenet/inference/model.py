@@ -23,7 +23,8 @@ from .. import __version__
 from ..data.labels import LabelSet, difference
 from ..errors import RunError
 from ..networks import build
-from ..planning.plan import Configuration, Plan, save_plan
+from ..planning.plan import Configuration, Plan
+from ..planning.plan_file import save_plan
 from ..schema import parse_json, save
 from ..whole import sha256_of, whole_file
 from .about import ABOUT, PLAN, WEIGHTS, About, check_digest, describing, read_about, read_plan, unsafe

@@ -26,8 +26,8 @@ from ..data.findings import Finding, remark
 from ..data.labels import join
 from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError, RunError, UsageError, unknown
-from ..planning.memory import Scan, inference_spacing, windows_at_once
-from ..planning.plan import Configuration
+from ..planning.memory import inference_spacing, windows_at_once
+from ..planning.plan import Configuration, Scan
 from ..preparation.passing import in_order
 from ..preparation.prepare import Frame, frame_of, normalise, prepared_planes
 from ..preparation.turned import Turned, TurnedVolume, leans

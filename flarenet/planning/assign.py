@@ -22,7 +22,7 @@ def key_and_value(change: str) -> tuple[str, str]:
 def assign(data: Any, key: str, text: str) -> None:
     """Put a value, JSON or a bare word, into `data` where `key` leads; the reasons beside it become BY_HAND.
 
-    Raises UsageError for a key that names nothing. See plan.override.
+    Raises UsageError for a key that names nothing. See plan_file.override.
     """
     if not _assign(data, key.split("."), _value(text), key):
         expected = "at least one entry that has this part; the others are passed over"

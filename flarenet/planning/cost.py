@@ -10,13 +10,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from .layers import Layer, Outputs, Patch, conv, heads
+from .plan import NetworkSpec
 from .transformer_layers import masked_swin, masked_vit, swin_unetr, unetr
-
-if TYPE_CHECKING:
-    from .plan import NetworkSpec
 
 OWN_LEVELS = 2
 """Decoder stages that each group of a dual decoder has for itself."""

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from .fingerprint import Fingerprint
 from .patterns import Pattern
-from .plan import Plan, override
+from .plan import Plan
+from .plan_file import override
 
 LONGEST_EPOCH = 500
 """Batches. An epoch is where progress is saved and judged; with thousands of cases that is too rare otherwise."""

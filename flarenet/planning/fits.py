@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..errors import PlanError
 from .memory import prediction_gb, prepared_gb, training_gb
-
-if TYPE_CHECKING:
-    from .plan import Plan, TrainerPlan
+from .plan import Plan, TrainerPlan
 
 
 def check_fits(plan: Plan, source: object) -> None:

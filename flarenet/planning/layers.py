@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .plan import NetworkSpec
+from .plan import NetworkSpec
 
 Outputs = Mapping[str, int]
 Patch = Sequence[int]

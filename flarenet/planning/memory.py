@@ -15,13 +15,12 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from ..schema import Frozen
 from .cost import cost
 from .fusion import Fusion
+from .plan import Configuration, NetworkSpec, Scan
 
 if TYPE_CHECKING:
-    from .fingerprint import Fingerprint
-    from .plan import Configuration, NetworkSpec
+    from .fingerprint import Fingerprint  # scipy with it, and a prediction imports this file
 
 GB: Final = 10**9
 
@@ -55,31 +54,6 @@ call less often; 16 was the fastest of 8 to 128. See preparation.resample."""
 
 AS_IN_PAPER = Fusion()
 """Neither flips nor rules that need the whole answer."""
-
-
-class Scan(Frozen):
-    """The size of a scan: voxels and mm, both (z, y, x)."""
-
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float, float]
-
-    @property
-    def voxels(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def extent_mm(self) -> tuple[float, ...]:
-        return tuple(round(n * mm, 1) for n, mm in zip(self.shape, self.spacing_mm))
-
-    def voxels_at(self, spacing_mm: tuple[float | None, ...]) -> float:
-        """Voxels after resampling to `spacing_mm`, where None keeps the scan's own."""
-        return math.prod(self.extent_at(spacing_mm))
-
-    def extent_at(self, spacing_mm: tuple[float | None, ...]) -> tuple[float, ...]:
-        return tuple(
-            n if wanted is None else max(1.0, n * own / wanted)
-            for n, own, wanted in zip(self.shape, self.spacing_mm, spacing_mm)
-        )
 
 
 def scans_of(fingerprint: Fingerprint) -> dict[str, Scan]:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from ..errors import PlanError
-
-if TYPE_CHECKING:
-    from .plan import NetworkSpec
+from .plan import NetworkSpec
 
 Patch = Sequence[int]
 

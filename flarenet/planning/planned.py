@@ -1,4 +1,4 @@
-"""The plan of a data set, as long as it is the plan of what was measured of that set."""
+"""What planning left of a data set: what was measured, and the plan as long as it is the plan of that."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from ..schema import load
 from ..workspace import Workspace
 from .budget import default_budget
 from .fingerprint import Fingerprint
-from .plan import Plan, load_plan
+from .plan import Plan
+from .plan_file import load_plan
+
+
+def load_fingerprint(workspace: Workspace) -> Fingerprint:
+    """What was measured of the set. Raises PlanError where it is not there, or broken."""
+    return load(Fingerprint, workspace.fingerprint, PlanError)
 
 
 def load_planned(workspace: Workspace) -> Plan:
@@ -17,7 +23,7 @@ def load_planned(workspace: Workspace) -> Plan:
     or before cases were added.
     """
     plan = load_plan(workspace.plan)
-    found = load(Fingerprint, workspace.fingerprint, PlanError).hash
+    found = load_fingerprint(workspace).hash
     if plan.fingerprint_hash != found:
         raise PlanError(
             f"{workspace.plan}: fingerprint_hash",

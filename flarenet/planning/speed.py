@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from .cost import cost
-from .memory import Scan, inference_spacing
+from .fingerprint import Fingerprint
+from .memory import inference_spacing
 from .patterns import Pattern
-
-if TYPE_CHECKING:
-    from .fingerprint import Fingerprint
-    from .plan import Configuration, NetworkSpec, Plan, Step
+from .plan import Configuration, NetworkSpec, Plan, Scan, Step
 
 CARD_PRODUCTS_PER_S = 4e12
 """Multiply-adds a second that convolutions reach on a card of 16 GB in half precision; a CPU core has about 3e10."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from ..data.labels import LabelSet
 from ..errors import PlanError
+from .plan import Plan, Step
 from .pseudo_rules import check_rules
-
-if TYPE_CHECKING:
-    from .plan import Plan, Step
 
 
 def check_step(step: Step, plan: Plan, where: str) -> None:

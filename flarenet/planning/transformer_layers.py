@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from .layers import GRADIENTS, Layer, Outputs, Patch, heads, linear
 from .network_numbers import SWIN_DEPTH, SWIN_HEADS, SWIN_MULTIPLE, SWIN_WINDOW, TOKEN_VOXELS
-
-if TYPE_CHECKING:
-    from .plan import NetworkSpec
+from .plan import NetworkSpec
 
 TOKEN_LEVEL = 4
 """A token of the vision transformer is a cube of 2^4 voxels an edge."""

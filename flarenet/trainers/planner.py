@@ -10,9 +10,11 @@ from ..planning.assign import assign, key_and_value
 from ..planning.budget import Budget, default_budget
 from ..planning.fingerprint import Fingerprint
 from ..planning.memory import scans_of
-from ..planning.plan import Plan, override
+from ..planning.plan import Plan
+from ..planning.plan_file import override
+from ..planning.planned import load_fingerprint
 from ..planning.rules import Outline, make_outline
-from ..schema import load, parse
+from ..schema import parse
 from ..workspace import Workspace
 from . import TRAINERS
 from .trainer import Trainer
@@ -73,7 +75,7 @@ def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Pl
     """
     if trainer.name in plan.trainers:
         return plan
-    found = load(Fingerprint, workspace.fingerprint, PlanError)
+    found = load_fingerprint(workspace)
     outline = Outline(plan.recipe, plan.budget, plan.configurations, unlabelled=plan.without is None)
     part = trainer.plan(found, outline)
     if part is None:

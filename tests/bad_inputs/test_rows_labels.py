@@ -10,7 +10,7 @@ import pytest
 from flarenet.cli.plan import main
 from flarenet.cli.train import main as train
 from flarenet.data.store import Store
-from flarenet.planning.plan import load_plan
+from flarenet.planning.plan_file import load_plan
 from tests.bad_inputs.case_set import AFFINE, nifti_bytes
 
 

@@ -7,9 +7,8 @@ import pytest
 from flarenet.choice.ablation import AblationList, Answer, Variant, answers_of, find_list, list_changes, shipped_lists
 from flarenet.choice.planned_runs import data_key, planned_runs, waves
 from flarenet.errors import FlarenetError, PlanError, UnsafeError, UsageError
-from flarenet.planning.fingerprint import Fingerprint
-from flarenet.planning.plan import load_plan, override
-from flarenet.schema import load
+from flarenet.planning.plan_file import load_plan, override
+from flarenet.planning.planned import load_fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +18,7 @@ def base(tiny_set):
 
 @pytest.fixture(scope="module")
 def found(tiny_set):
-    return load(Fingerprint, tiny_set.fingerprint, PlanError)
+    return load_fingerprint(tiny_set)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from flarenet.errors import RunError
 from flarenet.inference.model import save_model
 from flarenet.lock import locked
 from flarenet.networks import build
-from flarenet.planning.plan import load_plan, override
+from flarenet.planning.plan_file import load_plan, override
 from flarenet.planning.split import load_splits
 from flarenet.schema import save
 from flarenet.workspace import Workspace

@@ -14,7 +14,7 @@ from flarenet.data.settled import load_settled
 from flarenet.data.store import Store
 from flarenet.errors import DatasetError
 from flarenet.planning.fingerprint import Fingerprint
-from flarenet.planning.plan import load_plan
+from flarenet.planning.plan_file import load_plan
 from flarenet.schema import load
 
 PATTERNS = {"full": [1, 2], "liver": [1], "both": [1, 3], "tumor": [3], "bare": []}

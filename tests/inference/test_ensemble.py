@@ -12,8 +12,7 @@ from flarenet.inference.ensemble import Ensemble, open_models
 from flarenet.inference.model import Model
 from flarenet.inference.predict import Predictor
 from flarenet.planning.fusion import Fusion
-from flarenet.planning.memory import Scan
-from flarenet.planning.plan import Configuration, NetworkSpec, Plan, TrainerPlan
+from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Scan, TrainerPlan
 from flarenet.volume import Grid, Volume
 
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})

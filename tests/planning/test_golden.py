@@ -13,7 +13,7 @@ import pytest
 from flarenet.planning.budget import Budget
 from flarenet.planning.cost import cost
 from flarenet.planning.patterns import asking, fullest
-from flarenet.planning.plan import save_plan
+from flarenet.planning.plan_file import save_plan
 from flarenet.trainers.planner import make_plan
 from tests.planning import facts
 

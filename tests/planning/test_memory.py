@@ -5,8 +5,8 @@ from flarenet.errors import PlanError
 from flarenet.planning.cost import cost
 from flarenet.planning.fits import check_fits
 from flarenet.planning.fusion import Fusion
-from flarenet.planning.memory import Scan, inference_spacing, prediction_gb, prepared_gb, training_gb, windows_at_once
-from flarenet.planning.plan import Configuration, NetworkSpec
+from flarenet.planning.memory import inference_spacing, prediction_gb, prepared_gb, training_gb, windows_at_once
+from flarenet.planning.plan import Configuration, NetworkSpec, Scan
 from flarenet.trainers.planner import make_plan
 from tests.planning import facts
 

@@ -4,18 +4,9 @@ import pytest
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError, UsageError
-from flarenet.planning.memory import Scan, training_gb
-from flarenet.planning.plan import (
-    Configuration,
-    NetworkSpec,
-    Plan,
-    Step,
-    Subset,
-    TrainerPlan,
-    load_plan,
-    override,
-    save_plan,
-)
+from flarenet.planning.memory import training_gb
+from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Scan, Step, Subset, TrainerPlan
+from flarenet.planning.plan_file import load_plan, override, save_plan
 
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
 

@@ -4,7 +4,8 @@ import pytest
 
 from flarenet.errors import PlanError
 from flarenet.planning.budget import PAPER, Budget
-from flarenet.planning.plan import Plan, save_plan
+from flarenet.planning.plan import Plan
+from flarenet.planning.plan_file import save_plan
 from flarenet.planning.planned import load_planned, plan_again
 from flarenet.schema import save
 from flarenet.workspace import Workspace

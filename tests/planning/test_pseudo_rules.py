@@ -3,7 +3,7 @@ import re
 import pytest
 
 from flarenet.errors import PlanError, UsageError
-from flarenet.planning.plan import override
+from flarenet.planning.plan_file import override
 from flarenet.planning.pseudo_rules import AUTO_RULES, FILTERS, UNFILTERED, PseudoRules
 from flarenet.trainers.planner import make_plan
 from tests.planning import facts

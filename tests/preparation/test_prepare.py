@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import zoom
 
-from flarenet.planning.memory import Scan, inference_spacing
-from flarenet.planning.plan import Configuration
+from flarenet.planning.memory import inference_spacing
+from flarenet.planning.plan import Configuration, Scan
 from flarenet.preparation.prepare import (
     FULL,
     frame_between,

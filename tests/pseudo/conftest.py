@@ -15,7 +15,8 @@ from flarenet.data.dataset import Case, Dataset
 from flarenet.data.labels import LabelSet
 from flarenet.data.settled import save_settled
 from flarenet.planning.fusion import Fusion
-from flarenet.planning.plan import Augmentation, Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan, save_plan
+from flarenet.planning.plan import Augmentation, Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
+from flarenet.planning.plan_file import save_plan
 from flarenet.planning.pseudo_rules import PseudoRules
 from flarenet.preparation.dataset import prepare_dataset
 from flarenet.workspace import Workspace

@@ -14,7 +14,7 @@ from flarenet.data.store import Store
 from flarenet.errors import RunError
 from flarenet.inference.about import read_about
 from flarenet.inference.model import load_model, load_weights
-from flarenet.planning.plan import load_plan
+from flarenet.planning.plan_file import load_plan
 from flarenet.schema import load, save
 from flarenet.trainers import TRAINERS
 from flarenet.training.callbacks import EpochDone

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from flarenet.planning.plan import load_plan
+from flarenet.planning.plan_file import load_plan
 from flarenet.trainers.identity import identity_of
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

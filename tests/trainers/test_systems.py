@@ -12,7 +12,7 @@ from flarenet.inference.predict import Predictor
 from flarenet.networks import build
 from flarenet.phantom import write_phantom_set
 from flarenet.planning.budget import Budget
-from flarenet.planning.plan import load_plan
+from flarenet.planning.plan_file import load_plan
 from flarenet.schema import save
 from flarenet.trainers import TRAINERS
 from flarenet.trainers.planner import make_plan, with_trainer

@@ -1,0 +1,113 @@
+"""A plan on disk: read, changed and written, and checked whenever it is read or changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from ..errors import PlanError, UsageError
+from ..schema import parse, read_json, save
+from .assign import assign, key_and_value
+from .fits import check_fits
+from .fusion import check_fusion
+from .network_numbers import check_numbers
+from .plan import Configuration, Plan, TrainerPlan
+from .steps import check_groups, check_step, check_warm_ups
+
+FACTS: Final = (
+    "version", "recipe", "without", "dataset", "labels", "fingerprint_hash", "scans", "budget.size", "budget.network"
+)  # fmt: skip
+"""What a plan only repeats; it is changed where it comes from."""
+
+
+def load_plan(path: str | Path) -> Plan:
+    """Read and check a plan. Raises PlanError naming file, key, found and expected."""
+    data = read_json(path, PlanError)
+    if isinstance(data, dict):
+        data.pop("validation_fraction", None)  # in the plans of models from before there were folds
+    plan = parse(Plan, data, path, PlanError)
+    _check(plan, path)
+    return plan
+
+
+def save_plan(plan: Plan, path: str | Path) -> None:
+    save(plan, path)
+
+
+def override(plan: Plan, changes: Iterable[str], *, trained: bool = False) -> Plan:
+    """`plan` with `key=value` changes, checked again; where a model is trained by it, its fusion alone, for a scan is
+    predicted whatever memory was planned for.
+
+    A key is a path into the plan, as in `trainers.DualDecoder2D.steps.0.epochs` or `configurations.2d.patch`;
+    `*` stands for every entry (`trainers.*.steps.*.epochs`) but those in which a part on the way is null
+    (`trainers.*.steps.*.pseudo.passes` changes the steps that have pseudo labels). A value is JSON, or a bare word as
+    a string. The reason beside it becomes BY_HAND.
+    Raises UsageError for a key that names nothing or one of FACTS, and PlanError for a value that does not fit, or
+    leaves a step nothing but its warm-up.
+    """
+    data, changes = plan.model_dump(mode="json"), list(changes)
+    for change in changes:
+        key, text = key_and_value(change)
+        if key in FACTS or key.split(".")[0] in FACTS:
+            remedy = "change dataset.json, or plan again with --recipe, --without, --size or --network"
+            raise UsageError(f"--set {change!r}", found="a fact", expected="a choice", remedy=remedy)
+        assign(data, key, text)
+    source = "--set" if changes else "the plan"
+    changed = parse(Plan, data, source, PlanError)
+    if trained:
+        check_fusion(changed.fusion, changed.labels, f"{source}: fusion")
+    else:
+        _check(changed, source)
+        check_warm_ups(changed, plan, source)
+    return changed
+
+
+def _check(plan: Plan, source: object) -> None:
+    """What the fields alone cannot say: that the parts of a plan fit each other."""
+    for name, configuration in plan.configurations.items():
+        _check_configuration(configuration, f"{source}: configurations.{name}")
+    for name, trainer in plan.trainers.items():
+        where = f"{source}: trainers.{name}"
+        if trainer.configuration not in plan.configurations:
+            real = ", ".join(plan.configurations)
+            raise PlanError(f"{where}.configuration", found=trainer.configuration, expected=real)
+        patch = plan.configurations[trainer.configuration].patch
+        if len(patch) != trainer.network.dimensions:
+            raise PlanError(f"{where}: patch", found=patch, expected=f"{trainer.network.dimensions} numbers")
+        _check_channels(trainer, plan.configurations[trainer.configuration], where)
+        check_groups(trainer.network.groups, plan.labels, f"{where}.network")
+        # a patch is not refused for a trainer that nothing needs; whoever trains it is told when it is built
+        check_numbers(trainer.network, patch, f"{where}.network", sized=name not in plan.spare_trainers)
+        for number, step in enumerate(trainer.steps):
+            check_step(step, plan, f"{where}.steps.{number}")
+    check_fusion(plan.fusion, plan.labels, f"{source}: fusion")
+    check_fits(plan, source)
+
+
+def _check_configuration(configuration: Configuration, where: str) -> None:
+    _check_window(configuration, f"{where}.clip_hu")
+    for field in ("spacing_mm", "inference_spacing_mm"):
+        spacing = getattr(configuration, field)
+        if any(mm is not None and mm <= 0 for mm in spacing):
+            raise PlanError(f"{where}.{field}", found=spacing, expected="distances above 0 mm")
+    if len(configuration.patch) not in (2, 3):
+        raise PlanError(f"{where}.patch", found=configuration.patch, expected="2 or 3 numbers")
+    if configuration.neighbours and len(configuration.patch) == 3:
+        raise PlanError(f"{where}.neighbours", found=configuration.neighbours, expected="0: a block has its own depth")
+
+
+def _check_window(configuration: Configuration, where: str) -> None:
+    window = configuration.clip_hu
+    if (window is None) != (configuration.normalisation == "percentile"):
+        expected = "null with normalisation 'percentile', two numbers with 'window'"
+        raise PlanError(where, found=window, expected=expected)
+    if window is not None and window[0] >= window[1]:
+        raise PlanError(where, found=window, expected="the lower bound first")
+
+
+def _check_channels(trainer: TrainerPlan, configuration: Configuration, where: str) -> None:
+    channels = 1 + 2 * configuration.neighbours
+    if trainer.network.input_channels != channels:
+        expected = f"{channels}: a slice and {configuration.neighbours} neighbours on either side"
+        raise PlanError(f"{where}.network.input_channels", found=trainer.network.input_channels, expected=expected)
