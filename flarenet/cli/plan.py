@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .check import check
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     from ..errors import FlarenetError
     from ..planning.budget import Budget
     from ..planning.fingerprint import Fingerprint
-    from ..planning.plan import Plan
-    from ..planning.split import Splits
     from ..workspace import Workspace
 
     Failures = Iterable[tuple[str, FlarenetError]]
@@ -107,12 +103,22 @@ def work(arguments: Namespace) -> int | None:
     workspace, dataset = opened.workspace, opened.read()
     with nullcontext() if arguments.dry_run else locked(workspace.prepared):
         found, broken = _measured(dataset, workspace, arguments)
-        broken = [*broken, *_trained_on(dataset, found)]
         _report(broken)
         go_on = _show if arguments.fingerprint else _plan
         unprepared = go_on(dataset, found, workspace, arguments)
     _end_with(broken, unprepared, len(dataset.cases) + len(dataset.test))
     return None
+
+
+def _measured(dataset: Dataset, workspace: Workspace, arguments: Namespace) -> tuple[Fingerprint, Failures]:
+    from ..planning.fingerprint import fingerprint
+    from ..planning.survey import trained_on
+
+    remember = not arguments.dry_run
+    found, broken = fingerprint(
+        dataset, workers=pool(arguments), cached=workspace.measured, rehash=arguments.rehash, remember=remember
+    )
+    return found, [*broken, *trained_on(dataset, found.cases)]
 
 
 def _show(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments: Namespace) -> Failures:
@@ -129,72 +135,26 @@ def _show(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments:
 
 def _plan(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments: Namespace) -> Failures:
     """Plan and prepare; returns the cases that could not be prepared."""
-    from ..data.settled import save_settled
-    from ..planning.fingerprint import settle
-    from ..planning.plan_file import save_plan
-    from ..planning.split import load_splits, make_splits
     from ..planning.summary import print_summary
-    from ..preparation.dataset import prepare_dataset
-    from ..schema import save
-    from ..trainers.planner import make_plan
-    from ..whole import move_aside
+    from ..trainers.plan_set import carry_out, decide
 
-    plan = make_plan(
+    plan = decide(
         found,
-        arguments.recipe,
+        workspace,
+        recipe=arguments.recipe,
         budget=_budget(arguments),
         unlabelled=arguments.without != "unlabelled",
         changes=arguments.changes,
     )
-    before = load_splits(workspace.splits) if workspace.splits.is_file() else None
-    plan = _with_folds(plan, before, arguments.changes)
     print_summary(plan, found)
     if arguments.dry_run:
         return ()
-    save(found, workspace.fingerprint)
-    _keep_edited(workspace.plan, plan)
-    settled = settle(dataset, found)
-    save_settled(settled, workspace.settled)
-    if before is not None and len(before.folds) != plan.folds:
-        print(f"dealt to {plan.folds} folds; those that were there are kept as {move_aside(workspace.splits)}")
-    save(make_splits(settled.cases, plan.folds, seed=plan.seed, before=before), workspace.splits)
-    save_plan(plan, workspace.plan)
-    _warn_of_room(plan, found, workspace)
-    unprepared = prepare_dataset(settled, plan, workspace, workers=pool(arguments), verify=arguments.rehash)
-    if unprepared:  # nobody can train on these
-        save_settled(settled.without(name for name, _ in unprepared), workspace.settled)
+    unprepared = carry_out(
+        plan, dataset, found, workspace, workers=pool(arguments), verify=arguments.rehash, warn=_warn
+    )
     _report(unprepared)
     print(f"plan: {workspace.plan}\nprepared: {', '.join(str(workspace.store(name)) for name in plan.configurations)}")
     return unprepared
-
-
-def _with_folds(plan: Plan, before: Splits | None, changes: Sequence[str]) -> Plan:
-    """The plan with as many folds as there are: others would deal all cases anew, which finished runs have seen, and
-    only a person may ask for that."""
-    from ..planning.plan_file import override
-
-    if before is None or len(before.folds) == plan.folds or any(change.startswith("folds=") for change in changes):
-        return plan
-    return override(plan, [f"folds={len(before.folds)}"])
-
-
-def _measured(dataset: Dataset, workspace: Workspace, arguments: Namespace) -> tuple[Fingerprint, Failures]:
-    from ..planning.fingerprint import fingerprint
-
-    remember = not arguments.dry_run
-    return fingerprint(
-        dataset, workers=pool(arguments), cached=workspace.measured, rehash=arguments.rehash, remember=remember
-    )
-
-
-def _trained_on(dataset: Dataset, found: Fingerprint) -> Failures:
-    """The test cases whose image is that of a training case."""
-    from ..data.findings import as_error, refusals
-    from ..data.verify import copies
-
-    known = {case.name: case.image_sha256 for case in found.cases}
-    refused = refusals(said for findings in copies(dataset, known).values() for said in findings)
-    return [(finding.case or "", as_error([finding])) for finding in refused]
 
 
 def _budget(arguments: Namespace) -> Budget:
@@ -210,44 +170,13 @@ def _budget(arguments: Namespace) -> Budget:
     return parse(type(budget), budget.model_dump() | stated, "the budget", UsageError)
 
 
-def _keep_edited(path: Path, plan: Plan) -> None:
-    """A plan is made to be edited: another one that is there already moves aside, and no edit is lost."""
-    from ..errors import PlanError
-    from ..planning.planned import plan_again
-    from ..schema import as_saved, load
-    from ..whole import move_aside
-
-    if not path.is_file() or path.read_bytes() == as_saved(plan).encode():
-        return
-    kept = move_aside(path)
-    print(f"the plan that was there is kept as {kept}")
-    try:
-        before = load(type(plan), kept, PlanError)
-    except PlanError:
-        return  # edited into none, or of another version: it tells no recipe and no budget
-    if plan_again(before) != plan_again(plan):
-        print(f"it was made by another recipe or budget: {plan_again(before)}")
-
-
-def _warn_of_room(plan: Plan, found: Fingerprint, workspace: Workspace) -> None:
-    """Say where the disk may not hold what is yet to be prepared. What compression saves is not known before."""
-    from ..data.store import Store
-    from ..planning.memory import GB, stored_gb
-
-    need_gb = 0.0
-    for name, configuration in plan.configurations.items():
-        there = set(Store(workspace.store(name)).names())
-        cases = tuple(case for case in found.cases if case.name not in there)
-        need_gb += stored_gb(found.model_copy(update={"cases": cases}), configuration)
-    free_gb = shutil.disk_usage(workspace.prepared).free / GB
-    if need_gb > free_gb:
-        said = f"up to {need_gb:.1f} GB to prepare, {free_gb:.1f} GB free in {workspace.prepared}"
-        print(f"flarenet_plan: warning: {said}; a full disk ends the command, which then goes on", file=sys.stderr)
-
-
 def _report(failures: Failures) -> None:
     for name, error in failures:
         print(f"flarenet_plan: case {name}: {error}", file=sys.stderr)
+
+
+def _warn(said: str) -> None:
+    print(f"flarenet_plan: warning: {said}", file=sys.stderr)
 
 
 def _end_with(broken: Failures, unprepared: Failures, total: int) -> None:

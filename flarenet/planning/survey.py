@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,7 +13,7 @@ from ..data.dataset import Case, Dataset
 from ..data.findings import as_error, refusals
 from ..data.labels import LabelSet
 from ..data.nifti import read_grid
-from ..data.verify import read_case
+from ..data.verify import copies, read_case
 from ..errors import DatasetError, FlarenetError
 from .cache import Cache, Cached, FileState, looks_unchanged, question_of, state_of
 from .measure import CaseFingerprint, measure
@@ -33,6 +34,16 @@ def measure_cases(
     jobs = [_Job(case, dataset.labels, is_ct, cache) for case in dataset.cases if case.name not in known]
     measured, failed = map_cases(_measure, jobs, workers=workers, describe="fingerprint", need_mb=_need_mb)
     return [*known.values(), *measured], [(job.name, error) for job, error in failed]
+
+
+def trained_on(dataset: Dataset, measured: Iterable[CaseFingerprint]) -> list[tuple[str, FlarenetError]]:
+    """The test cases whose image is that of a training case, each with the error that says so.
+
+    measured  the training cases, whose images are not read again
+    """
+    known = {case.name: case.image_sha256 for case in measured}
+    refused = refusals(said for findings in copies(dataset, known).values() for said in findings)
+    return [(finding.case or "", as_error([finding])) for finding in refused]
 
 
 @dataclass(frozen=True)

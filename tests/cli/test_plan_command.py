@@ -142,7 +142,7 @@ def test_cases_that_are_not_prepared_as_the_plan_says_are_not_trained_on(root, c
 
 def test_a_case_that_could_not_be_prepared_is_no_part_of_the_set(root, monkeypatch, capsys):
     failed = [("liver", DatasetError("its image", found="damage"))]
-    monkeypatch.setattr("flarenet.preparation.dataset.prepare_dataset", lambda *_, **__: failed)
+    monkeypatch.setattr("flarenet.trainers.plan_set.prepare_dataset", lambda *_, **__: failed)
     assert plan_it(root) == 3
     assert "liver" in capsys.readouterr().err
     settled = load_settled(root / "prepared" / "Tiny" / "dataset.json")
