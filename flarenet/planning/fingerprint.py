@@ -1,8 +1,8 @@
 """What a data set is like: measured case by case, then put together.
 
 Every number of a plan follows from a fingerprint, so it holds facts only: sizes, spacings, intensities and which
-labels were looked for, where nobody said so as `cohorts` infers it. The same files give the same fingerprint, whatever
-the number of workers.
+labels were looked for, inferred where nobody said so. The same files give the same fingerprint, whatever the number of
+workers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..data.labels import LabelSet
 from ..errors import DatasetError, FlarenetError
 from ..schema import LARGEST_TABLE_BYTES, Frozen
 from .cache import Cache
-from .cohorts import Inferred, infer_patterns
+from .inferred import Inferred, infer_patterns
 from .measure import BINS, INSIDE_HU, Bins, CaseFingerprint, Triple, mean_and_sd, percentile, triple, unpack_histogram
 from .patterns import Pattern, cohorts
 from .survey import measure_cases
@@ -278,7 +278,7 @@ def _absent(cases: tuple[CaseFingerprint, ...]) -> dict[str, tuple[int, ...]]:
 
 def _cohorts(cases: tuple[CaseFingerprint, ...]) -> tuple[Cohort, ...]:
     found = []
-    for pattern, count in cohorts(cases):
+    for pattern, count in cohorts(case.annotated for case in cases):
         members = [case for case in cases if case.annotated == pattern]
         found.append(
             Cohort(

@@ -9,8 +9,8 @@ from flarenet.data.dataset import Case, Dataset
 from flarenet.data.labels import LabelSet
 from flarenet.errors import DatasetError
 from flarenet.planning import survey
-from flarenet.planning.cohorts import Inferred
 from flarenet.planning.fingerprint import Fingerprint, fingerprint, settle
+from flarenet.planning.inferred import Inferred
 from flarenet.schema import load, save
 
 LABELS = LabelSet(names=("background", "liver", "spleen"), groups={"organ": (1, 2)})

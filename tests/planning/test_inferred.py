@@ -1,8 +1,6 @@
 import json
 import os
 import random
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -10,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flarenet.planning.cohorts import infer_patterns
-from flarenet.planning.patterns import main
+from flarenet.cli.patterns import main
+from flarenet.planning.inferred import infer_patterns
 
 ALL = tuple(range(1, 14))
 FIVE, BOTH, TUMOR = (1, 2, 3, 4, 13), (1, 2, 3, 4, 13, 14), (14,)
@@ -169,26 +167,3 @@ def test_twenty_thousand_cases_are_split():
     assert set(found.values()) == {ALL, FIVE, BOTH, TUMOR}
     mistaken = [name for name in truth if found[name] != truth[name]]
     assert all(set(present[name]) <= set(FIVE) for name in mistaken)  # a tumor cohort's mask without its tumor
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [("[1, 2]", "an object"), ('{"a": 3}', "case 'a'"), ('{"a": [1.5]}', "case 'a'"), ('{"a": [true]}', "case 'a'"),
-     ('{"a": [-1]}', "case 'a'"), ("{", "valid JSON"), (None, "no such file")],
-)  # fmt: skip
-def test_a_bad_file_is_one_line_and_an_exit_code(tmp_path, capsys, text, words):
-    path = tmp_path / "present.json"
-    if text is not None:
-        path.write_text(text)
-    assert main([str(path)]) == 4
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.count("\n") == 1 and words in said.err
-
-
-def test_the_command_prints_json(tmp_path):
-    path = tmp_path / "present.json"
-    path.write_text('{"a": [0, 1, 2], "b": [1, 2], "c": [2, 1]}')
-    words = [sys.executable, "-m", "flarenet.planning.patterns", str(path)]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
-    assert json.loads(done.stdout) == {"cohorts": [{"annotated": [1, 2], "cases": 3}], "absent": {}, "ambiguous": {}}
-    assert done.stderr == ""

@@ -9,9 +9,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from ..errors import DatasetError
+from ..schema import LARGEST_TABLE_BYTES, read_json
 from .partition import Evidence, Tally, case_costs, cost, partition
 from .patterns import Pattern
 
@@ -35,6 +38,21 @@ class Inferred:
 
 def say_values(values: Iterable[int]) -> str:
     return "{" + ", ".join(map(str, sorted(values))) + "}"
+
+
+def read_present(path: str | Path) -> dict[str, frozenset[int]]:
+    """{case: the label values in its mask} of a JSON file; 0, the background, counts for nothing.
+
+    Raises DatasetError naming the first case that is not a list of whole numbers from 0 on.
+    """
+    content = read_json(path, DatasetError, largest_bytes=LARGEST_TABLE_BYTES)
+    if not isinstance(content, dict):
+        raise DatasetError(path, found=f"a {type(content).__name__}", expected="an object: case -> values present")
+    for case, values in content.items():
+        if not isinstance(values, list) or any(type(value) is not int or value < 0 for value in values):
+            expected = "a list of whole numbers from 0 on"
+            raise DatasetError(f"{path}: case {case!r}", found=repr(values)[:80], expected=expected)
+    return {case: frozenset(values) - {0} for case, values in content.items()}
 
 
 def infer_patterns(

@@ -1,0 +1,36 @@
+"""python -m flarenet.cli.patterns: what was looked for in each case of any collection, inferred, as JSON."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+
+from .shell import parser, run
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    words = parser("flarenet.cli.patterns", "Infer what was looked for in each case, from the labels in all masks.")
+    words.add_argument("file", metavar="FILE.json", help="a JSON object: case -> values present in its mask")
+    return run(words, work, argv)
+
+
+def work(arguments: Namespace) -> None:
+    """Print the cohorts, the cases that lack a label of their pattern, and those whose pattern is not certain."""
+    from ..planning.inferred import infer_patterns, read_present
+    from ..planning.patterns import cohorts
+    from ..schema import to_json
+
+    present = read_present(arguments.file)
+    inferred = infer_patterns(present)
+    absent = {case: sorted({*inferred.patterns[case]} - found) for case, found in present.items()}
+    content = {
+        "cohorts": [{"annotated": list(p), "cases": count} for p, count in cohorts(inferred.patterns.values())],
+        "absent": {case: values for case, values in absent.items() if values},
+        "ambiguous": inferred.ambiguous,
+    }
+    print(to_json(content))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
