@@ -16,20 +16,25 @@ from typing import TypeVar
 from ..data.cases import Pool, map_cases
 from ..data.dataset import Case, Dataset, choose
 from ..data.labels import LabelSet
-from ..errors import FlarenetError, RunError
+from ..data.settled import load_settled
+from ..errors import DatasetError, FlarenetError, RunError, some_of
 from ..evaluation.tables import Metrics
 from ..inference.about import WEIGHTS, is_finished, read_about
 from ..inference.ensemble import open_models
 from ..inference.model import load_model
 from ..inference.predict import Predictor
 from ..lock import locked
+from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Plan
+from ..planning.planned import load_fingerprint, load_planned, plan_again
+from ..planning.split import load_splits
 from ..preparation.dataset import numbers_of, prepare_dataset
 from ..schema import digest
 from ..trainers import TRAINERS
 from ..workspace import Fold, Workspace
-from .ablation import Answer
-from .planned_runs import PlannedRun, name_of, planned_runs, waves
+from .ablation import AblationList, Answer, Variant, answers_of, list_changes
+from .ablation_table import AblationResults, results, write_results
+from .planned_runs import PlannedRun, data_key, name_of, planned_runs, waves
 from .scores import Scan, scans_of, score_cases
 
 Item = TypeVar("Item")
@@ -104,30 +109,61 @@ class Scoring:
         return self.trial.name
 
 
-def make_trial(variant: str, seed: int, answers: tuple[Answer, ...], held_out: Collection[str], *, data: str) -> Trial:
-    """The Trial of what answers_of gave; data as planned_runs takes it."""
-    planned = [planned_runs(answer, held_out, data=data) for answer in answers]
-    runs = {run.key: run for each in planned for run in each.values()}
-    return Trial(variant, seed, answers, runs, tuple(each[answer.run] for answer, each in zip(answers, planned)))
-
-
 @dataclass(frozen=True)
 class Ablation:
-    """How and where trials are made.
+    """How and where trials are made; `open_ablation` opens that of a planned set.
 
-    base   the plan of the data set, whose prepared cases serve where they fit
-    fold   whose cases every run holds out; "all": none
-    pool   where cases are prepared and scored; with a scheduler also where runs are trained and cases predicted
-    say    told what happens
+    base      the plan of the data set, whose prepared cases serve where they fit
+    found     what planning measured, which the variants' plans are made from
+    fold      whose cases, `held_out`, every run holds out; "all": none
+    pool      where cases are prepared and scored; with a scheduler also where runs are trained and cases predicted
+    say       told what happens
     """
 
     workspace: Workspace
     base: Plan
+    found: Fingerprint
     dataset: Dataset
+    held_out: Collection[str]
     fold: Fold
     device: str
     pool: Pool
     say: Say
+
+    def trials(
+        self, chosen: AblationList, *, seeds: Iterable[int], changes: Sequence[str] = (), epochs: int | None = None
+    ) -> list[Trial]:
+        """Every variant of a list with every seed, each once.
+
+        changes  of every variant's plan, after the list's and its own    epochs  of every step, in place of the plan's
+        Raises what answers_of does.
+        """
+        return [
+            self._trial(variant, seed, list_changes(chosen, variant, changes), epochs)
+            for variant in chosen.variants
+            for seed in dict.fromkeys(seeds)
+        ]
+
+    def run(self, trials: Sequence[Trial], cases: Sequence[Case], out: Path, *, name: str) -> AblationResults:
+        """Prepare, train and score what is not yet, then write the tables of the list `name` to `out`."""
+        unprepared = self.prepare(trials)
+        for store, reasons in unprepared.items():
+            for case, error in reasons.items():
+                self.say(f"{store.name}: case {case} could not be prepared: {error}")
+        scores = self.score(trials, cases, out, failed=self.train(trials, unprepared))
+        by_variant: dict[str, dict[int, Metrics | str]] = {}
+        for trial in trials:
+            by_variant.setdefault(trial.variant, {})[trial.seed] = scores[trial.name]
+        found = results(
+            by_variant,
+            self.dataset.labels,
+            dataset=self.dataset.name,
+            name=name,
+            fold=str(self.fold),
+            cases=[case.name for case in cases],
+        )
+        write_results(found, out)
+        return found
 
     def prepare(self, trials: Iterable[Trial]) -> Unprepared:
         """Prepare the training cases as the runs need them, and say which cannot be, of every store.
@@ -194,6 +230,14 @@ class Ablation:
         """Where the model of a run lies."""
         return self.workspace.ablations / "runs" / run.name
 
+    def _trial(self, variant: Variant, seed: int, changes: Sequence[str], epochs: int | None) -> Trial:
+        answers = answers_of(variant, base=self.base, found=self.found, seed=seed, changes=changes, epochs=epochs)
+        data = data_key(self.found)
+        planned = [planned_runs(answer, self.held_out, data=data) for answer in answers]
+        runs = {run.key: run for each in planned for run in each.values()}
+        scored = tuple(each[answer.run] for answer, each in zip(answers, planned))
+        return Trial(variant.name, seed, answers, runs, scored)
+
     def _workspace(self, run: PlannedRun) -> PieceWorkspace:
         runs = self.workspace.ablations / "runs"
         folders = {name: runs / name_of(name, key) for name, key in run.needs.items()}
@@ -229,6 +273,24 @@ class Ablation:
             except FlarenetError as error:
                 failures.append((item, error))
         return done, failures
+
+
+def open_ablation(workspace: Workspace, *, fold: Fold, device: str, pool: Pool, say: Say) -> Ablation:
+    """The Ablation of a planned set.
+
+    Raises DatasetError where not every case that was measured is prepared: the key of a run knows what was measured,
+    and with fewer cases it would be taken for the run of all.
+    """
+    base, found = load_planned(workspace), load_fingerprint(workspace)
+    held_out, dataset = load_splits(workspace.splits).held_out(fold), load_settled(workspace.settled)
+    if lost := sorted({case.name for case in found.cases} - {case.name for case in dataset.cases}):
+        raise DatasetError(
+            workspace.settled,
+            found=f"{len(lost)} cases less than were measured: {some_of(lost)}",
+            expected="every case, prepared",
+            remedy=f"{plan_again(base)}, with the changes of this plan by --set",
+        )
+    return Ablation(workspace, base, found, dataset, held_out, fold, device, pool, say)
 
 
 def _each_once(trials: Iterable[Trial]) -> dict[str, PlannedRun]:

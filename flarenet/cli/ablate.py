@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from ..choice.ablate import Ablation, Trial
     from ..choice.ablation import AblationList
     from ..choice.ablation_table import AblationResults
-    from ..data.dataset import Dataset
-    from ..workspace import Workspace
+    from ..data.dataset import Case
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,6 +67,7 @@ def work(arguments: Namespace) -> None:
 
     Raises CasesFailed, after everything else is done, where a variant or a case failed.
     """
+    from ..choice.ablate import open_ablation
     from ..choice.ablation import find_list, shipped_lists
     from ..errors import UsageError
     from ..lock import locked
@@ -78,68 +78,15 @@ def work(arguments: Namespace) -> None:
         raise UsageError("LIST", found="nothing", expected=", ".join([*shipped_lists(), "or LIST.json"]))
     name, chosen = find_list(arguments.variants)
     workspace = planned(arguments)
-    ablation, trials = _trials(chosen, workspace, arguments)
+    ablation = open_ablation(workspace, fold=arguments.fold, device=arguments.device, pool=pool(arguments), say=_say)
+    trials = ablation.trials(chosen, seeds=arguments.seeds, changes=arguments.changes, epochs=arguments.epochs)
     _tell(trials, ablation)
     if arguments.dry_run:
         return None
-    cases, out = _cases(ablation.dataset, workspace, arguments), arguments.out or workspace.ablations / name
+    cases, out = _cases(ablation, arguments), arguments.out or workspace.ablations / name
     with locked(out):
-        found = _work(ablation, trials, cases=cases, out=out, name=name)
+        found = ablation.run(trials, cases, out, name=name)
     return _end(found, out)
-
-
-def _trials(chosen: AblationList, workspace: Workspace, arguments: Namespace) -> tuple[Ablation, list[Trial]]:
-    from ..choice.ablate import Ablation, make_trial
-    from ..choice.ablation import answers_of, list_changes
-    from ..choice.planned_runs import data_key
-    from ..data.settled import load_settled
-    from ..errors import DatasetError, some_of
-    from ..planning.planned import load_fingerprint, load_planned, plan_again
-    from ..planning.split import load_splits
-
-    base, found = load_planned(workspace), load_fingerprint(workspace)
-    held_out = load_splits(workspace.splits).held_out(arguments.fold)
-    trials = []
-    for variant in chosen.variants:
-        changes = list_changes(chosen, variant, arguments.changes)
-        for seed in dict.fromkeys(arguments.seeds):
-            answers = answers_of(variant, base=base, found=found, seed=seed, changes=changes, epochs=arguments.epochs)
-            trials.append(make_trial(variant.name, seed, answers, held_out, data=data_key(found)))
-    dataset = load_settled(workspace.settled)
-    # the key of a run knows what was measured: with fewer cases it would be taken for the run of all
-    if lost := sorted({case.name for case in found.cases} - {case.name for case in dataset.cases}):
-        raise DatasetError(
-            workspace.settled,
-            found=f"{len(lost)} cases less than were measured: {some_of(lost)}",
-            expected="every case, prepared",
-            remedy=f"{plan_again(base)}, with the changes of this plan by --set",
-        )
-    ablation = Ablation(workspace, base, dataset, arguments.fold, arguments.device, pool(arguments), _say)
-    return ablation, trials
-
-
-def _work(ablation: Ablation, trials: list[Trial], *, cases, out: Path, name: str) -> AblationResults:
-    from ..choice.ablation_table import results, write_results
-
-    unprepared = ablation.prepare(trials)
-    for store, reasons in unprepared.items():
-        for case, error in reasons.items():
-            _say(f"{store.name}: case {case} could not be prepared: {error}")
-    failed = ablation.train(trials, unprepared)
-    scores = ablation.score(trials, cases, out, failed=failed)
-    by_variant: dict[str, dict] = {}
-    for trial in trials:
-        by_variant.setdefault(trial.variant, {})[trial.seed] = scores[trial.name]
-    found = results(
-        by_variant,
-        ablation.dataset.labels,
-        dataset=ablation.dataset.name,
-        name=name,
-        fold=str(ablation.fold),
-        cases=[case.name for case in cases],
-    )
-    write_results(found, out)
-    return found
 
 
 def _end(found: AblationResults, out: Path) -> None:
@@ -158,13 +105,12 @@ def _end(found: AblationResults, out: Path) -> None:
         )
 
 
-def _cases(dataset: Dataset, workspace: Workspace, arguments: Namespace):
+def _cases(ablation: Ablation, arguments: Namespace) -> Sequence[Case]:
     """The cases to score on. Raises UsageError where there is none, or one that the models learn from."""
     from ..choice.scored_cases import cases_in, held_out_cases, labelled_test_cases
     from ..errors import UsageError
-    from ..planning.split import load_splits
 
-    held_out = load_splits(workspace.splits).held_out(arguments.fold)
+    dataset, held_out = ablation.dataset, ablation.held_out
     if (arguments.images is None) != (arguments.truth is None):
         raise UsageError("-i and -g", found="one of them", expected="both, or neither")
     if arguments.images is not None:
