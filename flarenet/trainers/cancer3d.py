@@ -6,7 +6,7 @@ from ..planning.fingerprint import Fingerprint
 from ..planning.patterns import asking
 from ..planning.plan import TrainerPlan
 from ..planning.rules import Outline
-from .organ3d import Stage3D, plan_3d
+from .stages import Stage, plan_3d
 from .trainer import Trainer
 
 
@@ -22,10 +22,12 @@ class Trainer3DCancer(Trainer):
         if not later:
             return None
         values = [value for group in later for value in fingerprint.labels.groups[group]]
-        stage = Stage3D(
+        stage = Stage(
             asking(fingerprint.patterns, values),
+            tuple(later),
+            5e-4,
             "every case in which a label of these groups was looked for, as the paper's D_c",
-            paper_epochs=60,
             warmup_epochs=5,
+            paper_epochs=60,
         )
-        return plan_3d(cls.name, fingerprint, outline, groups=tuple(later), stages=[stage])
+        return plan_3d(cls.name, fingerprint, outline, stages=[stage])

@@ -37,7 +37,7 @@ def here(tmp_path, monkeypatch):
 
 
 def test_the_document(here, capsys, monkeypatch):
-    monkeypatch.setattr("flarenet.trainers.dual_decoder2d.LONGEST_EPOCH", 2)  # batches, or this would take minutes
+    monkeypatch.setattr("flarenet.trainers.stages.LONGEST_EPOCH", 2)  # batches, or this would take minutes
     write_phantom_set(here / "raw" / "NAME", cases=10, test_cases=1, seed=0, detail=0.5)
     assert plan.main(["-d", "NAME", "--workers", "1", "--set", *TINY, "budget.gpu_memory_gb=0.8"]) == 0
     own, script = blocks("python")

@@ -1,0 +1,174 @@
+"""From the stages of a curriculum to a trainer's part of the plan, for 2D and for 3D networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..planning.epochs import CROPS_PER_CASE, LONGEST_EPOCH, batches_of, fewest_batches, paced, slices_of
+from ..planning.fingerprint import Fingerprint
+from ..planning.patterns import Pattern
+from ..planning.plan import Augmentation, Step, Subset, TrainerPlan
+from ..planning.presets import PAPER_RESOLUTIONS, batch_size, network, network_3d, network_why
+from ..planning.pseudo_rules import AUTO_RULES, AUTO_RULES_WHY, UNFILTERED
+from ..planning.rules import Outline
+from .mae import TrainerMAE
+
+UPDATES, UPDATES_OF_A_DECODER = 40_000, 20_000
+"""Steps of the optimizer. The paper's 3D organ model has 31,250 of them and its cancer model 44,760; with about 190
+slices a case its 2D steps on the whole network have 53,000 and 27,000, and those on a decoder 22,000 and 26,000."""
+
+MOST_EPOCHS = {2: 200, 3: 1000}
+"""By dimensions. Neighbouring slices are nearly alike: an epoch of a small set shows each organ dozens of times. In 3D
+nnU-Net's number; a small set is then learned by heart, however it is augmented."""
+
+PAPER_EPOCHS_WHY = {2: "Table 3 of the paper", 3: "Table 2 of the paper"}
+
+AUTO_AUGMENTATION = Augmentation(gamma=0.3, scale=0.2, rotation_deg=15.0, zoom=0.2, foreground=0.5)
+"""Wider in intensity than the paper's: a small set holds few of the phases of contrast that a new scan may show."""
+
+AUTO_BALANCE = 0.5
+"""Between drawing every case alike, where most batches say nothing about the labels that few cases answer, and drawing
+every answer alike, where cohorts with few labels, as those of tumors, nearly vanish."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What sets the steps of a curriculum apart (Tables 2 and 3 of the paper).
+
+    why           the reason for the patterns
+    paper_epochs  by the recipe `paper`, with the reason where no table gives it; by `auto` `updates` and the size of
+                  the data give the epochs
+    """
+
+    patterns: tuple[Pattern, ...]
+    groups: tuple[str, ...]
+    learning_rate: float
+    why: str = ""
+    teachers: Mapping[str, str] = field(default_factory=dict)
+    trained: tuple[str, ...] = ()
+    updates: int = UPDATES
+    warmup_epochs: int = 0
+    paper_epochs: int = 0
+    epochs_why: str = ""
+
+
+def plan_2d(name: str, fingerprint: Fingerprint, outline: Outline, *, stages: Sequence[Stage], why: str) -> TrainerPlan:
+    """The part of trainer `name`, whose steps are `stages` of a network with a decoder for each group, one after the
+    other; `why` is the reason for them."""
+    paper, flat = outline.recipe == "paper", outline.configurations["2d"]
+    spec = network(
+        outline.budget.size,
+        flat.patch,
+        tuple(fingerprint.labels.groups),
+        depth=PAPER_RESOLUTIONS if paper else 0,
+        channels=1 + 2 * flat.neighbours,
+    )
+    samples, batch_why = batch_size(spec, fingerprint.labels.outputs, flat.patch, budget=outline.budget, paper=paper)
+    steps, epochs_why = _steps(name, fingerprint, stages, dimensions=2, batch_size=samples, paper=paper)
+    return TrainerPlan(
+        configuration="2d",
+        network=spec,
+        augmentation=Augmentation() if paper else AUTO_AUGMENTATION,
+        steps=steps,
+        why={
+            "network": network_why(spec, flat.patch, paper=paper),
+            "steps": why,
+            "batch_size": batch_why,
+            "schedule": "polynomial decay with power 0.9, and AdamW with this weight decay: the paper's Table 3",
+            "selection": "the paper keeps the weights of the best Dice on a fifth of the slices, held out by cases",
+            **{f"steps.{number}.epochs": reason for number, reason in enumerate(epochs_why)},
+            **{
+                f"steps.{number}.pseudo.{rule}": reason
+                for number, step in enumerate(steps)
+                if step.pseudo == AUTO_RULES
+                for rule, reason in AUTO_RULES_WHY.items()
+            },
+        },
+    )
+
+
+def plan_3d(name: str, fingerprint: Fingerprint, outline: Outline, *, stages: Sequence[Stage]) -> TrainerPlan | None:
+    """The part of trainer `name`, whose steps are `stages` of a 3D network with a head for each of their groups, one
+    after the other; None where no case asks for these.
+
+    A U-Net begins with random weights. A transformer begins with the encoder that MAE has trained, which never learns.
+    """
+    if not stages[0].patterns:
+        return None
+    paper, patch = outline.recipe == "paper", outline.configurations["3d"].patch
+    spec = network_3d(outline.budget, patch, stages[0].groups, depth=PAPER_RESOLUTIONS if paper else 0)
+    samples, batch_why = batch_size(spec, fingerprint.labels.outputs, patch, budget=outline.budget, paper=paper)
+    encoder: str | None = None
+    if outline.budget.network != "unet":
+        encoder, stages = f"{TrainerMAE.name}/1", [replace(stage, trained=("decoder", "heads")) for stage in stages]
+    steps, epochs_why = _steps(
+        name, fingerprint, stages, dimensions=3, batch_size=samples, paper=paper, encoder_from=encoder
+    )
+    return TrainerPlan(
+        configuration="3d",
+        network=spec,
+        augmentation=Augmentation() if paper else AUTO_AUGMENTATION,
+        steps=steps,
+        why={
+            "network": network_why(spec, patch, paper=paper),
+            "subset": "; then ".join(stage.why for stage in stages),
+            "batch_size": batch_why,
+            "batches_per_epoch": f"{CROPS_PER_CASE} patches a case"
+            + ("" if paper else f", at least {fewest_batches(MOST_EPOCHS[3])} and at most {LONGEST_EPOCH} batches"),
+            "epochs": "; then ".join(epochs_why),
+            "learning_rate": "AdamW, weight decay and warm-up of the paper's Table 2; it does not say what follows the "
+            "warm-up, so the decay is that of its 2D steps",
+            "selection": "the paper keeps the weights of the lowest Dice loss"
+            if paper
+            else "the Dice over all held-out patches counted together; the mean of the losses of batches, by which the "
+            "paper chooses, jumps with every label that a batch lacks",
+        },
+    )
+
+
+def _steps(
+    name: str,
+    fingerprint: Fingerprint,
+    stages: Sequence[Stage],
+    *,
+    dimensions: int,
+    batch_size: int,
+    paper: bool,
+    encoder_from: str | None = None,
+) -> tuple[tuple[Step, ...], list[str]]:
+    """(the steps, each from the weights of the one before, the reason for the epochs of each)
+
+    encoder_from  of the first step; see planning.plan.Step
+    """
+    made = list[Step]()
+    reasons = list[str]()
+    for before, stage in enumerate(stages):
+        crops = CROPS_PER_CASE * fingerprint.count(stage.patterns)
+        samples = crops if dimensions == 3 else slices_of(fingerprint, stage.patterns)
+        batches, epochs, why = paced(
+            samples, batch_size, updates=stage.updates, most_epochs=MOST_EPOCHS[dimensions], longest=LONGEST_EPOCH
+        )
+        if paper:
+            batches, epochs = batches_of(samples, batch_size), stage.paper_epochs
+            why = stage.epochs_why or PAPER_EPOCHS_WHY[dimensions]
+        step = Step(
+            subset=Subset(patterns=stage.patterns),
+            starts_from=f"{name}/{before}" if before else None,
+            encoder_from=None if before else encoder_from,
+            trained=stage.trained,
+            groups=stage.groups,
+            teachers=dict(stage.teachers),
+            pseudo=(UNFILTERED if paper else AUTO_RULES) if stage.teachers else None,
+            batch_size=batch_size,
+            batches_per_epoch=batches,
+            balance=0.0 if paper or stage.teachers else AUTO_BALANCE,  # completed by teachers, all answer the same
+            epochs=epochs,
+            learning_rate=stage.learning_rate,
+            warmup_epochs=stage.warmup_epochs,
+            schedule="polynomial",
+            selection="lowest loss" if paper and dimensions == 3 else "best dice",
+        )
+        made.append(step)
+        reasons.append(why)
+    return tuple(made), reasons
