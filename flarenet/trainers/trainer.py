@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -13,9 +13,8 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from ..data.labels import difference
 from ..errors import RunError, UsageError
-from ..inference.about import WEIGHTS, is_finished, read_about, read_plan, unsafe
+from ..inference.about import is_finished
 from ..inference.model import load_encoder, load_model, load_start, save_model
 from ..inference.predict import Predictor
 from ..lock import locked
@@ -43,6 +42,7 @@ from ..training.state import TrainState
 from ..training.update import make_scaler
 from ..workspace import Fold, Workspace
 from .course import make_course
+from .foundations import Foundation, find_foundation
 from .record import run_facts, trained_again
 from .samples import read_samples
 
@@ -124,11 +124,12 @@ class Trainer:
 
     def _train_step(self, number: int, *, finish: bool) -> None:
         step = self._plan.step(self.name, number)
-        state = self._state(step)
+        foundations = self._foundations(step.builds_on)
+        state = self._state(step, foundations)
         try:
             with Loader(self._loaders) as loader:
                 with first_before_others():  # who goes second finds the pseudo labels made
-                    course = self._course(step, number, loader)
+                    course = self._course(step, number, loader=loader, foundations=foundations)
                 if course.checkpoints.load(state, self._say):
                     does = "ends" if finish else "goes on"
                     self._say(f"{course.title}: {does} after epoch {state.epoch}, batch {state.index}")
@@ -139,11 +140,11 @@ class Trainer:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
         if rank() == 0:
-            self._save(state, course, number)
+            self._save(state, course, number=number, foundations=foundations)
             course.checkpoints.remove()
         wait_for_all()
 
-    def _course(self, step: Step, number: int, loader: Loader) -> Course:
+    def _course(self, step: Step, number: int, *, loader: Loader, foundations: Mapping[str, Foundation]) -> Course:
         train, held_out = read_samples(
             step,
             plan=self._plan,
@@ -154,6 +155,7 @@ class Trainer:
         )
         begun = step.starts_from or step.encoder_from
         title, folder = self._title(number), self._workspace.run(self.name, number, self._fold)
+        models = {run: foundation.weights_sha256 for run, foundation in foundations.items()}
         self._say(f"{title}: {len(train)} cases to train on, {len(held_out)} held out, {self._device}")
         return make_course(
             step,
@@ -165,30 +167,29 @@ class Trainer:
             objective=partial(self.objective, step),
             device=self._device,
             precision=self._precision,
-            starts_from=begun and read_about(self._finished(begun)).sha256[WEIGHTS],
+            starts_from=begun and models[begun],
             folder=folder,
             title=title,
-            callbacks=(*self._watching(title, step, train, held_out), *self._callbacks) if rank() == 0 else (),
+            callbacks=(*self._watching(title, train, held_out, models), *self._callbacks) if rank() == 0 else (),
         )
 
     def _watching(
-        self, title: str, step: Step, train: Sequence[Sample], held_out: Sequence[Sample]
+        self, title: str, train: Sequence[Sample], held_out: Sequence[Sample], models: Mapping[str, str]
     ) -> tuple[Callback, ...]:
         """What watches every run."""
-        models = {run: read_about(self._finished(run)).sha256[WEIGHTS] for run in step.builds_on}
         facts = run_facts(title, train, held_out, plan=self._plan, workspace=self._workspace, models=models)
         process = this_process(self._device, self._precision, self._workspace.root)
         return Display(self._console), RunRecord(facts, process), Log(), Curve(), Overlays(self._plan.labels)
 
-    def _state(self, step: Step) -> TrainState:
+    def _state(self, step: Step, foundations: Mapping[str, Foundation]) -> TrainState:
         """The network that the step starts from, on the device, and an optimizer of what learns in it."""
         torch.manual_seed(self._plan.seed)
         patch = self._plan.configurations[self._part.configuration].patch
         network = build(self._part.network, self._plan.labels.outputs, patch)
         if step.starts_from is not None:
-            load_start(network, self._finished(step.starts_from))
+            load_start(network, foundations[step.starts_from].folder)
         if step.encoder_from is not None:
-            load_encoder(network, self._finished(step.encoder_from))
+            load_encoder(network, foundations[step.encoder_from].folder)
         freeze(network, step.trained)
         order = training_order(len(patch), self._device)
         network.to(self._device).to(memory_format=order)  # type: ignore[call-overload]  # torch's stubs lack it
@@ -203,69 +204,45 @@ class Trainer:
             network.compile()  # in place: the names of the weights stay as they are
         return state
 
-    def _save(self, state: TrainState, course: Course, number: int) -> None:
+    def _save(self, state: TrainState, course: Course, *, number: int, foundations: Mapping[str, Foundation]) -> None:
         if state.best is not None:
             state.judged.load_state_dict(state.best)
+        own = {sample.name for sample in course.batches.samples}
         save_model(
             course.folder,
             state.judged,
             plan=self._plan,
             trainer=self.name,
             step=number,
-            seen=self._seen(course),
+            seen=own.union(*(foundation.about.seen or () for foundation in foundations.values())),
             summary=summary_of(state),
         )
-
-    def _seen(self, course: Course) -> set[str]:
-        """The cases that a step learns from: its own, and those of the runs that it builds on."""
-        own = {sample.name for sample in course.batches.samples}
-        return own.union(*(read_about(self._finished(run)).seen or () for run in course.step.builds_on))
 
     def teachers(self, step: Step) -> Teachers:
         """The models that a step's pseudo labels need. Raises RunError, with the command to type, for one not there."""
         predictors = {
             # not the fastest engine that is installed: what is learned must not depend on that
-            run: Predictor(load_model(self._finished(run)), engine="torch", device=str(self._device))
-            for run in runs_asked(step)
+            run: Predictor(load_model(foundation.folder), engine="torch", device=str(self._device))
+            for run, foundation in self._foundations(runs_asked(step)).items()
         }
         return Teachers(predictors, step, self._plan, self._workspace)
 
-    def _finished(self, run: str) -> Path:
-        """The model folder of "TRAINER/STEP" in the same fold.
-
-        Raises RunError, with the command that makes it, where it is not finished, has seen what is held out here, or
-        knows other labels.
-        """
-        folder, (trainer, _, number) = self._folder(run), run.partition("/")
+    def _foundations(self, runs: Iterable[str]) -> dict[str, Foundation]:
+        """Each of `runs`, "TRAINER/STEP", in the same fold. Raises as find_foundation."""
         words = f" --fold {self._fold}" if self._fold else ""
-        typed = self._typed if trainer == self.name else trainer
-        command = f"flarenet_train {typed} --step {number} -d {self._plan.dataset}{words}"
-        if not is_finished(folder):
-            raise RunError(
-                f"{self.name} needs {trainer} step {number}",
-                found=f"no finished run in {folder}",
-                expected="a finished one",
-                remedy=command,
+        found = {}
+        for run in runs:
+            trainer, _, number = run.partition("/")
+            typed = self._typed if trainer == self.name else trainer
+            found[run] = find_foundation(
+                run,
+                self._folder(run),
+                trainer=self.name,
+                command=f"flarenet_train {typed} --step {number} -d {self._plan.dataset}{words}",
+                held_out=self._held_out,
+                labels=self._plan.labels,
             )
-        about = read_about(folder)
-        if self._held_out and (about.seen is None or not self._held_out.isdisjoint(about.seen)):
-            raise RunError(
-                f"{self.name} builds on {folder}",
-                found="a model that learned from cases that are held out here, or does not say from which",
-                expected="one of the same folds",
-                remedy=f"remove this folder, then {command}",
-            )
-        with unsafe():
-            plan = read_plan(folder, about)
-        segments = plan.trainer(about.trainer).network.groups  # an autoencoder knows no labels
-        if segments and (other := difference(plan.labels, self._plan.labels)):
-            raise RunError(
-                f"{self.name} builds on {folder}",
-                found=f"a model of another label table: {other[0]}",
-                expected=f"one of the plan's: {other[1]}",
-                remedy=f"remove this folder, then {command}",
-            )
-        return folder
+        return found
 
     @property
     def _typed(self) -> str:

@@ -29,9 +29,10 @@ class Mine(Trainer3DOrgan):
 )
 def test_a_run_that_is_missing_is_named_by_a_command_that_makes_it(tmp_path, chosen, run, typed):
     one = object.__new__(chosen)
-    one.__dict__ |= {"_plan": SimpleNamespace(dataset="P"), "_workspace": Workspace(tmp_path, "P"), "_fold": 0}
+    plan, workspace = SimpleNamespace(dataset="P", labels=None), Workspace(tmp_path, "P")
+    one.__dict__ |= {"_plan": plan, "_workspace": workspace, "_fold": 0, "_held_out": frozenset()}
     with pytest.raises(RunError) as caught:
-        one._finished(run)
+        one._foundations([run])
     assert caught.value.remedy == f"flarenet_train {typed} --step 1 -d P"
     assert f"{find_trainer(typed).name}/1" == run
 
@@ -41,21 +42,21 @@ def test_states_are_removed_when_every_process_has_read_them(tmp_path, monkeypat
     done = []
 
     def noting(what, answer=None):
-        return lambda *_: done.append(what) or answer
+        return lambda *_, **__: done.append(what) or answer
 
     monkeypatch.setattr(trainer, "fit", noting("fit"))
     monkeypatch.setattr(trainer, "wait_for_all", noting("wait"))
     checkpoints = SimpleNamespace(load=noting("load", answer=True), remove=noting("remove"))
     one = object.__new__(Trainer3DOrgan)
     one.__dict__ |= {
-        "_plan": SimpleNamespace(step=lambda *_: None),
+        "_plan": SimpleNamespace(step=lambda *_: SimpleNamespace(builds_on=())),
         "_workspace": Workspace(tmp_path, "P"),
         "_fold": 0,
         "_device": torch.device("cpu"),
         "_loaders": 0,
         "_compiled": False,
-        "_state": lambda step: SimpleNamespace(epoch=2, index=0, network=None),
-        "_course": lambda *_: SimpleNamespace(title="a run", checkpoints=checkpoints),
+        "_state": lambda *_: SimpleNamespace(epoch=2, index=0, network=None),
+        "_course": lambda *_, **__: SimpleNamespace(title="a run", checkpoints=checkpoints),
         "_save": noting("save"),
         "_say": lambda line: None,
     }
