@@ -27,6 +27,7 @@ from ..lock import locked
 from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Plan
 from ..planning.planned import load_fingerprint, load_planned, plan_again
+from ..planning.runs import Run
 from ..planning.split import load_splits
 from ..preparation.dataset import numbers_of, prepare_dataset
 from ..schema import digest
@@ -74,7 +75,7 @@ class PieceWorkspace(Workspace):
         return self.stores[configuration]
 
     def run(self, trainer: str, step: int, fold: Fold = 0) -> Path:
-        return self.folders[f"{trainer}/{step}"]
+        return self.folders[str(Run(trainer, step))]
 
 
 @dataclass(frozen=True)

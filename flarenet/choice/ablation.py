@@ -19,6 +19,7 @@ from ..planning.fingerprint import Fingerprint
 from ..planning.patterns import asking
 from ..planning.plan import Plan
 from ..planning.plan_file import override
+from ..planning.runs import Run
 from ..schema import Frozen, load, parse
 from ..trainers import TRAINERS
 from ..trainers.planner import make_plan
@@ -67,7 +68,7 @@ class Answer:
 
     @property
     def trainer(self) -> str:
-        return self.run.partition("/")[0]
+        return Run.parse(self.run).trainer
 
 
 def shipped_lists() -> dict[str, AblationList]:
@@ -155,12 +156,12 @@ def _run(plan: Plan, typed: str) -> str:
         raise UsageError(f"score {typed!r}", found=f"step {step}", expected=f"1 to {last}")
     if not plan.trainer(trainer).network.groups:
         raise UsageError(f"score {typed!r}", found="a trainer that does not segment", expected="one that does")
-    return f"{trainer}/{step or last}"
+    return str(Run(trainer, int(step or last)))
 
 
 def _of_group(plan: Plan, run: str, group: str) -> Plan:
     """The plan in which the trainer of `run` answers one group alone, on the cases that ask for it."""
-    trainer = run.partition("/")[0]
+    trainer = Run.parse(run).trainer
     changes = [f'trainers.{trainer}.network.groups=["{group}"]', f'trainers.{trainer}.steps.*.groups=["{group}"]']
     for number, step in enumerate(plan.trainer(trainer).steps):
         if step.trained or step.teachers:

@@ -13,6 +13,7 @@ from ..data.labels import LabelSet, difference
 from ..errors import RunError
 from ..inference.about import PLAN, read_about
 from ..planning.plan_file import load_plan
+from ..planning.runs import Run
 from ..planning.split import Splits
 from ..workspace import Workspace, finished_models
 
@@ -46,7 +47,7 @@ def find_candidates(
         if not folder.is_relative_to(workspace.runs) or (about := read_about(folder)).seen is None:
             continue
         plan = load_plan(folder / PLAN)
-        name, answered = f"{about.trainer}/{about.step}", plan.trainer(about.trainer).network.groups
+        name, answered = str(Run(about.trainer, about.step)), plan.trainer(about.trainer).network.groups
         for fold in folds:
             if not answered or folder != workspace.run(about.trainer, about.step, fold):
                 continue

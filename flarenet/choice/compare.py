@@ -17,6 +17,7 @@ from ..evaluation.scores import Score
 from ..evaluation.tables import ClassScore, mean_score, summarise
 from ..inference.about import PLAN
 from ..planning.plan_file import load_plan
+from ..planning.runs import Run
 from ..planning.split import load_splits
 from ..schema import Frozen, save
 from ..workspace import Workspace
@@ -165,7 +166,7 @@ def _best_steps(candidates: Iterable[Candidate], rows: Mapping[str, Row]) -> lis
     """Of each trainer the step with the best mean over the groups that it answers; the last of equal ones."""
     best: dict[str, tuple[float, Candidate]] = {}
     for candidate in candidates:
-        trainer = candidate.name.partition("/")[0]
+        trainer = Run.parse(candidate.name).trainer
         dsc = mean_score(rows[candidate.name].groups).dsc or 0.0
         if trainer not in best or dsc >= best[trainer][0]:
             best[trainer] = dsc, candidate

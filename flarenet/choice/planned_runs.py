@@ -11,6 +11,8 @@ from ..errors import PlanError
 from ..planning.fingerprint import Fingerprint
 from ..planning.fusion import OF_EACH_GROUP
 from ..planning.plan import Plan
+from ..planning.runs import Run, runs_of
+from ..pseudo.sources import runs_asked
 from ..schema import digest
 from .ablation import Answer
 
@@ -37,7 +39,7 @@ class PlannedRun:
 
     @property
     def run(self) -> str:
-        return f"{self.trainer}/{self.step}"
+        return str(Run(self.trainer, self.step))
 
     @property
     def name(self) -> str:
@@ -59,17 +61,17 @@ def planned_runs(answer: Answer, held_out: Collection[str], *, data: str) -> dic
     Raises PlanError where runs build on each other in a circle.
     """
     plan, order = answer.plan, _order(answer.plan, answer.run)
-    every = [f"{name}/{number}" for name, part in plan.trainers.items() for number in range(1, len(part.steps) + 1)]
-    teaching = {run for each in every for run in _teachers(plan, each)}
+    teaching = {teacher for run in runs_of(plan) for teacher in runs_asked(plan.step(*run))}
     made: dict[str, PlannedRun] = {}
     for run in order:
-        trainer, step = _parts(run)
-        direct = tuple(dict.fromkeys(plan.step(trainer, step).builds_on))
+        trainer, number = Run.parse(run)
+        step = plan.step(trainer, number)
+        direct = tuple(dict.fromkeys(step.builds_on))
         needs = {name: key for each in direct for name, key in [*made[each].needs.items(), (each, made[each].key)]}
         keys = {each: made[each].key for each in direct}
         key = _key(plan, run, keys, held_out, data=data, teaches=run in teaching)
-        teachers = frozenset(made[each].key for each in _teachers(plan, run))
-        made[run] = PlannedRun(key, plan, trainer, step, needs, direct, teachers)
+        teachers = frozenset(made[each].key for each in runs_asked(step))
+        made[run] = PlannedRun(key, plan, trainer, number, needs, direct, teachers)
     return made
 
 
@@ -106,7 +108,7 @@ def _order(plan: Plan, last: str) -> list[str]:
             circle = " on ".join([*above[above.index(run) :], run])
             raise PlanError("runs of the plan", found=f"{circle}, which build on each other", expected="no circle")
         if run not in order:
-            for before in plan.step(*_parts(run)).builds_on:
+            for before in plan.step(*Run.parse(run)).builds_on:
                 visit(before, (*above, run))
             order.append(run)
 
@@ -114,18 +116,8 @@ def _order(plan: Plan, last: str) -> list[str]:
     return order
 
 
-def _parts(run: str) -> tuple[str, int]:
-    trainer, _, step = run.partition("/")
-    return trainer, int(step)
-
-
-def _teachers(plan: Plan, run: str) -> set[str]:
-    step = plan.step(*_parts(run))
-    return {*step.teachers.values(), *step.pseudo_rules.earlier.values()}
-
-
 def _key(plan: Plan, run: str, needs: Mapping[str, str], held_out: Collection[str], *, data: str, teaches: bool) -> str:
-    trainer, step = _parts(run)
+    trainer, step = Run.parse(run)
     part = plan.trainer(trainer)
     configuration = plan.configurations[part.configuration].model_dump(mode="json", exclude={"why"})
     predicts: dict[str, JsonValue] = {field: configuration.pop(field) for field in sorted(_OF_PREDICTION)}

@@ -37,6 +37,7 @@ def work(arguments: Namespace) -> None:
     from ..errors import UsageError
     from ..planning.plan_file import override
     from ..planning.planned import load_planned
+    from ..planning.runs import Run
     from ..pseudo.effect import find_effects, print_effects, write_effects
     from ..trainers.own import find_trainer
     from ..trainers.planner import with_trainer
@@ -48,7 +49,8 @@ def work(arguments: Namespace) -> None:
         raise UsageError("--step", found=arguments.step, expected="TRAINER/STEP, as DualDecoder2D/1")
     chosen, number = find_trainer(typed), int(digits) if digits.isdigit() else 0
     plan = override(with_trainer(plan, chosen, workspace), arguments.changes)
-    step, run = plan.step(chosen.name, number), f"{chosen.name}/{number}"
+    run = Run(chosen.name, number)
+    step = plan.step(*run)
     if not step.teachers:
         raise UsageError(f"--step {run}", found="a step without teachers", expected="one with pseudo labels")
     teachers = chosen(plan, workspace, fold=arguments.fold, device=arguments.device).teachers(step)
@@ -62,5 +64,7 @@ def work(arguments: Namespace) -> None:
 
 def _first(plan: Plan) -> str:
     """The first step with teachers, as "TRAINER/STEP"; else the first of all."""
-    runs = [(f"{name}/{n}", step) for name, part in plan.trainers.items() for n, step in enumerate(part.steps, start=1)]
-    return next((run for run, step in runs if step.teachers), runs[0][0])
+    from ..planning.runs import runs_of
+
+    runs = runs_of(plan)
+    return str(next((run for run in runs if plan.step(*run).teachers), runs[0]))

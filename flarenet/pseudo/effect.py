@@ -20,6 +20,7 @@ from ..data.store import Store
 from ..errors import UsageError
 from ..planning.plan import Plan, Step
 from ..planning.pseudo_rules import FILTERS, UNFILTERED, PseudoRules
+from ..planning.runs import Run
 from ..schema import Frozen, save
 from ..whole import write_text
 from ..workspace import Workspace
@@ -84,15 +85,14 @@ class Counts(NamedTuple):
         return Counts(0, 0, 0, 0, 0, self.kept + self.removed, 0, 0, self.there)
 
 
-def find_effects(teachers: Teachers, run: str, plan: Plan, workspace: Workspace, *, test: bool = False) -> Effects:
-    """The effects on the pseudo labels of the step `run` ("TRAINER/STEP") of a plan, whose `teachers` these are.
+def find_effects(teachers: Teachers, run: Run, plan: Plan, workspace: Workspace, *, test: bool = False) -> Effects:
+    """The effects on the pseudo labels of the step `run` of a plan, whose `teachers` these are.
 
     test  on the test cases instead of the training cases that no teacher learned from
     Hosts, where the rules take them from what people drew, come from the step's other cases.
     Raises UsageError where no case has labels.
     """
-    trainer, _, number = run.partition("/")
-    dataset, labels, step = load_settled(workspace.settled), plan.labels, plan.step(trainer, int(number))
+    dataset, labels, step = load_settled(workspace.settled), plan.labels, plan.step(*run)
     offered = [case for case in (dataset.test if test else dataset.cases) if case.label is not None]
     seen = () if test else teachers.sources.seen
     cases, trained_on = truth_cases(offered, labels, tuple(step.teachers), seen=seen)
@@ -101,9 +101,9 @@ def find_effects(teachers: Teachers, run: str, plan: Plan, workspace: Workspace,
         raise UsageError(f"the {'test' if test else 'training'} cases", found="no labels", expected=expected)
     names = sorted({case.name for found in cases.values() for case in found})
     others = [case for case in choose(dataset.cases, step.subset) if trained_on or case.name not in names]
-    hosts = _hosts(teachers, step, labels, others, Store(workspace.store(plan.trainer(trainer).configuration)))
+    hosts = _hosts(teachers, step, labels, others, Store(workspace.store(plan.trainer(run.trainer).configuration)))
     return Effects(
-        step=run,
+        step=str(run),
         rules=step.pseudo_rules,
         hosts={labels.names[lesion]: labels.names_of(of) for lesion, of in hosts.items()},
         cases=tuple(names),

@@ -9,6 +9,7 @@ from ..planning.fingerprint import Fingerprint
 from ..planning.patterns import Pattern, asking, fullest, only, touching_all_groups, unlabelled
 from ..planning.plan import TrainerPlan
 from ..planning.rules import Outline
+from ..planning.runs import Run
 from .cancer3d import Trainer3DCancer
 from .organ3d import Trainer3DOrgan
 from .stages import UPDATES_OF_A_DECODER, Stage, plan_2d
@@ -92,5 +93,5 @@ def _teachers(fingerprint: Fingerprint, outline: Outline, patterns: Sequence[Pat
         for group in part.network.groups:
             values = set(fingerprint.labels.groups[group])
             if asking(fingerprint.patterns, values) and not all(values <= set(pattern) for pattern in patterns):
-                runs[group] = f"{trainer.name}/{len(part.steps)}"
+                runs[group] = str(Run(trainer.name, len(part.steps)))
     return runs

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..data.labels import LabelSet, difference
 from ..errors import RunError
 from ..inference.about import WEIGHTS, About, is_finished, read_about, read_plan, unsafe
+from ..planning.runs import Run
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,9 @@ class Foundation:
 
 
 def find_foundation(
-    run: str, folder: Path, *, trainer: str, command: str, held_out: frozenset[str], labels: LabelSet
+    run: Run, folder: Path, *, trainer: str, command: str, held_out: frozenset[str], labels: LabelSet
 ) -> Foundation:
-    """The run "TRAINER/STEP" in `folder`, for a step of `trainer` that holds out the cases `held_out`.
+    """The run in `folder`, for a step of `trainer` that holds out the cases `held_out`.
 
     command  what a person types to make it
     labels   of the plan of that step
@@ -33,7 +34,7 @@ def find_foundation(
     """
     if not is_finished(folder):
         raise RunError(
-            f"{trainer} needs {run.replace('/', ' step ')}",
+            f"{trainer} needs {run.trainer} step {run.step}",
             found=f"no finished run in {folder}",
             expected="a finished one",
             remedy=command,

@@ -12,6 +12,7 @@ from ..planning.plan import Augmentation, Step, Subset, TrainerPlan
 from ..planning.presets import PAPER_RESOLUTIONS, batch_size, network, network_3d, network_why
 from ..planning.pseudo_rules import AUTO_RULES, AUTO_RULES_WHY, UNFILTERED
 from ..planning.rules import Outline
+from ..planning.runs import Run
 from .mae import TrainerMAE
 
 UPDATES, UPDATES_OF_A_DECODER = 40_000, 20_000
@@ -101,7 +102,8 @@ def plan_3d(name: str, fingerprint: Fingerprint, outline: Outline, *, stages: Se
     samples, batch_why = batch_size(spec, fingerprint.labels.outputs, patch, budget=outline.budget, paper=paper)
     encoder: str | None = None
     if outline.budget.network != "unet":
-        encoder, stages = f"{TrainerMAE.name}/1", [replace(stage, trained=("decoder", "heads")) for stage in stages]
+        encoder = str(Run(TrainerMAE.name, 1))
+        stages = [replace(stage, trained=("decoder", "heads")) for stage in stages]
     steps, epochs_why = _steps(
         name, fingerprint, stages, dimensions=3, batch_size=samples, paper=paper, encoder_from=encoder
     )
@@ -154,7 +156,7 @@ def _steps(
             why = stage.epochs_why or PAPER_EPOCHS_WHY[dimensions]
         step = Step(
             subset=Subset(patterns=stage.patterns),
-            starts_from=f"{name}/{before}" if before else None,
+            starts_from=str(Run(name, before)) if before else None,
             encoder_from=None if before else encoder_from,
             trained=stage.trained,
             groups=stage.groups,

@@ -23,6 +23,7 @@ from ..networks.memory_order import training_order
 from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Plan, Step, TrainerPlan
 from ..planning.rules import Outline
+from ..planning.runs import Run
 from ..planning.split import load_splits
 from ..pseudo.sources import runs_asked
 from ..pseudo.teachers import Teachers
@@ -119,7 +120,8 @@ class Trainer:
         """Say that a step is finished, and warn where what it was built on was trained again since."""
         title, step = self._title(number), self._plan.step(self.name, number)
         self._say(f"{title}: finished before, skipped")
-        for run in trained_again(folder, {run: self._folder(run) for run in step.builds_on}):
+        models = {run: self._workspace.run(*Run.parse(run), self._fold) for run in step.builds_on}
+        for run in trained_again(folder, models):
             self._say(f"warning: {title} was trained from an earlier {run}; remove {folder} to train it again")
 
     def _train_step(self, number: int, *, finish: bool) -> None:
@@ -231,14 +233,13 @@ class Trainer:
         """Each of `runs`, "TRAINER/STEP", in the same fold. Raises as find_foundation."""
         words = f" --fold {self._fold}" if self._fold else ""
         found = {}
-        for run in runs:
-            trainer, _, number = run.partition("/")
-            typed = self._typed if trainer == self.name else trainer
-            found[run] = find_foundation(
+        for run in map(Run.parse, runs):
+            typed = self._typed if run.trainer == self.name else run.trainer
+            found[str(run)] = find_foundation(
                 run,
-                self._folder(run),
+                self._workspace.run(*run, self._fold),
                 trainer=self.name,
-                command=f"flarenet_train {typed} --step {number} -d {self._plan.dataset}{words}",
+                command=f"flarenet_train {typed} --step {run.step} -d {self._plan.dataset}{words}",
                 held_out=self._held_out,
                 labels=self._plan.labels,
             )
@@ -250,10 +251,6 @@ class Trainer:
         own = type(self)
         registered = own.__module__.rpartition(".")[0] == __package__
         return self.name if registered else f"{own.__module__}:{own.__name__}"
-
-    def _folder(self, run: str) -> Path:
-        trainer, _, number = run.partition("/")
-        return self._workspace.run(trainer, int(number), self._fold)
 
     def _title(self, number: int) -> str:
         return f"{self.name} step {number}" + (f", fold {self._fold}" if self._fold else "")

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from flarenet.data.labels import HIDDEN
 from flarenet.planning.pseudo_rules import PseudoRules
+from flarenet.planning.runs import Run
 from flarenet.pseudo.effect import (
     Counts,
     Effects,
@@ -108,7 +109,7 @@ def test_the_whole_is_written_and_shown(blocks, teachers, tmp_path, monkeypatch)
     workspace, cases = blocks
     asked = Teachers(teachers, step_of(RULES), plan_of(RULES), workspace)
     monkeypatch.setattr("flarenet.pseudo.sources.read_about", lambda folder: folder)
-    effects = find_effects(asked, "Student/1", plan_of(RULES), workspace)
+    effects = find_effects(asked, Run("Student", 1), plan_of(RULES), workspace)
     # the tumor of `lesion` was learned from, so it says where lesions lie, and `drawn` is the truth
     assert effects.cases == ("drawn",) and effects.hosts == {"tumor": ("liver",)} and not effects.trained_on
     write_effects(tmp_path / "out", effects)
