@@ -7,13 +7,13 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from rich.console import Console
-from rich.table import Table
 
 from ..data.labels import LabelSet
 from ..evaluation.significance import Comparison, compare
 from ..evaluation.tables import Metrics, shown, write_csv
 from ..reporting.score_table import ALL, MEASURES, case_means, tested_means
 from ..schema import Frozen, save
+from ..terminal import new_table
 
 RESULTS, SCORES, DIFFERENCES = "ablation.json", "ablation.csv", "differences.csv"
 
@@ -123,12 +123,10 @@ def print_results(found: AblationResults, console: Console | None = None) -> Non
     console = console or Console()
     means = [what for scores in found.variants.values() for what in scores.dsc if what == ALL or what.endswith(MEAN)]
     title = f"{found.name} on {found.dataset}: {len(found.cases)} cases, seeds {', '.join(map(str, found.seeds))}"
-    table = _table(
-        title, "variant", *(f"{what} {measure.upper()}" for what in dict.fromkeys(means) for measure in MEASURES)
-    )
+    columns = [(what, measure) for what in dict.fromkeys(means) for measure in MEASURES]
+    table = new_table(title, "variant", *(f">{what} {measure.upper()}" for what, measure in columns))
     for variant, scores in found.variants.items():
-        spreads = (getattr(scores, measure)[what] for what in dict.fromkeys(means) for measure in MEASURES)
-        table.add_row(variant, *map(_shown, spreads))
+        table.add_row(variant, *(_shown(getattr(scores, measure)[what]) for what, measure in columns))
     console.print(table)
     console.print("mean ± standard deviation over cases (± over the means of seeds)")
     for variant, labels in _lacking(found, set(means)).items():
@@ -156,9 +154,8 @@ def _lacking(found: AblationResults, means: set[str]) -> dict[str, list[str]]:
 
 
 def _print_differences(found: AblationResults, means: set[str], console: Console) -> None:
-    table = _table(
-        "differences, Wilcoxon's signed rank test", "", "variant", "against", "cases", "median", "p", "p, Holm"
-    )
+    title = "differences, Wilcoxon's signed rank test"
+    table = new_table(title, "", "variant", "against", ">cases", ">median", ">p", ">p, Holm")
     for one in found.differences:
         if one.what in means:
             median = "-" if one.median is None else f"{one.median:+.4f}"
@@ -166,13 +163,6 @@ def _print_differences(found: AblationResults, means: set[str], console: Console
             table.add_row(f"{one.what} {one.measure.upper()}", one.one, one.other, str(one.cases), median, p, corrected)
     if table.row_count:
         console.print(table)
-
-
-def _table(title: str, *names: str) -> Table:
-    table = Table(title=title)
-    for number, name in enumerate(names):
-        table.add_column(name, justify="right" if number else "left")
-    return table
 
 
 def _shown(spread: Spread) -> str:

@@ -45,15 +45,13 @@ def check(opened: Opened, arguments: Namespace) -> int:
 def print_findings(findings: Sequence[Finding]) -> None:
     """A table on stdout, refusals first; the same finding of several cases is one row."""
     from rich.console import Console
-    from rich.table import Table
 
     from ..data.findings import alike
+    from ..terminal import new_table
 
     if not findings:
         return
-    table = Table(show_lines=True)
-    for name in ("", "case", "file", "found", "expected", "what to do"):
-        table.add_column(name, overflow="fold")
+    table = new_table("", "", "case", "file", "found", "expected", "what to do", show_lines=True)
     for members in alike(findings):
         table.add_row(*_row(members))
     width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL

@@ -56,17 +56,14 @@ def work(arguments: Namespace) -> None:
 
 def _print(found: Comparison) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     from ..evaluation.tables import shown
+    from ..terminal import new_table
 
-    cases, groups = (
-        sum(map(len, found.cases.values())),
-        list(dict.fromkeys(g for row in found.rows for g in row.groups)),
-    )
-    table = Table(title=f"{found.dataset}: {cases} cases held out by folds {', '.join(found.cases)}; DSC, NSD")
-    for number, name in enumerate(("model", "mean", *groups)):
-        table.add_column(name, justify="right" if number else "left")
+    cases = sum(map(len, found.cases.values()))
+    groups = list(dict.fromkeys(group for row in found.rows for group in row.groups))
+    title = f"{found.dataset}: {cases} cases held out by folds {', '.join(found.cases)}; DSC, NSD"
+    table = new_table(title, "model", ">mean", *(f">{group}" for group in groups))
     for row in found.rows:
         scores = [row.mean, *(row.groups.get(group) for group in groups)]
         table.add_row(row.name, *("-" if one is None else f"{shown(one.dsc)}, {shown(one.nsd)}" for one in scores))

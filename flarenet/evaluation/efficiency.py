@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pydantic import Field
 from rich.console import Console
-from rich.table import Table
 
 from ..errors import DatasetError
 from ..schema import LARGEST_TABLE_BYTES, Frozen, load
+from ..terminal import new_table
 
 EFFICIENCY = "efficiency.json"
 
@@ -99,10 +99,8 @@ def read_efficiency(folder: Path) -> Efficiency | None:
 def print_efficiency(found: Efficiency, console: Console | None = None) -> None:
     """A row per case, the totals, what is above the challenge's tolerances, and failures; default: on stdout."""
     console, totals = console or Console(), found.totals
-    table = Table(title=f"{totals.cases} cases on {found.device}")
-    names = ("case", "size", "s", "GPU MB", "GPU MB*s", "CPU %", "RSS MB")
-    for number, name in enumerate(names):
-        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    title = f"{totals.cases} cases on {found.device}"
+    table = new_table(title, "case", ">size", ">s", ">GPU MB", ">GPU MB*s", ">CPU %", ">RSS MB")
     for case, cost in found.cases.items():
         numbers = (cost.gpu_peak_mb, cost.gpu_area_mb_s, cost.cpu_percent, cost.peak_rss_mb)
         table.add_row(case, " x ".join(map(str, cost.size)), f"{cost.seconds:.1f}", *_whole(numbers))

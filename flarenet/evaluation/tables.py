@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 from rich.console import Console
-from rich.table import Table
 
 from ..data.cases import Pool
 from ..data.labels import LabelSet
 from ..errors import DatasetError
 from ..schema import LARGEST_TABLE_BYTES, Frozen, load, save
+from ..terminal import new_table
 from ..whole import write_text
 from .lesions import Lesion, LesionCount, count_lesions
 from .pairs import CaseScores, Pair, evaluate
@@ -145,7 +145,7 @@ def print_metrics(metrics: Metrics, console: Console | None = None) -> None:
     """The class and group means and the lesions as tables, then notes and failures, on `console` (default: stdout)."""
     console = console or Console()
     title = f"{metrics.scored} of {metrics.expected} cases scored, mode {metrics.mode}"
-    table = _table(title, "class", "DSC", "NSD", "HD95 mm", "volume error", "cases")
+    table = new_table(title, "class", ">DSC", ">NSD", ">HD95 mm", ">volume error", ">cases")
     for name, score in metrics.classes.items():
         error = "-" if score.volume_error_percent is None else f"{score.volume_error_percent:.1f} %"
         hd95 = "-" if score.hd95_mm is None else f"{score.hd95_mm:.1f}"
@@ -164,19 +164,11 @@ def print_metrics(metrics: Metrics, console: Console | None = None) -> None:
 def _print_lesions(metrics: Metrics, console: Console) -> None:
     if not any(metrics.lesions.values()):
         return
-    table = _table("lesions by volume", "label", "volume", "found", "missed", "false")
+    table = new_table("lesions by volume", "label", ">volume", ">found", ">missed", ">false")
     for label, sizes in metrics.lesion_counts.items():
         for size, count in sizes.items():
             table.add_row(label, size, str(count.found), str(count.missed), str(count.false))
     console.print(table)
-
-
-def _table(title: str, first: str, *columns: str) -> Table:
-    table = Table(title=title)
-    table.add_column(first)
-    for name in columns:
-        table.add_column(name, justify="right")
-    return table
 
 
 def shown(value: float | None) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data.labels import LabelSet
+from ..terminal import new_table
 from .assign import BY_HAND
 from .cost import cost
 from .fingerprint import Fingerprint, Spread
@@ -86,8 +87,8 @@ def cohort_names(fingerprint: Fingerprint) -> dict[Pattern, str]:
 
 def cohort_table(fingerprint: Fingerprint) -> Table:
     """Which labels were looked for in how many cases, and where their intensities begin and end."""
-    table = Table(title=f"{fingerprint.dataset}: {len(fingerprint.cases)} cases by the labels looked for")
-    _columns(table, "cohort", "labels looked for", ">cases", ">inferred", ">lowest HU", ">highest HU")
+    title = f"{fingerprint.dataset}: {len(fingerprint.cases)} cases by the labels looked for"
+    table = new_table(title, "cohort", "labels looked for", ">cases", ">inferred", ">lowest HU", ">highest HU")
     for cohort, name in zip(fingerprint.cohorts, cohort_names(fingerprint).values()):
         numbers = (f"{number:g}" for number in (cohort.cases, cohort.inferred, cohort.floor_hu, cohort.ceiling_hu))
         table.add_row(name, say_pattern(cohort.pattern, fingerprint.labels), *numbers)
@@ -96,8 +97,7 @@ def cohort_table(fingerprint: Fingerprint) -> Table:
 
 def geometry_table(fingerprint: Fingerprint) -> Table:
     """Sizes and spacings over the cases, z x y x x."""
-    table = Table(title="scans (z, y, x)")
-    _columns(table, "", "smallest", "median", "largest")
+    table = new_table("scans (z, y, x)", "", "smallest", "median", "largest")
     rows = {"voxels": fingerprint.shape, "spacing in mm": fingerprint.spacing_mm, "body in mm": fingerprint.body_mm}
     for name, spread in rows.items():
         table.add_row(name, *_spread(spread, ".2f" if name.startswith("spacing") else ".0f"))
@@ -106,8 +106,8 @@ def geometry_table(fingerprint: Fingerprint) -> Table:
 
 def configuration_table(plan: Plan) -> Table:
     """Every number of the configurations with its reason."""
-    table = Table(title=f"configurations, recipe {plan.recipe!r}", show_lines=True)
-    _columns(table, "configuration", "number", "value", "why")
+    title = f"configurations, recipe {plan.recipe!r}"
+    table = new_table(title, "configuration", "number", "value", "why", show_lines=True)
     for name, configuration in plan.configurations.items():
         for field in NUMBERS:
             value = getattr(configuration, field)
@@ -118,8 +118,7 @@ def configuration_table(plan: Plan) -> Table:
 
 def reason_table(plan: Plan) -> Table:
     """Why each trainer's network, batch and epochs are what they are."""
-    table = Table(title="reasons", show_lines=True)
-    _columns(table, "trainer", "choice", "why")
+    table = new_table("reasons", "trainer", "choice", "why", show_lines=True)
     for name, trainer in plan.trainers.items():
         for field, why in trainer.why.items():
             table.add_row(name, field, why)
@@ -128,8 +127,7 @@ def reason_table(plan: Plan) -> Table:
 
 def fusion_table(fusion: Fusion) -> Table:
     """Where the groups' answers are put together otherwise than in the paper."""
-    table = Table(title="fusion of the groups")
-    _columns(table, "field", "value", "as in the paper")
+    table = new_table("fusion of the groups", "field", "value", "as in the paper")
     usual = Fusion().model_dump(mode="json")
     for field, value in fusion.model_dump(mode="json").items():
         if value != usual[field]:
@@ -139,8 +137,7 @@ def fusion_table(fusion: Fusion) -> Table:
 
 def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
     """What the plan needs, by the formulas of planning.memory and planning.speed, beside its budget."""
-    table = Table(title="estimates")
-    _columns(table, "what", ">needs", ">budget")
+    table = new_table("estimates", "what", ">needs", ">budget")
     budget = plan.budget
     for name, trainer in plan.trainers.items():
         patch = plan.configurations[trainer.configuration].patch
@@ -171,8 +168,7 @@ def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
 
 def network_table(plan: Plan) -> Table:
     """The networks by trainer, with their size; GMAC: 10^9 multiply-adds of a patch; "-": not counted."""
-    table = Table(title="networks")
-    _columns(table, "trainer", "network", "sees", "answers", "features", ">parameters", ">GMAC")
+    table = new_table("networks", "trainer", "network", "sees", "answers", "features", ">parameters", ">GMAC")
     for name, trainer in plan.trainers.items():
         network = trainer.network
         answers = ", ".join(f"{group} ({plan.labels.outputs[group]})" for group in network.groups) or "the image itself"
@@ -186,9 +182,8 @@ def network_table(plan: Plan) -> Table:
 
 def step_table(plan: Plan, fingerprint: Fingerprint) -> Table:
     """What is trained on what, in order; a run that nothing needs is marked."""
-    table = Table(title="training")
     names = cohort_names(fingerprint)
-    _columns(table, "run", "cohorts", ">cases", "starts from", "learns", "pseudo labels", ">epochs")
+    table = new_table("training", "run", "cohorts", ">cases", "starts from", "learns", "pseudo labels", ">epochs")
     for name, trainer in plan.trainers.items():
         spare = " (nothing needs it)" if name in plan.spare_trainers else ""
         for number, step in enumerate(trainer.steps, start=1):
@@ -262,10 +257,3 @@ def _teachers(step: Step) -> str:
 
 def _spread(spread: Spread, form: str) -> tuple[str, ...]:
     return tuple(" x ".join(f"{v:{form}}" for v in row) for row in (spread.smallest, spread.median, spread.largest))
-
-
-def _columns(table: Table, *names: str) -> None:
-    """Add columns; a name that begins with ">" is set to the right."""
-    table.title_justify = "left"
-    for name in names:
-        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold")

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from ..data.components import find_components
 from ..data.dataset import Case, choose
@@ -22,6 +21,7 @@ from ..planning.plan import Plan, Step
 from ..planning.pseudo_rules import FILTERS, UNFILTERED, PseudoRules
 from ..planning.runs import Run
 from ..schema import Frozen, save
+from ..terminal import new_table
 from ..whole import write_text
 from ..workspace import Workspace
 from .filters import beside_others, worst
@@ -237,9 +237,8 @@ def print_effects(effects: Effects, console: Console | None = None) -> None:
     for group in dict.fromkeys(effect.group for effect in effects.effects):
         of_group = [effect for effect in effects.effects if effect.group == group]
         ways = list(dict.fromkeys(effect.filter for effect in of_group))
-        table = Table(title=f"{group}: DSC of what is kept, and the share that is hidden, by filter")
-        for name in ("label", "cases", *ways):
-            table.add_column(name, justify="left" if name == "label" else "right")
+        title = f"{group}: DSC of what is kept, and the share that is hidden, by filter"
+        table = new_table(title, "label", ">cases", *(f">{way}" for way in ways))
         for label in dict.fromkeys(effect.label for effect in of_group):
             row = [effect for effect in of_group if effect.label == label]
             table.add_row(label, str(row[0].cases), *(f"{_say(e.dsc)} {e.hidden or 0:4.0%}" for e in row))
@@ -255,9 +254,8 @@ def print_effects(effects: Effects, console: Console | None = None) -> None:
 def _print_lesions(effects: Sequence[Effect], console: Console) -> None:
     if not any(effect.kept + effect.removed for effect in effects):
         return
-    table = Table(title="lesions that the sources see; precision of those kept, recall of the true ones")
-    for name in ("lesion", "filter", "kept", "removed", "precision", "recall"):
-        table.add_column(name, justify="left" if name in ("lesion", "filter") else "right")
+    title = "lesions that the sources see; precision of those kept, recall of the true ones"
+    table = new_table(title, "lesion", "filter", ">kept", ">removed", ">precision", ">recall")
     for effect in effects:
         shares = (_say(effect.precision), _say(effect.recall))
         table.add_row(effect.label, effect.filter, str(effect.kept), str(effect.removed), *shares)

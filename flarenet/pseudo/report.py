@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
-from rich.table import Table
 
 from ..data.labels import LabelSet
 from ..errors import RunError
 from ..planning.pseudo_rules import PseudoRules
 from ..schema import Frozen, as_saved, load, save
+from ..terminal import new_table
 from ..whole import remove_leftovers
 
 
@@ -91,10 +91,8 @@ def print_report(report: Report, labels: LabelSet, console: Console) -> None:
         voxels.update(fate.voxels)
         for name, counts in fate.hidden.items():
             hidden.setdefault(name, Counter()).update(counts)
-    table = Table(title=f"pseudo labels of {len(report.cases)} cases, and the share of voxels that each filter hid")
-    table.add_column("label")
-    for column in ("voxels", *hidden):
-        table.add_column(column, justify="right")
+    title = f"pseudo labels of {len(report.cases)} cases, and the share of voxels that each filter hid"
+    table = new_table(title, "label", ">voxels", *(f">{name}" for name in hidden))
     for label in labels.names:
         if voxels[label]:
             shares = (f"{counts[label] / voxels[label]:.2%}" if counts[label] else "-" for counts in hidden.values())
