@@ -26,7 +26,7 @@ from ..whole import write_text
 from ..workspace import Workspace
 from .filters import beside_others, worst
 from .opinion import Hosts, drawn_map
-from .teachers import Teachers
+from .teachers import Teachers, each
 
 
 class Effect(Frozen):
@@ -187,7 +187,7 @@ def measure(
             kept = said.filtered(group, alone, hosts)[0]
             counts[way][case.name] = count(truth, opinion.label, kept, labels=len(values), lesions=lesions)
 
-    teachers.each(cases, f"filters of {group}", ask)
+    each(cases, f"filters of {group}", ask)
     ranked = beside_others(scores)
     dropped = {way: worst(ranked, alone.drop_share) for way, alone in ways.items()}
     found = []

@@ -10,19 +10,18 @@ the rest is hidden. What was drawn by hand never changes: see data.labels.comple
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..data.cases import map_cases
 from ..data.dataset import Case
 from ..data.labels import complete
 from ..data.store import CaseRecord, Store
-from ..errors import CasesFailed, FlarenetError, NoRoom
+from ..errors import CasesFailed
 from ..inference.predict import Predictor
 from ..planning.plan import Plan, Step
 from ..planning.pseudo_rules import UNFILTERED
@@ -101,7 +100,7 @@ class Teachers:
             return fate
 
         stale = [case for case in cases if case.name not in fates]
-        fates |= self.each(stale, "pseudo labels: filter", finish)
+        fates |= each(stale, "pseudo labels: filter", finish)
         report = self._report(looked, verdict, {name: fates[name] for name in sorted(fates)})
         keep(report, folder / "report.json")
         if stale and self._step.pseudo_rules != UNFILTERED:
@@ -124,7 +123,7 @@ class Teachers:
             keep(found, folder / f"{case.name}.json")
             return found
 
-        return looked | self.each([case for case in cases if case.name not in looked], "pseudo labels", ask_about)
+        return looked | each([case for case in cases if case.name not in looked], "pseudo labels", ask_about)
 
     def ask(self, case: Case, annotated: Iterable[int]) -> Asked:
         """What the models say about a case, on the grid of its scan, as if only `annotated` had been looked for."""
@@ -194,26 +193,15 @@ class Teachers:
             teachers=self._step.teachers, rules=self._step.pseudo_rules, hosts=hosts, scores=scores, cases=dict(fates)
         )
 
-    def each(self, cases: Sequence[Case], describe: str, work: Callable[[Case], Result]) -> dict[str, Result]:
-        """{case: what `work` gives}, with a progress bar. Raises CasesFailed at the end, naming those that failed, and
-        NoRoom at once."""
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        pace = (TextColumn("{task.fields[pace]}"), TextColumn("left"), TimeRemainingColumn())
-        done, failed = dict[str, Result](), dict[str, FlarenetError]()
-        with Progress(*columns, *pace, console=self._console, disable=not cases) as progress:
-            task, began = progress.add_task(describe, total=len(cases), pace=""), time.monotonic()
-            for number, case in enumerate(cases, start=1):
-                try:
-                    done[case.name] = work(case)
-                except NoRoom:
-                    raise
-                except FlarenetError as error:
-                    failed[case.name] = error
-                progress.update(task, advance=1, pace=f"{(time.monotonic() - began) / number:.1f} s a case")
-        if failed:
-            raise CasesFailed(
-                f"pseudo labels of {len(failed)} of {len(cases)} cases",
-                found="; ".join(f"{name}: {error}" for name, error in failed.items()),
-                expected="scans and labels that can be read; the other cases are done",
-            )
-        return done
+
+def each(cases: Sequence[Case], describe: str, work: Callable[[Case], Result]) -> dict[str, Result]:
+    """{case: what `work` gives}, as data.cases.map_cases does it. Raises CasesFailed at the end, naming those that
+    failed."""
+    results, failed = map_cases(work, cases, describe=describe)
+    if failed:
+        raise CasesFailed(
+            f"pseudo labels of {len(failed)} of {len(cases)} cases",
+            found="; ".join(f"{case.name}: {error}" for case, error in failed),
+            expected="scans and labels that can be read; the other cases are done",
+        )
+    return {case.name: result for case, result in zip(cases, results)}
