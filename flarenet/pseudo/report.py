@@ -35,7 +35,7 @@ class Looked(Frozen):
 
 
 class Fate(Frozen):
-    """What became of the pseudo labels of a case. Labels by name; "background" where the sources see none.
+    """What became of the pseudo labels of a case. Labels by name; "no GROUP" where most sources see none of a group.
 
     key      stands for the case, the sources and all that decides
     dropped  the groups whose pseudo labels are not used
@@ -85,7 +85,8 @@ def keep(value: Frozen, path: Path) -> None:
 
 
 def print_report(report: Report, labels: LabelSet, console: Console) -> None:
-    """Per label the voxels and the share that each filter hid, then per group how many cases are not used."""
+    """Per label the voxels and the share that each filter hid, then per group how many cases are not used. What became
+    of voxels without a label ("no GROUP") is in report.json alone."""
     voxels, hidden = Counter[str](), dict[str, Counter[str]]()
     for fate in report.cases.values():
         voxels.update(fate.voxels)
