@@ -12,10 +12,10 @@ from .shell import (
     add_changes,
     add_device,
     add_epochs,
+    add_fold,
     add_planned,
     add_pool,
     add_reading,
-    fold,
     index,
     parser,
     path,
@@ -40,10 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words.add_argument(
         "--seeds", type=index, nargs="+", default=[0], metavar="S", help="train each variant with these (default: 0)"
     )
-    words.add_argument(
-        "--fold", type=fold, default=0, metavar="K", help="as of flarenet_train: hold out fold K, or all for none"
-    )
-    add_changes(words, "change values of every variant's plan, as in trainers.*.steps.*.batch_size=2")
+    add_fold(words)
+    add_changes(words, "change values of every variant's plan", "trainers.*.steps.*.batch_size=2")
     add_epochs(words)
     _add_cases(words)
     add_reading(words)

@@ -6,7 +6,7 @@ import time
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 
-from .shell import parser, run
+from .shell import add_device, parser, run
 
 NAME = "PHANTOM"
 TEST_CASES = 8
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words.add_argument("-o", "--output", default="demo", metavar="DIR", help="a new folder (default: %(default)s)")
     words.add_argument("--cases", type=_count, default=36, metavar="N", help="training cases (default: %(default)s)")
     words.add_argument("--seed", type=int, default=0, metavar="N", help="of the synthetic scans (default: %(default)s)")
-    words.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: the fastest there is)")
+    add_device(words)
     return run(words, work, argv)
 
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .shell import add_pool, add_reading, parser, path, pool, reading, run
+from .scoring import add_scoring, scored_by
+from .shell import parser, path, pool, run
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -22,14 +23,6 @@ MOST_PICTURES = 20
 def main(argv: Sequence[str] | None = None) -> int:
     words = parser("flarenet_evaluate", "Score predictions: Dice (DSC) and surface Dice (NSD) per class and case.")
     words.add_argument("-p", "--predictions", type=path, required=True, metavar="DIR", help="predictions CASE.nii.gz")
-    words.add_argument("-g", "--truth", type=path, required=True, metavar="DIR", help="ground truth CASE.nii.gz")
-    words.add_argument(
-        "-d",
-        "--dataset",
-        required=True,
-        metavar="NAME",
-        help="the data set in ROOT/raw/NAME, whose dataset.json holds labels, tolerances and what was annotated",
-    )
     words.add_argument(
         "-o",
         "--out",
@@ -38,10 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="DIR",
         help="where metrics.json, scores.csv and lesions.csv are written; a killed evaluation goes on from there",
     )
-    words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
-    add_reading(words)
-    add_pool(words, workers=1)
-    words.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
+    add_scoring(words)
     words.add_argument(
         "--skip-missing",
         action="store_true",
@@ -59,27 +49,24 @@ def work(arguments: Namespace) -> None:
 
     Raises CasesFailed, after everything else is done, where a case could not be scored as it should.
     """
-    from ..data.settled import read_with_inferred
     from ..errors import CasesFailed
     from ..evaluation.pairs import pair_up
-    from ..evaluation.rules import OFFICIAL, PLAIN
     from ..evaluation.tables import CASES, print_metrics, score_pairs
     from ..lock import locked
     from ..whole import remove_leftovers
-    from ..workspace import find_root, open_workspace
 
-    workspace = open_workspace(find_root(arguments.root), arguments.dataset)
-    how, rules = reading(arguments), OFFICIAL if arguments.official else PLAIN
-    dataset = read_with_inferred(workspace.raw, workspace.settled, how)
+    by = scored_by(arguments)
     folders, skip = (arguments.truth, arguments.predictions), arguments.skip_missing
-    pairs, notes = pair_up(*folders, dataset=dataset, rules=rules, reading=how, skip_missing=skip)
+    pairs, notes = pair_up(*folders, dataset=by.dataset, rules=by.rules, reading=by.reading, skip_missing=skip)
     with locked(arguments.out):
         for folder in (arguments.out, arguments.out / CASES):
             remove_leftovers(folder)
-        metrics = score_pairs(pairs, dataset.labels, arguments.out, rules=rules, workers=pool(arguments), notes=notes)
+        metrics = score_pairs(
+            pairs, by.dataset.labels, arguments.out, rules=by.rules, workers=pool(arguments), notes=notes
+        )
         print_metrics(metrics)
         if arguments.images or arguments.report:
-            _report(arguments, pairs, metrics, dataset)
+            _report(arguments, pairs, metrics, by.dataset)
     print(f"written: {arguments.out}")
     if metrics.failed:
         raise CasesFailed(

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def words() -> ArgumentParser:
     parser = shell.parser("flarenet_model", "Finished models: list them, look at them, pass them on as files.")
-    parser.add_argument("--root", help="the folder that holds runs/ and models/ (default: FLARENET_ROOT, else here)")
+    shell.add_root(parser)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     model = "an installed model's name, or a model folder; a trainer's folder means all its finished folds"
 

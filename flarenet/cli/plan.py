@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from .check import check
-from .shell import add_changes, add_pool, add_reading, parser, pool, run
+from .shell import add_changes, add_pool, add_raw, add_reading, parser, pool, run
 from .sources import add_sources, open_set
 
 if TYPE_CHECKING:
@@ -28,16 +28,14 @@ MOST_WORKERS = 8
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = parser("flarenet_plan", "Look at a data set, write its plan, and prepare its cases for training.")
-    words.add_argument("-d", "--dataset", required=True, metavar="NAME", help="the data set in ROOT/raw/NAME")
+    add_raw(words)
     words.add_argument(
         "--recipe",
         choices=("auto", "paper"),
         default="auto",
         help="auto: every number follows from the data; paper: the published numbers (default: %(default)s)",
     )
-    example = "trainers.DualDecoder2D.steps.0.epochs=10 (steps count from 0)"
-    add_changes(words, f"change a value of the plan, as in {example}")
-    words.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
+    add_changes(words, "change values of the plan")
     words.add_argument("--fingerprint", action="store_true", help="only measure, write fingerprint.json and show it")
     words.add_argument(
         "--rehash",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
@@ -47,14 +47,14 @@ def words() -> ArgumentParser:
         help="an installed model's name or a model folder, or several whose probabilities are averaged; a trainer's "
         "folder means the last step of its finished folds (default: the newest model of the root)",
     )
-    parser.add_argument("--root", help="the folder that holds runs/ and models/ (default: FLARENET_ROOT, else here)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
+    shell.add_root(parser)
+    shell.add_device(parser)
     parser.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16 (default: auto)")
     parser.add_argument(
         "--engine", default="auto", help="auto (the fastest that is installed), torch, openvino (default: auto)"
     )
     parser.add_argument(
-        "--batch-size", type=_count, metavar="N", help="slices or blocks at once; fewer need less memory"
+        "--batch-size", type=shell.count, metavar="N", help="slices or blocks at once; fewer need less memory"
     )
     parser.add_argument("--statistics", action="store_true", help="volume, HU and lesions of each label: CSV and JSON")
     parser.add_argument("--preview", action="store_true", help="a picture of each case")
@@ -69,7 +69,7 @@ def words() -> ArgumentParser:
         action="store_true",
         help="leave out cases that OUT/report.json and their files show to be done, of the same scan and model",
     )
-    shell.add_changes(parser, "change how answers are put together, as in fusion.rule=probability (docs/fusion.md)")
+    shell.add_changes(parser, "change how answers are put together", "fusion.rule=probability (docs/fusion.md)")
     shell.add_reading(parser)
     return parser
 
@@ -223,12 +223,6 @@ def _write_tables(folder: Path, cases: Sequence[str]) -> None:
     from ..inference.statistics import read_statistics, write_tables
 
     write_tables(folder, [read_statistics(folder / f"{case}.nii.gz") for case in cases])
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 def _names_a_file(output: Path) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .shell import add_changes, add_device, add_planned, fold, parser, planned, run
+from .shell import add_changes, add_device, add_fold, add_planned, parser, planned, run
 
 if TYPE_CHECKING:
     from ..planning.plan import Plan
@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="held-out",
         help="training cases that the teachers did not learn from, or test cases with labels (default: %(default)s)",
     )
-    words.add_argument("--fold", type=fold, default=0, metavar="K", help="of the teachers, as in flarenet_train")
-    add_changes(words, "try other rules, as in trainers.DualDecoder2D.steps.0.pseudo.agreement=0.6")
+    add_fold(words, "of the teachers, as in flarenet_train")
+    add_changes(words, "try other rules", "trainers.DualDecoder2D.steps.0.pseudo.agreement=0.6")
     add_device(words)
     words.add_argument(
         "-o", "--out", type=Path, metavar="DIR", help="where filters.json and filters.csv go (default: below pseudo/)"

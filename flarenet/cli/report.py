@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .shell import add_pool, add_reading, index, parser, path, pool, reading, run
+from .scoring import add_scoring, scored_by
+from .shell import index, parser, path, pool, run
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -37,14 +38,9 @@ def words() -> ArgumentParser:
         metavar="NAME=DIR",
         help="models: predictions CASE.nii.gz, or what flarenet_evaluate made of them (NAME=: else the folder's name)",
     )
-    given.add_argument("-g", "--truth", type=path, required=True, metavar="DIR", help="ground truth CASE.nii.gz")
-    given.add_argument("-d", "--dataset", required=True, metavar="NAME", help="the data set in ROOT/raw/NAME")
     given.add_argument("-o", "--out", type=path, required=True, metavar="DIR", help="where report.html and files/ go")
-    given.add_argument("--root", metavar="DIR", help="the folder that holds raw/ (default: FLARENET_ROOT, or here)")
-    given.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
+    add_scoring(given)
     _add_sections(given)
-    add_reading(given)
-    add_pool(given, workers=1)
     return given
 
 
@@ -88,20 +84,15 @@ def work(arguments: Namespace) -> None:
 
     Raises CasesFailed, after everything else is done, where a case of any model could not be scored as it should.
     """
-    from ..data.settled import read_with_inferred
     from ..errors import CasesFailed
-    from ..evaluation.rules import OFFICIAL, PLAIN
     from ..reporting.models import Reader, read_models
     from ..reporting.page import write_files, write_page
-    from ..workspace import find_root, open_workspace
 
-    workspace = open_workspace(find_root(arguments.root), arguments.dataset)
-    how, rules = reading(arguments), OFFICIAL if arguments.official else PLAIN
-    dataset = read_with_inferred(workspace.raw, workspace.settled, how)
-    background = list(_background(arguments, workspace))  # before the scoring, which may take long
-    reader = Reader(arguments.truth, dataset, rules, arguments.out / "scores", pool(arguments), how)
+    by = scored_by(arguments)
+    background = list(_background(arguments, by.workspace))  # before the scoring, which may take long
+    reader = Reader(arguments.truth, by.dataset, by.rules, arguments.out / "scores", pool(arguments), by.reading)
     models = read_models(arguments.predictions, reader)
-    sections = [*_sections(arguments, models, dataset), *background]
+    sections = [*_sections(arguments, models, by.dataset), *background]
     write_files(arguments.out / "files", sections)
     page = arguments.out / "report.html"
     write_page(page, f"{arguments.dataset}: {', '.join(model.name for model in models)}", sections)

@@ -34,10 +34,29 @@ def parser(command: str, description: str) -> ArgumentParser:
     return words
 
 
+def add_root(words: ArgumentParser) -> None:
+    """The flag that workspace.find_root takes."""
+    words.add_argument(
+        "--root",
+        metavar="DIR",
+        help="the folder that holds raw/, prepared/, runs/ and models/ (default: FLARENET_ROOT, else here)",
+    )
+
+
+def add_raw(words: ArgumentParser) -> None:
+    """The flags that name a data set, which need not be planned."""
+    words.add_argument(
+        "-d", "--dataset", required=True, metavar="NAME", help="the data set of ROOT/raw/NAME/dataset.json"
+    )
+    add_root(words)
+
+
 def add_planned(words: ArgumentParser) -> None:
     """The flags that name a planned data set; `planned` reads them."""
-    words.add_argument("-d", "--dataset", help="the planned data set; may be left out where there is only one")
-    words.add_argument("--root", help="the folder that holds raw/, prepared/ and runs/; else FLARENET_ROOT, else here")
+    words.add_argument(
+        "-d", "--dataset", metavar="NAME", help="the planned data set; may be left out where there is only one"
+    )
+    add_root(words)
 
 
 def planned(arguments: Namespace) -> Workspace:
@@ -48,23 +67,32 @@ def planned(arguments: Namespace) -> Workspace:
     return open_planned(root, arguments.dataset) if arguments.dataset else only_planned(root)
 
 
-def add_changes(words: ArgumentParser, help: str) -> None:
+def add_changes(
+    words: ArgumentParser, what: str, example: str = "trainers.DualDecoder2D.steps.0.epochs=10 (steps count from 0)"
+) -> None:
     """The flag that changes values of the plan; planning.plan_file.override takes `arguments.changes`."""
+    help = f"{what}, as in {example}"
     words.add_argument(
         "--set", dest="changes", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=help
     )
 
 
 def add_device(words: ArgumentParser) -> None:
-    words.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    words.add_argument("--device", default="auto", help="auto (the fastest there is), cpu, cuda or cuda:N")
 
 
 def add_epochs(words: ArgumentParser) -> None:
-    words.add_argument("--epochs", type=_count, metavar="N", help="of every step trained, instead of the plan's")
+    words.add_argument("--epochs", type=count, metavar="N", help="of every step trained, instead of the plan's")
 
 
-def fold(text: str) -> Fold:
-    """A word as the number of a fold, or "all"."""
+def add_fold(
+    words: ArgumentParser,
+    help: str = "hold out the cases of fold K of prepared/NAME/splits.json; all: hold out none (default: %(default)s)",
+) -> None:
+    words.add_argument("--fold", type=_fold, default=0, metavar="K", help=help)
+
+
+def _fold(text: str) -> Fold:
     if text == "all":
         return "all"
     if not text.isdigit():
@@ -244,7 +272,8 @@ def path(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A word as a whole number from 1 on."""
     if not text.isdigit() or int(text) < 1:
         raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)

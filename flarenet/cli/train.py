@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from .heap import keep_freed_memory
-from .shell import add_changes, add_device, add_epochs, add_planned, fold, parser, planned, run
+from .shell import add_changes, add_device, add_epochs, add_fold, add_planned, parser, planned, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -16,17 +16,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words.add_argument(
         "--finish", action="store_true", help="train no more: make the model of what --step had when it was broken off"
     )
-    words.add_argument(
-        "--fold",
-        type=fold,
-        default=0,
-        metavar="K",
-        help="hold out the cases of fold K of prepared/NAME/splits.json; all: hold out none (default: %(default)s)",
-    )
+    add_fold(words)
     add_epochs(words)
     add_planned(words)
-    example = "trainers.DualDecoder2D.steps.0.epochs=10 (steps count from 0)"
-    add_changes(words, f"change values of the plan for this run, as in {example}")
+    add_changes(words, "change values of the plan for this run")
     add_device(words)
     words.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="else as the plan says")
     words.add_argument(

@@ -1,0 +1,45 @@
+"""What flarenet_evaluate and flarenet_report score predictions by: the truth, its data set, and the rules."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .shell import add_pool, add_raw, add_reading, path, reading
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
+    from ..data.reading import Reading
+    from ..evaluation.rules import Rules
+    from ..workspace import Workspace
+
+
+@dataclass(frozen=True)
+class ScoredBy:
+    """dataset: with what was looked for in each case, as planning inferred it where nobody stated it"""
+
+    workspace: Workspace
+    dataset: Dataset
+    rules: Rules
+    reading: Reading
+
+
+def add_scoring(words: ArgumentParser) -> None:
+    """The flags that say by what predictions are scored, and where; `scored_by` and shell.pool read them."""
+    words.add_argument("-g", "--truth", type=path, required=True, metavar="DIR", help="ground truth CASE.nii.gz")
+    add_raw(words)
+    words.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
+    add_reading(words)
+    add_pool(words, workers=1)
+
+
+def scored_by(arguments: Namespace) -> ScoredBy:
+    """What the flags of add_scoring name. Raises as data.settled.read_with_inferred."""
+    from ..data.settled import read_with_inferred
+    from ..evaluation.rules import OFFICIAL, PLAIN
+    from ..workspace import find_root, open_workspace
+
+    workspace, how = open_workspace(find_root(arguments.root), arguments.dataset), reading(arguments)
+    dataset = read_with_inferred(workspace.raw, workspace.settled, how)
+    return ScoredBy(workspace, dataset, OFFICIAL if arguments.official else PLAIN, how)
