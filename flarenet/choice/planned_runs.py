@@ -14,7 +14,7 @@ from ..planning.plan import Plan
 from ..planning.runs import Run, runs_of
 from ..pseudo.sources import runs_asked
 from ..schema import digest
-from .ablation import Answer
+from .variants import Answer
 
 _OF_PREDICTION = {"inference_spacing_mm", "overlap"}
 """Of a configuration: what only prediction needs; as trainers.identity leaves it out."""

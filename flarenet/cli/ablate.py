@@ -26,9 +26,9 @@ from .shell import (
 )
 
 if TYPE_CHECKING:
-    from ..choice.ablate import Ablation, Trial
-    from ..choice.ablation import AblationList
     from ..choice.ablation_table import AblationResults
+    from ..choice.trials import Ablation, Trial
+    from ..choice.variants import AblationList
     from ..data.dataset import Case
 
 
@@ -65,8 +65,8 @@ def work(arguments: Namespace) -> None:
 
     Raises CasesFailed, after everything else is done, where a variant or a case failed.
     """
-    from ..choice.ablate import open_ablation
-    from ..choice.ablation import find_list, shipped_lists
+    from ..choice.trials import open_ablation
+    from ..choice.variants import find_list, shipped_lists
     from ..errors import UsageError
     from ..lock import locked
 

@@ -135,8 +135,8 @@ def test_a_run_that_lacks_a_case_of_its_step_fails_until_the_case_is_prepared(ti
         made = json.loads((tmp_path / "out" / "ablation.json").read_text())["variants"]
         return [made[name]["failed"]["seed 0"] for name in ("organs", "lesions")]
 
-    monkeypatch.setattr("flarenet.choice.ablate.prepare_dataset", prepare)
-    monkeypatch.setattr("flarenet.choice.ablate._train", train)
+    monkeypatch.setattr("flarenet.choice.trials.prepare_dataset", prepare)
+    monkeypatch.setattr("flarenet.choice.trials._train", train)
     organs, lesions = reasons()
     assert trained == ["3DOrgan/1"] and organs == "the end of this test"
     assert "3DCancer-step_1" in lesions and "phantom0002: image" in lesions and "half a file" in lesions

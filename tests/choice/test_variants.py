@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from flarenet.choice.ablation import AblationList, Answer, Variant, answers_of, find_list, list_changes, shipped_lists
 from flarenet.choice.planned_runs import data_key, planned_runs, waves
+from flarenet.choice.variants import AblationList, Answer, Variant, answers_of, find_list, list_changes, shipped_lists
 from flarenet.errors import FlarenetError, PlanError, UnsafeError, UsageError
 from flarenet.planning.plan_file import load_plan, override
 from flarenet.planning.planned import load_fingerprint

@@ -33,10 +33,10 @@ from ..preparation.dataset import numbers_of, prepare_dataset
 from ..schema import digest
 from ..trainers import TRAINERS
 from ..workspace import Fold, Workspace
-from .ablation import AblationList, Answer, Variant, answers_of, list_changes
 from .ablation_table import AblationResults, results, write_results
 from .planned_runs import PlannedRun, data_key, name_of, planned_runs, waves
 from .scores import Scan, scans_of, score_cases
+from .variants import AblationList, Answer, Variant, answers_of, list_changes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
