@@ -9,7 +9,7 @@ from statistics import mean, stdev
 from rich.console import Console
 
 from ..data.labels import LabelSet
-from ..evaluation.significance import Comparison, compare
+from ..evaluation.significance import PairedTest, paired_tests
 from ..evaluation.tables import Metrics, shown, write_csv
 from ..reporting.score_table import ALL, MEASURES, case_means, tested_means
 from ..schema import Frozen, save
@@ -47,7 +47,7 @@ class VariantScores(Frozen):
     failed: dict[str, str]
 
 
-class Difference(Comparison):
+class Difference(PairedTest):
     """Of each case the mean over seeds, by DSC or NSD."""
 
     measure: str
@@ -98,7 +98,7 @@ def results(
             Difference(measure=measure, **one.model_dump())
             for family in (tested, single)
             for measure in MEASURES
-            for one in compare(_by_case(alike, family, measure))
+            for one in paired_tests(_by_case(alike, family, measure))
         ),
     )
 
@@ -112,7 +112,7 @@ def write_results(found: AblationResults, folder: Path) -> None:
         for what, spread in getattr(scores, measure).items()
     )
     write_csv(folder / SCORES, ("variant", "what", "measure", "mean", "sd", "seeds_sd", "cases", "seeds"), rows)
-    columns = ("measure", *Comparison.model_fields)
+    columns = ("measure", *PairedTest.model_fields)
     differences = (tuple(getattr(each, column) for column in columns) for each in found.differences)
     write_csv(folder / DIFFERENCES, columns, differences)
     save(found, folder / RESULTS)

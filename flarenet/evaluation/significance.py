@@ -17,14 +17,14 @@ Scores = Mapping[str, float]
 """Case -> score."""
 
 
-class Comparison(Frozen):
+class PairedTest(Frozen):
     """`one` against `other` on the cases that both have a score of.
 
     what       is compared, a label or a mean       cases  both have       differ  of these, with unequal scores
     median     of the differences, one - other; None without cases
     p          two-sided, Wilcoxon's signed rank test of the cases that differ; None where these are fewer than
                FEWEST_CASES, unless none does: 1
-    corrected  p after Holm's correction over the comparisons it was made with
+    corrected  p after Holm's correction over the tests it was made with
     """
 
     what: str
@@ -37,14 +37,14 @@ class Comparison(Frozen):
     corrected: float | None = None
 
 
-def compare(scores: Mapping[str, Mapping[str, Scores]]) -> list[Comparison]:
+def paired_tests(scores: Mapping[str, Mapping[str, Scores]]) -> list[PairedTest]:
     """Every pair of models on every row of `scores`, row -> model -> case -> score: one family for the correction."""
     found = [
         _paired(what, one, other, models[one], models[other])
         for what, models in scores.items()
         for one, other in combinations(models, 2)
     ]
-    corrected = iter(holm([comparison.p for comparison in found if comparison.p is not None]))
+    corrected = iter(holm([each.p for each in found if each.p is not None]))
     return [each if each.p is None else each.model_copy(update={"corrected": next(corrected)}) for each in found]
 
 
@@ -61,7 +61,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _paired(what: str, one: str, other: str, first: Scores, second: Scores) -> Comparison:
+def _paired(what: str, one: str, other: str, first: Scores, second: Scores) -> PairedTest:
     differences = np.array([first[case] - second[case] for case in first if case in second])
     differ = int(np.count_nonzero(differences))
     median = float(np.median(differences)) if differences.size else None
@@ -70,4 +70,4 @@ def _paired(what: str, one: str, other: str, first: Scores, second: Scores) -> C
         p = float(wilcoxon(differences[differences != 0]).pvalue)  # with zeros scipy's is not exact
     elif differences.size >= FEWEST_CASES and not differ:
         p = 1.0
-    return Comparison(what=what, one=one, other=other, cases=differences.size, differ=differ, median=median, p=p)
+    return PairedTest(what=what, one=one, other=other, cases=differences.size, differ=differ, median=median, p=p)

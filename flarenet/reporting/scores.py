@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..data.labels import LabelSet
-from ..evaluation.significance import FEWEST_CASES, Comparison, compare
+from ..evaluation.significance import FEWEST_CASES, PairedTest, paired_tests
 from ..evaluation.tables import Metrics
 from .charts import box_plots, scatter
 from .content import Cell, Chart, Heading, Listing, Part, Section, Table, Words, plain_table
@@ -73,7 +73,7 @@ def _differences(models: Models, labels: LabelSet) -> Iterable[Table]:
     for name, title, rows in families:
         for measure in MEASURES:
             found = _compared(models, rows, measure)
-            yield _comparison_table(_named(name, measure), f"{measure.upper()}: {title}", found)
+            yield _test_table(_named(name, measure), f"{measure.upper()}: {title}", found)
 
 
 def _named(name: str, measure: str) -> str:
@@ -81,9 +81,9 @@ def _named(name: str, measure: str) -> str:
     return name if measure == MEASURES[0] else f"{name}_{measure}"
 
 
-def _compared(models: Models, rows: Mapping[str, Sequence[str]], measure: str) -> list[Comparison]:
+def _compared(models: Models, rows: Mapping[str, Sequence[str]], measure: str) -> list[PairedTest]:
     """Tests on the mean of the labels of each row, which are one family."""
-    return compare(
+    return paired_tests(
         {
             what: {model: case_means(metrics, names, measure) for model, metrics in models.items()}
             for what, names in rows.items()
@@ -91,7 +91,7 @@ def _compared(models: Models, rows: Mapping[str, Sequence[str]], measure: str) -
     )
 
 
-def _comparison_table(name: str, title: str, found: Sequence[Comparison]) -> Table:
+def _test_table(name: str, title: str, found: Sequence[PairedTest]) -> Table:
     rows = tuple(
         (
             *(Cell(text) for text in (each.what, each.one, each.other, str(each.cases), str(each.differ))),
