@@ -23,7 +23,7 @@ from ..schema import Frozen, save
 from ..workspace import Workspace
 from .candidates import Candidate, ensembles, find_candidates, unseen
 from .largest_parts import LargestPart, try_largest_parts
-from .scores import predicted_pairs, scans_of, score
+from .scores import predicted_pairs, scans_as_read, score
 
 NONE = Score(dsc=None, nsd=None)
 
@@ -78,7 +78,7 @@ def compare(
     single = _on_the_same(there, folds)
     cases = {fold: unseen(single, fold, splits, dataset.cases) for fold in single[0].folders}
     _check_some(cases, single)
-    scans, labels = scans_of(chain.from_iterable(cases.values())), dataset.labels
+    scans, labels = scans_as_read(chain.from_iterable(cases.values())), dataset.labels
     scored = partial(score, scans=scans, workspace=workspace, labels=labels, device=device, workers=workers)
 
     def row(candidate: Candidate) -> Row:

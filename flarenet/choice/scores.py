@@ -26,19 +26,19 @@ from ..workspace import Workspace
 from .candidates import Candidate
 
 
-class Scan(Frozen):
+class ScanAsRead(Frozen):
     """What a prediction was made of beside the models: a scan's bytes, and how they were read (Reading.facts)."""
 
     sha256: str
     reading: dict[str, JsonValue]
 
 
-def scans_of(cases: Iterable[Case]) -> dict[str, Scan]:
+def scans_as_read(cases: Iterable[Case]) -> dict[str, ScanAsRead]:
     """By case, its scan as it is now; without those that cannot be read, which whoever predicts them says."""
     found = {}
     for case in cases:
         with suppress(OSError):
-            found[case.name] = Scan(sha256=sha256_of(case.image), reading=case.reading.facts())
+            found[case.name] = ScanAsRead(sha256=sha256_of(case.image), reading=case.reading.facts())
     return found
 
 
@@ -47,7 +47,7 @@ def score(
     fold: int,
     cases: Sequence[Case],
     *,
-    scans: Mapping[str, Scan],
+    scans: Mapping[str, ScanAsRead],
     workspace: Workspace,
     labels: LabelSet,
     device: str = "auto",
@@ -55,7 +55,7 @@ def score(
 ) -> list[CaseScores]:
     """The scores of `cases`, each for what was looked for in it and the candidate answers; the others are left out.
 
-    scans  of the cases, as scans_of gives them
+    scans  by scans_as_read, of the cases
     Predictions and scores lie in the workspace under a hash of the models' weights and plans, which say how they are
     used, and are made once of each scan.
     """
@@ -84,7 +84,7 @@ def score_cases(
     cases: Sequence[Case],
     folder: Path,
     *,
-    scans: Mapping[str, Scan],
+    scans: Mapping[str, ScanAsRead],
     opened: Callable[[], Predictor],
     known: Collection[int],
     labels: LabelSet,
@@ -93,7 +93,7 @@ def score_cases(
 ) -> Metrics:
     """Predict `cases` into `folder`, score them, and write metrics.json and scores.csv beside the predictions.
 
-    scans   of the cases, as scans_of gives them; beside each prediction lies what it was made of, in scans/CASE.json
+    scans   by scans_as_read, of the cases; beside each prediction lies what it was made of, in scans/CASE.json
     opened  gives the Predictor; called only where a prediction is missing, or was made of another scan
     known   the values that it answers: a case is scored for those that were looked for in it, and left out without any
     """
@@ -121,7 +121,7 @@ def _folder(candidate: Candidate, fold: int, workspace: Workspace) -> Path:
 
 
 def _predict(
-    cases: Sequence[Case], folder: Path, *, scans: Mapping[str, Scan], opened: Callable[[], Predictor], title: str
+    cases: Sequence[Case], folder: Path, *, scans: Mapping[str, ScanAsRead], opened: Callable[[], Predictor], title: str
 ) -> None:
     """Predict what is not there yet, or of another scan. A case that fails has no prediction, is named on stderr, and
     scores 0."""
@@ -144,9 +144,9 @@ def _predict(
             save(scans[case.name], records[case.name])
 
 
-def _is_of(record: Path, case: Case, scans: Mapping[str, Scan]) -> bool:
+def _is_of(record: Path, case: Case, scans: Mapping[str, ScanAsRead]) -> bool:
     """Whether a prediction, of which `record` says what it was made of, is of the scan as it is now."""
     try:
-        return record.is_file() and load(Scan, record, DatasetError) == scans.get(case.name)
+        return record.is_file() and load(ScanAsRead, record, DatasetError) == scans.get(case.name)
     except DatasetError:  # damaged or of another version: as good as none
         return False

@@ -35,7 +35,7 @@ from ..trainers import TRAINERS
 from ..workspace import Fold, Workspace
 from .ablation_table import AblationResults, results, write_results
 from .planned_runs import PlannedRun, data_key, name_of, planned_runs, waves
-from .scores import Scan, scans_of, score_cases
+from .scores import ScanAsRead, scans_as_read, score_cases
 from .variants import AblationList, Answer, Variant, answers_of, list_changes
 
 Item = TypeVar("Item")
@@ -100,7 +100,7 @@ class Scoring:
     models: tuple[Path, ...]
     folder: Path
     cases: tuple[Case, ...]
-    scans: Mapping[str, Scan]
+    scans: Mapping[str, ScanAsRead]
     labels: LabelSet
     device: str
     workers: int | Pool
@@ -212,7 +212,7 @@ class Ablation:
 
         failed  key of a run -> reason, as train gives it
         """
-        scans = scans_of(cases)
+        scans = scans_as_read(cases)
         images = {name: scan.sha256 for name, scan in scans.items()}
         able, found = list[Scoring](), dict[str, Metrics | str]()
         for trial in trials:

@@ -88,8 +88,8 @@ def _report(arguments: Namespace, pairs: list[Pair], metrics: Metrics, dataset: 
         pictures, undrawn = draw_cases(
             pairs, metrics, dataset=dataset, images=arguments.images, out=out, workers=workers
         )
-        for subject, error in undrawn:
-            print(f"flarenet_evaluate: no picture of {subject.name}: {error}", file=sys.stderr)
+        for drawing, error in undrawn:
+            print(f"flarenet_evaluate: no picture of {drawing.name}: {error}", file=sys.stderr)
     captions = list(pictures)
     if len(captions) > MOST_PICTURES:
         captions = captions[: MOST_PICTURES // 2] + captions[-MOST_PICTURES // 2 :]

@@ -21,7 +21,7 @@ from .tables import Metrics, mean_score, shown
 
 
 @dataclass(frozen=True)
-class Subject:
+class Drawing:
     """A case to draw: the files, what the picture says and where it goes."""
 
     name: str
@@ -33,37 +33,37 @@ class Subject:
 
 def draw_cases(
     pairs: Sequence[Pair], metrics: Metrics, *, dataset: Dataset, images: Path, out: Path, workers: int | Pool = 1
-) -> tuple[dict[str, Path], list[tuple[Subject, FlarenetError]]]:
+) -> tuple[dict[str, Path], list[tuple[Drawing, FlarenetError]]]:
     """Write `out`/CASE.png for every case that did not fail and whose image is in the folder `images`.
 
     Returns caption -> picture, the lowest mean DSC first and cases without a score last, and the cases that could not
     be drawn with their errors. Raises DatasetError where `images` holds no image.
     """
     found = files_by_case(images)
-    subjects = [
-        Subject(pair.name, found[pair.name], pair, _caption(pair.name, metrics), out / f"{pair.name}.png")
+    drawings = [
+        Drawing(pair.name, found[pair.name], pair, _caption(pair.name, metrics), out / f"{pair.name}.png")
         for pair in sorted(pairs, key=lambda pair: _rank(pair.name, metrics))
         if pair.name in found and pair.name not in metrics.failed
     ]
     draw = partial(draw_case, labels=dataset.labels, is_ct=dataset.modality == "CT")
-    drawn, failures = map_cases(draw, subjects, workers=workers, describe="drawing", need_mb=_need_mb)
-    return {subject.caption: subject.path for subject in drawn}, failures
+    drawn, failures = map_cases(draw, drawings, workers=workers, describe="drawing", need_mb=_need_mb)
+    return {drawing.caption: drawing.path for drawing in drawn}, failures
 
 
-def draw_case(subject: Subject, *, labels: LabelSet, is_ct: bool) -> Subject:
+def draw_case(drawing: Drawing, *, labels: LabelSet, is_ct: bool) -> Drawing:
     """Draw one case and give it back. Raises GeometryError where the image does not lie on the label maps' grid."""
-    pair, reading = subject.pair, subject.pair.reading
-    image = read_image(subject.image, reading)
+    pair, reading = drawing.pair, drawing.pair.reading
+    image = read_image(drawing.image, reading)
     maps = {
         "ground truth": read_on(image, pair.truth, labels, values=pair.values, reading=reading),
         "prediction": read_on(image, pair.prediction, labels, reading=reading),
     }
-    overlay(image, maps, labels=labels, path=subject.path, caption=subject.caption, is_ct=is_ct)
-    return subject
+    overlay(image, maps, labels=labels, path=drawing.path, caption=drawing.caption, is_ct=is_ct)
+    return drawing
 
 
-def _need_mb(subject: Subject) -> float:
-    return drawing_mb(subject.image, subject.pair.reading, maps=2)
+def _need_mb(drawing: Drawing) -> float:
+    return drawing_mb(drawing.image, drawing.pair.reading, maps=2)
 
 
 def drawing_mb(image: Path, reading: Reading, *, maps: int) -> float:

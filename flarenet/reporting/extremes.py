@@ -15,14 +15,14 @@ from ..data.labels import LabelSet
 from ..evaluation.pictures import Cut, Frame, Row, as_shown, sheet
 from .charts import NO_METADATA
 from .content import Picture
-from .subjects import TRUTH, Scan, Subject, different
+from .subjects import TRUTH, ShownScan, Subject, different
 
 BEST, WORST = 2, 2
 THICK, NEAR, ROOM, MOST_FRAMES = 3, 3, 3, 6
 """In pixels: what is less deep is a matter of edges; what lies nearer shares a frame, which stands off so far."""
 
 
-def extreme_row(subject: Subject, scan: Scan, models: Sequence[str], *, note: str) -> Row:
+def extreme_row(subject: Subject, scan: ShownScan, models: Sequence[str], *, note: str) -> Row:
     """The axial slice in which most voxels differ from the truth, with a layer for each of `models`."""
     truth, asked = scan.layers[TRUTH], subject.pair.asked
     there = [model for model in models if model in scan.layers]

@@ -16,7 +16,7 @@ from ..data.labels import LabelSet
 from ..evaluation.pictures import Cut, as_shown, choose_cuts, colour_of
 from .content import Picture, Strip
 from .pixels import grey_pixels, jpeg, label_pixels
-from .subjects import TRUTH, Scan, Subject
+from .subjects import TRUTH, ShownScan, Subject
 
 MOST_SLICES = 40
 WIDTH = 256
@@ -24,7 +24,7 @@ MARGIN = 2
 """Slices beyond the first and the last that holds a label."""
 
 
-def make_strip(subject: Subject, scan: Scan, labels: LabelSet) -> Strip:
+def make_strip(subject: Subject, scan: ShownScan, labels: LabelSet) -> Strip:
     """The slices of a case; axial, as they are usually looked at: the patient's left on the right, the front up."""
     chosen = _chosen(scan)
     _, y_mm, x_mm = scan.image.grid.spacing_mm
@@ -51,7 +51,7 @@ def make_strip(subject: Subject, scan: Scan, labels: LabelSet) -> Strip:
     )
 
 
-def _chosen(scan: Scan) -> list[int]:
+def _chosen(scan: ShownScan) -> list[int]:
     depth = len(scan.image.data)
     labelled = np.flatnonzero(np.any([layer.any(axis=(1, 2)) for layer in scan.layers.values()], axis=0))
     first, last = (labelled[0], labelled[-1]) if labelled.size else (0, depth - 1)

@@ -42,7 +42,7 @@ class Subject:
 
 
 @dataclass(frozen=True, eq=False)
-class Scan:
+class ShownScan:
     """A scan in canonical order, cut to the body, and label maps of the same shape: the truth, then the models'.
 
     window  what is black and what is white      first  slice of the whole scan, from the feet, that begins it
@@ -84,7 +84,7 @@ def ends(subjects: Sequence[Subject], most: int) -> list[Subject]:
     return [*subjects[:front], *subjects[len(subjects) - (most - front) :]]
 
 
-def read_scan(subject: Subject, labels: LabelSet, *, is_ct: bool) -> Scan:
+def read_scan(subject: Subject, labels: LabelSet, *, is_ct: bool) -> ShownScan:
     """Read the files of a case. Raises GeometryError where they do not lie on one grid."""
     pair, reading = subject.pair, subject.pair.reading
     image = read_image(subject.image, reading)
@@ -94,7 +94,7 @@ def read_scan(subject: Subject, labels: LabelSet, *, is_ct: bool) -> Scan:
     floor = BODY_HU if is_ct else float(np.percentile(turned.data, 50))
     body = box_where(turned.data > floor) or Box((0, 0, 0), turned.data.shape)
     layers = {title: crop(canonical(volume)[0], body).data for title, volume in maps.items()}
-    return Scan(crop(turned, body), layers, window_of(turned.data, is_ct=is_ct), body.start[0])
+    return ShownScan(crop(turned, body), layers, window_of(turned.data, is_ct=is_ct), body.start[0])
 
 
 def need_mb(subject: Subject) -> float:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flarenet.choice.candidates import find_candidates, unseen
-from flarenet.choice.scores import scans_of, score
+from flarenet.choice.scores import scans_as_read, score
 from flarenet.cli import compare
 from flarenet.data.nifti import read_labels, write_labels
 from flarenet.data.settled import load_settled
@@ -106,7 +106,7 @@ def copy_the_truth(workspace, name, fold):
     labels, splits = load_plan(workspace.plan).labels, load_splits(workspace.splits)
     candidate = next(one for one in find_candidates(workspace, [fold], labels)[0] if one.name == name)
     cases = [case for case in load_settled(workspace.settled).cases if case.name in splits.held_out(fold)]
-    scans = scans_of(cases)
+    scans = scans_as_read(cases)
     score(candidate, fold, [], scans=scans, workspace=workspace, labels=labels, device="cpu")
     (folder,) = (workspace.compare / name.replace("/", "-")).iterdir()
     for case in cases:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flarenet.choice.scores import scans_of, score_cases
+from flarenet.choice.scores import scans_as_read, score_cases
 from flarenet.data.dataset import Case
 from flarenet.data.labels import LabelSet
 from flarenet.data.nifti import case_name, write_labels
@@ -55,7 +55,7 @@ def predicted(monkeypatch):
 
 def scored(cases, folder):
     return score_cases(
-        cases, folder, scans=scans_of(cases), opened=lambda: None, known={1}, labels=LABELS, title="the model"
+        cases, folder, scans=scans_as_read(cases), opened=lambda: None, known={1}, labels=LABELS, title="the model"
     )
 
 
@@ -86,7 +86,7 @@ def test_a_scan_that_fails_leaves_no_prediction_of_the_one_before(cases, predict
 
 def test_a_scan_that_is_gone_fails_and_stops_no_other(cases, predicted, tmp_path):
     cases[0].image.unlink()
-    assert list(scans_of(cases)) == ["b"]
+    assert list(scans_as_read(cases)) == ["b"]
     assert list(scored(cases, tmp_path / "out").failed) == ["a"] and predicted == ["a", "b"]
 
 
