@@ -27,7 +27,9 @@ from ..whole import whole_file
 WINDOW_HU = (-160.0, 240.0)
 """The usual window of the abdomen: level 40, width 400."""
 
-BODY_HU = -300.0
+SKIN_HU = -300.0
+"""Between air and skin."""
+
 _PANEL_INCHES, _GAP_INCHES, _HEAD_INCHES, _TITLES_INCHES, _ENTRY_INCHES = 2.8, 0.06, 0.75, 0.3, 0.2
 _ENTRY_WIDTH_INCHES = 1.7
 _OPACITY = 0.55
@@ -82,6 +84,13 @@ def window_of(image: np.ndarray, *, is_ct: bool) -> tuple[float, float]:
     return WINDOW_HU if is_ct else (float(image.min()), float(np.percentile(image, 99.5)))
 
 
+def body_box(image: np.ndarray, *, is_ct: bool) -> Box:
+    """The part of an image [Z, Y, X] without the air around the body; of what is no CT, without what is as dark as its
+    darker half."""
+    floor = SKIN_HU if is_ct else float(np.percentile(image, 50))
+    return box_where(image > floor) or Box((0, 0, 0), image.shape)
+
+
 def colour_of(value: int) -> tuple[float, float, float]:
     """The fixed colour (red, green, blue, each 0 to 1) of a label value >= 1; the first 15 are chosen by eye."""
     if value == HIDDEN:
@@ -115,7 +124,7 @@ def overlay(
         if volume.data.shape != image.data.shape:
             raise ValueError(f"{title}: shape {volume.data.shape} is not the image's, {image.data.shape}")
     cuts = choose_cuts(next((v.data for v in drawn.values() if v.data.any()), np.zeros(image.data.shape)), labels)
-    body = (box_where(image.data > BODY_HU) if is_ct else None) or Box((0, 0, 0), image.data.shape)
+    body = body_box(image.data, is_ct=is_ct)
     cuts = [Cut(cut.axis, min(max(cut.index, body.start[cut.axis]), body.stop[cut.axis] - 1)) for cut in cuts]
     image = crop(image, body)
     rows = [
@@ -139,8 +148,8 @@ def choose_cuts(label_map: np.ndarray, labels: LabelSet) -> list[Cut]:
     with the most of the last drawn group, where there are several groups and it is there; the coronal slice with the
     most distinct labels.
     """
-    axial = Cut(_HEAD, _richest(label_map, labels, axis=_HEAD))
-    coronal = Cut(_FRONT, _richest(label_map, labels, axis=_FRONT))
+    axial = Cut(_HEAD, richest(label_map, labels, axis=_HEAD))
+    coronal = Cut(_FRONT, richest(label_map, labels, axis=_FRONT))
     last = np.isin(label_map, list(labels.groups.values())[-1])
     if len(labels.groups) < 2 or not last.any():
         return [axial, coronal]
@@ -148,7 +157,9 @@ def choose_cuts(label_map: np.ndarray, labels: LabelSet) -> list[Cut]:
     return [axial, coronal] if lesion == axial else [axial, lesion, coronal]
 
 
-def _richest(label_map: np.ndarray, labels: LabelSet, *, axis: int) -> int:
+def richest(label_map: np.ndarray, labels: LabelSet, *, axis: int) -> int:
+    """The slice across `axis` with the most distinct labels, of equals that with the most labelled voxels; the middle
+    one of an empty map."""
     others = tuple(a for a in range(3) if a != axis)
     if not label_map.any():
         return label_map.shape[axis] // 2

@@ -6,14 +6,13 @@ whenever there are too many every second one goes; of a coronal slice a few rows
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..data.labels import LabelSet
-from ..volume import Box, Grid, box_where, orientation_of
+from ..volume import Grid, orientation_of
 from ..whole import whole_file
 from .outputs import WrittenAtEnd, beside
 from .slices import FinishedSlice
@@ -78,13 +77,10 @@ class PreviewSink(WrittenAtEnd):
             self.coronal[1][:, place] = finished.labels[self.rows]
 
     def write(self) -> None:
-        from ..evaluation.pictures import montage, window_of  # only a run that draws pays for importing matplotlib
+        from ..evaluation.pictures import montage  # only a run that draws pays for importing matplotlib
 
-        axial = (self.labelled if self.labelled.kept else self.every).chosen()
-        window = window_of(np.stack([image for _, image, _ in axial]), is_ct=self.is_ct)
-        tiles = list(self._tiles(axial, window))
-        case = self.path.stem
-        figure = montage(tiles, min(COLUMNS, len(tiles)), caption=case, labels=self.labels)
+        tiles = self._tiles()
+        figure = montage(tiles, min(COLUMNS, len(tiles)), caption=self.path.stem, labels=self.labels)
         with whole_file(self.path) as temporary:
             figure.savefig(temporary, format="png")
 
@@ -94,31 +90,27 @@ class PreviewSink(WrittenAtEnd):
         limits = np.iinfo(np.int16)
         return image.clip(limits.min, limits.max).astype(np.int16)
 
-    def _tiles(self, axial: list[_Kept], window: tuple[float, float]) -> Iterator[Row]:
+    def _tiles(self) -> list[Row]:
         """The axial slices, the lowest first, then the coronal one of most labels; without the air around the body."""
-        from ..evaluation.pictures import BODY_HU, Row
+        from ..evaluation.pictures import Cut, Row, as_shown, body_box, richest, window_of
 
-        _, rows, columns = self._body(axial, BODY_HU).slices
+        kept = (self.labelled if self.labelled.kept else self.every).chosen()
+        image, drawn = np.stack([image for _, image, _ in kept]), np.stack([drawn for _, _, drawn in kept])
+        window = window_of(image, is_ct=self.is_ct)
+        _, rows, columns = body_box(image, is_ct=self.is_ct).slices
+        axial = image[:, rows, columns], drawn[:, rows, columns]
+        coronal = self.coronal[0][..., columns], self.coronal[1][..., columns]
+
+        def tile(slices: tuple[np.ndarray, np.ndarray], at: int, aspect: float, note: str) -> Row:
+            image, drawn = (as_shown(each, Cut(0, at)) for each in slices)
+            return Row(image, (drawn,), aspect, note, window)
+
         z_mm, y_mm, x_mm = self.grid.spacing_mm
         _, height, width = self.grid.shape
-        for z, image, drawn in axial:
-            place = self.grid.affine @ (z, (height - 1) / 2, (width - 1) / 2, 1)
-            shown = _turned(image[rows, columns], drawn[rows, columns])
-            yield Row(*shown, y_mm / x_mm, f"z = {place[2]:.0f} mm", window)
-        image, drawn = (whole[self._richest()][:, columns] for whole in self.coronal)
-        yield Row(*_turned(image, drawn), z_mm * self.step / x_mm, "coronal", window)
-
-    def _body(self, axial: list[_Kept], body_hu: float) -> Box:
-        whole = Box((0, 0, 0), (1, *self.grid.shape[1:]))
-        return box_where(image > body_hu for _, image, _ in axial) or whole if self.is_ct else whole
-
-    def _richest(self) -> int:
-        """The coronal slice with the most distinct labels; of equals that with the most labelled voxels."""
-        drawn = self.coronal[1]
-        if not drawn.any():
-            return len(drawn) // 2
-        distinct = [len(np.unique(plane)) for plane in drawn]
-        return int(np.lexsort((np.count_nonzero(drawn, axis=(1, 2)), distinct))[-1])
+        places = [self.grid.affine @ (z, (height - 1) / 2, (width - 1) / 2, 1) for z, _, _ in kept]
+        tiles = [tile(axial, at, y_mm / x_mm, f"z = {place[2]:.0f} mm") for at, place in enumerate(places)]
+        best = richest(self.coronal[1], self.labels, axis=0)
+        return [*tiles, tile(coronal, best, z_mm * self.step / x_mm, "coronal")]
 
 
 class _Spread:
@@ -142,8 +134,3 @@ class _Spread:
         number = min(self.count, len(self.kept))
         places = ((np.arange(number) + 0.5) * len(self.kept) / number).astype(int)
         return sorted((self.kept[place] for place in places), key=lambda kept: kept[0])
-
-
-def _turned(image: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray]]:
-    """The patient's left on the right, as evaluation.pictures shows them."""
-    return image[:, ::-1], (drawn[:, ::-1],)

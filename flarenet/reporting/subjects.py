@@ -13,9 +13,9 @@ from ..data.labels import LabelPattern, LabelSet
 from ..data.nifti import files_by_case, read_image
 from ..evaluation.gallery import drawing_mb, read_on
 from ..evaluation.pairs import Pair
-from ..evaluation.pictures import BODY_HU, window_of
+from ..evaluation.pictures import body_box, window_of
 from ..evaluation.tables import mean_score
-from ..volume import Box, Volume, box_where, canonical, crop
+from ..volume import Volume, canonical, crop
 from .models import Model
 
 TRUTH = "ground truth"
@@ -91,8 +91,7 @@ def read_scan(subject: Subject, labels: LabelSet, *, is_ct: bool) -> ShownScan:
     maps = {TRUTH: read_on(image, pair.truth, labels, values=pair.values, reading=reading)}
     maps |= {model: read_on(image, path, labels, reading=reading) for model, path in subject.predictions.items()}
     turned, _ = canonical(image)
-    floor = BODY_HU if is_ct else float(np.percentile(turned.data, 50))
-    body = box_where(turned.data > floor) or Box((0, 0, 0), turned.data.shape)
+    body = body_box(turned.data, is_ct=is_ct)
     layers = {title: crop(canonical(volume)[0], body).data for title, volume in maps.items()}
     return ShownScan(crop(turned, body), layers, window_of(turned.data, is_ct=is_ct), body.start[0])
 

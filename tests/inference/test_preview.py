@@ -5,6 +5,7 @@ import pytest
 from matplotlib.image import imread
 
 from flarenet.data.labels import LabelSet
+from flarenet.evaluation.pictures import richest
 from flarenet.inference.preview import AXIAL, Preview, _Spread
 from flarenet.inference.slices import FinishedSlice
 from flarenet.volume import Grid
@@ -48,7 +49,8 @@ def test_slices_lie_over_what_is_labelled_and_memory_is_bounded(tmp_path):
     assert 100 <= chosen[0] < 120 and 180 < chosen[-1] < 200
     assert max(np.diff(chosen)) < 2 * 100 / AXIAL
     assert len(sink.labelled.kept) <= 2 * AXIAL and len(sink.every.kept) <= 2 * AXIAL
-    assert np.unique(sink.coronal[1][sink._richest()]).tolist() == [0, 1, 3]  # the one with the tumor
+    coronal = sink.coronal[1]
+    assert np.unique(coronal[richest(coronal, LABELS, axis=0)]).tolist() == [0, 1, 3]  # the one with the tumor
 
 
 @pytest.mark.parametrize("seen", [1, 5, 14, 15, 29, 1000])
