@@ -37,4 +37,5 @@ PAPER = Budget(gpu_memory_gb=64.0)
 
 
 def default_budget(recipe: str) -> Budget:
+    """What a recipe plans for where nobody says otherwise."""
     return PAPER if recipe == "paper" else Budget()

@@ -29,6 +29,7 @@ class NetworkSpec(Frozen):
     """A network by name and numbers; `networks.build` makes it.
 
     kind            a name of networks.NETWORKS
+    dimensions      2: it sees slices, 3: blocks; as many numbers has the patch of its configuration
     input_channels  1, and 2 more for each of a configuration's `neighbours`
     features        channels at each resolution, finest first, then of the last decoder stage
     blocks          residual blocks at each resolution, for the residual kinds
@@ -98,7 +99,9 @@ class Step(Frozen):
     rare                  labels that fewer than this share of the cases hold are drawn more often, and so are these
                           cases: sqrt(rare / share that holds it) times; 0 draws none more often
     exclusion             weight of the exclusion loss, see training.losses; 0 leaves it out
+    batch_size            samples, slices or blocks, of one update of the weights, over all processes together
     epochs                passes; one epoch draws `batches_per_epoch` batches
+    learning_rate         the highest, of AdamW; that of an update follows from the warm-up and the schedule
     warmup_epochs         epochs over which the learning rate rises linearly from 0
     schedule              what follows the warm-up
     selection             which epoch's weights are kept
@@ -170,7 +173,15 @@ class Update(Frozen):
 
 
 class TrainerPlan(Frozen):
-    """All that one trainer needs: what it sees, what it trains, and its steps in order (step 1 is steps[0])."""
+    """All that one trainer needs.
+
+    configuration  a name of Plan.configurations: what it sees
+    network        what it trains, the same in every step
+    augmentation, update  of every step
+    weight_decay   of AdamW, decoupled: an update takes learning rate * weight_decay off each weight
+    steps          in order; step 1 is steps[0]
+    why            the reason for a choice, by its name
+    """
 
     configuration: str
     network: NetworkSpec
@@ -210,7 +221,9 @@ class Scan(Frozen):
 class Plan(Frozen):
     """Everything between a fingerprint and a prediction.
 
+    recipe        whose rules made it: "auto" follows the data, "paper" has the published numbers
     without       the cases that the 2D curriculum leaves out, as flarenet_plan --without; None: uses all
+    seed          of all that is random: weights, order, patches, augmentation, and how cases are dealt to folds
     folds         into how many parts planning deals the annotated cases; a run holds one of them out, in every step
     precision     "auto" is bf16 autocast where the processor has it, else fp32
     save_every_s  how much of a training run can be lost; its state is saved after every epoch too
