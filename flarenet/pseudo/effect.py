@@ -175,26 +175,26 @@ def measure(
     """The effects on one group of cases in which people drew some of it. Each is asked as if they had not."""
     values = labels.groups[group]
     lesions = labels.of_lesions(group)
-    ways, scores = variants(rules, lesions=lesions), dict[str, dict[int, float]]()
-    counts: dict[str, dict[str, list[Counts]]] = {way: {} for way in ways}
+    ways = variants(rules, lesions=lesions)
 
-    def ask(case: Case) -> None:
+    def ask(case: Case) -> tuple[Mapping[int, float], dict[str, list[Counts]]]:
         said = teachers.ask(case, case.annotated - set(values))
         opinion = said.opinions[group]
         truth = split(drawn_map(case, labels, said.grid), labels, case.annotated)[group]
-        scores[case.name] = opinion.likeness
+        counts = {}
         for way, alone in ways.items():
             kept = said.filtered(group, alone, hosts)[0]
-            counts[way][case.name] = count(truth, opinion.label, kept, labels=len(values), lesions=lesions)
+            counts[way] = count(truth, opinion.label, kept, labels=len(values), lesions=lesions)
+        return opinion.likeness, counts
 
-    each(cases, f"filters of {group}", ask)
-    ranked = beside_others(scores)
+    asked = each(cases, f"filters of {group}", ask)
+    ranked = beside_others({name: likeness for name, (likeness, _) in asked.items()})
     dropped = {way: worst(ranked, alone.drop_share) for way, alone in ways.items()}
     found = []
     for index, value in enumerate(values):
         names = [case.name for case in cases if value in case.annotated]
         for way in ways if names else ():
-            of_cases = {name: counts[way][name][index] for name in names}
+            of_cases = {name: asked[name][1][way][index] for name in names}
             found.append(_effect(of_cases, dropped[way], group=group, way=way, label=labels.names[value]))
     return found
 
