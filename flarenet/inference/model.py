@@ -69,6 +69,11 @@ class Model:
         """The groups it answers; empty for a network that does not segment."""
         return self.plan.trainer(self.trainer).network.groups
 
+    def check_segments(self) -> None:
+        """Raise RunError for a network that does not segment."""
+        if not self.groups:
+            raise RunError(f"model {self.folder}", found=f"a network of {self.trainer}", expected="one that segments")
+
 
 def save_model(
     folder: str | Path,

@@ -288,10 +288,7 @@ def _check_content(path: Path, content: Content) -> None:
 
 def _check_together(models: Sequence[Model]) -> None:
     for model in models:
-        if not model.groups:
-            raise RunError(
-                f"model {model.folder}", found=f"a network of {model.trainer}", expected="a model that segments"
-            )
+        model.check_segments()
     check_alike(models)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .. import __version__
-from ..errors import RunError, UsageError
+from ..errors import UsageError
 from ..networks.traced import InOrder
 from ..planning.fusion import Fusion
 from ..preparation.prepare import FULL
@@ -74,8 +74,7 @@ def export_onnx(model: Model, folder: Path) -> None:
 
     Raises UsageError where the library is not installed, RunError for a network that does not segment.
     """
-    if not model.groups:
-        raise RunError(f"model {model.folder}", found=f"a network of {model.trainer}", expected="one that segments")
+    model.check_segments()
     processing = processing_of(model)
     content = _converted(model, processing)
     folder.mkdir(parents=True, exist_ok=True)

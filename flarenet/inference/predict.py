@@ -25,7 +25,7 @@ import torch
 from ..data.findings import Finding, remark
 from ..data.labels import join
 from ..data.reading import STRICT, Reading
-from ..errors import FlarenetError, RunError, UsageError, unknown
+from ..errors import FlarenetError, UsageError, unknown
 from ..planning.memory import inference_spacing, windows_at_once
 from ..planning.plan import Configuration, Scan
 from ..preparation.passing import in_order
@@ -75,10 +75,7 @@ class Predictor:
         roi: Sequence[str] | None = None,
     ) -> None:
         self.model = model if isinstance(model, Model) else load_model(model)
-        if not self.model.groups:
-            raise RunError(
-                f"model {self.model.folder}", found=f"a network of {self.model.trainer}", expected="one that segments"
-            )
+        self.model.check_segments()
         self.shown = self._values(roi)
         patch = self.model.configuration.patch
         self.batch_size = batch_size or windows_at_once(patch)
