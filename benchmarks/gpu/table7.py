@@ -59,7 +59,7 @@ def lap(what):
     t = time.perf_counter()
 import torch
 lap("import torch")
-import flarenet.cli.predict, flarenet.inference.ensemble
+import flarenet.cli.predict, flarenet.inference.predict
 lap("import flarenet")
 torch.zeros(1, device=sys.argv[1]).sum().item()
 lap("first number on the device")
@@ -195,7 +195,7 @@ def profiled(model: Path, folder: Path, arguments: argparse.Namespace) -> None:
         wall_s = predicted()
     spent_s, calls = ran(seen.events(), on_gpu=on_gpu)
     busy_s = spent_s.total()
-    print(f"{arguments.profile} slices, {predictor.engine.name}: {warm_s:.2f} s; profiled {wall_s:.2f} s,")
+    print(f"{arguments.profile} slices, {predictor.engine_names}: {warm_s:.2f} s; profiled {wall_s:.2f} s,")
     print(f"in which {'the GPU' if on_gpu else 'torch'} was busy for {busy_s:.2f} s, {busy_s / wall_s:.0%}\n")
     if on_gpu:
         peaks = torch.cuda.max_memory_allocated() >> 20, torch.cuda.max_memory_reserved() >> 20

@@ -63,12 +63,12 @@ def opened(model, ways, device):
 def network_ms(predictors, repeats):
     """Median ms of the network a window of a full batch, the engines in turn."""
     one = next(iter(predictors.values()))
-    windows = torch.rand(one.batch_size, one.model.channels, *one.model.configuration.patch)
+    windows = torch.rand(one.members[0].batch_size, one.model.channels, *one.model.configuration.patch)
     found = {name: [] for name in predictors}
     for turn in range(3 * repeats + 1):
         for name, predictor in predictors.items():
             began = time.perf_counter()
-            predictor.engine(windows)
+            predictor.members[0].engine(windows)
             _finish(predictor.device)
             if turn:  # the first one finds its memory
                 found[name].append((time.perf_counter() - began) / len(windows) * 1e3)

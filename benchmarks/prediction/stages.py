@@ -54,7 +54,8 @@ def main() -> None:
         write_scan(folder / "scan.nii.gz", arguments.slices, pixels=arguments.pixels)
         model = arguments.model or write_model(folder / "model", features=(4,) * 6 if arguments.narrow else FEATURES)
         predictor = Predictor(model, device="cpu", precision="fp32", engine=arguments.engine)
-        predictor.engine = noting = Noting(predictor.engine)
+        noting = Noting(predictor.members[0].engine)
+        predictor = Predictor(predictor.model, engine=noting)
         seconds: dict[str, list[float]] = defaultdict(list)
         for _ in range(arguments.repeats):
             noting.shapes.clear()

@@ -18,7 +18,6 @@ from ..errors import DatasetError, FlarenetError
 from ..evaluation.pairs import CaseScores, Pair
 from ..evaluation.tables import Metrics, score_pairs
 from ..inference.about import PLAN, WEIGHTS, read_about
-from ..inference.ensemble import open_models
 from ..inference.predict import Outcome, Predictor, predict_pairs
 from ..schema import Frozen, load, save
 from ..whole import sha256_of
@@ -64,7 +63,7 @@ def score(
         cases,
         _folder(candidate, fold, workspace),
         scans=scans,
-        opened=lambda: open_models(models, device=device),
+        opened=lambda: Predictor(*models, device=device),
         known=_known(candidate, labels),
         labels=labels,
         title=f"{candidate.name}, fold {fold}",

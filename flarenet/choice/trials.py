@@ -20,7 +20,6 @@ from ..data.settled import load_settled
 from ..errors import DatasetError, FlarenetError, RunError, some_of
 from ..evaluation.tables import Metrics
 from ..inference.about import WEIGHTS, is_finished, read_about
-from ..inference.ensemble import open_models
 from ..inference.model import load_model
 from ..inference.predict import Predictor
 from ..lock import locked
@@ -322,7 +321,7 @@ def _score(scoring: Scoring) -> tuple[str, Metrics]:
 
     def opened() -> Predictor:
         models = [replace(load_model(folder), plan=one.plan) for folder, one in zip(scoring.models, answers)]
-        return open_models(models, device=scoring.device)
+        return Predictor(*models, device=scoring.device)
 
     found = score_cases(
         scoring.cases,

@@ -115,11 +115,10 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
     # which scans are left to do is not known before the engine is; else the first is read while torch is imported
     scans = None if arguments.resume else _opened_ahead(outputs, folders, reading)
     with shell.importing():
-        from ..inference.ensemble import open_models
-        from ..inference.predict import predict_pairs
+        from ..inference.predict import Predictor, predict_pairs
 
-    predictor = open_models(
-        folders,
+    predictor = Predictor(
+        *folders,
         device=arguments.device,
         precision=arguments.precision,
         engine=arguments.engine,

@@ -26,17 +26,19 @@ from ..data.findings import Finding, remark
 from ..data.labels import join
 from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError, UsageError, unknown
-from ..planning.memory import inference_spacing, windows_at_once
+from ..planning.memory import inference_spacing
 from ..planning.plan import Configuration, Scan
+from ..planning.plan_file import override
 from ..preparation.passing import in_order
 from ..preparation.prepare import Frame, frame_of, normalise, prepared_planes
 from ..preparation.turned import Turned, TurnedVolume, leans
 from ..preparation.upright import upright
-from ..volume import Grid, Triple, Volume
-from .engines import Engine, open_engine
-from .flips import with_mirrored
+from ..volume import Grid, Volume
+from .engines import Engine
+from .ensemble import mean_answer
 from .label_file import LabelFile
-from .model import Model, load_model
+from .member import open_member
+from .model import Model, check_alike, load_model
 from .one_ahead import one_ahead
 from .opening import OpenedScan, open_scan
 from .outcome import Image, Outcome, Prediction, as_case_error
@@ -46,55 +48,46 @@ from .slices import FinishedSlice, LabelMap, Sink, SinkOpener, opened
 from .stages import Stages
 from .stream import Answer, Place, answer_of, collected, on_own_grid, places
 from .views import View
-from .windows import Slab, slabs
 
 _MB = 1 << 20
 
 
 class Predictor:
-    """A loaded model that answers one scan after the other.
+    """One or several loaded models that answer one scan after the other; several of them as one, see ensemble.
 
-    model       a model folder or a loaded Model
+    models      model folders or loaded Models; the first one's fusion holds for all, its flips too
     device      as pick_device      precision  as pick_precision
-    engine      as open_engine; or one that is open, which has its own device and precision
+    engine      as open_engine; or, for one model, one that is open, which has its own device and precision
     batch_size  slices (2D) or blocks (3D) that run at once; None is memory.windows_at_once
+    changes     "fusion.FIELD=VALUE": how answers are put together, otherwise than in the plan
     roi         names of the labels that come out, None for all; see data.labels.join
 
-    Raises RunError for a model folder that cannot be used or a network that does not segment, UsageError for an
-    unknown label.
+    Raises RunError for a model folder that cannot be used, a network that does not segment or label tables that differ,
+    UsageError for an unknown label, or a change of anything else, which was settled when the models were trained.
     """
 
     def __init__(
         self,
-        model: Model | Path | str,
-        *,
+        *models: Model | Path | str,
         device: str = "auto",
         precision: str = "auto",
         engine: Engine | str = "auto",
         batch_size: int | None = None,
+        changes: Sequence[str] = (),
         roi: Sequence[str] | None = None,
     ) -> None:
-        self.model = model if isinstance(model, Model) else load_model(model)
-        self.model.check_segments()
+        if len(models) > 1 and not isinstance(engine, str):
+            raise ValueError("an open engine runs the network of one model")
+        loaded = _loaded(models, changes)
+        answered = {group for model in loaded for group in model.groups}
+        self.model = loaded[0]
+        self.groups = tuple(group for group in self.model.labels.groups if group in answered)
         self.shown = self._values(roi)
-        patch = self.model.configuration.patch
-        self.batch_size = batch_size or windows_at_once(patch)
-        if isinstance(engine, str):
-            engine = open_engine(
-                self.model.network,
-                channels=self.model.channels,
-                patch=patch,
-                engine=engine,
-                device=device,
-                precision=precision,
-                batch_size=self.batch_size,
-            )
-        self.engine, self.device = engine, engine.device
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """The groups of labels that are answered."""
-        return self.model.groups
+        self.members = tuple(
+            open_member(model, engine=engine, device=device, precision=precision, batch_size=batch_size)
+            for model in loaded
+        )
+        self.device = self.members[0].engine.device
 
     def _values(self, roi: Sequence[str] | None) -> tuple[int, ...]:
         """The label values of `roi`, of all that is answered for None, in the order of the table."""
@@ -172,35 +165,6 @@ class Predictor:
                 maps = self._whole(scan, view, stages)
             yield {group: np.ascontiguousarray(scan.orientation.undo(drawn)) for group, drawn in maps.items()}
 
-    @property
-    def members(self) -> tuple[Predictor, ...]:
-        """Whoever looks at the scan."""
-        return (self,)
-
-    def logits(
-        self, planes: Iterable[np.ndarray], shape: Triple, view: View, *, falling: bool = False
-    ) -> Iterator[Slab]:
-        """Those of a prepared image of `shape`, float32 [Y, X] in [0, 1] plane by plane, as `view` shows it; see
-        windows.slabs."""
-        configuration = self.model.configuration
-        view = view.within(shape, configuration.patch, configuration.overlap)
-        planes, shape = view.of(planes, shape, falling=falling)
-        slabs_of = partial(
-            slabs,
-            self.engine,
-            shape=shape,
-            patch=configuration.patch,
-            overlap=configuration.overlap,
-            batch_size=self.batch_size,
-            neighbours=configuration.neighbours,
-            falling=falling,
-        )
-        if not self.model.plan.fusion.flips:
-            return view.back(slabs_of(planes))
-        straight, other = tee(planes)
-        flipped = (plane[:, ::-1] for plane in other)
-        return view.back(with_mirrored(slabs_of(straight), slabs_of(flipped), self.model.labels))
-
     def _answers_lesions_alone(self) -> bool:
         return all(self.model.labels.of_lesions(group) for group in self.groups)
 
@@ -264,11 +228,13 @@ class Predictor:
 
     def _answer(self, z: int, row: Sequence[Place | None], frames: Sequence[Frame], *, probabilities: bool) -> Answer:
         """What is said of slice `z`, of which each member has a place."""
+        if len(self.members) > 1:
+            return mean_answer(z, row, frames, members=self.members, groups=self.groups, probabilities=probabilities)
         return answer_of(
             z,
             row[0],
             frames[0],
-            groups=self.model.groups,
+            groups=self.groups,
             fusion=self.model.plan.fusion,
             labels=self.model.labels,
             probabilities=probabilities,
@@ -279,6 +245,20 @@ class Predictor:
             return torch.cuda.max_memory_allocated(self.device) / _MB
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / _MB if sys.platform == "darwin" else peak / 1024  # bytes there, KiB elsewhere
+
+
+def _loaded(models: Sequence[Model | Path | str], changes: Sequence[str]) -> list[Model]:
+    """The models with the fusion of the first one, changed. Raises as Predictor does."""
+    for change in changes:
+        if not change.startswith("fusion."):
+            raise UsageError(f"--set {change!r}", found="no field of fusion", expected="fusion.FIELD=VALUE")
+    loaded = [model if isinstance(model, Model) else load_model(model) for model in models]
+    for model in loaded:
+        model.check_segments()
+    check_alike(loaded)
+    plan = loaded[0].plan
+    fusion = override(plan, changes, trained=True).fusion if changes else plan.fusion
+    return [replace(model, plan=model.plan.model_copy(update={"fusion": fusion})) for model in loaded]
 
 
 def _prepared(scan: Turned, configuration: Configuration, stages: Stages) -> tuple[Frame, Iterator[np.ndarray]]:

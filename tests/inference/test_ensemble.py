@@ -8,7 +8,6 @@ import torch
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError, RunError
-from flarenet.inference.ensemble import Ensemble, open_models
 from flarenet.inference.model import Model
 from flarenet.inference.predict import Predictor
 from flarenet.planning.fusion import Fusion
@@ -65,7 +64,7 @@ def scan():
 
 
 def predict(scan, *models):
-    return Ensemble(models, device="cpu", precision="fp32").predict(scan).labels
+    return Predictor(*models, device="cpu", precision="fp32").predict(scan).labels
 
 
 def test_the_mean_of_probabilities_decides_not_the_count_of_votes(scan):
@@ -109,20 +108,29 @@ def test_a_rule_may_be_set_whatever_memory_the_models_were_planned_for(scan):
     large = Scan(shape=(2000, 512, 512), spacing_mm=(1.0, 1.0, 1.0))  # more than 4 GB with the rule
     one = model({"organ": 0.7, "cancer": 0.4})
     one = replace(one, plan=one.plan.model_copy(update={"scans": {"large": large}}))
-    predictor = open_models([one], device="cpu", precision="fp32", changes=['fusion.largest=["liver"]'])
+    predictor = Predictor(one, device="cpu", precision="fp32", changes=['fusion.largest=["liver"]'])
     assert predictor.model.plan.fusion.largest == ("liver",) and predictor.predict(scan).labels.any()
     with pytest.raises(PlanError, match="fusion.largest"):
-        open_models([one], device="cpu", changes=['fusion.largest=["lung"]'])
+        Predictor(one, device="cpu", changes=['fusion.largest=["lung"]'])
 
 
 def test_models_of_other_labels_do_not_go_together():
     other = LabelSet(names=("background", "spleen", "tumor"), groups=LABELS.groups)
     with pytest.raises(RunError, match="other labels"):
-        Ensemble([model({"organ": 0.7}), model({"organ": 0.7}, labels=other)], device="cpu")
+        Predictor(model({"organ": 0.7}), model({"organ": 0.7}, labels=other), device="cpu")
 
 
 def test_every_engine_is_named_once(scan):
-    both = Ensemble([model({"organ": 0.9})] * 2, device="cpu", precision="fp32", engine="torch")
+    one = model({"organ": 0.9})
+    both = Predictor(one, one, device="cpu", precision="fp32", engine="torch")
     assert both.engine_names == "torch fp32"
-    both.members[1].engine = Predictor(model({"organ": 0.9}), device="cpu", precision="bf16", engine="torch").engine
+    both.members = both.members[:1] + Predictor(one, device="cpu", precision="bf16", engine="torch").members
     assert both.engine_names == both.predict(scan).engine == "torch fp32 + torch bf16"
+
+
+def test_an_open_engine_runs_one_model():
+    one = model({"organ": 0.9})
+    (member,) = Predictor(one, device="cpu", precision="fp32", engine="torch").members
+    assert Predictor(one, engine=member.engine).members[0].engine is member.engine
+    with pytest.raises(ValueError, match="one model"):
+        Predictor(one, one, engine=member.engine)

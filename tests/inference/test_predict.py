@@ -11,7 +11,6 @@ from flarenet.data.dicom import read_series
 from flarenet.data.labels import LabelSet
 from flarenet.data.nifti import read_image, read_labels
 from flarenet.errors import DatasetError, RunError, StorageError, UsageError
-from flarenet.inference.ensemble import open_models
 from flarenet.inference.many import predict_many
 from flarenet.inference.model import save_model
 from flarenet.inference.predict import Predictor, output_names, predict_files, predict_pairs
@@ -292,7 +291,7 @@ def test_the_fusion_of_the_plan_decides_or_what_is_said_in_its_place(tmp_path):
     model = model_folder(tmp_path / "model")
 
     def predicted(*changes):
-        return open_models([model], device="cpu", precision="fp32", changes=changes).predict(scan).labels
+        return Predictor(model, device="cpu", precision="fp32", changes=changes).predict(scan).labels
 
     assert np.array_equal(predicted(), body)
     assert np.array_equal(predicted("fusion.flips=true"), body)

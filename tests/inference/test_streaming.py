@@ -8,7 +8,6 @@ import torch
 from flarenet.data.nifti import inspect_file, inspect_image, read_image
 from flarenet.data.reading import Reading
 from flarenet.errors import DatasetError
-from flarenet.inference.ensemble import Ensemble, open_models
 from flarenet.inference.predict import Predictor, predict_pairs
 from flarenet.inference.views import View
 from flarenet.preparation.turned import TurnedFile, TurnedVolume, stays_in_file
@@ -133,7 +132,7 @@ def test_all_48_orientations_have_one_answer(tmp_path, name):
 @pytest.mark.parametrize("axes", AS_STORED[1:3])
 def test_an_ensemble_of_models_that_see_the_scan_otherwise(tmp_path, axes):
     models = [network(), network(seed=1), network(seed=2, z_mm=3.1, pixel_mm=1.5, window=(-300.0, 200.0))]
-    predictor = Ensemble(models, device="cpu", precision="fp32", batch_size=4)
+    predictor = Predictor(*models, device="cpu", precision="fp32", batch_size=4)
     path = save(tmp_path / "x.nii.gz", scan_data(), axes)
     expected = predictor.predict(read_image(path)).labels
     assert len(np.unique(expected)) == 3
@@ -144,7 +143,7 @@ def test_an_ensemble_of_models_that_see_the_scan_otherwise(tmp_path, axes):
 @pytest.mark.parametrize("count", [1, 2])
 def test_sinks_get_images_and_probabilities(tmp_path, fusion, count):
     models = [network(seed=seed, **fusion) for seed in range(count)]
-    predictor = open_models(models, device="cpu", precision="fp32", batch_size=4)
+    predictor = Predictor(*models, device="cpu", precision="fp32", batch_size=4)
     path = save(tmp_path / "x.nii.gz", scan_data(), AS_STORED[2])
     sink = Sink(wants_image=True)
     sink.wants_probabilities = True

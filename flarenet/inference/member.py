@@ -1,0 +1,68 @@
+"""A model that is ready to answer: its network runs somewhere, in some number type, on so many windows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import tee
+
+import numpy as np
+
+from ..planning.memory import windows_at_once
+from ..volume import Triple
+from .engines import Engine, open_engine
+from .flips import with_mirrored
+from .model import Model
+from .views import View
+from .windows import Slab, slabs
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A model, what runs its network, and on how many slices (2D) or blocks (3D) at once."""
+
+    model: Model
+    engine: Engine
+    batch_size: int
+
+    def logits(
+        self, planes: Iterable[np.ndarray], shape: Triple, view: View, *, falling: bool = False
+    ) -> Iterator[Slab]:
+        """Those of a prepared image of `shape`, float32 [Y, X] in [0, 1] plane by plane, as `view` shows it; see
+        windows.slabs."""
+        configuration = self.model.configuration
+        view = view.within(shape, configuration.patch, configuration.overlap)
+        planes, shape = view.of(planes, shape, falling=falling)
+        slabs_of = partial(
+            slabs,
+            self.engine,
+            shape=shape,
+            patch=configuration.patch,
+            overlap=configuration.overlap,
+            batch_size=self.batch_size,
+            neighbours=configuration.neighbours,
+            falling=falling,
+        )
+        if not self.model.plan.fusion.flips:
+            return view.back(slabs_of(planes))
+        straight, other = tee(planes)
+        flipped = (plane[:, ::-1] for plane in other)
+        return view.back(with_mirrored(slabs_of(straight), slabs_of(flipped), self.model.labels))
+
+
+def open_member(model: Model, *, engine: Engine | str, device: str, precision: str, batch_size: int | None) -> Member:
+    """A model with an engine, opened as open_engine says or given; batch_size None is memory.windows_at_once."""
+    patch = model.configuration.patch
+    batch_size = batch_size or windows_at_once(patch)
+    if isinstance(engine, str):
+        engine = open_engine(
+            model.network,
+            channels=model.channels,
+            patch=patch,
+            engine=engine,
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+        )
+    return Member(model, engine, batch_size)
