@@ -14,7 +14,6 @@ ROOT/models/NAME/         what flarenet_model installed: the model folders of on
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,8 +24,6 @@ ROOT_VARIABLE = "FLARENET_ROOT"
 
 Fold = int | Literal["all"]
 """Which cases a run holds out: those of one fold, or none."""
-
-_STEP = re.compile("step_([0-9]+)")
 
 
 @dataclass(frozen=True)
@@ -148,80 +145,9 @@ def only_planned(root: Path) -> Workspace:
     raise UsageError(f"root {root}", found=f"planned data sets {', '.join(planned)}", expected="one, or -d NAME")
 
 
-def newest_model(root: Path) -> Path:
-    """The model of `root`, trained or installed, that is newest and segments, as models_in takes it.
-
-    Raises UsageError where there is none.
-    """
-    named = {folder: folder for folder in segmenting_models(root)}
-    for folder in installed_models(root):  # they answer as one, whatever number of folds they have
-        named |= {model: folder for model in models_in(folder)}
-    if not named:
-        raise UsageError(
-            f"root {root}",
-            found="no finished model in runs/ and none in models/",
-            expected="one",
-            remedy="flarenet_train DualDecoder2D, or flarenet_model install FILE.zip, or name a model folder by -m",
-        )
-    return named[max(sorted(named), key=lambda folder: (folder / "about.json").stat().st_mtime_ns)]
-
-
-def find_models(word: str, root: str | None = None) -> list[Path]:
-    """The model folders that a word after -m stands for: a folder as models_in takes it, here or below the root, or
-    the name of an installed model.
-
-    root  as find_root takes it; not needed for a folder from here
-    Raises UsageError, with the real ones, for any other word.
-    """
-    if Path(word).is_dir():
-        return models_in(Path(word))
-    found = find_root(root)
-    installed = installed_models(found)
-    for folder in installed:
-        if folder.name == word:
-            return models_in(folder)
-    if (found / word).is_dir():
-        return models_in(found / word)
-    absolute = Path(word).is_absolute()
-    runs = [str(folder if absolute else folder.relative_to(found)) for folder in finished_models(found)]
-    raise unknown("model", word, [folder.name for folder in installed] + runs)
-
-
-def models_in(folder: Path) -> list[Path]:
-    """The models that a folder stands for: itself; or, where it is a trainer's or a fold's, the last step of each
-    finished fold in it. A fold that has not come to the last step of the others is left out.
-    """
-    finished = _finished(folder, "step_*", "fold_*/step_*")
-    last = max(finished.values(), default=0)
-    return sorted(model for model, step in finished.items() if step == last) or [folder]
-
-
-def finished_models(root: Path) -> list[Path]:
-    """The model folders of `root` whose training has ended, of all data sets, steps and folds."""
-    return sorted(_finished(root, "runs/*/*/**/step_*"))
-
-
-def segmenting_models(root: Path) -> list[Path]:
-    """The finished_models that predict labels: an autoencoder does not."""
-    return [folder for folder in finished_models(root) if folder.relative_to(root).parts[2] != "MAE"]
-
-
-def _finished(folder: Path, *below: str) -> dict[Path, int]:
-    """{model folder: its step} of those that fit a pattern below `folder`; step_4_backup is nobody's step."""
-    models = [about.parent for pattern in below for about in folder.glob(f"{pattern}/about.json")]
-    steps = {model: _STEP.fullmatch(model.name) for model in models}
-    return {model: int(step[1]) for model, step in steps.items() if step}
-
-
-def installed_models(root: Path) -> list[Path]:
-    """The folders of the installed models, by name."""
-    folders = [installed_model(root, name) for name in _folders(root / "models") if not name.startswith(".")]
-    return [folder for folder in folders if (models_in(folder)[0] / "about.json").is_file()]
-
-
-def installed_model(root: Path, name: str) -> Path:
-    """Where the installed model of a name lies, or would."""
-    return root / "models" / name
+def models_folder(root: Path) -> Path:
+    """Where the installed models lie, each in a folder of its name."""
+    return root / "models"
 
 
 def _folders(path: Path) -> list[str]:

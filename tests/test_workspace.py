@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from flarenet.errors import DatasetError, UsageError
-from flarenet.workspace import Workspace, find_root, models_in, newest_model, only_planned, open_workspace
+from flarenet.workspace import Workspace, find_root, only_planned, open_workspace
 
 
 def test_paths(tmp_path):
@@ -59,28 +57,3 @@ def test_the_only_planned_set_is_taken(tmp_path):
             assert only_planned(tmp_path).dataset == "A"
     with pytest.raises(UsageError, match="A, B"):
         only_planned(tmp_path)
-
-
-def test_the_newest_model_that_segments_is_taken(tmp_path):
-    with pytest.raises(UsageError, match="no finished model"):
-        newest_model(tmp_path)
-    for age, run in enumerate(["A/MAE/step_1", "A/DualDecoder2D/step_2", "B/3DOrgan/step_1"]):
-        folder = tmp_path / "runs" / run
-        folder.mkdir(parents=True)
-        (folder / "about.json").touch()
-        os.utime(folder / "about.json", (1000 - age, 1000 - age))
-    (tmp_path / "runs/A/DualDecoder2D/step_3").mkdir()
-    (tmp_path / "runs/A/DualDecoder2D/step_2_backup").mkdir()
-    (tmp_path / "runs/A/DualDecoder2D/step_2_backup/about.json").touch()  # a copy that somebody keeps, just made
-    assert newest_model(tmp_path) == tmp_path / "runs/A/DualDecoder2D/step_2"
-
-
-def test_a_trainer_stands_for_the_last_step_of_each_finished_fold(tmp_path):
-    for run in ("step_9", "step_10", "fold_1/step_10", "fold_2/step_9", "fold_all/step_10", "step_10_backup"):
-        (tmp_path / run).mkdir(parents=True)
-        (tmp_path / run / "about.json").touch()
-    (tmp_path / "fold_3/step_10").mkdir(parents=True)  # not finished
-    assert models_in(tmp_path) == [tmp_path / run for run in ("fold_1/step_10", "fold_all/step_10", "step_10")]
-    assert models_in(tmp_path / "fold_2") == [tmp_path / "fold_2/step_9"]
-    assert models_in(tmp_path / "step_9") == [tmp_path / "step_9"]
-    assert models_in(tmp_path / "fold_3") == [tmp_path / "fold_3"]  # and whoever loads it says what is wrong

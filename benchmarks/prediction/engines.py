@@ -26,9 +26,9 @@ from flarenet.data.nifti import read_labels
 from flarenet.errors import UsageError
 from flarenet.evaluation.overlap import dice
 from flarenet.inference.engines import open_engine, pick_device
+from flarenet.inference.found import models_in
 from flarenet.inference.model import load_model
 from flarenet.inference.predict import Predictor
-from flarenet.workspace import models_in
 
 REFERENCE = ("torch", "fp32")
 ON_CPU = (REFERENCE, ("torch", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"))

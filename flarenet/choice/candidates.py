@@ -12,10 +12,11 @@ from ..data.dataset import Case
 from ..data.labels import LabelSet, difference
 from ..errors import RunError
 from ..inference.about import PLAN, read_about
+from ..inference.found import finished_models
 from ..planning.plan_file import load_plan
 from ..planning.runs import Run
 from ..planning.split import Splits
-from ..workspace import Workspace, finished_models
+from ..workspace import Workspace
 
 
 @dataclass(frozen=True)

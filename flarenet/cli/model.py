@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CasesFailed, FlarenetError, UsageError
-from ..workspace import find_models, find_root, installed_models, models_in, segmenting_models
+from ..workspace import find_root, models_folder
 from . import shell
 
 if TYPE_CHECKING:
@@ -70,9 +70,11 @@ def work(arguments: Namespace) -> None:
 
 def _list(arguments: Namespace) -> None:
     """Raises CasesFailed, after all others are listed, where a folder is no model."""
+    from ..inference.found import finished_models, installed_models, models_in, segments
+
     root = find_root(arguments.root)
     named = {folder.name: models_in(folder) for folder in installed_models(root)}
-    named |= {str(folder.relative_to(root)): [folder] for folder in segmenting_models(root)}
+    named |= {str(folder.relative_to(root)): [folder] for folder in finished_models(root) if segments(folder)}
     rows, failed = [("model", "trainer", "step", "folds", "data set", "MB")], list[str]()
     for name, models in named.items():
         try:
@@ -101,6 +103,7 @@ def _row(name: str, models: Sequence[Path]) -> tuple[str, str, str, str, str, st
 
 
 def _info(arguments: Namespace) -> None:
+    from ..inference.found import models_in
     from ..inference.model_file import opened
 
     file = Path(arguments.model)
@@ -108,13 +111,13 @@ def _info(arguments: Namespace) -> None:
         with opened(file) as folder:
             _show({f"{file}: {model.relative_to(folder)}": model for model in models_in(folder)})
     else:
-        _show({str(model): model for model in find_models(arguments.model, arguments.root)})
+        _show({str(model): model for model in _models(arguments)})
 
 
 def _export(arguments: Namespace) -> None:
     from ..inference.model_file import export_models
 
-    models = find_models(arguments.model, arguments.root)
+    models = _models(arguments)
     licence = None if arguments.licence is None else _licence(arguments.licence)
     fingerprint = export_models(models, arguments.file, licence=licence, with_cases=not arguments.without_cases)
     print(f"{arguments.file}: {len(models)} model{'s' * (len(models) > 1)}, fingerprint {fingerprint}")
@@ -124,7 +127,7 @@ def _onnx(arguments: Namespace) -> None:
     from ..inference.model import load_model
     from ..inference.onnx_file import export_onnx
 
-    models = find_models(arguments.model, arguments.root)
+    models = _models(arguments)
     for folder in models:
         # a fold is TRAINER/fold_K/step_N
         out = arguments.folder if len(models) == 1 else arguments.folder / folder.parent.name
@@ -155,7 +158,14 @@ def _remove(arguments: Namespace) -> None:
         if sys.stdin.readline().strip() != arguments.name:
             raise UsageError(f"model {arguments.name}", found="another answer", expected="its name; it is still there")
     remove(root, arguments.name)
-    print(f"{arguments.name}: removed from {root / 'models'}")
+    print(f"{arguments.name}: removed from {models_folder(root)}")
+
+
+def _models(arguments: Namespace) -> list[Path]:
+    """Those that MODEL stands for. Raises UsageError listing the real ones."""
+    from ..inference.found import find_models
+
+    return find_models(arguments.model, arguments.root)
 
 
 def _licence(words: str) -> str:
@@ -175,18 +185,17 @@ def _licence(words: str) -> str:
 
 def _show(models: Mapping[str, Path]) -> None:
     """models: by the names to show."""
-    from ..inference.about import read_about
+    from ..inference.about import PLAN, read_about
+    from ..inference.model_file import home_of
     from ..planning.plan_file import load_plan
 
     for name, model in models.items():
         about = read_about(model)
-        facts = [("model", name), *_facts(model, about, load_plan(model / "plan.json"))]
+        facts = [("model", name), *_facts(model, about, load_plan(model / PLAN))]
         width = 2 + max(len(_plain(key)) for key, _ in facts)
         print(*(f"{_plain(key) + ':':{width}}{_plain(said)}" for key, said in facts), "", sep="\n")
-    one = next(iter(models.values()))
-    for folder in (one.parent, one.parent.parent):
-        if (folder / "manifest.json").is_file():
-            return _show_file(folder)
+    if folder := home_of(next(iter(models.values()))):
+        _show_file(folder)
 
 
 def _facts(model: Path, about: About, plan: Plan) -> Iterator[tuple[str, str]]:
@@ -224,7 +233,9 @@ def _pattern(pattern: Iterable[int], plan: Plan) -> str:
 
 
 def _parts(model: Path) -> list[Path]:
-    return [model / name for name in ("weights.safetensors", "plan.json", "about.json")]
+    from ..inference.about import FILES
+
+    return [model / name for name in FILES]
 
 
 def _flat(summary: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CasesFailed, DatasetError, FlarenetError, StorageError, UsageError
-from ..workspace import find_models, find_root, models_in, newest_model
+from ..workspace import find_root
 from . import shell
 from .heap import share_one_heap
 
@@ -251,6 +251,9 @@ def _folder(path: Path) -> Path:
 
 def _model_folders(arguments: Namespace) -> list[Path]:
     """The models of -m, else the newest one. Raises UsageError listing the real ones."""
+    with shell.importing():
+        from ..inference.found import find_models, models_in, newest_model
+
     if arguments.model is None:
         return models_in(newest_model(find_root(arguments.root)))
     return [model for word in arguments.model for model in find_models(word, arguments.root)]

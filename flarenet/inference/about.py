@@ -14,7 +14,8 @@ from ..planning.plan_file import load_plan
 from ..schema import Frozen, load
 from ..whole import sha256_of
 
-WEIGHTS, PLAN, ABOUT = "weights.safetensors", "plan.json", "about.json"
+WEIGHTS, PLAN, ABOUT = FILES = ("weights.safetensors", "plan.json", "about.json")
+"""Of a model folder; what else lies there is of its training."""
 
 
 class About(Frozen):

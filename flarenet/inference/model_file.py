@@ -29,9 +29,10 @@ from ..errors import FlarenetError, RunError, StorageError, UnsafeError, UsageEr
 from ..lock import locked
 from ..schema import LARGEST_JSON_BYTES, Frozen, load, save
 from ..whole import remove_leftovers, sha256_of, whole_file, write_text
-from ..workspace import installed_model, installed_models, models_in
-from .about import ABOUT, PLAN, WEIGHTS, read_about
+from ..workspace import models_folder
+from .about import ABOUT, FILES, PLAN, WEIGHTS, read_about
 from .archive import MOST_BYTES, unpack
+from .found import installed_models, models_in
 from .model import Model, check_alike, load_model
 
 MANIFEST, LICENCE = "manifest.json", "LICENCE.txt"
@@ -45,7 +46,7 @@ NO_LICENCE = (
 _MB = 1 << 20
 _LARGEST = {MANIFEST: _MB, LICENCE: _MB, PLAN: LARGEST_JSON_BYTES, ABOUT: LARGEST_JSON_BYTES, WEIGHTS: MOST_BYTES}
 _PLACE = r"(?:fold_(?:all|0|[1-9][0-9]{0,2})/)?step_[1-9][0-9]{0,2}"
-_TOP, _INNER = ("|".join(map(re.escape, names)) for names in ((MANIFEST, LICENCE), (WEIGHTS, PLAN, ABOUT)))
+_TOP, _INNER = ("|".join(map(re.escape, names)) for names in ((MANIFEST, LICENCE), FILES))
 _MEMBER = re.compile(rf"({_TOP})|{_PLACE}/({_INNER})")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip file can state; with the real time no two files would be the same
@@ -82,7 +83,7 @@ class Installed:
 
 
 def export_models(models: Sequence[Path], file: Path, *, licence: str | None = None, with_cases: bool = True) -> str:
-    """Write finished model folders, as workspace.models_in gives them, into a new model file; returns its fingerprint.
+    """Write finished model folders, as found.models_in gives them, into a new model file; returns its fingerprint.
 
     licence     what others may do with it; None: what an installed model came with, else that nothing was stated
     with_cases  whether the names of the cases that it learned from are told
@@ -121,10 +122,10 @@ def install(file: Path, root: Path, name: str | None = None) -> Installed:
     if name is not None:
         check_name(name, "--name")
     _check_there(file)
-    home = installed_model(root, "")
+    home = models_folder(root)
     with locked(home), _unpacked(file, home) as folder:
         manifest, fingerprint = _verify(folder, file)
-        target = installed_model(root, name or manifest.name)
+        target = home / (name or manifest.name)
         if target.exists():
             return _already(target, fingerprint)
         try:
@@ -181,8 +182,14 @@ def read_manifest(folder: Path) -> Manifest | None:
     return load(Manifest, folder / MANIFEST, RunError) if (folder / MANIFEST).is_file() else None
 
 
+def home_of(model: Path) -> Path | None:
+    """The folder, with manifest and licence, of what was unpacked of a model file and a model folder is part of."""
+    folders = (model.parent, model.parent.parent)
+    return next((one for one in folders if (one / MANIFEST).is_file() and (one / LICENCE).is_file()), None)
+
+
 def _check_size(models: Sequence[Path], file: Path) -> None:
-    total = sum((model / name).stat().st_size for model in models for name in (WEIGHTS, PLAN, ABOUT))
+    total = sum((model / name).stat().st_size for model in models for name in FILES)
     most = MOST_BYTES - _LARGEST[MANIFEST] - _LARGEST[LICENCE]
     if total > most:
         several = "export each fold by itself (TRAINER/fold_K/step_N): flarenet_predict -m takes several models"
@@ -206,11 +213,8 @@ def _gather(model: Path, gathered: Path, *, with_cases: bool) -> None:
 
 
 def _own_licence(model: Path) -> str:
-    """That of the installed model which a model folder is part of."""
-    for folder in (model.parent, model.parent.parent):
-        if (folder / MANIFEST).is_file() and (folder / LICENCE).is_file():
-            return (folder / LICENCE).read_text(encoding="utf-8")
-    return NO_LICENCE
+    folder = home_of(model)
+    return NO_LICENCE if folder is None else (folder / LICENCE).read_text(encoding="utf-8")
 
 
 def _zip(gathered: Path, members: Sequence[str], file: Path) -> None:

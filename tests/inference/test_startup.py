@@ -77,7 +77,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_what_opens_a_scan_needs_no_torch():
-    names = "about one_ahead opening outputs"
+    names = "about found one_ahead opening outputs"
     line = f"import sys; from flarenet.inference import {names.replace(' ', ', ')}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", line], cwd=SOURCES, capture_output=True, text=True, check=True)
     assert f"flarenet.inference.{names.split()[-1]}" in done.stdout.split()

@@ -2,8 +2,8 @@
 
 import pytest
 
+from flarenet.inference.found import models_in
 from flarenet.inference.model_file import export_models
-from flarenet.workspace import models_in
 from tests.model_files.small import train
 
 

@@ -30,14 +30,15 @@ def small_plan(network=NETWORK):
     )
 
 
-def train(folder, *, seed=0, step=2):
-    """What a finished run leaves in `folder`, with random weights."""
+def train(folder, *, seed=0, step=2, groups=NETWORK.groups):
+    """What a finished run leaves in `folder`, with random weights; without `groups` its network segments nothing."""
     torch.manual_seed(seed)
-    network = build(NETWORK, LABELS.outputs)
+    spec = NETWORK.model_copy(update={"groups": groups})
+    network = build(spec, {group: LABELS.outputs[group] for group in groups})
     save_model(
         folder,
         network,
-        plan=small_plan(),
+        plan=small_plan(spec),
         trainer="Toy2D",
         step=step,
         seen=["case_1", "case_2"],

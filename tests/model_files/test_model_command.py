@@ -18,8 +18,8 @@ from flarenet.cli.predict import main as predict
 from flarenet.inference import archive
 from flarenet.inference import model_file as of_models
 from flarenet.inference.about import ABOUT, PLAN, WEIGHTS, read_about
+from flarenet.inference.found import find_models, models_in, newest_model
 from flarenet.lock import locked
-from flarenet.workspace import find_models, models_in, newest_model
 from tests.model_files.small import files_below, members_of, train
 
 RUN = "runs/Toy/Toy2D"
@@ -103,7 +103,7 @@ def test_list_shows_what_m_takes(root, elsewhere, model_file, capsys):
     assert "no finished model" in capsys.readouterr().err
     command(root, "install", model_file)
     capsys.readouterr()
-    train(root / "runs" / "Toy" / "MAE" / "step_1", step=1)  # which segments nothing
+    train(root / "runs" / "Toy" / "Restoring" / "step_1", step=1, groups=())
     assert command(root, "list") == 0
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ["model", "trainer", "step", "folds", "data", "set", "MB"]
