@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cc3d
 import numpy as np
+from scipy.ndimage import binary_dilation, find_objects
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..volume import Box, box_where
+from ..volume import Box, Grid, box_where
 from .labels import HIDDEN
 
 
@@ -30,6 +32,21 @@ class Components:
     def largest(self) -> int:
         """The number of the part of most voxels, the first of equal ones; 0 where there is none."""
         return 1 + int(self.voxels[1:].argmax()) if len(self.voxels) > 1 else 0
+
+    def mm3(self, grid: Grid) -> np.ndarray:
+        """[1 + n]: their sizes in a map on `grid`."""
+        return self.voxels * grid.voxel_mm3
+
+    def surroundings(self, drawn: np.ndarray) -> Iterator[np.ndarray]:
+        """Of each, from number 1: the values that a map [Z, Y, X] has on it and in what touches it (26 neighbours)."""
+        inside = drawn[self.box.slices]
+        for number, place in enumerate(find_objects(self.number), start=1):
+            around = tuple(slice(max(0, axis.start - 1), axis.stop + 1) for axis in place)
+            yield inside[around][binary_dilation(self.number[around] == number, np.ones((3, 3, 3)))]
+
+    def touching(self, mask: np.ndarray) -> np.ndarray:
+        """bool [1 + n]: which of them overlap or touch a mask, bool [Z, Y, X]."""
+        return np.array([False, *(values.any() for values in self.surroundings(mask))])
 
     def paint(self, drawn: np.ndarray, which: np.ndarray, value: int) -> None:
         """Give `value` to the voxels of a map [Z, Y, X] in those of which `which`, bool [1 + n], says so."""

@@ -18,9 +18,6 @@ from ..volume import Box, Grid, Triple
 if TYPE_CHECKING:
     from ..data.components import Components
 
-TOUCHING = 1.75
-"""Voxels between centres: those of corner neighbours are 1.73 apart, those of the next ones 2."""
-
 Maps = Mapping[str, np.ndarray]
 """{group: uint8 [Z, Y, X], 0 background, 1..n the group's labels}."""
 
@@ -39,7 +36,7 @@ def settle(maps: Maps, fusion: Fusion, *, labels: LabelSet, grid: Grid) -> None:
     for name, (group, index) in places.items():
         if name in fusion.largest or name in fusion.least_ml:
             parts = find_components(maps[group], index)
-            lost = parts.voxels * grid.voxel_mm3 / 1000 < fusion.least_ml.get(name, 0)
+            lost = parts.mm3(grid) / 1000 < fusion.least_ml.get(name, 0)
             if name in fusion.largest:
                 lost |= np.arange(len(lost)) != parts.largest
             parts.paint(maps[group], lost, 0)
@@ -47,7 +44,10 @@ def settle(maps: Maps, fusion: Fusion, *, labels: LabelSet, grid: Grid) -> None:
         hosts = [places[host] for host in fusion.hosts.get(name, ()) if host in places]
         if hosts:
             parts = find_components(maps[group], index)
-            near = _near(parts, maps, hosts, spacing_mm=grid.spacing_mm, near_mm=fusion.near_mm)
+            home = np.zeros(maps[group].shape, dtype=bool)
+            for host, of_host in hosts:
+                home |= maps[host] == of_host
+            near = _near(parts, home, spacing_mm=grid.spacing_mm, near_mm=fusion.near_mm)
             parts.paint(maps[group], ~near, 0)
 
 
@@ -62,29 +62,23 @@ def _places(maps: Maps, labels: LabelSet) -> dict[str, tuple[str, int]]:
 
 
 def _near(
-    parts: Components,
-    maps: Maps,
-    hosts: list[tuple[str, int]],
-    *,
-    spacing_mm: tuple[float, float, float],
-    near_mm: float,
+    parts: Components, home: np.ndarray, *, spacing_mm: tuple[float, float, float], near_mm: float
 ) -> np.ndarray:
-    """bool [1 + n]: which of the parts overlap or touch a host, or have a voxel within `near_mm` of one's."""
+    """bool [1 + n]: which parts overlap or touch `home`, bool [Z, Y, X], or have a voxel within `near_mm` of it."""
+    found = parts.touching(home)
+    if not near_mm:
+        return found
     import cc3d
     import edt
 
-    found = np.zeros(len(parts.voxels), dtype=bool)
-    reach = cast(Triple, tuple(max(1, ceil(near_mm / mm)) for mm in spacing_mm))
+    reach = cast(Triple, tuple(ceil(near_mm / mm) for mm in spacing_mm))
     places = cc3d.statistics(parts.number)["bounding_boxes"]
-    for number in range(1, len(found)):  # one by one: distances take no more than a part's own surroundings
+    for number in np.flatnonzero(~found[1:]) + 1:  # one by one: distances take no more than a part's own surroundings
         inner = _box(places[number], parts.box.start)
-        around = inner.grown(reach, next(iter(maps.values())).shape)
-        apart = np.logical_and.reduce([maps[group][around.slices] != index for group, index in hosts])
+        around = inner.grown(reach, home.shape)
         within = tuple(slice(a - b, a - b + n) for a, b, n in zip(inner.start, around.start, inner.shape))
-        part = parts.number[places[number]] == number
-        found[number] = bool((edt.edt(apart)[within][part] < TOUCHING).any()) or (
-            near_mm > 0 and bool((edt.edt(apart, anisotropy=spacing_mm)[within][part] <= near_mm).any())
-        )
+        away_mm = edt.edt(~home[around.slices], anisotropy=spacing_mm)[within]
+        found[number] = (away_mm[parts.number[places[number]] == number] <= near_mm).any()
     return found
 
 

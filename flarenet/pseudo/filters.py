@@ -14,32 +14,29 @@ from functools import reduce
 from typing import TypeVar
 
 import numpy as np
-from scipy.ndimage import binary_dilation, find_objects
 
 from ..data.components import Components, find_components
 from ..data.labels import HIDDEN
 from ..planning.pseudo_rules import PseudoRules
+from ..volume import Grid
 
 Label = TypeVar("Label", int, str)
-
-TOUCHING = np.ones((3, 3, 3), dtype=bool)
-"""A voxel and its 26 neighbours: what touches."""
 
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """What is known about one group of a case beside the map.
 
-    votes      uint8 [Z, Y, X]: how many of the sources name the label of the map
-    sources    how many there are
-    voxel_mm3  the volume of a voxel
-    lesions    whether the labels are lesions, which size and host can tell from noise
-    homes      label of the group -> bool [Z, Y, X], where its hosts are; a label without an entry may be anywhere
+    votes    uint8 [Z, Y, X]: how many of the sources name the label of the map
+    sources  how many there are
+    grid     that of the map
+    lesions  whether the labels are lesions, which size and host can tell from noise
+    homes    label of the group -> bool [Z, Y, X], where its hosts are; a label without an entry may be anywhere
     """
 
     votes: np.ndarray
     sources: int
-    voxel_mm3: float
+    grid: Grid
     lesions: bool = False
     homes: Mapping[int, np.ndarray] = field(default_factory=dict)
 
@@ -77,13 +74,13 @@ def likeness(sources: Sequence[np.ndarray], labels: int) -> dict[int, float]:
     return {int(index) + 1: float(mean[index]) for index in np.flatnonzero(named)}
 
 
-def large_enough(sources: Sequence[np.ndarray], *, least_mm3: float, voxel_mm3: float) -> Sequence[np.ndarray]:
+def large_enough(sources: Sequence[np.ndarray], *, least_mm3: float, grid: Grid) -> Sequence[np.ndarray]:
     """The maps without the lesions that would be smaller than `least_mm3` even where all maps are laid together."""
     if not least_mm3 or len(sources) == 1:
         return sources
     together = reduce(np.maximum, sources)
     lesions = find_components(together)
-    lesions.paint(together, lesions.voxels * voxel_mm3 < least_mm3, HIDDEN)
+    lesions.paint(together, lesions.mm3(grid) < least_mm3, HIDDEN)
     return [np.where(together == HIDDEN, np.uint8(0), source) for source in sources]
 
 
@@ -100,7 +97,7 @@ def hide_small(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.
     if not (evidence.lesions and rules.least_mm3):
         return drawn
     lesions = find_components(drawn)
-    return _hidden(drawn, lesions, lesions.voxels * evidence.voxel_mm3 < rules.least_mm3)
+    return _hidden(drawn, lesions, lesions.mm3(evidence.grid) < rules.least_mm3)
 
 
 def hide_homeless(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.ndarray:
@@ -110,9 +107,7 @@ def hide_homeless(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> 
     lesions = find_components(drawn)
     homeless = np.isin(lesions.label, list(evidence.homes))
     for label, home in evidence.homes.items():
-        near = binary_dilation(home[lesions.box.slices], TOUCHING) & (lesions.number > 0)
-        at_home = np.unique(lesions.number[near])
-        homeless[at_home[lesions.label[at_home] == label]] = False
+        homeless &= ~(lesions.touching(home) & (lesions.label == label))
     return _hidden(drawn, lesions, homeless)
 
 
@@ -148,14 +143,11 @@ def _hidden(drawn: np.ndarray, lesions: Components, lost: np.ndarray) -> np.ndar
 
 def hosts_of(lesions: Components, organs: np.ndarray) -> dict[int, dict[int, float]]:
     """label -> value of `organs`, a label map, or 0 for none -> share of its lesions that touch most of that organ."""
-    inside = organs[lesions.box.slices]
     found: dict[int, Counter[int]] = {}
-    for number, place in enumerate(find_objects(lesions.number), start=1):
-        around = tuple(slice(max(0, axis.start - 1), axis.stop + 1) for axis in place)
-        touched = inside[around][binary_dilation(lesions.number[around] == number, TOUCHING)]
+    for label, touched in zip(lesions.label[1:].tolist(), lesions.surroundings(organs)):
         contacts = Counter(touched[touched > 0].tolist())
         main = contacts.most_common(1)[0][0] if contacts else 0
-        found.setdefault(int(lesions.label[number]), Counter())[main] += 1
+        found.setdefault(label, Counter())[main] += 1
     return {label: {host: n / sum(counts.values()) for host, n in counts.items()} for label, counts in found.items()}
 
 

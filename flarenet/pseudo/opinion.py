@@ -72,7 +72,7 @@ class Asked:
         evidence = Evidence(
             opinion.votes,
             opinion.sources,
-            voxel_mm3=self.grid.voxel_mm3,
+            grid=self.grid,
             lesions=lesions,
             homes=self._homes(group, hosts) if group != lowest and rules.hosts != "any" else {},
         )
@@ -111,7 +111,7 @@ def ask(
             labels.groups[group],
             looked_for,
             least_mm3=least_mm3 if labels.of_lesions(group) else 0.0,
-            voxel_mm3=grid.voxel_mm3,
+            grid=grid,
         )
         for group in groups
     }
@@ -155,12 +155,12 @@ def _opinion(
     looked_for: frozenset[int],
     *,
     least_mm3: float,
-    voxel_mm3: float,
+    grid: Grid,
 ) -> Opinion:
     """What was looked for is no question, nor where people drew something: there all sources say background."""
     table = np.arange(256, dtype=np.uint8)
     table[[index for index, value in enumerate(values, start=1) if value in looked_for]] = 0
     said = [np.where(drawn == 0, table[source], np.uint8(0)) for source in maps]
     label, votes = vote(said)
-    scores = likeness(large_enough(said, least_mm3=least_mm3, voxel_mm3=voxel_mm3), len(values))
+    scores = likeness(large_enough(said, least_mm3=least_mm3, grid=grid), len(values))
     return Opinion(label, votes, len(maps), {values[index - 1]: score for index, score in scores.items()})

@@ -4,6 +4,7 @@ import pytest
 
 from flarenet.data.components import PartSizes, find_components
 from flarenet.data.labels import HIDDEN
+from flarenet.volume import Grid
 
 
 def test_parts_touch_by_corners_and_neighbouring_labels_are_apart():
@@ -27,6 +28,16 @@ def test_the_parts_that_are_named_are_painted_and_nothing_else():
     parts = find_components(drawn)
     parts.paint(drawn, parts.voxels == 1, 7)
     assert drawn.ravel().tolist() == [7, 0, 1, 1, 0, 7, HIDDEN]
+
+
+def test_parts_touch_what_lies_under_or_beside_them_by_a_corner_too():
+    drawn, mask = np.zeros((4, 4, 9), dtype=np.uint8), np.zeros((4, 4, 9), dtype=bool)
+    drawn[0, 0, 0] = drawn[1, 1, 3] = drawn[3, 3, 6:] = 1
+    mask[2, 2, 4] = mask[3, 3, 8] = True  # by a corner of the second, in the third, two voxels from the first
+    parts = find_components(drawn)
+    assert parts.touching(mask).tolist() == [False, False, True, True]
+    assert [values.sum() for values in parts.surroundings(mask)] == [0, 1, 1]
+    assert parts.mm3(Grid(drawn.shape, np.diag([1.0, 2.0, 4.0, 1.0])))[1:].tolist() == [8, 8, 24]
 
 
 @pytest.mark.parametrize("share", [0.02, 0.08, 0.3])

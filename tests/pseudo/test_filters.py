@@ -22,6 +22,8 @@ from flarenet.pseudo.filters import (
 from flarenet.pseudo.opinion import Asked, Opinion
 from flarenet.volume import Grid
 
+GRID = Grid((1, 1, 1), np.diag([1.0, 1.0, 2.0, 1.0]))  # voxels of 2 mm3; its shape is of no account
+
 
 def row(*values):
     """A map of one row of voxels."""
@@ -29,7 +31,7 @@ def row(*values):
 
 
 def evidence(votes=None, sources=1, **more):
-    return Evidence(row(1) if votes is None else votes, sources, voxel_mm3=2.0, **more)
+    return Evidence(row(1) if votes is None else votes, sources, grid=GRID, **more)
 
 
 def test_the_label_that_most_sources_name_wins_and_the_first_in_a_tie():
@@ -53,9 +55,9 @@ def test_likeness_is_the_mean_dice_of_all_pairs():
 def test_lesions_are_large_enough_where_all_maps_together_make_them_so():
     # of 2 mm3 a voxel: 1 + 1 voxels side by side are 4 mm3, the last one is 2 mm3 in each map
     maps = [row(1, 0, 0, 0, 2), row(0, 1, 0, 0, 2), row(0, 0, 0, 0, 0)]
-    kept = large_enough(maps, least_mm3=4.0, voxel_mm3=2.0)
+    kept = large_enough(maps, least_mm3=4.0, grid=GRID)
     assert [each.ravel().tolist() for each in kept] == [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 0]]
-    assert large_enough(maps, least_mm3=0.0, voxel_mm3=2.0) is maps
+    assert large_enough(maps, least_mm3=0.0, grid=GRID) is maps
 
 
 def test_voxels_on_which_too_few_agree_are_hidden_background_too():
