@@ -144,10 +144,11 @@ def load_weights(folder: str | Path) -> dict[str, Tensor]:
         return _weights(folder, about)
 
 
-def check_alike(models: Sequence[Model]) -> None:
-    """Raise RunError for the first whose label table says otherwise than that of the first one."""
+def check_together(models: Sequence[Model]) -> None:
+    """Raise RunError for the first that does not segment, or whose label table is not that of the first one."""
     first = models[0]
     for model in models:
+        model.check_segments()
         if other := difference(model.labels, first.labels):
             raise RunError(
                 f"model {model.folder}",

@@ -33,7 +33,7 @@ from ..workspace import models_folder
 from .about import ABOUT, FILES, PLAN, WEIGHTS, read_about
 from .archive import MOST_BYTES, unpack
 from .found import installed_models, models_in
-from .model import Model, check_alike, load_model
+from .model import check_together, load_model
 
 MANIFEST, LICENCE = "manifest.json", "LICENCE.txt"
 ENDING = ".zip"
@@ -95,7 +95,7 @@ def export_models(models: Sequence[Path], file: Path, *, licence: str | None = N
     if not file.name.endswith(ENDING) or file.exists():
         found = "a file that exists" if file.exists() else file.name
         raise UsageError(f"model file {file}", found=found, expected=f"a new name that ends in {ENDING}")
-    _check_together([load_model(model) for model in models])
+    check_together([load_model(model) for model in models])
     _check_size(models, file)
     with tempfile.TemporaryDirectory(prefix="flarenet_") as folder:
         gathered = Path(folder)
@@ -270,7 +270,7 @@ def _verify(folder: Path, file: Path) -> tuple[Manifest, str]:
         if models_in(folder) != models:
             raise UnsafeError(file, found=f"models {[path.name for path in models]}", expected="one step of each fold")
         loaded = [load_model(model) for model in models]
-        _check_together(loaded)
+        check_together(loaded)
         if any(model.folder.name != f"step_{model.step}" for model in loaded):
             raise UnsafeError(ABOUT, found=f"step {loaded[0].step}", expected="the step that its folder is named for")
     except FlarenetError as problem:
@@ -288,12 +288,6 @@ def _check_content(path: Path, content: Content) -> None:
             expected=f"{content.bytes} bytes, sha256 {content.sha256}",
             remedy="the file is damaged or was changed: fetch it again",
         )
-
-
-def _check_together(models: Sequence[Model]) -> None:
-    for model in models:
-        model.check_segments()
-    check_alike(models)
 
 
 def _already(target: Path, fingerprint: str) -> Installed:

@@ -38,7 +38,7 @@ from .engines import Engine
 from .ensemble import mean_answer
 from .label_file import LabelFile
 from .member import open_member
-from .model import Model, check_alike, load_model
+from .model import Model, check_together, load_model
 from .one_ahead import one_ahead
 from .opening import OpenedScan, open_scan
 from .outcome import Image, Outcome, Prediction, as_case_error
@@ -253,9 +253,7 @@ def _loaded(models: Sequence[Model | Path | str], changes: Sequence[str]) -> lis
         if not change.startswith("fusion."):
             raise UsageError(f"--set {change!r}", found="no field of fusion", expected="fusion.FIELD=VALUE")
     loaded = [model if isinstance(model, Model) else load_model(model) for model in models]
-    for model in loaded:
-        model.check_segments()
-    check_alike(loaded)
+    check_together(loaded)
     plan = loaded[0].plan
     fusion = override(plan, changes, trained=True).fusion if changes else plan.fusion
     return [replace(model, plan=model.plan.model_copy(update={"fusion": fusion})) for model in loaded]
