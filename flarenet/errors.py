@@ -109,8 +109,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def some_of(names: Sequence[str], most: int = 10) -> str:
-    """The first of `names` for a message, which more would make unreadable."""
-    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")
+    """The first of `names` for a message, which more would make unreadable, and how many others there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:

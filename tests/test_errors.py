@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flarenet import errors
-from flarenet.errors import DatasetError, FlarenetError, unknown
+from flarenet.errors import DatasetError, FlarenetError, some_of, unknown
 
 
 def test_a_message_has_one_line_per_known_part():
@@ -24,6 +24,12 @@ def test_exit_codes(kind, code):
     error = getattr(errors, kind)
     assert issubclass(error, FlarenetError)
     assert error("x").exit_code == code
+
+
+def test_a_long_list_is_cut_and_counted():
+    assert some_of(["a", "b", "c"], 3) == "a, b, c"
+    assert some_of(["a", "b", "c"], 2) == "a, b and 1 more"
+    assert some_of([]) == ""
 
 
 def test_an_unknown_name_lists_the_real_ones_and_the_nearest():

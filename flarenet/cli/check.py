@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import DatasetError, some_of
 from .shell import pool
 
 if TYPE_CHECKING:
@@ -70,7 +71,6 @@ def _look(opened: Opened, arguments: Namespace) -> tuple[Check, list[Section]]:
 def _look_closely(opened: Opened, arguments: Namespace) -> tuple[Check, list[Section]]:
     """With the sections of the page; those on numbers only where there is a case that can be measured."""
     from ..data.verify import Check
-    from ..errors import DatasetError
     from ..lock import locked
     from ..planning.fingerprint import fingerprint
     from ..reporting.dataset import findings_section, look_sections
@@ -101,6 +101,5 @@ def _write(sections: Sequence[Section], workspace: Workspace, folder: str) -> No
 def _row(members: Sequence[Finding]) -> tuple[str, ...]:
     first = members[0]
     names = [member.case or "(the set)" for member in members]
-    more = [f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []
     file = Path(first.file).name + (", ..." if len(members) > 1 else "")
-    return first.severity, ", ".join([*names[:MOST_NAMES], *more]), file, first.found, first.expected, first.remedy
+    return first.severity, some_of(names, MOST_NAMES), file, first.found, first.expected, first.remedy

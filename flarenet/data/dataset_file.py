@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ..errors import DatasetError, FlarenetError
+from ..errors import DatasetError, FlarenetError, some_of
 from ..schema import Frozen, parse_all, read_json
 from .case_table import AllCases, CaseEntry, CohortEntry
 from .dataset import CHANNEL, FILE_ENDINGS, Case, Dataset
@@ -194,7 +194,7 @@ def _scan(folder: Path, part: str, ending: str, problems: Problems) -> dict[str,
         if found.unlabelled and part == "Tr" and len(found.unlabelled) < len(found.cases):
             problems.remark(
                 folder / "labelsTr",
-                found=f"no label for {len(found.unlabelled)} images: {', '.join(found.unlabelled[:10])} ...",
+                found=f"no label for {len(found.unlabelled)} images: {some_of(found.unlabelled)}",
                 expected="a label for each, or unlabelled cases on purpose: that is what they are taken for",
             )
         return {name: CaseEntry(images=(image,), label=label) for name, (image, label) in found.cases.items()}

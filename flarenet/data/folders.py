@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import DatasetError
+from ..errors import DatasetError, some_of
 from .dataset import CHANNEL, FILE_ENDINGS
 
 
@@ -73,5 +73,5 @@ def refuse_further_channels(images: Iterable[Path]) -> None:
 def refuse_strays(labels: Path, strays: list[str]) -> None:
     """Raise DatasetError where there are label files that no image goes with."""
     if strays:
-        listed = ", ".join(strays[:10]) + (f" and {len(strays) - 10} more" if len(strays) > 10 else "")
-        raise DatasetError(labels, found=f"{listed} without an image", expected="an image for each label")
+        found = f"{some_of(strays)} without an image"
+        raise DatasetError(labels, found=found, expected="an image for each label")

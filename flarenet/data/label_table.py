@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import DatasetError
+from ..errors import DatasetError, some_of
 from .labels import LabelSet, named_like_lesion
 
 MOST_LABELS = 254
@@ -21,7 +21,6 @@ MOST_LABELS = 254
 LARGEST_VALUE = 65_535
 BACKGROUND = "background"
 _GROUP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
-_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class LabelTable:
     @property
     def _listed(self) -> str:
         shown = [f"{value} {self.labels.names[mine]}" for value, mine in sorted(self.values.items())]
-        return ", ".join(shown[:_LISTED]) + (f" and {len(shown) - _LISTED} more" if len(shown) > _LISTED else "")
+        return some_of(shown, 20)
 
 
 def plain(name: str) -> str:

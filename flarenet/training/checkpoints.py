@@ -19,7 +19,7 @@ from pydantic import JsonValue
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ..errors import FlarenetError, RunError, UsageError
+from ..errors import FlarenetError, RunError, UsageError, some_of
 from ..inference.model import save_tensors
 from ..schema import LARGEST_TABLE_BYTES, Frozen, digest, load, save, to_json
 from ..whole import remove_leftovers, sha256_of
@@ -28,9 +28,6 @@ from .state import EpochRecord, TrainState, Weights
 
 Identity = dict[str, JsonValue]
 """What makes a run what it is: plan and data, as JSON."""
-
-_MOST_NAMED = 10
-"""Differences that an error lists."""
 
 
 class _Record(Frozen):
@@ -208,6 +205,5 @@ def _differences(was: Identity, now: Identity) -> tuple[str, str]:
     """What two identities differ in, as one has it and as the other; empty where they are the same."""
     before, after = dict(_leaves(was)), dict(_leaves(now))
     keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-    more = f" and {len(keys) - _MOST_NAMED} more" if len(keys) > _MOST_NAMED else ""
-    said = (", ".join(f"{key}={to_json(side.get(key))}" for key in keys[:_MOST_NAMED]) for side in (before, after))
-    return next(said) + more, next(said) + more
+    was_said, now_said = (some_of([f"{key}={to_json(side.get(key))}" for key in keys]) for side in (before, after))
+    return was_said, now_said

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...errors import DatasetError
+from ...errors import DatasetError, some_of
 from ..reading import STRICT, Reading
 from .decathlon import is_decathlon, read_decathlon
 from .flare import is_flare, read_flare
@@ -54,9 +54,8 @@ def read_source(folder: str | Path, reading: Reading = STRICT) -> Source:
         if layout.fits(folder):
             return layout.read(folder, reading)
     names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
-    listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     raise DatasetError(
         folder,
-        found=listed or "an empty folder",
+        found=some_of(names, 12) or "an empty folder",
         expected="one of these layouts:" + "".join(f"\n    {layout.name}: {layout.expects}" for layout in LAYOUTS),
     )

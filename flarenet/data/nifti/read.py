@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import DatasetError, StorageError
+from ...errors import DatasetError, StorageError, some_of
 from ...volume import Grid, Volume
 from ..findings import Finding, remark
 from ..labels import LabelSet
@@ -152,8 +152,7 @@ def _enough_memory(header: Header, path: Path) -> Iterator[None]:
 
 def _no_labels(path: Path, table: Table, top: int, values: Mapping[int, int]) -> DatasetError:
     listed = sorted(table.wrong.items(), key=lambda item: float(item[0]))
-    found = ", ".join(f"{value} ({count} voxels)" for value, count in listed[:10])
-    found += f" and {len(listed) - 10} more values" if len(listed) > 10 else ""
+    found = some_of([f"{value} ({count} voxels)" for value, count in listed])
     expected = str(sorted({0, *values})) if values else f"0 to {top}"
     remedy = "were labels interpolated? resample them by nearest neighbour" if table.fractions else None
     return DatasetError(path, found=found, expected=f"the values of the table, {expected}", remedy=remedy)
