@@ -119,9 +119,12 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
     kind: what the name should have been, as in "trainer" or "data set".
     """
     real = sorted(choices)
-    by_lower = {choice.lower(): choice for choice in real}
-    near = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.4)
-    remedy = f"did you mean {by_lower[near[0]]!r}?" if near else None
-    return UsageError(
-        f"unknown {kind} {name!r}", expected=", ".join(real) or f"no {kind} exists yet", remedy=remedy
-    )
+    expected = ", ".join(real) or f"no {kind} exists yet"
+    return UsageError(f"unknown {kind} {name!r}", expected=expected, remedy=did_you_mean(name, real))
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str | None:
+    """The remedy that names the nearest of `choices`, capitals aside; None where none is near."""
+    by_lower = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(word.lower(), list(by_lower), n=1)
+    return f"did you mean {by_lower[near[0]]!r}?" if near else None

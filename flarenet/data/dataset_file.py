@@ -7,7 +7,6 @@ Dice, by label), `annotated` and `values` per case, `patterns` (what was looked 
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ..errors import DatasetError, FlarenetError, some_of
+from ..errors import DatasetError, FlarenetError, did_you_mean, some_of
 from ..schema import Frozen, parse_all, read_json
 from .case_table import AllCases, CaseEntry, CohortEntry
 from .dataset import CHANNEL, FILE_ENDINGS, Case, Dataset
@@ -154,8 +153,7 @@ def _is_of_a_case(place: tuple[str | int, ...]) -> bool:
 
 
 def _unknown_key(key: str, data: Mapping[str, Any], source: Path) -> FlarenetError:
-    near = difflib.get_close_matches(key, DatasetFile.model_fields, n=1)
-    remedy = f"did you mean {near[0]!r}?" if near else "take it out"
+    remedy = did_you_mean(key, DatasetFile.model_fields) or "take it out"
     if "training" in data and "dataset" not in data:
         remedy = f"a Medical Segmentation Decathlon file? flarenet_plan -d NAME --from {source.parent} reads it"
     return DatasetError(

@@ -5,14 +5,13 @@ A file may number its labels with gaps; a LabelSet does not. What a file says by
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import DatasetError, some_of
+from ..errors import DatasetError, did_you_mean, some_of
 from .labels import LabelSet, named_like_lesion
 
 MOST_LABELS = 254
@@ -44,12 +43,11 @@ class LabelTable:
         found = [self._value(item) for item in items]
         if None in found or len(set(found)) != len(found):
             wrong = next((str(item) for item, value in zip(items, found) if value is None), "")
-            near = difflib.get_close_matches(wrong.lower(), self.labels.names[1:], n=1)
             raise DatasetError(
                 where,
                 found=list(items),
                 expected=f"different ones of {self._listed}",
-                remedy=f"did you mean {near[0]!r}?" if near else None,
+                remedy=did_you_mean(wrong, self.labels.names[1:]),
             )
         return tuple(value for value in found if value is not None)
 
@@ -86,12 +84,11 @@ def label_table(
     _check_names(names, where)
     for name in tolerance_mm:
         if name not in names[1:]:
-            near = difflib.get_close_matches(name, names[1:], n=1)
             raise DatasetError(
                 f"{source}: key 'tolerance_mm'",
                 found=f"label {name!r}",
                 expected=", ".join(names[1:]),
-                remedy=f"did you mean {near[0]!r}?" if near else None,
+                remedy=did_you_mean(name, names[1:]),
             )
     numbers = {value: mine for mine, (value, _) in enumerate(by_value) if mine}
     plain_table = LabelTable(LabelSet(names=names, groups=default_groups(names)), numbers)

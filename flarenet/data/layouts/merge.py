@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ...errors import DatasetError
+from ...errors import DatasetError, did_you_mean
 from ...schema import Frozen, load, to_json
 from ...whole import move_aside, write_text
 from ..label_table import BACKGROUND, LARGEST_VALUE, default_groups, label_table, plain
@@ -126,12 +125,11 @@ def _check_sources(sources: Sequence[Source], label_map: LabelMap) -> None:
             raise DatasetError("--from", found=f"{count} folders called {name}", expected=expected)
     for name in label_map.sources:
         if name not in counts:
-            near = difflib.get_close_matches(name, counts, n=1)
             raise DatasetError(
                 f"the label map: key 'sources.{name}'",
                 found="no such source",
                 expected=", ".join(counts),
-                remedy=f"did you mean {near[0]!r}?" if near else None,
+                remedy=did_you_mean(name, counts),
             )
 
 
@@ -143,12 +141,11 @@ def _part(source: Source, label_map: LabelMap) -> _Part:
     known = {plain(name): name for name in source.labels.names[1:]}
     for name in renamed:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
             raise DatasetError(
                 f"the label map: key 'sources.{source.name}'",
                 found=f"label {name!r}",
                 expected=", ".join(known.values()),
-                remedy=f"did you mean {known[near[0]]!r}?" if near else None,
+                remedy=did_you_mean(name, known.values()),
             )
     names = {key: renamed.get(key, name) for key, name in known.items()}
     return _Part(source, names, {value: names[plain(name)] for value, name in source.values.items()})
