@@ -8,7 +8,8 @@ Exit codes of all commands: 0 done, 1 a fault of flarenet, 2 usage, 3 some cases
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 FAULT, TERMINATED, INTERRUPTED = 1, 75, 130
 """Exit codes that belong to no error below; 75 is EX_TEMPFAIL of sysexits.h: try again later."""
@@ -99,6 +100,16 @@ class UnsafeError(FlarenetError):
     """Input that is refused because using it could do harm."""
 
     exit_code = 7
+
+
+@contextmanager
+def needs_extra(extra: str, thing: str) -> Iterator[None]:
+    """For an import of what only `extra` installs, for `thing`. Raises UsageError where it is not installed."""
+    try:
+        yield
+    except ImportError as missing:
+        remedy = f"pip install 'flarenet[{extra}]'"
+        raise UsageError(thing, found=missing, expected=f"the extra `{extra}`", remedy=remedy) from missing
 
 
 def is_out_of_memory(error: BaseException) -> bool:

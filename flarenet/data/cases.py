@@ -27,7 +27,7 @@ from pebble import ProcessExpired, ProcessPool
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..errors import FlarenetError, NoRoom, StorageError, UsageError, is_out_of_memory
+from ..errors import FlarenetError, NoRoom, StorageError, is_out_of_memory, needs_extra
 from .memory import available_mb
 
 Item = TypeVar("Item")
@@ -156,11 +156,8 @@ def _place(pool: Pool, items: int) -> AbstractContextManager[Place]:
 
 
 def _cluster(pool: Pool) -> AbstractContextManager[Place]:
-    try:
+    with needs_extra("cluster", "a scheduler"):
         from .cluster import Cluster
-    except ModuleNotFoundError as missing:
-        remedy = "pip install 'flarenet[cluster]'"
-        raise UsageError("a scheduler", found=missing, expected="the extra `cluster`", remedy=remedy) from missing
     return Cluster(str(pool.scheduler), pool.timeout_s)
 
 

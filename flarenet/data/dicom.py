@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DatasetError, GeometryError, StorageError, UsageError
+from ..errors import DatasetError, GeometryError, StorageError, needs_extra
 from ..volume import Grid, Volume
 from .dataset import FILE_ENDINGS
 from .findings import Finding
@@ -115,13 +115,10 @@ def _is_dicom(path: Path) -> bool:
 
 def _read(path: Path, names: Sequence[str]) -> Any:
     """The elements `names` of a file. What pydicom warns about quotes values, which may be the patient's: not shown."""
-    try:
+    with needs_extra("dicom", "a DICOM series"):
         from pydicom import dcmread
         from pydicom.filereader import read_file_meta_info
         from pydicom.uid import DeflatedExplicitVRLittleEndian
-    except ModuleNotFoundError as missing:
-        remedy = "pip install 'flarenet[dicom]'"
-        raise UsageError("a DICOM series", found=missing, expected="the extra `dicom`", remedy=remedy) from missing
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -18,7 +18,7 @@ import numpy as np
 from .. import __version__
 from ..data.dicom import series_files
 from ..data.labels import LabelSet
-from ..errors import DatasetError, FlarenetError, StorageError, UsageError
+from ..errors import DatasetError, FlarenetError, StorageError, needs_extra
 from ..volume import Grid
 from ..whole import whole_file
 from .outputs import WrittenAtEnd, beside
@@ -46,11 +46,8 @@ class DicomSeg:
 
     def __init__(self, labels: LabelSet) -> None:
         self.labels = labels
-        try:
+        with needs_extra("dicom", "--dicom-seg"):
             import highdicom  # noqa: F401 - asked for now, not after the first scan
-        except ModuleNotFoundError as missing:
-            remedy = "pip install 'flarenet[dicom]'"
-            raise UsageError("--dicom-seg", found=missing, expected="the extra `dicom`", remedy=remedy) from missing
 
     def __call__(self, image: Path, output: Path, grid: Grid) -> DicomSegSink:
         if not image.is_dir():

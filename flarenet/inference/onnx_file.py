@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from .. import __version__
-from ..errors import UsageError
+from ..errors import needs_extra
 from ..networks.traced import InOrder
 from ..planning.fusion import Fusion
 from ..preparation.prepare import FULL
@@ -129,11 +129,7 @@ def _converted(model: Model, processing: Processing) -> bytes:
 
 
 def _library() -> Any:
-    try:
+    with needs_extra("onnx", "ONNX"):
         import onnx
         import onnxscript  # noqa: F401 - torch.onnx.export asks for it
-    except ImportError as problem:
-        raise UsageError(
-            "ONNX", found=problem, expected="onnx and onnxscript", remedy="pip install 'flarenet[onnx]'"
-        ) from problem
     return onnx

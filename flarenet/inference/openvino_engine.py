@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import UsageError
+from ..errors import UsageError, needs_extra
 from ..networks.traced import traced
 from .engines import WORDS, pick_precision
 
@@ -25,15 +25,8 @@ def find_openvino() -> Any:
     """The library, with what it would tell its makers of each conversion switched off. Raises UsageError without it."""
     # importing openvino reports to a statistics service over the network unless this module is missing
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    try:
+    with needs_extra("openvino", "engine 'openvino'"):
         import openvino
-    except ImportError as problem:
-        raise UsageError(
-            "engine 'openvino'",
-            found=problem,
-            expected="OpenVINO",
-            remedy="pip install 'flarenet[openvino]', or --engine torch",
-        ) from problem
     return openvino
 
 

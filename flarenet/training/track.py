@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.labels import LabelSet
-from ..errors import UsageError
+from ..errors import needs_extra
 from .callbacks import Ended, EpochDone, Event, Started
 from .overlays import draw_examples, is_due
 from .state import EpochRecord
@@ -20,12 +20,8 @@ class TensorBoard:
     """Callback: tells TensorBoard. Raises UsageError, when it is made, where tensorboard is not installed."""
 
     def __init__(self, labels: LabelSet) -> None:
-        try:
-            import tensorboard  # noqa: F401 - an extra: needed only where somebody asks for it
-        except ImportError as problem:
-            raise UsageError(
-                "--track tensorboard", found=problem, expected="tensorboard", remedy="pip install 'flarenet[track]'"
-            ) from problem
+        with needs_extra("track", "--track tensorboard"):
+            import tensorboard  # noqa: F401 - needed only where somebody asks for it
         self._labels = labels
 
     def __call__(self, event: Event) -> None:
