@@ -158,6 +158,14 @@ def load(model: type[Model], path: str | Path, error: type[FlarenetError]) -> Mo
     return parse(model, read_json(path, error, largest_bytes=model.largest_bytes), path, error)
 
 
+def load_or_none(model: type[Model], path: str | Path) -> Model | None:
+    """As load, of a file that can be made anew: None where it is not there, damaged or of another version."""
+    try:
+        return load(model, path, FlarenetError)
+    except FlarenetError:
+        return None
+
+
 def save(value: BaseModel, path: str | Path) -> None:
     """Write `value` as indented JSON, whole or not at all; short lists stay on one line."""
     write_text(path, as_saved(value))

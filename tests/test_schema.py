@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from flarenet.errors import DatasetError, PlanError
-from flarenet.schema import LARGEST_TABLE_BYTES, Frozen, load, parse, parse_all, read_json, save, to_json
+from flarenet.schema import LARGEST_TABLE_BYTES, Frozen, load, load_or_none, parse, parse_all, read_json, save, to_json
 from flarenet.whole import write_text
 
 
@@ -38,6 +38,15 @@ def test_what_is_saved_is_loaded(tmp_path):
     save(tree, tmp_path / "t.json")
     assert load(Tree, tmp_path / "t.json", PlanError) == tree
     assert (tmp_path / "t.json").read_text().endswith("\n")
+
+
+def test_what_can_be_made_anew_is_none_where_it_is_missing_or_wrong(tmp_path):
+    assert load_or_none(Leaf, tmp_path / "leaf.json") is None
+    save(Leaf(count=3), tmp_path / "leaf.json")
+    assert load_or_none(Leaf, tmp_path / "leaf.json") == Leaf(count=3)
+    assert load_or_none(Tree, tmp_path / "leaf.json") is None
+    (tmp_path / "leaf.json").write_text("{")
+    assert load_or_none(Leaf, tmp_path / "leaf.json") is None
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ from rich.progress import track
 from ..data.cases import Pool
 from ..data.dataset import Case
 from ..data.labels import LabelSet
-from ..errors import DatasetError, FlarenetError
+from ..errors import FlarenetError
 from ..evaluation.pairs import CaseScores, Pair
 from ..evaluation.tables import Metrics, score_pairs
 from ..inference.about import PLAN, WEIGHTS, read_about
 from ..inference.predict import Outcome, Predictor, predict_pairs
-from ..schema import Frozen, load, save
+from ..schema import Frozen, load_or_none, save
 from ..whole import sha256_of
 from ..workspace import Workspace
 from .candidates import Candidate
@@ -126,7 +126,12 @@ def _predict(
     scores 0."""
     outputs = {case.name: folder / f"{case.name}.nii.gz" for case in cases}
     records = {case.name: folder / "scans" / f"{case.name}.json" for case in cases}
-    todo = [case for case in cases if not (outputs[case.name].is_file() and _is_of(records[case.name], case, scans))]
+
+    def is_done(case: Case) -> bool:
+        made_of = load_or_none(ScanAsRead, records[case.name])
+        return outputs[case.name].is_file() and made_of is not None and made_of == scans.get(case.name)
+
+    todo = [case for case in cases if not is_done(case)]
     if not todo:
         return
     predictor, console = opened(), Console(stderr=True)
@@ -141,11 +146,3 @@ def _predict(
         predict_pairs(predictor, {case.image: output}, progress=tell, reading=case.reading)
         if output.is_file() and case.name in scans:
             save(scans[case.name], records[case.name])
-
-
-def _is_of(record: Path, case: Case, scans: Mapping[str, ScanAsRead]) -> bool:
-    """Whether a prediction, of which `record` says what it was made of, is of the scan as it is now."""
-    try:
-        return record.is_file() and load(ScanAsRead, record, DatasetError) == scans.get(case.name)
-    except DatasetError:  # damaged or of another version: as good as none
-        return False

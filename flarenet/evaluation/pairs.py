@@ -17,7 +17,7 @@ from ..data.labels import LabelPattern, LabelSet
 from ..data.nifti import files_by_case, read_grid, read_labels, read_labels_and_spacing
 from ..data.reading import STRICT, Reading
 from ..errors import DatasetError, FlarenetError, StorageError
-from ..schema import Frozen, digest, load, save
+from ..schema import Frozen, digest, load_or_none, save
 from ..volume import Volume
 from ..whole import sha256_of
 from .lesions import Lesion, find_lesions
@@ -154,7 +154,7 @@ def score_pair(pair: Pair, *, labels: LabelSet, rules: Rules = PLAIN, keep: Path
     if keep is None or key is None:
         return _measure(pair, labels, rules)
     path = keep / f"{pair.name}.json"
-    if (kept := _kept(path)) is not None and kept.key == key:
+    if (kept := load_or_none(Kept, path)) is not None and kept.key == key:
         return CaseScores(pair.name, kept.scores, lesions=kept.lesions)
     case = _measure(pair, labels, rules)
     if case.failure is None:
@@ -217,13 +217,6 @@ def _key(pair: Pair, labels: LabelSet, rules: Rules) -> str | None:
             "rules": asdict(rules) | {"tubes": sorted(rules.tubes)},
         }
     )
-
-
-def _kept(path: Path) -> Kept | None:
-    try:
-        return load(Kept, path, DatasetError) if path.is_file() else None
-    except DatasetError:  # written by another version: as good as none
-        return None
 
 
 def need_mb(pair: Pair) -> float:

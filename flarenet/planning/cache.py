@@ -13,8 +13,7 @@ from pathlib import Path
 
 from ..data.dataset import Case
 from ..data.labels import LabelSet
-from ..errors import DatasetError
-from ..schema import Frozen, load, save
+from ..schema import Frozen, load_or_none, save
 from ..whole import sha256_of
 from .measure import CaseFingerprint
 
@@ -73,12 +72,7 @@ class Cache:
             save(known, self._path(known.case.name))
 
     def _load(self, name: str) -> Cached | None:
-        if self.folder is None or not self._path(name).is_file():
-            return None
-        try:
-            return load(Cached, self._path(name), DatasetError)
-        except DatasetError:  # damaged or of another version: measured again, then written anew
-            return None
+        return None if self.folder is None else load_or_none(Cached, self._path(name))
 
     def _path(self, name: str) -> Path:
         return Path(str(self.folder), f"{name}.json")

@@ -9,9 +9,8 @@ from typing import TypeVar
 from rich.console import Console
 
 from ..data.labels import LabelSet
-from ..errors import RunError
 from ..planning.pseudo_rules import PseudoRules
-from ..schema import Frozen, as_saved, load, save
+from ..schema import Frozen, as_saved, load_or_none, save
 from ..terminal import new_table
 from ..whole import remove_leftovers
 
@@ -67,11 +66,8 @@ Kept = TypeVar("Kept", Looked, Fate)
 
 def load_kept(kind: type[Kept], path: Path, key: str) -> Kept | None:
     """What was written of a case, where it is there, readable and made from what `key` stands for."""
-    try:
-        found = load(kind, path, RunError)
-    except RunError:
-        return None
-    return found if found.key == key else None
+    found = load_or_none(kind, path)
+    return found if found and found.key == key else None
 
 
 def keep(value: Frozen, path: Path) -> None:

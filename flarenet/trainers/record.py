@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..errors import FlarenetError, RunError
+from ..errors import FlarenetError
 from ..inference.about import WEIGHTS, read_about
 from ..planning.plan import Plan
-from ..schema import as_saved, digest, load
+from ..schema import as_saved, digest, load_or_none
 from ..training.batches import Sample
 from ..training.run_file import RUN_FILE, RunFile
 from ..whole import sha256_of
@@ -45,10 +45,8 @@ def trained_again(folder: Path, runs: Mapping[str, Path]) -> list[str]:
     Nothing can be said of a run that is not whole any more, nor where run.json is missing or damaged or does not name
     it: what is finished needs neither.
     """
-    try:
-        taken = load(RunFile, folder / RUN_FILE, RunError).sha256
-    except RunError:
-        return []
+    record = load_or_none(RunFile, folder / RUN_FILE)
+    taken = record.sha256 if record else {}
     there = {run: weights for run, its in runs.items() if run in taken and (weights := _weights_of(its))}
     return [run for run, sha256 in there.items() if sha256 != taken[run]]
 
