@@ -8,13 +8,15 @@ a file whose name fits PATTERN is open, half, written, flushed or replaced.
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
+import io
 import os
 import secrets
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from itertools import count
@@ -77,6 +79,15 @@ def write_text(path: str | Path, text: str) -> None:
     content = text.encode(errors="backslashreplace")
     with whole_file(path, size_bytes=len(content)) as temporary:
         temporary.write_bytes(content)
+
+
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table as CSV, whole or not at all; None becomes an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def move_aside(path: Path) -> Path:

@@ -10,10 +10,11 @@ from rich.console import Console
 
 from ..data.labels import LabelSet
 from ..evaluation.significance import PairedTest, paired_tests
-from ..evaluation.tables import Metrics, shown, write_csv
+from ..evaluation.tables import Metrics, shown
 from ..reporting.score_table import ALL, MEASURES, case_means, tested_means
 from ..schema import Frozen, save
 from ..terminal import new_table
+from ..whole import write_csv
 
 RESULTS, SCORES, DIFFERENCES = "ablation.json", "ablation.csv", "differences.csv"
 

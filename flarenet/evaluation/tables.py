@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from ..data.labels import LabelSet
 from ..errors import DatasetError
 from ..schema import LARGEST_TABLE_BYTES, Frozen, load, save
 from ..terminal import new_table
-from ..whole import write_text
+from ..whole import write_csv
 from .lesions import Lesion, LesionCount, count_lesions
 from .pairs import CaseScores, Pair, evaluate
 from .rules import PLAIN, Rules
@@ -210,12 +208,3 @@ def _mean_of(values: Sequence[float] | np.ndarray) -> float | None:
 
 def _sd(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table as CSV, whole or not at all; None becomes an empty field."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

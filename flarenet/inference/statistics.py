@@ -11,9 +11,9 @@ from ..data.components import PartSizes
 from ..data.labels import LabelSet
 from ..data.nifti import case_name
 from ..errors import DatasetError
-from ..evaluation.tables import write_csv
 from ..schema import Frozen, load, save
 from ..volume import Grid
+from ..whole import write_csv
 from .outputs import WrittenAtEnd, beside
 from .slices import FinishedSlice
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +20,7 @@ from ..planning.pseudo_rules import FILTERS, UNFILTERED, PseudoRules
 from ..planning.runs import Run
 from ..schema import Frozen, save
 from ..terminal import new_table
-from ..whole import write_text
+from ..whole import write_csv
 from ..workspace import Workspace
 from .filters import beside_others, worst
 from .opinion import Hosts, drawn_map
@@ -224,11 +222,8 @@ def _share(part: int, whole: int) -> float | None:
 def write_effects(folder: Path, effects: Effects) -> None:
     """`filters.json` and, one row per group, label and filter, `filters.csv` in `folder`."""
     save(effects, folder / "filters.json")
-    text = io.StringIO()
-    rows = csv.DictWriter(text, list(Effect.model_fields), lineterminator="\n")
-    rows.writeheader()
-    rows.writerows(effect.model_dump() for effect in effects.effects)
-    write_text(folder / "filters.csv", text.getvalue())
+    rows = (list(effect.model_dump().values()) for effect in effects.effects)
+    write_csv(folder / "filters.csv", list(Effect.model_fields), rows)
 
 
 def print_effects(effects: Effects, console: Console | None = None) -> None:
