@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .. import __version__
+from ..data.file_state import FileState, looks_unchanged, state_of
 from ..data.findings import Finding
 from ..data.nifti import case_name
 from ..data.reading import Reading
 from ..errors import FlarenetError, RunError
-from ..planning.cache import FileState, looks_unchanged, state_of
 from ..schema import LARGEST_TABLE_BYTES, Frozen, digest, load, to_json
 from ..whole import remove_leftovers, sha256_of, write_text
 from .model import Model

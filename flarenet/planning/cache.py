@@ -12,22 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.dataset import Case
+from ..data.file_state import FileState, looks_unchanged
 from ..data.labels import LabelSet
 from ..schema import Frozen, load_or_none, save
-from ..whole import sha256_of
 from .measure import CaseFingerprint
 
 MEASURE_VERSION = 4
 """Part of every key: raised where measuring changes, so that no number of an older version is used."""
-
-
-class FileState(Frozen):
-    """A file as it was when it was measured."""
-
-    size: int
-    mtime_ns: int
-    inode: int
-    sha256: str
 
 
 class Cached(Frozen):
@@ -83,20 +74,3 @@ def question_of(case: Case, labels: LabelSet, *, is_ct: bool) -> str:
     label = None if case.label is None else sorted(case.values.items())
     facts = [MEASURE_VERSION, case.name, label, case.reading.facts(), is_ct, len(labels.names)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-
-
-def state_of(path: Path) -> FileState:
-    """Size, time and inode, and the digest of the bytes. Raises OSError."""
-    found = path.stat()
-    return FileState(size=found.st_size, mtime_ns=found.st_mtime_ns, inode=found.st_ino, sha256=sha256_of(path))
-
-
-def looks_unchanged(path: Path | None, state: FileState | None) -> bool:
-    """Whether size, time and inode are as before, without opening the file."""
-    if path is None or state is None:
-        return path is None and state is None
-    try:
-        found = path.stat()
-    except OSError:
-        return False
-    return (found.st_size, found.st_mtime_ns, found.st_ino) == (state.size, state.mtime_ns, state.inode)

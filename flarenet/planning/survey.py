@@ -10,12 +10,13 @@ from pathlib import Path
 
 from ..data.cases import Pool, map_cases
 from ..data.dataset import Case, Dataset
+from ..data.file_state import FileState, looks_unchanged, state_of
 from ..data.findings import as_error, refusals
 from ..data.labels import LabelSet
 from ..data.nifti import read_grid
 from ..data.verify import copies, read_case
 from ..errors import DatasetError, FlarenetError
-from .cache import Cache, Cached, FileState, looks_unchanged, question_of, state_of
+from .cache import Cache, Cached, question_of
 from .measure import CaseFingerprint, measure
 
 PROCESS_MB, BYTES_PER_VOXEL = 100, 14
