@@ -15,7 +15,7 @@ import numpy as np
 
 Triple = tuple[int, int, int]
 
-SHEAR_THAT_COUNTS = 1e-3
+_SHEAR_THAT_COUNTS = 1e-3
 """Below it an axis leans by less than 0.06 degrees, a voxel in a thousand: it is treated as upright."""
 
 # world axis of each array axis in canonical order: z -> world 2 (superior), y -> 1 (anterior), x -> 0 (right)
@@ -52,6 +52,11 @@ class Grid:
         """The largest |cosine| between two axes: 0 where all stand at right angles."""
         axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(abs(axes.T @ axes - np.eye(3)).max())
+
+    @property
+    def leans(self) -> bool:
+        """Whether axes stand so far from right angles that the network needs them upright; see upright_grid."""
+        return self.shear >= _SHEAR_THAT_COUNTS
 
     def is_near(self, other: Grid, tolerance_mm: float = 0.1) -> bool:
         """Same shape, and no corner voxel further than `tolerance_mm` from its twin."""
@@ -113,12 +118,12 @@ class Box:
 
 
 def upright_grid(grid: Grid) -> Grid:
-    """`grid` itself where its axes stand at right angles (SHEAR_THAT_COUNTS), else one that holds every voxel of it.
+    """`grid` itself where its axes stand at right angles, else one that holds every voxel of it.
 
     The axes with the smallest voxels keep their direction (Gram-Schmidt): slices that are pushed against each other
     are pushed back within their planes, and nothing is interpolated between them.
     """
-    if grid.shear < SHEAR_THAT_COUNTS:
+    if not grid.leans:
         return grid
     axes = grid.affine[:3, :3].copy()
     order = _order(grid)

@@ -31,7 +31,7 @@ from ..planning.plan import Configuration, Scan
 from ..planning.plan_file import override
 from ..preparation.passing import in_order
 from ..preparation.prepare import Frame, frame_of, normalise, prepared_planes
-from ..preparation.turned import Turned, TurnedVolume, leans
+from ..preparation.turned import Turned, TurnedVolume
 from ..preparation.upright import upright
 from ..volume import Grid, Volume
 from .engines import Engine
@@ -199,7 +199,7 @@ class Predictor:
 
     def _answers(self, scan: Turned, view: View, stages: Stages, *, probabilities: bool = False) -> Iterator[Answer]:
         """Every slice, in the order of the scan's planes."""
-        if not leans(scan.original):
+        if not scan.original.leans:
             return self._upright_answers(scan, view, stages, probabilities=probabilities)
         if not isinstance(scan, TurnedVolume):
             raise ValueError("a scan with axes that lean is read into memory")

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.nifti import ImageFile
 from ..planning.plan import Configuration
-from ..volume import SHEAR_THAT_COUNTS, Box, Grid, Orientation, Volume, box_where, orientation_of
+from ..volume import Box, Grid, Orientation, Volume, box_where, orientation_of
 
 PERCENTILES = (0.5, 99.5)
 """Of all voxels of an image in which intensities have no unit: the tails hold noise and bright artefacts."""
@@ -90,11 +90,6 @@ class TurnedFile:
         return None if box is None else self.orientation.apply_to_box(box, self.original.shape)
 
 
-def leans(grid: Grid) -> bool:
-    """Whether the axes stand so far from right angles that the network needs them upright; see upright."""
-    return grid.shear >= SHEAR_THAT_COUNTS
-
-
 def stays_in_file(grid: Grid, configurations: Collection[Configuration]) -> bool:
     """Whether a scan on `grid` can be prepared plane by plane, without the whole of it in memory.
 
@@ -104,7 +99,7 @@ def stays_in_file(grid: Grid, configurations: Collection[Configuration]) -> bool
     orientation = orientation_of(grid)
     blocks = any(len(one.patch) == 3 for one in configurations)
     return (
-        not leans(grid)
+        not grid.leans
         and orientation.axes[0] == 0
         and not (orientation.flips[0] and blocks)
         and all(one.clip_hu is not None for one in configurations)

@@ -26,7 +26,7 @@ from flarenet.data.nifti import (
 from flarenet.data.nifti import write as nifti
 from flarenet.data.reading import STRICT, Reading
 from flarenet.errors import DatasetError, GeometryError, StorageError
-from flarenet.volume import SHEAR_THAT_COUNTS, Grid
+from flarenet.volume import Grid
 
 GEOMETRY = ("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d")
 GEOMETRY += ("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z")
@@ -461,14 +461,14 @@ def test_a_target_that_cannot_be_written_leaves_nothing_half_done(tmp_path, save
     ("drift_mm", "degrees", "qform_code"), [(0.0, 0.0, 1), (0.2, 0.0, 0), (0.0, 0.1, 0), (0.0, 33.0, 1)]
 )
 def test_a_made_header_has_a_qform_only_where_it_says_what_the_sform_does(tmp_path, drift_mm, degrees, qform_code):
-    """300 slices of 1 mm and of 410 x 410 mm; a shift of 0.2 mm over all of them is a shear below SHEAR_THAT_COUNTS,
+    """300 slices of 1 mm and of 410 x 410 mm; a shift of 0.2 mm over all of them is too little to lean,
     and of a turn by 0.1 degrees a quaternion in float32 keeps too little."""
     affine = np.array([[0, 0, -410.0, 200], [0, -410.0, 0, 150], [1.0, 0, 0, -1000], [0, 0, 0, 1]])
     affine[0, 0] = drift_mm / 299
     c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     affine[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ affine[:3, :3]
     grid = Grid((300, 2, 2), affine)
-    assert grid.shear < SHEAR_THAT_COUNTS
+    assert not grid.leans
     write_labels(tmp_path / "out.nii.gz", np.ones(grid.shape, np.uint8), like=grid)
     assert read_grid(tmp_path / "out.nii.gz").is_near(grid, 0.001)
     header = nibabel.load(tmp_path / "out.nii.gz").header

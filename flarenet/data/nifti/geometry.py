@@ -9,7 +9,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from ...errors import GeometryError
-from ...volume import SHEAR_THAT_COUNTS, Grid
+from ...volume import Grid
 from ..findings import Finding, remark
 from ..reading import Reading
 
@@ -145,7 +145,7 @@ def _check_forms(grids: dict[str, Grid], path: Path, reading: Reading) -> list[F
 
 def check_shear(grid: Grid, file: object) -> list[Finding]:
     """A warning where the axes lean."""
-    if grid.shear < SHEAR_THAT_COUNTS:
+    if not grid.leans:
         return []
     found = f"axes that lean by {grid.shear:.2%}, as of a tilted gantry"
     remedy = "it is resampled to upright axes for the network, and label maps go back to its own grid"
