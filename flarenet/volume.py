@@ -259,10 +259,3 @@ def box_where(mask: Iterable[np.ndarray]) -> Box | None:
 def crop(volume: Volume, box: Box) -> Volume:
     """The part of `volume` inside `box` (a view)."""
     return Volume(volume.data[box.slices], volume.grid.cropped(box))
-
-
-def paste(data: np.ndarray, box: Box, shape: tuple[int, int, int], fill: float = 0) -> np.ndarray:
-    """The inverse of crop: a new array of `shape` that is `data` inside `box` and `fill` elsewhere."""
-    whole = np.full(shape, fill, dtype=data.dtype)
-    whole[box.slices] = data
-    return whole

@@ -26,7 +26,7 @@ class PlannedRun:
 
     key       the SHA-256 of all that determines its weights
     needs     run of its plan, as "TRAINER/STEP" -> key, for every run that it builds on, directly or not
-    direct    those of which it needs the models themselves    teachers  the keys of the models that label for it
+    teachers  the keys of the models that label for it
     """
 
     key: str
@@ -34,7 +34,6 @@ class PlannedRun:
     trainer: str
     step: int
     needs: Mapping[str, str]
-    direct: tuple[str, ...]
     teachers: frozenset[str]
 
     @property
@@ -66,12 +65,11 @@ def planned_runs(answer: Answer, held_out: Collection[str], *, data: str) -> dic
     for run in order:
         trainer, number = Run.parse(run)
         step = plan.step(trainer, number)
-        direct = tuple(dict.fromkeys(step.builds_on))
-        needs = {name: key for each in direct for name, key in [*made[each].needs.items(), (each, made[each].key)]}
-        keys = {each: made[each].key for each in direct}
+        keys = {each: made[each].key for each in step.builds_on}
+        needs = {name: key for each in keys for name, key in [*made[each].needs.items(), (each, keys[each])]}
         key = _key(plan, run, keys, held_out, data=data, teaches=run in teaching)
         teachers = frozenset(made[each].key for each in runs_asked(step))
-        made[run] = PlannedRun(key, plan, trainer, number, needs, direct, teachers)
+        made[run] = PlannedRun(key, plan, trainer, number, needs, teachers)
     return made
 
 

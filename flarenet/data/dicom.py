@@ -64,17 +64,13 @@ def find_scans(path: str | Path) -> list[Path]:
     return [folder for folder in (path, *sorted(path.iterdir())) if is_series(folder)] or find_images(path)
 
 
-def read_series(folder: str | Path) -> Volume:
-    """The scan of a folder [Z, Y, X] = (slice, row, column), in HU: int16 where whole numbers fit, else float32.
+def inspect_series(folder: str | Path) -> tuple[Volume, tuple[Finding, ...]]:
+    """The scan of a folder [Z, Y, X] = (slice, row, column), in HU: int16 where whole numbers fit, else float32; and
+    the warnings about it.
 
     Slices are ordered along their normal, whatever their names and numbers. Raises DatasetError or GeometryError, with
     what was found, for a folder of several series, of slices that are not alike, doubled, missing or unevenly spaced.
     """
-    return inspect_series(folder)[0]
-
-
-def inspect_series(folder: str | Path) -> tuple[Volume, tuple[Finding, ...]]:
-    """As read_series, with the warnings about the folder."""
     folder = Path(folder)
     slices = _ordered(folder)
     step = _step(slices, np.cross(*slices[0].orientation), folder)
@@ -85,7 +81,7 @@ def inspect_series(folder: str | Path) -> tuple[Volume, tuple[Finding, ...]]:
 
 
 def series_files(folder: str | Path) -> list[Path]:
-    """The file of each slice, in the order of read_series. Raises as it does."""
+    """The file of each slice, in the order of inspect_series. Raises as it does."""
     return [one.path for one in _ordered(Path(folder))]
 
 

@@ -25,9 +25,9 @@ class Problems:
         self.errors.append(error)
         self.findings.append(refusal(case, error))
 
-    def remark(self, file: object, *, found: str, expected: str, case: str = "") -> None:
-        """Something to look at that refuses nothing."""
-        finding = Finding(severity="warn", case=case, file=str(file), found=found, expected=expected, remedy="")
+    def remark(self, file: object, *, found: str, expected: str) -> None:
+        """Something to look at in the set that refuses nothing."""
+        finding = Finding(severity="warn", case="", file=str(file), found=found, expected=expected, remedy="")
         self.findings.append(finding)
 
     @contextmanager

@@ -120,11 +120,6 @@ def _copy(case: Case, twin: Case, *, leaks: bool) -> Finding:
     return refusal(case.name, DatasetError(case.image, found=found, expected=expected, remedy=remedy))
 
 
-def check_case(case: Case, labels: LabelSet, *, is_ct: bool = True) -> tuple[Finding, ...]:
-    """Everything about one case; empty for a sound one."""
-    return read_case(case, labels, is_ct=is_ct).findings
-
-
 def read_case(case: Case, labels: LabelSet, *, is_ct: bool = True) -> Content:
     """Read a case, each file once and to its last byte, and check it.
 

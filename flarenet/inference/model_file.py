@@ -177,11 +177,6 @@ def check_name(name: str, where: str) -> str:
     return name
 
 
-def read_manifest(folder: Path) -> Manifest | None:
-    """That of an installed model; None where a folder was not made by `install`."""
-    return load(Manifest, folder / MANIFEST, RunError) if (folder / MANIFEST).is_file() else None
-
-
 def home_of(model: Path) -> Path | None:
     """The folder, with manifest and licence, of what was unpacked of a model file and a model folder is part of."""
     folders = (model.parent, model.parent.parent)

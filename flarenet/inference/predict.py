@@ -153,12 +153,9 @@ class Predictor:
         """What computes, as in "torch fp32"; where members differ, all that there are, joined by +."""
         return " + ".join(dict.fromkeys(member.engine.name for member in self.members))
 
-    def predict_groups(self, volume: Volume) -> dict[str, np.ndarray]:
-        """{group: uint8 [Z, Y, X]} on the scan's own grid: 0 background, 1..n the group's labels in their order."""
-        return next(self.predict_views(volume, [View()]))
-
     def predict_views(self, volume: Volume, views: Iterable[View]) -> Iterator[dict[str, np.ndarray]]:
-        """What predict_groups gives, of the scan as each of `views` shows it."""
+        """Of the scan as each of `views` shows it {group: uint8 [Z, Y, X]} on the scan's own grid: 0 background, 1..n
+        the group's labels in their order."""
         scan = TurnedVolume(volume)
         for view in views:
             with Stages() as stages:
@@ -263,7 +260,7 @@ def _prepared(scan: Turned, configuration: Configuration, stages: Stages) -> tup
     """Where the image lies that a network of `configuration` sees, and its planes, float32 [Y, X] in [0, 1]."""
     window = scan.window(configuration)
     size = Scan(shape=scan.grid.shape, spacing_mm=scan.grid.spacing_mm)
-    frame = frame_of(scan, window[0], configuration, inference_spacing(size, configuration))
+    frame = frame_of(scan, window[0], inference_spacing(size, configuration))
     # to unpack planes takes as long as to resample them
     planes = prepared_planes(scan, frame, configuration, window, ahead=partial(stages.ahead, "unpack"))
     return frame, (normalise(plane) for plane in planes)

@@ -49,14 +49,14 @@ def prepare_image(volume: Volume, configuration: Configuration) -> PreparedImage
     """Prepare a scan in any orientation. One with nothing above the window's floor keeps its whole extent."""
     scan = TurnedVolume(volume)
     window = scan.window(configuration)
-    frame = frame_of(scan, window[0], configuration, configuration.spacing_mm)
+    frame = frame_of(scan, window[0], configuration.spacing_mm)
     image = np.empty(frame.grid.shape, dtype=np.int16)
     for plane, prepared in zip(image, prepared_planes(scan, frame, configuration, window)):
         plane[:] = prepared
     return PreparedImage(image, frame)
 
 
-def frame_of(scan: Turned, floor: float, configuration: Configuration, spacing_mm: tuple[float | None, ...]) -> Frame:
+def frame_of(scan: Turned, floor: float, spacing_mm: tuple[float | None, ...]) -> Frame:
     """Where the image lies that is made of a scan: of what is above `floor`, at the voxels nearest to `spacing_mm`."""
     box = scan.box(floor) or Box((0, 0, 0), scan.grid.shape)
     grid = scan.grid.cropped(box)

@@ -6,6 +6,8 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from flarenet.data.dicom import inspect_series
+
 SHAPE = (5, 6, 7)
 """Slices, rows, columns."""
 
@@ -20,6 +22,11 @@ def with_study(k, content):
     """A `change` of write_series: what a scanner writes and a reader of scans does not need."""
     for name, uid in STUDY.items():
         setattr(content, name, uid)
+
+
+def read_series(folder):
+    """The scan of a folder of slices, without the warnings about it."""
+    return inspect_series(folder)[0]
 
 
 def phantom():

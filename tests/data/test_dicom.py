@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from flarenet.data.dicom import find_scans, inspect_series, is_series, read_series
+from flarenet.data.dicom import find_scans, inspect_series, is_series
 from flarenet.data.nifti import find_images, read_image, write_labels
 from flarenet.errors import DatasetError, GeometryError
 from flarenet.volume import canonical
-from tests.data.dicom_series import AXIAL, PATIENT, SHAPE, phantom, turned, write_series
+from tests.data.dicom_series import AXIAL, PATIENT, SHAPE, phantom, read_series, turned, write_series
 
 
 def as_nifti(path, orientation=AXIAL, step=None):

@@ -13,7 +13,7 @@ import pytest
 
 from flarenet.data.dataset_file import read_dataset
 from flarenet.data.findings import Finding
-from flarenet.data.verify import check_case, check_dataset, copies
+from flarenet.data.verify import check_dataset, copies, read_case
 from tests.unreadable import refuse_to_open
 
 AFFINE_XYZ = np.array([[-2.0, 0, 0, 30], [0, 1.5, 0, -20], [0, 0, 5, 7], [0, 0, 0, 1]])
@@ -21,7 +21,7 @@ AFFINE_XYZ = np.array([[-2.0, 0, 0, 30], [0, 1.5, 0, -20], [0, 0, 5, 7], [0, 0, 
 
 def check(folder, name):
     dataset = read_dataset(folder)
-    return check_case(next(case for case in dataset.cases if case.name == name), dataset.labels)
+    return read_case(next(case for case in dataset.cases if case.name == name), dataset.labels).findings
 
 
 def drawn(**values):

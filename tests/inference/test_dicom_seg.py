@@ -5,13 +5,13 @@ import numpy as np
 import pydicom
 import pytest
 
-from flarenet.data.dicom import read_series, series_files
+from flarenet.data.dicom import series_files
 from flarenet.data.labels import LabelSet
 from flarenet.errors import DatasetError, StorageError
 from flarenet.inference.dicom_seg import DicomSeg
 from flarenet.inference.slices import FinishedSlice
 from flarenet.volume import orientation_of
-from tests.data.dicom_series import AXIAL, SHAPE, STUDY, turned, with_study, write_series
+from tests.data.dicom_series import AXIAL, SHAPE, STUDY, read_series, turned, with_study, write_series
 
 LABELS = LabelSet(
     names=("background", "liver", "left kidney", "odd thing", "tumor"), groups={"organ": (1, 2, 3), "cancer": (4,)}

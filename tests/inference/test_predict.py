@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from flarenet.data.dicom import read_series
 from flarenet.data.labels import LabelSet
 from flarenet.data.nifti import read_image, read_labels
 from flarenet.errors import DatasetError, RunError, StorageError, UsageError
@@ -15,10 +14,11 @@ from flarenet.inference.many import predict_many
 from flarenet.inference.model import save_model
 from flarenet.inference.predict import Predictor, output_names, predict_files, predict_pairs
 from flarenet.inference.probabilities import Probabilities
+from flarenet.inference.views import View
 from flarenet.networks import build
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
 from flarenet.volume import Grid, Volume
-from tests.data.dicom_series import PATIENT, write_series
+from tests.data.dicom_series import PATIENT, read_series, write_series
 
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
 BODY_HU, AIR_HU = 300, -1000
@@ -114,7 +114,7 @@ def test_every_group_has_its_map_and_later_groups_lie_on_top(tmp_path):
     data = np.full((3, 4, 5), AIR_HU, dtype=np.int16)
     data[1:, 1:, 1:] = BODY_HU
     scan = Volume(data, Grid(data.shape, np.eye(4)[[2, 1, 0, 3]]))
-    maps = predictor.predict_groups(scan)
+    (maps,) = predictor.predict_views(scan, [View()])
     assert {group: drawn.max() for group, drawn in maps.items()} == {"organ": 1, "cancer": 1}
     np.testing.assert_array_equal(predictor.predict(scan).labels, np.where(data > 0, 2, 0))
     # beneath the tumor lies the liver; what is brighter than the mean of its slice

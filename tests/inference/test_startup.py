@@ -88,9 +88,9 @@ FIRST_NIBABEL = """
 import sys
 from flarenet.cli.predict import without_pydicom
 with without_pydicom():
-    from flarenet.data.dicom import read_series
+    from flarenet.data.dicom import inspect_series
 assert "nibabel" in sys.modules and "pydicom" not in sys.modules
-print(read_series(sys.argv[1]).data.shape)
+print(inspect_series(sys.argv[1])[0].data.shape)
 """
 
 

@@ -99,7 +99,7 @@ def test_the_prepared_spacing_is_the_one_asked_for():
 
 def inference_shape(volume, numbers):
     size = Scan(shape=volume.grid.shape, spacing_mm=volume.grid.spacing_mm)
-    return frame_of(TurnedVolume(volume), -160, numbers, inference_spacing(size, numbers)).grid.shape
+    return frame_of(TurnedVolume(volume), -160, inference_spacing(size, numbers)).grid.shape
 
 
 @pytest.mark.parametrize(("slice_mm", "wanted_slices"), [(5.0, 4), (2.5, 4), (1.25, 2)])
@@ -236,7 +236,7 @@ def test_planes_that_come_highest_first_are_the_same(z_mm, interpolation):
     numbers = configuration((z_mm, 3.0, 2.0)).model_copy(update={"interpolation": interpolation})
     planes = []
     for seen in (TurnedVolume(volume), Falling(volume)):
-        frame = frame_of(seen, -160, numbers, numbers.spacing_mm)
+        frame = frame_of(seen, -160, numbers.spacing_mm)
         planes.append(np.stack(list(prepared_planes(seen, frame, numbers, (-160, 240)))))
     np.testing.assert_array_equal(planes[1][::-1], planes[0])
     np.testing.assert_array_equal(planes[0], prepare_image(volume, numbers).image)
