@@ -25,7 +25,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .. import __version__
-from ..errors import FlarenetError, RunError, StorageError, UnsafeError, UsageError, unknown
+from ..errors import FlarenetError, StorageError, UnsafeError, UsageError, unknown
 from ..lock import locked
 from ..schema import LARGEST_JSON_BYTES, Frozen, load, save
 from ..whole import remove_leftovers, sha256_of, whole_file, write_text

@@ -189,7 +189,6 @@ class TrainerPlan(Frozen):
     update: Update = Update()
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
     steps: tuple[Step, ...]
-    options: dict[str, float] = Field(default_factory=dict)
     why: dict[str, str] = Field(default_factory=dict)
 
 
