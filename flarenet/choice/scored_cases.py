@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from ..data.dataset import Case, Dataset
-from ..data.nifti import case_name, files_by_case, find_images
+from ..data.names import case_name, files_by_case, find_images
 from ..data.reading import STRICT, Reading
 from ..errors import DatasetError, UsageError
 from ..evaluation.rules import PLAIN

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from ..data.dataset import check_name
+from ..data.names import check_name
 from ..errors import FlarenetError, UsageError, unknown
 from ..planning.budget import Budget, default_budget
 from ..planning.epochs import with_epochs

@@ -45,7 +45,7 @@ def work(arguments: Namespace) -> None:
 
     Raises CasesFailed, after everything else is done, where the command failed for a case.
     """
-    from ..data.nifti import find_images
+    from ..data.names import find_images
     from ..errors import CasesFailed
     from ..evaluation.efficiency import EFFICIENCY, print_efficiency
     from ..evaluation.gpu_memory import find_gpu

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..data.names import FILE_ENDINGS
 from ..errors import CasesFailed, DatasetError, FlarenetError, StorageError, UsageError
 from ..workspace import find_root
 from . import shell
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from ..inference.outputs import Output
     from ..inference.predict import Outcome, Predictor
     from ..inference.run_report import RunReport
-
-_ENDINGS = (".nii", ".nii.gz")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -225,7 +224,7 @@ def _write_tables(folder: Path, cases: Sequence[str]) -> None:
 
 
 def _names_a_file(output: Path) -> bool:
-    return output.name.lower().endswith(_ENDINGS) and not output.is_dir()
+    return output.name.lower().endswith(FILE_ENDINGS) and not output.is_dir()
 
 
 def _going_on(arguments: Namespace) -> str:

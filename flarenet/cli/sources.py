@@ -85,9 +85,9 @@ def open_set(arguments: Namespace) -> Opened:
 
 
 def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
-    from ..data.dataset import check_name
     from ..data.layouts import read_source
     from ..data.layouts.merge import load_label_map, merge, write_dataset_file
+    from ..data.names import check_name
     from ..workspace import Workspace
 
     check_name(arguments.dataset, "--dataset")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from pydantic import Field
 
 from ..errors import DatasetError, UnsafeError
 from ..schema import Frozen
-from .dataset import Case, check_name, check_path
+from .dataset import Case
 from .label_table import LARGEST_VALUE, LabelTable
+from .names import check_name, check_path, spelled
 from .problems import Problems
 from .reading import Reading
 
@@ -184,7 +184,7 @@ class AllCases:
         by_name: dict[str, list[str]] = defaultdict(list)
         by_image: dict[Path, list[str]] = defaultdict(list)
         for case in cases:
-            by_name[unicodedata.normalize("NFC", case.name).casefold()].append(case.name)
+            by_name[spelled(case.name)].append(case.name)
             by_image[case.image.resolve()].append(case.name)
         for names in by_name.values():
             if len(names) > 1:

@@ -7,16 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import UnsafeError
 from .labels import LabelPattern, LabelSet
 from .reading import Reading
-
-FILE_ENDINGS = (".nii.gz", ".nii")
-LONGEST_CASE_NAME, LONGEST_FILE_NAME = 200, 255
-"""In bytes; the case name gets endings, and 255 is what file systems take."""
-
-CHANNEL = "_0000"
-"""nnU-Net's mark of the first channel, at the end of an image's name."""
 
 
 @dataclass(frozen=True)
@@ -75,25 +67,3 @@ class Chooser(Protocol):
 def choose(cases: Iterable[Case], subset: Chooser) -> tuple[Case, ...]:
     """The cases whose pattern `subset` holds, in order; none is an empty tuple."""
     return tuple(case for case in cases if subset.holds(case.annotated))
-
-
-def check_name(name: str, source: object) -> None:
-    """Raise UnsafeError where `name` cannot be the name of a case, which becomes the name of files and folders."""
-    size = len(name.encode(errors="replace"))
-    if not 1 <= size <= LONGEST_CASE_NAME:
-        raise UnsafeError(source, found=f"a name of {size} bytes", expected=f"1 to {LONGEST_CASE_NAME}")
-    if name[0] in "-. " or name[-1] in ". " or set(name) & set('/\\:*?"<>|') or not name.isprintable():
-        raise UnsafeError(
-            source,
-            found=f"the name {name!r}",
-            expected="a file name: printable, without / \\ : * ? \" < > |, not beginning with '-', '.' or a space",
-        )
-
-
-def check_path(path: str, source: object) -> None:
-    """Raise UnsafeError where `path`, as a file gives it, cannot be one."""
-    if not path.strip() or not path.isprintable():
-        raise UnsafeError(source, found=repr(path), expected="a path of printable characters")
-    longest = max(len(part.encode()) for part in path.split("/"))
-    if longest > LONGEST_FILE_NAME:
-        raise UnsafeError(source, found=f"a name of {longest} bytes", expected=f"at most {LONGEST_FILE_NAME}")

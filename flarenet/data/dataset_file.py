@@ -17,10 +17,11 @@ from pydantic import Field
 from ..errors import DatasetError, FlarenetError, did_you_mean, some_of
 from ..schema import Frozen, parse_all, read_json
 from .case_table import AllCases, CaseEntry, CohortEntry
-from .dataset import CHANNEL, FILE_ENDINGS, Case, Dataset
+from .dataset import Case, Dataset
 from .findings import Finding
 from .folders import scan
 from .label_table import LabelTable, label_table
+from .names import CHANNEL, FILE_ENDINGS
 from .problems import Problems
 from .reading import STRICT, Reading
 
@@ -188,14 +189,15 @@ def _tables(
 
 def _scan(folder: Path, part: str, ending: str, problems: Problems) -> dict[str, CaseEntry]:
     with problems.collected():
-        found = scan(folder, part, ending)
-        if found.unlabelled and part == "Tr" and len(found.unlabelled) < len(found.cases):
+        cases = scan(folder, part, ending)
+        unlabelled = [name for name, (_, label) in cases.items() if label is None]
+        if unlabelled and part == "Tr" and len(unlabelled) < len(cases):
             problems.remark(
                 folder / "labelsTr",
-                found=f"no label for {len(found.unlabelled)} images: {some_of(found.unlabelled)}",
+                found=f"no label for {len(unlabelled)} images: {some_of(unlabelled)}",
                 expected="a label for each, or unlabelled cases on purpose: that is what they are taken for",
             )
-        return {name: CaseEntry(images=(image,), label=label) for name, (image, label) in found.cases.items()}
+        return {name: CaseEntry(images=(image,), label=label) for name, (image, label) in cases.items()}
     return {}
 
 

@@ -16,9 +16,8 @@ import numpy as np
 
 from ..errors import DatasetError, GeometryError, StorageError, needs_extra
 from ..volume import Grid, Volume
-from .dataset import FILE_ENDINGS
 from .findings import Finding
-from .nifti import find_images
+from .names import files_in, find_images
 from .nifti.geometry import check_shear
 from .nifti.header import LARGEST_VOXELS
 
@@ -57,9 +56,9 @@ def is_series(path: str | Path) -> bool:
 
 
 def find_scans(path: str | Path) -> list[Path]:
-    """As nifti.find_images; of a folder without such images, itself or its folders where they hold DICOM slices."""
+    """As names.find_images; of a folder without such images, itself or its folders where they hold DICOM slices."""
     path = Path(path)
-    if not path.is_dir() or any(inside.name.lower().endswith(FILE_ENDINGS) for inside in path.iterdir()):
+    if not path.is_dir() or files_in(path):
         return find_images(path)
     return [folder for folder in (path, *sorted(path.iterdir())) if is_series(folder)] or find_images(path)
 

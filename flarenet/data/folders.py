@@ -3,71 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DatasetError, some_of
-from .dataset import CHANNEL, FILE_ENDINGS
+from .names import CHANNEL, by_case, files_in, stem_of
 
 
-@dataclass(frozen=True)
-class Scanned:
-    """`cases`: name -> (image, label or None), paths relative to the set's folder, in the order of the names."""
-
-    cases: dict[str, tuple[str, str | None]]
-
-    @property
-    def unlabelled(self) -> list[str]:
-        return [name for name, (_, label) in self.cases.items() if label is None]
-
-
-def scan(folder: Path, part: str, ending: str) -> Scanned:
+def scan(folder: Path, part: str, ending: str) -> dict[str, tuple[str, str | None]]:
     """imagesTr and labelsTr (`part` "Tr") or imagesTs and labelsTs ("Ts") of nnU-Net v2's layout; both may be missing.
 
-    Raises DatasetError for an image of another channel than the first and, listing them, for labels without an image.
+    Returns name -> (image, label or None), paths relative to `folder`, in the order of the names. Raises DatasetError
+    for an image of another channel than the first, for two files of one case and, listing them, for labels without an
+    image.
     """
     images, labels = f"images{part}", f"labels{part}"
-    drawn = set(files_in(folder / labels, ending))
+    drawn = {stem_of(file.name, ending): file.name for file in files_in(folder / labels, ending)}
     cases = {}
-    for file in files_in(folder / images, ending):
-        stem = file.removesuffix(ending)
+    for file in by_case(files_in(folder / images, ending)).values():
+        stem = stem_of(file.name, ending)
         if not stem.endswith(CHANNEL):
             channel = re.search(r"_\d{4}$", stem)
-            found = f"{file}, a further channel" if channel else f"{file}, without a channel"
+            found = f"{file.name}, a further channel" if channel else f"{file.name}, without a channel"
             expected = f"CASE{CHANNEL}{ending}: one channel; more are not supported yet"
             raise DatasetError(folder / images, found=found, expected=expected)
         name = stem.removesuffix(CHANNEL)
-        label = f"{labels}/{name}{ending}" if name + ending in drawn else None
-        cases[name] = (f"{images}/{file}", label)
-    refuse_strays(folder / labels, sorted(drawn - {name + ending for name in cases}))
-    return Scanned(cases)
-
-
-def files_in(folder: Path, endings: str | tuple[str, ...]) -> list[str]:
-    """The names of a folder's files with one of `endings`, sorted; hidden ones, as a Mac leaves behind, left out."""
-    if not folder.is_dir():
-        return []
-    return sorted(p.name for p in folder.iterdir() if p.name.endswith(endings) and not p.name.startswith("."))
-
-
-def stem_of(name: str) -> str:
-    """The name of a file without the ending of an image; any other name as it is."""
-    return next((name[: -len(ending)] for ending in FILE_ENDINGS if name.lower().endswith(ending)), name)
-
-
-def refuse_further_channels(images: Iterable[Path]) -> None:
-    """Raise DatasetError where an image is a further channel of another, as X_0001 beside X_0000."""
-    by_stem = {stem_of(image.name): image for image in images}
-    for stem, image in by_stem.items():
-        first = re.sub("_[0-9]{4}$", CHANNEL, stem)
-        if first != stem and first in by_stem:
-            raise DatasetError(
-                image.parent,
-                found=f"{image.name}, a further channel",
-                expected=f"CASE{CHANNEL}{FILE_ENDINGS[0]}: one channel; more are not supported yet",
-                remedy=f"if it is a case of its own, call it {stem}{CHANNEL}{FILE_ENDINGS[0]}",
-            )
+        cases[name] = (f"{images}/{file.name}", f"{labels}/{drawn[name]}" if name in drawn else None)
+    refuse_strays(folder / labels, [drawn[name] for name in sorted(drawn.keys() - cases.keys())])
+    return cases
 
 
 def refuse_strays(labels: Path, strays: list[str]) -> None:

@@ -15,9 +15,10 @@ from pydantic import Field
 
 from ..errors import DatasetError
 from ..schema import LARGEST_TABLE_BYTES, Frozen, load, save
-from .dataset import Case, Dataset, check_name
+from .dataset import Case, Dataset
 from .dataset_file import read_dataset
 from .labels import LabelSet, difference
+from .names import check_name, path_from
 from .reading import STRICT, Reading
 
 
@@ -108,8 +109,8 @@ def with_inferred(dataset: Dataset, path: str | Path) -> Dataset:
 def _to_json(case: Case, folder: Path) -> SettledCase:
     return SettledCase(
         name=case.name,
-        image=_below(case.image, folder),
-        label=None if case.label is None else _below(case.label, folder),
+        image=path_from(folder, case.image),
+        label=None if case.label is None else path_from(folder, case.label),
         annotated=tuple(sorted(case.annotated)),
         declared=case.declared,
         values=dict(case.values),
@@ -130,8 +131,3 @@ def _from_json(case: SettledCase, folder: Path, source: Path) -> Case:
         patient=case.patient,
         reading=case.reading,
     )
-
-
-def _below(path: Path, folder: Path) -> str:
-    path = path.absolute()
-    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()

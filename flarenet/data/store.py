@@ -22,7 +22,7 @@ from ..errors import DatasetError, NoRoom
 from ..schema import Frozen, as_saved, load
 from ..volume import Grid, Triple
 from ..whole import flush_folder, not_written, remove_leftovers, sha256_of
-from .dataset import check_name
+from .names import check_name
 from .packed import Packed, PackedPlaces, damaged, pack
 from .places import places_of
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from ..data.cases import Pool, map_cases
 from ..data.dataset import Dataset
 from ..data.labels import LabelSet
-from ..data.nifti import files_by_case, read_grid, read_image, read_labels
+from ..data.names import files_by_case
+from ..data.nifti import read_grid, read_image, read_labels
 from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError, GeometryError
 from ..volume import Volume

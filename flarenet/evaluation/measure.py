@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.nifti import case_name, read_grid
+from ..data.names import case_name
+from ..data.nifti import read_grid
 from ..errors import FlarenetError, RunError, UsageError
 from ..schema import save
 from ..whole import remove_leftovers

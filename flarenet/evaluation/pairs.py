@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from ..data.cases import Pool, map_cases
-from ..data.dataset import FILE_ENDINGS, Case, Dataset
+from ..data.dataset import Case, Dataset
 from ..data.labels import LabelPattern, LabelSet
-from ..data.nifti import files_by_case, read_grid, read_labels, read_labels_and_spacing
+from ..data.names import by_case, files_in
+from ..data.nifti import read_grid, read_labels, read_labels_and_spacing
 from ..data.reading import STRICT, Reading
 from ..errors import DatasetError, FlarenetError, StorageError
 from ..schema import Frozen, digest, load_or_none, save
@@ -229,5 +230,4 @@ def _label_maps(folder: Path) -> dict[str, Path]:
     """The label maps of a folder by case name, sorted. Raises DatasetError where there is no such folder."""
     if not folder.is_dir():
         raise DatasetError(folder, found="no such folder", expected="a folder of label maps CASE.nii.gz")
-    some = any(path.name.lower().endswith(FILE_ENDINGS) and path.name[0] != "." for path in folder.iterdir())
-    return files_by_case(folder) if some else {}
+    return by_case(files_in(folder))

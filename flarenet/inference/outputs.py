@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
-from ..data.nifti import case_name
+from ..data.names import case_name
 from ..errors import UsageError
 from ..volume import Grid
 from .slices import FinishedSlice, Sink

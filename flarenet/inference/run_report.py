@@ -13,7 +13,7 @@ from pathlib import Path
 from .. import __version__
 from ..data.file_state import FileState, looks_unchanged, state_of
 from ..data.findings import Finding
-from ..data.nifti import case_name
+from ..data.names import case_name
 from ..data.reading import Reading
 from ..errors import FlarenetError, RunError
 from ..schema import LARGEST_TABLE_BYTES, Frozen, digest, load, to_json

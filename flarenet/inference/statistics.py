@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.components import PartSizes
 from ..data.labels import LabelSet
-from ..data.nifti import case_name
+from ..data.names import case_name
 from ..errors import DatasetError
 from ..schema import Frozen, load, save
 from ..volume import Grid

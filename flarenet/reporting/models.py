@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.cases import Pool
-from ..data.dataset import Dataset, check_name
+from ..data.dataset import Dataset
+from ..data.names import check_name
 from ..data.reading import STRICT, Reading
 from ..errors import DatasetError, UsageError
 from ..evaluation.efficiency import Efficiency, read_efficiency

@@ -10,7 +10,8 @@ from statistics import mean
 import numpy as np
 
 from ..data.labels import LabelPattern, LabelSet
-from ..data.nifti import files_by_case, read_image
+from ..data.names import files_by_case
+from ..data.nifti import read_image
 from ..evaluation.gallery import drawing_mb, read_on
 from ..evaluation.pairs import Pair
 from ..evaluation.pictures import body_box, window_of

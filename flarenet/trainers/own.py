@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-from ..data.dataset import check_name
+from ..data.names import check_name
 from ..errors import RunError, UsageError, unknown
 from . import TRAINERS
 from .trainer import Trainer

@@ -9,7 +9,8 @@ import pytest
 from flarenet.choice.scores import scans_as_read, score_cases
 from flarenet.data.dataset import Case
 from flarenet.data.labels import LabelSet
-from flarenet.data.nifti import case_name, write_labels
+from flarenet.data.names import case_name
+from flarenet.data.nifti import write_labels
 from flarenet.data.reading import Reading
 from flarenet.errors import DatasetError
 from flarenet.volume import Grid

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from flarenet.data.dataset import Case, check_name, choose
+from flarenet.data.dataset import Case, choose
 from flarenet.data.dataset_file import dataset_findings, read_dataset
 from flarenet.data.label_table import default_groups
+from flarenet.data.names import check_name
 from flarenet.data.reading import Reading
 from flarenet.errors import DatasetError, UnsafeError
 

@@ -8,7 +8,8 @@ import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from flarenet.data.dicom import find_scans, inspect_series, is_series
-from flarenet.data.nifti import find_images, read_image, write_labels
+from flarenet.data.names import find_images
+from flarenet.data.nifti import read_image, write_labels
 from flarenet.errors import DatasetError, GeometryError
 from flarenet.volume import canonical
 from tests.data.dicom_series import AXIAL, PATIENT, SHAPE, phantom, read_series, turned, write_series

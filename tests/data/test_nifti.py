@@ -13,16 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flarenet.data.nifti import (
-    case_name,
-    files_by_case,
-    find_images,
-    read_grid,
-    read_image,
-    read_labels,
-    read_labels_and_spacing,
-    write_labels,
-)
+from flarenet.data.nifti import read_grid, read_image, read_labels, read_labels_and_spacing, write_labels
 from flarenet.data.nifti import write as nifti
 from flarenet.data.reading import STRICT, Reading
 from flarenet.errors import DatasetError, GeometryError, StorageError
@@ -473,57 +464,6 @@ def test_a_made_header_has_a_qform_only_where_it_says_what_the_sform_does(tmp_pa
     assert read_grid(tmp_path / "out.nii.gz").is_near(grid, 0.001)
     header = nibabel.load(tmp_path / "out.nii.gz").header
     assert (int(header["sform_code"]), int(header["qform_code"])) == (1, qform_code)
-
-
-# --- names and folders ---
-
-
-@pytest.mark.parametrize(
-    ("file", "name"),
-    [
-        ("a/x_0000.nii.gz", "x"),
-        ("x.nii.gz", "x"),
-        ("x_0000.nii", "x"),
-        ("FLARE22_Tr_0001.nii.gz", "FLARE22_Tr_0001"),
-        ("series_0000", "series"),
-        ("series_0001/", "series_0001"),
-    ],
-)
-def test_case_name(file, name):
-    assert case_name(file) == name
-
-
-def test_find_images(tmp_path):
-    for name in ("b_0000.nii.gz", "a.nii", ".hidden.nii.gz", "notes.txt"):
-        (tmp_path / name).write_bytes(b"")
-    assert [p.name for p in find_images(tmp_path)] == ["a.nii", "b_0000.nii.gz"]
-    assert find_images(tmp_path / "a.nii") == [tmp_path / "a.nii"]
-    (tmp_path / "b.nii.gz").write_bytes(b"")
-    with pytest.raises(DatasetError, match=r"b.nii.gz and b_0000.nii.gz"):
-        find_images(tmp_path)
-
-
-def test_a_further_channel_is_no_case_of_its_own_but_numbers_are_names(tmp_path):
-    for name in ("FLARE22Ts_0001.nii.gz", "FLARE22Ts_0002.nii.gz", "p1_0000.nii.gz"):
-        (tmp_path / name).write_bytes(b"")
-    assert [case_name(image) for image in find_images(tmp_path)] == ["FLARE22Ts_0001", "FLARE22Ts_0002", "p1"]
-    (tmp_path / "p1_0001.nii.gz").write_bytes(b"")
-    with pytest.raises(DatasetError, match="p1_0001.nii.gz, a further channel") as refused:
-        find_images(tmp_path)
-    assert "p1_0001_0000.nii.gz" in refused.value.remedy
-    assert find_images(tmp_path / "p1_0001.nii.gz") == [tmp_path / "p1_0001.nii.gz"]  # by name, as one's own word
-    # label maps have no channels
-    assert list(files_by_case(tmp_path)) == ["FLARE22Ts_0001", "FLARE22Ts_0002", "p1", "p1_0001"]
-
-
-def test_find_images_says_what_it_found_instead(tmp_path):
-    with pytest.raises(DatasetError, match="no such file or folder"):
-        find_images(tmp_path / "none")
-    with pytest.raises(DatasetError, match="an empty folder"):
-        find_images(tmp_path)
-    (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(DatasetError, match="1 other entries"):
-        find_images(tmp_path)
 
 
 # --- real scans ---

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from ...errors import DatasetError, UnsafeError
 from ...schema import LARGEST_TABLE_BYTES, Frozen, parse, read_json
-from ..dataset import CHANNEL, FILE_ENDINGS, check_path
 from ..label_table import LabelTable, label_table
+from ..names import CHANNEL, case_name, check_path, spelled, stem_of
 from ..reading import Reading
-from .source import Source, SourceCase, case_of, spelled
+from .source import Source, SourceCase
 
 
 class TrainingEntry(Frozen):
@@ -84,8 +84,8 @@ def _case(
 ) -> SourceCase:
     image = place(entry if isinstance(entry, str) else entry.image, f"{where}'")
     if isinstance(entry, str):
-        return SourceCase(case_of(image), image)
-    return SourceCase(case_of(image), image, place(entry.label, f"{where}.label'"), names)
+        return SourceCase(case_name(image), image)
+    return SourceCase(case_name(image), image, place(entry.label, f"{where}.label'"), names)
 
 
 def _told_apart(cases: Sequence[SourceCase], folder: Path) -> tuple[SourceCase, ...]:
@@ -110,6 +110,6 @@ def _inside(folder: Path, path: str, where: str, *, allow_external: bool) -> Pat
     if not allow_external and not full.resolve().is_relative_to(folder.resolve()):
         remedy = "--allow-external, if you trust this file"
         raise UnsafeError(where, found=path, expected=f"a file below {folder}", remedy=remedy)
-    ending = next((ending for ending in FILE_ENDINGS if full.name.endswith(ending)), "")
-    channel = full.with_name(full.name.removesuffix(ending) + CHANNEL + ending)
+    stem = stem_of(full.name)
+    channel = full.with_name(stem + CHANNEL + full.name[len(stem) :])
     return channel if not full.exists() and channel.exists() else full

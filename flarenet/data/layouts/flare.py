@@ -13,10 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ...errors import DatasetError, some_of
-from ..dataset import FILE_ENDINGS
-from ..folders import files_in
 from ..labels import LabelSet
-from .source import Source, SourceCase, case_of, pair
+from ..names import FILE_ENDINGS, case_name, files_in
+from .source import Source, SourceCase, pair
 
 FLARE23 = LabelSet(
     names=(
@@ -76,15 +75,15 @@ def _roles(folder: Path) -> Mapping[str, list[Path]]:
 
 
 def _files(folders: Iterable[Path]) -> list[Path]:
-    return [folder / name for folder in folders for name in files_in(folder, FILE_ENDINGS)]
+    return [path for folder in folders for path in files_in(folder)]
 
 
 def _labels(folders: Iterable[Path], notes: list[str]) -> dict[str, Path]:
     """Case -> its label file; a folder of fixes within takes the place of what it corrects."""
-    found = {case_of(path): path for path in _files(folders)}
+    found = {case_name(path): path for path in _files(folders)}
     for inner in sorted(p for folder in folders for p in folder.iterdir() if p.is_dir()):
-        fixes = _files([inner]) if "fix" in inner.name.lower() else []
-        found |= {case_of(path): path for path in fixes}
+        fixes = files_in(inner) if "fix" in inner.name.lower() else []
+        found |= {case_name(path): path for path in fixes}
         how = f"{len(fixes)} corrected labels taken" if fixes else "left aside, not known"
         notes.append(f"{how}: {inner.parent.name}/{inner.name}")
     return found

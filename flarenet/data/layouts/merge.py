@@ -15,7 +15,8 @@ from ...schema import Frozen, load, to_json
 from ...whole import move_aside, write_text
 from ..label_table import BACKGROUND, LARGEST_VALUE, default_groups, label_table, plain
 from ..labels import named_like_lesion
-from .source import Source, SourceCase, spelled
+from ..names import path_from, spelled
+from .source import Source, SourceCase
 
 
 class TableEntry(Frozen):
@@ -242,7 +243,7 @@ def _case_names(sources: Iterable[Source]) -> dict[tuple[str, str], str]:
 
 
 def _entry(case: SourceCase, part: _Part, numbers: Mapping[str, int], folder: Path) -> dict[str, Any]:
-    entry: dict[str, Any] = {"images": [_path(case.image, folder)]}
+    entry: dict[str, Any] = {"images": [path_from(folder, case.image)]}
     if case.patient is not None:
         entry["patient"] = case.patient
     annotated = None
@@ -252,18 +253,12 @@ def _entry(case: SourceCase, part: _Part, numbers: Mapping[str, int], folder: Pa
     values = part.numbers(case, numbers)
     if case.label is None or annotated == [] or not any(values.values()):  # nothing that counts is drawn
         return entry
-    entry["label"] = _path(case.label, folder)
+    entry["label"] = path_from(folder, case.label)
     if annotated is not None:
         entry["annotated"] = annotated
     if values != {number: number for number in numbers.values() if number}:
         entry["values"] = {str(value): number for value, number in values.items()}
     return entry
-
-
-def _path(path: Path, folder: Path) -> str:
-    """Relative where the set's own folder holds the file."""
-    path, folder = path.absolute(), folder.absolute()
-    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
 def _modality(sources: Iterable[Source]) -> str:

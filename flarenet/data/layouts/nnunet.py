@@ -6,10 +6,10 @@ from pathlib import Path
 
 from ...errors import DatasetError
 from ...schema import LARGEST_TABLE_BYTES, read_json
-from ..dataset import FILE_ENDINGS, Case
+from ..dataset import Case
 from ..dataset_file import read_dataset
-from ..folders import files_in
 from ..labels import LabelSet
+from ..names import FILE_ENDINGS, files_in
 from ..reading import Reading
 from .source import Source, SourceCase, pair
 
@@ -40,7 +40,7 @@ def has_folders(folder: Path) -> bool:
 def read_folders(folder: Path) -> Source:
     """The source of a set without dataset.json: nothing in it names its labels."""
     cases, test = (
-        pair(_paths(folder / f"images{part}"), _paths(folder / f"labels{part}")) for part in ("Tr", "Ts")
+        pair(files_in(folder / f"images{part}"), files_in(folder / f"labels{part}")) for part in ("Tr", "Ts")
     )
     if not cases:
         raise DatasetError(folder / "imagesTr", found="no image", expected="*" + " or *".join(FILE_ENDINGS))
@@ -51,10 +51,6 @@ def _named(case: Case, labels: LabelSet) -> SourceCase:
     annotated = labels.names_of(case.annotated) if case.declared and case.label is not None else None
     values = {before: labels.names[after] if after else None for before, after in case.values.items()}
     return SourceCase(case.name, case.image, case.label, annotated, values, case.patient)
-
-
-def _paths(folder: Path) -> list[Path]:
-    return [folder / name for name in files_in(folder, FILE_ENDINGS)]
 
 
 def _has_key(folder: Path, key: str) -> bool:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...errors import DatasetError
-from ..dataset import CHANNEL
-from ..folders import refuse_further_channels, refuse_strays, stem_of
+from ..folders import refuse_strays
 from ..labels import LabelSet
+from ..names import by_case, refuse_further_channels
 from ..reading import Reading
 
 
@@ -76,28 +74,9 @@ def pair(images: Iterable[Path], labels: Iterable[Path]) -> tuple[SourceCase, ..
     An image is called CASE_0000.ext or CASE.ext, its label CASE.ext. Raises DatasetError for labels without an image,
     for two files of one case and for a further channel.
     """
-    drawn, scans = _by_case(labels), _by_case(images)
+    drawn, scans = by_case(labels), by_case(images)
     refuse_further_channels(scans.values())
     strays = sorted(drawn[name] for name in set(drawn) - set(scans))
     if strays:
         refuse_strays(strays[0].parent, [path.name for path in strays])
     return tuple(SourceCase(name, scans[name], drawn.get(name)) for name in sorted(scans))
-
-
-def case_of(path: Path) -> str:
-    """The case of an image or label file: its name without ending and channel."""
-    return stem_of(path.name).removesuffix(CHANNEL)
-
-
-def spelled(name: str) -> str:
-    """A case's name as it is compared: file systems may know neither capitals nor the spelling of accents."""
-    return unicodedata.normalize("NFC", name).casefold()
-
-
-def _by_case(paths: Iterable[Path]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in paths:
-        twin = found.setdefault(case_of(path), path)
-        if twin != path:
-            raise DatasetError(path.parent, found=f"{twin.name} and {path.name}", expected="one file for each case")
-    return found

@@ -3,23 +3,19 @@
     stream.py    bytes, out of gzip or not, to the last one      header.py  fields, checked before memory is taken
     geometry.py  where the voxels lie                            voxels.py  stored numbers to the type that is needed
     image_file.py  an image plane by plane                 channels.py  shares of several labels, slice by slice
-    read.py, write.py, names.py
+    read.py, write.py
 
 Fields and rules: the NIfTI-1 and NIfTI-2 standards (nifti1.h, nifti2.h, https://nifti.nimh.nih.gov).
 """
 
 from .channels import channels_file
 from .image_file import ImageFile, inspect_file
-from .names import case_name, files_by_case, find_images
 from .read import inspect_image, inspect_labels, read_grid, read_image, read_labels, read_labels_and_spacing
 from .write import labels_file, write_labels
 
 __all__ = [
     "ImageFile",
-    "case_name",
     "channels_file",
-    "files_by_case",
-    "find_images",
     "inspect_file",
     "inspect_image",
     "inspect_labels",

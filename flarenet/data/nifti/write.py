@@ -15,7 +15,7 @@ from isal import igzip, isal_zlib
 from ...errors import DatasetError, FlarenetError, GeometryError, StorageError
 from ...volume import Grid, Triple
 from ...whole import not_written, whole_file
-from ..dataset import FILE_ENDINGS
+from ..names import FILE_ENDINGS
 from ..reading import STRICT, Reading
 from .header import parse_header
 from .stream import CHUNK_BYTES, opened

@@ -1,0 +1,120 @@
+"""What image files and cases are called, and the images of a folder by the names of their cases."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..errors import DatasetError, UnsafeError
+
+FILE_ENDINGS = (".nii.gz", ".nii")
+LONGEST_CASE_NAME, LONGEST_FILE_NAME = 200, 255
+"""In bytes; the case name gets endings, and 255 is what file systems take."""
+
+CHANNEL = "_0000"
+"""nnU-Net's mark of the first channel, at the end of an image's name."""
+
+
+def stem_of(name: str, *endings: str) -> str:
+    """The name of a file without the first of `endings` (FILE_ENDINGS) that it has; any other name as it is."""
+    found = next((ending for ending in endings or FILE_ENDINGS if name.lower().endswith(ending)), "")
+    return name[: len(name) - len(found)]
+
+
+def case_name(path: str | Path) -> str:
+    """X for X_0000.nii.gz, X.nii.gz, X_0000.nii and X.nii, and for the folders X_0000 and X."""
+    return stem_of(Path(path).name or Path(path).resolve().name).removesuffix(CHANNEL)
+
+
+def spelled(name: str) -> str:
+    """A case's name as it is compared: file systems may know neither capitals nor the spelling of accents."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def files_in(folder: Path, endings: str | tuple[str, ...] = FILE_ENDINGS) -> list[Path]:
+    """The files of a folder with one of `endings`, capitals aside, by name; none where there is no folder. Hidden ones,
+    as a Mac leaves behind, are left out."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.name.lower().endswith(endings) and not p.name.startswith("."))
+
+
+def by_case(paths: Iterable[Path]) -> dict[str, Path]:
+    """The files by the name of the case, in their order. Raises DatasetError where two are of the same case."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        twin = found.setdefault(spelled(case_name(path)), path)
+        if twin != path:
+            raise DatasetError(path.parent, found=f"{twin.name} and {path.name}", expected="one file for each case")
+    return {case_name(path): path for path in found.values()}
+
+
+def files_by_case(path: str | Path) -> dict[str, Path]:
+    """The images of a folder (files_in), or one such file, by the name of the case. Label maps have no channels: X_0001
+    is a case, whatever else is there.
+
+    Raises DatasetError where there is none, or where two are of the same case.
+    """
+    path = Path(path)
+    if path.is_file():
+        return {case_name(path): path}
+    if not path.is_dir():
+        raise DatasetError(path, found="no such file or folder", expected="an image, or a folder of images")
+    inside = files_in(path)
+    if not inside:
+        count = sum(1 for _ in path.iterdir())
+        found = f"a folder of {count} other entries" if count else "an empty folder"
+        raise DatasetError(path, found=found, expected="images: *" + " or *".join(FILE_ENDINGS))
+    return by_case(inside)
+
+
+def find_images(path: str | Path) -> list[Path]:
+    """The images that files_by_case finds, where all are cases of one channel. Raises DatasetError as it does, and
+    where one is a further channel of another, as X_0001 beside X_0000."""
+    images = list(files_by_case(path).values())
+    refuse_further_channels(images)
+    return images
+
+
+def refuse_further_channels(images: Iterable[Path]) -> None:
+    """Raise DatasetError where an image is a further channel of another, as X_0001 beside X_0000."""
+    by_stem = {stem_of(image.name): image for image in images}
+    for stem, image in by_stem.items():
+        first = re.sub("_[0-9]{4}$", CHANNEL, stem)
+        if first != stem and first in by_stem:
+            raise DatasetError(
+                image.parent,
+                found=f"{image.name}, a further channel",
+                expected=f"CASE{CHANNEL}{FILE_ENDINGS[0]}: one channel; more are not supported yet",
+                remedy=f"if it is a case of its own, call it {stem}{CHANNEL}{FILE_ENDINGS[0]}",
+            )
+
+
+def path_from(folder: Path, path: Path) -> str:
+    """A path as a file in `folder` names it: relative where the folder holds it, else absolute."""
+    path, folder = path.absolute(), folder.absolute()
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
+
+
+def check_name(name: str, source: object) -> None:
+    """Raise UnsafeError where `name` cannot be the name of a case, which becomes the name of files and folders."""
+    size = len(name.encode(errors="replace"))
+    if not 1 <= size <= LONGEST_CASE_NAME:
+        raise UnsafeError(source, found=f"a name of {size} bytes", expected=f"1 to {LONGEST_CASE_NAME}")
+    if name[0] in "-. " or name[-1] in ". " or set(name) & set('/\\:*?"<>|') or not name.isprintable():
+        raise UnsafeError(
+            source,
+            found=f"the name {name!r}",
+            expected="a file name: printable, without / \\ : * ? \" < > |, not beginning with '-', '.' or a space",
+        )
+
+
+def check_path(path: str, source: object) -> None:
+    """Raise UnsafeError where `path`, as a file gives it, cannot be one."""
+    if not path.strip() or not path.isprintable():
+        raise UnsafeError(source, found=repr(path), expected="a path of printable characters")
+    longest = max(len(part.encode()) for part in path.split("/"))
+    if longest > LONGEST_FILE_NAME:
+        raise UnsafeError(source, found=f"a name of {longest} bytes", expected=f"at most {LONGEST_FILE_NAME}")
