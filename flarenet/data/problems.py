@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import FlarenetError
-from .findings import Finding, refusal
+from .findings import Finding, refusal, remark
 
 
 class Problems:
@@ -27,8 +27,7 @@ class Problems:
 
     def remark(self, file: object, *, found: str, expected: str) -> None:
         """Something to look at in the set that refuses nothing."""
-        finding = Finding(severity="warn", case="", file=str(file), found=found, expected=expected, remedy="")
-        self.findings.append(finding)
+        self.findings.append(remark(file, found=found, expected=expected))
 
     @contextmanager
     def collected(self, case: str = "") -> Iterator[None]:

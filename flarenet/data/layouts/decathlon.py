@@ -18,7 +18,7 @@ from ...schema import LARGEST_TABLE_BYTES, Frozen, parse, read_json
 from ..label_table import LabelTable, label_table
 from ..names import CHANNEL, case_name, check_path, spelled, stem_of
 from ..reading import Reading
-from .source import Source, SourceCase
+from .source import Source, SourceCase, has_keys
 
 
 class TrainingEntry(Frozen):
@@ -36,9 +36,7 @@ class DecathlonFile(Frozen):
 
 
 def is_decathlon(folder: Path) -> bool:
-    path = folder / "dataset.json"
-    content = read_json(path, DatasetError, largest_bytes=LARGEST_TABLE_BYTES) if path.exists() else None
-    return isinstance(content, dict) and {"training", "labels"} <= set(content)
+    return has_keys(folder, "training", "labels")
 
 
 def read_decathlon(folder: Path, reading: Reading) -> Source:

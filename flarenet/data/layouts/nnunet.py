@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import DatasetError
-from ...schema import LARGEST_TABLE_BYTES, read_json
 from ..dataset import Case
 from ..dataset_file import read_dataset
 from ..labels import LabelSet
 from ..names import FILE_ENDINGS, files_in
 from ..reading import Reading
-from .source import Source, SourceCase, pair
+from .source import Source, SourceCase, has_keys, pair
 
 
 def has_dataset_file(folder: Path) -> bool:
-    return _has_key(folder, "channel_names")
+    return has_keys(folder, "channel_names")
 
 
 def read_dataset_file(folder: Path, reading: Reading) -> Source:
@@ -51,9 +50,3 @@ def _named(case: Case, labels: LabelSet) -> SourceCase:
     annotated = labels.names_of(case.annotated) if case.declared and case.label is not None else None
     values = {before: labels.names[after] if after else None for before, after in case.values.items()}
     return SourceCase(case.name, case.image, case.label, annotated, values, case.patient)
-
-
-def _has_key(folder: Path, key: str) -> bool:
-    path = folder / "dataset.json"
-    content = read_json(path, DatasetError, largest_bytes=LARGEST_TABLE_BYTES) if path.exists() else None
-    return isinstance(content, dict) and key in content

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...errors import DatasetError
+from ...schema import LARGEST_TABLE_BYTES, read_json
 from ..folders import refuse_strays
 from ..labels import LabelSet
 from ..names import by_case, refuse_further_channels
@@ -66,6 +68,13 @@ class Layout:
     expects: str
     fits: Callable[[Path], bool]
     read: Callable[[Path, Reading], Source]
+
+
+def has_keys(folder: Path, *keys: str) -> bool:
+    """Whether the folder holds a dataset.json with all of `keys`. Raises DatasetError where that is no JSON."""
+    path = folder / "dataset.json"
+    content = read_json(path, DatasetError, largest_bytes=LARGEST_TABLE_BYTES) if path.exists() else None
+    return isinstance(content, dict) and set(keys) <= set(content)
 
 
 def pair(images: Iterable[Path], labels: Iterable[Path]) -> tuple[SourceCase, ...]:
