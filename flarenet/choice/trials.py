@@ -178,7 +178,10 @@ class Ablation:
                 store = workspace.store(name)
                 if store not in failed:
                     plan = run.plan.model_copy(update={"configurations": {name: run.plan.configurations[name]}})
-                    failed[store] = dict(prepare_dataset(self.dataset, plan, workspace, workers=self.pool))
+                    own = store != self.workspace.store(name)  # which flarenet_plan --rehash does not mend
+                    failed[store] = dict(
+                        prepare_dataset(self.dataset, plan, workspace, workers=self.pool, verify=own)
+                    )
         return failed
 
     def train(self, trials: Iterable[Trial], unprepared: Unprepared) -> dict[str, str]:

@@ -257,7 +257,10 @@ class Plan(Frozen):
 
     @property
     def spare_trainers(self) -> tuple[str, ...]:
-        """The trainers that answer no group and on which no step builds, as MAE beside U-Nets: nothing needs them."""
+        """The trainers that answer no group and on which no step builds, as MAE beside U-Nets: nothing needs them. None
+        where no trainer answers any, as in a set without labels."""
+        if not any(part.network.groups for part in self.trainers.values()):
+            return ()
         steps = [step for part in self.trainers.values() for step in part.steps]
         needed = {run.partition("/")[0] for step in steps for run in step.builds_on}
         return tuple(name for name, part in self.trainers.items() if not part.network.groups and name not in needed)

@@ -16,13 +16,14 @@ from typing import Literal
 from ..data.dataset import Case
 from ..data.labels import LabelPattern
 from ..errors import PlanError
-from ..schema import Frozen, load
+from ..schema import LARGEST_TABLE_BYTES, Frozen, load
 from ..workspace import Fold
 
 
 class Splits(Frozen):
     """The names of the cases that each fold holds out; none twice. Cases that it does not name train in every fold."""
 
+    largest_bytes = LARGEST_TABLE_BYTES
     version: Literal[1] = 1
     folds: tuple[tuple[str, ...], ...]
 

@@ -68,7 +68,7 @@ def prepare_dataset(
         Work(case, plan.labels, plan.configurations, workspace, measured.digests(case), verify)
         for case in dataset.cases
     ]
-    todo = [item for item in work if verify or item.inputs is None or _stale(item, item.inputs)]
+    todo = [item for item in work if item.inputs is None or _stale(item, item.inputs)]
     _, failed = map_cases(prepare_case, todo, workers=workers, describe="prepare", need_mb=need_mb)
     return [(item.name, error) for item, error in failed]
 

@@ -74,10 +74,13 @@ class Teachers:
         end is waited for, which is said on stderr: most of what is needed is there by then."""
         return self.sources.alone(lambda said: self._console.print(said, highlight=False, markup=False, soft_wrap=True))
 
-    def complete(self, cases: Sequence[Case], configuration: str, *, held_out: Collection[str] = ()) -> Store:
+    def complete(
+        self, cases: Sequence[Case], configuration: str, *, held_out: Collection[str] = (), verify: bool = True
+    ) -> Store:
         """A store of completed group maps for `cases`, on the prepared grids of `configuration`.
 
         held_out  names of cases whose hand-drawn lesions say nothing about hosts
+        verify    whether what was completed before is taken for whole only after every byte of it was read
         Each record's `annotated` is the pattern that the completed maps answer; it is empty for a case in which nobody
         drew anything and whose pseudo labels are not used. Only what is missing or stale is made.
         Raises CasesFailed, when all others are done, where cases cannot be read.
@@ -91,7 +94,7 @@ class Teachers:
         keys = {case.name: verdict.key(case.name, looked[case.name]) for case in cases}
         for case in cases:
             known = load_kept(Fate, folder / "cases" / f"{case.name}.json", keys[case.name])
-            if known is not None and store.is_current(case.name, known.key, verify=True):
+            if known is not None and store.is_current(case.name, known.key, verify=verify):
                 fates[case.name] = known
 
         def finish(case: Case) -> Fate:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
-from ..data.cases import map_cases
+from rich.progress import track
+
 from ..data.dataset import Case, choose
 from ..data.labels import LabelSet, asked
 from ..data.settled import load_settled
 from ..data.store import Store
-from ..errors import RunError, some_of
+from ..errors import DatasetError, RunError, some_of
 from ..planning.plan import Plan, Step
 from ..planning.planned import plan_again
 from ..preparation.dataset import prepared_by
@@ -50,7 +52,7 @@ def read_samples(
     answers = store
     if teachers:
         with teachers.alone() if rank() == 0 else nullcontext():  # the others find everything made
-            answers = teachers.complete(chosen, configuration, held_out=held_out)
+            answers = teachers.complete(chosen, configuration, held_out=held_out, verify=rank() == 0)
         chosen = [case for case in chosen if answers.record(case.name).annotated]  # the others teach nothing
     absent = never_there(
         step, plan.labels, dataset.cases, [answers.read(case.name).record.annotated for case in chosen]
@@ -80,15 +82,24 @@ def _check_prepared(cases: Sequence[Case], store: Store, plan: Plan, configurati
 
 def _check_whole(cases: Sequence[Case], store: Store, plan: Plan) -> None:
     """Read every byte once: of a flipped bit, training would learn something else, or end hours from now."""
-    _, damaged = map_cases(store.verify, [case.name for case in cases], describe="prepared cases: check")
+
+    def damage(case: Case) -> DatasetError | None:
+        try:
+            store.verify(case.name)
+        except DatasetError as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor() as pool:  # threads do: hashing leaves the interpreter to others
+        found = list(track(pool.map(damage, cases), "prepared cases: check", len(cases), transient=True))
+    damaged = [(case.name, error) for case, error in zip(cases, found) if error]
     if damaged:
         first = damaged[0][1]
         raise RunError(
             f"{store.folder}: {len(cases)} cases",
             found=f"{len(damaged)} damaged: {some_of([name for name, _ in damaged])} ({first.thing}: {first.found})",
             expected="every file as it was written",
-            remedy=f"flarenet_plan -d {plan.dataset} --rehash, with what was changed in the plan by --set: it prepares "
-            "the damaged ones again",
+            remedy=f"{plan_again(plan)} --rehash, with what was changed in the plan by --set: it prepares them again",
         )
 
 

@@ -151,7 +151,7 @@ def _steps(
         batches, epochs, why = paced(
             samples, batch_size, updates=stage.updates, most_epochs=MOST_EPOCHS[dimensions], longest=LONGEST_EPOCH
         )
-        if paper:
+        if paper and stage.paper_epochs:
             batches, epochs = batches_of(samples, batch_size), stage.paper_epochs
             why = stage.epochs_why or PAPER_EPOCHS_WHY[dimensions]
         step = Step(

@@ -275,7 +275,8 @@ def _within(window: tuple, shape: Sequence[int], reach: Sequence[int]) -> tuple[
     """
     flat = len(window) - len(reach)  # 1 for a slice, whose number stays
     inside, missing = list(window[:flat]), []
-    for axis, more, size in zip(window[flat:], reach, shape[flat:]):
+    for axis, wanted, size in zip(window[flat:], reach, shape[flat:]):
+        more = min(wanted, max(axis.start, size - axis.stop, 0))  # farther out the case has nothing on either side
         start, stop = axis.start - more, axis.stop + more
         inside.append(slice(max(0, start), min(stop, size)))
         missing.append((max(0, -start), max(0, stop - size)))

@@ -214,9 +214,9 @@ def _keep_best(state: TrainState, step: Step) -> None:
         names = ("held_out_dice_loss", "dice_loss") if step.groups else ("held_out_loss", "loss")
         score = -next(record.losses[name] for name in names if name in record.losses)
     else:
-        if not record.dice:  # nothing was held out: the last epoch is the only fair choice
+        score = sum(record.dice.values()) / len(record.dice) if record.dice else 0.0
+        if not score:  # nothing is held out, or nothing found there yet: the last epoch is the only fair choice
             return
-        score = sum(record.dice.values()) / len(record.dice)
     if state.best_score is None or score > state.best_score:
         state.best_epoch, state.best_score = state.epoch, score
         state.best = {name: tensor.detach().clone().cpu() for name, tensor in state.judged.state_dict().items()}

@@ -35,7 +35,7 @@ def test_a_change_of_the_budget_decides_what_the_budget_decides(change, budget):
 def test_a_set_without_labels_gets_a_plan_for_its_images_alone(tmp_path, recipe):
     found = facts.data_set("Bare", facts.ABDOMEN, {(): 6}, SCANS, foreground_hu=(-60, 100, 200), hu=(-1000, 1500))
     made = make_plan(found, recipe)
-    assert list(made.trainers) == ["MAE"]
+    assert list(made.trainers) == ["MAE"] and made.spare_trainers == ()
     assert [sentence for sentence in remarks(found) if "annotated in no case" in sentence] == []
     assert "no training case is labelled" in remarks(found)[0]
     workspace = Workspace(tmp_path, "Bare")

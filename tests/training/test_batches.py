@@ -9,7 +9,7 @@ from flarenet.data.places import places_of
 from flarenet.planning.plan import Augmentation
 from flarenet.preparation.prepare import FULL, normalise
 from flarenet.training.augment import augment
-from flarenet.training.batches import Batches, Sample, case_weights, rare_labels
+from flarenet.training.batches import Batches, Sample, _within, case_weights, rare_labels
 
 
 def sample(name, shape=(5, 24, 20), value=0, looked_for=True):
@@ -94,6 +94,12 @@ def test_what_turns_into_a_patch_is_what_lies_beside_it(patch):
     assert (batch.labels["organ"] == 1).all()
     for axis in range(2, 2 + len(patch)):
         assert torch.diff(batch.image, n=2, dim=axis).abs().max() * FULL < 0.1
+
+
+def test_no_more_is_read_beside_a_patch_than_the_case_has():
+    window = (slice(3, 5), slice(0, 8), slice(4, 6))
+    inside, missing = _within(window, (8, 8, 100), (50, 50, 50))
+    assert inside == (slice(0, 8), slice(0, 8), slice(0, 56)) and missing == [(2, 2), (8, 8), (46, 0)]
 
 
 @pytest.mark.parametrize("patch", [(24, 20), (5, 24, 20)])

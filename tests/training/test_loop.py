@@ -15,6 +15,19 @@ def test_the_best_epoch_is_kept(tmp_path):
     assert (state.best_epoch, state.best_score) == (2, 0.7)
 
 
+@pytest.mark.parametrize("dice", [[0.0, 0.0, 0.0, 0.0], [0.0, None, None, None]])
+def test_a_dice_of_0_is_no_best(tmp_path, dice):
+    """The last weights are kept where no epoch found anything, or where the last ones rightly find nothing."""
+    step, told = STEP.model_copy(update={"selection": "best dice"}), iter(dice)
+    state = fresh_state()
+    fit(state, course(tmp_path, validate=lambda network: judged(next(told)), step=step))
+    assert state.best is None and state.best_epoch is None
+
+
+def judged(dice):
+    return Findings(dice={} if dice is None else {"cancer": dice})
+
+
 @pytest.mark.parametrize("judged", [True, False])
 def test_of_a_network_that_does_not_segment_the_epoch_of_the_lowest_loss_is_kept(tmp_path, judged):
     """The loss of held-out patches; where nothing is held out that of training, three batches an epoch."""
