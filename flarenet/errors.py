@@ -103,12 +103,13 @@ class UnsafeError(FlarenetError):
 
 
 @contextmanager
-def needs_extra(extra: str, thing: str) -> Iterator[None]:
-    """For an import of what only `extra` installs, for `thing`. Raises UsageError where it is not installed."""
+def needs_extra(extra: str, thing: str, *, otherwise: str = "") -> Iterator[None]:
+    """For an import of what only `extra` installs, for `thing`. Raises UsageError where it is not installed, with what
+    one can do `otherwise`."""
     try:
         yield
     except ImportError as missing:
-        remedy = f"pip install 'flarenet[{extra}]'"
+        remedy = f"pip install 'flarenet[{extra}]'" + (otherwise and f", or {otherwise}")
         raise UsageError(thing, found=missing, expected=f"the extra `{extra}`", remedy=remedy) from missing
 
 
@@ -131,11 +132,11 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
     """
     real = sorted(choices)
     expected = ", ".join(real) or f"no {kind} exists yet"
-    return UsageError(f"unknown {kind} {name!r}", expected=expected, remedy=did_you_mean(name, real))
+    return UsageError(f"unknown {kind} {name!r}", expected=expected, remedy=did_you_mean(name, real, cutoff=0.4))
 
 
-def did_you_mean(word: str, choices: Iterable[str]) -> str | None:
-    """The remedy that names the nearest of `choices`, capitals aside; None where none is near."""
+def did_you_mean(word: str, choices: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """The remedy that names the nearest of `choices`, capitals aside; None where none is near by difflib's `cutoff`."""
     by_lower = {choice.lower(): choice for choice in choices}
-    near = difflib.get_close_matches(word.lower(), list(by_lower), n=1)
+    near = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=cutoff)
     return f"did you mean {by_lower[near[0]]!r}?" if near else None

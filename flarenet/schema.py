@@ -191,13 +191,14 @@ def to_json(value: Any, indent: int = 0) -> str:
         return flat
     pad = " " * (indent + 1)
     if isinstance(value, dict):
-        inner = [f"{pad}{_key(key)}: {to_json(item, indent + 1)}" for key, item in value.items()]
+        inner = [f"{pad}{json.dumps(escaped(key))}: {to_json(item, indent + 1)}" for key, item in value.items()]
         return "{\n" + ",\n".join(inner) + "\n" + " " * indent + "}"
     return "[\n" + ",\n".join(pad + to_json(item, indent + 1) for item in value) + "\n" + " " * indent + "]"
 
 
-def _key(key: str) -> str:
-    return json.dumps(key.encode(errors="backslashreplace").decode())
+def escaped(text: str) -> str:
+    """`text` as it is written: the bytes of a file name that is no UTF-8 become \\udcXX."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _short(value: object, limit: int = 120) -> str:

@@ -41,9 +41,7 @@ def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[P
     folder cannot be written, which tells the room there is and, where given, the `size_bytes` it takes.
     """
     target = Path(path)
-    # the suffix stays last, because writers (matplotlib, nibabel) choose the format by it; a long name loses its start
-    end = os.fsencode(target.name)[-_LONGEST_END_BYTES:].decode(errors="ignore")
-    temporary = target.with_name(f".{secrets.token_hex(6)}.tmp.{end}")
+    temporary = target.with_name(f".{secrets.token_hex(6)}.tmp.{temporary_end(target.name)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _fail_at("open", target, temporary)
@@ -60,6 +58,14 @@ def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[P
     finally:
         if temporary.exists():
             temporary.unlink()
+
+
+def temporary_end(name: str) -> str:
+    """What a temporary name holds of the final one, at its end: writers (matplotlib, nibabel) choose the format by the
+    suffix. A long name loses its start."""
+    encoded = os.fsencode(name)
+    short = len(encoded) <= _LONGEST_END_BYTES
+    return name if short else encoded[-_LONGEST_END_BYTES:].decode(errors="ignore")
 
 
 def not_written(
@@ -101,7 +107,8 @@ def move_aside(path: Path) -> Path:
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """Remove the temporary files and folders, for `name` (a glob pattern) in `folder`, that killed processes left.
+    """Remove the temporary files and folders, for `name` (a glob pattern) in `folder`, that killed processes left; that
+    of a long name is of its temporary_end.
 
     Nobody may be writing there. `.old.` is what was moved aside for a folder to take its place.
     """

@@ -42,4 +42,5 @@ def test_an_unknown_name_lists_the_real_ones_and_the_nearest():
 
 def test_nothing_is_proposed_where_nothing_is_near_or_there():
     assert unknown("trainer", "zzzz", ["MAE"]).remedy is None
+    assert unknown("trainer", "dual", ["MAE", "DualDecoder2D"]).remedy == "did you mean 'DualDecoder2D'?"
     assert unknown("data set", "x", []).expected == "no data set exists yet"

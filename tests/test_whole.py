@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flarenet.errors import StorageError
-from flarenet.whole import flush_folder, move_aside, remove_leftovers, sha256_of, whole_file, write_text
+from flarenet.whole import flush_folder, move_aside, remove_leftovers, sha256_of, temporary_end, whole_file, write_text
 
 
 def test_content_appears_under_its_name_and_nothing_else_is_left(tmp_path):
@@ -39,6 +40,9 @@ def test_a_name_may_be_as_long_as_a_name_can_be_and_of_any_bytes(tmp_path, name)
     with whole_file(tmp_path / name) as temporary:
         temporary.write_text("x")
         assert temporary.suffix == (tmp_path / name).suffix
+        remove_leftovers(tmp_path, glob.escape(temporary_end(name)))
+        assert not temporary.exists()
+        temporary.write_text("x")
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 

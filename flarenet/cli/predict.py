@@ -265,7 +265,8 @@ def _tell(
         report.told(image, result)
     if isinstance(result, FlarenetError):
         print(f"{image.name}: failed\n  {result}", file=sys.stderr, flush=True)
-        _remove_earlier(answers[image])
+        if not isinstance(result, StorageError):  # with more room the same command ends well
+            _remove_earlier(answers[image])
     else:
         for said in result.remarks:
             print(f"{image.name}: warning\n  {said}", file=sys.stderr, flush=True)

@@ -24,6 +24,10 @@ class Reading(Frozen):
     volume: Annotated[int, Field(ge=0)] | None = None
     allow_external: bool = False
 
+    def of_labels(self) -> Reading:
+        """How label maps are read: whichever of an image's volumes counts, they are of one."""
+        return self.model_copy(update={"volume": None})
+
     def facts(self) -> dict[str, JsonValue]:
         """What decides what is read from a file: where files may lie does not."""
         return self.model_dump(mode="json", exclude={"allow_external"})

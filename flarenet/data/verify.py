@@ -160,7 +160,7 @@ def _nothing(case: Case, content: Content) -> None:
 
 def _refuse_larger(label: Path, case: Case, image: Volume | None) -> None:
     """Before memory is taken: gzip holds a thousand zeros in a byte, and a header may claim any number of them."""
-    voxels = math.prod(read_grid(label, case.reading).shape)
+    voxels = math.prod(read_grid(label, case.reading.of_labels()).shape)
     if voxels <= HARMLESS_VOXELS or (image is not None and voxels <= image.data.size):
         return
     expected = f"those of {case.image}, " + ("which cannot be read" if image is None else str(image.data.size))

@@ -173,8 +173,11 @@ def _folder(out: Path) -> Iterator[Path]:
 
     What a container has left there as root may not be ours to remove: that is no fault of the case, and stays.
     """
-    with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp.case", dir=out, ignore_cleanup_errors=True) as path:
-        yield Path(path)
+    path = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp.case", dir=out))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _processor() -> str:

@@ -175,7 +175,8 @@ def _measure(pair: Pair, labels: LabelSet, rules: Rules) -> CaseScores:
     try:
         if not pair.prediction.is_file():
             return _nothing_found(pair, labels, truth, f"no prediction {pair.prediction}")
-        check_same_grid(truth.grid, read_grid(pair.prediction, pair.reading))  # before memory is taken for its voxels
+        # before memory is taken for its voxels
+        check_same_grid(truth.grid, read_grid(pair.prediction, pair.reading.of_labels()))
         maps = TwoMaps(truth, read_labels(pair.prediction, labels, reading=pair.reading), stated_mm)
     except (FlarenetError, OSError) as error:
         return _nothing_found(pair, labels, truth, str(error))

@@ -26,6 +26,7 @@ class About(Frozen):
     summary  is free: epochs, scores, seconds
     """
 
+    largest_bytes = 16 << 20  # it names every case of its training
     trainer: str
     step: int
     dataset: str

@@ -30,7 +30,7 @@ from ..lock import locked
 from ..schema import LARGEST_JSON_BYTES, Frozen, load, save
 from ..whole import remove_leftovers, sha256_of, whole_file, write_text
 from ..workspace import models_folder
-from .about import ABOUT, FILES, PLAN, WEIGHTS, read_about
+from .about import ABOUT, FILES, PLAN, WEIGHTS, About, read_about
 from .archive import MOST_BYTES, unpack
 from .found import installed_models, models_in
 from .model import check_together, load_model
@@ -44,7 +44,7 @@ NO_LICENCE = (
 )
 
 _MB = 1 << 20
-_LARGEST = {MANIFEST: _MB, LICENCE: _MB, PLAN: LARGEST_JSON_BYTES, ABOUT: LARGEST_JSON_BYTES, WEIGHTS: MOST_BYTES}
+_LARGEST = {MANIFEST: _MB, LICENCE: _MB, PLAN: LARGEST_JSON_BYTES, ABOUT: About.largest_bytes, WEIGHTS: MOST_BYTES}
 _PLACE = r"(?:fold_(?:all|0|[1-9][0-9]{0,2})/)?step_[1-9][0-9]{0,2}"
 _TOP, _INNER = ("|".join(map(re.escape, names)) for names in ((MANIFEST, LICENCE), FILES))
 _MEMBER = re.compile(rf"({_TOP})|{_PLACE}/({_INNER})")

@@ -25,7 +25,7 @@ def find_openvino() -> Any:
     """The library, with what it would tell its makers of each conversion switched off. Raises UsageError without it."""
     # importing openvino reports to a statistics service over the network unless this module is missing
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    with needs_extra("openvino", "engine 'openvino'"):
+    with needs_extra("openvino", "engine 'openvino'", otherwise="--engine torch"):
         import openvino
     return openvino
 

@@ -16,8 +16,8 @@ from ..data.findings import Finding
 from ..data.names import case_name
 from ..data.reading import Reading
 from ..errors import FlarenetError, RunError
-from ..schema import LARGEST_TABLE_BYTES, Frozen, digest, load, to_json
-from ..whole import remove_leftovers, sha256_of, write_text
+from ..schema import LARGEST_TABLE_BYTES, Frozen, digest, escaped, load, to_json
+from ..whole import remove_leftovers, sha256_of, temporary_end, write_text
 from .model import Model
 from .outputs import Output
 from .predict import Outcome, Predictor
@@ -108,7 +108,7 @@ class RunReport:
             names.setdefault(file.parent, set()).add(file.name)
         for folder, ours in names.items():
             left = {leftover.name.partition(".tmp.")[2] for leftover in folder.glob(".*.tmp.*")}
-            for name in left & ours:
+            for name in left & set(map(temporary_end, ours)):
                 remove_leftovers(folder, glob.escape(name))
 
     def resume(self) -> tuple[set[Path], set[Path]]:
@@ -122,7 +122,7 @@ class RunReport:
         earlier = load(Report, self.path, RunError) if self.path.is_file() else None
         if earlier is None or earlier.settings != self.settings:
             return verified, unfinished
-        asked = {case_name(image): image for image in self.answers}
+        asked = {escaped(case_name(image)): image for image in self.answers}
         for name, case in earlier.cases.items():
             image = asked.get(name)
             if image is None:
@@ -134,26 +134,26 @@ class RunReport:
                 verified.add(image)
             else:
                 continue
-            self._keep(name, case)
+            self._keep(case_name(image) if image else name, case)
         return verified, unfinished
 
     def begun(self, image: Path) -> None:
         """A case is about to be predicted: where that gets the process killed, the report says which one it was."""
-        self._keep(case_name(image), CaseReport(image=image.name, error=BEGUN))
+        self._keep(case_name(image), CaseReport(image=escaped(image.name), error=BEGUN))
         self.write()
 
     def told(self, image: Path, result: Outcome | FlarenetError) -> None:
         """A case is done or has failed."""
         if isinstance(result, FlarenetError):
-            case = CaseReport(image=image.name, error=self._without_folders(str(result), image))
+            case = CaseReport(image=escaped(image.name), error=self._without_folders(str(result), image))
         else:
             case = CaseReport(
-                image=image.name,
+                image=escaped(image.name),
                 seconds=round(result.seconds, 3),
                 stage_s={stage: round(seconds, 3) for stage, seconds in result.stage_s.items()},
                 peak_mb=round(result.peak_mb, 1),
                 remarks=tuple(self._of_names(said, image) for said in result.remarks),
-                input={file.name: state_of(file) for file in _files_of(image)},
+                input={escaped(file.name): state_of(file) for file in _files_of(image)},
                 files={self._name(file): sha256_of(file) for file in self.answers[image]},
             )
         self._keep(case_name(image), case)
@@ -165,7 +165,7 @@ class RunReport:
         write_text(self.path, f'{{\n "settings": {settings},\n "cases": {{\n{cases}\n }}\n}}\n')
 
     def _keep(self, name: str, case: CaseReport) -> None:
-        self._cases[name] = to_json(case.model_dump(mode="json"), 2)
+        self._cases[escaped(name)] = to_json(case.model_dump(mode="json"), 2)
         if case.error is None:
             self.answered.add(name)
         else:
@@ -184,9 +184,9 @@ class RunReport:
 
     def _is_verified(self, case: CaseReport, image: Path) -> bool:
         """Whether it was done, of the same bytes, and every file of the answer still has its own."""
-        if case.error is not None or case.image != image.name:
+        if case.error is not None or case.image != escaped(image.name):
             return False
-        scan = {file.name: file for file in _files_of(image)}
+        scan = {escaped(file.name): file for file in _files_of(image)}
         answer = {self._name(file): file for file in self.answers[image]}
         if scan.keys() != case.input.keys() or answer.keys() != case.files.keys():
             return False
@@ -196,7 +196,7 @@ class RunReport:
         )
 
     def _name(self, file: Path) -> str:
-        return file.relative_to(self.path.parent).as_posix()
+        return escaped(file.relative_to(self.path.parent).as_posix())
 
 
 def settings_of(predictor: Predictor, reading: Reading, outputs: Sequence[Output]) -> Settings:

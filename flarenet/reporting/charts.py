@@ -49,6 +49,7 @@ _STYLE: Any = {
     **{"axes.edgecolor": INK, "axes.labelcolor": INK, "axes.facecolor": "none", "figure.facecolor": "none"},
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "font.size": 9.5},
     **{"legend.frameon": False, "grid.color": "#808080", "grid.alpha": 0.25, "svg.fonttype": "none"},
+    "text.parse_math": False,  # a name may hold any signs
 }
 NO_METADATA: Any = {"Date": None, "Creator": None, "Format": None, "Type": None}
 

@@ -105,16 +105,19 @@ def test_a_case_that_fails_is_named_and_the_others_are_done(images, tmp_path, ca
 
 
 def test_what_a_container_leaves_as_root_costs_no_case(images, tmp_path, monkeypatch):
-    """A file that its owner alone may remove, whoever runs this test."""
-    remove = os.unlink
+    """A file and a folder that their owner alone may remove or change, whoever runs this test."""
 
-    def refused(path, **how):
-        if os.path.basename(path) == "left.txt":
-            raise PermissionError(errno.EACCES, "Permission denied", path)
-        return remove(path, **how)
+    def refusing(call):
+        def refused(path, *rest, **how):
+            if os.path.basename(path) in ("left.txt", "of_root"):
+                raise PermissionError(errno.EACCES, "Permission denied", path)
+            return call(path, *rest, **how)
+
+        return refused
 
     words = predictor(tmp_path, "os.mkdir(sys.argv[2] + '/of_root'); open(sys.argv[2] + '/of_root/left.txt', 'w')")
-    monkeypatch.setattr(os, "unlink", refused)
+    for name in ("unlink", "rmdir", "chmod"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
     assert measure(images / "a_0000.nii.gz", tmp_path / "out", words) == 0
     assert list(written(tmp_path / "out")["cases"]) == ["a"] and (tmp_path / "out" / "a.nii.gz").is_file()
 

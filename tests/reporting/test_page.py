@@ -87,6 +87,10 @@ def test_the_same_sections_give_the_same_page(tmp_path):
     assert inline_svg(_chart()) == inline_svg(_chart())  # of which each is drawn
 
 
+def test_names_in_charts_are_no_formulas():
+    assert "$_$ liver" in inline_svg(Chart("a", "a", box_plots({"$_$ liver": {"A$_$": [90.0]}}, axis="DSC")))
+
+
 def test_a_chart_is_drawn_once_as_svg_for_its_file_on_white(tmp_path, monkeypatch):
     chart, drawn = _chart(), []
     draw = chart.figure.savefig

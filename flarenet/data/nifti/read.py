@@ -93,7 +93,7 @@ def _labels(path: Path, labels: LabelSet, values: Mapping[int, int], reading: Re
     top = len(labels.names) - 1
     table = label_table(top, values)
     with opened(path) as source:
-        header = parse_header(source, path, reading.model_copy(update={"volume": None}))
+        header = parse_header(source, path, reading.of_labels())
         with _enough_memory(header, path):
             out = label_values(stored(source, header, path), header.voxels, header.scaling, table)
             _refuse_more(source, header, path)
