@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from pydantic import JsonValue
-
 from ..errors import PlanError
+from ..planning.facts import prediction_facts, training_facts
 from ..planning.fingerprint import Fingerprint
-from ..planning.fusion import OF_EACH_GROUP
 from ..planning.plan import Plan
 from ..planning.runs import Run, runs_of
 from ..pseudo.sources import runs_asked
 from ..schema import digest
 from .variants import Answer
-
-_OF_PREDICTION = {"inference_spacing_mm", "overlap"}
-"""Of a configuration: what only prediction needs; as trainers.identity leaves it out."""
 
 
 @dataclass(frozen=True)
@@ -117,16 +112,12 @@ def _order(plan: Plan, last: str) -> list[str]:
 def _key(plan: Plan, run: str, needs: Mapping[str, str], held_out: Collection[str], *, data: str, teaches: bool) -> str:
     trainer, step = Run.parse(run)
     part = plan.trainer(trainer)
-    configuration = plan.configurations[part.configuration].model_dump(mode="json", exclude={"why"})
-    predicts: dict[str, JsonValue] = {field: configuration.pop(field) for field in sorted(_OF_PREDICTION)}
+    predicts = prediction_facts(plan.configurations[part.configuration], plan.fusion, whole=False)
     return digest(
         {
-            "trainer": [trainer, part.model_dump(mode="json", exclude={"steps", "why"})],
-            "step": plan.step(trainer, step).model_dump(mode="json"),
-            "configuration": configuration,
-            "predicts": [predicts, plan.fusion.model_dump(mode="json", include=OF_EACH_GROUP)] if teaches else None,
-            "labels": plan.labels.model_dump(mode="json", include={"names", "groups"}),
-            "seed": plan.seed,
+            "trainer": trainer,
+            "training": training_facts(plan, part, step=plan.step(trainer, step)),
+            "predicts": predicts if teaches else None,
             "precision": plan.precision,
             "data": data,
             "held_out": sorted(held_out),

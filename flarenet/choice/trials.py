@@ -23,12 +23,13 @@ from ..inference.about import WEIGHTS, is_finished, read_about
 from ..inference.model import load_model
 from ..inference.predict import Predictor
 from ..lock import locked
+from ..planning.facts import prediction_facts, preparation_facts
 from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Plan
 from ..planning.planned import load_fingerprint, load_planned, plan_again
 from ..planning.runs import Run
 from ..planning.split import load_splits
-from ..preparation.dataset import numbers_of, prepare_dataset
+from ..preparation.dataset import prepare_dataset
 from ..schema import digest
 from ..trainers import TRAINERS
 from ..workspace import Fold, Workspace
@@ -256,9 +257,9 @@ class Ablation:
         return [f"{case.name}: {reasons[case.name]}" for case in chosen if case.name in reasons]
 
     def _store(self, plan: Plan, name: str) -> Path:
-        numbers = numbers_of(plan.configurations[name], plan.labels)
+        numbers = preparation_facts(plan.configurations[name], plan.labels)
         known = self.base.configurations.get(name)
-        if known is not None and numbers == numbers_of(known, self.base.labels):
+        if known is not None and numbers == preparation_facts(known, self.base.labels):
             return self.workspace.store(name)
         return self.workspace.ablations / "prepared" / f"{name}-{digest(numbers)[:12]}"
 
@@ -345,6 +346,6 @@ def _score_key(answers: Sequence[Answer], models: Sequence[Path], images: Mappin
     for answer, folder in zip(answers, models):
         plan = answer.plan
         configuration = plan.configurations[plan.trainer(answer.trainer).configuration]
-        parts = (configuration.model_dump(mode="json", exclude={"why"}), plan.fusion.model_dump(mode="json"))
-        used.append([read_about(folder).sha256[WEIGHTS], *parts, plan.labels.model_dump(mode="json")])
+        facts = prediction_facts(configuration, plan.fusion, whole=True)
+        used.append([read_about(folder).sha256[WEIGHTS], *facts, plan.labels.model_dump(mode="json")])
     return digest([used, dict(sorted(images.items()))])

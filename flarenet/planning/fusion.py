@@ -11,9 +11,6 @@ from ..data.sides import mirrored
 from ..errors import PlanError
 from ..schema import Frozen
 
-OF_EACH_GROUP = {"rule", "flips"}
-"""The fields that a group's own map follows from; the others are rules for the whole map, and come after it."""
-
 
 class Fusion(Frozen):
     """As it stands: the paper's, each group's best label, later groups laid over earlier ones.

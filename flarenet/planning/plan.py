@@ -47,7 +47,7 @@ class NetworkSpec(Frozen):
 
 
 class Configuration(Frozen):
-    """How an image becomes what a network sees.
+    """How an image becomes what a network sees; `facts` sorts the fields by what they decide.
 
     spacing_mm            (z, y, x) the training cases are resampled to; None keeps the scan's own
     inference_spacing_mm  the same for prediction; None per axis keeps the scan's own, but never finer than asked

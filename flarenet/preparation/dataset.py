@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from pydantic import JsonValue
 
 from ..data.cases import Pool, map_cases
 from ..data.dataset import Case, Dataset
@@ -16,6 +15,7 @@ from ..data.nifti import read_grid, read_image, read_labels
 from ..data.store import Store
 from ..errors import FlarenetError
 from ..planning.cache import Cache
+from ..planning.facts import preparation_facts
 from ..planning.plan import Configuration, Plan
 from ..schema import digest
 from ..volume import Volume, orientation_of, upright_grid
@@ -139,19 +139,11 @@ def _key(case: Case, inputs: tuple[str, str], configuration: Configuration, labe
         sorted(case.annotated),
         sorted(case.values.items()),
         case.reading.facts(),
-        *numbers_of(configuration, labels),
+        *preparation_facts(configuration, labels),
     ]
     return digest(made_from)
 
 
 def prepared_by(configuration: Configuration, labels: LabelSet) -> str:
     """Stands for the numbers that a case is prepared by, in its record."""
-    return digest([PREPARATION_VERSION, *numbers_of(configuration, labels)])
-
-
-def numbers_of(configuration: Configuration, labels: LabelSet) -> list[JsonValue]:
-    """What decides how any case is prepared: configurations alike in it can share a store."""
-    return [
-        {group: list(values) for group, values in labels.groups.items()},
-        configuration.model_dump(mode="json", include={"spacing_mm", "normalisation", "clip_hu", "interpolation"}),
-    ]
+    return digest([PREPARATION_VERSION, *preparation_facts(configuration, labels)])

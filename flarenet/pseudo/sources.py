@@ -20,7 +20,7 @@ from ..inference.model import Model
 from ..inference.predict import Predictor
 from ..inference.views import view
 from ..lock import locked
-from ..planning.fusion import OF_EACH_GROUP
+from ..planning.facts import prediction_facts
 from ..planning.plan import Step
 from ..preparation.upright import upright
 from ..schema import digest
@@ -114,6 +114,4 @@ def runs_asked(step: Step) -> tuple[str, ...]:
 
 def _model_key(model: Model) -> str:
     """Stands for all that a model's answers follow from beside the scan and the view of it."""
-    configuration = model.configuration.model_dump(mode="json", exclude={"why"})
-    fusion = model.plan.fusion.model_dump(mode="json", include=OF_EACH_GROUP)
-    return digest([model.weights_sha256, configuration, fusion])
+    return digest([model.weights_sha256, *prediction_facts(model.configuration, model.plan.fusion, whole=False)])

@@ -1,0 +1,53 @@
+"""What of a plan decides a prepared case, a training and a prediction: its fields are sorted by that here, once.
+
+Facts are values of JSON. Whoever keeps what was made keeps them, or their digest, beside it: one change makes it stale.
+"""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from ..data.labels import LabelSet
+from .fusion import Fusion
+from .plan import Configuration, Plan, Step, TrainerPlan
+
+OF_PREPARATION = {"spacing_mm", "normalisation", "clip_hu", "interpolation"}
+OF_TRAINING = OF_PREPARATION | {"patch", "neighbours"}
+OF_PREDICTION = OF_TRAINING | {"inference_spacing_mm", "overlap"}
+"""The fields of a configuration that decide each; `why` decides nothing."""
+
+OF_EACH_GROUP = {"rule", "flips"}
+"""The fields of Fusion that decide a group's own map; the others are rules for the whole map, and come after it."""
+
+
+def preparation_facts(configuration: Configuration, labels: LabelSet) -> list[JsonValue]:
+    """What decides how any case is prepared: configurations alike in it can share a store."""
+    return [
+        {group: list(values) for group, values in labels.groups.items()},
+        configuration.model_dump(mode="json", include=OF_PREPARATION),
+    ]
+
+
+def training_facts(plan: Plan, part: TrainerPlan, *, step: Step) -> dict[str, JsonValue]:
+    """What decides the weights that a step ends with, beside its cases, the runs it builds on and where it runs.
+
+    part  of the step's trainer. Its other steps count only as far as this one builds on them.
+    """
+    return {
+        "step": step.model_dump(mode="json"),
+        "trainer": part.model_dump(mode="json", exclude={"steps", "why"}),
+        "configuration": plan.configurations[part.configuration].model_dump(mode="json", include=OF_TRAINING),
+        "labels": plan.labels.model_dump(mode="json", include={"names", "groups"}),  # tolerances are of scores alone
+        "seed": plan.seed,
+    }
+
+
+def prediction_facts(configuration: Configuration, fusion: Fusion, *, whole: bool) -> list[JsonValue]:
+    """What decides a model's answer, beside its weights, its labels and the scan.
+
+    whole  of the label map; False: of each group's own map, which is all that a teacher is asked for
+    """
+    return [
+        configuration.model_dump(mode="json", include=OF_PREDICTION),
+        fusion.model_dump(mode="json", include=None if whole else OF_EACH_GROUP),
+    ]
