@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..planning.plan import NetworkSpec
 from .layers import Conv3d, InstanceNorm, conv_norm
 
 _CONV = {2: nn.Conv2d, 3: Conv3d}
@@ -118,22 +119,19 @@ class UpCat(nn.Module):
 
 
 class Encoder(nn.Module):
-    """N resolutions: [B, Cin, *S] -> features at S, S/2 ... S/2^(N-1), finest first.
-
-    channels  of each resolution, finest first      blocks  residual blocks of each; empty: TwoConv everywhere
+    """N resolutions: [B, C, *S] -> features at S, S/2 ... S/2^(N-1), finest first; without spec.blocks TwoConv at each.
 
     A base class, so that its parts keep the short names `conv_0`, `down_1` ... in the network.
     """
 
-    def __init__(
-        self, dimensions: int, channels_in: int, *, channels: Sequence[int], blocks: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
-        counts = tuple(blocks) or (0,) * len(channels)
-        self.conv_0 = stage(dimensions, channels_in, channels[0], blocks=counts[0])
+        dimensions, channels = spec.dimensions, spec.features[:-1]
+        blocks = spec.blocks or (0,) * len(channels)
+        self.conv_0 = stage(dimensions, spec.input_channels, channels[0], blocks=blocks[0])
         self.depth = len(channels)
         for level in range(1, self.depth):
-            down = Down(dimensions, channels[level - 1], channels[level], blocks=counts[level])
+            down = Down(dimensions, channels[level - 1], channels[level], blocks=blocks[level])
             self.add_module(f"down_{level}", down)
 
     def encode(self, x: Tensor) -> list[Tensor]:
@@ -143,15 +141,12 @@ class Encoder(nn.Module):
         return found
 
 
-def add_ascent(network: nn.Module, dimensions: int, *, features: Sequence[int], levels: Iterable[int]) -> None:
-    """Give `network` the decoder stages `upcat_LEVEL`, each from resolution LEVEL to the next finer one.
-
-    features  as NetworkSpec.features: the last number is the width of the stage that ends at full resolution
-    """
+def add_ascent(network: nn.Module, spec: NetworkSpec, *, levels: Iterable[int]) -> None:
+    """Give `network` the decoder stages `upcat_LEVEL`, each from resolution LEVEL to the next finer one."""
     for level in levels:
-        finer, last = features[level - 1], level == 1
-        width = features[-1] if last else finer
-        network.add_module(f"upcat_{level}", UpCat(dimensions, features[level], finer, width, halves=not last))
+        deep, finer, last = spec.features[level], spec.features[level - 1], level == 1
+        width = spec.features[-1] if last else finer
+        network.add_module(f"upcat_{level}", UpCat(spec.dimensions, deep, finer, width, halves=not last))
 
 
 def ascend(network: nn.Module, deep: Tensor, *, skips: Sequence[Tensor], levels: Iterable[int]) -> list[Tensor]:
@@ -170,9 +165,10 @@ def head(dimensions: int, channels: int, outputs: int) -> nn.Module:
     return _CONV[dimensions](channels, 1 + outputs, kernel_size=1)
 
 
-def coarse_heads(dimensions: int, *, features: Sequence[int], outputs: int, count: int) -> nn.ModuleList:
-    """Heads for the decoder stages that end at S/2, S/4 ... S/2^count, for deep supervision."""
-    return nn.ModuleList(head(dimensions, features[level], outputs) for level in range(1, count + 1))
+def coarse_heads(spec: NetworkSpec, outputs: int) -> nn.ModuleList:
+    """Heads for the decoder stages that end at S/2, S/4 ..., as many as deep supervision asks for."""
+    widths = spec.features[1 : 1 + spec.deep_supervision]
+    return nn.ModuleList(head(spec.dimensions, width, outputs) for width in widths)
 
 
 def answer(finest: nn.Module, coarse: nn.ModuleList, features: Sequence[Tensor], *, deep: bool) -> Logits:

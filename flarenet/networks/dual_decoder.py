@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from ..planning.cost import OWN_LEVELS
+from ..planning.network_numbers import Outputs, Patch
+from ..planning.plan import NetworkSpec
 from .blocks import Encoder, Logits, add_ascent, answer, ascend, coarse_heads, head, module_name
 
 OWN = range(OWN_LEVELS, 0, -1)
@@ -21,11 +23,11 @@ class Decoder(nn.Module):
     """The part a group has for itself: the shared stages' features, coarsest first and the last of them at S/4, and the
     encoder's skips -> logits [B, 1 + n, *S]."""
 
-    def __init__(self, dimensions: int, *, features: Sequence[int], outputs: int, deep: int) -> None:
+    def __init__(self, spec: NetworkSpec, outputs: int) -> None:
         super().__init__()
-        add_ascent(self, dimensions, features=features, levels=OWN)
-        self.head = head(dimensions, features[-1], outputs)
-        self.coarse_heads = coarse_heads(dimensions, features=features, outputs=outputs, count=deep)
+        add_ascent(self, spec, levels=OWN)
+        self.head = head(spec.dimensions, spec.features[-1], outputs)
+        self.coarse_heads = coarse_heads(spec, outputs)
 
     def forward(self, shared: Sequence[Tensor], skips: Sequence[Tensor]) -> Logits:
         found = [*shared[:-1], *ascend(self, shared[-1], skips=skips, levels=OWN)]
@@ -35,27 +37,14 @@ class Decoder(nn.Module):
 class DualDecoderUNet(Encoder):
     """[B, C, *S] -> {group: logits [B, 1 + n, *S]}, in 2 or 3 dimensions, for any number of groups.
 
-    The arguments are those of UNet, with at least three resolutions.
+    It has at least three resolutions; the sizes it takes are those of UNet.
     """
 
-    def __init__(
-        self,
-        dimensions: int,
-        channels_in: int,
-        *,
-        features: Sequence[int],
-        outputs: Mapping[str, int],
-        blocks: Sequence[int] = (),
-        deep: int = 0,
-    ) -> None:
-        super().__init__(dimensions, channels_in, channels=features[:-1], blocks=blocks)
+    def __init__(self, spec: NetworkSpec, outputs: Outputs, patch: Patch) -> None:
+        super().__init__(spec)
         self.shared_levels = range(self.depth - 1, OWN_LEVELS, -1)
-        add_ascent(self, dimensions, features=features, levels=self.shared_levels)
-        decoders = {
-            module_name(group): Decoder(dimensions, features=features, outputs=n, deep=deep)
-            for group, n in outputs.items()
-        }
-        self.decoders = nn.ModuleDict(decoders)
+        add_ascent(self, spec, levels=self.shared_levels)
+        self.decoders = nn.ModuleDict({module_name(group): Decoder(spec, n) for group, n in outputs.items()})
         self.groups = tuple(outputs)
 
     def forward(

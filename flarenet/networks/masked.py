@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..planning.network_numbers import MAE_NUMBERS, SWIN_MULTIPLE, TOKEN_VOXELS
+from ..planning.network_numbers import MAE_NUMBERS, SWIN_MULTIPLE, TOKEN_VOXELS, Outputs, Patch
 from ..planning.plan import NetworkSpec
 from .encoders import swin_transformer, vision_transformer
 
@@ -48,7 +48,7 @@ class MaskedViT(MaskedAutoencoder):
     Without He et al.'s class token: nothing is classified, and UNETR's encoder has none.
     """
 
-    def __init__(self, spec: NetworkSpec, *, patch: Sequence[int]) -> None:
+    def __init__(self, spec: NetworkSpec, outputs: Outputs, patch: Patch) -> None:
         super().__init__()
         from monai.networks.blocks.pos_embed_utils import build_sincos_position_embedding
         from monai.networks.blocks.transformerblock import TransformerBlock
@@ -92,7 +92,7 @@ class MaskedSwin(MaskedAutoencoder):
     S of the input are multiples of 32, the coarsest voxel
     """
 
-    def __init__(self, spec: NetworkSpec) -> None:
+    def __init__(self, spec: NetworkSpec, outputs: Outputs, patch: Patch) -> None:
         super().__init__()
         (width,) = spec.features
         self.encoder = swin_transformer(spec.input_channels, width=width)

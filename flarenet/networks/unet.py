@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 from torch import Tensor, nn
 
+from ..planning.network_numbers import Outputs, Patch
+from ..planning.plan import NetworkSpec
 from .blocks import Encoder, Logits, add_ascent, answer, ascend, coarse_heads, head, module_name
 
 
 class UNet(Encoder):
     """[B, C, *S] -> {group: logits [B, 1 + n, *S]}, in 2 or 3 dimensions.
 
-    features  channels at N resolutions, finest first, then of the last decoder stage
-    outputs   group -> number of its labels, background not counted
-    blocks    residual blocks at each resolution of the encoder; empty: two convolutions
-    deep      coarser scales that it also answers in train mode, as a tuple of logits, finest first
-
-    S may have any size of at least 2^N; multiples of 2^(N-1) need no padding inside.
+    S may have any size of at least 2^N for N resolutions, whatever `patch` says; multiples of 2^(N-1) need no padding
+    inside.
     """
 
-    def __init__(
-        self,
-        dimensions: int,
-        channels_in: int,
-        *,
-        features: Sequence[int],
-        outputs: Mapping[str, int],
-        blocks: Sequence[int] = (),
-        deep: int = 0,
-    ) -> None:
-        super().__init__(dimensions, channels_in, channels=features[:-1], blocks=blocks)
+    def __init__(self, spec: NetworkSpec, outputs: Outputs, patch: Patch) -> None:
+        super().__init__(spec)
         self.levels = range(self.depth - 1, 0, -1)
-        add_ascent(self, dimensions, features=features, levels=self.levels)
+        add_ascent(self, spec, levels=self.levels)
         named = {module_name(group): n for group, n in outputs.items()}
-        self.heads = nn.ModuleDict({name: head(dimensions, features[-1], n) for name, n in named.items()})
-        coarse = {name: coarse_heads(dimensions, features=features, outputs=n, count=deep) for name, n in named.items()}
-        self.coarse_heads = nn.ModuleDict(coarse)
+        self.heads = nn.ModuleDict({name: head(spec.dimensions, spec.features[-1], n) for name, n in named.items()})
+        self.coarse_heads = nn.ModuleDict({name: coarse_heads(spec, n) for name, n in named.items()})
         self.groups = tuple(outputs)
 
     def forward(self, x: Tensor, groups: Sequence[str] | None = None) -> dict[str, Logits]:

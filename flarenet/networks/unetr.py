@@ -6,12 +6,12 @@ transformer, `decoder` all convolutions, and `heads`. So an encoder can come fro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-from ..planning.network_numbers import TOKEN_VOXELS, UNETR_NUMBERS
+from ..planning.network_numbers import TOKEN_VOXELS, UNETR_NUMBERS, Outputs, Patch
 from ..planning.plan import NetworkSpec
 from .blocks import head, module_name
 from .encoders import swin_transformer, vision_transformer
@@ -35,7 +35,7 @@ class _Decoder(nn.Module):
 class _Unetr(nn.Module):
     """[B, C, *patch] -> {group: logits [B, 1 + n, *patch]}; a kind says what `features` its encoder gives."""
 
-    def __init__(self, encoder: nn.Module, decoder: _Decoder, *, width: int, outputs: Mapping[str, int]) -> None:
+    def __init__(self, encoder: nn.Module, decoder: _Decoder, *, width: int, outputs: Outputs) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
         self.heads = nn.ModuleDict({module_name(group): head(3, width, n) for group, n in outputs.items()})
@@ -58,7 +58,7 @@ class UNETR(_Unetr):
     patch  (z, y, x) size of its input, multiples of 16
     """
 
-    def __init__(self, spec: NetworkSpec, outputs: Mapping[str, int], patch: Sequence[int]) -> None:
+    def __init__(self, spec: NetworkSpec, outputs: Outputs, patch: Patch) -> None:
         numbers = dict(zip(UNETR_NUMBERS, spec.features))
         hidden, width = numbers["hidden"], numbers.pop("width")
         encoder = vision_transformer(spec.input_channels, **numbers, patch=patch)
@@ -80,7 +80,7 @@ class UNETR(_Unetr):
 class SwinUNETR(_Unetr):
     """spec.features: (width,), a multiple of 12; S of the input are multiples of 32, one of them at least 64."""
 
-    def __init__(self, spec: NetworkSpec, outputs: Mapping[str, int]) -> None:
+    def __init__(self, spec: NetworkSpec, outputs: Outputs, patch: Patch) -> None:
         (width,) = spec.features
         encoder = swin_transformer(spec.input_channels, width=width)
         skips = [_block(spec.input_channels, width), *(_block(k * width, k * width) for k in (1, 2, 4))]

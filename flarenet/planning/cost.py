@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from .layers import Layer, Outputs, Patch, conv, heads
+from .layers import Layer, conv, heads
+from .network_numbers import Outputs, Patch
 from .plan import NetworkSpec
 from .transformer_layers import masked_swin, masked_vit, swin_unetr, unetr
 

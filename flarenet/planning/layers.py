@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .plan import NetworkSpec
-
-Outputs = Mapping[str, int]
-Patch = Sequence[int]
 
 LOSS_CHANNELS = 6
 """Numbers per logit that equation (1) keeps in float32: logits, their logarithms and probabilities, and gradients."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import PlanError
 from .plan import NetworkSpec
 
+Outputs = Mapping[str, int]
+"""group -> number of its labels, background not counted"""
+
 Patch = Sequence[int]
+"""(y, x) or (z, y, x) voxels of a network's input"""
 
 FEWEST_RESOLUTIONS, MOST_RESOLUTIONS = 3, 7
 
@@ -31,10 +35,10 @@ UNETR_NUMBERS = ("hidden", "mlp", "layers", "heads", "width")
 MAE_NUMBERS = ("hidden", "mlp", "layers", "heads", "decoder_hidden", "decoder_mlp", "decoder_layers", "decoder_heads")
 
 
-def check_numbers(spec: NetworkSpec, patch: Patch | None, where: str = "", *, sized: bool = True) -> None:
+def check_numbers(spec: NetworkSpec, patch: Patch, where: str = "", *, sized: bool = True) -> None:
     """Raise PlanError, naming what does not fit, for numbers that make no network of the kind.
 
-    patch  the size of its input; None is taken as fitting by a network that is made for any size
+    patch  the size of its input; () will do for a network that takes any
     where  what the error calls the network
     sized  False: whether the network takes the patch is not asked
     A kind that is not known here is not checked.
@@ -46,7 +50,7 @@ def check_numbers(spec: NetworkSpec, patch: Patch | None, where: str = "", *, si
         ("blocks", spec.blocks, MOST_LAYERS),
         ("features", spec.features, WIDEST),
         ("input_channels", (spec.input_channels,), WIDEST),
-        ("patch", patch or (), WIDEST),
+        ("patch", patch, WIDEST),
     ):
         _check_most(numbers, most, f"{where}: {name}")
     check(spec, where)
@@ -111,9 +115,8 @@ def _check_hidden(hidden: int, heads: int, where: str) -> None:
         raise PlanError(where, found=hidden, expected=f"a multiple of its {heads} heads and of 6 (position code)")
 
 
-def _check_patch(patch: Patch | None, multiple: int, where: str) -> None:
-    size = tuple(patch or ())
-    if len(size) != 3 or any(n % multiple for n in size) or max(size) < 2 * multiple:
+def _check_patch(patch: Patch, multiple: int, where: str) -> None:
+    if len(patch) != 3 or any(n % multiple for n in patch) or max(patch) < 2 * multiple:
         expected = f"three multiples of {multiple}, one of them at least {2 * multiple}"
         raise PlanError(f"{where}: patch", found=patch, expected=expected)
 

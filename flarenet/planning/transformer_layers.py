@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from .layers import GRADIENTS, Layer, Outputs, Patch, heads, linear
-from .network_numbers import SWIN_DEPTH, SWIN_HEADS, SWIN_MULTIPLE, SWIN_WINDOW, TOKEN_VOXELS
+from .layers import GRADIENTS, Layer, heads, linear
+from .network_numbers import SWIN_DEPTH, SWIN_HEADS, SWIN_MULTIPLE, SWIN_WINDOW, TOKEN_VOXELS, Outputs, Patch
 from .plan import NetworkSpec
 
 TOKEN_LEVEL = 4

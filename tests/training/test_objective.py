@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from flarenet.data.labels import HIDDEN
-from flarenet.networks import DualDecoderUNet
+from flarenet.networks import build
+from flarenet.planning.plan import NetworkSpec
 from flarenet.training.batches import Batch
 from flarenet.training.losses import segmentation_loss
 from flarenet.training.objective import segmentation_objective
@@ -17,7 +18,9 @@ NOTHING = {"organ": (False,) * 4, "cancer": (False, False)}
 
 def made(deep=0):
     torch.manual_seed(0)
-    return DualDecoderUNet(2, 1, features=(4, 4, 8, 8, 8, 4), outputs=OUTPUTS, deep=deep)
+    features = (4, 4, 8, 8, 8, 4)
+    spec = NetworkSpec(kind="dual_decoder", dimensions=2, features=features, groups=GROUPS, deep_supervision=deep)
+    return build(spec, OUTPUTS)
 
 
 def batch_of(*patterns):
