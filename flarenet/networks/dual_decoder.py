@@ -10,13 +10,11 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from ..planning.cost import OWN_LEVELS
-from ..planning.network_numbers import Outputs, Patch
+from ..planning.network_numbers import OWN_LEVELS, Outputs, Patch
 from ..planning.plan import NetworkSpec
 from .blocks import Encoder, Logits, add_ascent, answer, ascend, coarse_heads, head, module_name
 
 OWN = range(OWN_LEVELS, 0, -1)
-"""The decoder stages that every group has for itself: from a quarter of the resolution upwards, as in the paper."""
 
 
 class Decoder(nn.Module):

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from .layers import Layer, conv, heads
-from .network_numbers import Outputs, Patch
+from .network_numbers import OWN_LEVELS, Outputs, Patch
 from .plan import NetworkSpec
 from .transformer_layers import masked_swin, masked_vit, swin_unetr, unetr
-
-OWN_LEVELS = 2
-"""Decoder stages that each group of a dual decoder has for itself."""
 
 
 @dataclass(frozen=True)

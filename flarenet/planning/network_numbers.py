@@ -15,6 +15,10 @@ Patch = Sequence[int]
 
 FEWEST_RESOLUTIONS, MOST_RESOLUTIONS = 3, 7
 
+OWN_LEVELS = 2
+"""Decoder stages that each group of a dual decoder has for itself: from a quarter of the resolution upwards, as in the
+paper."""
+
 TOKEN_VOXELS = 16
 """Edge of the cube of voxels that is one token of a vision transformer."""
 
