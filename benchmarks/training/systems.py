@@ -21,7 +21,7 @@ from pathlib import Path
 from flarenet.inference.about import read_about
 from flarenet.inference.model import load_model
 from flarenet.planning.budget import Budget, Network3D
-from flarenet.planning.cost import cost
+from flarenet.planning.kinds import cost
 from flarenet.planning.plan import NetworkSpec
 from flarenet.planning.presets import PAPER_RESOLUTIONS, masked_autoencoder, network, network_3d
 from flarenet.workspace import Workspace

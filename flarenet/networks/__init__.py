@@ -10,7 +10,8 @@ from collections.abc import Callable
 from torch import nn
 
 from ..errors import unknown
-from ..planning.network_numbers import Outputs, Patch, check_numbers
+from ..planning.kinds import check_numbers
+from ..planning.network_numbers import Outputs, Patch
 from ..planning.plan import NetworkSpec
 from .blocks import module_name
 from .dual_decoder import DualDecoderUNet

@@ -1,4 +1,4 @@
-"""What a layer costs: the unit that planning.cost adds up."""
+"""What a layer costs: the unit that planning.kinds.cost adds up."""
 
 from __future__ import annotations
 

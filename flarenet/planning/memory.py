@@ -15,8 +15,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from .cost import cost
 from .fusion import Fusion
+from .kinds import cost
 from .plan import Configuration, NetworkSpec, Scan
 
 if TYPE_CHECKING:

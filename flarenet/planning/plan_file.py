@@ -11,7 +11,7 @@ from ..schema import parse, read_json, save
 from .assign import assign, key_and_value
 from .fits import check_fits
 from .fusion import check_fusion
-from .network_numbers import check_numbers
+from .kinds import check_numbers
 from .plan import Configuration, Plan, TrainerPlan
 from .steps import check_groups, check_step, check_warm_ups
 

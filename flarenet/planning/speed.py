@@ -6,8 +6,8 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from .cost import cost
 from .fingerprint import Fingerprint
+from .kinds import cost
 from .memory import inference_spacing
 from .patterns import Pattern
 from .plan import Configuration, NetworkSpec, Plan, Scan, Step

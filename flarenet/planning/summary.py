@@ -12,9 +12,9 @@ from rich.table import Table
 from ..data.labels import LabelSet
 from ..terminal import new_table
 from .assign import BY_HAND
-from .cost import cost
 from .fingerprint import Fingerprint, Spread
 from .fusion import Fusion
+from .kinds import cost
 from .memory import prediction_gb, stored_gb, training_gb
 from .patterns import Pattern
 from .plan import Plan, Step

@@ -1,4 +1,4 @@
-"""The layers of the transformers, for planning.cost: those that networks.unetr and networks.masked build.
+"""The layers of the transformers, for planning.kinds: those that networks.unetr and networks.masked build.
 
 Parameters are exact. Multiply-adds leave out norms, activations and softmax. Memory is of a step in which everything
 learns: with the encoder frozen its part is not kept, so the estimate is then too high.

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from flarenet.networks import NETWORKS, build, parameter_count
-from flarenet.planning.cost import LAYERS, cost
+from flarenet.planning.kinds import KINDS, cost
 from flarenet.planning.plan import NetworkSpec
 
 OUTPUTS = {"organ": 13, "cancer": 1}
@@ -19,8 +19,8 @@ TRANSFORMERS = {
 }
 
 
-def test_every_network_is_counted():
-    assert set(LAYERS) == set(NETWORKS)
+def test_every_network_is_known():
+    assert set(KINDS) == set(NETWORKS)
 
 
 @pytest.mark.parametrize("kind", sorted(set(NETWORKS) - set(TRANSFORMERS)))
@@ -85,5 +85,5 @@ def test_going_backward_what_later_layers_kept_is_gone():
     assert cost(spec, OUTPUTS, (1, 1)).peak == 32 + 22 + 24 + 16 + 2 * (16 + 24 + 16)
 
 
-def test_a_network_without_an_entry_has_no_cost():
+def test_a_network_without_a_row_has_no_cost():
     assert cost(DUAL.model_copy(update={"kind": "mine"}), OUTPUTS, (64, 64)) is None

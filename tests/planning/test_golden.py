@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flarenet.planning.budget import Budget
-from flarenet.planning.cost import cost
+from flarenet.planning.kinds import cost
 from flarenet.planning.patterns import asking, fullest
 from flarenet.planning.plan_file import save_plan
 from flarenet.trainers.planner import make_plan

@@ -2,9 +2,9 @@ import pytest
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError
-from flarenet.planning.cost import cost
 from flarenet.planning.fits import check_fits
 from flarenet.planning.fusion import Fusion
+from flarenet.planning.kinds import cost
 from flarenet.planning.memory import inference_spacing, prediction_gb, prepared_gb, training_gb, windows_at_once
 from flarenet.planning.plan import Configuration, NetworkSpec, Scan
 from flarenet.trainers.planner import make_plan

@@ -1,54 +1,12 @@
-"""What a network costs, counted layer by layer from its numbers, without building it and without torch.
-
-Planning chooses patch and batch by these counts, so each kind of networks.NETWORKS has an entry in LAYERS; a test
-compares the parameters counted here with those of the network that is built.
-"""
+"""The layers of the U-Nets, for planning.kinds: those that networks.unet and networks.dual_decoder build."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
 
 from .layers import Layer, conv, heads
 from .network_numbers import OWN_LEVELS, Outputs, Patch
 from .plan import NetworkSpec
-from .transformer_layers import masked_swin, masked_vit, swin_unetr, unetr
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of one sample of one patch; `products` counts multiply-adds, the rest numbers.
-
-    alive  while the widest layer runs, with what waits beside it: skips and the answers of earlier heads
-    peak   at the fullest moment of the backward pass: when it comes to a layer, what the layers behind it kept is gone
-    """
-
-    parameters: int
-    products: float
-    alive: float
-    peak: float
-
-
-def cost(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Cost | None:
-    """The cost of `spec` with a head of 1 + n channels for each of its groups; None for a kind without an entry."""
-    if spec.kind not in LAYERS:
-        return None
-    layers = list(LAYERS[spec.kind](spec, {group: outputs[group] for group in spec.groups}, patch))
-    voxels = math.prod(patch)
-
-    def at(level: int) -> float:
-        return voxels / 2 ** (level * spec.dimensions)
-
-    before = accumulate((layer.held * at(layer.level) for layer in layers), initial=0.0)
-    up_to = accumulate(layer.kept * at(layer.level) for layer in layers)
-    return Cost(
-        parameters=sum(layer.parameters for layer in layers),
-        products=sum(layer.products * at(layer.level) for layer in layers),
-        alive=max(held + layer.alive * at(layer.level) for held, layer in zip(before, layers)),
-        peak=max(kept + layer.backward * at(layer.level) for kept, layer in zip(up_to, layers)),
-    )
 
 
 def _two_convs(level: int, channels_in: int, channels_out: int, *, taps: int, beside: int = 0) -> Iterator[Layer]:
@@ -88,28 +46,16 @@ def _ascent(spec: NetworkSpec, levels: Sequence[int]) -> Iterator[Layer]:
         yield from _two_convs(level - 1, skip + raised, width, taps=taps, beside=raised)
 
 
-def _unet(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Iterator[Layer]:
+def unet(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Iterator[Layer]:
     yield from _encoder(spec)
     yield from _ascent(spec, range(len(spec.features) - 2, 0, -1))
     for count in outputs.values():
         yield from heads(spec, count)
 
 
-def _dual_decoder(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Iterator[Layer]:
+def dual_decoder(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Iterator[Layer]:
     yield from _encoder(spec)
     yield from _ascent(spec, range(len(spec.features) - 2, OWN_LEVELS, -1))
     for count in outputs.values():
         yield from _ascent(spec, range(OWN_LEVELS, 0, -1))
         yield from heads(spec, count)
-
-
-LAYERS: dict[str, Callable[[NetworkSpec, Outputs, Patch], Iterator[Layer]]] = {
-    "unet": _unet,
-    "dual_decoder": _dual_decoder,
-    "residual_unet": _unet,
-    "residual_dual_decoder": _dual_decoder,
-    "unetr": unetr,
-    "swin_unetr": swin_unetr,
-    "mae_vit": masked_vit,
-    "mae_swin": masked_swin,
-}
