@@ -1,13 +1,13 @@
 """The one place that knows where each artefact lies.
 
-ROOT/raw/NAME/            dataset.json and the images, as the user keeps them; never written
-ROOT/prepared/NAME/       fingerprint.json, plan.json, splits.json, dataset.json with everything settled, and one
-                          folder per configuration of prepared cases
+ROOT/raw/NAME/            dataset.json and the images, as the user keeps them; written by flarenet_plan --from alone
+ROOT/prepared/NAME/       fingerprint.json, plan.json, splits.json, dataset.json with everything settled, check.json;
+                          measured/, report/, and one folder per configuration of prepared cases
 ROOT/runs/NAME/TRAINER/step_N/   a model folder, with the state of its training beside it; it holds out fold 0
 ROOT/runs/NAME/TRAINER/fold_K/step_N/   the same for another fold, or for "all", which holds nothing out
 ROOT/compare/NAME/        what flarenet_compare found: predictions of held-out cases and their scores
 ROOT/ablations/NAME/      what flarenet_ablate trained and found
-ROOT/pseudo/NAME/TRAINER-HASH/   label maps that a finished model predicted
+ROOT/pseudo/NAME/         what teachers predicted, and what became of it as labels to learn from
 ROOT/models/NAME/         what flarenet_model installed: the model folders of one model file, and its manifest
 """
 
