@@ -92,9 +92,10 @@ class Workspace:
         """The folder of flarenet_ablate: its runs, what it prepared for them, and a folder of results for each list."""
         return self.root / "ablations" / self.dataset
 
-    def pseudo(self, trainer: str, model_hash: str) -> Path:
-        """The folder of the label maps predicted by one model."""
-        return self.root / "pseudo" / self.dataset / f"{trainer}-{model_hash[:12]}"
+    def pseudo(self, what: str, key: str) -> Path:
+        """The folder of what a trainer's model said, or of `what` is made of that; `key` is the digest of all it
+        follows from."""
+        return self.root / "pseudo" / self.dataset / f"{what}-{key[:12]}"
 
 
 def find_root(root: str | None = None) -> Path:

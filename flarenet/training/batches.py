@@ -27,7 +27,7 @@ Labels = Mapping[tuple[str, int], float]
 class Sample:
     """A prepared case as training sees it. What lies in files stays there: a sample that goes to a process is small.
 
-    image  int16 [Z, Y, X], see preparation.normalise
+    image  int16 [Z, Y, X], see preparation.prepare.normalise
     maps   {group: uint8 [Z, Y, X]}; a group without one is background everywhere
     asked  {group: bool [1 + n]}, as labels.asked gives it
     places {group: uint32 [n, 2]}, as data.places.places_of gives them; without them patches lie anywhere

@@ -1,4 +1,4 @@
-"""F05, F10 and F21 for flarenet_evaluate: killed and started again, killed processes, predictions that are no good."""
+"""flarenet_evaluate: killed and started again, killed processes, predictions that are no good."""
 
 import json
 import os

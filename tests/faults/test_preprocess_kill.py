@@ -1,4 +1,4 @@
-"""F01: preparation that is killed and started again leaves the store of an unbroken run, byte for byte."""
+"""Preparation that is killed and started again leaves the store of an unbroken run, byte for byte."""
 
 import sys
 

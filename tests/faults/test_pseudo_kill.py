@@ -1,4 +1,4 @@
-"""F05: pseudo-labelling that is killed at any write and started again leaves the files of an unbroken run."""
+"""Pseudo-labelling that is killed at any write and started again leaves the files of an unbroken run."""
 
 import multiprocessing
 import os
