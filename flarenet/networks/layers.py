@@ -21,13 +21,31 @@ class Conv3d(nn.Conv3d):
 
     torch leaves a sample of few channels or slices to a loop of its own that is up to ten times slower: use_mkldnn in
     aten/src/ATen/native/Convolution.cpp does not count the last axis of a block. Prediction goes block by block.
+
+    On a CPU that autocasts to bfloat16, two slices or one, as at the coarsest of a flat patch, are worked on in
+    float32: of two, oneDNN (of torch 2.13, with AVX-512) adds memory that nobody wrote to the gradient of the weights.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if _is_misread(input, weight):
+            with torch.autocast("cpu", enabled=False):
+                found = super()._conv_forward(input.float(), weight, bias)
+            return found.to(torch.get_autocast_dtype("cpu"))
         if is_converted() or not _is_slow(input, weight):
             return super()._conv_forward(input, weight, bias)
         padding = cast(tuple[int, ...], self.padding)  # no network names it by a word
         return torch.mkldnn_convolution(input, weight, bias, padding, self.stride, self.dilation, self.groups)
+
+
+def _is_misread(x: Tensor, weight: Tensor) -> bool:
+    return x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and x.shape[2] <= 2 and weight.shape[2] > 1
+
+
+def own_convolutions(network: nn.Module) -> None:
+    """Make those of MONAI's blocks ours; parameters and their names stay."""
+    for module in network.modules():
+        if type(module) is nn.Conv3d:
+            module.__class__ = Conv3d
 
 
 def _is_slow(x: Tensor, weight: Tensor) -> bool:

@@ -15,6 +15,7 @@ from ..planning.network_numbers import TOKEN_VOXELS, UNETR_NUMBERS, Outputs, Pat
 from ..planning.plan import NetworkSpec
 from .blocks import head, module_name
 from .encoders import swin_transformer, vision_transformer
+from .layers import own_convolutions
 
 
 class _Decoder(nn.Module):
@@ -38,6 +39,7 @@ class _Unetr(nn.Module):
     def __init__(self, encoder: nn.Module, decoder: _Decoder, *, width: int, outputs: Outputs) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
+        own_convolutions(decoder)
         self.heads = nn.ModuleDict({module_name(group): head(3, width, n) for group, n in outputs.items()})
         self.groups = tuple(outputs)
 

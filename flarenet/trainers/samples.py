@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
+from rich.console import Console
 from rich.progress import track
 
 from ..data.dataset import Case, choose
@@ -91,8 +92,8 @@ def _check_whole(cases: Sequence[Case], store: Store, plan: Plan) -> None:
         return None
 
     with ThreadPoolExecutor() as pool:  # threads do: hashing leaves the interpreter to others
-        found = list(track(pool.map(damage, cases), "prepared cases: check", len(cases), transient=True))
-    damaged = [(case.name, error) for case, error in zip(cases, found) if error]
+        told = track(pool.map(damage, cases), "prepared cases: check", len(cases), console=Console(stderr=True))
+        damaged = [(case.name, error) for case, error in zip(cases, told) if error]
     if damaged:
         first = damaged[0][1]
         raise RunError(

@@ -82,6 +82,22 @@ def test_channels_first_is_for_slices_on_a_cpu_without_avx512(monkeypatch, instr
     assert training_order(3, torch.device(device)) == three
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_of_two_slices_a_cpu_in_bfloat16_learns_what_it_would_in_float32(depth):
+    """Where oneDNN sums what nobody wrote; the same to float32's last digits, so it was worked on in float32."""
+    ours, theirs = convolutions()
+    x = torch.randn(2, 4, depth, 6, 7)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        answered = ours(x)
+    plain = theirs(x)
+    assert answered.dtype == torch.bfloat16
+    torch.testing.assert_close(answered, plain.bfloat16())
+    slope = torch.randn(answered.shape).bfloat16()
+    answered.backward(slope)
+    plain.backward(slope.float())
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, rtol=1e-5, atol=1e-5)
+
+
 def convolutions() -> tuple[Conv3d, nn.Conv3d]:
     torch.manual_seed(0)
     ours, theirs = Conv3d(4, 5, 3, padding=1), nn.Conv3d(4, 5, 3, padding=1)
