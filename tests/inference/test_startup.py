@@ -69,7 +69,7 @@ from flarenet.inference import opening
 from flarenet.cli.predict import main
 inspect_file = opening.inspect_file
 def seen(path, *more):
-    print("READ", path, "flarenet.inference.predict" in sys.modules, "torch.nn.functional" in sys.modules)
+    print("READ", path, "torch.nn.functional" in sys.modules)
     return inspect_file(path, *more)
 opening.inspect_file = seen
 sys.exit(main(sys.argv[1:]))
@@ -112,8 +112,8 @@ def test_the_first_scan_is_read_while_torch_is_imported(tmp_path, word, early):
     line = [sys.executable, "-c", OPENED, *map(str, line), *word]
     done = subprocess.run(line, cwd=SOURCES, capture_output=True, text=True, check=True)
     a, b = (words.split()[1:] for words in done.stdout.splitlines() if words.startswith("READ"))
-    assert a == [str(tmp_path / "scans" / "a.nii.gz"), str(not early), str(not early)]
-    assert b == [str(tmp_path / "scans" / "b.nii.gz"), "True", "True"]
+    assert a == [str(tmp_path / "scans" / "a.nii.gz"), str(not early)]
+    assert b == [str(tmp_path / "scans" / "b.nii.gz"), "True"]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["a.nii.gz", "b.nii.gz"]
 
 

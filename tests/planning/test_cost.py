@@ -55,9 +55,10 @@ def test_transformers_are_counted_as_they_are_built(kind, features):
     spec, patch = NetworkSpec(kind=kind, dimensions=3, features=features, groups=groups), (64, 96, 32)
     network, counted = build(spec, OUTPUTS, patch).eval(), cost(spec, OUTPUTS, patch)
     assert counted.parameters == parameter_count(network)
+    samples = 2  # one goes to operations of oneDNN that torch does not count
     with torch.inference_mode(), FlopCounterMode(display=False) as flops:
-        network(torch.rand(1, 1, *patch))
-    assert counted.products == pytest.approx(flops.get_total_flops() / 2, rel=0.001)
+        network(torch.rand(samples, 1, *patch))
+    assert counted.products == pytest.approx(flops.get_total_flops() / 2 / samples, rel=0.001)
 
 
 def test_the_published_sizes_of_the_transformers():
