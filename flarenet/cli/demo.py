@@ -24,6 +24,7 @@ QUICK = (
     "trainers.*.steps.*.warmup_epochs=1",
     "trainers.*.steps.*.learning_rate=0.003",
     "trainers.*.steps.*.batches_per_epoch=16",
+    "trainers.*.augmentation.probability=0.2",  # so few updates learn small organs from scans as they are
     "trainers.3DOrgan.steps.*.epochs=10",
     "trainers.3DCancer.steps.*.epochs=8",
     "trainers.MAE.steps.*.epochs=2",
