@@ -93,7 +93,7 @@ def _check_whole(cases: Sequence[Case], store: Store, plan: Plan) -> None:
 
     with ThreadPoolExecutor() as pool:  # threads do: hashing leaves the interpreter to others
         told = track(pool.map(damage, cases), "prepared cases: check", len(cases), console=Console(stderr=True))
-        damaged = [(case.name, error) for case, error in zip(cases, told) if error]
+        damaged = [(case.name, error) for error, case in zip(told, cases) if error]  # in this order the bar ends
     if damaged:
         first = damaged[0][1]
         raise RunError(
