@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ..errors import PlanError, UsageError
-from ..schema import parse, read_json, save
+from ..schema import load, parse, save
 from .assign import assign, key_and_value
 from .fits import check_fits
 from .fusion import check_fusion
@@ -23,21 +23,9 @@ FACTS: Final = (
 
 def load_plan(path: str | Path) -> Plan:
     """Read and check a plan. Raises PlanError naming file, key, found and expected."""
-    data = read_json(path, PlanError)
-    _drop_former_keys(data)
-    plan = parse(Plan, data, path, PlanError)
+    plan = load(Plan, path, PlanError)
     _check(plan, path)
     return plan
-
-
-def _drop_former_keys(data: Any) -> None:
-    """What the plans of older models hold and nothing reads."""
-    if isinstance(data, dict):
-        data.pop("validation_fraction", None)
-        parts = data.get("trainers")
-        for part in parts.values() if isinstance(parts, dict) else ():
-            if isinstance(part, dict):
-                part.pop("options", None)
 
 
 def save_plan(plan: Plan, path: str | Path) -> None:

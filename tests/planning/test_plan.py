@@ -56,14 +56,6 @@ def test_a_plan_of_before_there_was_a_word_for_what_is_left_out_leaves_nothing_o
     assert load_plan(path) == plan
 
 
-def test_keys_of_older_plans_are_left_aside(tmp_path, plan):
-    old = plan.model_dump(mode="json") | {"validation_fraction": 0.1}
-    for part in old["trainers"].values():
-        part["options"] = {}
-    (tmp_path / "plan.json").write_text(json.dumps(old))
-    assert load_plan(tmp_path / "plan.json") == plan
-
-
 def test_one_value_is_set_and_the_rest_stays(plan):
     changed = override(plan, ["trainers.Flat.steps.1.epochs=9"])
     assert [s.epochs for s in changed.trainers["Flat"].steps] == [4, 9]
