@@ -11,6 +11,7 @@ from .kinds import cost
 from .memory import inference_spacing
 from .patterns import Pattern
 from .plan import Configuration, NetworkSpec, Plan, Scan, Step
+from .runs import Run
 
 CARD_PRODUCTS_PER_S = 4e12
 """Multiply-adds a second that convolutions reach on a card of 16 GB in half precision; a CPU core has about 3e10."""
@@ -63,7 +64,7 @@ def pseudo_seconds(step: Step, plan: Plan, fingerprint: Fingerprint) -> float:
                 lacking[asked].update(lacks)
     total = 0.0
     for run, patterns in lacking.items():
-        part = plan.trainer(run.partition("/")[0])
+        part = plan.trainer(Run.parse(run).trainer)
         cases = (case for case in fingerprint.cases if case.annotated in patterns)
         scans = (Scan(shape=case.shape, spacing_mm=case.spacing_mm) for case in cases)
         once = predictions_seconds(scans, plan.configurations[part.configuration], part.network, plan.labels.outputs)
