@@ -21,7 +21,8 @@ def resample(image, shape):  # the last three axes, linearly; the outer edges of
 
 def run(session, frame, p):  # [C, *S] -> the logits [1 + n, *S] of each group; windows are blended by a Gaussian
     patch, size = p["patch"], frame.shape[1:]
-    frame = np.pad(frame, [(0, 0), *((0, max(0, m - n)) for m, n in zip(patch, size))])
+    margins = [(max(0, m - n) // 2, (max(0, m - n) + 1) // 2) for m, n in zip(patch, size)]
+    frame = np.pad(frame, [(0, 0), *margins])
     lines = [np.exp(-(((np.arange(n) - (n - 1) / 2) / (p["sigma_share"] * n)) ** 2) / 2) for n in patch]
     weight = np.maximum(np.prod(np.meshgrid(*lines, indexing="ij"), axis=0), p["least_weight"]).astype(np.float32)
     starts = [[*range(0, n - m, max(1, int(m * (1 - p["overlap"])))), n - m] for n, m in zip(frame.shape[1:], patch)]
@@ -31,7 +32,8 @@ def run(session, frame, p):  # [C, *S] -> the logits [1 + n, *S] of each group; 
         logits = session.run(list(p["outputs"]), {p["input"]: frame[window][None]})
         for total, one in zip(sums, [np.ones((1, 1, *patch), np.float32), *logits]):
             total[window] += one[0] * weight
-    return [(total / sums[0])[(slice(None), *map(slice, size))] for total in sums[1:]]
+    image = (slice(None), *(slice(before, before + n) for (before, _), n in zip(margins, size)))
+    return [(total / sums[0])[image] for total in sums[1:]]
 
 
 def label_map(session, p, hu, spacing):

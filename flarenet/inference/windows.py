@@ -2,9 +2,9 @@
 
 A slab is (z_start, {group: float32 logits [1 + n, z, Y, X]}); the slabs follow each other without gap or overlap, in
 the order of the planes, and each holds its slices lowest first.
-Windows that overlap are blended with a Gaussian weight, as MONAI's sliding_window_inference does it
-(mode="gaussian", sigma_scale=0.125). An image smaller than the patch is padded at its high end with 0, the
-lowest intensity, as in training.
+Windows that overlap are blended with a Gaussian weight, and an image smaller than the patch lies in the middle of one
+that is padded with 0, the lowest intensity: both as MONAI's sliding_window_inference does it (mode="gaussian",
+sigma_scale=0.125). In training such an image lies anywhere in the patch.
 """
 
 from __future__ import annotations
@@ -103,18 +103,19 @@ def _slices(
     places = [(y, x) for y in rows for x in columns]
     weight = window_weight(patch).to(engine.device)
     total = _overlaid(weight, places, [max(size, p) for size, p in zip(shape[1:], patch)])
+    margins = _margins(shape[1:], patch)
     depth, passing = shape[0], Passing(planes, shape[0], falling=falling)
     for start in in_order(range(0, depth, batch_size), falling):  # the same batches either way
         stop = min(start + batch_size, depth)
         first = max(0, start - neighbours)
         near = passing.between(first, min(depth, stop + neighbours))
         seen = [near[z - first] for place in range(start, stop) for z in beside(place, depth, neighbours)]
-        slab = _padded(np.stack(seen).reshape(stop - start, -1, *shape[1:]), patch, engine.device)
+        slab = _padded(np.stack(seen).reshape(stop - start, -1, *shape[1:]), margins, engine.device)
         if len(places) == 1:
             blended = engine(slab)
         else:
             blended = _blended_slices(engine, slab, weight, total=total, places=places)
-        inside = (..., slice(shape[1]), slice(shape[2]))
+        inside = (..., *_image_in(margins, shape[1:]))
         yield start, {group: value[inside].transpose(0, 1) for group, value in blended.items()}
 
 
@@ -152,18 +153,19 @@ def _blocks(
 ) -> Iterator[Slab]:
     """Rows of windows, lowest z first; what no later row reaches is yielded, so one row of sums is kept."""
     depth, *plane = (max(size, p) for size, p in zip(shape, patch))
-    air = repeat(np.zeros(shape[1:], dtype=np.float32), depth - shape[0])
-    passing = Passing(chain(planes, air), depth)
+    (below, above), *margins = _margins(shape, patch)
+    air = np.zeros(shape[1:], dtype=np.float32)
+    passing = Passing(chain(repeat(air, below), planes, repeat(air, above)), depth)
     starts = window_starts(depth, patch[0], overlap)
     row = _Row(patch, plane, overlap=overlap, device=engine.device)
     for start, after in zip(starts, [*starts[1:], depth]):
-        layer = _padded(np.stack(passing.between(start, start + patch[0])), patch, engine.device)
+        layer = _padded(np.stack(passing.between(start, start + patch[0])), margins, engine.device)
         row.add(engine, layer, batch_size)
         final = row.take(after - start)
-        filled = min(after, shape[0]) - start
-        if filled > 0:
-            inside = (..., slice(filled), slice(shape[1]), slice(shape[2]))
-            yield start, {group: value[inside] for group, value in final.items()}
+        first, stop = max(start, below), min(after, below + shape[0])
+        if first < stop:
+            inside = (..., slice(first - start, stop - start), *_image_in(margins, shape[1:]))
+            yield first - below, {group: value[inside] for group, value in final.items()}
 
 
 class _Row:
@@ -201,12 +203,21 @@ class _Row:
         return final
 
 
-def _padded(image: np.ndarray, patch: tuple[int, ...], device: torch.device) -> Tensor:
-    """`image` as a float32 tensor on `device`, each of its last axes at least as long as the patch's; 0 at the high
-    end."""
+def _margins(shape: Sequence[int], patch: Sequence[int]) -> list[tuple[int, int]]:
+    """What is missing of a patch before and behind an image of `shape`, along each axis; (0, 0) where it is as long."""
+    lacking = [max(0, p - size) for size, p in zip(shape, patch)]
+    return [(lack // 2, lack - lack // 2) for lack in lacking]
+
+
+def _image_in(margins: Sequence[tuple[int, int]], shape: Sequence[int]) -> tuple[slice, ...]:
+    """Where an image of `shape` lies between its margins."""
+    return tuple(slice(before, before + size) for (before, _), size in zip(margins, shape))
+
+
+def _padded(image: np.ndarray, margins: Sequence[tuple[int, int]], device: torch.device) -> Tensor:
+    """`image` as a float32 tensor on `device`, its last axes with `margins` of 0."""
     tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
-    lack = [max(0, p - n) for p, n in zip(patch, tensor.shape[-len(patch) :])]
-    if any(lack):
-        tensor = F.pad(tensor, [n for missing in reversed(lack) for n in (0, missing)])
+    if any(map(any, margins)):
+        tensor = F.pad(tensor, [count for margin in reversed(margins) for count in margin])
     # from page-locked memory a GPU copies by itself; from other memory the caller waits until all it has asked is done
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -73,7 +73,8 @@ class Batch:
 class Batches:
     """Draws cases, then a patch in each: at random, or about a voxel of a label that is there.
 
-    A patch that will be turned is read with what turns into it. Where the case ends there is air and background.
+    A patch that will be turned is read with what turns into it. Where the case ends there is air and background; a case
+    smaller than the patch lies anywhere in it.
 
     patch       (y, x): one slice per sample; (z, y, x): a block
     neighbours  slices on either side of a slice that come as channels beside it; the outermost slice repeats
@@ -194,9 +195,9 @@ class Batches:
         if flat:
             window.append(int(draw.integers(shape[0])) if centre is None else centre[0])
         for axis, size in zip(range(1 if flat else 0, 3), self.patch):
-            room = max(0, shape[axis] - size)
-            start = int(draw.integers(room + 1))
-            if centre is not None:  # about the centre, off it by up to a quarter of the patch
+            room = shape[axis] - size
+            start = int(draw.integers(min(0, room), max(0, room) + 1))  # below 0, the case lies in the patch
+            if centre is not None and room > 0:  # about the centre, off it by up to a quarter of the patch
                 aside = int(draw.integers(-(size // 4), size // 4 + 1))
                 start = min(max(0, centre[axis] - size // 2 + aside), room)
             window.append(slice(start, start + size))

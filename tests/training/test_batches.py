@@ -1,4 +1,6 @@
-"""Batches: functions of (seed, epoch, index), padded at the far end, placed about labels when asked."""
+"""Batches: functions of (seed, epoch, index), padded where cases are small, placed about labels when asked."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -69,15 +71,21 @@ def test_a_patch_is_a_part_of_the_case():
     assert (windows == patch).all(axis=(3, 4, 5)).sum() == 1
 
 
-@pytest.mark.parametrize(("patch", "inside"), [((32, 24), (24, 20)), ((8, 32, 24), (5, 24, 20))])
-def test_small_cases_are_padded_at_the_far_end_with_nothing(patch, inside):
-    batch = batches(FIVE, patch, batch_size=1, foreground=1.0).batch(0, 0)
-    image = batch.image[0, 0]
-    within = torch.zeros(patch, dtype=torch.bool)
-    within[tuple(slice(n) for n in inside)] = True
-    assert (image[within] > 0).all()  # the intensities of the cases are all above 0
-    assert torch.count_nonzero(image[~within]) == 0
-    assert all(torch.count_nonzero(labels[0][~within]) == 0 for labels in batch.labels.values())
+@pytest.mark.parametrize("foreground", [0.0, 1.0])
+@pytest.mark.parametrize(("patch", "size"), [((26, 21), (24, 20)), ((6, 26, 20), (5, 24, 20))])
+def test_a_small_case_lies_anywhere_in_the_patch_with_nothing_about_it(patch, size, foreground):
+    """One that lay always at the same end would teach where in the patch an organ is."""
+    source, starts = batches(FIVE, patch, batch_size=5, foreground=foreground), set()
+    for index in range(12):
+        batch = source.batch(0, index)
+        for row, image in enumerate(batch.image[:, 0]):
+            first, last = (torch.nonzero(image).aminmax(dim=0)[end] for end in (0, 1))
+            assert tuple(last - first + 1) == size  # the intensities of the cases are all above 0
+            within = torch.zeros(patch, dtype=torch.bool)
+            within[tuple(slice(start, start + n) for start, n in zip(first, size))] = True
+            assert all(torch.count_nonzero(labels[row][~within]) == 0 for labels in batch.labels.values())
+            starts.add(tuple(first.tolist()))
+    assert starts == set(itertools.product(*(range(p - n + 1) for p, n in zip(patch, size))))
 
 
 TURNED = Augmentation(probability=1.0, rotation_deg=45, zoom=0.2, noise_sd=0.0, scale=0.0, shift=0.0)
