@@ -13,7 +13,7 @@ from .shell import index, parser, path, pool, run
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
     from ..reporting.content import Section
-    from ..reporting.models import Model
+    from ..reporting.models import ScoredModel
     from ..workspace import Workspace
 
 PAPERS_ABLATION = 6
@@ -106,7 +106,7 @@ def work(arguments: Namespace) -> None:
         )
 
 
-def _sections(arguments: Namespace, models: list[Model], dataset: Dataset) -> Iterator[Section]:
+def _sections(arguments: Namespace, models: list[ScoredModel], dataset: Dataset) -> Iterator[Section]:
     from ..reporting.efficiency import efficiency_section
     from ..reporting.published import published
     from ..reporting.scores import score_sections

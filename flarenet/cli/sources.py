@@ -86,15 +86,17 @@ def open_set(arguments: Namespace) -> Opened:
 
 def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
     from ..data.layouts import read_source
-    from ..data.layouts.merge import load_label_map, merge, write_dataset_file
+    from ..data.layouts.merge import LabelNames, merge, write_dataset_file
     from ..data.names import check_name
+    from ..errors import DatasetError
+    from ..schema import load
     from ..workspace import Workspace
 
     check_name(arguments.dataset, "--dataset")
     workspace, folders = Workspace(root, arguments.dataset), [folder.absolute() for folder in arguments.sources]
     sources = [read_source(folder, how) for folder in folders]
-    label_map = load_label_map(arguments.label_map) if arguments.label_map else None
-    content = merge(sources, workspace.raw, label_map)
+    label_names = load(LabelNames, arguments.label_map, DatasetError) if arguments.label_map else None
+    content = merge(sources, workspace.raw, label_names)
     opened = Opened(workspace, how, tuple(folders), content)
     written = not (arguments.check or arguments.dry_run)
     if written:

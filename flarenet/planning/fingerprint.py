@@ -26,7 +26,7 @@ from ..errors import DatasetError, FlarenetError
 from ..schema import LARGEST_TABLE_BYTES, Frozen
 from .cache import Cache
 from .inferred import Inferred, infer_patterns
-from .measure import BINS, INSIDE_HU, Bins, CaseFingerprint, Triple, mean_and_sd, percentile, triple, unpack_histogram
+from .measure import BINS, INSIDE_HU, Bins, CaseFingerprint, mean_and_sd, percentile, rounded, unpack_histogram
 from .patterns import Pattern, cohorts
 from .survey import measure_cases
 from .suspicious import sentences
@@ -75,9 +75,9 @@ class Intensities(Frozen):
 class Spread(Frozen):
     """Smallest, median and largest over the cases, each (z, y, x)."""
 
-    smallest: Triple
-    median: Triple
-    largest: Triple
+    smallest: tuple[float, float, float]
+    median: tuple[float, float, float]
+    largest: tuple[float, float, float]
 
 
 class Fingerprint(Frozen):
@@ -306,7 +306,7 @@ def _cohort_labels(pattern: Pattern, members: list[CaseFingerprint]) -> dict[int
 
 def _spread(rows: list[tuple]) -> Spread:
     table = np.array(rows, dtype=float)
-    smallest, median, largest = (triple(statistic(table, axis=0)) for statistic in (np.min, np.median, np.max))
+    smallest, median, largest = (rounded(statistic(table, axis=0)) for statistic in (np.min, np.median, np.max))
     return Spread(smallest=smallest, median=median, largest=largest)
 
 

@@ -14,10 +14,10 @@ from itertools import accumulate
 from ..errors import PlanError
 from .layers import Layer
 from .network_numbers import (
+    LARGEST_NUMBER,
     MOST_LAYERS,
     SWIN_MULTIPLE,
     TOKEN_VOXELS,
-    WIDEST,
     Outputs,
     Patch,
     check_masked_vit,
@@ -70,9 +70,9 @@ def check_numbers(spec: NetworkSpec, patch: Patch, where: str = "", *, sized: bo
     kind, where = KINDS[spec.kind], where or f"network {spec.kind!r}"
     for name, numbers, most in (
         ("blocks", spec.blocks, MOST_LAYERS),
-        ("features", spec.features, WIDEST),
-        ("input_channels", (spec.input_channels,), WIDEST),
-        ("patch", patch, WIDEST),
+        ("features", spec.features, LARGEST_NUMBER),
+        ("input_channels", (spec.input_channels,), LARGEST_NUMBER),
+        ("patch", patch, LARGEST_NUMBER),
     ):
         check_most(numbers, most, f"{where}: {name}")
     kind.check(spec, where)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,8 +37,6 @@ percentile."""
 
 SLAB_VOXELS = 1 << 20
 """Volumes are worked on so many voxels at a time: intermediates stay small, and in the processor's cache."""
-
-Triple = tuple[float, float, float]
 
 
 class LabelFacts(Frozen):
@@ -77,7 +75,7 @@ class CaseFingerprint(Frozen):
 
     name: str
     shape: tuple[int, int, int]
-    spacing_mm: Triple
+    spacing_mm: tuple[float, float, float]
     body_shape: tuple[int, int, int]
     min_hu: float
     max_hu: float
@@ -134,7 +132,7 @@ def measure(
     return CaseFingerprint(
         name=name,
         shape=grid.shape,
-        spacing_mm=triple(grid.spacing_mm),
+        spacing_mm=rounded(grid.spacing_mm),
         body_shape=body_shape(image.data, body_floor, orientation),
         min_hu=low,
         max_hu=high,
@@ -203,8 +201,8 @@ def mean_and_sd(counts: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     return mean, float(np.sqrt((counts * (values - mean) ** 2).sum() / total))
 
 
-def triple(numbers) -> Triple:
-    """Headers hold single precision; five digits after the point hide its noise."""
+def rounded(numbers: Iterable[float]) -> tuple[float, float, float]:
+    """Three numbers with five digits after the point: more would be noise of the single precision of headers."""
     z, y, x = (round(float(number), 5) for number in numbers)
     return z, y, x
 

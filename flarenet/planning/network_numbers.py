@@ -28,10 +28,10 @@ SWIN_DEPTH, SWIN_HEADS, SWIN_WINDOW = 2, (3, 6, 12, 24), 7
 SWIN_MULTIPLE = 32
 """It embeds cubes of 2^3 voxels and halves four times."""
 
-SWIN_WIDTH = 12
+SWIN_WIDTH_MULTIPLE = 12
 """Its width is a multiple of it: MONAI's rule, and enough for the heads."""
 
-MOST_LAYERS, WIDEST = 200, 1 << 16
+MOST_LAYERS, LARGEST_NUMBER = 200, 1 << 16
 """Far beyond any network of use. Of blocks or layers in a row, and of any other number, edges of a patch among them: a
 plan may come from others, and building its network has to come to an end."""
 
@@ -70,8 +70,8 @@ def check_masked_vit(spec: NetworkSpec, where: str) -> None:
 
 def check_swin(spec: NetworkSpec, where: str) -> None:
     width = _named(("width",), spec, where)["width"]
-    if width % SWIN_WIDTH:
-        raise PlanError(f"{where}: features", found=width, expected=f"a multiple of {SWIN_WIDTH}")
+    if width % SWIN_WIDTH_MULTIPLE:
+        raise PlanError(f"{where}: features", found=width, expected=f"a multiple of {SWIN_WIDTH_MULTIPLE}")
 
 
 def _named(names: Sequence[str], spec: NetworkSpec, where: str) -> dict[str, int]:

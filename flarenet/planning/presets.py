@@ -21,7 +21,7 @@ PAPER_LAST = {2: 128, 3: 16}
 PAPER_RESOLUTIONS = 5
 
 FIRST_WIDTH: dict[Size, int] = {"m": 32, "l": 48}
-WIDEST = {2: 512, 3: 320}
+MOST_CHANNELS = {2: 512, 3: 320}
 BLOCKS = (1, 3, 4, 6, 6, 6, 6)
 
 LONGEST_COARSE, SHORTEST_COARSE = 15, 4
@@ -70,7 +70,7 @@ def network(
         widths, last = PAPER_WIDTHS[dimensions][:count], PAPER_LAST[dimensions]
     else:
         last = FIRST_WIDTH[size]
-        widths = tuple(min(last * 2**level, WIDEST[dimensions]) for level in range(count))
+        widths = tuple(min(last * 2**level, MOST_CHANNELS[dimensions]) for level in range(count))
     return NetworkSpec(
         kind=form if size == "s" else f"residual_{form}",
         dimensions=2 if dimensions == 2 else 3,

@@ -18,7 +18,7 @@ from ..evaluation.tables import METRICS, Metrics, read_scores, score_pairs
 
 
 @dataclass(frozen=True)
-class Model:
+class ScoredModel:
     """pairs  its cases; none where only their scores are at hand"""
 
     name: str
@@ -41,7 +41,7 @@ class Reader:
     workers: int | Pool = 1
     reading: Reading = STRICT
 
-    def read(self, name: str, folder: Path) -> Model:
+    def read(self, name: str, folder: Path) -> ScoredModel:
         """The model whose predictions, or what flarenet_evaluate made of them, lie in `folder`.
 
         Raises DatasetError where there is no such folder, or it holds scores of another mode or of other labels.
@@ -50,11 +50,11 @@ class Reader:
         if (folder / METRICS).is_file():
             metrics = read_scores(folder)
             self._check(metrics, folder / METRICS)
-            return Model(name, metrics, efficiency=read_efficiency(folder))
+            return ScoredModel(name, metrics, efficiency=read_efficiency(folder))
         pairs, notes = pair_up(self.truth, folder, dataset=self.dataset, rules=self.rules, reading=self.reading)
         labels, rules = self.dataset.labels, self.rules
         metrics = score_pairs(pairs, labels, self.scores / name, rules=rules, workers=self.workers, notes=notes)
-        return Model(name, metrics, tuple(pairs), read_efficiency(folder))
+        return ScoredModel(name, metrics, tuple(pairs), read_efficiency(folder))
 
     def _check(self, metrics: Metrics, path: Path) -> None:
         if metrics.mode != self.rules.mode:
@@ -65,7 +65,7 @@ class Reader:
             raise DatasetError(path, found=f"labels {', '.join(metrics.classes)}", expected=", ".join(expected))
 
 
-def read_models(named: Sequence[tuple[str, Path]], reader: Reader) -> list[Model]:
+def read_models(named: Sequence[tuple[str, Path]], reader: Reader) -> list[ScoredModel]:
     """The models in the order of `named`, (name, folder). Raises UsageError where two have one name."""
     names = [name for name, _ in named]
     if twice := sorted({name for name in names if names.count(name) > 1}):

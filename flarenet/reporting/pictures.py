@@ -13,7 +13,7 @@ from ..data.labels import LabelSet
 from ..evaluation.pictures import Row
 from .content import Browser, Gallery, Listing, Part, Section, Strip, Words
 from .extremes import BEST, WORST, extreme_row, extremes_picture
-from .models import Model
+from .models import ScoredModel
 from .pixels import hex_of
 from .slices import make_strip
 from .subjects import Subject, ends, find_subjects, need_mb, read_scan
@@ -36,7 +36,7 @@ class Drawn:
 
 
 def picture_section(
-    models: Sequence[Model], dataset: Dataset, images: Path, *, browsed: int, workers: int | Pool = 1
+    models: Sequence[ScoredModel], dataset: Dataset, images: Path, *, browsed: int, workers: int | Pool = 1
 ) -> Section:
     """Cases of which there is an image in the folder `images`: `browsed` of them to leaf through, the worst and the
     best by halves. What could not be drawn is named.
@@ -79,7 +79,7 @@ def _need_mb(job: Job) -> float:
     return need_mb(job.subject)
 
 
-def _about(models: Sequence[Model], subjects: Sequence[Subject], browsed: int) -> Words:
+def _about(models: Sequence[ScoredModel], subjects: Sequence[Subject], browsed: int) -> Words:
     lines = []
     without = [model.name for model in models if not model.pairs]
     if without:

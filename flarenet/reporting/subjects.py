@@ -17,7 +17,7 @@ from ..evaluation.pairs import Pair
 from ..evaluation.pictures import body_box, window_of
 from ..evaluation.tables import mean_score
 from ..volume import Volume, canonical, crop
-from .models import Model
+from .models import ScoredModel
 
 TRUTH = "ground truth"
 
@@ -55,7 +55,7 @@ class ShownScan:
     first: int
 
 
-def find_subjects(models: Sequence[Model], images: Path) -> list[Subject]:
+def find_subjects(models: Sequence[ScoredModel], images: Path) -> list[Subject]:
     """Every case that has an image in the folder `images` and a prediction that was scored, the lowest DSC first.
 
     Raises DatasetError where `images` holds no image.

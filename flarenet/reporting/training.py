@@ -16,7 +16,7 @@ LOG = "log.jsonl"
 
 
 @dataclass(frozen=True)
-class Run:
+class LoggedRun:
     """The epochs of one step. name: the model's; title: which of its folds and steps, empty where it has one only"""
 
     name: str
@@ -28,7 +28,7 @@ class Run:
         return self.title.rpartition("/")[0]
 
 
-def read_runs(named: Sequence[tuple[str, Path]]) -> list[Run]:
+def read_runs(named: Sequence[tuple[str, Path]]) -> list[LoggedRun]:
     """Every step that left a log in the folders of `named`, (name, folder): of a model, or of a trainer with all steps.
 
     Raises UsageError where a folder holds none, RunError where a log is broken.
@@ -40,11 +40,11 @@ def read_runs(named: Sequence[tuple[str, Path]]) -> list[Run]:
             raise UsageError(f"--model {folder}", found=f"no {LOG}", expected="the folder of a model, or of a trainer")
         for path in found:
             title = path.parent.relative_to(folder).as_posix()
-            runs.append(Run(name, "" if title == "." else title, tuple(read_log(path))))
+            runs.append(LoggedRun(name, "" if title == "." else title, tuple(read_log(path))))
     return runs
 
 
-def training_section(runs: Sequence[Run]) -> Section:
+def training_section(runs: Sequence[LoggedRun]) -> Section:
     """Curves of all models in the same axes, the steps of a fold one after the other; a table of the steps."""
     groups = dict.fromkeys(group for run in runs for record in run.history for group in record.dice)
     charts = [Chart("training_loss", "Loss of training.", _curves(runs, "losses", "loss", y="loss"))]
@@ -55,7 +55,7 @@ def training_section(runs: Sequence[Run]) -> Section:
     return Section("training", "Training", (*charts, _table(runs, list(groups))))
 
 
-def _curves(runs: Sequence[Run], field: str, key: str, *, y: str, **limits):
+def _curves(runs: Sequence[LoggedRun], field: str, key: str, *, y: str, **limits):
     drawn: dict[str, list[Points]] = {}
     for run, before in _one_after_the_other(runs):
         points = [(before + r.epoch, getattr(r, field)[key]) for r in run.history if key in getattr(r, field)]
@@ -64,7 +64,7 @@ def _curves(runs: Sequence[Run], field: str, key: str, *, y: str, **limits):
     return lines(drawn, x="epoch, over all steps", y=y, **limits)
 
 
-def _one_after_the_other(runs: Sequence[Run]) -> Iterable[tuple[Run, int]]:
+def _one_after_the_other(runs: Sequence[LoggedRun]) -> Iterable[tuple[LoggedRun, int]]:
     """Each run and the epochs of the steps before it in its fold."""
     done: dict[tuple[str, str], int] = {}
     for run in runs:
@@ -73,7 +73,7 @@ def _one_after_the_other(runs: Sequence[Run]) -> Iterable[tuple[Run, int]]:
         done[run.name, run.fold] = before + len(run.history)
 
 
-def _table(runs: Sequence[Run], groups: Sequence[str]):
+def _table(runs: Sequence[LoggedRun], groups: Sequence[str]):
     rows = []
     for run in (run for run in runs if run.history):
         last, timings = run.history[-1], [record.timing for record in run.history]

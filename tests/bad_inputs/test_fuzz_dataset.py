@@ -10,9 +10,10 @@ import pytest
 
 from flarenet.data.dataset_file import dataset_findings
 from flarenet.data.layouts import read_source
-from flarenet.data.layouts.merge import load_label_map, merge
+from flarenet.data.layouts.merge import LabelNames, merge
 from flarenet.data.settled import load_settled
-from flarenet.errors import FlarenetError
+from flarenet.errors import DatasetError, FlarenetError
+from flarenet.schema import load
 
 SEEDS = 250
 JUNK = [
@@ -102,7 +103,7 @@ def read_own(folder):
 def read_merged(folder):
     (folder / "S").mkdir(exist_ok=True)
     (folder / "S" / "dataset.json").write_text(json.dumps(DECATHLON))
-    merge([read_source(folder / "S")], folder, load_label_map(folder / "dataset.json"))
+    merge([read_source(folder / "S")], folder, load(LabelNames, folder / "dataset.json", DatasetError))
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ import pytest
 from flarenet.data.dataset_file import read_dataset
 from flarenet.data.layouts import LAYOUTS, read_source
 from flarenet.data.layouts.flare import FLARE23
-from flarenet.data.layouts.merge import LabelMap, load_label_map, merge, write_dataset_file
+from flarenet.data.layouts.merge import LabelNames, merge, write_dataset_file
 from flarenet.data.reading import Reading
 from flarenet.errors import DatasetError, UnsafeError
+from flarenet.schema import load
 
 
 def touch(folder, *paths):
@@ -81,7 +82,7 @@ def files(cases, folder):
 def merged(tmp_path, *folders, **label_map):
     """The Dataset of several folders, by its dataset.json."""
     sources = [read_source(folder) for folder in folders]
-    content = merge(sources, tmp_path / "raw" / "M", LabelMap(**label_map))
+    content = merge(sources, tmp_path / "raw" / "M", LabelNames(**label_map))
     write_dataset_file(content, tmp_path / "raw" / "M")
     return read_dataset(tmp_path / "raw" / "M", sources=folders)
 
@@ -408,6 +409,6 @@ def test_a_label_map_is_strict(tmp_path):
     path = tmp_path / "map.json"
     path.write_text('{"table": {"labels": {"liver": 1}, "colour": 1}}')
     with pytest.raises(DatasetError, match="key 'table.colour'"):
-        load_label_map(path)
+        load(LabelNames, path, DatasetError)
     path.write_text('{"sources": {"A": {"x": null}}}')
-    assert load_label_map(path).sources == {"A": {"x": None}}
+    assert load(LabelNames, path, DatasetError).sources == {"A": {"x": None}}

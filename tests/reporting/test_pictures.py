@@ -13,7 +13,7 @@ from flarenet.evaluation.pictures import WINDOW_HU
 from flarenet.evaluation.scores import LabelScore
 from flarenet.evaluation.tables import summarise
 from flarenet.reporting.content import Browser, Gallery, Listing, Section
-from flarenet.reporting.models import Model
+from flarenet.reporting.models import ScoredModel
 from flarenet.reporting.page import write_page
 from flarenet.reporting.pictures import picture_section
 from flarenet.reporting.slices import MOST_SLICES
@@ -66,7 +66,7 @@ def _model(root, name="A", **dsc):
     pairs = tuple(
         Pair(case, root / "truth" / f"{case}.nii.gz", root / "A" / f"{case}.nii.gz", frozenset({1})) for case in dsc
     )
-    return Model(name, summarise(cases, labels), pairs)
+    return ScoredModel(name, summarise(cases, labels), pairs)
 
 
 def _section(root, *models, browsed=12):
@@ -149,7 +149,7 @@ def test_a_case_that_cannot_be_drawn_is_named_and_the_others_are_there(root):
 
 
 def test_scores_without_predictions_and_no_browser(root):
-    without = Model("S", _model(root, a=1.0).metrics)
+    without = ScoredModel("S", _model(root, a=1.0).metrics)
     section = _section(root, _model(root, a=1.0, b=0.9), without, browsed=0)
     assert "only scores" in section.parts[0].lines[0] and _of(section, Browser) is None
     assert "No case" in _section(root, without).parts[0].lines[-1]

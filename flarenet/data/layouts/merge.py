@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ...errors import DatasetError, did_you_mean
-from ...schema import Frozen, load, to_json
+from ...schema import Frozen, to_json
 from ...whole import move_aside, write_text
 from ..label_table import BACKGROUND, LARGEST_VALUE, default_groups, label_table, plain
 from ..labels import named_like_lesion
@@ -27,7 +27,7 @@ class TableEntry(Frozen):
     tolerance_mm: dict[str, float] = Field(default_factory=dict)
 
 
-class LabelMap(Frozen):
+class LabelNames(Frozen):
     """What a person says about label names.
 
     table    the merged table; None: every label of every source, in their order
@@ -58,22 +58,17 @@ class _Part:
         return {value: numbers[plain(name)] if name else 0 for value, name in wanted.items()}
 
 
-def load_label_map(path: str | Path) -> LabelMap:
-    """The map of a JSON file. Raises DatasetError with the key that is wrong."""
-    return load(LabelMap, path, DatasetError)
-
-
-def merge(sources: Sequence[Source], folder: Path, label_map: LabelMap | None = None) -> dict[str, Any]:
+def merge(sources: Sequence[Source], folder: Path, label_names: LabelNames | None = None) -> dict[str, Any]:
     """The content of a dataset.json in `folder` that holds the cases of all `sources`, by paths to where they are.
 
     A case whose name another source has too gets the name of its own source before it. Raises DatasetError where a
-    label is not in the table, where the map names what is not there, and where two sources, or two cases, are called
-    the same.
+    label is not in the table, where `label_names` speaks of a source or label that is not there, and where two sources,
+    or two cases, have one name.
     """
-    label_map = label_map or LabelMap()
-    _check_sources(sources, label_map)
-    parts = [_part(source, label_map) for source in sources]
-    table = label_map.table or _union(parts)
+    label_names = label_names or LabelNames()
+    _check_sources(sources, label_names)
+    parts = [_part(source, label_names) for source in sources]
+    table = label_names.table or _union(parts)
     labels = table.labels if BACKGROUND in map(plain, table.labels) else {BACKGROUND: 0, **table.labels}
     label_table(labels, table.groups, table.tolerance_mm, "the table of --labels")
     numbers = {plain(name): value for name, value in labels.items()}
@@ -118,13 +113,13 @@ def write_dataset_file(content: Mapping[str, Any], folder: Path, *, replace: boo
     return path
 
 
-def _check_sources(sources: Sequence[Source], label_map: LabelMap) -> None:
+def _check_sources(sources: Sequence[Source], label_names: LabelNames) -> None:
     counts = Counter(source.name for source in sources)
     for name, count in counts.items():
         if count > 1:
             expected = "folders of different names, by which they are told apart"
             raise DatasetError("--from", found=f"{count} folders called {name}", expected=expected)
-    for name in label_map.sources:
+    for name in label_names.sources:
         if name not in counts:
             raise DatasetError(
                 f"the label map: key 'sources.{name}'",
@@ -134,10 +129,10 @@ def _check_sources(sources: Sequence[Source], label_map: LabelMap) -> None:
             )
 
 
-def _part(source: Source, label_map: LabelMap) -> _Part:
-    given = label_map.sources.get(source.name, {})
+def _part(source: Source, label_names: LabelNames) -> _Part:
+    given = label_names.sources.get(source.name, {})
     if source.labels is None:
-        return _Part(source, {}, _unnamed(source, given, label_map))
+        return _Part(source, {}, _unnamed(source, given, label_names.table))
     renamed = {plain(name): new for name, new in given.items()}
     known = {plain(name): name for name in source.labels.names[1:]}
     for name in renamed:
@@ -152,18 +147,18 @@ def _part(source: Source, label_map: LabelMap) -> _Part:
     return _Part(source, names, {value: names[plain(name)] for value, name in source.values.items()})
 
 
-def _unnamed(source: Source, given: Mapping[str, str | None], label_map: LabelMap) -> dict[int, str | None]:
+def _unnamed(source: Source, given: Mapping[str, str | None], table: TableEntry | None) -> dict[int, str | None]:
     """The values of a source that does not name its labels: as the map says, else those of the merged table."""
     if given and all(value.isdecimal() for value in given):
         return {int(value): name for value, name in given.items()}
-    if given or label_map.table is None:
+    if given or table is None:
         raise DatasetError(
             f"{source.folder}: labels",
             found="values without names",
             expected='--labels MAP.json with {"table": {"labels": {"liver": 1, ...}}} or, where the values are others, '
             f'{{"sources": {{"{source.name}": {{"6": "liver", ...}}}}}}',
         )
-    return {value: name for name, value in label_map.table.labels.items() if value}
+    return {value: name for name, value in table.labels.items() if value}
 
 
 def _union(parts: Iterable[_Part]) -> TableEntry:

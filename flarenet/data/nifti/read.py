@@ -15,7 +15,7 @@ from ..labels import LabelSet
 from ..reading import STRICT, Reading
 from .header import Header, parse_header
 from .stream import Source, opened, parts, skip
-from .voxels import Seen, Table, check_seen, fill, image_values, in_range, label_table, label_values
+from .voxels import LookupTable, Seen, check_seen, fill, image_values, in_range, label_values, lookup_table
 
 LARGEST_IMAGE_RATIO, RATIO_FROM_BYTES = 250, 512 << 20
 """A scan of more than so many bytes is never so many times smaller in gzip: noise alone prevents it."""
@@ -91,7 +91,7 @@ def inspect_labels(
 
 def _labels(path: Path, labels: LabelSet, values: Mapping[int, int], reading: Reading) -> tuple[Volume, Header]:
     top = len(labels.names) - 1
-    table = label_table(top, values)
+    table = lookup_table(top, values)
     with opened(path) as source:
         header = parse_header(source, path, reading.of_labels())
         with _enough_memory(header, path):
@@ -150,7 +150,7 @@ def _enough_memory(header: Header, path: Path) -> Iterator[None]:
         raise StorageError(path, found="not enough memory", expected=expected) from error
 
 
-def _no_labels(path: Path, table: Table, top: int, values: Mapping[int, int]) -> DatasetError:
+def _no_labels(path: Path, table: LookupTable, top: int, values: Mapping[int, int]) -> DatasetError:
     listed = sorted(table.wrong.items(), key=lambda item: float(item[0]))
     found = some_of([f"{value} ({count} voxels)" for value, count in listed])
     expected = str(sorted({0, *values})) if values else f"0 to {top}"

@@ -138,7 +138,7 @@ def _fits_int16(part: np.ndarray) -> bool:
 
 
 @dataclass
-class Table:
+class LookupTable:
     """File value -> label, and what was met that is none: {value as text: voxels}.
 
     plain  the highest value up to which each is its own label; -1 where they are numbered otherwise
@@ -171,16 +171,16 @@ class Table:
                 self.wrong[text] += count
 
 
-def label_table(top: int, values: Mapping[int, int]) -> Table:
+def lookup_table(top: int, values: Mapping[int, int]) -> LookupTable:
     """The table of labels 0 to `top`; `values` says which file value is which label where the file has its own."""
     meaning = {0: 0, **values} if values else {value: value for value in range(top + 1)}
     labels = np.full(max(256, max(meaning) + 1) + 1, OUTSIDE, dtype=np.uint8)
     for value, label in meaning.items():
         labels[value] = label
-    return Table(labels, plain=-1 if values else top)
+    return LookupTable(labels, plain=-1 if values else top)
 
 
-def label_values(parts: Iterator[np.ndarray], voxels: int, scaling: Scaling, table: Table) -> np.ndarray:
+def label_values(parts: Iterator[np.ndarray], voxels: int, scaling: Scaling, table: LookupTable) -> np.ndarray:
     """The labels of `parts`, uint8 [voxels]."""
     out, done = np.empty(voxels, np.uint8), 0
     for part in parts:
