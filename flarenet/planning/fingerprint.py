@@ -155,18 +155,20 @@ def fingerprint(
         )
     inferred = _infer(dataset, usable)
     settled = [_with_pattern(case, inferred.patterns.get(case.name)) for case in _declared(dataset, usable)]
-    found = summarise(
+    summary = summarise(
         dataset.name, dataset.labels, settled, modality=dataset.modality, ambiguous=inferred.ambiguous
     )
-    return found, failures
+    return summary, failures
 
 
-def settle(dataset: Dataset, found: Fingerprint) -> Dataset:
-    """The data set with the pattern of every case as `found` has it; a case in which nothing was looked for loses its
-    label file. Training cases that are not in `found`, because they failed, are left out. Copies of one image are of
-    one patient, and with them all cases of the patients that are stated for them."""
-    patterns = {case.name: frozenset(case.annotated) for case in found.cases}
-    patients = _patients(dataset, found)
+def settle(dataset: Dataset, fingerprint: Fingerprint) -> Dataset:
+    """The data set with every training case as `fingerprint` has it.
+
+    A case gets the pattern it has there; one in which nothing was looked for loses its label file. A case that is not
+    there, because it failed, is left out. Each case gets its patient, see _patients.
+    """
+    patterns = {case.name: frozenset(case.annotated) for case in fingerprint.cases}
+    patients = _patients(dataset, fingerprint)
     cases = tuple(
         replace(
             case,
@@ -180,22 +182,26 @@ def settle(dataset: Dataset, found: Fingerprint) -> Dataset:
     return replace(dataset, cases=cases)
 
 
-def _patients(dataset: Dataset, found: Fingerprint) -> dict[str, str | None]:
-    """Case -> who was scanned: one for all cases that share a stated patient or an image, also by way of others. Called
-    as the first of them is stated to be, else as the first case; None for a case that shares neither."""
+def _patients(dataset: Dataset, fingerprint: Fingerprint) -> dict[str, str | None]:
+    """Case -> its patient.
+
+    Two cases are of one patient if the same patient is stated for both or both have the same image, and so are all cases
+    that such pairs link. That patient is called as stated for the first of them for which one is stated, or else by the
+    name of the first case. A case alone, with no patient stated, gets None.
+    """
     told = {case.name: case.patient for case in dataset.cases}
     first: dict[tuple[str, str | None], int] = {}
     shared = [
         (index, first.setdefault(key, index))
-        for index, case in enumerate(found.cases)
+        for index, case in enumerate(fingerprint.cases)
         for key in (("image", case.image_sha256), ("patient", told[case.name]))
         if key[1]
     ]
-    count = len(found.cases)
+    count = len(fingerprint.cases)
     pairs = coo_array((np.ones(len(shared)), np.transpose(shared)), shape=(count, count))
     _, numbers = connected_components(pairs, directed=False)
     joined = defaultdict(list)
-    for case, number in zip(found.cases, numbers, strict=True):
+    for case, number in zip(fingerprint.cases, numbers, strict=True):
         joined[number].append(case.name)
     patients: dict[str, str | None] = {}
     for names in joined.values():

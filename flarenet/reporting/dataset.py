@@ -34,35 +34,35 @@ from .pixels import hex_of
 MANY_CASES = 60
 
 
-def dataset_section(found: Fingerprint) -> Section:
+def dataset_section(fingerprint: Fingerprint) -> Section:
     """Cohorts, label by label; sizes and spacings; the HU of labels."""
     parts: list[Part] = [
-        from_terminal("cohorts", cohort_table(found)),
-        annotation_table(found),
-        from_terminal("geometry", geometry_table(found)),
-        *geometry_charts(found),
+        from_terminal("cohorts", cohort_table(fingerprint)),
+        annotation_table(fingerprint),
+        from_terminal("geometry", geometry_table(fingerprint)),
+        *geometry_charts(fingerprint),
     ]
-    if found.modality == "CT" and any(cohort.labels for cohort in found.cohorts):
-        parts.append(intensity_chart(found))
+    if fingerprint.modality == "CT" and any(cohort.labels for cohort in fingerprint.cohorts):
+        parts.append(intensity_chart(fingerprint))
     return Section("dataset", "Data set", tuple(parts))
 
 
 def look_sections(
-    dataset: Dataset, found: Fingerprint, *, workers: int | Pool = 1, beside: Sequence[Finding] = ()
+    dataset: Dataset, fingerprint: Fingerprint, *, workers: int | Pool = 1, beside: Sequence[Finding] = ()
 ) -> tuple[Check, list[Section]]:
     """A data set before training: the above with HU by label, thumbnails, what is odd, and every finding of the check,
     which is returned too. beside: as in check_dataset
     """
-    thumbs = worth_a_thumbnail(found)
-    look = partial(look_at, labels=found.labels, is_ct=found.modality == "CT", thumbnails=frozenset(thumbs))
+    thumbs = worth_a_thumbnail(fingerprint)
+    look = partial(look_at, labels=fingerprint.labels, is_ct=fingerprint.modality == "CT", thumbnails=frozenset(thumbs))
     check, seen = look_through(dataset, look, workers=workers, beside=beside)
     by_case = {case.name: seen[case.image] for case in dataset.cases if case.image in seen}
-    sections = [findings_section(check), dataset_section(found)]
-    if found.modality == "CT" and (chart := histogram_chart(found, by_case)):
+    sections = [findings_section(check), dataset_section(fingerprint)]
+    if fingerprint.modality == "CT" and (chart := histogram_chart(fingerprint, by_case)):
         sections.append(Section("histograms", "HU by label", (chart,)))
-    sections.append(Section("thumbnails", "Slices", _thumbnails(found, by_case, thumbs)))
-    sections.append(Section("odd", "What a person should look at", _odd(found)))
-    return check, [*sections, Section("cases", "Cases", (case_rows(found),))]
+    sections.append(Section("thumbnails", "Slices", _thumbnails(fingerprint, by_case, thumbs)))
+    sections.append(Section("odd", "What a person should look at", _odd(fingerprint)))
+    return check, [*sections, Section("cases", "Cases", (case_rows(fingerprint),))]
 
 
 def findings_section(check: Check) -> Section:
@@ -88,17 +88,17 @@ def findings_section(check: Check) -> Section:
     )
 
 
-def histogram_chart(found: Fingerprint, seen: dict[str, Look]) -> Chart | None:
+def histogram_chart(fingerprint: Fingerprint, seen: dict[str, Look]) -> Chart | None:
     """How bright the voxels of each label are, cohort by cohort; None where no label is drawn."""
-    names, rows = cohort_names(found), {}
-    for value in found.labels.values:
+    names, rows = cohort_names(fingerprint), {}
+    for value in fingerprint.labels.values:
         counts = {
-            name: added([seen[c.name] for c in found.cases if c.annotated == pattern and c.name in seen], value)
+            name: added([seen[c.name] for c in fingerprint.cases if c.annotated == pattern and c.name in seen], value)
             for pattern, name in names.items()
             if value in pattern
         }
         if drawn := {name: count for name, count in counts.items() if count.any()}:
-            rows[found.labels.names[value]] = drawn
+            rows[fingerprint.labels.names[value]] = drawn
     if not rows:
         return None
     words = (
@@ -107,43 +107,44 @@ def histogram_chart(found: Fingerprint, seen: dict[str, Look]) -> Chart | None:
     return Chart("histograms", words, histograms(rows, bins_hu(), x="HU"))
 
 
-def _thumbnails(found: Fingerprint, seen: dict[str, Look], chosen: Sequence[str]) -> tuple[Part, ...]:
-    names = {case.name: cohort_names(found)[case.annotated] for case in found.cases}
+def _thumbnails(fingerprint: Fingerprint, seen: dict[str, Look], chosen: Sequence[str]) -> tuple[Part, ...]:
+    names = {case.name: cohort_names(fingerprint)[case.annotated] for case in fingerprint.cases}
     pictures = tuple(
         Picture(case, f"{case}, {names[case]}", thumbnail, "image/jpeg")
         for case in chosen
         if case in seen and (thumbnail := seen[case].thumbnail)
     )
-    words = f"{len(pictures)} of {len(found.cases)} cases: those that are odd, and of every cohort the same number."
-    if len(pictures) == len(found.cases):
+    cases = len(fingerprint.cases)
+    words = f"{len(pictures)} of {cases} cases: those that are odd, and of every cohort the same number."
+    if len(pictures) == cases:
         words = "The axial slice of each case that shows the most labels; the middle one where none is drawn."
-    there = {value for cohort in found.cohorts for value in cohort.labels}
-    colours = {found.labels.names[value]: hex_of(value) for value in sorted(there)}
+    there = {value for cohort in fingerprint.cohorts for value in cohort.labels}
+    colours = {fingerprint.labels.names[value]: hex_of(value) for value in sorted(there)}
     return Words((words,)), Gallery(pictures, small=True, colours=colours)
 
 
-def _odd(found: Fingerprint) -> tuple[Part, ...]:
-    labels, absent = found.labels, found.absent.items()
+def _odd(fingerprint: Fingerprint) -> tuple[Part, ...]:
+    labels, absent = fingerprint.labels, fingerprint.absent.items()
     lists = {
-        "Far from the other cases": found.suspicious,
-        "Not certain what was looked for": [f"{case}: {reason}" for case, reason in found.ambiguous.items()],
+        "Far from the other cases": fingerprint.suspicious,
+        "Not certain what was looked for": [f"{case}: {reason}" for case, reason in fingerprint.ambiguous.items()],
         "Looked for and absent": [f"{case}: {', '.join(labels.names_of(values))}" for case, values in absent],
     }
     told = tuple(Listing(f"{title} ({len(said)})", tuple(said)) for title, said in lists.items() if said)
     return told or (Words(("Nothing stands out.",)),)
 
 
-def annotation_table(found: Fingerprint) -> Table:
+def annotation_table(fingerprint: Fingerprint) -> Table:
     """Who is annotated for what: a row per label, a column per cohort, "present of looked for"."""
-    cohorts = list(zip(cohort_names(found).values(), found.cohorts))
+    cohorts = list(zip(cohort_names(fingerprint).values(), fingerprint.cohorts))
     rows = []
-    for value in found.labels.values:
+    for value in fingerprint.labels.values:
         asked = [cohort for _, cohort in cohorts if value in cohort.pattern]
         total = sum(cohort.cases for cohort in asked)
         present = sum(_present(cohort, value) for cohort in asked)
         cells = [_share(cohort, value) for _, cohort in cohorts]
         rows.append(
-            (Cell(found.labels.names[value], bad=not total), *cells, Cell(f"{present} of {total}", bad=not total))
+            (Cell(fingerprint.labels.names[value], bad=not total), *cells, Cell(f"{present} of {total}", bad=not total))
         )
     head = (tuple(Heading(text) for text in ("label", *(f"{name} ({c.cases})" for name, c in cohorts), "all")),)
     note = 'Cases in which the label is there, of those in which somebody looked for it; "-": nobody did.'
@@ -161,9 +162,9 @@ def _present(cohort: Cohort, value: int) -> int:
     return cohort.labels[value].present if value in cohort.labels else 0
 
 
-def geometry_charts(found: Fingerprint) -> tuple[Chart, ...]:
-    spacing = _by_cohort(found, lambda case: (max(case.spacing_mm[1:]), case.spacing_mm[0]))
-    size = _by_cohort(found, lambda case: (max(case.shape[1:]), case.shape[0]))
+def geometry_charts(fingerprint: Fingerprint) -> tuple[Chart, ...]:
+    spacing = _by_cohort(fingerprint, lambda case: (max(case.spacing_mm[1:]), case.spacing_mm[0]))
+    size = _by_cohort(fingerprint, lambda case: (max(case.shape[1:]), case.shape[0]))
     return (
         Chart(
             "spacing",
@@ -178,38 +179,38 @@ def geometry_charts(found: Fingerprint) -> tuple[Chart, ...]:
     )
 
 
-def _by_cohort(found: Fingerprint, point: Callable[[CaseFingerprint], tuple[float, float]]) -> dict[str, Points]:
+def _by_cohort(fingerprint: Fingerprint, point: Callable[[CaseFingerprint], tuple[float, float]]) -> dict[str, Points]:
     return {
-        name: [point(case) for case in found.cases if case.annotated == pattern]
-        for pattern, name in cohort_names(found).items()
+        name: [point(case) for case in fingerprint.cases if case.annotated == pattern]
+        for pattern, name in cohort_names(fingerprint).items()
     }
 
 
-def intensity_chart(found: Fingerprint) -> Chart:
+def intensity_chart(fingerprint: Fingerprint) -> Chart:
     """The HU of each label: 5 to 95 % of its voxels, medians over the cases of each cohort."""
     rows = {
-        found.labels.names[value]: {
+        fingerprint.labels.names[value]: {
             name: (facts.percentile_05_hu, facts.mean_hu, facts.percentile_95_hu)
-            for name, cohort in zip(cohort_names(found).values(), found.cohorts)
+            for name, cohort in zip(cohort_names(fingerprint).values(), fingerprint.cohorts)
             if (facts := cohort.labels.get(value))
         }
-        for value in found.labels.values
+        for value in fingerprint.labels.values
     }
     words = "HU of each label by cohort: from 5 to 95 % of its voxels, with their mean; medians over the cases."
     return Chart("intensities", words, ranges({label: row for label, row in rows.items() if row}, x="HU"))
 
 
-def case_rows(found: Fingerprint) -> Table:
+def case_rows(fingerprint: Fingerprint) -> Table:
     """A row per case."""
-    names = cohort_names(found)
-    rows = [_case_row(case, names[case.annotated], found) for case in found.cases]
+    names = cohort_names(fingerprint)
+    rows = [_case_row(case, names[case.annotated], fingerprint) for case in fingerprint.cases]
     head = ("case", "cohort", "voxels (z, y, x)", "spacing (mm)", "lowest HU", "highest HU", "looked for and absent")
     words = frozenset({0, 1, 6})
     return plain_table("training_cases", "Cases", head, rows, words=words, folded=len(rows) > MANY_CASES)
 
 
-def _case_row(case: CaseFingerprint, cohort: str, found: Fingerprint) -> tuple[str, ...]:
-    absent = ", ".join(found.labels.names_of(found.absent.get(case.name, ())))
+def _case_row(case: CaseFingerprint, cohort: str, fingerprint: Fingerprint) -> tuple[str, ...]:
+    absent = ", ".join(fingerprint.labels.names_of(fingerprint.absent.get(case.name, ())))
     spacing = " x ".join(f"{mm:.2f}" for mm in case.spacing_mm)
     shape = " x ".join(map(str, case.shape))
     return case.name, cohort, shape, spacing, f"{case.min_hu:g}", f"{case.max_hu:g}", absent

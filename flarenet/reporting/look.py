@@ -43,12 +43,13 @@ def added(looks: Iterable[Look], value: int) -> np.ndarray:
     return np.sum([np.zeros(BINS, np.int64), *(look.counts[value] for look in looks if value in look.counts)], axis=0)
 
 
-def worth_a_thumbnail(found: Fingerprint) -> list[str]:
+def worth_a_thumbnail(fingerprint: Fingerprint) -> list[str]:
     """At most MOST_THUMBNAILS cases: the odd ones first, then one of each cohort in turn."""
-    odd = {sentence.partition(":")[0] for sentence in found.suspicious} | set(found.ambiguous)
-    waiting = [[case.name for case in found.cases if case.annotated == pattern] for pattern in found.patterns]
-    chosen = [case.name for case in found.cases if case.name in odd][:MOST_THUMBNAILS]
-    turns = (names[turn] for turn in range(len(found.cases)) for names in waiting if turn < len(names))
+    odd = {sentence.partition(":")[0] for sentence in fingerprint.suspicious} | set(fingerprint.ambiguous)
+    cases = fingerprint.cases
+    waiting = [[case.name for case in cases if case.annotated == pattern] for pattern in fingerprint.patterns]
+    chosen = [case.name for case in cases if case.name in odd][:MOST_THUMBNAILS]
+    turns = (names[turn] for turn in range(len(cases)) for names in waiting if turn < len(names))
     chosen = list(dict.fromkeys([*chosen, *turns]))[:MOST_THUMBNAILS]
     order = [name for names in waiting for name in names]
     return sorted(chosen, key=order.index)
