@@ -185,9 +185,9 @@ def settle(dataset: Dataset, fingerprint: Fingerprint) -> Dataset:
 def _patients(dataset: Dataset, fingerprint: Fingerprint) -> dict[str, str | None]:
     """Case -> its patient.
 
-    Two cases are of one patient if the same patient is stated for both or both have the same image, and so are all cases
-    that such pairs link. That patient is called as stated for the first of them for which one is stated, or else by the
-    name of the first case. A case alone, with no patient stated, gets None.
+    Two cases are of one patient if the same patient is stated for both, or both have the same image; so are all cases
+    that such pairs link. The patient is called as stated for the first of them that states one, else by the name of the
+    first case. A case alone that states no patient gets None.
     """
     told = {case.name: case.patient for case in dataset.cases}
     first: dict[tuple[str, str | None], int] = {}

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from isal import isal_zlib
 
-from ...errors import FlarenetError, StorageError
 from ...volume import Grid, Triple
 from ...whole import whole_file
 from ..reading import STRICT, Reading
-from .stream import CHUNK_BYTES, opened
-from .write import PlaneWriter, geometry_like, gzipped
+from .stream import CHUNK_BYTES
+from .write import PlaneWriter, check_written, geometry_like, gzipped
 
 COMMENT = 6
 """The code of a comment among the extensions of NIfTI-1."""
@@ -55,7 +53,7 @@ def channels_file(
         finally:
             for file in files[1:]:
                 file.unlink(missing_ok=True)
-        _compare(temporary, writers, path)
+        check_written(temporary, writers, path, expected="the probabilities as they were written")
 
 
 def _append(target: Path, files: Sequence[Path]) -> None:
@@ -75,22 +73,3 @@ def _header(raw: nibabel.Nifti1Header, names: Sequence[str]) -> bytes:
     header["vox_offset"] = header.sizeof_hdr + 4 + size
     extension = struct.pack(f"{header.endianness}2i", size, COMMENT) + text.ljust(size - 8, b"\0")
     return header.binaryblock + b"\1\0\0\0" + extension
-
-
-def _compare(written: Path, writers: Sequence[PlaneWriter], path: Path) -> None:
-    """Raise StorageError unless `written` holds exactly the bytes that went into it, channel after channel."""
-    try:
-        with opened(written) as source:
-            same = all(_crc(source.stream.read, writer.count) == writer.crc for writer in writers)
-            same = same and not source.stream.read(1)
-    except FlarenetError as error:
-        raise StorageError(path, found=error.found, expected="the probabilities as they were written") from error
-    if not same:
-        raise StorageError(path, found="other bytes when read back", expected="the probabilities as they were written")
-
-
-def _crc(read: Callable[[int], bytes], count: int) -> int:
-    crc = 0
-    while count and (chunk := read(min(CHUNK_BYTES, count))):
-        crc, count = isal_zlib.crc32(chunk, crc), count - len(chunk)
-    return crc

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedIOBase
@@ -70,7 +70,7 @@ def labels_file(
             yield grid.shape, writer.take
         if writer.planes != grid.shape[0]:
             raise ValueError(f"{writer.planes} slices of {grid.shape[0]}")
-        _compare(temporary, writer, path)
+        check_written(temporary, [writer], path, expected="the label map as it was written")
 
 
 @dataclass
@@ -142,14 +142,25 @@ def _labels_header(raw: nibabel.Nifti1Header) -> nibabel.Nifti1Header:
     return header
 
 
-def _compare(written: Path, writer: PlaneWriter, path: Path) -> None:
-    """Raise StorageError unless `written` holds exactly the bytes that went into it."""
-    crc = count = 0
+def check_written(written: Path, writers: Sequence[PlaneWriter], path: Path, *, expected: str) -> None:
+    """Raise StorageError unless `written` holds exactly what the writers put into it, one after the other.
+
+    path      what the error calls the file, which still has its temporary name
+    expected  what should have been read, in words for the error
+    """
     try:
         with opened(written) as source:
-            while chunk := source.stream.read(CHUNK_BYTES):
-                crc, count = isal_zlib.crc32(chunk, crc), count + len(chunk)
+            same = all(_crc(source.stream.read, writer.count) == (writer.crc, 0) for writer in writers)
+            same = same and not source.stream.read(1)
     except FlarenetError as error:
-        raise StorageError(path, found=error.found, expected="the label map as it was written") from error
-    if (crc, count) != (writer.crc, writer.count):
-        raise StorageError(path, found="other bytes when read back", expected="the label map as it was written")
+        raise StorageError(path, found=error.found, expected=expected) from error
+    if not same:
+        raise StorageError(path, found="other bytes when read back", expected=expected)
+
+
+def _crc(read: Callable[[int], bytes], count: int) -> tuple[int, int]:
+    """The CRC of the next `count` bytes, and how many of them are missing because the file ends before."""
+    crc = 0
+    while count and (chunk := read(min(CHUNK_BYTES, count))):
+        crc, count = isal_zlib.crc32(chunk, crc), count - len(chunk)
+    return crc, count
