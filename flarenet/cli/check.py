@@ -65,7 +65,7 @@ def _look(opened: Opened, arguments: Namespace) -> tuple[Check, list[Section]]:
     dataset, findings = opened.findings()
     if dataset is None:
         return Check(dataset=opened.workspace.dataset, cases=0, findings=tuple(findings)), []
-    return check_dataset(dataset, workers=pool(arguments), beside=findings), []
+    return check_dataset(dataset, workers=pool(arguments), beside=findings)[0], []
 
 
 def _look_closely(opened: Opened, arguments: Namespace) -> tuple[Check, list[Section]]:

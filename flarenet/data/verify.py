@@ -63,19 +63,19 @@ class Content:
     findings: tuple[Finding, ...]
 
 
-def check_dataset(dataset: Dataset, *, workers: int | Pool = 1, beside: Sequence[Finding] = ()) -> Check:
-    """Everything about every case, training and test, in order.
+def check_dataset(
+    dataset: Dataset,
+    look: Callable[[Case, Content], Seen] | None = None,
+    *,
+    workers: int | Pool = 1,
+    beside: Sequence[Finding] = (),
+) -> tuple[Check, dict[Path, Seen]]:
+    """Everything that is wrong with the cases, training and test, in their order; and what `look` made of each case.
 
+    look     called for each case while its files are in memory; what it returns is given back by the case's image file
     workers  processes, as in map_cases
     beside   what dataset_findings found, which comes first; the cases it refused are no longer in `dataset`
     """
-    return look_through(dataset, _nothing, workers=workers, beside=beside)[0]
-
-
-def look_through(
-    dataset: Dataset, look: Callable[[Case, Content], Seen], *, workers: int | Pool = 1, beside: Sequence[Finding] = ()
-) -> tuple[Check, dict[Path, Seen]]:
-    """As check_dataset; and, by its image file, what `look` makes of each case while it is in memory."""
     cases = [*dataset.cases, *dataset.test]
     work = partial(_checked, look=look, labels=dataset.labels, is_ct=dataset.modality == "CT")
     found, failed = map_cases(work, cases, workers=workers, describe=f"check {dataset.name}")
@@ -85,7 +85,7 @@ def look_through(
     findings = (*beside, *(said for case in cases for said in (*by_image[case.image], *twins.get(case.image, ()))))
     left_out = {finding.case for finding in refusals(beside) if finding.case}
     check = Check(dataset=dataset.name, cases=len(cases) + len(left_out), findings=findings)
-    return check, {case.image: seen for case, _, seen in found}
+    return check, {case.image: seen for case, _, seen in found if seen is not None}
 
 
 def copies(dataset: Dataset, known: Mapping[str, str] | None = None) -> dict[Path, list[Finding]]:
@@ -148,14 +148,10 @@ def read_case(case: Case, labels: LabelSet, *, is_ct: bool = True) -> Content:
 
 
 def _checked(
-    case: Case, *, look: Callable[[Case, Content], Seen], labels: LabelSet, is_ct: bool
-) -> tuple[Case, tuple[Finding, ...], Seen]:
+    case: Case, *, look: Callable[[Case, Content], Seen] | None, labels: LabelSet, is_ct: bool
+) -> tuple[Case, tuple[Finding, ...], Seen | None]:
     content = read_case(case, labels, is_ct=is_ct)
-    return case, content.findings, look(case, content)
-
-
-def _nothing(case: Case, content: Content) -> None:
-    """What check_dataset looks at beside the findings."""
+    return case, content.findings, None if look is None else look(case, content)
 
 
 def _refuse_larger(label: Path, case: Case, image: Volume | None) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..data.cases import Pool
 from ..data.dataset import Dataset
 from ..data.findings import Finding, alike
-from ..data.verify import Check, look_through
+from ..data.verify import Check, check_dataset
 from ..planning.fingerprint import Cohort, Fingerprint
 from ..planning.measure import CaseFingerprint
 from ..planning.summary import cohort_names, cohort_table, geometry_table
@@ -55,7 +55,7 @@ def look_sections(
     """
     thumbs = worth_a_thumbnail(fingerprint)
     look = partial(look_at, labels=fingerprint.labels, is_ct=fingerprint.modality == "CT", thumbnails=frozenset(thumbs))
-    check, seen = look_through(dataset, look, workers=workers, beside=beside)
+    check, seen = check_dataset(dataset, look, workers=workers, beside=beside)
     by_case = {case.name: seen[case.image] for case in dataset.cases if case.image in seen}
     sections = [findings_section(check), dataset_section(fingerprint)]
     if fingerprint.modality == "CT" and (chart := histogram_chart(fingerprint, by_case)):

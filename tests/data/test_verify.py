@@ -34,7 +34,7 @@ def drawn(**values):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_sound_set_has_no_problem(small_set, workers):
-    assert check_dataset(read_dataset(small_set), workers=workers) .findings == ()
+    assert check_dataset(read_dataset(small_set), workers=workers)[0].findings == ()
 
 
 def test_a_label_of_another_shape(small_set, save_nifti):
@@ -105,7 +105,7 @@ def test_a_set_names_each_bad_case_and_goes_on(small_set, save_nifti):
     path = small_set / "imagesTr/full_0000.nii.gz"
     path.write_bytes(path.read_bytes()[:-20])
     save_nifti(small_set / "labelsTr/part.nii.gz", drawn(v7=1))
-    found = check_dataset(read_dataset(small_set), workers=2)
+    found, _ = check_dataset(read_dataset(small_set), workers=2)
     assert [(finding.case, finding.severity) for finding in found.findings] == [("full", "refuse"), ("part", "refuse")]
     assert "damaged gzip" in found.findings[0].found
     assert found.findings[1].found == "7 (1 voxels)"
@@ -120,7 +120,7 @@ def test_an_image_that_cannot_be_read_is_refused_and_is_no_copy(small_set, monke
     refuse_to_open(monkeypatch, part)
     dataset = read_dataset(small_set)
     assert list(copies(dataset)) == [bare]
-    found = check_dataset(dataset)
+    found, _ = check_dataset(dataset)
     assert found.refused == ("part",) and found.exit_code == 3
     [refused] = [finding for finding in found.findings if finding.severity == "refuse"]
     assert refused.exit_code == 5 and refused.found == "Input/output error"
@@ -136,8 +136,8 @@ def test_an_image_in_a_closed_folder_is_refused_and_is_no_copy(small_set, monkey
 
     monkeypatch.setattr(Path, "stat", stat)
     assert copies(dataset) == {}
-    assert check_dataset(dataset).refused == ("part",)
+    assert check_dataset(dataset)[0].refused == ("part",)
 
 
 def test_the_real_set_is_sound(flaremini):
-    assert check_dataset(read_dataset(flaremini), workers=1) .findings == ()
+    assert check_dataset(read_dataset(flaremini), workers=1)[0].findings == ()
