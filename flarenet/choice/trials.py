@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..data.cases import Pool, map_cases
-from ..data.dataset import Case, Dataset, choose
+from ..data.dataset import Case, Dataset
 from ..data.labels import LabelSet
 from ..data.settled import load_settled
 from ..errors import DatasetError, FlarenetError, RunError, some_of
@@ -253,7 +253,7 @@ class Ablation:
     def _lost(self, run: PlannedRun, unprepared: Unprepared) -> list[str]:
         """The cases of a run's step that are not prepared, each with the reason."""
         reasons = unprepared[self._store(run.plan, run.plan.trainer(run.trainer).configuration)]
-        chosen = choose(self.dataset.cases, run.plan.step(run.trainer, run.step).subset)
+        chosen = run.plan.step(run.trainer, run.step).subset.of(self.dataset.cases)
         return [f"{case.name}: {reasons[case.name]}" for case in chosen if case.name in reasons]
 
     def _store(self, plan: Plan, name: str) -> Path:

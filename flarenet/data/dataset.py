@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 from .labels import LabelPattern, LabelSet
 from .reading import Reading
@@ -56,14 +55,3 @@ class Dataset:
         """The data set without the training cases of these names."""
         left_out = set(names)
         return replace(self, cases=tuple(case for case in self.cases if case.name not in left_out))
-
-
-class Chooser(Protocol):
-    """Anything that says which patterns it wants, as planning's Subset does."""
-
-    def holds(self, annotated: Iterable[int]) -> bool: ...
-
-
-def choose(cases: Iterable[Case], subset: Chooser) -> tuple[Case, ...]:
-    """The cases whose pattern `subset` holds, in order; none is an empty tuple."""
-    return tuple(case for case in cases if subset.holds(case.annotated))

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from ..data.dataset import Case
 from ..data.labels import LabelSet
 from ..errors import UsageError, unknown
 from ..schema import Frozen
@@ -82,6 +83,10 @@ class Subset(Frozen):
 
     def holds(self, annotated: Iterable[int]) -> bool:
         return tuple(sorted(annotated)) in {tuple(sorted(pattern)) for pattern in self.patterns}
+
+    def of(self, cases: Iterable[Case]) -> tuple[Case, ...]:
+        """Those of `cases` that it holds, in their order; none is an empty tuple."""
+        return tuple(case for case in cases if self.holds(case.annotated))
 
 
 class Step(Frozen):

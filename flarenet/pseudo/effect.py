@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from ..data.components import find_components
-from ..data.dataset import Case, choose
+from ..data.dataset import Case
 from ..data.labels import HIDDEN, LabelSet, split
 from ..data.settled import load_settled
 from ..data.store import Store
@@ -98,7 +98,7 @@ def find_effects(teachers: Teachers, run: Run, plan: Plan, workspace: Workspace,
         expected = f"cases with some of the groups {', '.join(step.teachers)} drawn"
         raise UsageError(f"the {'test' if test else 'training'} cases", found="no labels", expected=expected)
     names = sorted({case.name for found in cases.values() for case in found})
-    others = [case for case in choose(dataset.cases, step.subset) if trained_on or case.name not in names]
+    others = [case for case in step.subset.of(dataset.cases) if trained_on or case.name not in names]
     hosts = _hosts(teachers, step, labels, others, Store(workspace.store(plan.trainer(run.trainer).configuration)))
     return Effects(
         step=str(run),

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from rich.console import Console
 from rich.progress import track
 
-from ..data.dataset import Case, choose
+from ..data.dataset import Case
 from ..data.labels import LabelSet, asked
 from ..data.settled import load_settled
 from ..data.store import Store
@@ -39,7 +39,7 @@ def read_samples(
     """
     dataset = load_settled(workspace.settled)
     store = Store(workspace.store(configuration))
-    chosen = list(choose(dataset.cases, step.subset))
+    chosen = list(step.subset.of(dataset.cases))
     if all(case.name in held_out for case in chosen):
         raise RunError(
             f"the cases of patterns {list(step.subset.patterns)}",

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from flarenet.data.dataset import Case, choose
+from flarenet.data.dataset import Case
 from flarenet.data.dataset_file import dataset_findings, read_dataset
 from flarenet.data.label_table import default_groups
 from flarenet.data.names import check_name
@@ -297,16 +297,6 @@ def test_a_label_without_image_and_a_second_channel_are_named_when_scanning(smal
     (small_set / "imagesTr/full_0001.nii.gz").write_bytes(b"")
     with pytest.raises(DatasetError, match="further channel"):
         read_dataset(small_set)
-
-
-def test_choose_keeps_the_order_and_asks_the_subset(small_set):
-    class Unlabelled:
-        def holds(self, annotated):
-            return not annotated
-
-    cases = read_dataset(small_set).cases
-    assert [case.name for case in choose(cases, Unlabelled())] == ["bare"]
-    assert choose((), Unlabelled()) == ()
 
 
 def test_the_real_set_has_the_cohorts_its_makers_name(flaremini):

@@ -1,7 +1,9 @@
 import json
+from pathlib import Path
 
 import pytest
 
+from flarenet.data.dataset import Case
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError, UsageError
 from flarenet.planning.memory import training_gb
@@ -250,3 +252,6 @@ def test_a_subset_holds_exact_patterns_in_any_order():
     subset = Subset(patterns=((2, 1), ()))
     assert subset.holds({1, 2}) and subset.holds(())
     assert not subset.holds({1}) and not subset.holds({1, 2, 3})
+    cases = [Case(name, Path(), None, frozenset(values)) for name, values in (("b", {1, 2}), ("c", {1}), ("a", ()))]
+    assert [case.name for case in subset.of(cases)] == ["b", "a"]
+    assert subset.of(()) == ()
