@@ -34,7 +34,7 @@ def cases_in(
     Raises DatasetError for a scan without a truth, UsageError for one that models learn from and where none is left.
     """
     truths = files_by_case(truth)
-    known = {case.name: case for case in (*dataset.cases, *dataset.test)}
+    known = dataset.by_name
     learned = {case.name for case in dataset.cases} - set(held_out)
     cases = []
     for image in find_images(images):

@@ -51,6 +51,11 @@ class Dataset:
     test: tuple[Case, ...]
     modality: str = "CT"
 
+    @property
+    def by_name(self) -> dict[str, Case]:
+        """Every case, training and test, by its name."""
+        return {case.name: case for case in (*self.cases, *self.test)}
+
     def without(self, names: Iterable[str]) -> Dataset:
         """The data set without the training cases of these names."""
         left_out = set(names)

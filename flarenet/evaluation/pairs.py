@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.cases import Pool, map_cases
-from ..data.dataset import Case, Dataset
+from ..data.dataset import Dataset
 from ..data.labels import LabelPattern, LabelSet
 from ..data.names import by_case, files_in
 from ..data.nifti import read_grid, read_labels, read_labels_and_spacing
@@ -80,7 +80,7 @@ def pair_up(
     Every file of `truth` makes a pair; with `skip_missing` only those that have a prediction. Raises DatasetError where
     there is none, or either is no folder.
     """
-    truths, predicted, known = _label_maps(truth), _label_maps(prediction), _by_name(dataset)
+    truths, predicted, known = _label_maps(truth), _label_maps(prediction), dataset.by_name
     looked_for = {name: case.looked_for for name, case in known.items()}
     # a case's own label file may number labels otherwise than the table; whatever else is called like it does not
     values = {case.label.resolve(): case.values for case in known.values() if case.label is not None}
@@ -102,15 +102,11 @@ def pair_up(
     return pairs, notes if predicted else [f"no label map in {prediction}", *notes]
 
 
-def _by_name(dataset: Dataset) -> dict[str, Case]:
-    return {case.name: case for case in (*dataset.cases, *dataset.test)}
-
-
 def _notes(
     pairs: Sequence[Pair], dataset: Dataset, rules: Rules, *, truths: set[str], predicted: set[str]
 ) -> list[str]:
     """What does not fit, and the cases or labels of which that is so."""
-    scored, known = {pair.name for pair in pairs}, _by_name(dataset)
+    scored, known = {pair.name for pair in pairs}, dataset.by_name
     unlabelled = {name for name, case in known.items() if case.looked_for is None}
     undeclared = {name for name, case in known.items() if case.label is not None and not case.declared}
     notes = {
