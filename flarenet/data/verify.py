@@ -136,8 +136,9 @@ def read_case(case: Case, labels: LabelSet, *, is_ct: bool = True) -> Content:
     if case.label is not None:
         try:
             _refuse_larger(case.label, case, image)
-            drawn, said = inspect_labels(case.label, labels, values=case.values, reading=case.reading)
-            findings += said
+            found = inspect_labels(case.label, labels, values=case.values, reading=case.reading)
+            drawn = found.volume
+            findings += found.remarks
         except FlarenetError as error:
             findings.append(refusal(case.name, error))
     if image is not None:

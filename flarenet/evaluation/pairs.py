@@ -15,7 +15,7 @@ from ..data.cases import Pool, map_cases
 from ..data.dataset import Dataset
 from ..data.labels import LabelPattern, LabelSet
 from ..data.names import by_case, files_in
-from ..data.nifti import read_grid, read_labels, read_labels_and_spacing
+from ..data.nifti import inspect_labels, read_grid, read_labels
 from ..data.reading import STRICT, Reading
 from ..errors import DatasetError, FlarenetError, StorageError
 from ..schema import Frozen, digest, load_or_none, save
@@ -165,15 +165,16 @@ def score_pair(pair: Pair, *, labels: LabelSet, rules: Rules = PLAIN, keep: Path
 
 def _measure(pair: Pair, labels: LabelSet, rules: Rules) -> CaseScores:
     try:
-        truth, stated_mm = read_labels_and_spacing(pair.truth, labels, values=pair.values, reading=pair.reading)
+        read = inspect_labels(pair.truth, labels, values=pair.values, reading=pair.reading)
     except (FlarenetError, OSError) as error:
         return CaseScores(pair.name, {}, f"ground truth: {error}")
+    truth = read.volume
     try:
         if not pair.prediction.is_file():
             return _nothing_found(pair, labels, truth, f"no prediction {pair.prediction}")
         # before memory is taken for its voxels
         check_same_grid(truth.grid, read_grid(pair.prediction, pair.reading.of_labels()))
-        maps = TwoMaps(truth, read_labels(pair.prediction, labels, reading=pair.reading), stated_mm)
+        maps = TwoMaps(truth, read_labels(pair.prediction, labels, reading=pair.reading), read.spacing_mm)
     except (FlarenetError, OSError) as error:
         return _nothing_found(pair, labels, truth, str(error))
     scores = score_case(maps, labels=labels, asked=pair.asked, rules=rules)

@@ -10,7 +10,7 @@ Fields and rules: the NIfTI-1 and NIfTI-2 standards (nifti1.h, nifti2.h, https:/
 
 from .channels import channels_file
 from .image_file import ImageFile, inspect_file
-from .read import inspect_image, inspect_labels, read_grid, read_image, read_labels, read_labels_and_spacing
+from .read import inspect_image, inspect_labels, read_grid, read_image, read_labels
 from .write import labels_file, write_labels
 
 __all__ = [
@@ -23,6 +23,5 @@ __all__ = [
     "read_grid",
     "read_image",
     "read_labels",
-    "read_labels_and_spacing",
     "write_labels",
 ]

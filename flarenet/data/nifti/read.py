@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,20 @@ def read_grid(path: str | Path, reading: Reading = STRICT) -> Grid:
         return parse_header(source, Path(path), reading).grid
 
 
+@dataclass(frozen=True, eq=False)
+class ReadLabels:
+    """A label map and what its file says beside it.
+
+    volume      uint8, in the order of the file
+    spacing_mm  (k, j, i), as the header states it; see geometry.stated_spacing_mm
+    remarks     warnings about the file; none about its grid, for which those of the image are enough
+    """
+
+    volume: Volume
+    spacing_mm: tuple[float, float, float]
+    remarks: tuple[Finding, ...]
+
+
 def read_labels(
     path: str | Path, labels: LabelSet, *, values: Mapping[int, int] | None = None, reading: Reading = STRICT
 ) -> Volume:
@@ -70,27 +85,14 @@ def read_labels(
     Raises DatasetError listing the values, and how many voxels have them, that stand for no label; otherwise as
     read_image does.
     """
-    return _labels(Path(path), labels, values or {}, reading)[0]
-
-
-def read_labels_and_spacing(
-    path: str | Path, labels: LabelSet, *, values: Mapping[int, int] | None = None, reading: Reading = STRICT
-) -> tuple[Volume, tuple[float, float, float]]:
-    """As read_labels, with the spacing (k, j, i) in mm that the header states; see geometry.stated_spacing_mm."""
-    volume, header = _labels(Path(path), labels, values or {}, reading)
-    return volume, header.spacing_mm
+    return inspect_labels(path, labels, values=values, reading=reading).volume
 
 
 def inspect_labels(
     path: str | Path, labels: LabelSet, *, values: Mapping[int, int] | None = None, reading: Reading = STRICT
-) -> tuple[Volume, tuple[Finding, ...]]:
-    """As read_labels, with the warnings about the file; about its grid the image's are enough."""
-    volume, header = _labels(Path(path), labels, values or {}, reading)
-    return volume, (*header.about_file, *_scaling_remark(header, Path(path)))
-
-
-def _labels(path: Path, labels: LabelSet, values: Mapping[int, int], reading: Reading) -> tuple[Volume, Header]:
-    top = len(labels.names) - 1
+) -> ReadLabels:
+    """As read_labels, with what the file says beside the map."""
+    path, values, top = Path(path), values or {}, len(labels.names) - 1
     table = lookup_table(top, values)
     with opened(path) as source:
         header = parse_header(source, path, reading.of_labels())
@@ -99,7 +101,8 @@ def _labels(path: Path, labels: LabelSet, values: Mapping[int, int], reading: Re
             _refuse_more(source, header, path)
     if table.wrong:
         raise _no_labels(path, table, top, values)
-    return Volume(out.reshape(header.grid.shape), header.grid), header
+    volume = Volume(out.reshape(header.grid.shape), header.grid)
+    return ReadLabels(volume, header.spacing_mm, (*header.about_file, *_scaling_remark(header, path)))
 
 
 def stored(
