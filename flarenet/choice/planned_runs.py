@@ -112,7 +112,7 @@ def _order(plan: Plan, last: str) -> list[str]:
 def _key(plan: Plan, run: str, needs: Mapping[str, str], held_out: Collection[str], *, data: str, teaches: bool) -> str:
     trainer, step = Run.parse(run)
     part = plan.trainer(trainer)
-    predicts = prediction_facts(plan.configurations[part.configuration], plan.fusion, whole=False)
+    predicts = prediction_facts(plan.configuration_of(trainer), plan.fusion, whole=False)
     return digest(
         {
             "trainer": trainer,

@@ -345,7 +345,6 @@ def _score_key(answers: Sequence[Answer], models: Sequence[Path], images: Mappin
     used: list[object] = []
     for answer, folder in zip(answers, models):
         plan = answer.plan
-        configuration = plan.configurations[plan.trainer(answer.trainer).configuration]
-        facts = prediction_facts(configuration, plan.fusion, whole=True)
+        facts = prediction_facts(plan.configuration_of(answer.trainer), plan.fusion, whole=True)
         used.append([read_about(folder).sha256[WEIGHTS], *facts, plan.labels.model_dump(mode="json")])
     return digest([used, dict(sorted(images.items()))])

@@ -225,7 +225,7 @@ def _show_file(folder: Path) -> None:
 
 
 def _patch(plan: Plan, about: About) -> str:
-    return " x ".join(map(str, plan.configurations[plan.trainer(about.trainer).configuration].patch))
+    return " x ".join(map(str, plan.configuration_of(about.trainer).patch))
 
 
 def _pattern(pattern: Iterable[int], plan: Plan) -> str:

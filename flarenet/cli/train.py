@@ -48,7 +48,7 @@ def _train(arguments: Namespace) -> None:
     plan = override(with_trainer(load_planned(workspace), chosen, workspace), arguments.changes)
     if arguments.epochs is not None:
         plan = with_epochs(plan, chosen.name, arguments.epochs)
-    if len(plan.configurations[plan.trainer(chosen.name).configuration].patch) == 2:
+    if len(plan.configuration_of(chosen.name).patch) == 2:
         keep_freed_memory()
     trainer = chosen(
         plan,

@@ -74,7 +74,7 @@ def read_configuration(folder: str | Path) -> Configuration:
     with unsafe():
         plan = read_plan(folder, about)
         with describing(folder):
-            return plan.configurations[plan.trainer(about.trainer).configuration]
+            return plan.configuration_of(about.trainer)
 
 
 @contextmanager

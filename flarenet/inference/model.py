@@ -53,7 +53,7 @@ class Model:
     @property
     def configuration(self) -> Configuration:
         """How an image becomes what this network sees."""
-        return self.plan.configurations[self.plan.trainer(self.trainer).configuration]
+        return self.plan.configuration_of(self.trainer)
 
     @property
     def channels(self) -> int:
@@ -189,8 +189,8 @@ def _begin(network: nn.Module, weights: dict[str, Tensor], folder: Path) -> None
 def _planned(plan: Plan, about: About, folder: Path) -> nn.Module:
     """The network that a model's plan describes, without numbers."""
     with describing(folder), torch.device("meta"):  # no memory or random numbers for weights that are replaced at once
-        trainer = plan.trainer(about.trainer)
-        return build(trainer.network, plan.labels.outputs, plan.configurations[trainer.configuration].patch)
+        network = plan.trainer(about.trainer).network
+        return build(network, plan.labels.outputs, plan.configuration_of(about.trainer).patch)
 
 
 def _check_finite(state: Mapping[str, Tensor], folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import PlanError
 from .memory import prediction_gb, prepared_gb, training_gb
-from .plan import Plan, TrainerPlan
+from .plan import Plan
 
 
 def check_fits(plan: Plan, source: object) -> None:
@@ -20,9 +20,9 @@ def check_fits(plan: Plan, source: object) -> None:
             where = f"{source}: configurations.{name}.spacing_mm {_mm(configuration.spacing_mm)}"
             _within(need_gb, plan, "host_memory_gb", where, f"for a scan of {_mm(scan.extent_mm)} mm; larger spacing")
     for name, trainer in plan.trainers.items():
-        _check_training(trainer, plan, f"{source}: trainers.{name}")
+        _check_training(name, plan, f"{source}: trainers.{name}")
         if "large" in plan.scans and trainer.network.groups:
-            configuration = plan.configurations[trainer.configuration]
+            configuration = plan.configuration_of(name)
             need_gb = prediction_gb(
                 plan.scans["large"], configuration, trainer.network, plan.labels.outputs, fusion=plan.fusion
             )
@@ -36,8 +36,8 @@ def _larger(plan: Plan) -> str:
     return "host_memory_gb" if plan.budget.host_memory_gb > plan.budget.gpu_memory_gb else "gpu_memory_gb"
 
 
-def _check_training(trainer: TrainerPlan, plan: Plan, where: str) -> None:
-    patch = plan.configurations[trainer.configuration].patch
+def _check_training(name: str, plan: Plan, where: str) -> None:
+    trainer, patch = plan.trainers[name], plan.configuration_of(name).patch
     for number, step in enumerate(trainer.steps):
         samples = trainer.update.at_once(step.batch_size)
         need_gb = training_gb(

@@ -276,6 +276,10 @@ class Plan(Frozen):
             raise unknown("trainer in this plan", name, self.trainers)
         return self.trainers[name]
 
+    def configuration_of(self, trainer: str) -> Configuration:
+        """What the network of a trainer sees. Raises UsageError as `trainer` does."""
+        return self.configurations[self.trainer(trainer).configuration]
+
     def step(self, trainer: str, number: int) -> Step:
         """Step `number`, counted from 1. Raises UsageError where there is no such step."""
         steps = self.trainer(trainer).steps

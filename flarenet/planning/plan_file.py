@@ -69,10 +69,11 @@ def _check(plan: Plan, source: object) -> None:
         if trainer.configuration not in plan.configurations:
             real = ", ".join(plan.configurations)
             raise PlanError(f"{where}.configuration", found=trainer.configuration, expected=real)
-        patch = plan.configurations[trainer.configuration].patch
+        configuration = plan.configuration_of(name)
+        patch = configuration.patch
         if len(patch) != trainer.network.dimensions:
             raise PlanError(f"{where}: patch", found=patch, expected=f"{trainer.network.dimensions} numbers")
-        _check_channels(trainer, plan.configurations[trainer.configuration], where)
+        _check_channels(trainer, configuration, where)
         check_groups(trainer.network.groups, plan.labels, f"{where}.network")
         # a patch is not refused for a trainer that nothing needs; whoever trains it is told when it is built
         check_numbers(trainer.network, patch, f"{where}.network", sized=name not in plan.spare_trainers)

@@ -64,10 +64,11 @@ def pseudo_seconds(step: Step, plan: Plan, fingerprint: Fingerprint) -> float:
                 lacking[asked].update(lacks)
     total = 0.0
     for run, patterns in lacking.items():
-        part = plan.trainer(Run.parse(run).trainer)
+        trainer = Run.parse(run).trainer
+        network = plan.trainer(trainer).network
         cases = (case for case in fingerprint.cases if case.annotated in patterns)
         scans = (Scan(shape=case.shape, spacing_mm=case.spacing_mm) for case in cases)
-        once = predictions_seconds(scans, plan.configurations[part.configuration], part.network, plan.labels.outputs)
+        once = predictions_seconds(scans, plan.configuration_of(trainer), network, plan.labels.outputs)
         total += once * (step.pseudo_rules.passes if run in step.teachers.values() else 1)
     return total
 

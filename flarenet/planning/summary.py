@@ -140,7 +140,7 @@ def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
     table = new_table("estimates", "what", ">needs", ">budget")
     budget = plan.budget
     for name, trainer in plan.trainers.items():
-        patch = plan.configurations[trainer.configuration].patch
+        patch = plan.configuration_of(name).patch
         steps = [training_seconds(step, trainer.network, plan.labels.outputs, patch) for step in trainer.steps]
         most = max(trainer.update.at_once(step.batch_size) for step in trainer.steps)
         need_gb = training_gb(
@@ -153,7 +153,7 @@ def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
             table.add_row(f"{name}: time of its pseudo labels on a card", f"{seconds / 3600:.1f} h", "")
     for name in plan.final_trainers:
         trainer = plan.trainers[name]
-        choice = plan.configurations[trainer.configuration], trainer.network, plan.labels.outputs
+        choice = plan.configuration_of(name), trainer.network, plan.labels.outputs
         need_gb = prediction_gb(plan.scans["large"], *choice, fusion=plan.fusion)
         seconds = prediction_seconds(plan.scans["median"], *choice)
         table.add_row(f"{name}: memory, a large scan", f"{need_gb:.1f} GB", f"{budget.inference_memory_gb:g} GB")
@@ -174,7 +174,7 @@ def network_table(plan: Plan) -> Table:
         answers = ", ".join(f"{group} ({plan.labels.outputs[group]})" for group in network.groups) or "the image itself"
         features = ", ".join(str(feature) for feature in network.features)
         kind = f"{network.kind} ({network.dimensions}D)"
-        spent = cost(network, plan.labels.outputs, plan.configurations[trainer.configuration].patch)
+        spent = cost(network, plan.labels.outputs, plan.configuration_of(name).patch)
         size = (f"{spent.parameters:,}", f"{spent.products / 1e9:.1f}") if spent else ("-", "-")
         table.add_row(name, kind, trainer.configuration, answers, features, *size)
     return table

@@ -186,7 +186,7 @@ class Trainer:
     def _state(self, step: Step, foundations: Mapping[str, Foundation]) -> TrainState:
         """The network that the step starts from, on the device, and an optimizer of what learns in it."""
         torch.manual_seed(self._plan.seed)
-        patch = self._plan.configurations[self._part.configuration].patch
+        patch = self._plan.configuration_of(self.name).patch
         network = build(self._part.network, self._plan.labels.outputs, patch)
         if step.starts_from is not None:
             load_start(network, foundations[step.starts_from].folder)

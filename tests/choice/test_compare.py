@@ -32,7 +32,7 @@ def finish(workspace, trainer, step, fold, *, seen=None, seed=0, made=None):
     made = made or load_plan(workspace.plan)
     torch.manual_seed(seed)
     part = made.trainer(trainer)
-    network = build(part.network, made.labels.outputs, made.configurations[part.configuration].patch)
+    network = build(part.network, made.labels.outputs, made.configuration_of(trainer).patch)
     if seen is None:
         names = {case.name for case in load_settled(workspace.settled).cases}
         seen = names - load_splits(workspace.splits).held_out(fold)

@@ -60,10 +60,10 @@ def test_what_does_not_fit_is_refused(change):
 def test_a_rule_that_the_budget_has_no_memory_for_is_refused_in_planning_alone():
     """A large scan of these has 157 million voxels: answer and search for its parts take 1.3 GB."""
     plan = make_plan(facts.kidneys(), "auto")
-    parts = [plan.trainers[name] for name in plan.final_trainers]
+    large, outputs = plan.scans["large"], plan.labels.outputs
     need_gb = max(
-        prediction_gb(plan.scans["large"], plan.configurations[part.configuration], part.network, plan.labels.outputs)
-        for part in parts
+        prediction_gb(large, plan.configuration_of(name), plan.trainer(name).network, outputs)
+        for name in plan.final_trainers
     )
     budget = plan.budget.model_copy(update={"inference_memory_gb": need_gb + 0.1})
     plan, rule = plan.model_copy(update={"budget": budget}), ['fusion.largest=["kidney"]']

@@ -56,7 +56,7 @@ def test_the_paper_s_plan_has_the_paper_s_numbers():
     assert (flat.spacing_mm, flat.patch, flat.clip_hu) == ((None, 1, 1), (224, 224), (-200, 300))
     assert flat.inference_spacing_mm == (2.5, 1, 1) and flat.neighbours == 0
     segmenting = {name: part for name, part in plan.trainers.items() if name != "MAE"}
-    patches = {name: plan.configurations[part.configuration].patch for name, part in segmenting.items()}
+    patches = {name: plan.configuration_of(name).patch for name in segmenting}
     counts = {
         name: cost(part.network, plan.labels.outputs, patches[name]).parameters for name, part in segmenting.items()
     }
