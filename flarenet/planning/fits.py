@@ -18,7 +18,8 @@ def check_fits(plan: Plan, source: object) -> None:
         for scan in plan.scans.values():
             need_gb = prepared_gb(scan, configuration)
             where = f"{source}: configurations.{name}.spacing_mm {_mm(configuration.spacing_mm)}"
-            _within(need_gb, plan, "host_memory_gb", where, f"for a scan of {_mm(scan.extent_mm)} mm; larger spacing")
+            purpose = f"for a scan of {_mm(scan.extent_mm)} mm"
+            _within(need_gb, plan, "host_memory_gb", where, purpose=purpose, remedy="larger spacing")
     for name, trainer in plan.trainers.items():
         _check_training(name, plan, f"{source}: trainers.{name}")
         if "large" in plan.scans and trainer.network.groups:
@@ -29,7 +30,7 @@ def check_fits(plan: Plan, source: object) -> None:
             field = "inference_memory_gb" if name in plan.final_trainers else _larger(plan)
             where = f"{source}: configurations.{trainer.configuration}.inference_spacing_mm"
             where += f" {_mm(configuration.inference_spacing_mm)}, prediction by {name}"
-            _within(need_gb, plan, field, where, "for a large scan; larger spacing")
+            _within(need_gb, plan, field, where, purpose="for a large scan", remedy="larger spacing")
 
 
 def _larger(plan: Plan) -> str:
@@ -45,11 +46,11 @@ def _check_training(name: str, plan: Plan, where: str) -> None:
         )
         key = f"{where}.steps.{number}.batch_size {step.batch_size} with patch {_mm(patch)}"
         remedy = "a smaller batch, patch or network, more parts by update.accumulate"
-        _within(need_gb, plan, "gpu_memory_gb", key, f"to train; {remedy}")
+        _within(need_gb, plan, "gpu_memory_gb", key, purpose="to train", remedy=remedy)
 
 
-def _within(need_gb: float, plan: Plan, field: str, where: str, what: str) -> None:
-    allowed_gb, (purpose, _, remedy) = getattr(plan.budget, field), what.partition("; ")
+def _within(need_gb: float, plan: Plan, field: str, where: str, *, purpose: str, remedy: str) -> None:
+    allowed_gb = getattr(plan.budget, field)
     if need_gb > allowed_gb:
         raise PlanError(
             where,

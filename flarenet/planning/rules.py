@@ -358,7 +358,7 @@ def _time_why(overlap: float, seconds: float, budget: Budget) -> str:
 def _seconds(configuration: Configuration, fingerprint: Fingerprint, budget: Budget) -> float:
     outputs = fingerprint.labels.outputs
     spec = _network(budget, configuration.patch, tuple(outputs), channels=1 + 2 * configuration.neighbours)
-    return prediction_seconds(scans_of(fingerprint)["median"], configuration, spec, outputs)
+    return prediction_seconds([scans_of(fingerprint)["median"]], configuration, spec, outputs)
 
 
 def _explained(configuration: Configuration, **why: str) -> Configuration:

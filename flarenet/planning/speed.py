@@ -29,16 +29,9 @@ def windows_along(size: float, patch: int, overlap: float) -> int:
 
 
 def prediction_seconds(
-    scan: Scan, configuration: Configuration, network: NetworkSpec, outputs: Mapping[str, int]
-) -> float:
-    """For one scan, uncropped. 0 for a network without a known cost."""
-    return predictions_seconds((scan,), configuration, network, outputs)
-
-
-def predictions_seconds(
     scans: Iterable[Scan], configuration: Configuration, network: NetworkSpec, outputs: Mapping[str, int]
 ) -> float:
-    """As prediction_seconds, of all `scans` together."""
+    """The time to predict all of `scans`, uncropped; 0 for a network without a known cost."""
     spent = cost(network, outputs, configuration.patch)
     if spent is None:
         return 0.0
@@ -68,7 +61,7 @@ def pseudo_seconds(step: Step, plan: Plan, fingerprint: Fingerprint) -> float:
         network = plan.trainer(trainer).network
         cases = (case for case in fingerprint.cases if case.annotated in patterns)
         scans = (Scan(shape=case.shape, spacing_mm=case.spacing_mm) for case in cases)
-        once = predictions_seconds(scans, plan.configuration_of(trainer), network, plan.labels.outputs)
+        once = prediction_seconds(scans, plan.configuration_of(trainer), network, plan.labels.outputs)
         total += once * (step.pseudo_rules.passes if run in step.teachers.values() else 1)
     return total
 

@@ -8,12 +8,13 @@ from ..data.labels import LabelSet
 from ..errors import PlanError
 from .plan import Plan, Step
 from .pseudo_rules import check_rules
+from .runs import runs_of
 
 
 def check_step(step: Step, plan: Plan, where: str) -> None:
     """Raise PlanError for a step that names a group or a run that `plan` has not, or a teacher of other groups."""
     check_groups((*step.groups, *step.teachers), plan.labels, where)
-    runs = [f"{name}/{number}" for name, part in plan.trainers.items() for number in range(1, len(part.steps) + 1)]
+    runs = [str(run) for run in runs_of(plan)]
     check_rules(step.pseudo_rules, step.teachers, plan.labels, f"{where}.pseudo")
     if step.starts_from and step.encoder_from:
         raise PlanError(where, found="starts_from and encoder_from", expected="one of them, or neither")

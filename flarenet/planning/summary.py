@@ -25,11 +25,6 @@ WIDTH_WITHOUT_TERMINAL = 120
 MOST_SENTENCES = 8
 """Of one kind, on the terminal."""
 
-NUMBERS = (
-    "spacing_mm", "inference_spacing_mm", "patch", "neighbours", "normalisation", "clip_hu", "interpolation", "overlap"
-)  # fmt: skip
-"""Of a configuration, in the order of the table."""
-
 
 def print_summary(plan: Plan, fingerprint: Fingerprint) -> None:
     """Print every table to stdout."""
@@ -109,9 +104,9 @@ def configuration_table(plan: Plan) -> Table:
     title = f"configurations, recipe {plan.recipe!r}"
     table = new_table(title, "configuration", "number", "value", "why", show_lines=True)
     for name, configuration in plan.configurations.items():
-        for field in NUMBERS:
-            value = getattr(configuration, field)
-            if value is not None and (field != "neighbours" or len(configuration.patch) == 2):
+        for field, value in configuration:
+            none = value is None or field == "why" or (field == "neighbours" and len(configuration.patch) == 3)
+            if not none:
                 table.add_row(name, field, _say(field, value), configuration.why.get(field, BY_HAND))
     return table
 
@@ -155,7 +150,7 @@ def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
         trainer = plan.trainers[name]
         choice = plan.configuration_of(name), trainer.network, plan.labels.outputs
         need_gb = prediction_gb(plan.scans["large"], *choice, fusion=plan.fusion)
-        seconds = prediction_seconds(plan.scans["median"], *choice)
+        seconds = prediction_seconds([plan.scans["median"]], *choice)
         table.add_row(f"{name}: memory, a large scan", f"{need_gb:.1f} GB", f"{budget.inference_memory_gb:g} GB")
         table.add_row(f"{name}: time, a median scan on a card", f"{seconds:.1f} s", f"{budget.inference_seconds:g} s")
     disk_gb = sum(stored_gb(fingerprint, configuration) for configuration in plan.configurations.values())

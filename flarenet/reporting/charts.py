@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from ..planning.measure import percentile
 from ..whole import whole_file
 from .content import Chart
 
@@ -199,8 +200,9 @@ def histograms(rows: Mapping[str, Mapping[str, np.ndarray]], values: np.ndarray,
     bins around `values` [B]; what is shown holds 99 % of the counts of every label.
     """
     groups = list(dict.fromkeys(group for row in rows.values() for group in row))
-    ends = np.array([_middle(np.sum(list(row.values()), axis=0), values) for row in rows.values()])
-    low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
+    counted = [np.sum(list(row.values()), axis=0) for row in rows.values()]
+    low = min(percentile(counts, values, 0.5) for counts in counted)
+    high = max(percentile(counts, values, 99.5) for counts in counted)
     down = max(1, -(-len(rows) // ACROSS))
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(9.6, 0.7 + 1.5 * down), layout="constrained")
@@ -218,13 +220,6 @@ def histograms(rows: Mapping[str, Mapping[str, np.ndarray]], values: np.ndarray,
         handles = [Line2D([], [], color=colour_at(number), label=group) for number, group in enumerate(groups)]
         figure.legend(handles=handles, loc="outside upper left", ncols=8)
     return figure
-
-
-def _middle(counts: np.ndarray, values: np.ndarray) -> tuple[float, float]:
-    """Between which values 99 % of the counted lie."""
-    below = np.cumsum(counts)
-    low, high = (values[np.searchsorted(below, share * below[-1])] for share in (0.005, 0.995))
-    return low, high
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

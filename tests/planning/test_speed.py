@@ -19,7 +19,7 @@ def test_pseudo_labels_take_a_prediction_of_each_pass_for_every_case_that_lacks_
     found = facts.data_set("set", LABELS, COHORTS, SCANS, foreground_hu=(-60, 100, 200), hu=(-1000, 1000))
     plan = make_plan(found, "auto")
     once_s = {
-        name: prediction_seconds(plan.scans["median"], plan.configurations["3d"], part.network, LABELS.outputs)
+        name: prediction_seconds([plan.scans["median"]], plan.configurations["3d"], part.network, LABELS.outputs)
         for name, part in plan.trainers.items()
         if name in ("3DOrgan", "3DCancer")
     }
@@ -31,7 +31,7 @@ def test_pseudo_labels_take_a_prediction_of_each_pass_for_every_case_that_lacks_
     key = "trainers.DualDecoder2D.steps.0.pseudo.earlier"
     later = override(plan, [f'{key}={{"organ": "Joint/1"}}']).step("DualDecoder2D", 1)
     flat = plan.configurations["2d"], plan.trainers["Joint"].network, LABELS.outputs
-    expected += 7 * prediction_seconds(plan.scans["median"], *flat)
+    expected += 7 * prediction_seconds([plan.scans["median"]], *flat)
     assert pseudo_seconds(later, plan, found) == pytest.approx(expected)
 
 
