@@ -25,6 +25,9 @@ BYTES_OF_A_VALUE = 16
 LONGEST_NUMBER = 40
 """Digits of a whole number, far more than any of 64 bits has."""
 
+LONGEST_VALUE = 120
+"""Characters of a wrong value that an error shows."""
+
 
 class Frozen(BaseModel):
     """Immutable, strictly typed data; an unknown field is an error. `largest_bytes` is of a file that `load` reads."""
@@ -201,6 +204,6 @@ def escaped(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _short(value: object, limit: int = 120) -> str:
+def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= limit else text[:limit] + "..."
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "..."

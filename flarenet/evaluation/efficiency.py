@@ -96,9 +96,9 @@ def read_efficiency(folder: Path) -> Efficiency | None:
     return load(Efficiency, path, DatasetError) if path.is_file() else None
 
 
-def print_efficiency(found: Efficiency, console: Console | None = None) -> None:
-    """A row per case, the totals, what is above the challenge's tolerances, and failures; default: on stdout."""
-    console, totals = console or Console(), found.totals
+def print_efficiency(found: Efficiency) -> None:
+    """Print to stdout: a row per case, the totals, what is above the challenge's tolerances, and failures."""
+    console, totals = Console(), found.totals
     title = f"{totals.cases} cases on {found.device}"
     table = new_table(title, "case", ">size", ">s", ">GPU MB", ">GPU MB*s", ">CPU %", ">RSS MB")
     for case, cost in found.cases.items():

@@ -140,9 +140,9 @@ def _measure_case(image: Path, out: Path, command: Command, *, gpu: Gpu | None, 
     )
 
 
-def thinned(samples: Sequence[Sample], most: int = MOST_SAMPLES) -> tuple[Sample, ...]:
-    """At most so many samples: of as many neighbours as that takes the one of most memory, so that peaks stay."""
-    step = max(1, -(-len(samples) // most))
+def thinned(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    """At most MOST_SAMPLES: of so many neighbours as that takes, the one with the most memory, so that peaks stay."""
+    step = max(1, -(-len(samples) // MOST_SAMPLES))
     runs = (samples[start : start + step] for start in range(0, len(samples), step))
     return tuple(max(run, key=lambda sample: (sample.gpu_mb or 0.0, sample.rss_mb)) for run in runs)
 

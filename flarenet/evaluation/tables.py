@@ -139,9 +139,9 @@ def read_scores(folder: Path) -> Metrics:
     return load(Metrics, folder / METRICS, DatasetError)
 
 
-def print_metrics(metrics: Metrics, console: Console | None = None) -> None:
-    """The class and group means and the lesions as tables, then notes and failures, on `console` (default: stdout)."""
-    console = console or Console()
+def print_metrics(metrics: Metrics) -> None:
+    """Print the class and group means and the lesions as tables to stdout, then notes and failures."""
+    console = Console()
     title = f"{metrics.scored} of {metrics.expected} cases scored, mode {metrics.mode}"
     table = new_table(title, "class", ">DSC", ">NSD", ">HD95 mm", ">volume error", ">cases")
     for name, score in metrics.classes.items():

@@ -105,8 +105,8 @@ def configuration_table(plan: Plan) -> Table:
     table = new_table(title, "configuration", "number", "value", "why", show_lines=True)
     for name, configuration in plan.configurations.items():
         for field, value in configuration:
-            none = value is None or field == "why" or (field == "neighbours" and len(configuration.patch) == 3)
-            if not none:
+            counts = field != "why" and (field != "neighbours" or len(configuration.patch) == 2)
+            if counts and value is not None:
                 table.add_row(name, field, _say(field, value), configuration.why.get(field, BY_HAND))
     return table
 

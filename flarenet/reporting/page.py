@@ -18,14 +18,14 @@ from .tables import to_csv, to_latex
 LONGEST_NAME = 100
 
 
-def write_page(path: Path, title: str, sections: Sequence[Section], *, lead: str = "") -> None:
-    """Write the HTML file `path`; `lead` is the sentence below the title. What comes from data is escaped."""
+def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
+    """Write the HTML file `path`. What comes from data is escaped."""
     environment = Environment(
         loader=PackageLoader("flarenet.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     environment.filters |= {"svg": inline_svg, "uri": _uri, "strips": _strips, "percent": _percent}
     page = environment.get_template("page.html")
-    write_text(path, page.render(title=title, lead=lead, sections=sections, version=__version__))
+    write_text(path, page.render(title=title, sections=sections, version=__version__))
 
 
 def write_files(folder: Path, sections: Sequence[Section]) -> None:

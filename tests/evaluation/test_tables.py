@@ -2,7 +2,6 @@ import csv
 import io
 
 import pytest
-from rich.console import Console
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import DatasetError
@@ -119,8 +118,9 @@ def test_scores_of_before_there_were_distances_and_volumes_are_read(tmp_path):
     assert read_scores(tmp_path).cases["a"]["liver"] == _score(1.0, 1.0)
 
 
-def test_the_printed_table_names_everything():
-    text = io.StringIO()
-    print_metrics(summarise(CASES, LABELS, notes=["[b]note"]), Console(file=text, width=100))
+def test_the_printed_table_names_everything(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    print_metrics(summarise(CASES, LABELS, notes=["[b]note"]))
+    text = capsys.readouterr().out
     for words in ("2 of 3 cases scored, mode plain", "0.7000", "organ (mean)", "[b]note", "three: no prediction"):
-        assert words in text.getvalue()
+        assert words in text
