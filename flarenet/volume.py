@@ -8,7 +8,7 @@ x to the patient's right.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -157,8 +157,8 @@ def _order(grid: Grid) -> list[int]:
 class Orientation:
     """How to turn an array to canonical order: transpose by `axes`, then flip each axis where `flips`."""
 
-    axes: tuple[int, int, int] = field(default=(0, 1, 2))
-    flips: tuple[bool, bool, bool] = field(default=(False, False, False))
+    axes: tuple[int, int, int] = (0, 1, 2)
+    flips: tuple[bool, bool, bool] = (False, False, False)
 
     def apply(self, data: np.ndarray) -> np.ndarray:
         """A canonical *view* of `data` [Z, Y, X]; nothing is copied."""

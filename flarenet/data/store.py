@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -123,32 +124,27 @@ class Store:
         _check(grid.shape, image, maps)
         places = {group: places_of(array) for group, array in maps.items()}
         remove_leftovers(self.folder, _literal(name))
-        temporary = self.folder / f".{secrets.token_hex(6)}.tmp.{name}"
         files, needed_bytes = dict[str, FileRecord](), 0
         try:
-            temporary.mkdir(parents=True)
-            for file, content in _contents(image, maps, {group: found for group, (found, _) in places.items()}):
-                needed_bytes += len(content)
-                files[file] = _save(temporary / file, content)
-            record = CaseRecord(
-                name=name,
-                annotated=tuple(sorted(int(value) for value in annotated)),
-                key=key,
-                numbers=numbers,
-                shape=grid.shape,
-                affine=_rows(grid),
-                original_shape=original.shape,
-                original_affine=_rows(original),
-                voxels={group: counts for group, (_, counts) in places.items()},
-                files=files,
-            )
-            _save(temporary / RECORD, as_saved(record).encode())
-            flush_folder(temporary)
-            _replace(temporary, target)
+            with _whole_folder(target) as temporary:
+                for file, content in _contents(image, maps, {group: found for group, (found, _) in places.items()}):
+                    needed_bytes += len(content)
+                    files[file] = _save(temporary / file, content)
+                record = CaseRecord(
+                    name=name,
+                    annotated=tuple(sorted(int(value) for value in annotated)),
+                    key=key,
+                    numbers=numbers,
+                    shape=grid.shape,
+                    affine=_rows(grid),
+                    original_shape=original.shape,
+                    original_affine=_rows(original),
+                    voxels={group: counts for group, (_, counts) in places.items()},
+                    files=files,
+                )
+                _save(temporary / RECORD, as_saved(record).encode())
         except OSError as error:
             raise not_written(target, error, size_bytes=needed_bytes or None, kind=NoRoom) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         return record
 
     def read(self, name: str) -> StoredCase:
@@ -232,6 +228,19 @@ def _save(path: Path, content: bytes) -> FileRecord:
         stream.flush()
         os.fsync(stream.fileno())
     return FileRecord(size_bytes=len(content), sha256=sha256(content).hexdigest())
+
+
+@contextmanager
+def _whole_folder(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder that on a clean exit takes the place of `target`; after an error it is removed."""
+    temporary = target.with_name(f".{secrets.token_hex(6)}.tmp.{target.name}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        flush_folder(temporary)
+        _replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _replace(temporary: Path, target: Path) -> None:
