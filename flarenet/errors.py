@@ -1,8 +1,8 @@
 """Every error a user can meet: what it is about, what was found, what was expected, what to do.
 
 Exit codes of all commands: 0 done, 1 a fault of flarenet, 2 usage, 3 some cases failed, 4 input invalid,
-5 environment (disk, memory, permission), 6 locked by another run, 7 refused as unsafe, 75 ended by SIGTERM and
-130 by Ctrl-C (both: the same command goes on from there).
+5 environment (disk, memory, permission), 6 locked by another run, 7 refused as unsafe, 75 ended by SIGTERM,
+130 ended by Ctrl-C. After 75 and 130 the same command goes on where it was ended.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class RunError(FlarenetError):
 
 
 class StorageError(FlarenetError):
-    """Disk, memory or permission stands in the way."""
+    """Disk, memory or permissions do not allow what was asked."""
 
     exit_code = 5
 
@@ -104,8 +104,10 @@ class UnsafeError(FlarenetError):
 
 @contextmanager
 def needs_extra(extra: str, thing: str, *, otherwise: str = "") -> Iterator[None]:
-    """For an import of what only `extra` installs, for `thing`. Raises UsageError where it is not installed, with what
-    one can do `otherwise`."""
+    """Around an import that `thing` needs and only the extra `extra` installs. Raises UsageError where it is missing.
+
+    otherwise  what the user can do in place of installing it
+    """
     try:
         yield
     except ImportError as missing:
@@ -121,14 +123,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def some_of(names: Sequence[str], most: int = 10) -> str:
-    """The first of `names` for a message, which more would make unreadable, and how many others there are."""
+    """The first `most` of `names`, and how many others there are: a message that lists all would be unreadable."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
-    """The error for a name that names nothing: lists the real ones and the nearest.
+    """The error for a name that names nothing; it lists the real names and suggests the nearest.
 
-    kind: what the name should have been, as in "trainer" or "data set".
+    kind  what the name should have been, as in "trainer" or "data set"
     """
     real = sorted(choices)
     expected = ", ".join(real) or f"no {kind} exists yet"
@@ -136,7 +138,7 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
 
 
 def did_you_mean(word: str, choices: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """The remedy that names the nearest of `choices`, capitals aside; None where none is near by difflib's `cutoff`."""
+    """The remedy that names the nearest of `choices`, ignoring capitals; None where difflib finds none at `cutoff`."""
     by_lower = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=cutoff)
     return f"did you mean {by_lower[near[0]]!r}?" if near else None

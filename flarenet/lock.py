@@ -13,21 +13,22 @@ from .errors import LockedError, StorageError
 LOCK = ".lock"
 
 _PATIENCE_S = 1.0
-"""Long enough to take over from a process that has died."""
+"""Seconds for which a lock is tried: enough to take over that of a process that has died."""
 
 _POLL_S = 0.5
-"""Between two looks at a lock that is waited for: what a file system of a cluster bears from many at once."""
+"""Seconds between two attempts to take a lock: a cluster's file system can bear that from many processes at once."""
 
 
 @contextmanager
 def locked(folder: Path, *, wait: Callable[[str], object] | None = None) -> Iterator[None]:
     """Hold `folder`, which is made where it is missing.
 
-    The lock is a file that names process and host of its holder, for file systems of clusters may not know any other
-    kind. One whose holder has died on this host is taken over; of a holder on another host nobody here can tell.
+    The lock is a file that names the process and the host of its holder: a cluster's file system may know no other kind
+    of lock. If the holder ran on this host and has died, its lock is taken over. A holder on another host cannot be
+    checked, so its lock stays.
 
-    wait  is told who holds it, and then it is waited for as long as that takes
-    Without it, raises LockedError, within seconds, where another one holds the folder.
+    wait  called with a sentence that says who holds the folder; then the lock is waited for, as long as it takes.
+          Without it, LockedError is raised within seconds where another process holds the folder
     """
     path = folder / LOCK
     lock = SoftFileLock(path, timeout=_PATIENCE_S)

@@ -17,20 +17,24 @@ from .errors import FlarenetError
 from .whole import write_text
 
 LARGEST_JSON_BYTES, LARGEST_TABLE_BYTES = 2 << 20, 64 << 20
-"""Of any file, and of one that grows with the cases of a data set or the epochs of a run."""
+"""The largest size of a JSON file, and of one that grows with the cases of a data set or the epochs of a run."""
 
 BYTES_OF_A_VALUE = 16
-"""What one takes in a file that is as large as it may be: `[],` repeated is forty times as large in memory."""
+"""A JSON text may hold one value per so many bytes of the largest size allowed: the text `[],[],...` takes forty times
+its size in memory."""
 
 LONGEST_NUMBER = 40
-"""Digits of a whole number, far more than any of 64 bits has."""
+"""The most digits of a whole number, far more than any number of 64 bits has."""
 
 LONGEST_VALUE = 120
 """Characters of a wrong value that an error shows."""
 
 
 class Frozen(BaseModel):
-    """Immutable, strictly typed data; an unknown field is an error. `largest_bytes` is of a file that `load` reads."""
+    """Immutable, strictly typed data; an unknown field is an error.
+
+    largest_bytes  the largest file that `load` reads it from
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     largest_bytes: ClassVar[int] = LARGEST_JSON_BYTES
@@ -42,10 +46,10 @@ _NO_UTF8 = re.compile(r"[\ud800-\udfff]")
 
 
 def read_json(path: str | Path, error: type[FlarenetError], *, largest_bytes: int = LARGEST_JSON_BYTES) -> Any:
-    """The content of a JSON file, more strictly than JSON asks: no duplicate keys, no NaN, and bounds on its size, its
-    numbers, and how many values it holds.
+    """The content of a JSON file. Beyond what JSON itself forbids are refused: duplicate keys, NaN and infinity, a file
+    that is too large, a number that is too long, too many values.
 
-    Raises `error`, naming the file and the place: line and column of what is no JSON, else the path of the key.
+    Raises `error`, naming the file and the place: line and column where it is no JSON, else the path of the key.
     """
     path = Path(path)
     try:
@@ -64,7 +68,7 @@ def read_json(path: str | Path, error: type[FlarenetError], *, largest_bytes: in
 def parse_json(
     text: str, source: object, error: type[FlarenetError], *, largest_bytes: int = LARGEST_JSON_BYTES
 ) -> Any:
-    """What a text of JSON holds, as strictly as read_json. Raises `error`, which calls it `source`."""
+    """The content of a JSON text, as strictly as read_json. Raises `error`, which calls the text `source`."""
     values, most = sum(map(text.count, "[{,")), largest_bytes // BYTES_OF_A_VALUE
     if values > most:
         raise error(source, found=f"{values} brackets and commas", expected=f"at most {most}")
@@ -80,7 +84,7 @@ def parse_json(
 
 @dataclass(frozen=True)
 class _Fault:
-    """Stands in for a value that JSON has and we do not take, until its place is known."""
+    """Stands for a value that JSON allows and we refuse, until the path of its key is known."""
 
     found: str
     expected: str
@@ -122,7 +126,7 @@ def _strict_json(text: str, source: object, error: type[FlarenetError]) -> Any:
 
 
 def _first_fault(content: Any) -> tuple[str, _Fault]:
-    """The first _Fault in `content`, which has one, and the path of its key."""
+    """The path of the key of the first _Fault in `content`, and that fault; there must be one."""
     left: list[tuple[str, Any]] = [("", content)]
     while not isinstance(left[-1][1], _Fault):
         place, value = left.pop()
@@ -142,7 +146,7 @@ def parse(model: type[Model], data: Any, source: object, error: type[FlarenetErr
 def parse_all(
     model: type[Model], data: Any, source: object, error: type[FlarenetError]
 ) -> tuple[Model | None, dict[tuple[str | int, ...], FlarenetError]]:
-    """As parse, but with every wrong field, by its path, instead of raising; then there is no model."""
+    """As parse, but nothing is raised: (the model, {}), or (None, {path of a wrong field: its error})."""
     try:
         return model.model_validate_json(json.dumps(data)), {}
     except ValidationError as problem:
@@ -162,7 +166,7 @@ def load(model: type[Model], path: str | Path, error: type[FlarenetError]) -> Mo
 
 
 def load_or_none(model: type[Model], path: str | Path) -> Model | None:
-    """As load, of a file that can be made anew: None where it is not there, damaged or of another version."""
+    """As load, for a file that can be made anew: None where it is missing, damaged or of another version."""
     try:
         return load(model, path, FlarenetError)
     except FlarenetError:
@@ -185,9 +189,9 @@ def digest(value: Any) -> str:
 
 
 def to_json(value: Any, indent: int = 0) -> str:
-    """JSON for people: dictionaries over several lines, everything of up to 100 characters on one.
+    """JSON for people: what fits in 100 characters stands on one line, anything longer takes a line for each item.
 
-    What no UTF-8 can hold, as a byte of a file name of another encoding, is written as the text \\udcXX.
+    A character that UTF-8 cannot hold, such as a byte of a file name in another encoding, is written as \\udcXX.
     """
     flat = _NO_UTF8.sub(lambda sign: rf"\\u{ord(sign[0]):x}", json.dumps(value, ensure_ascii=False, allow_nan=False))
     if len(flat) + indent <= 100 or not isinstance(value, (dict, list)) or not value:
@@ -200,7 +204,7 @@ def to_json(value: Any, indent: int = 0) -> str:
 
 
 def escaped(text: str) -> str:
-    """`text` as it is written: the bytes of a file name that is no UTF-8 become \\udcXX."""
+    """`text` with \\udcXX for each byte of a file name that is no UTF-8, as it is written to files."""
     return text.encode(errors="backslashreplace").decode()
 
 

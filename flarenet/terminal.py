@@ -6,9 +6,9 @@ from rich.table import Table
 
 
 def new_table(title: str, *names: str, show_lines: bool = False) -> Table:
-    """An empty table with a column for each name; one that begins with ">" is set to the right, as numbers are.
+    """An empty table with a column for each of `names`. A name that begins with ">" aligns its column to the right.
 
-    What is too long for its column goes on in the next line, so that nothing is cut off.
+    A cell that is too long for its column goes on in the next line, so that nothing is cut off.
     """
     table = Table(title=title, title_justify="left", show_lines=show_lines)
     for name in names:

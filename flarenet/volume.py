@@ -16,7 +16,7 @@ import numpy as np
 Triple = tuple[int, int, int]
 
 _SHEAR_THAT_COUNTS = 1e-3
-"""Below it an axis leans by less than 0.06 degrees, a voxel in a thousand: it is treated as upright."""
+"""The least shear of axes that count as leaning: 0.06 degrees, a voxel in a thousand."""
 
 # world axis of each array axis in canonical order: z -> world 2 (superior), y -> 1 (anterior), x -> 0 (right)
 _CANONICAL_WORLD_AXES = (2, 1, 0)
@@ -43,7 +43,7 @@ class Grid:
 
     @property
     def voxel_mm3(self) -> float:
-        """The volume of a voxel; where axes lean, less than the product of the spacing."""
+        """The volume of a voxel: the product of the spacing, or less where axes lean."""
         z, y, x = self.affine[:3, :3].T
         return float(abs(np.cross(z, y) @ x))
 
@@ -55,7 +55,7 @@ class Grid:
 
     @property
     def leans(self) -> bool:
-        """Whether axes stand so far from right angles that the network needs them upright; see upright_grid."""
+        """Whether its axes are so far from right angles that a scan is resampled for the network; see upright_grid."""
         return self.shear >= _SHEAR_THAT_COUNTS
 
     def is_near(self, other: Grid, tolerance_mm: float = 0.1) -> bool:
@@ -63,7 +63,7 @@ class Grid:
         return self.shape == other.shape and self.largest_distance_mm(other) <= tolerance_mm
 
     def largest_distance_mm(self, other: Grid) -> float:
-        """The largest distance between the same corner voxel of both grids (shapes as in self)."""
+        """The largest distance between a corner voxel of this grid and the same voxel of `other`, of the same shape."""
         ends = [(0, n - 1) for n in self.shape]
         corners = np.array([(z, y, x, 1) for z in ends[0] for y in ends[1] for x in ends[2]], dtype=float)
         return float(np.linalg.norm((corners @ (self.affine - other.affine).T)[:, :3], axis=1).max())
@@ -118,10 +118,11 @@ class Box:
 
 
 def upright_grid(grid: Grid) -> Grid:
-    """`grid` itself where its axes stand at right angles, else one that holds every voxel of it.
+    """`grid` itself where its axes stand at right angles, else an upright grid that holds every voxel of it.
 
-    The axes with the smallest voxels keep their direction (Gram-Schmidt): slices that are pushed against each other
-    are pushed back within their planes, and nothing is interpolated between them.
+    The axes are made upright by Gram-Schmidt, those with the smallest voxels first, see _order. So slices that are
+    shifted against each other, as by a tilted gantry, are shifted back within their planes, and nothing is interpolated
+    between them.
     """
     if not grid.leans:
         return grid
@@ -140,11 +141,11 @@ def upright_grid(grid: Grid) -> Grid:
 
 
 def _order(grid: Grid) -> list[int]:
-    """The axes, those first that keep their direction.
+    """The order in which axes keep their direction.
 
-    The smallest voxels come first, but for the two finest axes where one step along the coarser of them is more than
-    a voxel aside along the other: the rows between two of its steps are then unlike both, and what a third axis that
-    leans over it makes of them, half a step off, would lie several fine voxels off. So it keeps its own direction.
+    That is the order of voxel size, finest first, with one exception: if a step along the second-finest axis also
+    moves by more than one voxel of the finest, the second-finest goes first. Straightened, its rows would be several
+    fine voxels apart sideways, and a label picked half a row off would be wrong by as much.
     """
     first, second, third = sorted(range(3), key=lambda axis: (grid.spacing_mm[axis], -axis))
     fine, coarse = grid.affine[:3, first], grid.affine[:3, second]
@@ -155,7 +156,7 @@ def _order(grid: Grid) -> list[int]:
 
 @dataclass(frozen=True)
 class Orientation:
-    """How to turn an array to canonical order: transpose by `axes`, then flip each axis where `flips`."""
+    """How to turn an array to canonical order: transpose it by `axes`, then flip the axes for which `flips` is true."""
 
     axes: tuple[int, int, int] = (0, 1, 2)
     flips: tuple[bool, bool, bool] = (False, False, False)
@@ -192,7 +193,7 @@ class Orientation:
         return Grid(shape, affine)
 
     def apply_to_box(self, box: Box, shape: Triple) -> Box:
-        """Where a box of an array of `shape` lies in apply(data)."""
+        """Where `box`, of data of `shape`, lies in apply(data)."""
         ends = [
             (shape[axis] - box.stop[axis], shape[axis] - box.start[axis]) if flip else (box.start[axis], box.stop[axis])
             for axis, flip in zip(self.axes, self.flips)
@@ -239,7 +240,7 @@ class BoxOf:
 
     @property
     def box(self) -> Box | None:
-        """Of the planes so far; None where nothing is true."""
+        """The box of the planes so far; None where no voxel is true."""
         pixels = self._pixels
         if pixels is None or not any(self._slices):
             return None
@@ -249,7 +250,7 @@ class BoxOf:
 
 
 def box_where(mask: Iterable[np.ndarray]) -> Box | None:
-    """The smallest box that holds every true voxel of `mask` [Z, Y, X], or of its planes one by one; None for none."""
+    """The smallest box that holds every true voxel of `mask`, [Z, Y, X] or its planes one by one; None without any."""
     found = BoxOf()
     for plane in mask:
         found.add(plane)

@@ -2,8 +2,8 @@
 
 The new content goes to a temporary name in the same folder, is flushed to the disk, then renamed.
 
-For tests of what a killed process leaves behind: FLARENET_FAILPOINT=PATTERN:STAGE ends the process as kill -9 does when
-a file whose name fits PATTERN is open, half, written, flushed or replaced.
+Tests of what a killed process leaves behind set FLARENET_FAILPOINT=PATTERN:STAGE. The process then ends, as by kill -9,
+when a file whose name fits PATTERN is at STAGE: open, half, written, flushed or replaced.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ from .errors import StorageError
 FAILPOINT = "FLARENET_FAILPOINT"
 
 _LONGEST_END_BYTES = 255 - len(".0123456789ab.tmp.")
-"""What a temporary name can hold of the final one: most file systems end names at 255 bytes."""
+"""How much of the final name a temporary name can hold: most file systems allow names of 255 bytes."""
 
 _CANNOT_BE_FLUSHED = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES}
-"""What opening or flushing a folder gives on some network file systems, and where it may be written but not read."""
+"""Errors of opening or flushing a folder that are no failure: some network file systems cannot flush folders, and a
+folder may be writable but not readable."""
 
 
 @contextmanager
 def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on a clean exit it takes the place of `path`.
 
-    On any error the temporary file is removed and `path` is as it was. Raises StorageError when the
-    folder cannot be written, which tells the room there is and, where given, the `size_bytes` it takes.
+    On any error the temporary file is removed and `path` is as it was. Raises StorageError where the folder cannot be
+    written; it tells how much room there is and, where given, the `size_bytes` that are needed.
     """
     target = Path(path)
     temporary = target.with_name(f".{secrets.token_hex(6)}.tmp.{temporary_end(target.name)}")
@@ -61,8 +62,8 @@ def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[P
 
 
 def temporary_end(name: str) -> str:
-    """What a temporary name holds of the final one, at its end: writers (matplotlib, nibabel) choose the format by the
-    suffix. A long name loses its start."""
+    """The end of a temporary name: the final `name`, because writers (matplotlib, nibabel) choose the format by the
+    suffix. A name that is too long loses its start."""
     encoded = os.fsencode(name)
     short = len(encoded) <= _LONGEST_END_BYTES
     return name if short else encoded[-_LONGEST_END_BYTES:].decode(errors="ignore")
@@ -71,7 +72,7 @@ def temporary_end(name: str) -> str:
 def not_written(
     target: Path, error: OSError, *, size_bytes: int | None = None, kind: type[StorageError] = StorageError
 ) -> StorageError:
-    """What whole_file raises: why `target` could not be written, and the room that there is."""
+    """The error that whole_file raises: why `target` could not be written, and how much room there is."""
     room = "the file" if size_bytes is None else f"{size_bytes} bytes"
     return kind(
         target,
@@ -107,10 +108,10 @@ def move_aside(path: Path) -> Path:
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """Remove the temporary files and folders, for `name` (a glob pattern) in `folder`, that killed processes left; that
-    of a long name is of its temporary_end.
+    """Remove what killed processes left in `folder`: temporary files and folders, and folders moved aside (`.old.`) for
+    another to take their place. Nobody may be writing there.
 
-    Nobody may be writing there. `.old.` is what was moved aside for a folder to take its place.
+    name  a glob pattern of the final names that count; for a long name, of its temporary_end
     """
     for kind in ("tmp", "old"):
         for leftover in folder.glob(f".*.{kind}.{name}"):
@@ -134,9 +135,9 @@ def _digest(stream) -> str:  # Python 3.10 has no hashlib.file_digest
 
 
 def flush_folder(folder: Path) -> None:
-    """Have the names in a folder outlive a power cut, where its file system and its permissions allow that.
+    """Make the names in a folder outlive a power cut, where its file system and permissions allow that.
 
-    Raises OSError for a disk that fails.
+    Raises OSError where the disk fails.
     """
     try:
         _flush(folder)

@@ -61,7 +61,7 @@ class Workspace:
 
     @property
     def measured(self) -> Path:
-        """The folder of what was measured of each case."""
+        """The folder with a file per case of what was measured; see planning.cache."""
         return self.prepared / "measured"
 
     @property
@@ -93,16 +93,16 @@ class Workspace:
         return self.root / "ablations" / self.dataset
 
     def pseudo(self, what: str, key: str) -> Path:
-        """The folder of what a trainer's model said, or of `what` is made of that; `key` is the digest of all it
-        follows from."""
+        """The folder of what a trainer's model predicted, or of something made of such predictions.
+
+        what  the trainer, or what was made: the first part of the folder's name
+        key   the digest of everything that the content depends on
+        """
         return self.root / "pseudo" / self.dataset / f"{what}-{key[:12]}"
 
 
 def find_root(root: str | None = None) -> Path:
-    """The root given by `--root`, else by FLARENET_ROOT, else the current folder.
-
-    Raises UsageError where it is no folder.
-    """
+    """The root given by `--root`, else by FLARENET_ROOT, else the current folder. Raises UsageError for no folder."""
     path = Path(root or os.environ.get(ROOT_VARIABLE) or ".").expanduser()
     if not path.is_dir():
         raise UsageError(
@@ -114,7 +114,7 @@ def find_root(root: str | None = None) -> Path:
 
 
 def open_workspace(root: Path, dataset: str) -> Workspace:
-    """The workspace of a data set whose raw folder exists. Raises UsageError listing the real ones."""
+    """The workspace of a data set. Raises UsageError, listing the data sets there are, where it has no raw folder."""
     workspace = Workspace(root, dataset)
     if not workspace.raw.is_dir():
         raise unknown("data set", dataset, _folders(root / "raw"))
@@ -122,7 +122,7 @@ def open_workspace(root: Path, dataset: str) -> Workspace:
 
 
 def open_planned(root: Path, dataset: str) -> Workspace:
-    """The workspace of a data set that has a plan. Raises with the command to type where it has none."""
+    """The workspace of a data set that has a plan. Raises DatasetError, with the command to type, where it has none."""
     workspace = open_workspace(root, dataset)
     if not workspace.plan.is_file():
         raise DatasetError(
@@ -132,7 +132,7 @@ def open_planned(root: Path, dataset: str) -> Workspace:
 
 
 def only_planned(root: Path) -> Workspace:
-    """The workspace of the one planned data set of `root`. Raises where there is none or more than one."""
+    """The workspace of the one planned data set of `root`. Raises DatasetError for none, UsageError for several."""
     planned = [name for name in _folders(root / "prepared") if Workspace(root, name).plan.is_file()]
     if len(planned) == 1:
         return Workspace(root, planned[0])
@@ -147,7 +147,7 @@ def only_planned(root: Path) -> Workspace:
 
 
 def models_folder(root: Path) -> Path:
-    """Where the installed models lie, each in a folder of its name."""
+    """The folder of the installed models, with a folder for each."""
     return root / "models"
 
 

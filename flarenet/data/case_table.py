@@ -22,12 +22,12 @@ from .reading import Reading
 
 
 class CaseEntry(Frozen):
-    """One case of the tables.
+    """One case of the tables. Paths are relative to the folder of dataset.json.
 
-    images     one path, relative to the folder of dataset.json, as is `label`
+    images     the path of its image; one, for there is one channel
     annotated  the labels looked for, by value or name
     values     value in the label file -> value in `labels`, 0 for what is to be background
-    patient    who was scanned, where one patient has several cases: they are held out together
+    patient    who was scanned, where one patient has several cases: these are held out together
     """
 
     images: tuple[str, ...]
@@ -38,8 +38,11 @@ class CaseEntry(Frozen):
 
 
 class CohortEntry(Frozen):
-    """What was looked for in all of some cases; `cases` are names or patterns of names, with * and ?. Of the cases that
-    only a pattern names, those without a label stay unlabelled."""
+    """What was looked for in all cases of a cohort.
+
+    cases  their names, or patterns of names, with * and ?. A case without a label that only a pattern names stays
+           unlabelled
+    """
 
     annotated: tuple[Any, ...]
     cases: tuple[str, ...]
@@ -47,10 +50,10 @@ class CohortEntry(Frozen):
 
 @dataclass(frozen=True)
 class AllCases:
-    """Both tables of a file and what their cases are read by.
+    """The two case tables of a file, and what it takes to make Cases of them.
 
-    table    None where the labels are wrong already
-    trusted  the set's own folder, then others that a person named, all resolved: files may lie below them
+    table    the label table; None where it is already known to be wrong
+    trusted  the folders that files may lie below, all resolved: the set's own, then those that a person named
     """
 
     training: Mapping[str, CaseEntry]
@@ -62,7 +65,7 @@ class AllCases:
     problems: Problems
 
     def cases(self, cohorts: Mapping[str, CohortEntry]) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-        """(training, test), without those that are refused."""
+        """(training, test), without the cases that are refused."""
         annotated = self._by_cohort(cohorts)
         training, test = (
             tuple(case for name, entry in part.items() if (case := self._case(name, entry, key, annotated.get(name))))
@@ -78,7 +81,7 @@ class AllCases:
         return self.folder / "dataset.json"
 
     def _by_cohort(self, cohorts: Mapping[str, CohortEntry]) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Case name -> (cohort, the values it looks for); nothing where the labels are not known."""
+        """Case name -> (its cohort, the values looked for in it); empty where the label table is not known."""
         if self.table is None:
             return {}
         names = [*self.training, *self.test]
@@ -126,7 +129,10 @@ class AllCases:
     def _annotated(
         self, entry: CaseEntry, where: str, cohort: tuple[str, tuple[int, ...]] | None, drawable: set[int]
     ) -> tuple[frozenset[int], bool]:
-        """(values looked for, whether that was stated); `drawable` are those the label file can hold, empty for all."""
+        """(values looked for, whether that was stated).
+
+        drawable  the values that the label file can hold; empty: all
+        """
         declared, key, given = entry.annotated is not None, f"{where}.annotated'", entry.annotated
         if given is None and cohort is not None:
             declared, key, given = True, f"{self._source}: key 'patterns.{cohort[0]}.annotated'", cohort[1]
@@ -157,7 +163,7 @@ class AllCases:
         return {before: known[after] for before, after in entry.values.items()}
 
     def _inside(self, path: str, where: str) -> Path:
-        """`folder / path`, which may lead to `trusted` folders only, unless a person allowed it."""
+        """`folder / path`. Raises UnsafeError where it leads out of the `trusted` folders, unless a person allowed it."""
         check_path(path, where)
         full = self.folder / path
         if self.reading.allow_external:
@@ -180,7 +186,7 @@ class AllCases:
         return full
 
     def _check_distinct(self, cases: Sequence[Case]) -> None:
-        """No two cases may write the same files or be the same image, across training and test too."""
+        """Refuse cases, of training and test together, that would write the same files or have the same image."""
         by_name: dict[str, list[str]] = defaultdict(list)
         by_image: dict[Path, list[str]] = defaultdict(list)
         for case in cases:
@@ -197,7 +203,7 @@ class AllCases:
 
 
 def _matching(wanted: Iterable[str], names: Sequence[str], where: str) -> list[str]:
-    """The names that are wanted. Raises DatasetError where an entry names no case at all."""
+    """Those of `names` that `wanted` names. Raises DatasetError where an entry of it names none."""
     known, found = set(names), []
     for item in wanted:
         matched = [item] if item in known else fnmatch.filter(names, item)

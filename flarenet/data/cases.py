@@ -1,12 +1,12 @@
-"""The same work for many cases: in order, in processes or on a cluster; a case that fails does not stop the others.
+"""The same work for many cases: one after the other, in processes or on a cluster. A case that fails stops no other.
 
-Processes are started anew ("spawn"), so a script that calls anything with more than one worker needs the guard
+Processes are started anew ("spawn"), so a script that uses more than one worker needs the guard
 
     if __name__ == "__main__":
         main()
 
-or each process would run the script from its top. What goes to another process and comes back is pickled between
-processes of one user, by multiprocessing here and by dask on a cluster; flarenet itself unpickles no file.
+or each process would run the script from its top. What goes to another process and comes back is pickled, by
+multiprocessing here and by dask on a cluster, between processes of one user; flarenet itself unpickles no file.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class Pool:
 
     workers    processes of this machine; 0 or 1 without a timeout is this process itself
     timeout_s  seconds after which a case is given up; None waits for ever
-    scheduler  address of a dask scheduler, as "tcp://host:8786" (needs the extra `cluster`): its workers do the work,
-               `workers` counts for nothing. They must see the same files under the same paths.
+    scheduler  address of a dask scheduler, as "tcp://host:8786" (needs the extra `cluster`). Its workers then do the
+               work, and `workers` is ignored. They must see the same files under the same paths
     """
 
     workers: int = 1
@@ -50,7 +50,7 @@ class Pool:
 
 
 class CaseFault(Exception):
-    """An error in the work on a case that only a fault of the program explains; its cause holds the traceback."""
+    """A fault of the program in the work on a case; its cause holds the traceback."""
 
 
 def map_cases(
@@ -61,17 +61,17 @@ def map_cases(
     describe: str,
     need_mb: Callable[[Item], float] | None = None,
 ) -> tuple[list[Result], list[tuple[Item, FlarenetError]]]:
-    """`function` of every item: the results of those that succeeded and (item, error) of the others, both in order.
+    """Call `function` for every item; returns the results, and (item, error) of the items that failed, both in order.
 
-    workers   a Pool, or its number of processes. Beyond one, `function` and the items must be picklable.
+    workers   a Pool, or its number of processes. Beyond one, `function` and the items must be picklable
     describe  what is being done, for the progress bar on stderr
-    need_mb   the memory that the process of an item needs at its peak, in MB. The largest items then start first, no
-              more run at once than fit in memory, and one that does not even fit alone is refused.
+    need_mb   the memory that an item's process needs at its peak, in MB. The largest items then start first, only as
+              many run at once as fit in memory, and an item that does not even fit alone is refused
 
-    FlarenetError, OSError and MemoryError are the failure of a case. So is running out of time, and the death of its
-    process (killed for memory, say) if that happens again when the case is retried with nothing beside it. NoRoom ends
-    the work and is raised. Anything else is a fault of the program: it ends the work and is raised as CaseFault, which
-    names the case.
+    A case has failed if it raises FlarenetError, OSError or MemoryError, if its time runs out, or if its process dies
+    (killed for memory, say) and dies again when the case is retried with nothing beside it. NoRoom ends the work and is
+    raised. Any other exception is a fault of the program: it ends the work and is raised as CaseFault, which names the
+    case.
     """
     items, pool = list(items), workers if isinstance(workers, Pool) else Pool(workers)
     if not items:
@@ -88,27 +88,28 @@ def map_cases(
 def _need(need_mb: Callable[[Item], float], item: Item) -> float:
     try:
         return need_mb(item)
-    except (FlarenetError, OSError):  # a file that cannot be read: the work on the case says so, and needs nothing
+    except (FlarenetError, OSError):  # a file that cannot be read: the work on the case says so, and takes no memory
         return 0.0
 
 
 @dataclass(frozen=True)
 class _Failure:
-    """What stands for the result of a case that failed."""
+    """Comes in place of the result of a case that failed."""
 
     error: FlarenetError
 
 
 @dataclass(frozen=True)
 class _Fault:
-    """What stands for any other exception: text, because not every exception can go to another process."""
+    """Comes in place of a result where there was any other exception. It is text, because not every exception can be
+    sent to another process."""
 
     summary: str
     traceback: str
 
 
 class _Call(Generic[Item, Result]):
-    """The function, with whatever it raises as its result; this is what runs in the other process."""
+    """The function made to return what it raises; this is what runs in the other process."""
 
     def __init__(self, function: Callable[[Item], Result]) -> None:
         self.function = function
@@ -128,11 +129,11 @@ class _Call(Generic[Item, Result]):
 
 
 class Place(Protocol):
-    """Where a call runs: its future ends with what the call gave, or with an exception that tells what became of it.
+    """Where calls run. The future of a call ends with its result, or with an exception that says what became of it.
 
     slots       how many calls run side by side
-    memory_mb   what all of them together may take
-    largest_mb  what one of them may take
+    memory_mb   the memory that all of them together may take
+    largest_mb  the memory that one of them may take
     """
 
     @property
@@ -179,9 +180,8 @@ class _Here(AbstractContextManager):
 
 
 class _Processes(AbstractContextManager):
-    """Processes of this machine, each a pool of its own: no pipe and no lock is shared, so what happens to one process,
-    at whatever moment, is of no concern to the others.
-    """
+    """Processes of this machine, each a pool of its own. They share no pipe and no lock, so whatever happens to one of
+    them, at whatever moment, does not affect the others."""
 
     def __init__(self, workers: int, timeout_s: float | None) -> None:
         self.slots, self.timeout_s = workers, timeout_s
@@ -207,13 +207,13 @@ class _Processes(AbstractContextManager):
 
 
 def _begin(threads: int) -> None:
-    """In a new process, before its work is imported: its share of the processors, and no life after its parent's."""
+    """Runs in a new process before its work is imported: limits its threads, and ties its life to its parent's."""
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     end_with_parent()
 
 
 def end_with_parent() -> None:
-    """Have this process end when the one that started it does, however that ends and whatever is done here."""
+    """Make this process end when the one that started it ends, however that happens and whatever is done here."""
 
     def wait_for_parent() -> None:
         parent = multiprocessing.parent_process()
@@ -231,14 +231,14 @@ class _Queue(Generic[Item, Result]):
         self.place, self.call, self.items, self.needs = place, call, items, needs
         self.memory_mb = place.memory_mb
         self.outcomes: list[Any] = [None] * len(items)
-        # taken from the end: the largest that fits, and the first of equals
+        # items are taken from the end: the largest that fits, and of equal ones the first
         self.waiting = sorted(range(len(items)), key=lambda index: (needs[index], -index))
         self.died: list[int] = []
         self.retried: set[int] = set()
         self.running: dict[Future, int] = {}
 
     def work(self, step: Callable[[], None]) -> list[Result | _Failure]:
-        """Every outcome, in order; `step` is called once for each as it comes."""
+        """Every outcome, in the order of the items; `step` is called once for each as it comes."""
         self._refuse(step)
         while self.waiting or self.died or self.running:
             self._start()
@@ -267,7 +267,7 @@ class _Queue(Generic[Item, Result]):
         return self.waiting.pop(fitting - 1) if fitting else None
 
     def _is_settled(self, index: int, future: Future) -> bool:
-        """Note what became of an item; False where its process died for the first time: it is tried again, alone."""
+        """Note what became of an item. False where its process died for the first time: it is tried again, alone."""
         if isinstance(future.exception(), _DEATHS) and index not in self.retried:
             self.retried.add(index)
             self.died.append(index)
@@ -308,7 +308,7 @@ def _death(item: object, error: BaseException) -> StorageError:
 
 
 def name_of(item: object) -> str:
-    """What an item is called in messages: its `name` where it has one."""
+    """What messages call an item: its `name` where it has one, else its text."""
     return str(getattr(item, "name", item))
 
 

@@ -22,22 +22,22 @@ from distributed import TimeoutError as NoAnswer
 from ..errors import StorageError
 
 ANSWER_S = 10.0
-"""A scheduler that does not answer, or has no worker, for this long counts as not running."""
+"""Seconds after which a scheduler that does not answer, or has no worker, counts as not running."""
 
 ABSENT_S = 120.0
-"""How long all workers may be away while cases wait: time enough for a nanny to start one anew."""
+"""Seconds for which all workers may be away while cases wait: enough for a nanny to start one anew."""
 
 
 class Cluster(AbstractContextManager):
     """A Place for map_cases: as many calls side by side as the workers have threads.
 
-    address    of the scheduler, as "tcp://host:8786"
-    timeout_s  seconds a call may take; its worker is then started anew, where it has a nanny to do so
+    address    the scheduler's, as "tcp://host:8786"
+    timeout_s  seconds that a call may take. Then its worker is started anew, where it has a nanny to do so
 
-    A worker that dies loses nothing: dask gives its cases to others, up to `distributed.scheduler.allowed-failures`
-    times. Start workers with one thread each, so that a case may take all the memory that its worker has.
-    Raises StorageError where there is no scheduler or it has no worker, and as the end of what was submitted where all
-    workers stay away: dask itself would wait for others without end.
+    When a worker dies, dask gives its cases to others, up to `distributed.scheduler.allowed-failures` times. Start
+    workers with one thread each, so that a case may take all the memory of its worker.
+    Raises StorageError where there is no scheduler or it has no worker. Where all workers stay away later, each future
+    that is still open ends with StorageError; dask itself would wait for other workers without end.
     """
 
     memory_mb = float("inf")  # each worker has its own: largest_mb is what counts
@@ -64,7 +64,7 @@ class Cluster(AbstractContextManager):
 
     @property
     def slots(self) -> int:
-        """The threads of all workers there are now."""
+        """How many threads all present workers have together."""
         return max(1, sum(worker["nthreads"] for worker in self._workers()))
 
     @property
@@ -74,7 +74,8 @@ class Cluster(AbstractContextManager):
         return min(shares, default=float("inf")) / (1 << 20)
 
     def submit(self, call: Callable[[Any], Any], item: Any) -> Future:
-        """The future of call(item): TimeoutError where time ran out, BrokenExecutor where its workers kept dying."""
+        """The future of call(item). It ends with TimeoutError where the time ran out, and with BrokenExecutor where the
+        workers kept dying."""
         remote = self.client.submit(_within, call, item, self.timeout_s, key=f"flarenet-{uuid.uuid4()}")
         local: Future = Future()
         self.held[remote] = local
@@ -85,7 +86,7 @@ class Cluster(AbstractContextManager):
         return list(self.client.scheduler_info()["workers"].values())
 
     def _watch(self) -> None:
-        """End what waits once there has been no worker for ABSENT_S."""
+        """End all that waits once there has been no worker for ABSENT_S."""
         seen_s = time.monotonic()
         while not self.over.wait(ABSENT_S / 10):
             if self._workers():
@@ -114,21 +115,21 @@ class Cluster(AbstractContextManager):
     def _hand_over_result(self, result: Any, local: Future) -> None:
         if not isinstance(result, _OutOfTime):
             return local.set_result(result)
-        with suppress(ValueError):  # no nanny: the stuck thread stays until its worker ends
-            # a nanny that has not started another by then gives up for good
+        with suppress(ValueError):  # without a nanny the stuck thread stays until its worker ends
+            # a nanny that has not started another worker within the timeout gives up for good
             self.client.restart_workers([result.worker], timeout=ABSENT_S, raise_for_error=False)
         return local.set_exception(OutOfTime())
 
 
 class _OutOfTime:
-    """What a worker answers in place of a result that did not come in time."""
+    """A worker returns this in place of a result that did not come in time."""
 
     def __init__(self, worker: str) -> None:
         self.worker = worker
 
 
 def _within(call: Callable[[Any], Any], item: Any, timeout_s: float | None) -> Any:
-    """On the worker: call(item), or _OutOfTime where it takes longer than `timeout_s`."""
+    """Runs on the worker: call(item), or _OutOfTime where that takes longer than `timeout_s`."""
     if timeout_s is None:
         return call(item)
     result: Future = Future()

@@ -17,10 +17,12 @@ from .labels import HIDDEN
 
 @dataclass(frozen=True, eq=False)
 class Components:
-    """The connected parts (26 neighbours) of the labels of a map, numbered from 1; row 0 stands for none of them.
+    """The connected parts (26 neighbours) of the labels of a map, numbered from 1.
 
-    box     the part of the map that holds them, and a voxel more on each side where there is one
-    number  [z, y, x] in the box     label, voxels  [1 + n]
+    box     the part of the map that holds them, with one voxel more on each side where the map has one
+    number  [z, y, x] of the box: the number of each voxel's part, 0 where there is none
+    label   uint8 [1 + n]: the label of each part; entry 0 stands for no part
+    voxels  [1 + n]: how many voxels each part has
     """
 
     box: Box
@@ -30,34 +32,34 @@ class Components:
 
     @property
     def largest(self) -> int:
-        """The number of the part of most voxels, the first of equal ones; 0 where there is none."""
+        """The number of the part with the most voxels, of equal ones the first; 0 where there is no part."""
         return 1 + int(self.voxels[1:].argmax()) if len(self.voxels) > 1 else 0
 
     def mm3(self, grid: Grid) -> np.ndarray:
-        """[1 + n]: their sizes in a map on `grid`."""
+        """The sizes of the parts in mm^3, [1 + n], in a map on `grid`."""
         return self.voxels * grid.voxel_mm3
 
     def surroundings(self, drawn: np.ndarray) -> Iterator[np.ndarray]:
-        """Of each, from number 1: the values that a map [Z, Y, X] has on it and in what touches it (26 neighbours)."""
+        """For each part, from number 1 on: the values of `drawn` [Z, Y, X] on the part and its 26 neighbours."""
         inside = drawn[self.box.slices]
         for number, place in enumerate(find_objects(self.number), start=1):
             around = tuple(slice(max(0, axis.start - 1), axis.stop + 1) for axis in place)
             yield inside[around][binary_dilation(self.number[around] == number, np.ones((3, 3, 3)))]
 
     def touching(self, mask: np.ndarray) -> np.ndarray:
-        """bool [1 + n]: which of them overlap or touch a mask, bool [Z, Y, X]."""
+        """Which parts, bool [1 + n], overlap or touch `mask`, bool [Z, Y, X]."""
         return np.array([False, *(values.any() for values in self.surroundings(mask))])
 
     def paint(self, drawn: np.ndarray, which: np.ndarray, value: int) -> None:
-        """Give `value` to the voxels of a map [Z, Y, X] in those of which `which`, bool [1 + n], says so."""
+        """Set `drawn` [Z, Y, X] to `value` in the parts for which `which`, bool [1 + n], is true."""
         for plane, number in zip(drawn[self.box.slices], self.number):
             plane[which[number] & (number > 0)] = value
 
 
 def find_components(drawn: np.ndarray, only: int | None = None) -> Components:
-    """Those of all labels of a uint8 map [Z, Y, X], or of `only` one; HIDDEN is no label.
+    """The connected parts of all labels of a uint8 map [Z, Y, X], or of the label `only`; HIDDEN is no label.
 
-    Beside the map itself there is memory for the box of what was looked for alone.
+    Beside the map itself, memory is needed only for the box that holds what was looked for.
     """
 
     def looked_for(part: np.ndarray) -> np.ndarray:
@@ -76,10 +78,10 @@ def find_components(drawn: np.ndarray, only: int | None = None) -> Components:
 
 
 class PartSizes:
-    """The sizes of the connected parts (26 neighbours) of a mask that comes slice by slice, each beside the one before.
+    """The sizes of the connected parts (26 neighbours) of a mask that comes slice by slice, in order.
 
-    Parts of single slices are joined where they touch those of the slice before. There is memory for two slices, and
-    for a few numbers of each part of a slice.
+    The parts of each slice are joined with those of the slice before that they touch. This needs memory for two slices
+    and a few numbers for each part of each slice.
     """
 
     def __init__(self) -> None:
@@ -104,7 +106,7 @@ class PartSizes:
         self._count += len(voxels)
 
     def sizes(self) -> list[int]:
-        """How many voxels each part has, of all slices so far."""
+        """How many voxels each part has in all slices so far."""
         if not self._count:
             return []
         one, other = np.concatenate([np.empty((0, 2), dtype=np.int64), *self._touching]).T - 1
@@ -114,7 +116,11 @@ class PartSizes:
 
 
 def _touching(number: np.ndarray, padded: np.ndarray) -> np.ndarray:
-    """Which parts of a slice [Y, X] and of the one before, with 0 around it, are neighbours: [n, 2], each pair once."""
+    """Pairs [n, 2], each once, of a part of a slice and a part of the slice before that are neighbours.
+
+    number  [Y, X]: the part of each pixel of the slice
+    padded  [Y + 2, X + 2]: the same of the slice before, with 0 around it
+    """
     y, x = np.nonzero(number)
     own, base = number[y, x], int(number.max()) + 1
     pairs = set()
