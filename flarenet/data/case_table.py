@@ -163,7 +163,7 @@ class AllCases:
         return {before: known[after] for before, after in entry.values.items()}
 
     def _inside(self, path: str, where: str) -> Path:
-        """`folder / path`. Raises UnsafeError where it leads out of the `trusted` folders, unless a person allowed it."""
+        """`folder / path`. Raises UnsafeError where it leads out of `trusted`, unless a person allowed that."""
         check_path(path, where)
         full = self.folder / path
         if self.reading.allow_external:

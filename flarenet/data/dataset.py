@@ -12,14 +12,16 @@ from .reading import Reading
 
 @dataclass(frozen=True)
 class Case:
-    """One scan. `label` is None where nobody drew anything; then `annotated` is empty. Not declared, it is None where
-    planning inferred that nothing was looked for.
+    """One scan.
 
-    declared  whether `annotated` was stated; where not, it is every label that the file can hold, until planning
-              infers it (of training cases)
-    values    value in the label file -> value of the table, where the two number labels differently; else empty
-    patient   who was scanned; None: nobody of whom there is another case
-    reading   how an ambiguous file is to be read
+    label      None if the case has no label file, or (with `declared` False) if planning inferred that nothing was
+               looked for; either way `annotated` is empty
+    annotated  the values looked for
+    declared   whether `annotated` was stated. If not, `annotated` holds every label that the file can hold, until
+               planning infers the pattern, which it does for training cases
+    values     value in the label file -> value of the table, where the two number labels differently; else empty
+    patient    who was scanned; None if no other case is known to be of the same person
+    reading    how an ambiguous file is to be read
     """
 
     name: str
@@ -33,15 +35,19 @@ class Case:
 
     @property
     def looked_for(self) -> LabelPattern | None:
-        """`annotated`; None where nobody drew anything, which says nothing about a truth that was drawn elsewhere."""
+        """`annotated`, but None for a case without a label file: a truth for it may still exist elsewhere, and an empty
+        pattern would say "score nothing"."""
         return None if self.label is None and self.declared else self.annotated
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set. `name` is that of its folder; `cases` are for training, `test` is never trained on.
+    """A data set.
 
-    modality  what channel_names calls its channel; "CT" for CT in any case of letters
+    name      that of its folder
+    cases     the cases for training
+    test      the cases that are never trained on
+    modality  what channel_names calls its channel; "CT" however CT is capitalised
     """
 
     name: str

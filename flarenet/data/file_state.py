@@ -18,13 +18,13 @@ class FileState(Frozen):
 
 
 def state_of(path: Path) -> FileState:
-    """Size, time and inode, and the digest of the bytes. Raises OSError."""
+    """The state of a file as it is now; this reads all its bytes. Raises OSError."""
     found = path.stat()
     return FileState(size=found.st_size, mtime_ns=found.st_mtime_ns, inode=found.st_ino, sha256=sha256_of(path))
 
 
 def looks_unchanged(path: Path | None, state: FileState | None) -> bool:
-    """Whether size, time and inode are as before, without opening the file."""
+    """Whether size, time and inode of a file are those of `state`; the file is not opened. None equals None."""
     if path is None or state is None:
         return path is None and state is None
     try:

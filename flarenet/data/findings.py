@@ -13,7 +13,8 @@ class Finding(Frozen):
     """One problem.
 
     severity   "refuse": the case (or the set, where `case` is empty) cannot be used; "warn": a person should look
-    case       its name, empty for the set as a whole      file  the file, or file and key, it is about
+    case       the name of the case; empty for the set as a whole
+    file       the file, or the file and key, that it is about
     exit_code  that of the error behind a refusal; 0 for a warning
     """
 
@@ -31,7 +32,7 @@ class Finding(Frozen):
 
 
 def refusal(case: str, error: FlarenetError) -> Finding:
-    """The Finding of an error that a case, or the set where `case` is empty, raised."""
+    """The Finding for an error in a case, or in the set where `case` is empty."""
     return Finding(
         severity="refuse",
         case=case,
@@ -44,7 +45,7 @@ def refusal(case: str, error: FlarenetError) -> Finding:
 
 
 def remark(file: object, *, found: object, expected: object, remedy: str = "", case: str = "") -> Finding:
-    """A warning. Who reads a file leaves `case` empty; of_case fills it in."""
+    """A warning. Functions that read a file leave `case` empty; of_case fills it in."""
     return Finding(
         severity="warn", case=case, file=str(file), found=str(found), expected=str(expected), remedy=remedy
     )
@@ -56,12 +57,12 @@ def of_case(name: str, findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 
 def refusals(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Those that keep a case from being used."""
+    """The findings that keep a case, or the set, from being used."""
     return tuple(finding for finding in findings if finding.severity == "refuse")
 
 
 def alike(findings: Iterable[Finding]) -> list[list[Finding]]:
-    """The same finding of several cases together; refusals first, else in their order."""
+    """The findings in groups that differ in case and file only; refusals first, otherwise in their order."""
     groups: dict[tuple[str, ...], list[Finding]] = {}
     for finding in findings:
         groups.setdefault((finding.severity, finding.found, finding.expected, finding.remedy), []).append(finding)
@@ -69,7 +70,7 @@ def alike(findings: Iterable[Finding]) -> list[list[Finding]]:
 
 
 def as_error(findings: Sequence[Finding]) -> FlarenetError:
-    """At least one refusal of one case, as the error to raise for it; its exit code is the highest of theirs."""
+    """The error to raise for one or more refusals of one case; its exit code is the highest of theirs."""
     told = [
         _Refused(f.file, found=f.found, expected=f.expected, remedy=f.remedy or None, exit_code=f.exit_code)
         for f in findings

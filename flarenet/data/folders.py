@@ -10,11 +10,12 @@ from .names import CHANNEL, by_case, files_in, stem_of
 
 
 def scan(folder: Path, part: str, ending: str) -> dict[str, tuple[str, str | None]]:
-    """imagesTr and labelsTr (`part` "Tr") or imagesTs and labelsTs ("Ts") of nnU-Net v2's layout; both may be missing.
+    """The cases in two folders of nnU-Net v2's layout: imagesTr and labelsTr (`part` "Tr"), or imagesTs and labelsTs
+    ("Ts"). Either folder may be missing.
 
     Returns name -> (image, label or None), paths relative to `folder`, in the order of the names. Raises DatasetError
-    for an image of another channel than the first, for two files of one case and, listing them, for labels without an
-    image.
+    for an image of another channel than the first, for two files of one case, and for labels without an image, which it
+    lists.
     """
     images, labels = f"images{part}", f"labels{part}"
     drawn = {stem_of(file.name, ending): file.name for file in files_in(folder / labels, ending)}
@@ -33,7 +34,7 @@ def scan(folder: Path, part: str, ending: str) -> dict[str, tuple[str, str | Non
 
 
 def refuse_strays(labels: Path, strays: list[str]) -> None:
-    """Raise DatasetError where there are label files that no image goes with."""
+    """Raise DatasetError where `strays` names label files, in the folder `labels`, that have no image."""
     if strays:
         found = f"{some_of(strays)} without an image"
         raise DatasetError(labels, found=found, expected="an image for each label")

@@ -1,6 +1,6 @@
-"""The label table of a file: names, values, groups and tolerances, as people write them -> LabelSet.
+"""The label table of a file (names, values, groups and tolerances, as people write them) and the LabelSet made of it.
 
-A file may number its labels with gaps; a LabelSet does not. What a file says by its own numbers is translated here.
+A file may number its labels with gaps, a LabelSet has none: here the file's values are translated to those of the set.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ _GROUP_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 
 @dataclass(frozen=True)
 class LabelTable:
-    """`labels` has the values 1, 2, 3 ...; `values` is the file's value of a label -> its value there."""
+    """A LabelSet and how a file numbers its labels.
+
+    labels  with the values 1, 2, 3 ...
+    values  the file's value of a label -> its value in `labels`
+    """
 
     labels: LabelSet
     values: Mapping[int, int]
@@ -35,9 +39,9 @@ class LabelTable:
         return any(before != after for before, after in self.values.items())
 
     def resolve(self, items: Iterable[Any], where: str) -> tuple[int, ...]:
-        """Labels given by the file's values or by name, as values of `labels`.
+        """The values in `labels` of `items`, which are names or values of the file.
 
-        Raises DatasetError where one is none or is given twice.
+        Raises DatasetError where an item is no label, or one is given twice.
         """
         items = tuple(items)
         found = [self._value(item) for item in items]
@@ -64,7 +68,7 @@ class LabelTable:
 
 
 def plain(name: str) -> str:
-    """A label's name as it is compared: small letters, single spaces for _ and -."""
+    """A label's name as names are compared: in small letters, with single spaces in place of _ and -."""
     return " ".join(re.split(r"[\s_-]+", name.strip().lower()))
 
 
@@ -74,9 +78,11 @@ def label_table(
     tolerance_mm: Mapping[str, float],
     source: object,
 ) -> LabelTable:
-    """The table of `values` (name -> value, background 0); `groups` are default_groups where None.
+    """The label table of a file. Raises DatasetError, naming `source` and the key, for the first mistake.
 
-    Raises DatasetError, with `source` and the key, for the first mistake.
+    values        name -> value; the background is 0
+    groups        name -> its labels, by value or name; None: default_groups
+    tolerance_mm  label name -> tolerance
     """
     where = f"{source}: key 'labels'"
     by_value = _by_value(values, where)
@@ -100,7 +106,8 @@ def label_table(
 
 
 def default_groups(names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """Labels named like a tumour form group "cancer", drawn over group "organ", the rest; an empty group is left out.
+    """The groups of a table that states none: "cancer" holds the labels named like a tumour and is drawn over "organ",
+    which holds all others. A group without labels is left out.
 
     names  index = voxel value; names[0] is the background
     """
@@ -110,7 +117,7 @@ def default_groups(names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
 
 
 def _by_value(values: Mapping[str, Any], where: str) -> list[tuple[int, str]]:
-    """(value, name), background first, by value."""
+    """(value, name) of each label in the order of the values, so the background comes first."""
     for name, value in values.items():
         if isinstance(value, list):
             remedy = "regions of several values are not supported yet; name every value, and group them by 'groups'"
@@ -148,7 +155,7 @@ def _check_names(names: tuple[str, ...], where: str) -> None:
 def _check_groups(
     groups: Mapping[str, Iterable[Any]], table: LabelTable, where: str
 ) -> dict[str, tuple[int, ...]]:
-    """The groups with the values of the table; every label stands in exactly one."""
+    """The groups by values of the table. Raises DatasetError unless every label stands in exactly one."""
     found = {}
     for group, items in groups.items():
         if not _GROUP_NAME.fullmatch(group):

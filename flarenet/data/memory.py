@@ -9,8 +9,10 @@ _MB = 1 << 20
 
 
 def available_mb(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> float:
-    """The least of: MemAvailable of the machine, what every control group above this process has left, and the
-    address space a process may have (`ulimit -v`). In MB of 2^20 bytes; infinite where nothing is known.
+    """The memory that this process may still take, in MB of 2^20 bytes; infinite where nothing is known.
+
+    It is the least of: MemAvailable of the machine, what each control group of this process has left, and the address
+    space that a process may have (`ulimit -v`).
     """
     known = [_machine(proc / "meminfo"), _address_space(), *_groups(proc / "self" / "cgroup", cgroups)]
     return min(known) / _MB
@@ -27,13 +29,13 @@ def _address_space() -> float:
 
 
 def _groups(membership: Path, cgroups: Path) -> list[float]:
-    """Bytes left in every control group of version 2 or 1 that this process is in, from its own to the root."""
+    """Bytes left in each control group (version 1 or 2) of this process, from its own up to the root."""
     left = []
     for line in _lines(membership):
         _, controllers, own = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
-        # inside a container the path may be that of the host: then only the root is there, and it is the container's
+        # inside a container the path may be the host's: then only the root exists here, and it is the container's group
         root = cgroups / "memory" if controllers else cgroups
         folder = root / own.lstrip("/")
         for group in (folder, *folder.parents):
@@ -54,7 +56,7 @@ def _group(folder: Path, *, version: int) -> list[float]:
 
 
 def _number(path: Path) -> int | None:
-    """The one number of a file; None where there is no file, or "max"."""
+    """The number that is all of a file; None where there is no file, or where it says "max"."""
     text = "".join(_lines(path)[:1])
     return int(text) if text.isdigit() else None
 

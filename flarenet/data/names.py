@@ -11,38 +11,39 @@ from ..errors import DatasetError, UnsafeError
 
 FILE_ENDINGS = (".nii.gz", ".nii")
 LONGEST_CASE_NAME, LONGEST_FILE_NAME = 200, 255
-"""In bytes; the case name gets endings, and 255 is what file systems take."""
+"""The longest name of a case and of a file, in bytes: file systems take 255, and endings are added to the name of a
+case."""
 
 CHANNEL = "_0000"
 """nnU-Net's mark of the first channel, at the end of an image's name."""
 
 
 def stem_of(name: str, *endings: str) -> str:
-    """The name of a file without the first of `endings` (FILE_ENDINGS) that it has; any other name as it is."""
+    """The name of a file without the first of `endings` (FILE_ENDINGS) that it ends in; any other name unchanged."""
     found = next((ending for ending in endings or FILE_ENDINGS if name.lower().endswith(ending)), "")
     return name[: len(name) - len(found)]
 
 
 def case_name(path: str | Path) -> str:
-    """X for X_0000.nii.gz, X.nii.gz, X_0000.nii and X.nii, and for the folders X_0000 and X."""
+    """The name of the case of a file or folder: X for X_0000.nii.gz, X.nii.gz, X_0000.nii, X.nii, X_0000 and X."""
     return stem_of(Path(path).name or Path(path).resolve().name).removesuffix(CHANNEL)
 
 
 def spelled(name: str) -> str:
-    """A case's name as it is compared: file systems may know neither capitals nor the spelling of accents."""
+    """A case's name as names are compared: file systems may ignore capitals and how accents are spelled."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 def files_in(folder: Path, endings: str | tuple[str, ...] = FILE_ENDINGS) -> list[Path]:
-    """The files of a folder with one of `endings`, capitals aside, by name; none where there is no folder. Hidden ones,
-    as a Mac leaves behind, are left out."""
+    """The files of a folder that end in one of `endings`, ignoring capitals, sorted by name; none where there is no
+    folder. Hidden files, as a Mac leaves behind, are left out."""
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if p.name.lower().endswith(endings) and not p.name.startswith("."))
 
 
 def by_case(paths: Iterable[Path]) -> dict[str, Path]:
-    """The files by the name of the case, in their order. Raises DatasetError where two are of the same case."""
+    """Case name -> its file, in the order of `paths`. Raises DatasetError where two files are of the same case."""
     found: dict[str, Path] = {}
     for path in paths:
         twin = found.setdefault(spelled(case_name(path)), path)
@@ -52,10 +53,10 @@ def by_case(paths: Iterable[Path]) -> dict[str, Path]:
 
 
 def files_by_case(path: str | Path) -> dict[str, Path]:
-    """The images of a folder (files_in), or one such file, by the name of the case. Label maps have no channels: X_0001
-    is a case, whatever else is there.
+    """Case name -> its file, for the files of a folder (files_in) or for a single file. Channels are not looked at, as
+    label maps have none: X_0001 is a case of its own.
 
-    Raises DatasetError where there is none, or where two are of the same case.
+    Raises DatasetError where there is no file, or where two are of the same case.
     """
     path = Path(path)
     if path.is_file():
@@ -71,8 +72,8 @@ def files_by_case(path: str | Path) -> dict[str, Path]:
 
 
 def find_images(path: str | Path) -> list[Path]:
-    """The images that files_by_case finds, where all are cases of one channel. Raises DatasetError as it does, and
-    where one is a further channel of another, as X_0001 beside X_0000."""
+    """The images that files_by_case finds. Raises DatasetError as it does, and where an image is a further channel of
+    another, as X_0001 beside X_0000."""
     images = list(files_by_case(path).values())
     refuse_further_channels(images)
     return images
@@ -93,7 +94,7 @@ def refuse_further_channels(images: Iterable[Path]) -> None:
 
 
 def path_from(folder: Path, path: Path) -> str:
-    """A path as a file in `folder` names it: relative where the folder holds it, else absolute."""
+    """`path` as a file in `folder` should state it: relative if it lies in the folder, else absolute."""
     path, folder = path.absolute(), folder.absolute()
     return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
@@ -112,7 +113,7 @@ def check_name(name: str, source: object) -> None:
 
 
 def check_path(path: str, source: object) -> None:
-    """Raise UnsafeError where `path`, as a file gives it, cannot be one."""
+    """Raise UnsafeError where `path`, as a file states it, cannot be the path of a file."""
     if not path.strip() or not path.isprintable():
         raise UnsafeError(source, found=repr(path), expected="a path of printable characters")
     longest = max(len(part.encode()) for part in path.split("/"))

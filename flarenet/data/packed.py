@@ -1,6 +1,7 @@
-"""Arrays on disk that are compressed in small blocks, of which a read unpacks only those it touches.
+"""Arrays on disk, compressed in small blocks: a read unpacks only the blocks that it touches.
 
-The format is a blosc2 frame (https://www.blosc.org, b2nd). Nothing of a file is trusted before its size and digest are.
+The format is a blosc2 frame (https://www.blosc.org, b2nd). A file is not read before its size has been checked; its
+digest is checked on request, see store.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from ..errors import DatasetError
 from ..volume import Triple
 
 BLOCK: Triple = (2, 64, 64)
-"""Unpacked as a whole. Flat enough for one slice and compact enough for a block of 128 voxels a side: a slice of
-400 x 400 takes a third of a millisecond, such a block three (benchmarks/preparation/reads.py)."""
+"""The block that is unpacked as a whole. It is flat enough to read one slice (0.3 ms for 400 x 400) and compact enough
+to read 128 voxels a side (3 ms); measured by benchmarks/preparation/reads.py."""
 
 CHUNK_SLICES = 16
 
@@ -41,9 +42,9 @@ def pack(array: np.ndarray) -> bytes:
 
 @dataclass(frozen=True)
 class Packed:
-    """An array in a file. Indexing by whole numbers and slices, or np.asarray, gives arrays in memory.
+    """An array in a file. Indexing it by whole numbers and slices, or np.asarray, reads into memory.
 
-    The file is opened anew for each read: that takes 0.05 ms, where an open frame keeps two MB of buffers.
+    The file is opened anew for each read: that takes 0.05 ms, while an open frame would keep two MB of buffers.
     """
 
     path: Path
@@ -64,7 +65,7 @@ class Packed:
         return self.shape[0]
 
     def _open(self) -> blosc2.NDArray:
-        # from the mapped bytes, not by blosc2.open: that one also runs what a file may say of how to make its values
+        # from the mapped bytes, not by blosc2.open: that also runs what a file may say of how its values are made
         frame = blosc2.ndarray_from_cframe(np.memmap(self.path, dtype=np.uint8, mode="r"))
         if frame.shape != self.shape or frame.dtype != self.dtype:
             raise damaged(self.path, found=f"{frame.dtype} {frame.shape}", expected=self._kind)
@@ -77,7 +78,7 @@ class Packed:
 
 @dataclass(frozen=True)
 class PackedPlaces:
-    """The places of a label map, as data.places.places_of gives them, in a file; np.asarray opens it."""
+    """The places of a label map in a file, as data.places.places_of gives them; np.asarray opens it."""
 
     path: Path
 

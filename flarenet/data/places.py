@@ -1,4 +1,4 @@
-"""Where the labels of a group map lie: a bounded sample of voxels, so that training need not look through the maps."""
+"""Where the labels of a group map lie: a bounded sample of voxels, so that training need not search the maps."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import numpy as np
 from .labels import HIDDEN
 
 PER_SLICE = 16
-"""Voxels kept of one label in one slice. A patch is moved about such a voxel at random anyway."""
+"""How many voxels of one label are kept in one slice. Patches are placed at random around such a voxel anyway."""
 
 
 def places_of(group_map: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
     """(places, voxels) of a group map, uint8 [Z, Y, X] in C order.
 
-    places  uint32 [n, 2]: label and index into the flattened map, ascending; of each label and slice, PER_SLICE voxels
-            spread evenly by lot over all it has there, or all where there are no more. HIDDEN and background have none.
+    places  uint32 [n, 2]: label and index into the flattened map, ascending. For each label and slice there are
+            PER_SLICE voxels, drawn at random but evenly spread over those of the slice, or all where there are no
+            more. HIDDEN and background have none
     voxels  label -> how many voxels it has in the whole map
     """
     lot, voxels = np.random.default_rng(0), np.zeros(HIDDEN + 1, dtype=np.int64)
@@ -36,7 +37,7 @@ def places_of(group_map: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
 
 
 def _spread(counts: np.ndarray, lot: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Up to PER_SLICE different numbers below each of `counts`, ascending: (the index of the count, the number)."""
+    """For each of `counts` up to PER_SLICE different numbers below it, ascending: (index of the count, number)."""
     parts = (np.arange(PER_SLICE + 1) * np.maximum(1, counts / PER_SLICE)[:, None]).astype(np.int64)
     numbers = parts[:, :-1] + (lot.random((len(counts), PER_SLICE)) * np.diff(parts)).astype(np.int64)
     there = numbers < counts[:, None]

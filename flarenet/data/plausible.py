@@ -1,6 +1,6 @@
-"""Does what was read look like what it should be? Doubts about images and label maps, as findings; nothing is changed.
+"""Doubts about images and label maps that do not look like what they should be, as findings; nothing is changed.
 
-Every threshold is far outside what sound data show: it separates kinds of mistakes, not good scans from better ones.
+Every threshold is far from what sound data show: it finds mistakes, and does not tell good scans from better ones.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from .findings import Finding, refusal, remark
 USUAL_SPACING_MM = (0.2, 10.0)
 
 SCALED_HU = 50.0
-"""A CT whose numbers all lie within +-50 was scaled to 0..1 or to unit variance."""
+"""A CT whose numbers all lie within +-50 was scaled, to 0..1 or to unit variance."""
 
 AIR_ONLY_HU = -500.0
 """A CT with nothing above it shows neither tissue nor lung."""
 
 MIRRORED = 1.5
-"""How many times less the intensities within labels must vary when the label map is mirrored, before that is told. In
-41 real cases a mirrored map made them vary at least 2.2 times more."""
+"""A label map is doubted if, when it is mirrored, the variance of the intensities within labels is so many times less.
+In 41 real cases mirroring made it at least 2.2 times more."""
 
 SAMPLES_PER_AXIS, FEWEST_SAMPLES = 96, 100
 
@@ -32,7 +32,7 @@ _AXES = {2: "left-right", 1: "front-back", 0: "head-feet"}
 
 @dataclass(frozen=True, eq=False)
 class Values:
-    """The numbers of an image: the ends of their range, and some of them from all over it, of any shape."""
+    """The numbers of an image: the ends of their range, and a sample from all over the image, of any shape."""
 
     lowest: float
     highest: float
@@ -40,22 +40,22 @@ class Values:
 
 
 def values_of(data: np.ndarray) -> Values:
-    """Those of an image in memory."""
+    """The Values of an image in memory."""
     return Values(float(data.min()), float(data.max()), data[sample_of(data.shape)])
 
 
 def sample_of(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """Where the sample of an image of `shape` is taken: every so many voxels along each axis."""
+    """The sample of an image of `shape` as slices: along each axis, evenly spaced voxels."""
     return tuple(slice(None, None, max(1, n // SAMPLES_PER_AXIS)) for n in shape)
 
 
 def doubts_on_image(grid: Grid, values: Values, file: object, *, is_ct: bool) -> list[Finding]:
-    """Unusual spacing, and for CT numbers that are no HU. One that refuses has an empty case."""
+    """Findings on unusual spacing and, for CT, on numbers that are no HU; their `case` is empty."""
     return [*_spacing(grid, file), *(_hounsfield(values, file) if is_ct else [])]
 
 
 def doubts_on_labels(image: Volume, drawn: Volume, file: object) -> list[Finding]:
-    """Everything drawn, or drawn as in a mirror. Both volumes lie on one grid."""
+    """Findings on a label map without background, or one that looks mirrored. Both volumes lie on one grid."""
     if drawn.data.all():
         return [remark(file, found="every voxel labelled", expected="background beside the labels")]
     return _mirrored(image, drawn, file)
@@ -88,13 +88,14 @@ def _hounsfield(values: Values, file: object) -> list[Finding]:
 
 
 def _looks_shifted(sample: np.ndarray) -> bool:
-    """As CT is stored before the intercept of -1024 is applied."""
+    """Whether the numbers look like those of a CT before the intercept of -1024 is applied."""
     air, tissue = ((sample >= low) & (sample <= high) for low, high in ((0, 200), (850, 1250)))
     return bool(air.mean() > 0.05 and tissue.mean() > 0.05)
 
 
 def _mirrored(image: Volume, drawn: Volume, file: object) -> list[Finding]:
-    """Where labels fit, intensities within each of them are alike; mirrored, they take in all sorts of things."""
+    """A finding where the labels fit the image better when mirrored. Labels that fit hold voxels of similar intensity;
+    mirrored ones hold a mixture."""
     upright, orientation = canonical(image)
     strides = sample_of(upright.data.shape)
     labels = orientation.apply(drawn.data)[strides]
@@ -111,7 +112,7 @@ def _mirrored(image: Volume, drawn: Volume, file: object) -> list[Finding]:
 
 
 def _variance(values: np.ndarray, labels: np.ndarray) -> float:
-    """Of `values` within the labels, background left out; each voxel counts alike."""
+    """The variance of `values` within labels, without the background; each voxel has the same weight."""
     inside = labels > 0
     index, inner = labels[inside], values[inside]
     counts = np.bincount(index)

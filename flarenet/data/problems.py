@@ -1,4 +1,4 @@
-"""Problems are collected while a data set is read, so that all of them can be shown at once."""
+"""The problems found while a data set is read, collected so that all can be shown at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .findings import Finding, refusal, remark
 
 
 class Problems:
-    """What is wrong with a data set, in the order it was found. `errors` are those behind the refusals."""
+    """What is wrong with a data set, in the order in which it was found; `errors` are those behind the refusals."""
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
@@ -31,7 +31,7 @@ class Problems:
 
     @contextmanager
     def collected(self, case: str = "") -> Iterator[None]:
-        """A FlarenetError of the block ends the block, and is collected."""
+        """Collect a FlarenetError that ends the block, in place of raising it."""
         try:
             yield
         except FlarenetError as error:

@@ -12,11 +12,11 @@ from ..schema import Frozen
 class Reading(Frozen):
     """What a person decided about files that can be read in more than one way.
 
-    affine          which form counts where sform and qform, or the sform's sizes and pixdim, differ: "agree" refuses
-                    such a file
-    assume_affine   a file without sform and qform is taken as RAS with its pixdim, instead of refused
-    volume          which volume of a 4D file of several is the image, counted from 0; None refuses such a file
-    allow_external  paths of dataset.json may lead out of its folder
+    affine          which form counts where sform and qform differ, or the sform's sizes and pixdim; "agree": such a
+                    file is refused
+    assume_affine   whether a file without sform and qform is taken as RAS with its pixdim; else it is refused
+    volume          which volume of a 4D file is the image, counted from 0; None: a file of several volumes is refused
+    allow_external  whether paths of dataset.json may lead out of its folder
     """
 
     affine: Literal["agree", "sform", "qform"] = "agree"
@@ -25,11 +25,11 @@ class Reading(Frozen):
     allow_external: bool = False
 
     def of_labels(self) -> Reading:
-        """How label maps are read: whichever of an image's volumes counts, they are of one."""
+        """How label maps are read: they have one volume, whichever of the image's volumes counts."""
         return self.model_copy(update={"volume": None})
 
     def facts(self) -> dict[str, JsonValue]:
-        """What decides what is read from a file: where files may lie does not."""
+        """What decides what is read from a file; where files may lie does not."""
         return self.model_dump(mode="json", exclude={"allow_external"})
 
 

@@ -1,7 +1,7 @@
-"""A data set with everything resolved: what planning found out about it, for everything that comes after planning.
+"""A data set with everything resolved by planning, for all that comes after planning.
 
 dataset.json may leave things open: which labels were looked for in a case, where the files of a folder lie. Planning
-closes them and writes the result to prepared/NAME/dataset.json; trainers read that file and no other.
+settles them and writes the result to prepared/NAME/dataset.json; trainers read that file and no other.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Settled(Frozen):
 
 
 def save_settled(dataset: Dataset, path: str | Path) -> None:
-    """Write `dataset` as it stands, whole or not at all: each case's `annotated` is what it will be trained as."""
+    """Write `dataset` as it is, whole or not at all; training will take each case's `annotated` from here."""
     path, folder = Path(path).absolute(), dataset.folder.absolute()
     settled = Settled(
         name=dataset.name,
@@ -77,19 +77,20 @@ def load_settled(path: str | Path) -> Dataset:
 
 
 def read_with_inferred(folder: str | Path, path: str | Path, reading: Reading = STRICT) -> Dataset:
-    """The data set of a raw `folder` for its labels and patterns, with what planning inferred: see with_inferred.
+    """The data set of a raw `folder`, with what planning inferred (see with_inferred), for its labels and patterns.
 
-    Its files may lie anywhere: whoever wants no more of them than their names opens none.
-    Raises as read_dataset and load_settled do.
+    Its files may lie anywhere, because none of them is to be opened. Raises as read_dataset and load_settled do.
     """
     return with_inferred(read_dataset(folder, reading.model_copy(update={"allow_external": True})), path)
 
 
 def with_inferred(dataset: Dataset, path: str | Path) -> Dataset:
-    """`dataset` as dataset.json has it, and what planning inferred about training cases of which nobody said what was
-    looked for, as save_settled wrote it to `path`: these count as declared.
+    """`dataset`, as read from dataset.json, with the patterns that planning inferred for training cases that declare
+    none. These cases then count as declared.
 
-    Where there is no such file, or it is of another label table, it stays as it is. Raises as load_settled does.
+    path  where save_settled wrote the patterns. Where there is no such file, or its label table is another, `dataset`
+          is returned unchanged
+    Raises as load_settled does.
     """
     if all(case.declared for case in dataset.cases) or not Path(path).is_file():
         return dataset

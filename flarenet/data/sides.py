@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from ..errors import PlanError
 
 _WORD = re.compile(r"A+(?=Aa)|A?a+|A+|0+")
-"""Words in the kinds of a name's signs: a capital begins one, and so do digits."""
+"""The words of a name in which each character stands as its _kind: a capital begins a word, and so do digits."""
 
 _SIDES = {"left": "right", "right": "left"}
 _LETTERS = {"l": "r", "r": "l"}
@@ -19,19 +19,19 @@ _Words = tuple[str, ...]
 
 
 def mirrored(names: Sequence[str]) -> list[int]:
-    """For each of the labels the place among `names` of its mirror image: its own where it has no side.
+    """For each label the index in `names` of its mirror image; its own index where it has no side.
 
-    "left kidney" and "right kidney" are a pair, so are "kidney_left" and "kidney_right", and, where both are there, "L
-    kidney" and "R kidney" or "LAG" and "RAG" (the adrenal glands).
-    Raises PlanError for a name with left or right in it without its counterpart, and for one with several.
+    "left kidney" and "right kidney" are a pair, and so are "kidney_left" and "kidney_right". "L kidney" and "R kidney",
+    or "LAG" and "RAG" (the adrenal glands), are a pair where both exist.
+    Raises PlanError for a name with left or right in it that has no counterpart, and for a name that has several.
     """
     places = _places(names)
     return [_counterpart(place, names, places) for place in range(len(names))]
 
 
 def left_and_right(names: Sequence[str]) -> list[tuple[int, int]]:
-    """The places among `names` of each pair that mirrored knows, the left one first; a label that lacks its counterpart
-    or has several is in none."""
+    """The indices in `names` of each pair that `mirrored` knows, (left, right). A label that has no counterpart, or
+    several, is in no pair."""
     words, places = [_words(name) for name in names], _places(names)
     images = [_images(each, places) for each in words]
     # what tells them apart begins with l for the left one and with r for the right one
@@ -51,7 +51,7 @@ def _places(names: Sequence[str]) -> Mapping[_Words, list[int]]:
 
 
 def _images(words: _Words, places: Mapping[_Words, list[int]]) -> list[int]:
-    """Where the mirror images of a label are; none for one without a side."""
+    """The indices of the mirror images of a label; none for a label without a side."""
     other = _other_side(words)
     wanted = [other] if other != words else _initials(words)
     return [there for each in wanted for there in places.get(each, ())]
@@ -73,7 +73,7 @@ def _counterpart(place: int, names: Sequence[str], places: Mapping[_Words, list[
 
 
 def _initials(words: _Words) -> list[_Words]:
-    """The words with the first letter of one of them, l or r, exchanged for the other."""
+    """Every version of `words` in which one word that begins with l or r begins with the other letter."""
     return [
         (*words[:at], _LETTERS[word[0]] + word[1:], *words[at + 1 :])
         for at, word in enumerate(words)
@@ -82,12 +82,12 @@ def _initials(words: _Words) -> list[_Words]:
 
 
 def _words(name: str) -> _Words:
-    """In small letters, of any script."""
+    """The words of a name, in any script, in small letters."""
     kinds = "".join(map(_kind, name))
     return tuple(name[slice(*found.span())].lower() for found in _WORD.finditer(kinds))
 
 
 def _kind(sign: str) -> str:
-    """A for a capital, a for any other letter and for the marks on it, 0 for a digit."""
+    """A for a capital, a for any other letter or a mark on a letter, 0 for a digit, a space for anything else."""
     category = unicodedata.category(sign)
     return "A" if category == "Lu" else {"L": "a", "M": "a", "N": "0"}.get(category[0], " ")

@@ -1,4 +1,4 @@
-"""What a file is that is not what it should be, told from its first bytes."""
+"""What a file is that is no NIfTI, told from its first bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ PAIR_REMEDY = "convert it to one .nii.gz file"
 
 
 def what_it_is(start: bytes) -> str:
-    """Words for a file that is no NIfTI, by how it begins."""
+    """What a file that is no NIfTI seems to be, in words; `start` are its first bytes."""
     text = start.lstrip()[:200].lower()
     if not start:
         return "an empty file"

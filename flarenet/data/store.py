@@ -48,13 +48,13 @@ class FileRecord(Frozen):
 class CaseRecord(Frozen):
     """What a prepared case is and what it was made from.
 
-    annotated                         the values its maps answer, ascending
-    key                               stands for everything it was made from; another key means prepare again
-    numbers                           stands for the numbers of a plan it was prepared by; "" in a store of label maps
-    shape, affine                     the grid of the stored arrays
-    original_shape, original_affine   the grid of the scan
-    voxels                            group -> label -> how many voxels its map holds; HIDDEN is none
-    files                             file name -> what was written
+    annotated                        the values that its maps answer, ascending
+    key                              a digest of everything it was made from: where it differs, the case is stale
+    numbers                          a digest of the plan's numbers it was prepared by; "" in a store of label maps
+    shape, affine                    the grid of the stored arrays
+    original_shape, original_affine  the grid of the scan
+    voxels                           group -> label -> how many voxels its map has of it; HIDDEN is no label
+    files                            file name -> what was written
     """
 
     name: str
@@ -79,10 +79,11 @@ class CaseRecord(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class StoredCase:
-    """A case of a Store; its arrays are read from disk as they are indexed.
+    """A case of a Store; its arrays are read from disk when they are indexed.
 
-    image  int16 [Z, Y, X], or None in a store of label maps      maps    group -> uint8 [Z, Y, X]
-    places group -> uint32 [n, 2], as places.places_of gives them
+    image   int16 [Z, Y, X], or None in a store of label maps
+    maps    group -> uint8 [Z, Y, X]
+    places  group -> uint32 [n, 2], as places.places_of gives them
     """
 
     image: Packed | None
@@ -98,7 +99,7 @@ class Store:
         self.folder = Path(folder)
 
     def names(self) -> list[str]:
-        """The cases that are there, sorted; an absent folder holds none."""
+        """The names of the stored cases, sorted; none where there is no folder."""
         if not self.folder.is_dir():
             return []
         return sorted(p.name for p in self.folder.iterdir() if p.name[0] != "." and (p / RECORD).is_file())
@@ -115,10 +116,14 @@ class Store:
         maps: Mapping[str, np.ndarray],
         numbers: str = "",
     ) -> CaseRecord:
-        """Store a case, in place of one of that name.
+        """Store a case; one of the same name is replaced. Arrays have the shape of `grid`.
 
-        image  int16 [Z, Y, X] or None       maps  group -> uint8 [Z, Y, X]; all of the shape of `grid`
-        Raises ValueError for another type or shape, NoRoom when the disk stands in the way.
+        annotated, key, numbers  as in CaseRecord
+        grid                     the grid of the arrays
+        original                 the grid of the scan
+        image                    int16 [Z, Y, X] or None
+        maps                     group -> uint8 [Z, Y, X]
+        Raises ValueError for another type or shape, NoRoom where the disk is full or cannot be written.
         """
         target = self._folder(name)
         _check(grid.shape, image, maps)
@@ -148,7 +153,7 @@ class Store:
         return record
 
     def read(self, name: str) -> StoredCase:
-        """A case, its arrays still on disk. Sizes are checked here, types when arrays are read, digests by verify.
+        """A case, its arrays still on disk. File sizes are checked here, types when arrays are read, digests by verify.
 
         Raises DatasetError where the case is missing or its files are not those that were written.
         """
@@ -174,7 +179,7 @@ class Store:
         return record
 
     def is_current(self, name: str, key: str, *, verify: bool = False) -> bool:
-        """Whether the case is there, readable, and was made from what `key` stands for; `verify` reads every byte."""
+        """Whether the case is there, can be read, and has this key; `verify` checks every byte of its files."""
         try:
             if verify:
                 self.verify(name)
@@ -212,7 +217,7 @@ def _check(shape: Triple, image: np.ndarray | None, maps: Mapping[str, np.ndarra
 def _contents(
     image: np.ndarray | None, maps: Mapping[str, np.ndarray], places: Mapping[str, np.ndarray]
 ) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of each file of a case, one at a time in memory."""
+    """(name, content) of each file of a case, made one by one, so that only one is in memory."""
     if image is not None:
         yield IMAGE, pack(image)
     for group, array in maps.items():

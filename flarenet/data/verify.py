@@ -1,4 +1,4 @@
-"""Is a case what dataset.json says it is? Everything about a case is found, not only the first problem."""
+"""Whether a case is what dataset.json says it is. All problems of a case are found, not only the first."""
 
 from __future__ import annotations
 
@@ -26,14 +26,18 @@ from .plausible import doubts_on_image, doubts_on_labels, values_of
 Seen = TypeVar("Seen")
 
 SAME_GRID_MM = 0.1
-"""How far a label's corner voxel may lie from its image's."""
+"""How far a corner voxel of a label map may lie from that of its image."""
 
 HARMLESS_VOXELS = 512 << 20
-"""A label map of so many is read and checked whatever its image is like; there is memory for a byte of each."""
+"""A label map of so many voxels is read and checked whatever its image is like; it takes a byte for each."""
 
 
 class Check(Frozen):
-    """What a check of a data set found. cases: how many it looked at; findings: in the order of the cases."""
+    """What a check of a data set found.
+
+    cases     how many cases it looked at
+    findings  in the order of the cases
+    """
 
     version: Literal[1] = 1
     dataset: str
@@ -42,12 +46,13 @@ class Check(Frozen):
 
     @property
     def refused(self) -> tuple[str, ...]:
-        """The names of the cases that cannot be used, in order."""
+        """The names of the cases that cannot be used, in the order of the cases."""
         return tuple(dict.fromkeys(finding.case for finding in refusals(self.findings) if finding.case))
 
     @property
     def exit_code(self) -> int:
-        """0 clean or only warnings; 7 anything unsafe; 3 some cases refused; else the highest code of a refusal."""
+        """0: nothing but warnings; 7: something unsafe; 3: some of the cases refused. Where the set or all cases are
+        refused: the highest code of the refusals."""
         refused = refusals(self.findings)
         highest = max((finding.exit_code for finding in refused), default=0)
         whole_set = any(not finding.case for finding in refused) or len(self.refused) == self.cases
@@ -56,7 +61,7 @@ class Check(Frozen):
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What the files of a case hold; None where there is no file or it cannot be used, which `findings` then tell."""
+    """What the files of a case hold: None where there is no file, or one that `findings` say cannot be used."""
 
     image: Volume | None
     drawn: Volume | None
@@ -89,10 +94,10 @@ def check_dataset(
 
 
 def copies(dataset: Dataset, known: Mapping[str, str] | None = None) -> dict[Path, list[Finding]]:
-    """Images that are copies of an earlier one: odd in training, and no test where it was trained on. Only files of the
-    same size are compared, and none that cannot be read: whoever reads the case says so.
+    """Findings on images that are copies of an earlier one, by image file: a warning, or a refusal of a test case whose
+    image is trained on. Only files of the same size are compared. Files that cannot be read are passed over here.
 
-    known  case -> SHA-256 of its image, where that was read before
+    known  case -> SHA-256 of its image, where that was computed before
     """
     known = known or {}
     sizes: dict[int, list[Case]] = {}
@@ -124,7 +129,9 @@ def read_case(case: Case, labels: LabelSet, *, is_ct: bool = True) -> Content:
     """Read a case, each file once and to its last byte, and check it.
 
     Image and label must lie on one grid; the label must hold no value outside the table and none that nobody looked
-    for. is_ct: whether numbers should be HU. Nothing is raised for bad files: they are refusals among the findings.
+    for. Nothing is raised for bad files: they become refusals among the findings.
+
+    is_ct  whether the numbers should be HU
     """
     findings: list[Finding] = []
     image = drawn = None
@@ -156,7 +163,8 @@ def _checked(
 
 
 def _refuse_larger(label: Path, case: Case, image: Volume | None) -> None:
-    """Before memory is taken: gzip holds a thousand zeros in a byte, and a header may claim any number of them."""
+    """Raise GeometryError for a label map that is larger than its image, before memory is taken for it: gzip can hold a
+    thousand zeros in a byte, and a header may claim any number of voxels."""
     voxels = math.prod(read_grid(label, case.reading.of_labels()).shape)
     if voxels <= HARMLESS_VOXELS or (image is not None and voxels <= image.data.size):
         return

@@ -1,9 +1,13 @@
 """NIfTI files, read strictly and written exactly: the only place that knows x-y-z order and headers.
 
-    stream.py    bytes, out of gzip or not, to the last one      header.py  fields, checked before memory is taken
-    geometry.py  where the voxels lie                            voxels.py  stored numbers to the type that is needed
-    image_file.py  an image plane by plane                 channels.py  shares of several labels, slice by slice
-    read.py, write.py
+    stream.py      bytes, out of gzip or not, to the last one
+    header.py      fields, checked before memory is taken
+    geometry.py    where the voxels lie
+    voxels.py      stored numbers to the type that is needed
+    read.py        images and label maps
+    image_file.py  an image plane by plane
+    write.py       label maps
+    channels.py    probabilities of several labels, slice by slice
 
 Fields and rules: the NIfTI-1 and NIfTI-2 standards (nifti1.h, nifti2.h, https://nifti.nimh.nih.gov).
 """

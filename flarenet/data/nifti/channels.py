@@ -1,4 +1,4 @@
-"""Writing shares of several labels as one NIfTI file of four axes, slice by slice."""
+"""Writing probabilities of several labels, slice by slice, as one NIfTI file of four axes."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ COMMENT = 6
 def channels_file(
     path: Path, names: Sequence[str], *, like: str | Path | Grid, reading: Reading = STRICT
 ) -> Iterator[tuple[Triple, Callable[[Sequence[np.ndarray]], None]]]:
-    """Yield the shape (z, y, x) of a .nii.gz file with a channel for each of `names`, and what takes its slices.
+    """Write a .nii.gz file with a channel for each of `names`: yields its shape (z, y, x) and a function that takes its
+    slices one by one, the first one first.
 
-    A slice is uint8 [Y, X] for each channel, 255 for 1, in the order of like's file; each comes once, the first one
-    first. The header has the geometry of `like`, as labels_file keeps it, slope 1/255, channels along the fourth axis
-    and `names`, as JSON, in a comment. NIfTI wants one channel after the other: each is compressed to a file of its
-    own, which become one as members of a gzip file. Read back by CRC before it takes its name; after an error there is
-    none. Raises as labels_file.
+    A slice is a uint8 array [Y, X] for each channel, 255 for 1, in the order of like's file. The header has the
+    geometry of `like`, as labels_file keeps it, slope 1/255, the channels along the fourth axis, and `names`, as JSON,
+    in a comment. NIfTI stores one channel after the other, so each is compressed to a file of its own; these are then
+    joined as members of one gzip file. The file is read back, and compared by CRC, before it takes its name; after an
+    error there is none. Raises as labels_file.
     """
     raw, grid = geometry_like(like, reading)
     with whole_file(path) as temporary:

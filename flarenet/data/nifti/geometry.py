@@ -1,4 +1,4 @@
-"""Where voxels lie: the affine of a header, from sform or qform, checked against everything else that it says."""
+"""Where voxels lie: the affine of a header, from its sform or qform, checked against everything else in the header."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNIT_MM = {1: 1000.0, 2: 1.0, 3: 0.001}
 def locate(
     raw: nibabel.Nifti1Header, shape: tuple[int, int, int], path: Path, reading: Reading
 ) -> tuple[Grid, list[Finding]]:
-    """The grid (k, j, i) of a header in RAS+ mm, and warnings. Raises GeometryError naming the field."""
+    """The grid (k, j, i) of a header, in RAS+ mm, and warnings about it. Raises GeometryError naming the field."""
     unit_mm, remarks = _unit(raw, path)
     spacing, said = _spacing(raw, path)
     remarks += said
@@ -42,8 +42,10 @@ def locate(
 
 
 def stated_spacing_mm(raw: nibabel.Nifti1Header, grid: Grid) -> tuple[float, float, float]:
-    """The sizes (k, j, i) of a header whose grid is `grid`: those of pixdim, which an oblique sform gives back but for
-    its rounding. Where they differ by more than SIZES_AGREE, which only `--affine` lets pass, those of the grid.
+    """The voxel sizes (k, j, i) of a header whose grid is `grid`.
+
+    They are those of pixdim: an oblique sform gives the same sizes, but with rounding errors. Where the two differ by
+    more than SIZES_AGREE, which only `--affine` lets pass, they are those of the grid.
     """
     k_mm, j_mm, i_mm = stated = abs(raw["pixdim"][3:0:-1].astype(float)) * _UNIT_MM.get(int(raw["xyzt_units"]) & 7, 1.0)
     agree = (abs(stated - grid.spacing_mm) <= SIZES_AGREE * stated).all()
@@ -58,7 +60,8 @@ def _unit(raw: nibabel.Nifti1Header, path: Path) -> tuple[float, list[Finding]]:
 
 
 def _spacing(raw: nibabel.Nifti1Header, path: Path) -> tuple[np.ndarray, list[Finding]]:
-    """The absolute sizes (i, j, k); a negative one passes where an sform says how the axes run."""
+    """The sizes (i, j, k) without their signs, and a warning for negative ones, which are accepted where an sform says
+    how the axes run."""
     spacing = np.array(raw["pixdim"][1:4], dtype=float)
     where, found = f"{path}: pixdim", ", ".join(f"{size:g}" for size in spacing)
     if not (np.isfinite(spacing) & (spacing != 0)).all():
@@ -114,7 +117,8 @@ def _check_sizes(sform: np.ndarray, spacing: np.ndarray, path: Path, reading: Re
 
 
 def _assumed(spacing: np.ndarray, path: Path, reading: Reading) -> tuple[dict[str, np.ndarray], list[Finding]]:
-    """RAS with the sizes of pixdim and the first voxel at 0, as the standard's METHOD 1 has it."""
+    """The form of a header without sform and qform: RAS with the sizes of pixdim and the first voxel at 0, as METHOD 1
+    of the standard. Raises GeometryError unless a person allowed that."""
     where, expected = f"{path}: sform_code, qform_code", "an sform or a qform: without one nobody knows left from right"
     if not reading.assume_affine:
         remedy = "--assume-affine takes it as RAS with its pixdim"

@@ -1,4 +1,4 @@
-"""A NIfTI header, parsed and checked before a voxel is read or memory taken."""
+"""A NIfTI header, parsed and checked before any voxel is read or memory is taken."""
 
 from __future__ import annotations
 
@@ -24,10 +24,16 @@ _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 
 
 @dataclass(frozen=True)
 class Header:
-    """A checked header: `raw` as nibabel parsed it, the grid [k, j, i], and where the voxels lie in the file.
+    """A checked header.
 
-    volumes     how many the file holds     volume      the one that counts
-    about_file  warnings about the file     about_grid  and about its grid
+    raw         the header as nibabel parsed it
+    grid        [k, j, i]
+    dtype       of the stored numbers, in the file's byte order
+    offset      where the voxels begin in the file, in bytes
+    volumes     how many volumes the file holds
+    volume      the number of the volume that is the image
+    about_file  warnings about the file
+    about_grid  warnings about the grid
     """
 
     raw: nibabel.Nifti1Header
@@ -41,23 +47,23 @@ class Header:
 
     @property
     def voxels(self) -> int:
-        """Of one volume."""
+        """How many voxels one volume has."""
         nk, nj, ni = self.grid.shape
         return nk * nj * ni
 
     @property
     def data_bytes(self) -> int:
-        """Of all volumes."""
+        """The size of all volumes."""
         return self.volumes * self.voxels * self.dtype.itemsize
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """(k, j, i), as stated_spacing_mm gives it."""
+        """The spacing (k, j, i), see stated_spacing_mm."""
         return stated_spacing_mm(self.raw, self.grid)
 
     @property
     def scaling(self) -> tuple[float, float] | None:
-        """(slope, intercept), or None where the stored numbers are the values: slope 0, or (1, 0)."""
+        """(slope, intercept), or None where the stored numbers are the values, because of slope 0 or (1, 0)."""
         slope, intercept = float(self.raw["scl_slope"]), float(self.raw["scl_inter"])
         return None if slope == 0 or (slope, intercept) == (1, 0) else (slope, intercept)
 
@@ -84,7 +90,7 @@ def parse_header(source: Source, path: Path, reading: Reading) -> Header:
 
 
 def _kind(start: bytes, path: Path) -> tuple[type[nibabel.Nifti1Header], str]:
-    """The header class and the byte order, from the size field and the magic."""
+    """The header class and the byte order, found by the size field and the magic number."""
     for order in "<>":
         size = int.from_bytes(start[:4][:: 1 if order == ">" else -1], "big")
         if size == 348 and start[344:348] == b"n+1\0":
@@ -97,7 +103,7 @@ def _kind(start: bytes, path: Path) -> tuple[type[nibabel.Nifti1Header], str]:
 
 
 def _shape(raw: nibabel.Nifti1Header, path: Path) -> tuple[tuple[int, int, int], int]:
-    """(nk, nj, ni) of one volume, and how many volumes there are."""
+    """The shape (nk, nj, ni) of one volume, and how many volumes there are."""
     count = int(raw["dim"][0])
     sizes = [int(n) for n in raw["dim"][1 : 1 + count]] if 1 <= count <= 7 else []
     where, found = f"{path}: dim", " x ".join(map(str, sizes)) or f"{count} dimensions"

@@ -1,4 +1,4 @@
-"""An image that stays in its file: read once to see that all of it is sound, then plane by plane as often as wanted."""
+"""An image that stays in its file. It is read once to check all of it, then plane by plane as often as wanted."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from .voxels import Seen, check_seen, fill, in_range, plane_values
 class ImageFile:
     """An image that inspect_file found sound.
 
-    remarks  what should be looked at           values  the ends of its range, and a sample
-    boxes    floor -> the smallest box, in the file's order, of all voxels above it; None where there are none
+    remarks     warnings about the file
+    values      the ends of its range, and a sample
+    boxes       floor -> the smallest box, in the file's order, of all voxels above it; None where there are none
+    not_finite  whether some voxels are not finite; they are read as the lowest value
     """
 
     path: Path
@@ -41,10 +43,10 @@ class ImageFile:
         return self.header.grid
 
     def planes(self) -> Iterator[np.ndarray]:
-        """The planes [Y, X] in the file's order, with the numbers that read_image gives, as int16 or float32.
+        """The planes [Y, X] in the file's order, int16 or float32, with the numbers that read_image gives.
 
-        Each lies in memory that the next one may overwrite.
-        Raises DatasetError where the file is another one by now, or StorageError where it cannot be read.
+        A plane is valid until the next one is asked for, which may overwrite it.
+        Raises DatasetError where the file has changed since inspect_file, StorageError where it cannot be read.
         """
         with opened_image(self.path, self.reading) as (source, header):
             if header.raw.binaryblock != self.header.raw.binaryblock:
@@ -59,7 +61,10 @@ class ImageFile:
 
 
 def inspect_file(path: str | Path, floors: Collection[float], reading: Reading = STRICT) -> ImageFile:
-    """Read an image once, keeping nothing of it but what ImageFile holds. Raises as read_image does."""
+    """Read an image once, and keep of it only what an ImageFile holds. Raises as read_image does.
+
+    floors  the values for which ImageFile.boxes is found
+    """
     path, seen = Path(path), Seen()
     boxes = {floor: BoxOf() for floor in floors}
     with opened_image(path, reading) as (source, header):
@@ -81,13 +86,13 @@ def inspect_file(path: str | Path, floors: Collection[float], reading: Reading =
         header=header,
         remarks=(*header.about_file, *header.about_grid, *remarks),
         values=Values(lowest, highest, fill(np.stack(sample), lowest) if remarks else np.stack(sample)),
-        # what is not finite counts as the lowest value: if that is above the floor, all is
+        # voxels that are not finite get the lowest value: if that is above the floor, they all are
         boxes={floor: whole if lowest > floor else found.box for floor, found in boxes.items()},
         not_finite=bool(remarks),
     )
 
 
 def _planes(source: Source, header: Header, path: Path) -> Iterator[np.ndarray]:
-    """The stored numbers of each plane [Y, X], in memory that the next one overwrites."""
+    """The stored numbers of each plane [Y, X]; the next plane overwrites them."""
     _, *plane = header.grid.shape
     return (part.reshape(plane) for part in stored(source, header, path, at_once=math.prod(plane)))

@@ -19,15 +19,15 @@ from .stream import Source, opened, parts, skip
 from .voxels import LookupTable, Seen, check_seen, fill, image_values, in_range, label_values, lookup_table
 
 LARGEST_IMAGE_RATIO, RATIO_FROM_BYTES = 250, 512 << 20
-"""A scan of more than so many bytes is never so many times smaller in gzip: noise alone prevents it."""
+"""gzip makes a scan that is larger than RATIO_FROM_BYTES at most so many times smaller: its noise cannot be packed."""
 
 
 def read_image(path: str | Path, reading: Reading = STRICT) -> Volume:
-    """An image in its file's order: int16 where stored in whole numbers that fit and without scaling, else float32.
+    """An image in its file's order: int16 where it is stored in whole numbers that fit, without scaling, else float32.
 
     Raises DatasetError for a file that is missing, damaged, no NIfTI, no single 3D volume, or holds numbers that are
-    no scan; GeometryError for a grid that cannot be trusted; StorageError when it cannot be read or memory does not
-    suffice. What is read all the same, but should be looked at, inspect_image tells.
+    no scan; GeometryError for a grid that cannot be trusted; StorageError where the file cannot be read or memory does
+    not suffice. inspect_image also gives the warnings about a file.
     """
     return inspect_image(path, reading)[0]
 
@@ -47,7 +47,7 @@ def inspect_image(path: str | Path, reading: Reading = STRICT) -> tuple[Volume, 
 
 @contextmanager
 def opened_image(path: Path, reading: Reading) -> Iterator[tuple[Source, Header]]:
-    """An image file at the end of its header; at the end of the block all its voxels must have been read."""
+    """Open an image file and read its header. The block must read all voxels: at its end the file must end too."""
     with opened(path) as source:
         header = parse_header(source, path, reading)
         _refuse_line(header, path)
@@ -108,9 +108,10 @@ def inspect_labels(
 def stored(
     source: Source, header: Header, path: Path, *, into: np.ndarray | None = None, at_once: int | None = None
 ) -> Iterator[np.ndarray]:
-    """The stored numbers of the volume that counts, `at_once` of them, as stream.parts gives them.
+    """The stored numbers of the volume that is the image, part by part, as stream.parts gives them.
 
-    Volumes before and after it are read and dropped.
+    into, at_once  as in stream.parts
+    The other volumes of the file are read and dropped.
     """
     skip(source.stream, header.offset, path)
     for volume in range(header.volumes):
@@ -139,7 +140,7 @@ def _refuse_bomb(source: Source, header: Header, path: Path) -> None:
 
 
 def _refuse_more(source: Source, header: Header, path: Path) -> None:
-    """Reading on to the end also has gzip check its CRC and length."""
+    """Raise DatasetError where bytes follow the voxels. To read on to the end also makes gzip check CRC and length."""
     if source.stream.read(1):
         raise DatasetError(path, found="more bytes than voxels", expected=f"{header.data_bytes} bytes of voxels")
 

@@ -1,4 +1,4 @@
-"""The bytes of a file, out of gzip or not, read to the last one so that a gzip stream's length and CRC are checked."""
+"""The bytes of a file, packed by gzip or not; they are read to the last one, so that gzip checks length and CRC."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from isal import igzip, igzip_lib
 from ...errors import DatasetError, StorageError
 
 LARGEST_DEFLATE_RATIO = 1032
-"""No deflate stream can hold more bytes per compressed byte: 258 bytes in 2 bits."""
+"""The most bytes that a deflate stream can hold per compressed byte: 258 bytes in 2 bits."""
 
 CHUNK_BYTES = 4 << 20
 
@@ -33,13 +33,14 @@ class Source:
 
     @property
     def most_bytes(self) -> int:
-        """The largest number of uncompressed bytes there can be."""
+        """The most uncompressed bytes that the file can hold."""
         return self.size * LARGEST_DEFLATE_RATIO if self.zipped else self.size
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Source]:
-    """Raises DatasetError for what is no file or damaged, StorageError for what cannot be read."""
+    """Open a file as a Source. Raises DatasetError for no file or a damaged one, StorageError for one that cannot be
+    read; also for what is found while the block reads."""
     _refuse_no_file(path)
     try:
         with open(path, "rb") as file:
@@ -70,8 +71,9 @@ def parts(
 ) -> Iterator[np.ndarray]:
     """The next `count` numbers of `stream`, in consecutive arrays of native byte order.
 
-    at_once  how many in each but the last; None is CHUNK_BYTES of them
-    They lie in `into` ([count], of the native dtype), or else in memory that the next one overwrites.
+    into     where to put them, [count] of the native dtype; None: in memory that the next array overwrites
+    at_once  how many numbers each array but the last has; None: CHUNK_BYTES of them
+    Raises DatasetError where the stream ends before.
     """
     native, step = dtype.newbyteorder("="), at_once or CHUNK_BYTES // dtype.itemsize
     scratch = np.empty(min(step, count), native) if into is None else into
@@ -86,14 +88,14 @@ def parts(
 
 
 def skip(stream: BufferedIOBase, offset: int, path: Path) -> None:
-    """Read on to byte `offset`."""
+    """Read on to byte `offset`. Raises DatasetError where the stream ends before."""
     while (here := stream.tell()) < offset:
         if not stream.read(min(CHUNK_BYTES, offset - here)):
             raise DatasetError(path, found=f"{here} bytes", expected=f"voxels from byte {offset} on")
 
 
 def _fill(stream: BufferedIOBase, part: np.ndarray) -> int:
-    """How many bytes of `part` could be filled."""
+    """Fill `part` from the stream; returns how many bytes could be filled."""
     target, done = part.view(np.uint8).data, 0
     while done < len(target) and (count := stream.readinto(target[done:])):
         done += count

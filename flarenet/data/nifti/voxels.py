@@ -1,4 +1,4 @@
-"""Stored numbers to the type that is needed, part by part: nothing holds a whole volume but the result."""
+"""Stored numbers to the type that is needed, part by part, so that only the result is of the size of the volume."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from ...errors import DatasetError
 from ..findings import Finding, remark
 
 MOST_NOT_FINITE = 0.001
-"""Up to this share of voxels that are NaN or infinite is taken as air."""
+"""The largest share of voxels that may be NaN or infinite; they are taken as air."""
 
 LARGEST_VALUE = 1e7
-"""No scanner gives larger numbers: HU end near 3e4, counts of PET and MR below 1e7."""
+"""The largest number that a scanner gives: HU end near 3e4, counts of PET and MR below 1e7."""
 
 WRAPPED_FROM, WRAPPED_SHARE = 61440, 0.001
-"""A uint16 of 61440 or more is -4096 .. -1 read as int16; some writers store negative HU so."""
+"""Negative HU that a writer stored as uint16 are numbers from 61440 on (as int16: -4096 .. -1). A file is suspected of
+that where they are more than this share of its voxels."""
 
 OUTSIDE = 255
-"""In a table of labels: no label. The largest label is 254."""
+"""Stands for "no label" in a lookup table; the largest label is 254."""
 
 MOST_WRONG_VALUES = 1000
 
@@ -30,7 +31,13 @@ Scaling = tuple[float, float] | None
 
 @dataclass
 class Seen:
-    """What went past while an image was read. lowest, highest: of the stored numbers that are finite."""
+    """What was noted of the stored numbers while an image was read.
+
+    lowest, highest  the ends of the range of the finite numbers
+    not_finite       how many numbers are NaN or infinite
+    wrapped          how many uint16 numbers are WRAPPED_FROM or more
+    between          how many uint16 numbers lie above the largest int16 and below WRAPPED_FROM
+    """
 
     lowest: float = np.inf
     highest: float = -np.inf
@@ -53,7 +60,8 @@ class Seen:
 
 
 def image_values(parts: Iterator[np.ndarray], out: np.ndarray, scaling: Scaling, seen: Seen) -> np.ndarray:
-    """The numbers of `parts` as `out` (flat), or as a float32 copy of it where whole numbers do not fit its int16.
+    """Convert the numbers of `parts` into `out`, which is flat, and return it; or a float32 copy of it where `out` is
+    int16 and the numbers do not fit.
 
     `parts` may lie in `out` itself.
     """
@@ -70,13 +78,13 @@ def image_values(parts: Iterator[np.ndarray], out: np.ndarray, scaling: Scaling,
 
 
 def plane_values(part: np.ndarray, scaling: Scaling) -> np.ndarray:
-    """Stored numbers as values: int16 where they are whole numbers that fit and not scaled, else float32.
+    """Stored numbers as values: int16 where they are whole numbers that fit and are not scaled, else float32.
 
-    They are `part` itself where its type is that already.
+    This is `part` itself where it has that type already.
     """
     if scaling is None and part.dtype.kind != "f":
         return part.astype(np.int16 if _fits_int16(part) else np.float32, copy=False)
-    with np.errstate(over="ignore", invalid="ignore"):  # what is no number or too large: check_seen
+    with np.errstate(over="ignore", invalid="ignore"):  # check_seen refuses NaN and numbers that are too large
         values = part.astype(np.float32, copy=scaling is not None)
         if scaling is not None:
             values *= np.float32(scaling[0])
@@ -92,7 +100,8 @@ def in_range(seen: Seen, scaling: Scaling) -> tuple[float, float]:
 
 
 def check_seen(seen: Seen, voxels: int, scaling: Scaling, path: object) -> list[Finding]:
-    """Raise DatasetError for numbers that are no scan; tell of a few that are not finite, which `fill` replaces."""
+    """Raise DatasetError for numbers that are no scan. Returns a warning where a few, which `fill` replaces, are not
+    finite."""
     lowest, highest = in_range(seen, scaling)
     remarks = _check_finite(seen, voxels, path)
     if max(abs(lowest), abs(highest)) > LARGEST_VALUE:
@@ -105,7 +114,7 @@ def check_seen(seen: Seen, voxels: int, scaling: Scaling, path: object) -> list[
 
 
 def fill(values: np.ndarray, lowest: float) -> np.ndarray:
-    """`values` itself, in which what is not finite has become `lowest`."""
+    """Replace what is not finite in `values` by `lowest`; returns `values`."""
     for part in np.array_split(values, max(1, values.size >> 20)):
         part[~np.isfinite(part)] = lowest
     return values
@@ -122,7 +131,8 @@ def _check_finite(seen: Seen, voxels: int, path: object) -> list[Finding]:
 
 
 def _check_wrapped(seen: Seen, voxels: int, path: object) -> None:
-    """Wrapped negatives lie at the upper end with nothing below them; a range that is really used has no such gap."""
+    """Raise DatasetError for numbers that look like wrapped negatives: many at the upper end and none just below, a gap
+    that a range which is really used does not have."""
     if seen.wrapped <= WRAPPED_SHARE * voxels or seen.between:
         return
     found = f"uint16 numbers up to {seen.highest:.0f} in {seen.wrapped} voxels, and none from 32768 to {WRAPPED_FROM}"
@@ -139,9 +149,12 @@ def _fits_int16(part: np.ndarray) -> bool:
 
 @dataclass
 class LookupTable:
-    """File value -> label, and what was met that is none: {value as text: voxels}.
+    """Looks up labels by the values of a file, and counts the values that are no label.
 
-    plain  the highest value up to which each is its own label; -1 where they are numbered otherwise
+    labels     uint8: the label of each value; the last entry is for all other values
+    plain      the highest value up to which each value is its own label; -1 where the file numbers labels otherwise
+    wrong      value, as text -> how many voxels have it, for values that are no label
+    fractions  whether any of these is no whole number
     """
 
     labels: np.ndarray
@@ -150,7 +163,7 @@ class LookupTable:
     fractions: bool = False
 
     def look_up(self, part: np.ndarray) -> np.ndarray:
-        """uint8 labels of stored numbers; OUTSIDE where there is none."""
+        """The labels of stored numbers, uint8; OUTSIDE where there is none."""
         if part.dtype == np.uint8:
             if part.size and part.max() <= self.plain:
                 return part
@@ -172,7 +185,10 @@ class LookupTable:
 
 
 def lookup_table(top: int, values: Mapping[int, int]) -> LookupTable:
-    """The table of labels 0 to `top`; `values` says which file value is which label where the file has its own."""
+    """The lookup table of the labels 0 to `top`.
+
+    values  file value -> label, where the file numbers labels otherwise; else empty
+    """
     meaning = {0: 0, **values} if values else {value: value for value in range(top + 1)}
     labels = np.full(max(256, max(meaning) + 1) + 1, OUTSIDE, dtype=np.uint8)
     for value, label in meaning.items():

@@ -1,4 +1,4 @@
-"""Writing label maps on the grid of their image, read back before they take their name."""
+"""Writing label maps on the grid of their image. A file is read back before it takes its name."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _GEOMETRY_FIELDS = (
 def write_labels(
     path: str | Path, labels_map: np.ndarray, *, like: str | Path | Grid, reading: Reading = STRICT
 ) -> None:
-    """Write a label map, uint8 [Z, Y, X], on exactly the grid of the image `like`, in the order of its file.
+    """Write a label map, uint8 [Z, Y, X] in the order of like's file, on exactly the grid of the image `like`.
 
-    As labels_file writes it. Raises GeometryError where the shape is not like's.
+    See labels_file for how it is written. Raises GeometryError where the shape is not like's.
     """
     if labels_map.dtype != np.uint8:
         raise ValueError(f"a label map is uint8, not {labels_map.dtype}")
@@ -50,14 +50,18 @@ def write_labels(
 def labels_file(
     path: str | Path, *, like: str | Path | Grid, reading: Reading = STRICT
 ) -> Iterator[tuple[Triple, Callable[[np.ndarray], None]]]:
-    """Yield the shape (z, y, x) of the label file of the image `like`, and what takes its slices one by one.
+    """Write the label file of the image `like`: yields its shape (z, y, x) and a function that takes its slices one by
+    one, the first one first.
 
-    A slice is uint8 [Y, X] in the order of like's file; each comes once, the first one first. The geometry of like's
-    header (sizes, spacing, units, both forms) is kept byte for byte; names, dates and extensions are not, for they
-    may tell of the patient. Where `like` is a Grid, the header is made from it. `path` ends in .nii.gz or .nii. The
-    same slices give the same bytes. The file is read back, and compared by CRC, before it takes its name; after an
-    error there is none. Raises StorageError where the disk stands in the way, ValueError for too few slices or a
-    slice of another shape, and as read_image does for `like`.
+    path  ends in .nii.gz or .nii
+    like  the file of the image, or a Grid
+
+    A slice is uint8 [Y, X] in the order of like's file. The geometry of like's header (sizes, spacing, units, both
+    forms) is kept byte for byte; names, dates and extensions are not, because they may tell of the patient. For a Grid
+    the header is made from it. The same slices give the same bytes. The file is read back, and compared by CRC, before
+    it takes its name; after an error there is none.
+    Raises StorageError where the file cannot be written, ValueError for too few slices or a slice of another shape, and
+    as read_image does for `like`.
     """
     path = Path(path)
     if not path.name.lower().endswith(FILE_ENDINGS):
@@ -75,7 +79,14 @@ def labels_file(
 
 @dataclass
 class PlaneWriter:
-    """What went into a file: how many bytes, and their CRC."""
+    """Writes planes to a stream, and counts what it writes.
+
+    path    what errors call the file
+    shape   (z, y, x) of the file
+    planes  how many planes were written
+    count   how many bytes were written
+    crc     their CRC
+    """
 
     stream: BufferedIOBase
     path: Path
@@ -101,14 +112,14 @@ class PlaneWriter:
 
 @contextmanager
 def gzipped(path: Path) -> Iterator[BufferedIOBase]:
-    """A stream into a gzip file without name and time: the same content gives the same bytes."""
+    """A stream into a gzip file that holds no name and no time, so that the same content gives the same bytes."""
     with open(path, "wb") as file:
         with igzip.IGzipFile(filename="", mode="wb", compresslevel=3, fileobj=file, mtime=0) as stream:
             yield stream
 
 
 def geometry_like(like: str | Path | Grid, reading: Reading) -> tuple[nibabel.Nifti1Header, Grid]:
-    """The header of a uint8 file of one volume with the geometry of the image `like`, or made from a Grid; its grid."""
+    """The header of a uint8 file of one volume, with the geometry of the image or Grid `like`; and the grid."""
     if isinstance(like, Grid):
         return _labels_header(_header_of(like)), like
     with opened(Path(like)) as source:
@@ -117,12 +128,12 @@ def geometry_like(like: str | Path | Grid, reading: Reading) -> tuple[nibabel.Ni
 
 
 def _header_of(grid: Grid) -> nibabel.Nifti1Header:
-    """A header that says where `grid` lies: as sform, and as qform too where a rotation says the same."""
+    """A header that states `grid` as its sform, and as its qform too where a rotation can express the grid."""
     header, affine = nibabel.Nifti1Header(), grid.affine[:, [2, 1, 0, 3]]
     header.set_data_shape(grid.shape[::-1])
     header.set_sform(affine, code="scanner")
     header.set_qform(affine, code="scanner", strip_shears=True)
-    # over many slices the least shear, or the rounding of a quaternion, adds up to what readers refuse
+    # over many slices the least shear, or the rounding of a quaternion, adds up to a difference that readers refuse
     if grid.largest_distance_mm(Grid(grid.shape, header.get_qform()[:, [2, 1, 0, 3]])) > QFORM_NEAR_MM:
         header["qform_code"] = 0
     header.set_xyzt_units("mm")
