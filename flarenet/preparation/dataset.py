@@ -26,18 +26,19 @@ from .resample import resampled_shape
 from .upright import on_grid, upright
 
 PREPARATION_VERSION = 4
-"""Part of every key: a change of prepare that changes its output makes all stored cases stale."""
+"""Part of every key. It is raised when the output of prepare changes, which makes all stored cases stale."""
 
 PROCESS_MB, BYTES_PER_VOXEL, BYTES_PER_PREPARED_VOXEL = 150, 4, 8
-"""Measured, and rounded up: Python with what it imports; image and labels; the same prepared, until they are stored."""
+"""Memory to prepare a case, measured and rounded up: of Python with what it imports, of a voxel of image and labels,
+and of a voxel of the prepared ones until they are stored."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """One case for every configuration; small enough to send to another process.
+    """One case to prepare for every configuration; small enough to send to another process.
 
-    inputs  the SHA-256 of its image and label; None where they have to be read to know
-    verify  whether what is stored is taken for whole only after every byte of it was read
+    inputs  the SHA-256 of its image and label; None where the files have to be read for that
+    verify  whether every byte of what is stored is read before it is taken for sound
     """
 
     case: Case
@@ -57,9 +58,10 @@ def prepare_dataset(
 ) -> list[tuple[str, FlarenetError]]:
     """Fill the stores of `plan` with the training cases of `dataset`.
 
-    A case whose files look as they did when planning measured them, and which is stored from those, is not opened;
-    with `verify` every byte that is stored of it is read, and a damaged case is prepared again.
-    Returns (case, error) of those that failed; the others are done. Raises NoRoom where the disk stands in the way.
+    A case is not opened if its files look as they did when planning measured them and it was prepared from those.
+    With `verify`, every byte that is stored of it is read, and a damaged case is prepared again.
+    Returns (case, error) of the cases that failed; the others are done. Raises NoRoom where the disk is full or cannot
+    be written.
     """
     for folder in (workspace.prepared, *map(workspace.store, plan.configurations)):
         remove_leftovers(folder)
@@ -74,7 +76,8 @@ def prepare_dataset(
 
 
 def need_mb(work: Work) -> float:
-    """What the process that prepares a case takes at its peak, from the header of its image: rather too much."""
+    """The peak memory of the process that prepares a case, from the header of its image; rather too much than too
+    little."""
     grid = read_grid(work.case.image, work.case.reading)
     upright = upright_grid(grid)
     turned = orientation_of(upright).apply_to_grid(upright)
@@ -103,7 +106,8 @@ def prepare_case(work: Work) -> str:
 
 
 def _stale(work: Work, inputs: tuple[str, str]) -> dict[str, str]:
-    """{configuration: key} of what its store does not hold from these bytes by these numbers."""
+    """{configuration: key} for the configurations whose store does not hold the case as made from these bytes by the
+    present numbers."""
     keys = {name: _key(work.case, inputs, numbers, work.labels) for name, numbers in work.configurations.items()}
     stores = {name: Store(work.workspace.store(name)) for name in keys}
     return {name: key for name, key in keys.items() if not stores[name].is_current(work.name, key, verify=work.verify)}
@@ -132,7 +136,7 @@ def _digest_of_inputs(case: Case) -> tuple[str, str]:
 
 
 def _key(case: Case, inputs: tuple[str, str], configuration: Configuration, labels: LabelSet) -> str:
-    """What a prepared case was made from: bytes of image and label, pattern, groups and numbers."""
+    """The digest of what a prepared case is made from: bytes of image and label, pattern, groups and numbers."""
     made_from = [
         PREPARATION_VERSION,
         *inputs,
@@ -145,5 +149,5 @@ def _key(case: Case, inputs: tuple[str, str], configuration: Configuration, labe
 
 
 def prepared_by(configuration: Configuration, labels: LabelSet) -> str:
-    """Stands for the numbers that a case is prepared by, in its record."""
+    """The digest, for a case's record, of the numbers that it is prepared by."""
     return digest([PREPARATION_VERSION, *preparation_facts(configuration, labels)])

@@ -1,4 +1,4 @@
-"""Planes that come one after the other, lowest or highest first, of which a few are needed at once."""
+"""Planes that come one after the other, lowest or highest first, where a few neighbours are needed at once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ T = TypeVar("T")
 
 
 def in_order(items: Sequence[T], falling: bool) -> Sequence[T]:
-    """The items as they come: the last one first where `falling`."""
+    """The items in the order in which they come: the last one first where `falling`."""
     return items[::-1] if falling else items
 
 
 class Passing(Generic[T]):
-    """Items numbered 0 to `count` - 1, kept as long as they are asked for.
+    """Items, numbered 0 to `count` - 1, of which those that were asked for last are kept.
 
     items  lowest number first, or highest first where `falling`
     """
@@ -25,7 +25,7 @@ class Passing(Generic[T]):
         self._kept: dict[int, T] = {}
 
     def between(self, first: int, stop: int) -> list[T]:
-        """Items `first` to `stop` - 1, lowest first. From call to call neither end moves back against the order.
+        """Items `first` to `stop` - 1, lowest first. From call to call neither end may move back against the order.
 
         Raises ValueError where the items end before.
         """

@@ -1,7 +1,7 @@
 """From a scan to what a network sees. The same steps serve training and prediction.
 
-Orientation to RAS, crop to where there is anything brighter than the window's floor, clip, resample, scale to
-[0, 1]. Prepared images are fixed-point int16: 0 is the window's floor, FULL its ceiling.
+The scan is turned to RAS, cropped to where anything is brighter than the window's floor, clipped, resampled and scaled
+to [0, 1]. Prepared images are fixed-point int16: 0 is the window's floor, FULL its ceiling.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ from .resample import resample, resample_nearest, resampled_shape
 from .turned import Turned, TurnedVolume
 
 FULL = 2047
-"""The stored value of the window's ceiling: steps of a quarter HU in a window of 500 HU, far below the noise of any
-scanner; finer ones would only store more digits of it."""
+"""The stored value of the window's ceiling. In a window of 500 HU a step is a quarter HU, far below the noise of any
+scanner; finer steps would only store more digits of the noise."""
 
 
 @dataclass(frozen=True)
 class Frame:
     """Where a prepared image lies in its scan, and so how to go back.
 
-    original     the scan's own grid                     orientation  turns the scan to RAS
-    box          the crop, in voxels of the turned scan  grid         of the prepared image
+    original     the scan's own grid
+    orientation  turns the scan to RAS
+    box          the crop, in voxels of the turned scan
+    grid         the grid of the prepared image
     """
 
     original: Grid
@@ -57,7 +59,8 @@ def prepare_image(volume: Volume, configuration: Configuration) -> PreparedImage
 
 
 def frame_of(scan: Turned, floor: float, spacing_mm: tuple[float | None, ...]) -> Frame:
-    """Where the image lies that is made of a scan: of what is above `floor`, at the voxels nearest to `spacing_mm`."""
+    """The Frame of the image made of a scan: cropped to what is above `floor`, with voxels as near to `spacing_mm` as
+    whole numbers of voxels allow."""
     box = scan.box(floor) or Box((0, 0, 0), scan.grid.shape)
     grid = scan.grid.cropped(box)
     shape = resampled_shape(grid.shape, grid.spacing_mm, spacing_mm)
@@ -74,7 +77,8 @@ def prepared_planes(
 ) -> Iterator[np.ndarray]:
     """The planes of the prepared image, whole numbers in float32 [Y, X], 0 to FULL; in the order of scan.planes().
 
-    ahead  gives the planes that it is given, cropped and clipped but not resampled, as made in a thread of their own
+    ahead  wraps the iterator of cropped, clipped planes before they are resampled; prediction passes Stages.ahead,
+           which makes them in a thread
     Few planes are in memory at any time.
     """
     depth, *inside = frame.box.slices
@@ -87,7 +91,7 @@ def prepared_planes(
 
 
 def frame_between(original: Grid, grid: Grid) -> Frame:
-    """The Frame of an image on `grid` that prepare_image made from a scan on `original`: the grids say it all."""
+    """The Frame of an image on `grid` that prepare_image made from a scan on `original`; it follows from the two."""
     orientation = orientation_of(original)
     to_index = np.linalg.inv(orientation.apply_to_grid(original).affine) @ grid.affine
     # the outer edges of the prepared image are the edges of the crop, and these lie half a voxel off whole numbers
@@ -98,7 +102,7 @@ def frame_between(original: Grid, grid: Grid) -> Frame:
 
 
 def prepare_map(label_map: np.ndarray, frame: Frame) -> np.ndarray:
-    """A label or group map [Z, Y, X] of the scan's own grid, brought to the prepared grid; nearest voxel."""
+    """A label or group map [Z, Y, X] on the scan's own grid, resampled to the prepared grid by nearest voxel."""
     return resample_nearest(frame.orientation.apply(label_map)[frame.box.slices], frame.grid.shape)
 
 
@@ -108,7 +112,8 @@ def normalise(image: np.ndarray) -> np.ndarray:
 
 
 def beside(z: int, depth: int, neighbours: int) -> list[int]:
-    """The slices z - neighbours .. z + neighbours of an image of `depth` slices; the outermost one repeats."""
+    """The numbers z - neighbours .. z + neighbours of the slices of an image; beyond its `depth` slices the outermost
+    one repeats."""
     return [min(max(0, z + step), depth - 1) for step in range(-neighbours, neighbours + 1)]
 
 

@@ -21,12 +21,16 @@ from .passing import Passing, in_order
 Interpolation = Literal["linear", "cubic"]
 
 SPLINE_REACH = 12
-"""Voxels on either side that count in a cubic spline: the weight falls by 0.27 a voxel, to less than 1e-6 here."""
+"""How many voxels on either side a cubic spline weighs. Each weight is 0.27 of the one before, so they fall below
+1e-6."""
 
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """Rows of a matrix of weights: `weights` float32 [row, column] are all that differ from 0."""
+    """Consecutive rows of a matrix of weights, without the columns in which all of them are 0.
+
+    weights  float32 [row, column]
+    """
 
     rows: slice
     columns: slice
@@ -34,8 +38,9 @@ class Band:
 
 
 def resampled_shape(shape: Triple, spacing_mm: tuple[float, ...], wanted_mm: tuple[float | None, ...]) -> Triple:
-    """The shape that brings `spacing_mm` nearest to `wanted_mm`; None keeps an axis; at least one voxel each."""
-    # twice rounded: a ratio halfway between two whole numbers must not be decided by the last bits of an affine
+    """The shape whose spacing is nearest to `wanted_mm`, for a grid of `shape` with `spacing_mm`. An axis for which
+    None is wanted keeps its size; every axis has at least one voxel."""
+    # rounded twice: for a ratio halfway between two whole numbers the last bits of an affine must not decide
     resampled = (
         n if wanted is None else max(1, round(round(n * spacing / wanted, 4)))
         for n, spacing, wanted in zip(shape, spacing_mm, wanted_mm)
@@ -46,10 +51,10 @@ def resampled_shape(shape: Triple, spacing_mm: tuple[float, ...], wanted_mm: tup
 def resample(
     planes: Iterable[np.ndarray], before: Triple, after: Triple, interpolation: Interpolation, *, falling: bool = False
 ) -> Iterator[np.ndarray]:
-    """An image of shape `before`, given plane by plane along z, as planes float32 [Y, X] of one of shape `after`.
+    """Resample an image of shape `before`, given plane by plane along z, to planes float32 [Y, X] of shape `after`.
 
     planes   float32 [Y, X], lowest z first
-    falling  both come highest z first; the numbers are the same, bit for bit
+    falling  whether the planes, given and made, come highest z first; the numbers are the same, bit for bit
     At any time few planes exist, so neither image need be in memory as a whole.
     """
     flat = (_resample_plane(plane, after[1:], interpolation) for plane in planes)
@@ -64,7 +69,7 @@ def resample(
 
 
 def resample_nearest(label_map: np.ndarray, shape: Triple) -> np.ndarray:
-    """`label_map` [Z, Y, X] at the nearest voxel centres of `shape`; the type stays."""
+    """`label_map` [Z, Y, X] resampled to `shape` by nearest voxel, in its own type."""
     z, y, x = (_nearest(n, wanted) for n, wanted in zip(label_map.shape, shape))
     in_plane = y[:, None] * label_map.shape[2] + x
     resampled = np.empty(shape, dtype=label_map.dtype)
@@ -77,7 +82,7 @@ def resample_nearest(label_map: np.ndarray, shape: Triple) -> np.ndarray:
 def bands(n: int, wanted: int, interpolation: Interpolation) -> tuple[Band, ...]:
     """The matrix [wanted, n] that interpolates along one axis, in blocks of rows. Each row adds up to 1.
 
-    Beyond the image its outermost voxels go on without end.
+    Beyond its edges the image is continued by its outermost voxels.
     """
     columns, weights = _taps(n, wanted, interpolation)
     blocks = []
@@ -106,12 +111,12 @@ def _resample_plane(plane: np.ndarray, shape: tuple[int, ...], interpolation: In
 
 
 def _nearest(n: int, wanted: int) -> np.ndarray:
-    """The old voxel that each new centre lies in; on an edge, the later one."""
+    """For each new voxel the old voxel that its centre lies in; on an edge, the later one."""
     return np.clip(np.floor((np.arange(wanted) + 0.5) * n / wanted).astype(np.intp), 0, n - 1)
 
 
 def _taps(n: int, wanted: int, interpolation: Interpolation) -> tuple[np.ndarray, np.ndarray]:
-    """For each new voxel the old ones that it is made of, and their weights: both [wanted, taps]."""
+    """For each new voxel the old voxels that it is made of, and their weights: both [wanted, taps]."""
     place = (np.arange(wanted) + 0.5) * n / wanted - 0.5
     below = np.floor(place).astype(np.intp)
     t = place - below
@@ -123,9 +128,10 @@ def _taps(n: int, wanted: int, interpolation: Interpolation) -> tuple[np.ndarray
 
 
 def _cardinal_spline(t: np.ndarray) -> np.ndarray:
-    """Weights of the voxels -SPLINE_REACH to SPLINE_REACH + 1 about each `t` in [0, 1): the cubic spline through them.
+    """The weights that the cubic spline through the voxels gives to voxels -SPLINE_REACH to SPLINE_REACH + 1, for each
+    place `t` in [0, 1) between voxels 0 and 1.
 
-    It is a sum of B-splines whose coefficients are the voxels filtered by sqrt(3) z^|k| with z = sqrt(3) - 2
+    The spline is a sum of B-splines whose coefficients are the voxels filtered by sqrt(3) z^|k| with z = sqrt(3) - 2
     (Unser, Aldroubi, Eden: B-spline signal processing, IEEE Trans. Signal Processing 41, 1993).
     """
     b_spline = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, 3 * (1 - t) ** 3 - 6 * (1 - t) ** 2 + 4, t**3], axis=1)

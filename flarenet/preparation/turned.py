@@ -12,17 +12,20 @@ from ..planning.plan import Configuration
 from ..volume import Box, Grid, Orientation, Volume, box_where, orientation_of
 
 PERCENTILES = (0.5, 99.5)
-"""Of all voxels of an image in which intensities have no unit: the tails hold noise and bright artefacts."""
+"""The percentiles of all voxels that an image without an intensity unit is clipped to: its tails hold noise and bright
+artefacts."""
 
 NARROWEST = 1e-30
-"""A window that is no wider counts as one of no width: float32 cannot hold by what its image would be multiplied."""
+"""A window that is no wider counts as one of no width: float32 cannot hold the factor that would scale its image."""
 
 
 class Turned(Protocol):
     """A scan in RAS order.
 
-    original  its own grid            orientation  turns it
-    grid      of the turned scan      falling      whether its planes come highest z first
+    original     the scan's own grid
+    orientation  turns the scan to RAS
+    grid         the grid of the turned scan
+    falling      whether the planes of the turned scan come highest z first
     """
 
     original: Grid
@@ -34,17 +37,17 @@ class Turned(Protocol):
         """All planes [Y, X] of the turned scan, int16 or float32; as often as wanted."""
 
     def window(self, configuration: Configuration) -> tuple[float, float]:
-        """What intensities are clipped to: the plan's window, or the image's own PERCENTILES.
+        """The window that intensities are clipped to: the plan's, or the image's own PERCENTILES.
 
-        An image whose percentiles coincide, or nearly so (NARROWEST), gets a window of width 1 above them.
+        Where the percentiles coincide, or nearly so (NARROWEST), the window has width 1 and begins at the lower one.
         """
 
     def box(self, floor: float) -> Box | None:
-        """The smallest box of the turned scan with everything above `floor`; None where nothing is."""
+        """The smallest box of the turned scan that holds everything above `floor`; None where nothing is above it."""
 
 
 class TurnedVolume:
-    """A scan in memory, lowest z first; see Turned. Nothing is copied."""
+    """A scan in memory, lowest z first; see Turned. Its voxels are not copied."""
 
     falling = False
 
@@ -68,7 +71,8 @@ class TurnedVolume:
 
 
 class TurnedFile:
-    """A scan that stays in its file, in the file's order; see Turned. Raises ValueError where these lie otherwise."""
+    """A scan that stays in its file; see Turned. Its planes come in the file's order. Raises ValueError where the
+    planes of the file are not axial slices."""
 
     def __init__(self, image: ImageFile) -> None:
         self.original, self.orientation = image.grid, orientation_of(image.grid)
@@ -93,8 +97,8 @@ class TurnedFile:
 def stays_in_file(grid: Grid, configurations: Collection[Configuration]) -> bool:
     """Whether a scan on `grid` can be prepared plane by plane, without the whole of it in memory.
 
-    Its slices must be those of the turned scan, at right angles to the other axes, and the window must be known
-    beforehand. Blocks are laid from the lowest slice on, so for these they must come in that order.
+    Its axes must stand at right angles, its planes must be the slices of the turned scan, and the window must be known
+    beforehand. Blocks are placed from the lowest slice on, so for them the lowest slice must come first.
     """
     orientation = orientation_of(grid)
     blocks = any(len(one.patch) == 3 for one in configurations)

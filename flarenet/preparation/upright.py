@@ -1,4 +1,5 @@
-"""Scans whose axes lean, as of a tilted gantry: on upright axes for the network, and label maps back onto their own."""
+"""Scans whose axes lean, as by a tilted gantry: resampled to upright axes for the network, and label maps back to the
+axes of the scan."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ Planes = Mapping[str, np.ndarray]
 def upright(volume: Volume) -> Volume:
     """The volume itself where its axes stand at right angles, else resampled linearly to volume.upright_grid.
 
-    Around it lies its lowest value.
+    Voxels that lie outside the volume get its lowest value.
     """
     grid = upright_grid(volume.grid)
     if grid is volume.grid:
@@ -26,7 +27,8 @@ def upright(volume: Volume) -> Volume:
 
 
 def on_grid(labels_map: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
-    """A label map [Z, Y, X] of `source` at the voxels of `target`: nearest, 0 outside; itself where both agree."""
+    """A label map [Z, Y, X] on `source`, resampled to `target` by nearest voxel, 0 outside; unchanged where the grids
+    agree."""
     if source.is_near(target):
         return labels_map
     planes = planes_on_grid(({"labels": plane[None]} for plane in labels_map), source, target, outside={"labels": [0]})
@@ -36,11 +38,11 @@ def on_grid(labels_map: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
 def planes_on_grid(
     planes: Iterable[Planes], source: Grid, target: Grid, *, outside: Mapping[str, Sequence[float]]
 ) -> Iterator[Planes]:
-    """The slices of `target`, lowest first, from those of `source`, lowest first: each voxel that of the nearest one.
+    """Resample slices of `source`, lowest first, to the slices of `target`, lowest first, by nearest voxel.
 
     outside  name -> the value of each channel where `source` has no voxel
-    A slice is kept as long as a later one needs it. Those of a tilted gantry lie in the planes of their upright ones:
-    of these three are kept.
+    A slice is kept as long as a later one needs it. The slices of a tilted gantry lie in the planes of the upright
+    grid, so of them three are kept.
     """
     to_source = np.linalg.solve(source.affine, target.affine)
     passing = Passing(planes, source.shape[0])
@@ -56,8 +58,8 @@ def planes_on_grid(
 
 
 def _reach(to_source: np.ndarray, depth: int, shape: Triple) -> list[tuple[int, int]]:
-    """For each slice of a grid of `shape` the first and the end of those of `depth` that its voxels may lie nearest to:
-    one more on either side than its corners reach. Neither moves back from slice to slice."""
+    """For each slice of a grid of `shape`: the range (first, end) of the `depth` source slices that its voxels may be
+    nearest to. It is one slice more on either side than the corners reach, and neither end moves back."""
     corners = np.array([(0, y, x, 1) for y in (0, shape[1] - 1) for x in (0, shape[2] - 1)])
     heights = (corners @ to_source[0])[:, None] + to_source[0, 0] * np.arange(shape[0])
     first = np.clip(np.floor(heights.min(0)).astype(int) - 1, 0, depth - 1)
@@ -67,17 +69,21 @@ def _reach(to_source: np.ndarray, depth: int, shape: Triple) -> list[tuple[int, 
 
 
 def _nearest(block: np.ndarray, to_block: np.ndarray, shape: Triple, outside: Sequence[float]) -> np.ndarray:
-    """[C, Y, X] of one slice from `block` [C, z, y, x]."""
+    """One slice [C, Y, X], sampled from `block` [C, z, y, x] by nearest voxel."""
     channels = zip(block, outside)
     return np.concatenate([_sampled(one, to_block, (1, *shape[1:]), order=0, fill=fill) for one, fill in channels])
 
 
 def _sampled(data: np.ndarray, to_source: np.ndarray, shape: Triple, *, order: int, fill: float) -> np.ndarray:
-    """`data` at the voxels of a grid of `shape`, which lie at `to_source` in it, linearly or the nearest."""
+    """`data` sampled at the voxels of a grid of `shape`: linearly (`order` 1) or by nearest voxel (0).
+
+    to_source  [4, 4]: index in that grid -> index in `data`
+    fill       the value outside `data`
+    """
     from scipy.ndimage import affine_transform  # few scans are tilted, and its import takes as long as their slices
 
-    # "grid-constant": `fill` begins a step beyond the last voxel, half a step for the nearest one. By "constant" it
-    # would begin at that voxel, and rounding in `to_source` would take a whole outer slice for what lies outside
+    # by "grid-constant" `fill` begins a step beyond the last voxel, or half a step for the nearest voxel. By "constant"
+    # it would begin at that voxel, and because of rounding in `to_source` a whole outer slice could count as outside
     return affine_transform(
         data, to_source, output_shape=shape, order=order, mode="grid-constant", cval=fill, prefilter=False
     )
