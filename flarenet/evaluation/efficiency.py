@@ -1,4 +1,4 @@
-"""What predicting cost, case by case, as flarenet_measure writes it beside predictions: efficiency.json."""
+"""efficiency.json: what predicting each case cost, as flarenet_measure writes it beside the predictions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from ..terminal import new_table
 EFFICIENCY = "efficiency.json"
 
 TOLERATED_S, TOLERATED_MB = 15.0, 4096.0
-"""Time of a case and GPU memory from which on the FLARE challenges take points off."""
+"""The time of a case and the GPU memory above which the FLARE challenges take points off."""
 
 
 class Sample(Frozen):
-    """Memory in use `at_s` after the start; gpu_mb is None where there is no GPU."""
+    """Memory in use at one moment.
+
+    at_s    seconds after the start
+    gpu_mb  of the GPU; None without one
+    rss_mb  of the process and its children
+    """
 
     at_s: float
     gpu_mb: float | None
@@ -27,13 +32,14 @@ class Sample(Frozen):
 
 
 class CaseCost(Frozen):
-    """One case, predicted by a process of its own, from its start to its end.
+    """The cost of one case, predicted by a process of its own, from the start of the process to its end.
 
     size           (x, y, z) in voxels, as the scan stores them
-    gpu_peak_mb    the most memory of the device in use; None without one
-    gpu_area_mb_s  the area under the curve of memory over time
-    cpu_percent    100 is one processor, busy all the time
+    gpu_peak_mb    the most GPU memory in use; None without a GPU
+    gpu_area_mb_s  the area under the curve of GPU memory over time; None without a GPU
+    cpu_percent    use of the processors; 100 is one processor, busy all the time
     peak_rss_mb    the most memory of the process and its children
+    samples        memory over time
     """
 
     size: tuple[int, int, int]
@@ -48,8 +54,9 @@ class CaseCost(Frozen):
 class Totals(Frozen):
     """All cases together: times and areas summed, as the challenge does, and the largest peaks.
 
-    gpu_*     None where no case was on a GPU
-    slow      cases that took longer than TOLERATED_S     large  cases with a peak above TOLERATED_MB
+    gpu_*  None where no case was on a GPU
+    slow   how many cases took longer than TOLERATED_S
+    large  how many cases had a peak of GPU memory above TOLERATED_MB
     """
 
     cases: int
@@ -62,10 +69,12 @@ class Totals(Frozen):
 
 
 class Efficiency(Frozen):
-    """What efficiency.json holds; `device` is the GPU's name or the processor's.
+    """What efficiency.json holds.
 
-    command  its words, with their placeholders
-    failed   case -> reason; such a case has no cost
+    device   the name of the GPU, or of the processor
+    cases    case -> its cost
+    command  the words of the command, with placeholders
+    failed   case -> why it has no cost
     """
 
     largest_bytes = LARGEST_TABLE_BYTES

@@ -23,7 +23,13 @@ from .tables import Metrics, mean_score, shown
 
 @dataclass(frozen=True)
 class Drawing:
-    """A case to draw: the files, what the picture says and where it goes."""
+    """A case to draw.
+
+    image    the file of the scan
+    pair     the files of truth and prediction
+    caption  what the picture says
+    path     where the picture goes
+    """
 
     name: str
     image: Path
@@ -37,8 +43,8 @@ def draw_cases(
 ) -> tuple[dict[str, Path], list[tuple[Drawing, FlarenetError]]]:
     """Write `out`/CASE.png for every case that did not fail and whose image is in the folder `images`.
 
-    Returns caption -> picture, the lowest mean DSC first and cases without a score last, and the cases that could not
-    be drawn with their errors. Raises DatasetError where `images` holds no image.
+    Returns caption -> picture, the lowest mean DSC first and cases without a score last; and (drawing, error) of the
+    cases that could not be drawn. Raises DatasetError where `images` holds no image.
     """
     found = files_by_case(images)
     drawings = [
@@ -52,7 +58,7 @@ def draw_cases(
 
 
 def draw_case(drawing: Drawing, *, labels: LabelSet, is_ct: bool) -> Drawing:
-    """Draw one case and give it back. Raises GeometryError where the image does not lie on the label maps' grid."""
+    """Draw one case; returns `drawing`. Raises GeometryError where a label map does not lie on the image's grid."""
     pair, reading = drawing.pair, drawing.pair.reading
     image = read_image(drawing.image, reading)
     maps = {
@@ -68,14 +74,14 @@ def _need_mb(drawing: Drawing) -> float:
 
 
 def drawing_mb(image: Path, reading: Reading, *, maps: int) -> float:
-    """An interpreter with its libraries, the image as it is read, a mask of it, and so many label maps."""
+    """The memory to draw a case: Python with its libraries, the image, a mask of it, and `maps` label maps."""
     return 300 + (9 + 2 * maps) * prod(read_grid(image, reading).shape) / (1 << 20)
 
 
 def read_on(
     image: Volume, path: Path, labels: LabelSet, *, values: Mapping[int, int] | None = None, reading: Reading = STRICT
 ) -> Volume:
-    """The label map of a file. Raises GeometryError where it does not lie on the grid of `image`."""
+    """Read a label map. Raises GeometryError where it does not lie on the grid of `image`."""
     volume = read_labels(path, labels, values=values, reading=reading)
     if not volume.grid.is_near(image.grid):
         raise GeometryError(path, found=f"another grid, shape {volume.grid.shape}", expected="the grid of the image")

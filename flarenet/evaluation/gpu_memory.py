@@ -1,4 +1,4 @@
-"""Memory of a GPU in use, by NVIDIA's management library, which needs no CUDA and takes none of that memory itself."""
+"""GPU memory in use, by NVIDIA's management library, which needs no CUDA and takes no GPU memory itself."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ MB = 1 << 20
 
 @dataclass(frozen=True)
 class Gpu:
-    """A device that can be asked."""
+    """A GPU whose memory can be read."""
 
     name: str
     handle: Any
 
     def used_mb(self) -> float:
-        """What all processes together use of it, without what the driver keeps for itself: as nvidia-smi shows it."""
+        """The memory that all processes use together, without what the driver keeps, as nvidia-smi shows it."""
         return pynvml.nvmlDeviceGetMemoryInfo(self.handle, version=pynvml.nvmlMemory_v2).used / MB
 
 
 def find_gpu(index: int | None = None) -> Gpu | None:
     """The GPU that a command would use: number `index`, else the first of CUDA_VISIBLE_DEVICES, else number 0.
 
-    None where there is none, or CUDA_VISIBLE_DEVICES hides all. Raises UsageError where `index` is no GPU.
+    None where there is no GPU, or CUDA_VISIBLE_DEVICES hides them all. Raises UsageError where there is no GPU `index`.
     """
     try:
         pynvml.nvmlInit()

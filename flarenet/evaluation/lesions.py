@@ -1,10 +1,10 @@
-"""Lesion by lesion: which of the truth were found, which missed, and which of the prediction are false.
+"""Lesion by lesion: which lesions of the truth are found, which are missed, and which predicted lesions are false.
 
-A lesion is a part of a label that hangs together over faces, edges and corners (26 neighbours). One of the truth is
-*found* where the prediction has a voxel of its label in it; one of the prediction is *false* where it touches no lesion
-of the truth. This is the rule of the autoPET challenge (Gatidis et al., "Results from the autoPET challenge on fully
-automated lesion segmentation in oncologic PET/CT imaging", Nature Machine Intelligence 2024). The Dice of a lesion is
-over it and every predicted lesion that touches it, as in BraTS 2023, without that challenge's dilation.
+A lesion is a part of a label that is connected over faces, edges and corners (26 neighbours). A lesion of the truth is
+*found* if the prediction has a voxel of its label in it; a predicted lesion is *false* if it overlaps no lesion of the
+truth. This is the rule of the autoPET challenge (Gatidis et al., "Results from the autoPET challenge on fully automated
+lesion segmentation in oncologic PET/CT imaging", Nature Machine Intelligence 2024). The Dice of a lesion is that of the
+lesion and all predicted lesions that overlap it, as in BraTS 2023, but without the dilation of that challenge.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from .masks import TwoMaps
 Outcome = Literal["found", "missed", "false"]
 
 SIZES_ML = {"below 0.5 ml": 0.5, "0.5 to 5 ml": 5.0, "above 5 ml": float("inf")}
-"""Classes of volume and where each ends. A ball of 0.5 ml is 10 mm across, from which on RECIST 1.1 (Eisenhauer et al.,
-European Journal of Cancer 2009) calls a lesion measurable; one of 5 ml is 21 mm across."""
+"""Class of volume -> where it ends. A ball of 0.5 ml is 10 mm across, from which on a lesion is measurable by RECIST
+1.1 (Eisenhauer et al., European Journal of Cancer 2009); a ball of 5 ml is 21 mm across."""
 
 
 class Lesion(Frozen):
     """One lesion.
 
-    volume_ml  of the lesion of the truth; of the predicted one where it is false
-    dsc        with what was predicted there: 0 where missed, None where false
+    volume_ml  of the lesion in the truth; of the predicted one where it is false
+    dsc        Dice with the predicted lesions that overlap it: 0 where missed, None where false
     """
 
     label: str
@@ -41,7 +41,7 @@ class Lesion(Frozen):
 
     @property
     def size(self) -> str:
-        """The class of its volume, a key of SIZES_ML."""
+        """The class of its volume: a key of SIZES_ML."""
         return next(name for name, end_ml in SIZES_ML.items() if self.volume_ml < end_ml)
 
 
@@ -63,7 +63,7 @@ def find_lesions(maps: TwoMaps, *, labels: LabelSet, asked: Iterable[int]) -> li
 
 
 def match_lesions(truth: np.ndarray, prediction: np.ndarray, *, label: str, voxel_ml: float) -> list[Lesion]:
-    """The lesions of two boolean masks [Z, Y, X] of one label: those of the truth, then those that are false."""
+    """The lesions of one label, given by boolean masks [Z, Y, X]: those of the truth, then the false ones."""
     (true, true_voxels), (said, said_voxels) = _parts(truth), _parts(prediction)
     both = truth & prediction
     of_both = true[both].astype(np.int64) * len(said_voxels) + said[both]
@@ -86,7 +86,7 @@ def match_lesions(truth: np.ndarray, prediction: np.ndarray, *, label: str, voxe
 
 
 def count_lesions(lesions: Iterable[Lesion], labels: LabelSet) -> dict[str, dict[str, LesionCount]]:
-    """label -> class of volume -> how many, for every label that LabelSet.lesions holds."""
+    """label -> class of volume -> how many lesions, for every label in LabelSet.lesions."""
     seen = Counter((lesion.label, lesion.size, lesion.outcome) for lesion in lesions)
     return {
         label: {
@@ -98,6 +98,7 @@ def count_lesions(lesions: Iterable[Lesion], labels: LabelSet) -> dict[str, dict
 
 
 def _parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The connected parts of a mask, numbered from 1, and how many voxels each has (row 0: the rest)."""
+    """The connected parts of a mask: each voxel's part, numbered from 1, and how many voxels each part has (entry 0 is
+    of no part)."""
     numbered = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26)
     return numbered, np.bincount(numbered[mask], minlength=1)

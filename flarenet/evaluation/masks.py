@@ -1,4 +1,4 @@
-"""Two label maps of one grid, label by label: each label's masks in the smallest box that holds both."""
+"""Two label maps on one grid, label by label: the masks of a label in the smallest box that holds both."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Slices = tuple[slice, ...]
 class TwoMaps:
     """Truth and prediction, uint8 label maps [Z, Y, X] in the order of their files.
 
-    stated_mm  the spacing that the truth's file states; None: that of its grid, which may lack the last digits
+    stated_mm  the spacing that the file of the truth states; None: that of its grid, whose last digits may differ
     Raises GeometryError where the grids differ (by more than 0.1 mm at a corner).
     """
 
@@ -30,7 +30,7 @@ class TwoMaps:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """The spacing as NIfTI headers hold it, in single precision: what lies exactly at a tolerance depends on it."""
+        """The spacing in single precision, as NIfTI headers hold it: it decides which distances equal a tolerance."""
         z, y, x = (float(np.float32(step)) for step in self.stated_mm or self.truth.grid.spacing_mm)
         return z, y, x
 
@@ -39,7 +39,7 @@ class TwoMaps:
         return self.truth.grid.voxel_mm3 / 1000
 
     def masks(self, value: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Where `value` is in the truth and in the prediction, bool, in the box that holds both; None: nowhere."""
+        """Masks, bool, of `value` in truth and prediction, in the box that holds both; None where neither has it."""
         boxes = [boxes[value] for boxes in self._boxes if value in boxes]
         if not boxes:
             return None

@@ -1,4 +1,4 @@
-"""Predictions of a command, one process per case as a challenge does, and what each of them cost."""
+"""Predicts cases by a command, in one process per case as challenges do, and measures what each cost."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .gpu_memory import Gpu
 from .process_cost import ProcessCost, run_measured
 
 LOGS = "logs"
-"""The folder, beside the predictions, of what the command said about each case."""
+"""The folder, beside the predictions, with the output of the command for each case."""
 
 MOST_SAMPLES = 600
-"""Of a case: one minute of them. What is kept of thousands of cases has to be read again."""
+"""How many samples of a case are kept: one minute of them. The file of thousands of cases must still be readable."""
 
 INPUTS = ("{input}", "{image}")
 OUTPUT = "{output}"
@@ -36,11 +36,12 @@ Tell = Callable[[str, "CaseCost | str"], None]
 
 @dataclass(frozen=True)
 class Command:
-    """The words of a command that predicts one case.
+    """The words of a command that predicts one case, with these placeholders:
 
-    {input}   a folder that holds nothing but a copy of the scan     {image}  that copy
-    {output}  an empty folder, where it is to write CASE.nii.gz or CASE.nii
-    Raises UsageError for words without placeholders, and for a program that is not there.
+    {input}   a folder that holds nothing but a copy of the scan
+    {image}   that copy
+    {output}  an empty folder, in which the command is to write CASE.nii.gz or CASE.nii
+    Raises UsageError for words without placeholders, and for a program that does not exist.
     """
 
     words: tuple[str, ...]
@@ -72,11 +73,13 @@ def measure(
 ) -> Efficiency:
     """Predict every image into `out`/CASE.nii.gz by a process of its own, in order, and write `out`/efficiency.json.
 
-    That file is written after each case; those that it holds, and whose prediction is there, are not run again.
-    timeout_s  after which a case is ended and counts as failed
-    A case fails, is named with the reason, and the others go on, where its scan has no readable header, its command
-    ends with an exit code or by a signal, or leaves no prediction.
-    Raises UsageError where `out` holds measurements of another command or device.
+    The file is written after each case. A case that it holds, and whose prediction exists, is not run again.
+
+    timeout_s  seconds after which the command of a case is ended, and the case counts as failed
+    tell       called after each case with its cost, or with the reason why it failed
+
+    A case fails where its scan has no readable header, or its command ends with an exit code or by a signal, or leaves
+    no prediction; the others go on. Raises UsageError where `out` holds measurements of another command or device.
     """
     found = _before(out, command, gpu.name if gpu else _processor())
     remove_leftovers(out)
@@ -148,7 +151,7 @@ def thinned(samples: Sequence[Sample]) -> tuple[Sample, ...]:
 
 
 def _check(cost: ProcessCost, case: str, log: Path, timeout_s: float | None) -> None:
-    """Raise RunError where the command did not end well, with the last of what it said."""
+    """Raise RunError, with the last line of the command's output, where it did not end well."""
     if cost.out_of_time:
         found = f"not done after {timeout_s:g} s: ended, with all its processes"
     elif cost.exit_code < 0:
@@ -169,9 +172,10 @@ def _prediction(folder: Path, case: str) -> Path | None:
 
 @contextmanager
 def _folder(out: Path) -> Iterator[Path]:
-    """A folder beside the predictions, so that what is written there can be moved, not copied.
+    """A temporary folder beside the predictions, from which files can be moved without copying.
 
-    What a container has left there as root may not be ours to remove: that is no fault of the case, and stays.
+    Files that a container wrote there as root may be impossible to remove. They stay, and the case does not fail for
+    it.
     """
     path = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp.case", dir=out))
     try:
@@ -181,7 +185,7 @@ def _folder(out: Path) -> Iterator[Path]:
 
 
 def _processor() -> str:
-    """The processor's name as Linux gives it."""
+    """The number of processors and their name, as Linux gives it."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{len(os.sched_getaffinity(0))} x {names[0] if names else platform.machine()}"

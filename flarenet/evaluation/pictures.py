@@ -28,14 +28,14 @@ WINDOW_HU = (-160.0, 240.0)
 """The usual window of the abdomen: level 40, width 400."""
 
 SKIN_HU = -300.0
-"""Between air and skin."""
+"""An intensity between air and skin."""
 
 _PANEL_INCHES, _GAP_INCHES, _HEAD_INCHES, _TITLES_INCHES, _ENTRY_INCHES = 2.8, 0.06, 0.75, 0.3, 0.2
 _ENTRY_WIDTH_INCHES = 1.7
 _OPACITY = 0.55
-_FRONT, _HEAD = 1, 0  # the canonical axis (z, y, x) that a coronal, an axial slice is taken across
+_FRONT, _HEAD = 1, 0  # the canonical axis (z, y, x) that coronal and axial slices are taken across
 _AS_WRITTEN: Any = {"text.parse_math": False}
-"""Names of cases and labels may hold any sign; between two $ matplotlib would look for a formula."""
+"""Names of cases and labels may hold any character; matplotlib would take what stands between two $ for a formula."""
 
 _PLACING: Any = {"origin": "lower", "interpolation": "nearest"}  # rows grow to the front or to the head
 
@@ -43,11 +43,11 @@ _COLOURS = (
     *("#b5493a", "#3cb44b", "#f4a6c8", "#4363d8", "#ff7f0e", "#42d4f4", "#f032e6", "#bfef45"),
     *("#00705c", "#8c8c00", "#dcbeff", "#8a2be2", "#aaffc3", "#ffee00", "#8fa3bf"),
 )
-"""Far apart for neighbours: the tumor shows on the liver, the vena cava beside the aorta."""
+"""The colours of the first labels: far apart for neighbours, such as tumor and liver, or vena cava and aorta."""
 
 
 Frame = tuple[slice, slice]
-"""Rows and columns of a slice."""
+"""A part of a slice: its rows and columns."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,16 @@ class Cut:
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A slice [H, W] as it is shown, and uint8 label slices [H, W] to be laid over it.
+    """A slice as it is shown.
 
-    aspect   height of a voxel over its width       note  for the corner of the image
-    window   what is drawn black and what white
+    image    [H, W]
+    layers   label slices, uint8 [H, W], to be laid over it
+    aspect   height of a voxel over its width
+    note     a text for the corner of the image
+    window   the intensities that are drawn black and white
     outline  whether the outlines of the first layer are drawn on the others too
-    notes    for the corners of the layers
-    boxes    places of the image to frame on each layer
+    notes    texts for the corners of the layers
+    boxes    for each layer, the parts of the slice to frame on it
     """
 
     image: np.ndarray
@@ -80,13 +83,14 @@ class Row:
 
 
 def window_of(image: np.ndarray, *, is_ct: bool) -> tuple[float, float]:
-    """What is drawn black and white: the abdomen's window, or the range [Z, Y, X] of what is no CT."""
+    """The intensities of an image [Z, Y, X] that are drawn black and white: the abdomen's window for CT, else its own
+    range."""
     return WINDOW_HU if is_ct else (float(image.min()), float(np.percentile(image, 99.5)))
 
 
 def body_box(image: np.ndarray, *, is_ct: bool) -> Box:
-    """The part of an image [Z, Y, X] without the air around the body; of what is no CT, without what is as dark as its
-    darker half."""
+    """The box of an image [Z, Y, X] without the air around the body; where it is no CT, the box of what is brighter
+    than its median."""
     floor = SKIN_HU if is_ct else float(np.percentile(image, 50))
     return box_where(image > floor) or Box((0, 0, 0), image.shape)
 
@@ -112,10 +116,11 @@ def overlay(
     caption: str,
     is_ct: bool = True,
 ) -> None:
-    """Write a PNG to `path`: a row per slice, a column for the image and one for each of `maps` (title -> label map).
+    """Write a PNG to `path`: a row per slice, a column for the image and one for each of `maps`.
 
-    image   any orientation, HU where is_ct       maps  uint8, on the image's grid (any orientation of the same space)
-    The slices are chosen by the first map that holds a label: see choose_cuts. Where all are empty: the middle ones.
+    image  in any orientation, HU where is_ct
+    maps   title -> label map, uint8, on the image's grid (any orientation of the same space)
+    The slices are chosen by the first map that holds a label, see choose_cuts; where all are empty, the middle ones.
     """
     image, _ = canonical(image)
     window = window_of(image.data, is_ct=is_ct)
@@ -144,9 +149,9 @@ def overlay(
 def choose_cuts(label_map: np.ndarray, labels: LabelSet) -> list[Cut]:
     """The slices worth looking at in a canonical label map [Z, Y, X].
 
-    The axial slice with the most distinct labels (of equals, the one with the most labelled voxels); the axial slice
-    with the most of the last drawn group, where there are several groups and it is there; the coronal slice with the
-    most distinct labels.
+    These are the axial slice with the most distinct labels (of equals, the one with the most labelled voxels); where
+    there are several groups and the map holds the last drawn one, the axial slice with the most of that; and the
+    coronal slice with the most distinct labels.
     """
     axial = Cut(_HEAD, richest(label_map, labels, axis=_HEAD))
     coronal = Cut(_FRONT, richest(label_map, labels, axis=_FRONT))
@@ -158,8 +163,8 @@ def choose_cuts(label_map: np.ndarray, labels: LabelSet) -> list[Cut]:
 
 
 def richest(label_map: np.ndarray, labels: LabelSet, *, axis: int) -> int:
-    """The slice across `axis` with the most distinct labels, of equals that with the most labelled voxels; the middle
-    one of an empty map."""
+    """The number of the slice across `axis` with the most distinct labels, of equals the one with the most labelled
+    voxels; the middle one of an empty map."""
     others = tuple(a for a in range(3) if a != axis)
     if not label_map.any():
         return label_map.shape[axis] // 2
@@ -170,10 +175,10 @@ def richest(label_map: np.ndarray, labels: LabelSet, *, axis: int) -> int:
 
 @rc_context(_AS_WRITTEN)
 def sheet(rows: Sequence[Row], titles: Sequence[str], *, caption: str, labels: LabelSet) -> Figure:
-    """A figure of `rows`: a column for the images, grey over their windows, and one for each layer, so titled."""
+    """A figure of `rows`: a column for the images, in grey, and one for each layer, with its title."""
     columns = 1 + len(titles)
     present = sorted({int(value) for row in rows for layer in row.layers for value in np.unique(layer)} - {0})
-    entries = int(columns * _PANEL_INCHES / _ENTRY_WIDTH_INCHES)  # of the legend in one line
+    entries = int(columns * _PANEL_INCHES / _ENTRY_WIDTH_INCHES)  # entries of the legend in a line
     heights = [_PANEL_INCHES * row.aspect * row.image.shape[0] / row.image.shape[1] for row in rows]
     head = _HEAD_INCHES if caption else _TITLES_INCHES
     figure, axes = _frame(heights, columns, head=head, foot=_ENTRY_INCHES * (2 + len(present) // entries))
@@ -199,7 +204,7 @@ def sheet(rows: Sequence[Row], titles: Sequence[str], *, caption: str, labels: L
 
 @rc_context(_AS_WRITTEN)
 def montage(tiles: Sequence[Row], columns: int, *, caption: str, labels: LabelSet) -> Figure:
-    """A figure of `tiles`, row by row: the first layer of each over its image, grey over its window."""
+    """A figure of `tiles`, row by row: each is an image, in grey, with its first layer over it."""
     tiles_by_row = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
     shapes = [[tile.aspect * tile.image.shape[0] / tile.image.shape[1] for tile in row] for row in tiles_by_row]
     present = sorted({int(value) for tile in tiles for value in np.unique(tile.layers[0])} - {0})
@@ -220,9 +225,10 @@ def montage(tiles: Sequence[Row], columns: int, *, caption: str, labels: LabelSe
 
 
 def _frame(heights: list[float], columns: int, *, head: float, foot: float) -> tuple[Figure, list[list[Axes]]]:
-    """A black figure with rows of axes of the given heights, below a head for titles, above a foot for the legend.
+    """A black figure with rows of axes of the given heights, between a head for titles and a foot for the legend.
 
-    All in inches; placed by hand, because the automatic layouts leave wide gaps between pictures of fixed aspect.
+    All sizes are in inches. The axes are placed by hand, because matplotlib's automatic layouts leave wide gaps between
+    pictures of fixed aspect.
     """
     width = columns * _PANEL_INCHES + (columns + 1) * _GAP_INCHES
     height = head + sum(heights) + len(heights) * _GAP_INCHES + foot
@@ -242,7 +248,7 @@ def _plane(data: np.ndarray, cut: Cut, body: Box) -> np.ndarray:
 
 
 def as_shown(data: np.ndarray, cut: Cut) -> np.ndarray:
-    """A slice of canonical data [Z, Y, X], its last axis turned so that the patient's left is on the right."""
+    """A slice of canonical data [Z, Y, X], with its last axis flipped so that the patient's left is on the right."""
     return data.take(cut.index, axis=cut.axis)[:, ::-1]
 
 

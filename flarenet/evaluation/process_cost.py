@@ -1,4 +1,4 @@
-"""What a command costs, with all the processes that it starts: time, processors, memory."""
+"""What a command and all the processes that it starts cost: time, processors, memory."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ from .efficiency import Sample
 from .gpu_memory import MB, Gpu
 
 TICK_S = 0.1
-"""Between two samples: the challenge's."""
+"""Seconds between two samples, as in the FLARE challenge."""
 
 GRACE_S = 3.0
-"""From SIGTERM, on which `docker run` ends its container, to SIGKILL."""
+"""Seconds from SIGTERM, on which `docker run` ends its container, to SIGKILL."""
 
 
 @dataclass(frozen=True)
 class ProcessCost:
-    """seconds    from the start of the command to its end
-    cpu_percent   100 is one processor, busy all the time
-    samples       every TICK_S, the first at the start
-    exit_code     negative: the signal that ended it
-    out_of_time   whether it was ended because it took too long
+    """What a command cost.
+
+    seconds      from its start to its end
+    cpu_percent  use of the processors; 100 is one processor, busy all the time
+    samples      memory, every TICK_S, the first at the start
+    exit_code    of the command; negative: the signal that ended it
+    out_of_time  whether it was ended because it took too long
     """
 
     seconds: float
@@ -50,7 +52,8 @@ class ProcessCost:
 
     @property
     def gpu_area_mb_s(self) -> float | None:
-        """Each sample for the time until the next, the last until the end: the challenge's sum of samples x 0.1."""
+        """The area under the curve of GPU memory, where each sample counts until the next, and the last until the end.
+        The challenge adds up samples x 0.1 s."""
         if self.gpu_peak_mb is None:
             return None
         ends = [*(sample.at_s for sample in self.samples[1:]), self.seconds]
@@ -60,11 +63,11 @@ class ProcessCost:
 def run_measured(
     words: Sequence[str], *, log: Path, timeout_s: float | None = None, gpu: Gpu | None = None
 ) -> ProcessCost:
-    """Run a command and measure it; what it says goes to the file `log`.
+    """Run a command and measure it; its output goes to the file `log`.
 
-    Whatever it leaves running is ended, also where this call does not come to its end. Memory is summed over the
-    processes, pages that they share counted in each. Time of processors counts for processes that ended before it.
-    Raises OSError where the command cannot be started.
+    Processes that it leaves running are ended, also where this call itself is interrupted. Memory is summed over the
+    processes; pages that several share count in each. Processor time counts for processes that ended before the
+    command. Raises OSError where the command cannot be started.
     """
     busy_s = _children_s()
     with open(log, "wb") as said:
@@ -90,7 +93,7 @@ def run_measured(
 
 
 class _Watch(Thread):
-    """Samples a process and its children until it is stopped, and ends them where their time is up."""
+    """Samples the memory of a process and its children until it is stopped; ends them when their time is up."""
 
     def __init__(self, pid: int, start_s: float, timeout_s: float | None, gpu: Gpu | None) -> None:
         super().__init__(daemon=True)
@@ -108,7 +111,7 @@ class _Watch(Thread):
             self.error = error
 
     def stop(self) -> None:
-        """Take no more samples, and end what still runs of all that was started. Raises what sampling failed with."""
+        """Stop sampling and end all processes that still run. Raises the error with which sampling failed, if any."""
         self.over.set()
         if self.ident is not None:
             self.join()
@@ -137,7 +140,7 @@ class _Watch(Thread):
         self.samples.append(Sample(at_s=round(at_s, 3), gpu_mb=used_mb, rss_mb=round(self._look() / MB, 1)))
 
     def _look(self) -> int:
-        """Note which processes there are; the bytes that they hold."""
+        """Note which processes there are; returns the bytes of memory that they hold."""
         with suppress(psutil.NoSuchProcess):
             self.seen.update(self.root.children(recursive=True))
         held = 0
@@ -148,7 +151,7 @@ class _Watch(Thread):
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
-    """End those that still run: SIGTERM, and after GRACE_S SIGKILL."""
+    """End the processes that still run: by SIGTERM, and after GRACE_S by SIGKILL."""
     left = list(processes)
     for process in left:
         with suppress(psutil.NoSuchProcess):
@@ -161,6 +164,6 @@ def end(processes: Iterable[psutil.Process]) -> None:
 
 
 def _children_s() -> float:
-    """Seconds of processors of all processes that this one has started and seen the end of, and of theirs."""
+    """Processor seconds of all ended child processes of this one, and of their ended children."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime

@@ -1,5 +1,5 @@
-"""How masks become scores: *plain* scores what was annotated, *official* is the FLARE23 challenge's evaluation with its
-quirks, each a field of Rules.
+"""How masks become scores. *plain* scores what was annotated; *official* is the evaluation of the FLARE23 challenge
+with its quirks, each a field of Rules.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ..data.layouts.flare import FLARE23
 class Rules:
     """How masks become scores. Labels are named as label_table.plain writes names.
 
-    mode           the name that tables carry
-    every_label    score every label of the table in every case, annotated or not
-    lowest_dsc     below it the NSD counts as 0
-    tubes          labels scored only on the truth's axial slices [zmin, zmax): half open, so that the truth's last
-                   slice is dropped. An organ on a single slice would leave nothing, for which the challenge's code
-                   has no value (0 / 0); it is scored on that slice
-    tolerance_mm   of the labels of a challenge, all of them; they count where a table states none of its own
-    digits         to which DSC and NSD of cases, classes and groups are rounded; None: not at all
+    mode          the name of the rules in tables
+    every_label   whether every label of the table is scored in every case, annotated or not
+    lowest_dsc    where the DSC is below it, the NSD counts as 0
+    tubes         labels scored only on the truth's axial slices [zmin, zmax): half open, so the truth's last slice is
+                  dropped. An organ on a single slice would leave nothing, and the challenge's code would have no value
+                  (0 / 0); here it is scored on that slice
+    tolerance_mm  label -> tolerance, for all labels of a challenge; used where a table states none of its own
+    digits        to which DSC and NSD of cases, classes and groups are rounded; None: they are not rounded
     """
 
     mode: str
@@ -39,7 +39,7 @@ class Rules:
         return float(value if self.digits is None else np.round(value, self.digits))
 
     def asked(self, annotated: Iterable[int] | None, labels: LabelSet) -> LabelPattern:
-        """The values to score; all of the table where nobody knows what was annotated (None)."""
+        """The values to score; all of the table where it is not known what was annotated (None)."""
         return frozenset(labels.values if self.every_label or annotated is None else annotated)
 
     def is_tube(self, name: str) -> bool:
@@ -52,11 +52,11 @@ class Rules:
         return labels.tolerance_of(value) if stated else self.tolerance_mm.get(plain(name), labels.tolerance_of(value))
 
     def differing(self, labels: LabelSet) -> set[str]:
-        """The labels for which a table states another tolerance than the challenge does."""
+        """The labels for which the table states another tolerance than the challenge."""
         return {name for name, mm in labels.tolerance_mm.items() if self.tolerance_mm.get(plain(name), mm) != mm}
 
     def lacking(self, labels: LabelSet) -> set[str]:
-        """The challenge's labels that a table has no name for."""
+        """The labels of the challenge that the table does not name."""
         return set(self.tolerance_mm).difference(map(plain, labels.names))
 
 

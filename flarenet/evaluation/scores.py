@@ -1,4 +1,4 @@
-"""Scores of one case: a truth and a prediction, both label maps, measured label by label."""
+"""The scores of one case: truth and prediction, two label maps, compared label by label."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ class Score(Frozen):
 
 
 class LabelScore(Score):
-    """What one label of one case got.
+    """The scores of one label in one case.
 
-    hd95_mm                  None where the truth, the prediction or both have nothing of the label
-    volume_ml, reference_ml  of the label in the prediction and in the truth; None where there is none that can be read
+    hd95_mm       None where the truth, the prediction or both have nothing of the label
+    volume_ml     volume of the label in the prediction; None where there is no readable prediction
+    reference_ml  volume of the label in the truth; None where it is not known
     """
 
     hd95_mm: float | None = None
@@ -34,14 +35,14 @@ class LabelScore(Score):
 
     @property
     def volume_difference_ml(self) -> float | None:
-        """Prediction minus truth."""
+        """Volume in the prediction minus volume in the truth; None where either is not known."""
         if self.volume_ml is None or self.reference_ml is None:
             return None
         return self.volume_ml - self.reference_ml
 
     @property
     def volume_difference_percent(self) -> float | None:
-        """Of the truth's volume; None where that is 0."""
+        """The difference in percent of the truth's volume; None where that is 0 or a volume is not known."""
         if self.volume_difference_ml is None or not self.reference_ml:
             return None
         return 100 * (self.volume_difference_ml / self.reference_ml)

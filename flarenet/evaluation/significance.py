@@ -11,20 +11,23 @@ from scipy.stats import wilcoxon
 from ..schema import Frozen
 
 FEWEST_CASES = 6
-"""With fewer that differ, not even n differences of one sign give a two-sided p below 0.05: 2 / 2^5 is 0.0625."""
+"""How many cases must differ for a test. With fewer no two-sided p is below 0.05, even if all differences have one
+sign: for 5 it is 2 / 2^5 = 0.0625."""
 
 Scores = Mapping[str, float]
 """Case -> score."""
 
 
 class PairedTest(Frozen):
-    """`one` against `other` on the cases that both have a score of.
+    """Model `one` against model `other`, on the cases for which both have a score.
 
-    what       is compared, a label or a mean       cases  both have       differ  of these, with unequal scores
+    what       what is compared: a label or a mean
+    cases      how many cases both have a score for
+    differ     how many of these have different scores
     median     of the differences, one - other; None without cases
-    p          two-sided, Wilcoxon's signed rank test of the cases that differ; None where these are fewer than
-               FEWEST_CASES, unless none does: 1
-    corrected  p after Holm's correction over the tests it was made with
+    p          two-sided, by Wilcoxon's signed rank test on the cases that differ. Where these are fewer than
+               FEWEST_CASES: None, or 1 where there are FEWEST_CASES or more and none differs
+    corrected  p after Holm's correction over all tests that were made together
     """
 
     what: str
@@ -38,7 +41,10 @@ class PairedTest(Frozen):
 
 
 def paired_tests(scores: Mapping[str, Mapping[str, Scores]]) -> list[PairedTest]:
-    """Every pair of models on every row of `scores`, row -> model -> case -> score: one family for the correction."""
+    """A test for every pair of models on every row; all tests are one family for the correction.
+
+    scores  row -> model -> case -> score
+    """
     found = [
         _paired(what, one, other, models[one], models[other])
         for what, models in scores.items()
@@ -49,10 +55,11 @@ def paired_tests(scores: Mapping[str, Mapping[str, Scores]]) -> list[PairedTest]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """`p_values` corrected so that p < a in any of them is an error of all together with probability a at most.
+    """`p_values` corrected for their number: the probability that any test without a true difference gets a corrected p
+    below a is at most a.
 
-    Holm, Scandinavian Journal of Statistics 1979: the smallest of n is multiplied by n, the next by n - 1, and so on; a
-    larger one never ends up below a smaller one.
+    Holm, Scandinavian Journal of Statistics 1979: the smallest of n values is multiplied by n, the next by n - 1, and
+    so on; a larger value never ends up below a smaller one.
     """
     corrected, highest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):

@@ -5,12 +5,12 @@ J Med Internet Res 2021 (arXiv:1809.04430), as in their code surface-distance. A
 neighbouring voxel centres; its *code* is one bit per corner that lies inside the mask. Every cell with corners
 of both kinds carries a *surfel*: a patch of the marching-cubes surface, through the middles of the cut edges.
 
-The costly fact, the distances between two surfaces, is computed once; the measures are questions asked of it.
+The distances between two surfaces, which are costly, are computed once; the measures are computed from them.
 
 Distances are exact, in double precision: tolerances are often whole multiples of the spacing, and a distance transform
-in single precision would move such surfels over the limit. Two surfaces to compare lie close to each other, so the
-cells around a surfel are looked up, fifteen of a row at once, since a cell is one bit; only what has no other surfel
-within a few cells asks a k-d tree.
+in single precision would move surfels that lie exactly at the tolerance beyond it. Two surfaces to compare lie close to
+each other. So the cells around a surfel are looked up, fifteen of a row at once, since a cell is one bit; only surfels
+that have no surfel of the other surface within a few cells are looked up in a k-d tree.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ Corners = frozenset[Corner]
 Vectors = tuple[tuple[float, ...], ...]
 
 _REACH = 7
-"""How many cells away along the axis of the finest spacing a tree is asked; 15 cells in a row, from any bit of a byte,
-fit a number of 32 bits."""
+"""How far cells are looked up, in cells along the axis of the finest spacing; beyond it the tree is used. 15 cells in a
+row, beginning at any bit of a byte, fit in a number of 32 bits."""
 
 _AT_ONCE = 1 << 16
-"""How many surfels are looked up at once: what that takes stays in the cache."""
+"""How many surfels are looked up at once, so that the arrays stay in the processor's cache."""
 
 _WORTH_LEAVING = 0.75
-"""Below this share of surfels that a nearer one may still be found for, the others are left out."""
+"""Rows are searched nearest first. Once fewer than this share of the surfels can still find a nearer neighbour, the
+finished ones are dropped from the arrays; above it the copy costs more than it saves."""
 
 _CORNERS: tuple[Corner, ...] = tuple(product((0, 1), repeat=3))
 
@@ -60,9 +61,9 @@ _PATCHES: tuple[tuple[Corners, Vectors], ...] = (
 
 @dataclass(frozen=True, eq=False)
 class SurfaceDistances:
-    """For every surfel of one surface: its area, and how far the nearest surfel of the other surface is.
+    """For every surfel of one surface its area, and the distance to the nearest surfel of the other surface.
 
-    Arrays [N] for the truth and [M] for the prediction, float64. An empty mask has no surfels (length 0), and
+    The arrays, float64, are [N] for the truth and [M] for the prediction. An empty mask has no surfels (length 0), and
     the distances to it are infinite.
     """
 
@@ -110,7 +111,7 @@ def surface_dice(distances: SurfaceDistances, tolerance_mm: float) -> float:
 
 
 def hausdorff_mm(distances: SurfaceDistances, percent: float = 95.0) -> float:
-    """The distance within which `percent` of each surface's area lies from the other: the larger of both ways.
+    """The distance from the other surface within which `percent` of a surface's area lies, the larger of both ways.
 
     100 is the Hausdorff distance, 95 the usual HD95. Both masks empty: 0. Exactly one empty: infinite.
     """
@@ -128,8 +129,8 @@ def hausdorff_mm(distances: SurfaceDistances, percent: float = 95.0) -> float:
 def surfel_areas_mm2(spacing_mm: tuple[float, float, float]) -> np.ndarray:
     """The area of the surfel of each of the 256 cell codes, float64 [256]; `spacing_mm` along z, y, x.
 
-    A code has bit 7 - (4 z + 2 y + x) set where the cell's corner (z, y, x) is inside. Inside and outside may be
-    swapped without changing the area. A vector's part along an axis is an area on the face across that axis, so it
+    A code has bit 7 - (4 z + 2 y + x) set where the cell's corner (z, y, x) is inside. Swapping inside and outside does
+    not change the area. The component of an area vector along an axis is an area on the face across that axis, so it
     grows with the product of the two other spacings.
     """
     sz, sy, sx = spacing_mm
@@ -141,7 +142,7 @@ def surfel_areas_mm2(spacing_mm: tuple[float, float, float]) -> np.ndarray:
 
 @cache
 def _vectors(code: int) -> Vectors:
-    """The area vectors (up to signs) of a code's patches, in faces of the cell; one of length 0 where uncut."""
+    """The area vectors (up to signs) of a code's patches, in faces of the cell; one of length 0 for an uncut cell."""
     inside = frozenset(corner for bit, corner in enumerate(_CORNERS) if code >> (7 - bit) & 1)
     fewer = min(inside, frozenset(_CORNERS) - inside, key=len)
     eighths = [vector for group in _connected(fewer) for vector in _placed_patches()[group]]
@@ -150,7 +151,7 @@ def _vectors(code: int) -> Vectors:
 
 @cache
 def _placed_patches() -> dict[Corners, Vectors]:
-    """The patches in all 48 placements of the cube; signs of vectors are left out, as no area depends on them."""
+    """The patches in all 48 placements of the cube, without the signs of vectors, on which no area depends."""
     placed = {}
     for (corners, vectors), order, flips in product(_PATCHES, permutations(range(3)), _CORNERS):
         moved = frozenset(tuple(corner[axis] ^ flip for axis, flip in zip(order, flips)) for corner in corners)
@@ -159,7 +160,7 @@ def _placed_patches() -> dict[Corners, Vectors]:
 
 
 def _connected(corners: Corners) -> list[Corners]:
-    """`corners` taken apart into groups that hang together along edges of the cell."""
+    """`corners` in groups that are connected by edges of the cell."""
     groups: list[Corners] = []
     for corner in corners:
         touching = [g for g in groups if any(sum(a != b for a, b in zip(corner, other)) == 1 for other in g)]
@@ -171,9 +172,9 @@ def _connected(corners: Corners) -> list[Corners]:
 class _Surface:
     """The surfels of a mask in a frame.
 
-    cells     int64 [N], rising: the indices of the cells that carry one
-    area_mm2  float64 [N]
-    packed    uint8: the bits of all cells of the frame, set where one carries a surfel
+    cells     int64 [N], ascending: the indices of the cells that carry a surfel
+    area_mm2  float64 [N]: the areas of the surfels
+    packed    uint8: a bit for each cell of the frame, set where it carries a surfel
     """
 
     cells: np.ndarray
@@ -182,11 +183,12 @@ class _Surface:
 
 
 class _Row(NamedTuple):
-    """Cells in a row along x, as seen from another cell.
+    """A row of cells along x, as seen from another cell.
 
-    away_mm     how far the nearest of them is
-    step        bytes from that cell to it
-    lengths_mm  how far those are that are 0 to _REACH away from it along x; the last number, infinite, is for none
+    away_mm     the distance of the nearest cell of the row
+    step        how many bytes that cell is away from the other one
+    lengths_mm  the distances of the cells that are 0 to _REACH steps along x from the nearest one, then infinity, which
+                stands for no cell
     """
 
     away_mm: float
@@ -195,11 +197,12 @@ class _Row(NamedTuple):
 
 
 class _Frame:
-    """A box of voxels with a rim on every side, so that it is closed and a step out of it meets cells that are not cut.
+    """A box of voxels with a rim of background on every side. So surfaces are closed, and a step out of the box leads
+    to cells without a surfel.
 
-    Its voxels and its cells are bits, eight along x to the byte, the first of them the highest; a cell has the place of
-    its lowest corner. It is known by its index into the flattened frame: a step to another cell is the same number
-    everywhere.
+    Voxels and cells are bits, eight to a byte along x, the first in the highest bit. A cell has the place of its lowest
+    corner and is identified by its index in the flattened frame, so the step from a cell to a neighbour is the same
+    number everywhere.
     """
 
     def __init__(self, packed: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> None:
@@ -210,7 +213,7 @@ class _Frame:
         self.shape = depth + 2 * self.rim[0], height + 2 * self.rim[1], width + 2
 
     def surface(self, packed: np.ndarray) -> _Surface:
-        """Of a mask [Z, Y, bytes along X] that fills the box."""
+        """The surface of a mask [Z, Y, bytes along X] that fills the box."""
         inside = np.zeros(self.shape, dtype=np.uint8)
         z, y = self.rim
         inside[z:-z, y:-y, 1:-1] = packed
@@ -222,7 +225,8 @@ class _Frame:
         return _Surface(8 * at + bit, surfel_areas_mm2(self.spacing_mm)[codes], cut)
 
     def _cut(self, inside: np.ndarray) -> np.ndarray:
-        """The bits of the cells with corners of both kinds, from those of the voxels; the last plane, rim, is gone."""
+        """The bits of the cells, set where a cell has corners of both kinds, from those of the voxels. The last plane,
+        which is rim, is left out."""
         next_voxel = inside << 1
         next_voxel[:-1] |= inside[1:] >> 7
         any_inside, all_inside = inside | next_voxel, inside & next_voxel
@@ -232,7 +236,7 @@ class _Frame:
         return any_inside ^ all_inside
 
     def _codes(self, inside: np.ndarray, at: np.ndarray, bit: np.ndarray) -> np.ndarray:
-        """The codes of the cells whose places are the bits `bit` of the bytes `at`."""
+        """The codes of the cells that are the bits `bit` of the bytes `at`."""
         pairs, last = _windows(inside, ">u2"), (14 - bit).astype(np.uint16)
         plane, row = self._steps
         codes = np.zeros(len(at), dtype=np.uint16)
@@ -243,7 +247,7 @@ class _Frame:
 
     @property
     def _steps(self) -> tuple[int, int]:
-        """Bytes from a cell to the next along z and along y."""
+        """How many bytes it is from a cell to the next along z, and along y."""
         return self.shape[1] * self.shape[2], self.shape[2]
 
     def nearest_mm(self, cells: np.ndarray, other: _Surface) -> np.ndarray:
@@ -280,7 +284,10 @@ class _Frame:
 
 
 def _look_up(cells: np.ndarray, windows: np.ndarray, rows: Sequence[_Row]) -> np.ndarray:
-    """The distance of each cell [N] to the nearest of those that `windows` hold in `rows`; infinite where none is."""
+    """The distance of each of `cells` [N] to the nearest surfel in the rows around it; infinite where there is none.
+
+    windows  the bits of the other surface's cells, see _windows
+    """
     nearest_mm, along_x = np.full(len(cells), np.inf), _nearest_along_x()
     left, left_mm, first = np.arange(len(cells)), nearest_mm, cells - _REACH
     at, last = first >> 3, (31 - 2 * _REACH - (first & 7)).astype(np.uint32)
@@ -298,7 +305,7 @@ def _look_up(cells: np.ndarray, windows: np.ndarray, rows: Sequence[_Row]) -> np
 
 
 def _windows(packed: np.ndarray, dtype: str) -> np.ndarray:
-    """At every byte the number that begins there, its bits in their order."""
+    """For every byte the number of type `dtype` that begins there."""
     size = np.dtype(dtype).itemsize
     windows = np.lib.stride_tricks.sliding_window_view(packed, size).view(dtype)[:, 0]
     return windows.astype(windows.dtype.newbyteorder("="))
@@ -306,7 +313,7 @@ def _windows(packed: np.ndarray, dtype: str) -> np.ndarray:
 
 @cache
 def _nearest_along_x() -> np.ndarray:
-    """How far from the middle of its 2 * _REACH + 1 bits the nearest set one of each number is; _REACH + 1: none is."""
+    """For each number of 2 * _REACH + 1 bits, how far from its middle bit the nearest set bit is; for 0, _REACH + 1."""
     bits = np.arange(1 << 2 * _REACH + 1)
     nearest = np.full(len(bits), _REACH + 1, dtype=np.uint8)
     for away in range(_REACH, -1, -1):

@@ -1,4 +1,4 @@
-"""From scores of cases to means of classes and groups, and these written as JSON, CSV and a printed table."""
+"""The means of classes and groups over the scores of cases, as JSON, as CSV and as a printed table."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class ClassScore(Frozen):
     """Means over the `n` cases in which the class was scored; None where there is nothing to take a mean of.
 
     dsc_sd, nsd_sd        standard deviations of a sample (n - 1)
-    hd95_mm               over the `hd95_n` cases in which both the truth and the prediction have the class
-    volume_error_ml       mean of |prediction - truth|, over cases with a prediction
-    volume_error_percent  the same in percent of the truth's volume, over cases in which it is not 0
+    hd95_mm               mean over the `hd95_n` cases in which both truth and prediction have the class
+    volume_error_ml       mean of |prediction - truth|, over the cases with a prediction
+    volume_error_percent  the same in percent of the truth's volume, over the cases in which it is not 0
     """
 
     dsc: float | None
@@ -48,11 +48,15 @@ class ClassScore(Frozen):
 class Metrics(Frozen):
     """What metrics.json holds.
 
-    classes   by label name          groups  by group: the mean of its classes that were scored in any case
-    cases     case -> label -> score; only labels asked for
-    failed    case -> reason; expected = scored + len(failed), always
-    notes     what the reader of the table should know
-    lesions   case -> its lesions; of labels asked for
+    mode           the rules: "plain" or "official"
+    classes        label -> its means
+    groups         group -> the mean of those of its classes that were scored in any case
+    cases          case -> label -> score, for the labels asked for
+    expected       how many cases there are: always scored + len(failed)
+    scored         how many cases did not fail
+    failed         case -> reason
+    notes          what the reader of the table should know
+    lesions        case -> its lesions, of the labels asked for
     lesion_counts  label -> class of volume -> how many lesions were found, missed and false in all cases
     """
 
@@ -78,7 +82,8 @@ def score_pairs(
     workers: int | Pool = 1,
     notes: Iterable[str] = (),
 ) -> Metrics:
-    """Score `pairs` and write what write_metrics does into `folder`; what is scored already is kept there, in CASES."""
+    """Score `pairs` and write the metrics into `folder`, as write_metrics does. The scores of each case are kept there,
+    in CASES, so that no case is scored twice."""
     cases = evaluate(pairs, labels, rules=rules, workers=workers, keep=folder / CASES)
     metrics = summarise(cases, labels, rules=rules, notes=notes)
     write_metrics(folder, metrics)
@@ -88,7 +93,7 @@ def score_pairs(
 def summarise(
     cases: Sequence[CaseScores], labels: LabelSet, *, rules: Rules = PLAIN, notes: Iterable[str] = ()
 ) -> Metrics:
-    """Class means over cases and group means over classes; failed cases are part of the means with their zeros."""
+    """The means of classes over cases, and of groups over classes; failed cases count in them with their zeros."""
     classes = {
         name: _of_class([case.scores[name] for case in cases if name in case.scores], rules)
         for name in labels.names_of(labels.values)
@@ -113,12 +118,12 @@ def summarise(
 
 
 def mean_score(scores: Mapping[str, Score]) -> Score:
-    """The mean of scores by name, as of the labels of a case or of groups; None where there is none."""
+    """The mean of named scores, such as those of the labels of a case; None where there are none."""
     return _mean(list(scores.values()), PLAIN)
 
 
 def write_metrics(folder: Path, metrics: Metrics) -> None:
-    """`metrics.json`; `scores.csv` with a row per case and label; `lesions.csv` with a row per lesion."""
+    """Write `metrics.json`, `scores.csv` with a row per case and label, and `lesions.csv` with a row per lesion."""
     scores = (
         (case, label, *(getattr(score, column) for column in _COLUMNS))
         for case, by_label in metrics.cases.items()

@@ -1,4 +1,4 @@
-"""The bodies of a phantom, as data: where they lie, how large they are, how bright they are.
+"""The bodies of a phantom as data: where they lie, how large and how bright they are.
 
 Atlas coordinates are (x, y, z) in mm, RAS: x to the patient's right, y to the front, z to the head, (0, 0, 0) in the
 middle of the trunk at the height of the first lumbar vertebra. Places and sizes are rounded from anatomy; they make
@@ -24,12 +24,12 @@ class Ellipsoid:
     radii: Point
 
     def depth(self, points: np.ndarray) -> np.ndarray:
-        """[3, ...] points in mm -> [...]: below 0 inside, 0 on the surface, 1 one radius outside."""
+        """How deep `points` [3, ...], in mm, lie, as [...]: below 0 inside, 0 on the surface, 1 a radius outside."""
         scaled = (points - _column(self.centre, points)) / _column(self.radii, points)
         return np.sqrt(np.einsum("i...,i...->...", scaled, scaled)) - 1
 
     def point_inside(self, rng: np.random.Generator) -> np.ndarray:
-        """A point in the inner 60 % of the radius."""
+        """A random point within 60 % of the radii."""
         direction = rng.normal(size=3)
         return np.array(self.centre) + 0.6 * rng.random() * np.array(self.radii) * direction / np.linalg.norm(direction)
 
@@ -53,7 +53,7 @@ class Tube:
         return np.sqrt(nearest) / self.radius - 1
 
     def point_inside(self, rng: np.random.Generator) -> np.ndarray:
-        """A point on the line."""
+        """A random point on the line."""
         piece = rng.integers(len(self.points) - 1)
         start, end = np.array(self.points[piece]), np.array(self.points[piece + 1])
         return start + rng.random() * (end - start)
@@ -109,7 +109,7 @@ HOSTS: dict[str, tuple[float, float, float]] = {
     "pancreas": (0.08, 12, 18),
     "spleen": (0.12, 13, 20),
 }
-"""Organs that bear tumours: share of the tumours, smallest and largest radius in mm."""
+"""Organ -> the share of all tumours that it bears, and their smallest and largest radius in mm."""
 
 SURROUNDINGS: tuple[tuple[str, Ellipsoid | Tube], ...] = (
     ("lung", Ellipsoid((72, -10, 128), (60, 78, 72))),

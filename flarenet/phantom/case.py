@@ -1,4 +1,4 @@
-"""One phantom case: an anatomy is drawn by lot, bent smoothly, sampled on a grid, blurred and given noise."""
+"""One phantom case: a random anatomy is bent smoothly, sampled on a grid, blurred and given noise."""
 
 from __future__ import annotations
 
@@ -27,7 +27,12 @@ _ORIENTATIONS = (
 
 @dataclass(frozen=True)
 class Phantom:
-    """`image`: int16 HU. `organs`: uint8, what is there without tumours. `tumours`: bool. All [Z, Y, X] on one grid."""
+    """One phantom; its arrays are [Z, Y, X] on the grid of `image`.
+
+    image    int16, HU
+    organs   uint8, the organs as they would be without tumours
+    tumours  bool
+    """
 
     image: Volume
     organs: np.ndarray
@@ -39,9 +44,9 @@ class Phantom:
         return self.labels(LABELS.values)
 
     def labels(self, annotated: Iterable[int]) -> Volume:
-        """The label map that somebody who looked for `annotated` only would have drawn, uint8.
+        """The label map, uint8, that a person who looks for `annotated` only would draw.
 
-        Who does not look for tumours draws the organ through them.
+        A person who does not look for tumours draws the organ through them.
         """
         looked_for = set(annotated)
         drawn = np.where(np.isin(self.organs, list(looked_for)), self.organs, 0).astype(np.uint8)
@@ -53,8 +58,8 @@ class Phantom:
 def phantom_case(seed: int, index: int, *, detail: float = 1.0) -> Phantom:
     """Case `index` of the set `seed`; the same two numbers always give the same case.
 
-    detail: divides every spacing, so 1 is about 90 x 70 x 50 voxels and 6 about 540 x 420 x 300. The anatomy does
-    not depend on it.
+    detail  every spacing is divided by it: 1 gives about 90 x 70 x 50 voxels, 6 about 540 x 420 x 300. The anatomy does
+            not depend on it
     """
     rng = np.random.default_rng([seed, index])
     anatomy = _draw_anatomy(rng)
@@ -80,7 +85,15 @@ class _Tumour:
 
 @dataclass(frozen=True)
 class _Anatomy:
-    """One patient in atlas coordinates. `waves`: (vector per mm, phase, shift in mm) of the smooth bending."""
+    """One patient in atlas coordinates.
+
+    bodies        organ -> the shapes that it is made of, in drawing order
+    surroundings  (tissue, shape) of all that has no label, in drawing order
+    waves         (vector per mm, phase, shift in mm) of each wave of the smooth bending
+    size          how many times the patient is as large as the atlas
+    hu            HU by palette value
+    offset_mm     where the atlas's origin lies in the world
+    """
 
     bodies: tuple[tuple[str, tuple[Ellipsoid | Tube, ...]], ...]
     surroundings: tuple[tuple[str, Ellipsoid | Tube], ...]
@@ -135,7 +148,7 @@ def _wave(rng: np.random.Generator) -> tuple[np.ndarray, float, np.ndarray]:
 
 
 def _draw_tumours(bodies: dict[str, tuple[Ellipsoid | Tube, ...]], rng: np.random.Generator) -> tuple[_Tumour, ...]:
-    """None in one case of eight, else one to three."""
+    """No tumours in one case of eight, else one to three."""
     count = 0 if rng.random() < 0.125 else int(rng.integers(1, 4))
     hosts, shares = list(HOSTS), np.array([share for share, _, _ in HOSTS.values()])
     tumours = []
@@ -151,7 +164,7 @@ def _draw_tumours(bodies: dict[str, tuple[Ellipsoid | Tube, ...]], rng: np.rando
 
 
 def _draw_hu(rng: np.random.Generator) -> np.ndarray:
-    """HU by palette value for one patient and one phase of contrast medium."""
+    """HU by palette value, for one patient and one phase of contrast medium."""
     phase = rng.uniform(0.45, 1.15)
     hu = np.zeros(len(_PALETTE), dtype=np.float32)
     for name, tissue in TISSUES.items():
@@ -180,7 +193,8 @@ def _shifted(grid: Grid, offset_mm: np.ndarray) -> Grid:
 
 
 def _sample(anatomy: _Anatomy, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Palette values, and which tumour counted from 1, both uint8 [Z, Y, X]; a slab of slices at a time."""
+    """The palette value of each voxel and the number of its tumour, counted from 1, both uint8 [Z, Y, X]. They are made
+    a slab of slices at a time."""
     tissue, tumours = np.zeros(grid.shape, dtype=np.uint8), np.zeros(grid.shape, dtype=np.uint8)
     height = max(1, _SLAB_VOXELS // (grid.shape[1] * grid.shape[2]))
     for start in range(0, grid.shape[0], height):
@@ -199,12 +213,12 @@ def _sample_slab(anatomy: _Anatomy, grid: Grid, slab: slice, tissue: np.ndarray,
     for name, shapes in anatomy.bodies:
         for shape in shapes:
             tissue[shape.depth(points) < 0] = _VALUE[name]
-    for number, tumour in enumerate(anatomy.tumours, start=1):  # it stays in its host, or bulges out of it into fat
+    for number, tumour in enumerate(anatomy.tumours, start=1):  # a tumour stays in its host, or bulges into fat
         tumours[(tumour.blob.depth(points) < 0) & np.isin(tissue, (tumour.host, _VALUE["fat"]))] = number
 
 
 def _world_points(grid: Grid, slab: slice) -> np.ndarray:
-    """The atlas coordinates [3, z, Y, X] (x, y, z in mm) of the voxels of some slices of a canonical grid."""
+    """The atlas coordinates (x, y, z), float32 [3, z, Y, X] in mm, of the voxels in a slab of a canonical grid."""
     z, y, x = (
         grid.affine[world, axis] * np.arange(n) + grid.affine[world, 3]
         for axis, (world, n) in enumerate(zip((2, 1, 0), grid.shape))
@@ -230,7 +244,8 @@ def _draw_trunk(points: np.ndarray, anatomy: _Anatomy, tissue: np.ndarray) -> No
 def _scan(
     tissue: np.ndarray, tumours: np.ndarray, anatomy: _Anatomy, grid: Grid, rng: np.random.Generator
 ) -> np.ndarray:
-    """int16 HU: the tissues with texture, blurred as by a scanner (sd 1.8 mm), with noise that neighbours share."""
+    """The scan, int16 HU: the tissues with texture, blurred as by a scanner (sd 1.8 mm), with noise that neighbouring
+    voxels share."""
     hu = anatomy.hu[tissue]
     for number, tumour in enumerate(anatomy.tumours, start=1):
         hu[tumours == number] = anatomy.hu[tumour.host] + tumour.contrast_hu
@@ -242,6 +257,6 @@ def _scan(
 
 
 def _noise(grid: Grid, rng: np.random.Generator, blur_mm: float) -> np.ndarray:
-    """float32 [Z, Y, X] of standard deviation 1, correlated over about `blur_mm`."""
+    """Noise, float32 [Z, Y, X], of standard deviation 1 and correlated over about `blur_mm`."""
     noise = gaussian_filter(rng.standard_normal(grid.shape, dtype=np.float32), [blur_mm / mm for mm in grid.spacing_mm])
     return noise / noise.std()

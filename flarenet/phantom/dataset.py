@@ -20,19 +20,22 @@ PATTERNS: tuple[tuple[int, ...], ...] = (
     _ALL_ORGANS, (*_FIVE, 14), (14,), (), _FIVE, _ALL_ORGANS,
     (*_FIVE, 14), _ALL_ORGANS, (14,), (*_FIVE, 14), (), _ALL_ORGANS,
 )  # fmt: skip
-"""What is annotated, case after case and round again: the five patterns of FLARE23.
+"""The patterns of FLARE23, five different ones, that the cases get in turn, from the first again after the last.
 
-Fully annotated cases are a third here and not, as there, one in sixteen, so that a set of a few dozen cases trains.
+A third of the cases has all organs annotated, where FLARE23 has one in sixteen, so that a few dozen cases can be
+trained on.
 """
 
-_FIRST_TEST_INDEX = 1_000_000  # the held-out cases are the same whatever the number of training cases
+_FIRST_TEST_INDEX = 1_000_000  # so the test cases are the same, whatever the number of training cases
 
 
 def write_phantom_set(folder: str | Path, *, cases: int, test_cases: int, seed: int, detail: float = 1.0) -> None:
-    """Write `folder` as a data set: dataset.json, imagesTr, labelsTr, imagesTs, labelsTs.
+    """Write a data set to `folder`: dataset.json, imagesTr, labelsTr, imagesTs, labelsTs.
 
-    A label file holds only the labels annotated in its case; an unlabelled case has none. The held-out cases are
-    fully annotated, tumours included. detail: as in phantom_case.
+    A label file holds only the labels annotated in its case; an unlabelled case has no label file. The test cases are
+    fully annotated, tumours included.
+
+    detail  as in phantom_case
     """
     folder = Path(folder)
     training = {
@@ -63,7 +66,7 @@ def _description(name: str, training: dict[str, dict], test: dict[str, dict]) ->
 
 
 def _write_case(folder: Path, part: str, index: int, annotated: tuple[int, ...], seed: int, detail: float) -> dict:
-    """Write image and labels of one case; its entry in dataset.json."""
+    """Write image and labels of one case; returns its entry in dataset.json."""
     case = phantom_case(seed, index, detail=detail)
     name = f"phantom{index:04d}"
     entry: dict = {"images": [f"images{part}/{name}_0000.nii.gz"]}
@@ -75,7 +78,7 @@ def _write_case(folder: Path, part: str, index: int, annotated: tuple[int, ...],
 
 
 def _write(path: Path, volume: Volume) -> None:
-    """`volume` as NIfTI; the same volume gives the same bytes."""
+    """Write `volume` as NIfTI; the same volume gives the same bytes."""
     affine = volume.grid.affine[:, [2, 1, 0, 3]]
     image = nibabel.Nifti1Image(np.ascontiguousarray(volume.data.transpose(2, 1, 0)), affine)
     image.header.set_xyzt_units("mm")
