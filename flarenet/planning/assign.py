@@ -1,4 +1,4 @@
-"""Changes as a person types them, `key=value`, put into a plan or a part of it as JSON."""
+"""Changes as a person types them, `key=value`, made in a plan or a part of it as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BY_HAND = "set by hand"
 
 
 def key_and_value(change: str) -> tuple[str, str]:
-    """The parts of `key=value`. Raises UsageError where it is none."""
+    """The key and the value of `key=value`. Raises UsageError for any other text."""
     key, equals, text = change.partition("=")
     if not equals or not key:
         raise UsageError(f"--set {change!r}", found="no '='", expected="key=value")
@@ -20,7 +20,7 @@ def key_and_value(change: str) -> tuple[str, str]:
 
 
 def assign(data: Any, key: str, text: str) -> None:
-    """Put a value, JSON or a bare word, into `data` where `key` leads; the reasons beside it become BY_HAND.
+    """Set the value of `key` in `data` to `text`, which is JSON or a bare word; the reasons beside it become BY_HAND.
 
     Raises UsageError for a key that names nothing. See plan_file.override.
     """
@@ -37,9 +37,9 @@ def _value(text: str) -> Any:
 
 
 def _assign(node: Any, path: list[str], value: Any, key: str, *, starred: bool = False) -> int:
-    """Put `value` where `path` leads below `node`, a part of the plan; in how many places that was.
+    """Set `value` in all places where `path` leads below `node`, a part of the plan; returns how many there were.
 
-    starred  a `*` stands before: where `node` is null there is nothing to change
+    starred  whether the key has a `*` before `path`: then a `node` that is null is passed over
     """
     if node is None:
         if starred:
@@ -62,7 +62,7 @@ def _assign(node: Any, path: list[str], value: Any, key: str, *, starred: bool =
 
 
 def _note(reasons: dict[str, str], path: list[str]) -> None:
-    """A value that is changed loses the reason it had: that of its own name, or of the network it is part of."""
+    """Set to BY_HAND the reason of a value that was changed: that of its name, or of the network it is part of."""
     below = ".".join(path)
     for name in reasons:
         if name == path[-1] or fnmatch(name, below) or (name == "network" and path[0] == name):
@@ -70,7 +70,7 @@ def _note(reasons: dict[str, str], path: list[str]) -> None:
 
 
 def _places(node: Any) -> dict[str, str | int]:
-    """The parts of a JSON value by their names in a key: none for a plain value."""
+    """Name in a key -> key or index, for each part of a JSON value; empty for a plain value."""
     if isinstance(node, dict):
         return {name: name for name in node}
     return {str(index): index for index in range(len(node))} if isinstance(node, list) else {}

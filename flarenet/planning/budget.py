@@ -1,4 +1,4 @@
-"""What training and prediction may use: the planner chooses every size to fit, and a plan is checked against it."""
+"""What training and prediction may use. The planner chooses every size to fit it, and a plan is checked against it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Budget(Frozen):
-    """Stored in the plan, so that a plan edited by hand is checked against the same numbers.
+    """The budget. It is stored in the plan, so that a plan edited by hand is checked against the same numbers.
 
-    gpu_memory_gb        of the card that trains; 16 GB is a common card, and the one the paper was timed on
-    inference_memory_gb  of the process that predicts a large scan; 4 GB is FLARE's tolerance
-    inference_seconds    for a median scan; 15 s is FLARE's tolerance
-    host_memory_gb       of a process that holds the largest case prepared for training
-    size                 of the U-Nets: "s" is the paper's, "m" and "l" are wider with residual encoders
-    network              of the 3D trainers; a transformer begins with the encoder that MAE has trained
+    gpu_memory_gb        memory of the card that trains; 16 GB is a common card, and the one the paper was timed on
+    inference_memory_gb  memory of the process that predicts a large scan; 4 GB is FLARE's tolerance
+    inference_seconds    time to predict a median scan; 15 s is FLARE's tolerance
+    host_memory_gb       memory of a process that holds the largest case prepared for training
+    size                 size of the U-Nets: "s" is the paper's, "m" and "l" are wider and have residual encoders
+    network              network of the 3D trainers; a transformer starts from the encoder that MAE has trained
     """
 
     gpu_memory_gb: Positive = 16.0
@@ -37,5 +37,5 @@ PAPER = Budget(gpu_memory_gb=64.0)
 
 
 def default_budget(recipe: str) -> Budget:
-    """What a recipe plans for where nobody says otherwise."""
+    """The budget of a recipe where nobody states another."""
     return PAPER if recipe == "paper" else Budget()

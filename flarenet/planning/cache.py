@@ -1,7 +1,8 @@
-"""What was measured of a case, kept beside the plan, so that only cases that are new or have changed are read.
+"""What was measured of each case, kept beside the plan, so that only cases that are new or have changed are read.
 
-A file per case, written by the process that measured it: what is done stays done when the run is killed. A case whose
-files have size, time and inode as before is not opened; where those differ, its bytes decide, by their SHA-256.
+There is a file per case, written by the process that measured it, so nothing done is lost when the run is killed. A
+case whose files have the same size, time and inode as before is not opened; where those differ, the SHA-256 decides
+whether the case has changed.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from ..schema import Frozen, load_or_none, save
 from .measure import CaseFingerprint
 
 MEASURE_VERSION = 4
-"""Part of every key: raised where measuring changes, so that no number of an older version is used."""
+"""Part of every key. It is raised when measuring changes, so that no number of an older version is used."""
 
 
 class Cached(Frozen):
-    """A measured case and its files; `label` is None where it has none, `question` as question_of gives it."""
+    """A measured case and its files.
+
+    question  as question_of gives it
+    label     None for a case without a label file
+    """
 
     question: str
     image: FileState
@@ -30,7 +35,7 @@ class Cached(Frozen):
     case: CaseFingerprint
 
     def is_of(self, image: FileState, label: FileState | None) -> bool:
-        """Whether it was measured of the same bytes."""
+        """Whether it was measured from files with the same bytes."""
         if (label is None) != (self.label is None):
             return False
         return image.sha256 == self.image.sha256 and (not label or not self.label or label.sha256 == self.label.sha256)
@@ -38,21 +43,23 @@ class Cached(Frozen):
 
 @dataclass(frozen=True)
 class Cache:
-    """The measured cases of a data set in the files of a folder; None remembers nothing.
+    """The measured cases of a data set.
 
-    writable  whether anything may be added
+    folder    where their files are; None: nothing is remembered
+    writable  whether files may be written
     """
 
     folder: Path | None
     writable: bool = True
 
     def recall(self, name: str, question: str) -> Cached | None:
-        """What is known of a case, whatever became of its files; None where nothing is, or of another question."""
+        """What is known of a case, whatever became of its files; None where nothing, or only for another question."""
         known = self._load(name)
         return known if known and known.question == question else None
 
     def digests(self, case: Case) -> tuple[str, str] | None:
-        """The SHA-256 of image and label, "" for no label, where both look as they did when they were measured."""
+        """The SHA-256 of image and label ("" for no label), if both files look as they did when they were measured,
+        else None."""
         known = self._load(case.name)
         if known and looks_unchanged(case.image, known.image) and looks_unchanged(case.label, known.label):
             return known.image.sha256, known.label.sha256 if known.label else ""
@@ -70,7 +77,7 @@ class Cache:
 
 
 def question_of(case: Case, labels: LabelSet, *, is_ct: bool) -> str:
-    """Of everything but the bytes of its files that the numbers of a case depend on."""
+    """A digest of everything that the numbers of a case depend on, except the bytes of its files."""
     label = None if case.label is None else sorted(case.values.items())
     facts = [MEASURE_VERSION, case.name, label, case.reading.facts(), is_ct, len(labels.names)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()

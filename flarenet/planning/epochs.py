@@ -11,35 +11,36 @@ from .plan import Plan
 from .plan_file import override
 
 LONGEST_EPOCH = 500
-"""Batches. An epoch is where progress is saved and judged; with thousands of cases that is too rare otherwise."""
+"""The most batches of an epoch. Progress is saved and judged once an epoch; with thousands of cases that would be too
+rare otherwise."""
 
 FEWEST_UPDATES = 4_000
-"""Steps of the optimizer, a tenth of what a set of ordinary size gets. A few scans of a few slices are one batch, and
-one update an epoch leaves a network near its random weights; nnU-Net makes 250,000 updates of any set."""
+"""The fewest steps of the optimizer: a tenth of what a set of ordinary size gets. A few scans of a few slices are one
+batch, and one update an epoch leaves a network near its random weights. nnU-Net makes 250,000 updates for any set."""
 
 CROPS_PER_CASE = 2
-"""Section 3.2 of the paper: each image gives two 3D patches an epoch."""
+"""How many 3D patches each image gives in an epoch, by section 3.2 of the paper."""
 
 FEWEST_EPOCHS = 20
-"""The fewest of the paper; a schedule needs some epochs to fall."""
+"""The fewest epochs: the paper's smallest number. A learning rate needs some epochs to fall."""
 
 
 def slices_of(fingerprint: Fingerprint, patterns: Iterable[Pattern]) -> int:
-    """The number of axial slices of these cases."""
+    """How many axial slices the cases of `patterns` have together."""
     wanted = set(patterns)
     return sum(case.shape[0] for case in fingerprint.cases if case.annotated in wanted)
 
 
 def batches_of(samples: int, batch_size: int, *, most: int | None = None) -> int:
-    """Batches that show every sample once; at least one, at most `most`."""
+    """How many batches show every sample once; at least one, at most `most`."""
     batches = max(1, math.ceil(samples / batch_size))
     return batches if most is None else min(batches, most)
 
 
 def epochs_for(updates: int, batches_per_epoch: int, *, most: int) -> tuple[int, str]:
-    """Epochs that make about `updates` steps of the optimizer, FEWEST_EPOCHS to `most`.
+    """(epochs, the reason): as many as make about `updates` steps of the optimizer, from FEWEST_EPOCHS to `most`.
 
-    A set of any size needs about the same number of updates; a small one would then see each case too often.
+    A set of any size needs about the same number of updates, but in a small set each case would then be seen too often.
     """
     epochs = round(updates / batches_per_epoch)
     why = f"{updates:,} updates, of the order of the paper's, in epochs of {batches_per_epoch} batches"
@@ -49,15 +50,18 @@ def epochs_for(updates: int, batches_per_epoch: int, *, most: int) -> tuple[int,
 
 
 def fewest_batches(most_epochs: int) -> int:
-    """Of an epoch, so that `most_epochs` make FEWEST_UPDATES."""
+    """The fewest batches of an epoch with which `most_epochs` make FEWEST_UPDATES."""
     return math.ceil(FEWEST_UPDATES / most_epochs)
 
 
 def paced(
     samples: int, batch_size: int, *, updates: int, most_epochs: int, longest: int = LONGEST_EPOCH
 ) -> tuple[int, int, str]:
-    """(batches of an epoch, epochs, the reason), as epochs_for: every sample is shown once an epoch, and more often
-    where that would make too few updates; `longest` batches are the most."""
+    """(batches of an epoch, epochs, the reason), with epochs as in epochs_for. Every sample is shown once an epoch, or
+    more often where that would make too few updates.
+
+    longest  the most batches of an epoch
+    """
     once = batches_of(samples, batch_size, most=longest)
     batches = min(max(once, fewest_batches(most_epochs)), longest)
     epochs, why = epochs_for(updates, batches, most=most_epochs)
@@ -70,7 +74,7 @@ def paced(
 
 
 def with_epochs(plan: Plan, trainer: str, epochs: int) -> Plan:
-    """`plan` with `epochs` in every step of `trainer`; of them a warm-up keeps its share, but not all."""
+    """`plan` with `epochs` in every step of `trainer`. A warm-up keeps its share of them, but never takes all."""
     key = f"trainers.{trainer}.steps"
     warmups = [
         f"{key}.{number}.warmup_epochs={min(step.warmup_epochs * epochs // step.epochs, epochs - 1)}"

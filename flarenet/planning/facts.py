@@ -1,6 +1,6 @@
-"""What of a plan decides a prepared case, a training and a prediction: its fields are sorted by that here, once.
+"""Which fields of a plan decide a prepared case, a training and a prediction; they are sorted by that here alone.
 
-Facts are values of JSON. Whoever keeps what was made keeps them, or their digest, beside it: one change makes it stale.
+Facts are values of JSON. They, or their digest, are kept beside what was made: where one changes, it is stale.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from .plan import Configuration, Plan, Step, TrainerPlan
 OF_PREPARATION = {"spacing_mm", "normalisation", "clip_hu", "interpolation"}
 OF_TRAINING = OF_PREPARATION | {"patch", "neighbours"}
 OF_PREDICTION = OF_TRAINING | {"inference_spacing_mm", "overlap"}
-"""The fields of a configuration that decide each; `why` decides nothing."""
+"""The fields of a configuration that decide preparation, training and prediction; `why` decides nothing."""
 
 OF_EACH_GROUP = {"rule", "flips"}
-"""The fields of Fusion that decide a group's own map; the others are rules for the whole map, and come after it."""
+"""The fields of Fusion that decide the map of a single group; the others are rules for the whole map, applied later."""
 
 
 def preparation_facts(configuration: Configuration, labels: LabelSet) -> list[JsonValue]:
-    """What decides how any case is prepared: configurations alike in it can share a store."""
+    """What decides how cases are prepared. Configurations for which it is the same can share a store."""
     return [
         {group: list(values) for group, values in labels.groups.items()},
         configuration.model_dump(mode="json", include=OF_PREPARATION),
@@ -29,9 +29,9 @@ def preparation_facts(configuration: Configuration, labels: LabelSet) -> list[Js
 
 
 def training_facts(plan: Plan, part: TrainerPlan, *, step: Step) -> dict[str, JsonValue]:
-    """What decides the weights that a step ends with, beside its cases, the runs it builds on and where it runs.
+    """What decides the weights that a step ends with, apart from its cases, the runs it builds on and the machine.
 
-    part  of the step's trainer. Its other steps count only as far as this one builds on them.
+    part  the plan of the step's trainer. Its other steps count only as far as this step builds on them
     """
     return {
         "step": step.model_dump(mode="json"),
@@ -43,9 +43,9 @@ def training_facts(plan: Plan, part: TrainerPlan, *, step: Step) -> dict[str, Js
 
 
 def prediction_facts(configuration: Configuration, fusion: Fusion, *, whole: bool) -> list[JsonValue]:
-    """What decides a model's answer, beside its weights, its labels and the scan.
+    """What decides a model's answer, apart from its weights, its labels and the scan.
 
-    whole  of the label map; False: of each group's own map, which is all that a teacher is asked for
+    whole  whether the answer is the whole label map; else it is the map of each group, all that a teacher is asked for
     """
     return [
         configuration.model_dump(mode="json", include=OF_PREDICTION),

@@ -1,7 +1,7 @@
-"""What a data set is like: measured case by case, then put together.
+"""What a data set is like: measured case by case, then summarised.
 
-Every number of a plan follows from a fingerprint, so it holds facts only: sizes, spacings, intensities and which
-labels were looked for, inferred where nobody said so. The same files give the same fingerprint, whatever the number of
+Every number of a plan follows from a fingerprint. It holds only facts: sizes, spacings, intensities, and which labels
+were looked for, inferred where that was not stated. The same files give the same fingerprint, whatever the number of
 workers.
 """
 
@@ -35,7 +35,10 @@ FINGERPRINT_VERSION: Final = 2
 
 
 class CohortLabel(Frozen):
-    """A label in the cases of a cohort: how many hold it, and the medians over those."""
+    """A label in the cases of a cohort.
+
+    present  how many cases hold it; the other numbers are medians over these
+    """
 
     present: int
     voxels: float
@@ -47,9 +50,11 @@ class CohortLabel(Frozen):
 class Cohort(Frozen):
     """The cases of one pattern.
 
-    inferred             for how many of them the pattern was inferred
-    floor_hu, ceiling_hu medians of their lowest and highest HU
-    labels               those of the pattern that at least one case holds
+    cases       how many they are
+    inferred    for how many of them the pattern was inferred
+    floor_hu    median of their lowest HU
+    ceiling_hu  median of their highest HU
+    labels      value -> facts, for the labels of the pattern that at least one case holds
     """
 
     pattern: tuple[int, ...]
@@ -61,7 +66,11 @@ class Cohort(Frozen):
 
 
 class Intensities(Frozen):
-    """The voxels that matter, over all cases; `source` as in CaseFingerprint.histogram_of. In HU."""
+    """The intensities, in HU, of the voxels that matter, over all cases.
+
+    source  which voxels these are, as in CaseFingerprint.histogram_of
+    voxels  how many they are
+    """
 
     source: Literal["foreground", "body"]
     voxels: int
@@ -73,7 +82,7 @@ class Intensities(Frozen):
 
 
 class Spread(Frozen):
-    """Smallest, median and largest over the cases, each (z, y, x)."""
+    """The smallest, the median and the largest of a number of the cases, each by axis (z, y, x)."""
 
     smallest: tuple[float, float, float]
     median: tuple[float, float, float]
@@ -81,14 +90,16 @@ class Spread(Frozen):
 
 
 class Fingerprint(Frozen):
-    """A data set, from its cases.
+    """The summary of a data set.
 
     modality    "CT", or what dataset.json calls its channel
     cohorts     from the most labels to the fewest
-    shape       in voxels      body_mm    size of the body's box
+    shape       sizes of the scans in voxels
+    body_mm     sizes of the box around the body
     absent      case -> the values that were looked for in it and are not there
     ambiguous   case -> why the pattern that was inferred for it is not certain
-    suspicious  sentences on what a person should look at; nothing is left out because of them
+    suspicious  sentences on what a person should look at; no case is left out because of them
+    cases       the fingerprint of each case
     """
 
     largest_bytes = LARGEST_TABLE_BYTES
@@ -113,13 +124,13 @@ class Fingerprint(Frozen):
 
     @property
     def never_annotated(self) -> tuple[int, ...]:
-        """The values that nobody looked for in any case: nothing can be learned about them."""
+        """The values that were looked for in no case: nothing can be learned about them."""
         looked_for = {value for pattern in self.patterns for value in pattern}
         return tuple(value for value in self.labels.values if value not in looked_for)
 
     @property
     def hash(self) -> str:
-        """SHA-256 of all that is in it."""
+        """The SHA-256 of its whole content."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -137,13 +148,13 @@ def fingerprint(
     rehash: bool = False,
     remember: bool = True,
 ) -> tuple[Fingerprint, list[tuple[str, FlarenetError]]]:
-    """Check and measure every training case; returns the Fingerprint and the failures as (case name, error).
+    """Check and measure every training case; returns the Fingerprint and (case name, error) of the cases that failed.
 
-    A case that fails is left out of the numbers. Raises DatasetError where not one case can be used.
+    A case that fails is left out of the numbers. Raises DatasetError where no case can be used.
 
     cached    the folder where measured cases are kept: those whose files have not changed are not read again
-    rehash    take no file for unchanged by its size, time and inode alone, but by its bytes
-    remember  whether what is measured is kept there
+    rehash    whether files count as unchanged only by their bytes, not by size, time and inode
+    remember  whether what is measured is kept in `cached`
     """
     usable, failures = measure_cases(dataset, Cache(cached, writable=remember), workers=workers, rehash=rehash)
     if not usable:
@@ -218,7 +229,7 @@ def summarise(
     modality: str = "CT",
     ambiguous: Mapping[str, str] | None = None,
 ) -> Fingerprint:
-    """The Fingerprint of a data set from those of its cases (at least one), ordered by name."""
+    """The Fingerprint of a data set from those of its cases, of which there must be at least one."""
     ordered = tuple(sorted(cases, key=lambda case: case.name))
     body_mm = [tuple(n * mm for n, mm in zip(case.body_shape, case.spacing_mm)) for case in ordered]
     return Fingerprint(
@@ -238,7 +249,7 @@ def summarise(
 
 
 def _infer(dataset: Dataset, measured: Iterable[CaseFingerprint]) -> Inferred:
-    """The patterns of the cases for which nobody stated one; those that are declared count as known cohorts."""
+    """The patterns of the cases that declare none; declared patterns count as known cohorts."""
     cases = {case.name: case for case in dataset.cases if case.label is not None}
     present = {m.name: [v for v, count in m.voxels.items() if count] for m in measured if m.name in cases}
     declared = {name: tuple(sorted(cases[name].annotated)) for name in present if cases[name].declared}
@@ -255,7 +266,7 @@ def _infer(dataset: Dataset, measured: Iterable[CaseFingerprint]) -> Inferred:
 
 
 def _findings(labels: LabelSet) -> tuple[int, ...]:
-    """Labels that patients may well be without: lesions, or the only one there is."""
+    """The labels that patients may well be without: lesions, or the only label of a table."""
     return labels.values if len(labels.values) == 1 else labels.lesions
 
 
@@ -269,7 +280,7 @@ def _declared(dataset: Dataset, measured: Iterable[CaseFingerprint]) -> list[Cas
 
 
 def _with_pattern(case: CaseFingerprint, pattern: Pattern | None) -> CaseFingerprint:
-    """The case with the pattern inferred for it, or its own where that is None; with no label beyond it."""
+    """The case with the pattern inferred for it (None: with its own), and only with the labels of that pattern."""
     annotated = case.annotated if pattern is None else pattern
     voxels = {value: count for value, count in case.voxels.items() if value in annotated}
     labels = {value: facts for value, facts in case.labels.items() if value in annotated}
@@ -337,7 +348,8 @@ def _intensities(cases: tuple[CaseFingerprint, ...]) -> Intensities:
 
 
 def _added(cases: list[CaseFingerprint]) -> tuple[np.ndarray, np.ndarray]:
-    """The sum of the histograms and the values of its bins; where bins differ, on bins that hold the range of all."""
+    """The sum of the cases' histograms, and the values of its bins. Where the cases have different bins, the sum has
+    bins that span the range of all."""
     lowest, step = min(case.lowest for case in cases), max(case.step for case in cases)
     highest = max(case.lowest + case.step * (BINS - 1) for case in cases)
     if any((case.lowest, case.step) != (lowest, step) for case in cases):

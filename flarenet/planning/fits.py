@@ -1,4 +1,4 @@
-"""Whether a plan fits in memory: asked before it is written and whenever it is read."""
+"""Whether a plan fits in memory. This is checked before a plan is written and whenever it is read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from .plan import Plan
 def check_fits(plan: Plan, source: object) -> None:
     """Raise PlanError, naming key, need and budget, for a plan that asks for more memory than its budget.
 
-    Every case at the training spacing must fit in `host_memory_gb`, training in `gpu_memory_gb`, and prediction of 95
-    of 100 scans in `inference_memory_gb`. What is not the final result is predicted where it was trained, so there
-    the larger of the other two counts. A plan without `scans` (made by hand) is checked for training only.
+    Every case at the training spacing must fit in `host_memory_gb`, training in `gpu_memory_gb`, and the prediction of
+    95 of 100 scans in `inference_memory_gb`. A model whose answer is not the final result predicts on the machine that
+    trains, so for it the larger of the other two counts. A plan without `scans` (made by hand) is checked for training
+    only.
     """
     for name, configuration in plan.configurations.items():
         for scan in plan.scans.values():

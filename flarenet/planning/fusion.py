@@ -1,4 +1,4 @@
-"""How the answers of the groups become one label map: data of a plan; inference.fuse and inference.settle apply it."""
+"""How the answers of the groups become one label map, as data of a plan; applied by inference.fuse and .settle."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from ..schema import Frozen
 
 
 class Fusion(Frozen):
-    """As it stands: the paper's, each group's best label, later groups laid over earlier ones.
+    """The rules of fusion. The defaults are the paper's: each group's best label, later groups laid over earlier ones.
 
     rule      "overlay"; or "probability": the most probable label, see inference.fuse
-    flips     whether the scan is also seen mirrored left to right; probabilities are averaged
-    largest   labels of which only the largest connected part stays
-    least_ml  label -> its connected parts smaller than this go
-    hosts     label -> other labels: its connected parts go that neither overlap nor touch one of these,
-    near_mm   nor have a voxel so near to one
+    flips     whether the scan is also predicted mirrored left to right; the probabilities are averaged
+    largest   labels of which only the largest connected part is kept
+    least_ml  label -> volume: connected parts of the label that are smaller are removed
+    hosts     label -> other labels, its hosts: connected parts of the label are removed that neither overlap nor touch
+              a host, nor come within near_mm of one
+    near_mm   see hosts
     """
 
     rule: Literal["overlay", "probability"] = "overlay"
@@ -32,7 +33,7 @@ class Fusion(Frozen):
 
     @property
     def needs_whole(self) -> bool:
-        """Whether it asks for connected parts, so that no slice is finished before the last one."""
+        """Whether it needs connected parts: then no slice is finished before the last one has been predicted."""
         return bool(self.largest or self.least_ml or self.hosts)
 
 

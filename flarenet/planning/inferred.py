@@ -1,6 +1,6 @@
-"""The patterns of a collection, inferred from the labels present in each mask, and what a person should look at.
+"""The patterns of a collection, inferred from the labels present in each mask, and the cases a person should look at.
 
-The model is in `partition`; this is what goes in and what comes out.
+The model is in `partition`; here its input is made and its result is read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .partition import Evidence, Tally, case_costs, cost, partition
 from .patterns import Pattern
 
 DOUBT = math.log(20)
-"""A reading that is at least a twentieth as likely as the one chosen makes a case ambiguous."""
+"""A case is ambiguous if another explanation is at least a twentieth as likely as the one chosen."""
 
 Say = Callable[[Iterable[int]], str]
 Words = Callable[[np.ndarray], str]
@@ -30,7 +30,11 @@ _Kind = tuple[frozenset[int], Pattern | None]
 
 @dataclass(frozen=True)
 class Inferred:
-    """patterns: case -> the values looked for, sorted; ambiguous: case -> why its pattern is not certain."""
+    """The inferred patterns.
+
+    patterns   case -> the values looked for, sorted
+    ambiguous  case -> why its pattern is not certain
+    """
 
     patterns: dict[str, Pattern]
     ambiguous: dict[str, str]
@@ -41,7 +45,7 @@ def say_values(values: Iterable[int]) -> str:
 
 
 def read_present(path: str | Path) -> dict[str, frozenset[int]]:
-    """{case: the label values in its mask} of a JSON file; 0, the background, counts for nothing.
+    """{case: the label values in its mask}, read from a JSON file; 0, the background, is left out.
 
     Raises DatasetError naming the first case that is not a list of whole numbers from 0 on.
     """
@@ -62,12 +66,12 @@ def infer_patterns(
     findings: Collection[int] = (),
     say: Say = say_values,
 ) -> Inferred:
-    """The labels looked for in every case of `present`, from the labels present in all of them.
+    """Infer the labels looked for in every case from the labels present in all of them.
 
-    present   case -> values in its mask, declared cases too; an empty mask is an empty collection
-    declared  case -> its pattern where it was stated: it stays, and counts as known
+    present   case -> the values in its mask, for declared cases too; an empty mask is an empty collection
+    declared  case -> its pattern, where it was stated; this is kept, and counts as known
     findings  the values of labels that patients may well be without, such as tumors
-    say       values in words, for the reasons
+    say       turns values into words, for the reasons
 
     The result depends neither on the order of the cases nor on which numbers the labels have.
     """
@@ -88,7 +92,7 @@ def infer_patterns(
 def _evidence(
     kinds: Counter[_Kind], values: list[int], stated: list[Pattern], findings: Collection[int]
 ) -> tuple[dict[_Kind, int], Evidence]:
-    """The row of each distinct case, most frequent first, and the rows."""
+    """The row of each distinct kind of case, most frequent first, and the Evidence that these rows make."""
 
     def flags(found: Iterable[int]) -> list[bool]:
         return [value in set(found) for value in values]
@@ -112,7 +116,7 @@ def _evidence(
 
 
 def _by_use(present: Iterable[Collection[int]], declared: Iterable[Pattern]) -> list[int]:
-    """Every value, ordered by where it occurs and only in a tie by its number."""
+    """Every value, ordered by how it is used in the cases and, only in a tie, by its number."""
     sizes: dict[int, Counter[int]] = {}
     for found in present:
         for value in set(found):
@@ -128,7 +132,7 @@ def _values_of(row: np.ndarray, values: list[int]) -> Pattern:
 
 
 def _doubts(evidence: Evidence, owner: np.ndarray, cohorts: Tally, say: Words) -> dict[int, str]:
-    """Row -> reason, for the rows whose cohort is not certain. Declared rows never are in doubt."""
+    """Row -> reason, for the rows whose cohort is not certain. Declared rows are never in doubt."""
     doubts: dict[int, str] = {}
     for find in (_fit_two_cohorts, _lack_too_often, _could_be_their_own, _could_be_one):
         for row, reason in find(evidence, owner, cohorts, say):
@@ -156,8 +160,8 @@ def _fit_two_cohorts(evidence: Evidence, owner: np.ndarray, cohorts: Tally, say:
 
 
 def _could_be_their_own(evidence: Evidence, owner: np.ndarray, cohorts: Tally, say: Words) -> Doubts:
-    """Incomplete rows that are nearly as likely a cohort in which nobody looked for what they lack, or lack so much
-    that only a scan cut short explains them."""
+    """Incomplete rows that are nearly as likely a cohort of their own, in which nobody looked for what they lack; and
+    rows that lack so much that only a scan cut short explains it."""
     lacking = cohorts.pattern[owner] & ~evidence.present
     rows = np.flatnonzero(lacking.any(axis=1) & (evidence.count < cohorts.size[owner]))
     if not rows.size:
@@ -180,7 +184,7 @@ def _could_be_their_own(evidence: Evidence, owner: np.ndarray, cohorts: Tally, s
 
 
 def _could_be_one(evidence: Evidence, owner: np.ndarray, cohorts: Tally, say: Words) -> Doubts:
-    """Rows of cohorts that would be nearly as likely as part of another one, with more looked for."""
+    """Rows of cohorts that are nearly as likely a part of another cohort, in which more was looked for."""
     for small, large in _nested(cohorts):
         pair = cohorts.rows([small]), cohorts.rows([large])
         more = cost(pair[0].joined(pair[1]), evidence.rates) - sum(cost(part, evidence.rates) for part in pair)
@@ -204,7 +208,8 @@ def _nested(cohorts: Tally) -> list[tuple[int, int]]:
 
 
 def _lack_too_often(evidence: Evidence, owner: np.ndarray, cohorts: Tally, say: Words) -> Doubts:
-    """Rows that lack a finding which their cohort lacks more often than a mixed collection would be granted."""
+    """Rows that lack a finding which their cohort lacks more often than the model's ceiling for a collection of several
+    cohorts."""
     rate = np.where(cohorts.pattern, 1 - cohorts.seen / np.maximum(cohorts.whole, 1)[:, None], 0)
     often = (rate > evidence.rates.ceiling) & evidence.finding
     for row, (own, present) in enumerate(zip(owner, evidence.present)):

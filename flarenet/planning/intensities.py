@@ -1,4 +1,4 @@
-"""What intensities become before a network sees them: each rule from a fingerprint to (value, the reason)."""
+"""What is done to intensities before a network sees them: each rule makes (value, the reason) of a fingerprint."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from .fingerprint import Fingerprint
 Window = tuple[float, float]
 
 SOFT_TISSUE_HU = (-160.0, 240.0)
-"""The usual abdominal reading window (width 400, level 40): a clip window is never narrower by choice."""
+"""The usual window for reading the abdomen (width 400, level 40). A clip window is narrower only where it has to be."""
 
 WIDEST_HU = (-325.0, 325.0)
-"""Beyond it lie gas, bone and metal, which tell no abdominal organ from another; a wider window only dims them."""
+"""The widest clip window. Beyond it lie gas, bone and metal, which tell no abdominal organ from another; a wider window
+would only reduce the contrast of organs."""
 
 STORAGE_FLOOR_HU = -500.0
-"""CT reaches -1000 HU outside the patient; a lowest value above this means that values were cut on storage."""
+"""CT reaches -1000 HU outside the patient. A lowest value above this means that values were cut on storage."""
 
 NARROWEST_HU = 100.0
-"""A common window narrower than this would hide the organs themselves, so it is not used."""
+"""The narrowest window that is used for what all sources kept: a narrower one would hide the organs themselves."""
 
 
 def normalisation(fingerprint: Fingerprint) -> tuple[Literal["window", "percentile"], str]:
@@ -37,8 +38,8 @@ def normalisation(fingerprint: Fingerprint) -> tuple[Literal["window", "percenti
 def clip_window(fingerprint: Fingerprint) -> tuple[Window, str]:
     """The HU window that images are clipped to, in steps of 5 HU.
 
-    From the 0.5 and 99.5 percentile of the foreground, at least SOFT_TISSUE_HU and at most WIDEST_HU, then narrowed
-    to what every source of the set has kept.
+    It reaches from the 0.5 to the 99.5 percentile of the foreground, but is at least SOFT_TISSUE_HU and at most
+    WIDEST_HU, and is then narrowed to what every source of the set has kept.
     """
     low, high = fingerprint.intensities.percentile_00_5_hu, fingerprint.intensities.percentile_99_5_hu
     lower = max(WIDEST_HU[0], min(low, SOFT_TISSUE_HU[0]))
@@ -52,10 +53,11 @@ def clip_window(fingerprint: Fingerprint) -> tuple[Window, str]:
 
 
 def kept_by_all(fingerprint: Fingerprint) -> tuple[Window, str]:
-    """The window that no source of the set was cut inside of on storage; infinite on a side that was not cut.
+    """(window, reason): the window that every source of the set has kept on storage. Its floor is -infinity where
+    sources were not cut below.
 
-    The 95th percentile over cases of the lowest value, and the 5th of the highest, but nothing that a single one of
-    several cases shows: one odd case moves neither.
+    It reaches from the 95th percentile, over the cases, of the lowest value to the 5th percentile of the highest. Where
+    there are several cases, a value that only a single one has is ignored, so that one odd case changes nothing.
     """
     lows, highs = (sorted(hu) for hu in zip(*((case.min_hu, case.max_hu) for case in fingerprint.cases)))
     lowest = min(float(np.percentile(lows, 95, method="nearest")), lows[-2:][0])

@@ -1,4 +1,5 @@
-"""What planning asks about a network without building it and without torch: do its numbers make one, what does it cost?
+"""What planning needs to know about a network, without building it and without torch: whether its numbers make a
+network, and what it costs.
 
 The cost is counted layer by layer. Planning chooses patch and batch by it, so each kind of networks.NETWORKS has a row
 in KINDS; a test compares the parameters counted here with those of the network that is built.
@@ -35,9 +36,9 @@ from .unet_layers import dual_decoder, unet
 class Kind:
     """What planning knows of a kind of network.
 
-    check           raises PlanError for numbers that make none; it is told what the error calls the network
-    layers          those of a network with a head for each group of the outputs
-    patch_multiple  what each edge of its patch is a multiple of; None: it takes any patch
+    check           raises PlanError for numbers that make no network; it is given what the error calls the network
+    layers          the layers of a network with a head for each group of the outputs
+    patch_multiple  each edge of its patch is a multiple of this; None: it takes any patch
     """
 
     check: Callable[[NetworkSpec, str], None]
@@ -58,12 +59,12 @@ KINDS = {
 
 
 def check_numbers(spec: NetworkSpec, patch: Patch, where: str = "", *, sized: bool = True) -> None:
-    """Raise PlanError, naming what does not fit, for numbers that make no network of the kind.
+    """Raise PlanError, naming what does not fit, for numbers that make no network of their kind.
 
-    patch  the size of its input; () will do for a network that takes any
+    patch  the size of its input; may be () for a network that takes any patch
     where  what the error calls the network
-    sized  False: whether the network takes the patch is not asked
-    A kind that is not known here is not checked.
+    sized  whether to check that the network takes the patch
+    A kind that has no row in KINDS is not checked.
     """
     if spec.kind not in KINDS:
         return
@@ -88,10 +89,13 @@ def _check_patch(patch: Patch, multiple: int, where: str) -> None:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one sample of one patch; `products` counts multiply-adds, the rest numbers.
+    """The cost of one sample of one patch.
 
-    alive  while the widest layer runs, with what waits beside it: skips and the answers of earlier heads
-    peak   at the fullest moment of the backward pass: when it comes to a layer, what the layers behind it kept is gone
+    parameters  how many parameters the network has
+    products    multiply-adds of a forward pass
+    alive       numbers in memory while the widest layer runs, with all that waits: skips and answers of earlier heads
+    peak        numbers in memory at the fullest moment of the backward pass. When it comes to a layer, what the layers
+                behind it kept is gone
     """
 
     parameters: int
@@ -101,7 +105,7 @@ class Cost:
 
 
 def cost(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Cost | None:
-    """The cost of `spec` with a head of 1 + n channels for each of its groups; None for a kind without a row."""
+    """The cost of `spec`, with a head of 1 + n channels for each of its groups; None for a kind without a row."""
     if spec.kind not in KINDS:
         return None
     layers = list(KINDS[spec.kind].layers(spec, {group: outputs[group] for group in spec.groups}, patch))

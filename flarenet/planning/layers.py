@@ -1,4 +1,4 @@
-"""What a layer costs: the unit that planning.kinds.cost adds up."""
+"""What a layer costs. planning.kinds.cost adds up the layers of a network."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from .plan import NetworkSpec
 
 LOSS_CHANNELS = 6
-"""Numbers per logit that equation (1) keeps in float32: logits, their logarithms and probabilities, and gradients."""
+"""How many numbers per logit the loss, equation (1), keeps in float32: logits, logarithms, probabilities, gradients."""
 
 GRADIENTS = 2
-"""Numbers, per number alive in a layer, that making its gradients takes: what they are made from is copied in another
-order."""
+"""How many numbers it takes to make a layer's gradients, per number alive in the layer: what they are made from is
+copied in another order."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Layer:
 
 
 def conv(level: int, channels_in: int, channels_out: int, *, taps: int, beside: int = 0) -> Layer:
-    """With bias, norm and rectifier. Kept: its result, and that of the norm, which the rectifier overwrites.
+    """A convolution with bias, norm and rectifier. Kept are its result and that of the norm, which the rectifier
+    overwrites.
 
     beside  channels that exist while it runs and are not its own
     """
@@ -52,7 +53,7 @@ def conv(level: int, channels_in: int, channels_out: int, *, taps: int, beside: 
 
 
 def heads(spec: NetworkSpec, outputs: int) -> Iterator[Layer]:
-    """The head at full resolution, those of deep supervision at coarser ones, and what the loss keeps of them."""
+    """The head at full resolution and those of deep supervision at coarser ones, with what the loss keeps of them."""
     channels = 1 + outputs
     for level in range(spec.deep_supervision + 1):
         width = spec.features[level] if level else spec.features[-1]
@@ -61,7 +62,7 @@ def heads(spec: NetworkSpec, outputs: int) -> Iterator[Layer]:
 
 
 def linear(level: int, numbers_in: int, numbers_out: int, *, share: float = 1.0) -> Layer:
-    """With bias, at a share of the places."""
+    """A linear map with bias, applied at a share of the places."""
     products = numbers_in * numbers_out
     parameters = products + numbers_out
     return Layer(level, parameters, share * products, share * numbers_out, numbers_in + numbers_out)

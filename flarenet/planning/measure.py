@@ -1,7 +1,7 @@
 """What one case is like: sizes, intensities, and each label in numbers. Every file is read once.
 
 Axes are canonical (z, y, x; see volume). Intensities are counted in histograms, so percentiles are exact to one bin:
-one HU for CT, a 4096th of the image's own range for everything else.
+one HU for CT, a 4096th of the image's own range for other images.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ from ..schema import Frozen
 from ..volume import Orientation, Volume, orientation_of, upright_grid
 
 LOWEST_HU, BINS = -2048, 4096
-"""For CT, the histogram has one bin per HU from -2048 to 2047; what lies outside counts in the outer bins."""
+"""For CT the histogram has one bin per HU from -2048 to 2047; what lies outside counts in the outer bins."""
 
 INSIDE_HU = -500.0
-"""Above it lies the inside of the patient, without lung and air; stands in where a case has no drawn label."""
+"""What lies above it is inside the patient, without lung and air; used where a case has no drawn label."""
 
 BODY_HU = -120.0
-"""Fat is about -100 HU and air far below; sets that were cut at -125 HU on storage still tell body from air here."""
+"""What lies above it is body: fat is about -100 HU, air far below. It also serves sets that were cut at -125 HU on
+storage."""
 
 BODY_SHARE = 0.01
 """A plane belongs to the body if more than this share of its voxels lies above BODY_HU: noise does not count."""
 
 BRIGHT = 0.1
-"""What is no CT has no HU: its body is what lies above a tenth of the way from the lowest value to the 99th
-percentile."""
+"""In images that are no CT, and so have no HU, the body is what lies above this share of the way from the lowest value
+to the 99th percentile."""
 
 SLAB_VOXELS = 1 << 20
-"""Volumes are worked on so many voxels at a time: intermediates stay small, and in the processor's cache."""
+"""Volumes are worked on so many voxels at a time, so that intermediate arrays stay in the processor's cache."""
 
 
 class LabelFacts(Frozen):
-    """A label in one case. Percentiles are None where it has no voxel, as are mean, sd and centre.
+    """A label in one case. Where it has no voxel, everything but `voxels` is None.
 
     centre_x  mean index of its voxels along the canonical x axis, which grows to the patient's right
     """
@@ -57,20 +58,21 @@ class LabelFacts(Frozen):
 class CaseFingerprint(Frozen):
     """One case, axes in canonical order.
 
-    shape, spacing_mm  (z, y, x) voxels and mm, of the grid that preparation works on: where axes lean, of the upright
-                       one, whose voxels are as large, but nearer to each other along an axis that leans
+    shape, spacing_mm  (z, y, x) in voxels and mm, of the grid that preparation works on. Where axes lean this is the
+                       upright grid, whose voxels are as large, but nearer to each other along an axis that leans
     body_shape         planes (z, y, x) from the first to the last that belong to the body, along the scan's own axes
-    min_hu, max_hu     over the whole image; in its own unit where it is no CT, as all that is called HU here
+    min_hu, max_hu     over the whole image; like all that is called HU here, in the image's own unit where it is no CT
     annotated          the values looked for
     inferred           whether `annotated` was inferred, because nobody stated it
     voxels             label value -> number of voxels, for the values looked for; 0 means looked for and absent
     labels             the same labels in more numbers
     histogram_of       "foreground": the voxels of `voxels`; "body": the inside of the body, where no label was drawn
     histogram          a count per bin, packed by pack_histogram
-    lowest, step       the first bin's value and the distance of bins
-    remarks            what a person should look at about its files; see data.verify
-    image_sha256       of the bytes of the image file
-    key                of everything the numbers depend on: an equal key means that nothing has to be measured again
+    lowest, step       the value of the first bin and the distance of bins
+    remarks            warnings about its files; see data.verify
+    image_sha256       the digest of the image file
+    key                a digest of everything the numbers depend on: while it is the same, nothing has to be measured
+                       anew
     """
 
     name: str
@@ -94,13 +96,13 @@ class CaseFingerprint(Frozen):
 
 @dataclass(frozen=True)
 class Bins:
-    """Where the bins of a histogram lie: values lowest, lowest + step, ... (BINS of them)."""
+    """The BINS bins of a histogram, at the values lowest, lowest + step, ..."""
 
     lowest: float = LOWEST_HU
     step: float = 1.0
 
     def index(self, values: np.ndarray) -> np.ndarray:
-        """The bin of each value, int32, rounded to the nearest; outer bins take what lies outside."""
+        """The number of the bin nearest to each value, int32."""
         if values.dtype == np.int16 and self.step == 1 and self.lowest == int(self.lowest):
             return np.clip(values.astype(np.int32) - int(self.lowest), 0, BINS - 1)
         return np.clip(np.rint((values - self.lowest) / self.step), 0, BINS - 1).astype(np.int32)
@@ -115,7 +117,7 @@ def measure(
 ) -> CaseFingerprint:
     """The numbers of a case; `annotated` and `voxels` hold every value of the table until its pattern is settled.
 
-    image  in any order of axes, which may lean: counted are the voxels it has, none is resampled
+    image  in any order of axes, which may lean; its voxels are counted as they are, without resampling
     drawn  uint8 [Z, Y, X] on the same grid; None where there is no label file
     """
     upright = upright_grid(image.grid)
@@ -151,10 +153,11 @@ def measure(
 def body_shape(
     image: np.ndarray, floor: float = BODY_HU, orientation: Orientation | None = None
 ) -> tuple[int, int, int]:
-    """Planes along each canonical axis of `image` [Z, Y, X] from the first to the last that belong to the body.
+    """How many planes, along each canonical axis of `image` [Z, Y, X], lie from the first to the last that belongs to
+    the body. An image without body gives its own shape.
 
-    floor  what lies above it is body        orientation  of the image; None where it is canonical
-    An image without body gives its own shape.
+    floor        what lies above it is body
+    orientation  of the image; None where it is canonical
     """
     footprint, along = np.zeros(image.shape[1:], dtype=np.int64), []
     for _, part in _slabs(image):
@@ -173,12 +176,12 @@ def body_shape(
 
 
 def pack_histogram(counts: np.ndarray) -> str:
-    """Counts [4096] as text: little-endian uint32, deflated, in base64."""
+    """Counts [BINS] as text: little-endian uint32, deflated, in base64."""
     return base64.b64encode(zlib.compress(counts.astype("<u4").tobytes(), 6)).decode("ascii")
 
 
 def unpack_histogram(text: str) -> np.ndarray:
-    """The inverse of pack_histogram: int64 [4096]. Raises DatasetError where the text is none."""
+    """The inverse of pack_histogram, int64 [BINS]. Raises DatasetError where the text is no histogram."""
     try:
         data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), 4 * BINS + 1)
     except (ValueError, zlib.error) as problem:
@@ -189,13 +192,13 @@ def unpack_histogram(text: str) -> np.ndarray:
 
 
 def percentile(counts: np.ndarray, values: np.ndarray, percent: float) -> float:
-    """The lowest of `values` that at least this share of the counted does not exceed."""
+    """The lowest of `values` that at least `percent` of what was counted does not exceed."""
     below = np.cumsum(counts)
     return float(values[np.searchsorted(below, percent / 100 * below[-1])])
 
 
 def mean_and_sd(counts: np.ndarray, values: np.ndarray) -> tuple[float, float]:
-    """Of at least one counted value."""
+    """Mean and standard deviation of `values` by their counts, of which one must be above 0."""
     total = counts.sum()
     mean = float((counts * values).sum() / total)
     return mean, float(np.sqrt((counts * (values - mean) ** 2).sum() / total))
@@ -208,7 +211,7 @@ def rounded(numbers: Iterable[float]) -> tuple[float, float, float]:
 
 
 def _slabs(data: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(first plane, planes) of `data` [Z, Y, X], a few million voxels at a time."""
+    """(number of the first plane, planes) of parts of `data` [Z, Y, X] with about SLAB_VOXELS voxels."""
     planes = max(1, SLAB_VOXELS // max(1, data[0].size))
     for start in range(0, len(data), planes):
         yield start, data[start : start + planes]
@@ -217,7 +220,8 @@ def _slabs(data: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 def _by_label(
     image: np.ndarray, drawn: np.ndarray, names: int, bins: Bins, orientation: Orientation
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The histogram of each label [names, BINS] (background: zeros) and its mean canonical x index [names]."""
+    """The histogram of each label, [names, BINS] (zeros for the background), and its mean index along canonical x,
+    [names]."""
     table, sums = np.zeros(names * BINS, dtype=np.int64), np.zeros(names)
     axis = orientation.axes[2]
     for start, part in _slabs(drawn):
@@ -254,7 +258,7 @@ def _facts(counts: np.ndarray, bins: Bins, centre_x: float) -> LabelFacts:
 
 
 def _above(image: np.ndarray, floor: float, bins: Bins) -> np.ndarray:
-    """The histogram [BINS] of what lies above `floor`."""
+    """The histogram [BINS] of the voxels above `floor`."""
     if image.dtype != np.int16:
         counts = np.zeros(BINS, dtype=np.int64)
         for _, part in _slabs(image):
@@ -270,7 +274,8 @@ def _above(image: np.ndarray, floor: float, bins: Bins) -> np.ndarray:
 
 
 def _own_bins(image: np.ndarray, low: float, high: float) -> Bins:
-    """Whole numbers of a range that fits keep a bin each; every other range is divided evenly."""
+    """The bins of an image that is no CT: a bin for each whole number where the range fits, else bins that divide the
+    range evenly."""
     if image.dtype == np.int16 and high - low < BINS:
         return Bins(low, 1.0)
     return Bins(low, (high - low) / (BINS - 1) or 1.0)

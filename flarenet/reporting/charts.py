@@ -1,4 +1,4 @@
-"""Drawings of lines and letters, made once: in the page with the page's ink, as files in dark ink on white."""
+"""Charts, drawn once: in the page they take the colour of its letters, as files they are dark on white."""
 
 from __future__ import annotations
 
@@ -22,35 +22,36 @@ from ..whole import whole_file
 from .content import Chart
 
 INK = "#1b1f24"
-"""What is drawn in it takes the colour of the page's letters, dark or light."""
+"""The colour that becomes that of the page's letters, dark or light."""
 
 COLOURS = ("#3b82c4", "#e0862a", "#3c9d63", "#b066d0", "#d14b57", "#8a7a2f", "#2aa5a5", "#c2679a")
-"""Of models and cohorts, in their order and round again; they show on white and on black."""
+"""The colours of models and cohorts, in order and from the first again; they can be seen on white and on black."""
 
 MOST_POINTS = 60
-"""Cases of a box that are drawn one by one."""
+"""The most cases of a box that are drawn one by one."""
 
 FEW_POINTS, FEW_LINES = 30, 3
-"""Up to so many points of a line are marked, and so many lines of a group drawn in full strength."""
+"""Points are marked in a line of up to so many, and lines drawn opaque in a group of up to so many."""
 
 LEGEND_LETTERS = 60
-"""Of a line, for the narrowest chart."""
+"""The letters of a line of a legend that the narrowest chart has room for."""
 
 ACROSS = 4
-"""Axes side by side."""
+"""How many axes stand side by side."""
 
 SMALLEST, SMALLEST_OF_HALF = 0.65, 0.58
-"""How far a drawing shrinks before it scrolls: letters stay readable, and what is narrow fits a phone's 390 pixels."""
+"""How far a drawing, or one of half width, shrinks before it scrolls: its letters stay readable, and a narrow one fits
+a phone's 390 pixels."""
 
 MOST_CHARTS = 100
-"""Whose drawings are kept; a page has fewer."""
+"""How many charts keep their drawing; a page has fewer."""
 
 _STYLE: Any = {
     **{f"{what}.color": INK for what in ("text", "xtick", "ytick")},
     **{"axes.edgecolor": INK, "axes.labelcolor": INK, "axes.facecolor": "none", "figure.facecolor": "none"},
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10, "font.size": 9.5},
     **{"legend.frameon": False, "grid.color": "#808080", "grid.alpha": 0.25, "svg.fonttype": "none"},
-    "text.parse_math": False,  # a name may hold any signs
+    "text.parse_math": False,  # a name may hold any characters
 }
 NO_METADATA: Any = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
@@ -62,9 +63,9 @@ def colour_at(number: int) -> str:
 
 
 def inline_svg(chart: Chart) -> str:
-    """The chart as an <svg> that takes the ink of the page around it; the same chart gives the same text.
+    """The chart as an <svg> in the colour of the page's letters; the same chart gives the same text.
 
-    It shrinks with the page down to a share of its size, where its letters can still be read.
+    It shrinks with the page, down to a share of its size at which its letters can still be read.
     """
     text = _svg(chart)
     drawing = re.sub(r'<g id="[^"]*">', "<g>", text[text.index("<defs>") :].replace(INK, "currentColor"))
@@ -75,17 +76,19 @@ def inline_svg(chart: Chart) -> str:
 
 
 def save_chart(chart: Chart, path: Path) -> None:
-    """`path`.svg and `path`.png, on white."""
+    """Write `path`.svg and `path`.png, on white."""
     with whole_file(path.with_name(f"{path.name}.svg")) as temporary:
-        # what is drawn first is the ground, which the page leaves clear
+        # the first thing drawn is the background, which is transparent in the page
         temporary.write_text(_svg(chart).replace("fill: none", "fill: #ffffff", 1), encoding="utf-8")
     with whole_file(path.with_name(f"{path.name}.png")) as temporary:
         chart.figure.savefig(temporary, format="png", dpi=200, facecolor="white")
 
 
 def box_plots(scores: Mapping[str, Mapping[str, Sequence[float]]], *, axis: str) -> Figure:
-    """A group of boxes per label, a box per model: quartiles and median, whiskers to 1.5 times their distance, and the
-    cases themselves where they are few. scores: label -> model -> the scores of its cases, 0 to 100.
+    """A group of boxes per label, with a box per model: quartiles and median, whiskers to at most 1.5 times the
+    distance of the quartiles, and the cases themselves where they are few.
+
+    scores  label -> model -> the scores of its cases, 0 to 100
     """
     models = list(dict.fromkeys(model for boxes in scores.values() for model in boxes))
     step = 0.8 / max(len(models), 1)
@@ -125,7 +128,10 @@ def _boxes(axes: Axes, boxes: list[list[float]], places: np.ndarray, width: floa
 
 
 def scatter(groups: Mapping[str, Points], *, x: str, y: str, log_x: bool = False, **limits: Any) -> Figure:
-    """Points (x, y) by group, each in a colour of its own; more than a few hundred are drawn as one picture."""
+    """Points by group, each group in a colour of its own; more than a few hundred points become one bitmap.
+
+    groups  name -> its points (x, y)
+    """
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(6.4, 3.8)
         many = sum(map(len, groups.values())) > 500
@@ -149,9 +155,10 @@ def scatter(groups: Mapping[str, Points], *, x: str, y: str, log_x: bool = False
 def lines(
     groups: Mapping[str, Sequence[Points]], *, x: str, y: str, limit: tuple[float, str] | None = None, **limits: Any
 ) -> Figure:
-    """Lines through points (x, y) by group, the lines of a group in one colour; a line of one point is a dot.
+    """Lines by group, the lines of a group in one colour; a line of one point is a dot.
 
-    limit  a height to mark, and what it is
+    groups  name -> its lines, each a sequence of points (x, y)
+    limit   a height to mark, and the words for it
     """
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(6.4, 3.8)
@@ -175,8 +182,9 @@ def lines(
 
 
 def ranges(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], *, x: str) -> Figure:
-    """From where to where, with a mark between: a row per label, in it a bar per group. rows: label -> group ->
-    (lowest, middle, highest).
+    """Ranges as bars with a mark in them: a row per label, in it a bar per group.
+
+    rows  label -> group -> (lowest, middle, highest)
     """
     groups = list(dict.fromkeys(group for row in rows.values() for group in row))
     step = 0.8 / max(len(groups), 1)
@@ -196,8 +204,11 @@ def ranges(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], *, x: s
 
 
 def histograms(rows: Mapping[str, Mapping[str, np.ndarray]], values: np.ndarray, *, x: str) -> Figure:
-    """Axes per label, in each a curve per group that encloses an area of 1. rows: label -> group -> counts [B] of the
-    bins around `values` [B]; what is shown holds 99 % of the counts of every label.
+    """Axes per label, in each a curve per group, scaled so that the curves enclose the same area. The range shown holds
+    99 % of the counts of every label.
+
+    rows    label -> group -> counts [B]
+    values  the middles of the bins [B]
     """
     groups = list(dict.fromkeys(group for row in rows.values() for group in row))
     counted = [np.sum(list(row.values()), axis=0) for row in rows.values()]
@@ -214,7 +225,7 @@ def histograms(rows: Mapping[str, Mapping[str, np.ndarray]], values: np.ndarray,
             axes.grid(axis="x")
         for axes in every[len(rows) :]:
             axes.remove()
-        for axes in every[max(0, len(rows) - ACROSS) : len(rows)]:  # with nothing below them
+        for axes in every[max(0, len(rows) - ACROSS) : len(rows)]:  # the axes with nothing below them
             axes.tick_params(labelbottom=True)
         figure.supxlabel(x, fontsize=9)
         handles = [Line2D([], [], color=colour_at(number), label=group) for number, group in enumerate(groups)]
@@ -228,7 +239,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _legend(axes: Axes, names: Any) -> None:
-    """A legend above the axes where there is more than one name; it never hides what is drawn."""
+    """A legend above the axes, where it hides nothing; none for a single name."""
     if len(names) > 1:
         ncols = max(1, LEGEND_LETTERS // (4 + max(map(len, names))))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=ncols, borderaxespad=0, handletextpad=0.3)
@@ -236,7 +247,7 @@ def _legend(axes: Axes, names: Any) -> None:
 
 @lru_cache(MOST_CHARTS)
 def _svg(chart: Chart) -> str:
-    """The chart on no ground; drawn once for the page and for its file."""
+    """The chart without a background; drawn once, for the page and for its file."""
     text = io.StringIO()
     with matplotlib.rc_context(_STYLE | {"svg.hashsalt": chart.name}):
         chart.figure.savefig(text, format="svg", metadata=NO_METADATA, facecolor="none")

@@ -1,4 +1,4 @@
-"""What a page is made of: plain data in reading order. Each part is shown by the template that carries its `kind`."""
+"""What a page is made of, as plain data in reading order. Each part is shown by the template named as its `kind`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ SHORT_LIST = 10
 
 @dataclass(frozen=True)
 class Cell:
-    """`share`, 0 to 1, is drawn as a bar behind the words."""
+    """A cell of a table.
+
+    best   whether it is bold
+    bad    whether it is red
+    share  0 to 1, drawn as a bar behind the words; None: no bar
+    """
 
     text: str
     best: bool = False
@@ -33,8 +38,14 @@ class Heading:
 
 @dataclass(frozen=True)
 class Table:
-    """name    of its files                      head, rows, foot  from the top down
-    words   the columns of words, set to the left       notes  below it
+    """A table.
+
+    name    the name of its files
+    head    the rows of headings
+    rows    the rows of cells
+    foot    the rows of cells below a line
+    words   the numbers of the columns that hold words; they are aligned to the left
+    notes   sentences below the table
     folded  whether a reader has to open it
     """
 
@@ -51,7 +62,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Words:
-    """Paragraphs; `bad` where they tell of something wrong."""
+    """Paragraphs.
+
+    bad  whether they tell of something wrong
+    """
 
     kind: ClassVar = "words"
     lines: tuple[str, ...]
@@ -60,7 +74,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Listing:
-    """A list that a reader can close, and opens where it is long."""
+    """A list that a reader can close; a long one is closed at first."""
 
     kind: ClassVar = "listing"
     title: str
@@ -74,7 +88,10 @@ class Listing:
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """A drawing of lines and letters; `name` is that of its files, as page.write_files makes it plain."""
+    """A drawing of lines and letters.
+
+    name  the name of its files; page.write_files makes it plain
+    """
 
     kind: ClassVar = "chart"
     name: str
@@ -89,9 +106,11 @@ class Chart:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as the bytes of a file of the given type, as in "image/png".
+    """A picture.
 
-    files  ending -> bytes of what is written for use elsewhere; empty: the picture itself
+    data   the bytes of its file
+    type   the type of that file, as in "image/png"
+    files  ending -> bytes of the files written for use elsewhere; empty: `data` is written
     """
 
     name: str
@@ -103,7 +122,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures one below the other, or as thumbnails side by side; `colours` as in Browser, for a legend."""
+    """Pictures one below the other.
+
+    small    whether they are thumbnails, side by side
+    colours  as in Browser, for a legend
+    """
 
     kind: ClassVar = "gallery"
     pictures: tuple[Picture, ...]
@@ -113,11 +136,15 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Strip:
-    """Slices of one case in one picture, row by row, `columns` to a row.
+    """Slices of one case, side by side in one picture.
 
-    z          the number of each slice in the scan, from the feet up    start  which of them is shown first
-    width, height  of a slice in pixels
-    image      without labels                          layers  title -> its labels, transparent elsewhere
+    z        the number of each slice in the scan, counted from the feet
+    start    the index in `z` of the slice that is shown first
+    columns  how many slices stand in a row of the picture
+    width    of a slice, in pixels
+    height   of a slice, in pixels
+    image    the slices without labels
+    layers   title -> the labels of the slices, transparent elsewhere
     """
 
     case: str
@@ -133,7 +160,10 @@ class Strip:
 
 @dataclass(frozen=True)
 class Browser:
-    """Slices to leaf through; `colours` of the labels by name, as in "#b5493a"."""
+    """Slices to leaf through.
+
+    colours  label name -> its colour, as in "#b5493a"
+    """
 
     kind: ClassVar = "browser"
     strips: tuple[Strip, ...]
@@ -145,7 +175,10 @@ Part = Table | Words | Listing | Chart | Gallery | Browser
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it; `name` is its address in the page."""
+    """A heading and what stands below it.
+
+    name  its address in the page
+    """
 
     name: str
     title: str
@@ -153,13 +186,13 @@ class Section:
 
 
 def plain_table(name: str, title: str, head: Sequence[str], rows: Sequence[Sequence[str]], **more) -> Table:
-    """A table of words without anything emphasised."""
+    """A table of plain text; `more` are further fields of Table."""
     cells = tuple(tuple(Cell(text) for text in row) for row in rows)
     return Table(name, title, (tuple(Heading(text) for text in head),), cells, **more)
 
 
 def from_terminal(name: str, table: RichTable, **more) -> Table:
-    """A table that is also printed on a terminal."""
+    """The Table for a table that is printed on a terminal; `more` are further fields of Table."""
     words = frozenset(at for at, column in enumerate(table.columns) if column.justify == "left")
     head = tuple(_words(column.header) for column in table.columns)
     rows = list(zip(*([_words(cell) for cell in column.cells] for column in table.columns)))

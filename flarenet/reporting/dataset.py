@@ -50,8 +50,10 @@ def dataset_section(fingerprint: Fingerprint) -> Section:
 def look_sections(
     dataset: Dataset, fingerprint: Fingerprint, *, workers: int | Pool = 1, beside: Sequence[Finding] = ()
 ) -> tuple[Check, list[Section]]:
-    """A data set before training: the above with HU by label, thumbnails, what is odd, and every finding of the check,
-    which is returned too. beside: as in check_dataset
+    """The check of a data set, and the sections on it before training: every finding of the check, dataset_section, HU
+    by label, thumbnails, what is odd, and the cases.
+
+    workers, beside  as in check_dataset
     """
     thumbs = worth_a_thumbnail(fingerprint)
     look = partial(look_at, labels=fingerprint.labels, is_ct=fingerprint.modality == "CT", thumbnails=frozenset(thumbs))
@@ -66,7 +68,7 @@ def look_sections(
 
 
 def findings_section(check: Check) -> Section:
-    """Every finding, the same one of several cases in one row; paths of files without their folders."""
+    """Every finding, with a row for findings of several cases that are the same; files without their folders."""
     refused = len(check.refused)
     words = Words((f"{check.cases} cases were checked; {refused} cannot be used.",), bad=bool(refused))
     rows = tuple(
@@ -89,7 +91,7 @@ def findings_section(check: Check) -> Section:
 
 
 def histogram_chart(fingerprint: Fingerprint, seen: dict[str, Look]) -> Chart | None:
-    """How bright the voxels of each label are, cohort by cohort; None where no label is drawn."""
+    """The HU of the voxels of each label, cohort by cohort; None where no label is drawn."""
     names, rows = cohort_names(fingerprint), {}
     for value in fingerprint.labels.values:
         counts = {
@@ -135,7 +137,7 @@ def _odd(fingerprint: Fingerprint) -> tuple[Part, ...]:
 
 
 def annotation_table(fingerprint: Fingerprint) -> Table:
-    """Who is annotated for what: a row per label, a column per cohort, "present of looked for"."""
+    """What was looked for in which cases: a row per label, a column per cohort, "present of looked for"."""
     cohorts = list(zip(cohort_names(fingerprint).values(), fingerprint.cohorts))
     rows = []
     for value in fingerprint.labels.values:

@@ -1,4 +1,4 @@
-"""What predicting cost, as the paper's Table 7 has it: time, memory and the area below its curve, case by case."""
+"""What predicting cost, as in the paper's Table 7: time, memory and the area under its curve, case by case."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from .content import Cell, Chart, Heading, Listing, Part, Section, Table, Words,
 from .published import MARK, PublishedCase
 
 Costs = Mapping[str, Efficiency]
-"""By the name of the model."""
+"""Model name -> what its predictions cost."""
 
 ON_A_GPU = {"gpu_peak_mb": "GPU peak (MB)", "gpu_area_mb_s": "GPU area (MB s)"}
 COLUMNS = {"seconds": "time (s)", **ON_A_GPU, "cpu_percent": "CPU (%)", "peak_rss_mb": "RAM peak (MB)"}
-"""Headings of the numbers of a case."""
+"""The numbers of a case -> their headings."""
 
 TOLERATED = {"seconds": TOLERATED_S, "gpu_peak_mb": TOLERATED_MB}
 TOTALS = ("seconds", "gpu_area_mb_s", "gpu_peak_mb", "peak_rss_mb")
-"""What all cases together have: the sums that the challenge takes, and the largest peaks."""
+"""The numbers that are also given for all cases together: the sums that the challenge takes, and the largest peaks."""
 
 
 def efficiency_section(costs: Costs, *, published: Sequence[PublishedCase] = ()) -> Section:
-    """Table 7 of at least one model, memory over time, and the paper's own rows where they are given."""
+    """Table 7 for one or more models, memory over time, and the paper's own rows where they are given."""
     on_a_gpu = any(cost.gpu_peak_mb is not None for each in costs.values() for cost in each.cases.values())
     failed = tuple(
         Listing(f"{name}: {len(each.failed)} failed", tuple(f"{c}: {why}" for c, why in each.failed.items()), bad=True)
@@ -102,7 +102,7 @@ def _number(number: float | None, *, best: bool = False, bad: bool = False) -> C
 
 
 def _least(numbers: Iterable[float | None]) -> float | None:
-    """The least; None where fewer than two compete."""
+    """The least of `numbers`; None where fewer than two of them are given."""
     there = [number for number in numbers if number is not None]
     return min(there) if len(there) > 1 else None
 

@@ -1,4 +1,4 @@
-"""The best and the worst cases in one picture, as the paper's Figure 3, with frames around differences."""
+"""The best and the worst cases in one picture, as in the paper's Figure 3, with frames around differences."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from .subjects import TRUTH, ShownScan, Subject, different
 
 BEST, WORST = 2, 2
 THICK, NEAR, ROOM, MOST_FRAMES = 3, 3, 3, 6
-"""In pixels: what is less deep is a matter of edges; what lies nearer shares a frame, which stands off so far."""
+"""In pixels: differences less THICK are taken for a matter of edges; those nearer than NEAR share a frame, which keeps
+ROOM from them. A slice has at most MOST_FRAMES frames."""
 
 
 def extreme_row(subject: Subject, scan: ShownScan, models: Sequence[str], *, note: str) -> Row:
@@ -43,7 +44,7 @@ def extreme_row(subject: Subject, scan: ShownScan, models: Sequence[str], *, not
 
 
 def _frames(wrong: np.ndarray) -> tuple[Frame, ...]:
-    """Frames of at most MOST_FRAMES parts of a boolean slice [H, W], the largest first."""
+    """Frames around at most MOST_FRAMES parts of a boolean slice [H, W], the largest first."""
     deep = ndimage.binary_opening(wrong, np.ones((THICK, THICK)))
     numbered, count = ndimage.label(ndimage.binary_dilation(deep, iterations=NEAR), np.ones((3, 3)))
     sizes = ndimage.sum_labels(deep, numbered, range(1, count + 1)) if count else np.zeros(0)
@@ -57,7 +58,7 @@ def _wider(frame: Frame, shape: tuple[int, ...]) -> Frame:
 
 
 def extremes_picture(rows: Sequence[Row], models: Sequence[str], *, labels: LabelSet) -> Picture:
-    """All rows as one figure; PNG and SVG of it as files."""
+    """One figure of all rows, with PNG and SVG as its files."""
     figure = sheet(rows, (TRUTH, *models), caption="", labels=labels)
     files = {"png": _saved(figure, "png", dpi=200), "svg": _saved(figure, "svg", metadata=NO_METADATA)}
     caption = (

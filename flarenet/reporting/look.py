@@ -16,35 +16,39 @@ from ..volume import Volume, canonical
 from .pixels import grey_pixels, jpeg, label_pixels
 
 BIN_HU, LOWEST_HU, BINS = 8, -1024, 400
-"""Bins of 8 HU from -1024 HU on: coarse enough to be kept for thousands of cases; what lies outside counts in the outer
-ones."""
+"""Histograms have 400 bins of 8 HU from -1024 HU on, coarse enough to be kept for thousands of cases. What lies outside
+counts in the outer bins."""
 
 MOST_THUMBNAILS, THUMBNAIL_WIDTH = 48, 180
-"""A page holds all of them, at some 6 KB each."""
+"""How many thumbnails a page holds, some 6 KB each, and their width in pixels."""
 
 OPACITY = 0.45
 
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """counts  label value -> voxels per bin, uint32 [BINS]      thumbnail  a JPEG"""
+    """What is kept of a case for a page.
+
+    counts     label value -> voxels per bin, uint32 [BINS]
+    thumbnail  a JPEG; None for a case without one
+    """
 
     counts: Mapping[int, np.ndarray] = field(default_factory=dict)
     thumbnail: bytes | None = None
 
 
 def bins_hu() -> np.ndarray:
-    """The middle of every bin [BINS]."""
+    """The middle of every bin, [BINS]."""
     return LOWEST_HU + BIN_HU * (np.arange(BINS) + 0.5)
 
 
 def added(looks: Iterable[Look], value: int) -> np.ndarray:
-    """The counts of a label over cases, int64 [BINS]."""
+    """The counts of label `value`, added up over cases, int64 [BINS]."""
     return np.sum([np.zeros(BINS, np.int64), *(look.counts[value] for look in looks if value in look.counts)], axis=0)
 
 
 def worth_a_thumbnail(fingerprint: Fingerprint) -> list[str]:
-    """At most MOST_THUMBNAILS cases: the odd ones first, then one of each cohort in turn."""
+    """The names of at most MOST_THUMBNAILS cases, cohort by cohort: the odd ones, then one of each cohort in turn."""
     odd = {sentence.partition(":")[0] for sentence in fingerprint.suspicious} | set(fingerprint.ambiguous)
     cases = fingerprint.cases
     waiting = [[case.name for case in cases if case.annotated == pattern] for pattern in fingerprint.patterns]
@@ -56,7 +60,7 @@ def worth_a_thumbnail(fingerprint: Fingerprint) -> list[str]:
 
 
 def look_at(case: Case, content: Content, *, labels: LabelSet, is_ct: bool, thumbnails: frozenset[str]) -> Look:
-    """What is kept of a case; nothing of one whose files cannot be used."""
+    """What is kept of a case; an empty Look for one whose files cannot be used."""
     image, drawn = content.image, content.drawn
     if image is None or (drawn is not None and drawn.data.shape != image.data.shape):
         return Look()
@@ -67,7 +71,7 @@ def look_at(case: Case, content: Content, *, labels: LabelSet, is_ct: bool, thum
 
 def _counts(image: np.ndarray, drawn: np.ndarray, labels: LabelSet) -> dict[int, np.ndarray]:
     table = np.zeros(len(labels.names) * BINS, dtype=np.int64)
-    for plane, labelled in zip(image, drawn):  # plane by plane: nothing of the size of the scan is made
+    for plane, labelled in zip(image, drawn):  # plane by plane, so that no array of the size of the scan is made
         inside = labelled != 0
         bins = np.clip((plane[inside] - LOWEST_HU) // BIN_HU, 0, BINS - 1).astype(np.int64)
         table += np.bincount(labelled[inside] * np.int64(BINS) + bins, minlength=table.size)
@@ -76,7 +80,7 @@ def _counts(image: np.ndarray, drawn: np.ndarray, labels: LabelSet) -> dict[int,
 
 
 def _thumbnail(image: Volume, drawn: Volume | None, labels: LabelSet, *, is_ct: bool) -> bytes:
-    """The axial slice with the most labels, the middle one where there is none; patient's left on the right."""
+    """The axial slice with the most labels, or the middle one where there are none; patient's left on the right."""
     turned, _ = canonical(image)
     layer = np.zeros(turned.data.shape, np.uint8) if drawn is None else canonical(drawn)[0].data
     cut = Cut(0, choose_cuts(layer, labels)[0].index)

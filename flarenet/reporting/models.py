@@ -1,4 +1,4 @@
-"""The models of a report: their names, their scores, read or computed, and what their predictions cost."""
+"""The models of a report: their names, their scores (read or computed), and what their predictions cost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ from ..evaluation.tables import METRICS, Metrics, read_scores, score_pairs
 
 @dataclass(frozen=True)
 class ScoredModel:
-    """pairs  its cases; none where only their scores are at hand"""
+    """A model of a report.
+
+    pairs       its cases; none where only their scores are at hand
+    efficiency  what its predictions cost; None where that was not measured
+    """
 
     name: str
     metrics: Metrics
@@ -29,8 +33,10 @@ class ScoredModel:
 
 @dataclass(frozen=True)
 class Reader:
-    """How predictions become scores; those that are computed are kept in `scores`/NAME.
+    """How predictions become scores.
 
+    truth    the folder of the ground truth
+    scores   the folder in which computed scores are kept, as NAME
     reading  how truths, predictions and their images are read
     """
 
@@ -42,7 +48,7 @@ class Reader:
     reading: Reading = STRICT
 
     def read(self, name: str, folder: Path) -> ScoredModel:
-        """The model whose predictions, or what flarenet_evaluate made of them, lie in `folder`.
+        """The model `name`: `folder` holds its predictions, or the scores that flarenet_evaluate wrote of them.
 
         Raises DatasetError where there is no such folder, or it holds scores of another mode or of other labels.
         """
@@ -66,7 +72,7 @@ class Reader:
 
 
 def read_models(named: Sequence[tuple[str, Path]], reader: Reader) -> list[ScoredModel]:
-    """The models in the order of `named`, (name, folder). Raises UsageError where two have one name."""
+    """The models in the order of `named`, (name, folder). Raises UsageError where two have the same name."""
     names = [name for name, _ in named]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"-p: the name {twice[0]}", found="two models", expected="a name for each, as NAME=DIR")

@@ -21,7 +21,11 @@ from .subjects import Subject, ends, find_subjects, need_mb, read_scan
 
 @dataclass(frozen=True)
 class Job:
-    """note: what is said of the case in the picture of extremes, empty where it is not in it; browsed: among slices"""
+    """A case to draw.
+
+    note     what the picture of extremes says of the case; empty where the case is not in that picture
+    browsed  whether its slices can be leafed through
+    """
 
     subject: Subject
     note: str
@@ -30,6 +34,13 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
+    """What was drawn of a case.
+
+    row     for the picture of extremes; None where the case is not in it
+    strip   slices to leaf through; None for none
+    values  the label values that truth or predictions hold
+    """
+
     row: Row | None
     strip: Strip | None
     values: frozenset[int]
@@ -38,8 +49,10 @@ class Drawn:
 def picture_section(
     models: Sequence[ScoredModel], dataset: Dataset, images: Path, *, browsed: int, workers: int | Pool = 1
 ) -> Section:
-    """Cases of which there is an image in the folder `images`: `browsed` of them to leaf through, the worst and the
-    best by halves. What could not be drawn is named.
+    """The section with pictures of the cases that have an image in the folder `images`; it names those that could not
+    be drawn.
+
+    browsed  how many cases can be leafed through: one half the worst, the other the best
     """
     subjects, names = find_subjects(models, images), [model.name for model in models if model.pairs]
     work = partial(draw, models=names, labels=dataset.labels, is_ct=dataset.modality == "CT")
@@ -57,7 +70,7 @@ def picture_section(
 
 
 def draw(job: Job, *, models: Sequence[str], labels: LabelSet, is_ct: bool) -> Drawn:
-    """Read a case once and make of it what the page shows."""
+    """Read a case once and draw all that the page shows of it."""
     scan = read_scan(job.subject, labels, is_ct=is_ct)
     values = {value for layer in scan.layers.values() for value in labels.values if (layer == value).any()}
     return Drawn(
@@ -68,7 +81,7 @@ def draw(job: Job, *, models: Sequence[str], labels: LabelSet, is_ct: bool) -> D
 
 
 def _jobs(subjects: Sequence[Subject], browsed: int) -> list[Job]:
-    """Best first, as in the paper's figure."""
+    """The cases to draw, the best first, as in the paper's figure."""
     shown, extreme = ends(subjects, browsed), ends(subjects, BEST + WORST)
     best = extreme[len(extreme) - min(BEST, len(extreme) // 2 or 1) :]
     notes = {subject.case: "among the best" if subject in best else "among the worst" for subject in extreme}

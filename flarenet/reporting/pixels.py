@@ -10,27 +10,27 @@ from PIL import Image
 from ..evaluation.pictures import colour_of
 
 QUALITY = 75
-"""Of JPEG: no artefact to be seen at these sizes, half the bytes of 90."""
+"""The quality of JPEG: artefacts cannot be seen at these sizes, and files have half the bytes of quality 90."""
 
 Size = tuple[int, int]
 """(width, height) in pixels."""
 
 
 def grey_pixels(plane: np.ndarray, window: tuple[float, float], size: Size) -> np.ndarray:
-    """A slice as as_shown gives it, as uint8 of `size` (width, height), the top row first."""
+    """A slice, as as_shown gives it, in grey: uint8 of `size` (width, height), the top row first."""
     low, high = window
     bright = np.clip((plane[::-1].astype(np.float32) - low) * (255 / max(high - low, 1e-6)), 0, 255).astype(np.uint8)
     return np.asarray(Image.fromarray(bright).resize(size, Image.Resampling.BILINEAR))
 
 
 def label_pixels(plane: np.ndarray, size: Size) -> np.ndarray:
-    """The same of labels: nothing is mixed."""
+    """A slice of labels as grey_pixels makes one of intensities, but by nearest pixel, so that labels stay labels."""
     upright = np.ascontiguousarray(plane[::-1])
     return np.asarray(Image.fromarray(upright).resize(size, Image.Resampling.NEAREST))
 
 
 def jpeg(pixels: np.ndarray) -> bytes:
-    """uint8 [H, W], or [H, W, 3] red, green, blue, as a JPEG."""
+    """The JPEG of pixels, uint8 [H, W], or [H, W, 3] in red, green, blue."""
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "JPEG", quality=QUALITY, optimize=True)
     return content.getvalue()

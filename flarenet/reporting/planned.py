@@ -11,7 +11,7 @@ MANY_ROWS = 30
 
 
 def plan_section(plan: Plan, fingerprint: Fingerprint) -> Section:
-    """The tables that flarenet_plan prints of what it decided."""
+    """The tables that flarenet_plan prints on what it decided."""
     tables = [
         from_terminal(f"plan_{name}", table, folded=len(table.rows) > MANY_ROWS)
         for name, table in plan_tables(plan, fingerprint).items()

@@ -1,4 +1,4 @@
-"""The numbers that the paper printed, to be read beside one's own: other cases, so never the same contest."""
+"""The numbers that the paper printed, to read beside one's own. They are of other cases, so they cannot be compared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..errors import DatasetError
 from ..schema import Frozen, load
 
 Printed = tuple[float, ...]
-"""A mean in percent, and where it was printed the standard deviation."""
+"""A mean in percent and, where it was printed, its standard deviation."""
 
 MARK = "†"
 
@@ -19,7 +19,11 @@ class PublishedPair(Frozen):
 
 
 class PublishedScores(Frozen):
-    """A pair of columns of one of the paper's tables; by label, named as label_table.plain writes names."""
+    """A pair of columns of one of the paper's tables.
+
+    dsc, nsd  label, named as label_table.plain writes names -> what was printed
+    average   what was printed over all labels
+    """
 
     table: int
     name: str
@@ -29,7 +33,10 @@ class PublishedScores(Frozen):
 
 
 class PublishedCase(Frozen):
-    """A row of the paper's table 7; size (x, y, z) in voxels."""
+    """A row of the paper's table 7.
+
+    size  (x, y, z) in voxels
+    """
 
     case: str
     size: tuple[int, int, int]

@@ -1,4 +1,4 @@
-"""Tables 4 to 6 of the paper from anyone's scores: labels, groups and all, several models side by side."""
+"""Tables 4 to 6 of the paper for any scores: labels, groups and all labels, with several models side by side."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ ALL = "all labels"
 MANY_CASES = 60
 
 Models = Mapping[str, Metrics]
-"""Scores by the name of the model."""
+"""Model name -> its scores."""
 
 Summary = tuple[float | None, float | None]
-"""Mean and standard deviation, 0 to 1."""
+"""Mean and standard deviation, 0 to 1; None where there is none."""
 
 
 def score_table(models: Models, labels: LabelSet, published: Sequence[PublishedScores] = ()) -> Table:
-    """Mean and standard deviation of DSC and NSD in percent, with the number of cases of each; the best in bold."""
+    """Mean and standard deviation of DSC and NSD in percent by label, with the number of cases; the best in bold."""
     names = labels.names_of(labels.values)
     rows = [_label_row(name, models, published) for name in names]
     foot = [_mean_row(f"{group} (mean)", labels.names_of(v), models, published) for group, v in labels.groups.items()]
@@ -71,7 +71,7 @@ def class_table(name: str, model: str, metrics: Metrics) -> Table:
 
 
 def case_means(metrics: Metrics, names: Sequence[str], measure: str = "dsc") -> dict[str, float]:
-    """case -> mean of a measure, 0 to 1, over those of the labels `names` that were scored in it."""
+    """Case -> the mean of a measure, 0 to 1, over those of the labels `names` that were scored in the case."""
     scored = {
         case: [getattr(scores[name], measure) for name in names if name in scores]
         for case, scores in metrics.cases.items()
@@ -80,7 +80,7 @@ def case_means(metrics: Metrics, names: Sequence[str], measure: str = "dsc") -> 
 
 
 def tested_means(rows: Mapping[str, tuple[str, ...]], models: Iterable[Metrics]) -> dict[str, tuple[str, ...]]:
-    """`rows`, title -> labels, but for groups that hold every label with a score: their test is that of ALL again."""
+    """`rows`, title -> labels, without groups that hold every scored label: their test would be that of ALL again."""
     scored = {name for metrics in models for name, score in metrics.classes.items() if score.n}
     return {title: names for title, names in rows.items() if title == ALL or not scored <= set(names)}
 
@@ -134,7 +134,7 @@ def _cell(
 
 
 def _best(values: Iterable[float | None]) -> float | None:
-    """The highest; None where fewer than two compete."""
+    """The highest of `values`; None where fewer than two of them are given."""
     there = [value for value in values if value is not None]
     return max(there) if len(there) > 1 else None
 
@@ -145,7 +145,7 @@ def _printed(numbers: Printed | None) -> Summary:
 
 
 def _mean_printed(numbers: Mapping[str, Printed], names: Sequence[str]) -> Summary:
-    """Of several labels; none where one of them was not printed."""
+    """The mean of what was printed for several labels; none where one of them was not printed."""
     there = [numbers[plain(name)][0] for name in names if plain(name) in numbers]
     return (mean(there) / 100, None) if len(there) == len(names) else (None, None)
 

@@ -77,12 +77,12 @@ def _differences(models: Models, labels: LabelSet) -> Iterable[Table]:
 
 
 def _named(name: str, measure: str) -> str:
-    """The name of a file of `measure`; DSC, which comes first, has the short one."""
+    """The name of a file on `measure`; for DSC, which comes first, it is `name` alone."""
     return name if measure == MEASURES[0] else f"{name}_{measure}"
 
 
 def _compared(models: Models, rows: Mapping[str, Sequence[str]], measure: str) -> list[PairedTest]:
-    """Tests on the mean of the labels of each row, which are one family."""
+    """The tests on the mean over the labels of each row; they are one family."""
     return paired_tests(
         {
             what: {model: case_means(metrics, names, measure) for model, metrics in models.items()}
@@ -119,7 +119,7 @@ def _said(p: float | None) -> str:
 
 
 def _lesions(models: Models, labels: LabelSet) -> Iterable[Part]:
-    """Lesions found and missed, and DSC against how much lesion there is; nothing where no case has any."""
+    """Lesions found, missed and false, and DSC against the volume of lesions; nothing where no case has lesions."""
     lesions = labels.names_of(labels.lesions)
     counted = [
         (label, size, model, str(count.found), str(count.missed), str(count.false))
@@ -151,6 +151,6 @@ def _by_volume(cases: Iterable, label: str) -> list[tuple[float, float]]:
 
 
 def _by_lesion(metrics: Metrics, label: str) -> list[tuple[float, float]]:
-    """Of the lesions of the truth, found or missed."""
+    """(volume in ml, DSC) of each lesion of the truth, found or missed."""
     lesions = (lesion for found in metrics.lesions.values() for lesion in found if lesion.label == label)
     return [(lesion.volume_ml, 100 * lesion.dsc) for lesion in lesions if lesion.dsc is not None]

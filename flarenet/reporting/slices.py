@@ -1,7 +1,7 @@
 """Slices of a case to leaf through: one picture of grey values, and one of each label map to be laid over it.
 
-A page holds all of it, so what a case takes is bounded: MOST_SLICES slices, evenly over the part that holds labels, of
-at most WIDTH pixels; 0.2 to 0.5 MB with two models, as measured.
+A page holds all of them, so the size of a case is bounded: at most MOST_SLICES slices, evenly spread over the part that
+holds labels, and at most WIDTH pixels wide. With two models a case takes 0.2 to 0.5 MB, as measured.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .subjects import TRUTH, ShownScan, Subject
 MOST_SLICES = 40
 WIDTH = 256
 MARGIN = 2
-"""Slices beyond the first and the last that holds a label."""
+"""How many slices are shown beyond the first and the last that hold a label."""
 
 
 def make_strip(subject: Subject, scan: ShownScan, labels: LabelSet) -> Strip:
-    """The slices of a case; axial, as they are usually looked at: the patient's left on the right, the front up."""
+    """The axial slices of a case, as they are usually looked at: the patient's left on the right, the front up."""
     chosen = _chosen(scan)
     _, y_mm, x_mm = scan.image.grid.spacing_mm
     _, rows, columns = scan.image.data.shape
@@ -60,7 +60,7 @@ def _chosen(scan: ShownScan) -> list[int]:
 
 
 def _mosaic(planes: Iterable[np.ndarray], across: int, size: tuple[int, int]) -> np.ndarray:
-    """Planes [height, width] side by side, `across` to a row; what is left over is 0."""
+    """Planes [height, width] in one picture, `across` to a row; places without a plane are 0."""
     width, height = size
     placed = list(planes)
     whole = np.zeros((-(-len(placed) // across) * height, across * width), dtype=np.uint8)
@@ -71,7 +71,7 @@ def _mosaic(planes: Iterable[np.ndarray], across: int, size: tuple[int, int]) ->
 
 
 def _png(drawn: np.ndarray) -> bytes:
-    """Labels as a palette of their colours, the background transparent."""
+    """A PNG of labels in their colours, with a transparent background."""
     image = Image.fromarray(drawn, mode="P")
     colours = [(0.0, 0.0, 0.0), *(colour_of(value) for value in range(1, 256))]
     image.putpalette([round(255 * part) for colour in colours for part in colour])

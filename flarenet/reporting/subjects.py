@@ -1,4 +1,4 @@
-"""The cases that a report shows in pictures: which, and their scan with the truth and every prediction."""
+"""The cases that a report shows in pictures: which they are, and their scans with truth and predictions."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Subject:
     """A case to show; small enough to send to another process.
 
     pair         the ground truth, what was looked for in it, and how it, the image and the predictions are read
-    predictions  model -> file; without those that could not be scored
-    dsc          model -> mean over the labels of the case, 0 to 1; as many as predictions
+    predictions  model -> the file of its prediction, where that could be scored
+    dsc          model -> mean DSC over the labels of the case, 0 to 1, for the same models
     """
 
     case: str
@@ -44,9 +44,11 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class ShownScan:
-    """A scan in canonical order, cut to the body, and label maps of the same shape: the truth, then the models'.
+    """A scan in canonical order, cropped to the body.
 
-    window  what is black and what is white      first  slice of the whole scan, from the feet, that begins it
+    layers  title -> label map of the same shape: the truth, then those of the models
+    window  the intensities that are shown black and white
+    first   the number of its first slice in the whole scan, counted from the feet
     """
 
     image: Volume
@@ -56,7 +58,7 @@ class ShownScan:
 
 
 def find_subjects(models: Sequence[ScoredModel], images: Path) -> list[Subject]:
-    """Every case that has an image in the folder `images` and a prediction that was scored, the lowest DSC first.
+    """The cases that have an image in the folder `images` and a prediction that was scored, the lowest DSC first.
 
     Raises DatasetError where `images` holds no image.
     """
@@ -78,7 +80,7 @@ def find_subjects(models: Sequence[ScoredModel], images: Path) -> list[Subject]:
 
 
 def ends(subjects: Sequence[Subject], most: int) -> list[Subject]:
-    """At most so many: half of them from the front, half from the back, in their order."""
+    """At most `most` of them, in their order: half from the front, half from the back."""
     if len(subjects) <= most:
         return list(subjects)
     front = (most + 1) // 2
@@ -98,11 +100,11 @@ def read_scan(subject: Subject, labels: LabelSet, *, is_ct: bool) -> ShownScan:
 
 
 def need_mb(subject: Subject) -> float:
-    """As drawing_mb, of the truth and every prediction."""
+    """The memory to draw the case, see drawing_mb."""
     return drawing_mb(subject.image, subject.pair.reading, maps=1 + len(subject.predictions))
 
 
 def different(truth: np.ndarray, predicted: np.ndarray, asked: LabelPattern) -> np.ndarray:
-    """Where a label map says other than the truth, of the labels looked for."""
+    """Where a label map differs from the truth, bool; labels that were not looked for count as background."""
     table = np.array([value if value in asked else 0 for value in range(256)], dtype=np.uint8)
     return table[predicted] != table[truth]

@@ -1,4 +1,4 @@
-"""Training as its logs tell it: losses and held-out Dice over the epochs, and what each step took."""
+"""Training as its logs record it: losses and held-out Dice over the epochs, and how long each step took."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ LOG = "log.jsonl"
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """The epochs of one step. name: the model's; title: which of its folds and steps, empty where it has one only"""
+    """The epochs of one step.
+
+    name   the model's
+    title  which of the model's folds and steps it is; empty where there is one only
+    """
 
     name: str
     title: str
@@ -29,9 +33,10 @@ class LoggedRun:
 
 
 def read_runs(named: Sequence[tuple[str, Path]]) -> list[LoggedRun]:
-    """Every step that left a log in the folders of `named`, (name, folder): of a model, or of a trainer with all steps.
+    """Every step that left a log in the folders of `named`.
 
-    Raises UsageError where a folder holds none, RunError where a log is broken.
+    named  (name, folder); the folder is that of a model, or of a trainer with all its steps
+    Raises UsageError where a folder holds no log, RunError where a log is broken.
     """
     runs = []
     for name, folder in named:
@@ -65,7 +70,7 @@ def _curves(runs: Sequence[LoggedRun], field: str, key: str, *, y: str, **limits
 
 
 def _one_after_the_other(runs: Sequence[LoggedRun]) -> Iterable[tuple[LoggedRun, int]]:
-    """Each run and the epochs of the steps before it in its fold."""
+    """Each run and how many epochs the steps before it in its fold have."""
     done: dict[tuple[str, str], int] = {}
     for run in runs:
         before = done.get((run.name, run.fold), 0)
