@@ -71,8 +71,7 @@ class CaseFingerprint(Frozen):
     lowest, step       the value of the first bin and the distance of bins
     remarks            warnings about its files; see data.verify
     image_sha256       the digest of the image file
-    key                a digest of everything the numbers depend on: while it is the same, nothing has to be measured
-                       anew
+    key                a digest of everything the numbers depend on: if it is equal, nothing has to be measured again
     """
 
     name: str

@@ -1,10 +1,10 @@
-"""How much memory a plan takes, by formulas that benchmarks/planning/memory.py compares with what is measured.
+"""How much memory a plan takes, by formulas; benchmarks/planning/memory.py compares them with measurements.
 
 training     RUNTIME_GB + 16 bytes * parameters
              + bytes of a number * batch * numbers at the fullest moment of the backward pass
-prediction   RUNTIME_GB + what cannot stream of the scan + planes under way + network + logits, each as its function
-             below says
-a case       PREPARED_BYTES * voxels at the training spacing; what preparing it takes beside that is the scan's own size
+prediction   RUNTIME_GB + what must be held of the scan + planes in work + network + logits + rules for the whole map,
+             see prediction_gb
+a case       PREPARED_BYTES * voxels at the training spacing; what else preparing it takes depends on the scan alone
 
 1 GB is 10^9 bytes.
 """
@@ -25,41 +25,47 @@ if TYPE_CHECKING:
 GB: Final = 10**9
 
 RUNTIME_GB = 0.5
-"""Python with torch on a CPU, or the context of a card."""
+"""The memory of Python with torch on a CPU, or of the context of a card."""
 
 ADAM_BYTES = 16
-"""A parameter in float32, its gradient and Adam's two moments."""
+"""Bytes of a parameter in training: its value in float32, its gradient and Adam's two moments."""
 
 NUMBER_BYTES = {"fp32": 4, "auto": 4, "bf16": 3, "fp16": 3}
-"""Of a number kept for the backward pass; "auto" may meet a card without bf16; autocast keeps some in float32."""
+"""Bytes of a number kept for the backward pass. "auto" may meet a card without bf16; autocast keeps some numbers in
+float32."""
 
 SCRATCH = 1.5
-"""Convolutions on a CPU copy part of what they read into another order."""
+"""How many times the numbers alive in a layer it takes to run it: convolutions on a CPU copy part of what they read
+into another order."""
 
 PREPARED_BYTES = 3
-"""Of a voxel of the prepared image: int16, and the slab that is being interpolated."""
+"""Bytes of a voxel of an image that is being prepared: int16, and the slab that is being interpolated."""
 
 SETTLING_BYTES = 6
-"""Of a voxel while connected parts are looked for, at most: its number, the label and whether it is looked for."""
+"""Bytes of a voxel, at most, while connected parts are found: the number of its part, its label, and whether that is
+looked for."""
 
 PIXELS_AT_ONCE = 8 * 224**2
-"""Of slices that prediction runs at once: eight of the paper's patches."""
+"""Pixels of all slices in one prediction batch: eight of the paper's patches."""
 
 PLANES_WAITING = 8
-"""Between two stages of a prediction; see inference.stages."""
+"""How many planes wait between two stages of a prediction; see inference.stages."""
 
 ROWS_AT_ONCE = 16
-"""Of an axis that is resampled, so planes too, that are made together. Smaller blocks multiply fewer zeros, larger ones
-call less often; 16 was the fastest of 8 to 128. See preparation.resample."""
+"""Output rows (along z: planes) that one matrix product of the resampling makes. Smaller blocks multiply fewer zeros,
+larger ones need fewer calls; 16 was the fastest of 8 to 128. See preparation.resample."""
 
 AS_IN_PAPER = Fusion()
-"""Neither flips nor rules that need the whole answer."""
+"""Fusion as in the paper: without flips, and without rules that need the whole map."""
 
 
 def scans_of(fingerprint: Fingerprint) -> dict[str, Scan]:
-    """The scans of a set that decide what fits.
+    """The scans of a set that decide what fits, by name:
 
-    "median", "large" (95 of 100 have no more voxels), "most voxels" and "longest" (the most mm^3)
+    median       the one with the median number of voxels
+    large        95 of 100 scans have no more voxels
+    most voxels  the one with the most voxels
+    longest      the one with the largest volume in mm^3
     """
     by_voxels = sorted(fingerprint.cases, key=lambda case: math.prod(case.shape))
     chosen = {
@@ -74,7 +80,7 @@ def scans_of(fingerprint: Fingerprint) -> dict[str, Scan]:
 def training_gb(
     network: NetworkSpec, outputs: Mapping[str, int], *, patch: tuple[int, ...], batch_size: int, precision: str
 ) -> float:
-    """The peak of one training step. 0 for a kind of network whose cost is not known."""
+    """The peak memory of one training step; 0 for a kind of network whose cost is not known."""
     spent = cost(network, outputs, patch)
     if spent is None:
         return 0.0
@@ -90,17 +96,20 @@ def prediction_gb(
     *,
     fusion: Fusion = AS_IN_PAPER,
 ) -> float:
-    """The peak of predicting `scan` in float32 on a CPU, where network and logits share memory with the scan.
+    """The peak memory of predicting `scan` in float32 on a CPU, where network and logits share memory with the scan.
 
-    scan      nothing where slices stream from the file: a slice-wise network with a fixed window, whatever the length.
-              Else int16, and for blocks the label map too: a file may store its slices highest first
-    planes    float32: those that wait, twice the windows that run at once or the patch, and a few of the scan's size;
-              where slices are resampled, those made together, and twice the ones they are made from
-    network   4 bytes a parameter, and SCRATCH times what is alive while its widest layer runs
-    logits    float32: per channel three layers of windows over the whole plane, one being summed, one waiting and one
-              becoming labels; and three slices at the scan's own size. With flips the mirrored ones and both
-              probabilities are three layers more
-    fusion    where it needs the whole answer: a byte a voxel for each group, and SETTLING_BYTES
+    It is the sum of RUNTIME_GB and the memory of
+
+    scan     nothing where slices stream from the file, which they do, whatever their number, for a slice-wise network
+             with a fixed window. Else int16, and for blocks the label map too, as a file may have its highest slice
+             first
+    planes   float32: those that wait, twice the windows that run at once or twice the depth of the patch, and a few of
+             the scan's size. Where slices are resampled also those made together, and twice those they are made from
+    network  4 bytes a parameter, and SCRATCH times what is alive while its widest layer runs
+    logits   float32: per channel three layers of windows over the whole plane (one being summed, one waiting, one
+             becoming labels) and three slices at the scan's own size. With flips three layers more, for the mirrored
+             ones and both probabilities
+    fusion   where it needs the whole map: a byte per voxel and group, and SETTLING_BYTES per voxel
     """
     spent = cost(network, outputs, configuration.patch)
     if spent is None:
@@ -122,12 +131,12 @@ def prediction_gb(
 
 
 def windows_at_once(patch: tuple[int, ...]) -> int:
-    """How many slices prediction runs at once, at least one; blocks run one by one."""
+    """How many slices of a patch prediction runs at once, at least one; blocks run one by one."""
     return max(1, PIXELS_AT_ONCE // math.prod(patch)) if len(patch) == 2 else 1
 
 
 def inference_spacing(scan: Scan, configuration: Configuration) -> tuple[float | None, ...]:
-    """What `scan` is resampled to for prediction: a slice-wise network never sees interpolated slices."""
+    """The spacing to which `scan` is resampled for prediction. A slice-wise network never sees interpolated slices."""
     z_mm, *plane = configuration.inference_spacing_mm
     if len(configuration.patch) == 2 and (z_mm is None or scan.spacing_mm[0] >= z_mm):
         z_mm = None
@@ -135,12 +144,13 @@ def inference_spacing(scan: Scan, configuration: Configuration) -> tuple[float |
 
 
 def prepared_gb(scan: Scan, configuration: Configuration) -> float:
-    """`scan` at the training spacing, by itself: what a plan asks for beyond what the scan is."""
+    """The memory of `scan` at the training spacing alone: what the plan asks for, beyond the scan's own size."""
     return PREPARED_BYTES * scan.voxels_at(configuration.spacing_mm) / GB
 
 
 def stored_gb(fingerprint: Fingerprint, configuration: Configuration) -> float:
-    """Disk for all cases of a configuration, before compression: int16, and a byte for each group of a drawn case."""
+    """The disk space of all cases of a configuration, before compression: per voxel two bytes for the image and, in a
+    labelled case, one for each group."""
     groups = len(fingerprint.labels.groups)
     total = 0.0
     for case in fingerprint.cases:

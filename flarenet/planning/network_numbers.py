@@ -1,4 +1,4 @@
-"""The numbers that networks and planning share, and for each form of network whether those of a spec make one."""
+"""The numbers that networks and planning share, and for each form of network the check that a spec makes one."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from ..errors import PlanError
 from .plan import NetworkSpec
 
 Outputs = Mapping[str, int]
-"""group -> number of its labels, background not counted"""
+"""Group -> how many labels it has, without the background."""
 
 Patch = Sequence[int]
-"""(y, x) or (z, y, x) voxels of a network's input"""
+"""The size of a network's input in voxels, (y, x) or (z, y, x)."""
 
 FEWEST_RESOLUTIONS, MOST_RESOLUTIONS = 3, 7
 
 OWN_LEVELS = 2
-"""Decoder stages that each group of a dual decoder has for itself: from a quarter of the resolution upwards, as in the
-paper."""
+"""How many decoder stages each group of a dual decoder has for itself: those from a quarter of the resolution upwards,
+as in the paper."""
 
 TOKEN_VOXELS = 16
-"""Edge of the cube of voxels that is one token of a vision transformer."""
+"""The edge, in voxels, of the cube that is one token of a vision transformer."""
 
 SWIN_DEPTH, SWIN_HEADS, SWIN_WINDOW = 2, (3, 6, 12, 24), 7
-"""Of Swin UNETR: layers of a stage, heads of the four stages, and the edge in tokens of the window each attends to."""
+"""Numbers of Swin UNETR: layers of a stage, heads of the four stages, and the edge of an attention window in tokens."""
 
 SWIN_MULTIPLE = 32
-"""It embeds cubes of 2^3 voxels and halves four times."""
+"""Each edge of Swin UNETR's patch is a multiple of this: it embeds cubes of 2^3 voxels and halves four times."""
 
 SWIN_WIDTH_MULTIPLE = 12
-"""Its width is a multiple of it: MONAI's rule, and enough for the heads."""
+"""The width of Swin UNETR is a multiple of this: MONAI's rule, and enough for the heads."""
 
 MOST_LAYERS, LARGEST_NUMBER = 200, 1 << 16
-"""Far beyond any network of use. Of blocks or layers in a row, and of any other number, edges of a patch among them: a
-plan may come from others, and building its network has to come to an end."""
+"""The most blocks or layers in a row, and the largest other number of a network or its patch. Both are far beyond any
+useful network: a plan may come from others, and building its network must come to an end."""
 
 UNETR_NUMBERS = ("hidden", "mlp", "layers", "heads", "width")
 MAE_NUMBERS = ("hidden", "mlp", "layers", "heads", "decoder_hidden", "decoder_mlp", "decoder_layers", "decoder_heads")

@@ -1,4 +1,4 @@
-"""The configurations that the paper states, each number with where it comes from."""
+"""The configurations that the paper states, with the source of each number."""
 
 from __future__ import annotations
 

@@ -1,20 +1,22 @@
 """What was looked for in cases where nobody said so, inferred from the labels present in all masks of a collection.
 
-A label that a mask lacks was absent, or nobody looked for it. One mask cannot tell; the collection can, because cases
-come in cohorts: whoever annotates looks for the same labels, the *pattern*, in every case. The model, a Dirichlet
-process mixture (Antoniak 1974) of which the likeliest partition into cohorts is sought; costs are -log probabilities:
+A label that a mask lacks was absent, or nobody looked for it. One mask cannot tell which, but the collection can,
+because cases come in cohorts: an annotator looks for the same labels, the *pattern*, in all cases. The model is a
+Dirichlet process mixture (Antoniak 1974), of which the likeliest partition into cohorts is sought. Costs are -log
+probabilities:
 
-- A cohort costs what it takes to name its pattern: how many of the labels, and which. In doubt nothing was looked for:
-  a label counts as absent only where that is IN_DOUBT times as likely.
-- The sizes of cohorts cost what the Chinese restaurant process makes of them: -log of the product of (size - 1)!.
-- Within a cohort every label of the pattern is absent independently, at a rate of the cohort's own with a beta prior,
-  worth USUAL_CASES cases at the usual rate and cut at a ceiling. Patients lack an organ seldom and a *finding*, such as
-  a tumor, somewhat more often; what is lacking more often than that was not looked for. This tells cohorts apart.
-- A case may be *cut short*, with probability CUT_SHORT; then any part of the pattern is as likely as any other. One
-  odd scan therefore founds no cohort.
-- A collection that is one cohort may lack findings at any rate: nothing in it speaks of a second way to annotate.
+- A cohort costs what it takes to name its pattern: how many labels it has, and which. In doubt a label was not looked
+  for: it counts as absent only if that is IN_DOUBT times as likely.
+- The sizes of the cohorts cost what they do in the Chinese restaurant process: -log of the product of (size - 1)!.
+- Within a cohort each label of the pattern is absent independently, at a rate of the cohort's own. The rate has a beta
+  prior worth USUAL_CASES cases at the usual rate, and is cut at a ceiling. Patients seldom lack an organ, and somewhat
+  more often a *finding*, such as a tumor; what is lacking more often than that was not looked for. This tells cohorts
+  apart.
+- A case may be *cut short*, with probability CUT_SHORT; then all subsets of the pattern are equally likely. So one odd
+  scan founds no cohort.
+- A collection that is a single cohort may lack findings at any rate: nothing in it suggests a second way to annotate.
 
-A cohort with a declared pattern is given, and cases may join it.
+A cohort with a declared pattern is given, and other cases may join it.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ import numpy as np
 from scipy.special import betaln, gammaln, xlog1py, xlogy
 
 USUAL, MOST = 0.03, 0.10
-"""The usual and the highest rate at which an organ is absent: gallbladders, missing most often, in about one patient of
-ten (cholecystectomy)."""
+"""The usual and the highest rate at which an organ is absent. The organ that is absent most often is the gallbladder,
+in about one patient of ten (cholecystectomy)."""
 
 USUAL_FINDING, MOST_FINDING = 0.10, 0.20
 """The same for findings: collections of tumors hold up to a fifth of cases without one (13 of 131 in LiTS)."""
@@ -35,20 +37,23 @@ USUAL_FINDING, MOST_FINDING = 0.10, 0.20
 USUAL_CASES = 20
 CUT_SHORT = 0.02
 IN_DOUBT = 2.0
-"""A label wrongly taken for absent is taught as background; one wrongly taken for not looked for is only not taught."""
+"""How many times as likely as "not looked for" it must be that a label was absent. The two mistakes differ: a label
+wrongly taken for absent is taught as background, one wrongly taken for not looked for is only not taught."""
 
 _AT_ONCE = 400
-"""Distinct sets that are merged pair by pair in one go: the work grows with their square."""
+"""How many distinct rows are merged pair by pair at once: the work grows with their square."""
 
 _NOTHING = 1e-9
-"""A gain that rounding could have made is none."""
+"""Smaller gains do not count, because rounding could have made them."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """How often a cohort lacks a label of its pattern: beta distributions by label, [L], cut at a ceiling.
+    """How often a cohort lacks a label of its pattern: for each label a beta distribution, cut at a ceiling.
 
-    lacking, having  their parameters: cases without and with the label, as if so many had been seen before
+    lacking  [L]: its first parameter, as if so many cases without the label had been seen before
+    having   [L]: its second parameter, as if so many cases with the label had been seen before
+    ceiling  [L]: the highest rate
     """
 
     lacking: np.ndarray
@@ -56,11 +61,12 @@ class Rates:
     ceiling: np.ndarray
 
     def expected(self, absent: np.ndarray, whole: np.ndarray) -> np.ndarray:
-        """The rates [K, L] of cohorts of `whole` cases [K, 1] of which `absent` [K, L] lack the label."""
+        """The expected rates [K, L] in cohorts of `whole` cases [K, 1], of which `absent` [K, L] lack the label."""
         return np.minimum((absent + self.lacking) / (whole + self.lacking + self.having), self.ceiling)
 
     def cost(self, absent: np.ndarray, whole: np.ndarray) -> np.ndarray:
-        """-log of the probability of such cases, [K, L]; what the cut takes away is that at the most likely rate."""
+        """-log of the probability of such cases, [K, L]. Where the likeliest rate lies above the ceiling, the cost is
+        higher by as much as these cases cost more at the ceiling than at that rate."""
         free = betaln(self.lacking, self.having) - betaln(absent + self.lacking, whole - absent + self.having)
         likeliest = xlogy(absent, absent) + xlogy(whole - absent, whole - absent) - xlogy(whole, whole)
         at_ceiling = xlogy(absent, self.ceiling) + xlog1py(whole - absent, -self.ceiling)
@@ -68,7 +74,11 @@ class Rates:
 
 
 def rates_of(finding: np.ndarray, *, one_cohort: bool = False) -> Rates:
-    """The Rates of labels; finding [L] says which are findings. In one cohort alone those are absent at any rate."""
+    """The Rates of labels.
+
+    finding     bool [L]: which labels are findings
+    one_cohort  whether the collection is a single cohort, in which findings may be absent at any rate
+    """
     usual, ceiling = np.where(finding, USUAL_FINDING, USUAL), np.where(finding, MOST_FINDING, MOST)
     free = finding & one_cohort
     lacking, having = (np.where(free, 1.0, USUAL_CASES * rate) for rate in (usual, 1 - usual))
@@ -77,10 +87,12 @@ def rates_of(finding: np.ndarray, *, one_cohort: bool = False) -> Rates:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Every distinct case once, as rows; the order of rows and labels does not depend on names or numbers.
+    """The cases, with a row for each distinct one. The order of rows and labels does not depend on names or numbers.
 
-    present   bool [D, L]: the labels in the mask          count     [D]: how many cases are like this
-    declared  [D]: index of the declared pattern, or -1    patterns  bool [P, L]: the declared patterns
+    present   bool [D, L]: the labels in the mask
+    count     [D]: how many cases are like this
+    declared  [D]: index of the declared pattern, or -1
+    patterns  bool [P, L]: the declared patterns
     finding   bool [L]: the labels that patients may well be without
     """
 
@@ -97,11 +109,13 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Tally:
-    """Cohorts side by side, one row each: all that their cost depends on.
+    """All that the cost of cohorts depends on, with a row for each cohort.
 
-    pattern  bool [K, L]    seen      [K, L]: whole cases in which the label is present
-    whole    [K]: cases     cut       [K]: cases cut short
-    declared bool [K]: whether the pattern was given
+    pattern   bool [K, L]: the labels looked for
+    seen      [K, L]: in how many whole cases the label is present
+    whole     [K]: how many cases are whole
+    cut       [K]: how many cases are cut short
+    declared  bool [K]: whether the pattern was declared
     """
 
     pattern: np.ndarray
@@ -114,17 +128,17 @@ class Tally:
         return Tally(*(field[index] for field in self._fields))
 
     def joined(self, other: Tally) -> Tally:
-        """Row by row, the cohorts of both together."""
+        """Row by row, the cohort of this and that of `other` as one."""
         pattern, declared = self.pattern | other.pattern, self.declared | other.declared
         return Tally(pattern, self.seen + other.seen, self.whole + other.whole, self.cut + other.cut, declared)
 
     def without(self, other: Tally) -> Tally:
-        """Row by row, these cohorts without cases that they hold; the patterns stay."""
+        """Row by row, the cohort without the cases of `other`, which it holds; its pattern stays."""
         whole, cut = self.whole - other.whole, self.cut - other.cut
         return Tally(self.pattern, self.seen - other.seen, whole, cut, self.declared)
 
     def as_cut(self) -> Tally:
-        """The same cases, all of them cut short."""
+        """The same cohorts, with all cases cut short."""
         nothing = np.zeros_like(self.whole)
         return Tally(self.pattern, np.zeros_like(self.seen), nothing, self.whole + self.cut, self.declared)
 
@@ -138,7 +152,7 @@ class Tally:
 
 
 def cost(cohorts: Tally, rates: Rates) -> np.ndarray:
-    """The cost of each cohort, [K]; that of a partition is their sum."""
+    """The cost of each cohort, [K]; the cost of a partition is their sum."""
     whole = cohorts.whole[:, None]
     absent = np.where(cohorts.pattern, whole - cohorts.seen, 0)
     lacking = np.where(cohorts.pattern, rates.cost(absent, whole), 0)
@@ -147,10 +161,10 @@ def cost(cohorts: Tally, rates: Rates) -> np.ndarray:
 
 
 def case_costs(evidence: Evidence, cohorts: Tally) -> tuple[np.ndarray, np.ndarray]:
-    """What a case of each distinct row costs in each cohort, as a whole one and as one cut short: two arrays [D, K].
+    """What a case of each row costs in each cohort, as a whole case and as one cut short: two arrays [D, K].
 
-    Infinite where it holds a label that the cohort does not look for, or was declared to be of another pattern. An
-    empty mask is no scan cut short.
+    The cost is infinite where the case holds a label that the cohort does not look for, or was declared to be of
+    another pattern. An empty mask cannot be a scan cut short.
     """
     whole = cohorts.whole[:, None]
     rate = evidence.rates.expected(whole - cohorts.seen, whole)
@@ -167,10 +181,10 @@ def case_costs(evidence: Evidence, cohorts: Tally) -> tuple[np.ndarray, np.ndarr
 
 
 def partition(evidence: Evidence) -> tuple[np.ndarray, Tally]:
-    """The likeliest cohorts: the cohort of each distinct row, [D], and the cohorts.
+    """The likeliest partition: the cohort of each row, [D], and the cohorts.
 
-    Rows are merged pair by pair as long as the cost falls, then every row moves to where it costs least, until
-    nothing changes. The result does not depend on the order of cases.
+    Rows are merged pair by pair as long as the cost falls; then each row moves to the cohort where it costs least,
+    until nothing changes. The result does not depend on the order of the cases.
     """
     owner, cohorts = _settle(evidence, _gather(evidence))
     if len(evidence.patterns):
@@ -183,7 +197,11 @@ def partition(evidence: Evidence) -> tuple[np.ndarray, Tally]:
 
 
 def tally(evidence: Evidence, owner: np.ndarray, cut: np.ndarray) -> Tally:
-    """The cohorts of a partition; owner [D] from 0 without a gap, cut bool [D]."""
+    """The cohorts of a partition.
+
+    owner  [D]: the cohort of each row, numbered from 0 without gaps
+    cut    bool [D]: whether the cases of the row are cut short
+    """
     size = int(owner.max()) + 1
     member = owner == np.arange(size)[:, None]
     whole = member * evidence.count * ~cut
@@ -197,7 +215,8 @@ def tally(evidence: Evidence, owner: np.ndarray, cut: np.ndarray) -> Tally:
 
 
 def _gather(evidence: Evidence) -> np.ndarray:
-    """A first owner [D] of every row, some hundred rows at a time: what fits a cohort joins it, the rest is merged."""
+    """A first partition: the cohort of each row, [D]. It takes some hundred rows at a time: rows that fit a cohort join
+    it, the others are merged."""
     order = np.concatenate([np.flatnonzero(evidence.declared >= 0), np.flatnonzero(evidence.declared < 0)])
     owner = np.full(len(order), -1)
     while order.size:
@@ -217,7 +236,7 @@ def _gather(evidence: Evidence) -> np.ndarray:
 
 
 def _settle(evidence: Evidence, owner: np.ndarray) -> tuple[np.ndarray, Tally]:
-    """Merge cohorts and move rows to where they cost least, as long as the cost of the partition falls."""
+    """Merge cohorts, and move rows to where they cost least, as long as the cost of the partition falls."""
     cut = np.zeros(len(owner), dtype=bool)
     best = tally(evidence, owner, cut)
     lowest, improves = cost(best, evidence.rates).sum(), True
@@ -233,10 +252,11 @@ def _settle(evidence: Evidence, owner: np.ndarray) -> tuple[np.ndarray, Tally]:
 
 
 def _absorb(cohorts: Tally, rates: Rates) -> np.ndarray:
-    """Let the one cohort for which that saves most take in several smaller patterns at once; groups as in _merge.
+    """Let one cohort take in several cohorts of smaller patterns at once, the one that saves most by it; returns groups
+    as _merge does.
 
-    Cases without one label, without another and without both can each seem a cohort as long as they are apart: only
-    together do they show that both labels are absent independently. Those that lack the fewest labels come first.
+    Cases without one label, cases without another and cases without both can each seem a cohort while they are apart:
+    only together do they show that both labels are absent independently. Cohorts that lack fewest labels come first.
     """
     costs, best, groups = cost(cohorts, rates), -_NOTHING, np.arange(len(cohorts.whole))
     for row, pattern in enumerate(cohorts.pattern):
@@ -262,7 +282,7 @@ def _assign(evidence: Evidence, cohorts: Tally) -> tuple[np.ndarray, np.ndarray]
 
 
 def _merge(cohorts: Tally, rates: Rates) -> np.ndarray:
-    """Merge the pair that saves most, again and again; returns for each cohort the number of the one it is in, [K]."""
+    """Merge the pair of cohorts that saves most, again and again; returns the new cohort of each, [K]."""
     size = len(cohorts.whole)
     group = np.arange(size)
     change = np.full((size, size), np.inf)
@@ -282,9 +302,9 @@ def _merge(cohorts: Tally, rates: Rates) -> np.ndarray:
 
 
 def _pairs(cohorts: Tally, row: int, rates: Rates) -> tuple[np.ndarray, Tally]:
-    """What merging cohort `row` with each would change the cost by, [K], and what each pair would be.
+    """By how much the cost would change if cohort `row` were merged with each other one, [K], and the merged cohorts.
 
-    Whole cases stay whole, or all of the one are cut-short cases of the other, whichever costs less.
+    The whole cases of both stay whole, or all cases of one become cut-short cases of the other, whichever costs less.
     """
     one = cohorts.rows([row] * len(cohorts.whole))
     inside = (one.pattern <= cohorts.pattern).all(axis=1) & one.pattern.any(axis=1)

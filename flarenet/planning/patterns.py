@@ -1,9 +1,9 @@
-"""Which cases answer which question, by the labels that were looked for in them.
+"""Functions that choose cohorts by the labels that were looked for in their cases.
 
-A pattern is the sorted tuple of the values looked for in a case; () is an unlabelled case. Cases of one pattern are
-a cohort. Trainers choose cohorts by these functions, so that a step never names a case: on the five cohorts of
-FLARE23, `fullest` of the organs is D_l1, `asking` for the tumor is D_c, `touching_all_groups` is D_l3.
-Every function keeps the order it is given and returns () where nothing fits.
+A pattern is the sorted tuple of the values looked for in a case; () is an unlabelled case. Cases of one pattern are a
+cohort. Trainers choose cohorts by these functions, so that a step never names a case. For the five cohorts of FLARE23,
+`fullest` for the organs is D_l1, `asking` for the tumor is D_c, `touching_all_groups` is D_l3.
+Every function keeps the order it is given, and returns () where nothing fits.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Pattern = tuple[int, ...]
 
 
 def cohorts(patterns: Iterable[Collection[int]]) -> tuple[tuple[Pattern, int], ...]:
-    """Every pattern with its number of cases, from the most labels to the fewest, then by values.
+    """Every pattern with its number of cases, sorted from the most labels to the fewest, then by values.
 
-    patterns  what was looked for in each case
+    patterns  the pattern of each case
     """
     counted = Counter(tuple(sorted(pattern)) for pattern in patterns)
     return tuple(sorted(counted.items(), key=lambda item: (-len(item[0]), item[0])))

@@ -1,7 +1,7 @@
 """The plan: what every later stage reads, and what a user edits to change anything.
 
-A plan is data. A number that differs from its rule is changed here, by hand or by `--set`; `plan_file` reads, changes
-and checks it.
+A plan is data. To use another number than the rules give, change it in the plan, by hand or by `--set`; `plan_file`
+reads, changes and checks plans.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class NetworkSpec(Frozen):
     """A network by name and numbers; `networks.build` makes it.
 
-    kind            a name of networks.NETWORKS
-    dimensions      2: it sees slices, 3: blocks; as many numbers has the patch of its configuration
-    input_channels  1, and 2 more for each of a configuration's `neighbours`
-    features        channels at each resolution, finest first, then of the last decoder stage
-    blocks          residual blocks at each resolution, for the residual kinds
-    groups          the groups it answers, in drawing order; each gets a head of 1 + n channels
-    deep_supervision  coarser decoder stages that are trained too, each half as much as the next finer one
+    kind              a name of networks.NETWORKS
+    dimensions        2: it sees slices; 3: it sees blocks. The patch of its configuration has as many numbers
+    input_channels    1, and 2 more for each of a configuration's `neighbours`
+    features          channels at each resolution, finest first, then of the last decoder stage
+    blocks            residual blocks at each resolution, for the residual kinds
+    groups            the groups it answers, in drawing order; each gets a head of 1 + n channels
+    deep_supervision  how many coarser decoder stages are trained too, each with half the weight of the next finer one
     """
 
     kind: str
@@ -50,13 +50,14 @@ class NetworkSpec(Frozen):
 class Configuration(Frozen):
     """How an image becomes what a network sees; `facts` sorts the fields by what they decide.
 
-    spacing_mm            (z, y, x) the training cases are resampled to; None keeps the scan's own
-    inference_spacing_mm  the same for prediction; None per axis keeps the scan's own, but never finer than asked
-    patch                 (y, x) or (z, y, x) voxels
-    neighbours            slices on either side that a slice-wise network sees beside the one it answers
+    spacing_mm            (z, y, x) that training cases are resampled to; None for z: the scan's own
+    inference_spacing_mm  the same for prediction. In 2D the first number is only a lower bound: slices farther apart
+                          than that stay as they are
+    patch                 (y, x) or (z, y, x) in voxels
+    neighbours            how many slices on either side a slice-wise network sees beside the one it answers
     normalisation         "window": clipped to clip_hu, then scaled to [0, 1]; "percentile": clipped to the 0.5 and 99.5
                           percentile of the image itself, for intensities without a unit, as in MR
-    clip_hu               None where the image's own percentiles count
+    clip_hu               the window in HU; None where the image's own percentiles count
     interpolation         of images; label maps take the nearest voxel
     overlap               share of a window that its neighbour covers in prediction
     why                   the reason for each number
@@ -74,9 +75,9 @@ class Configuration(Frozen):
 
 
 class Subset(Frozen):
-    """The cases a step trains on: those whose annotated labels are exactly one of `patterns`.
+    """The cases that a step trains on: those whose annotated labels are exactly one of `patterns`.
 
-    Never a list of cases. `[]` among the patterns means the unlabelled cases.
+    It is never a list of cases. The pattern `[]` stands for unlabelled cases.
     """
 
     patterns: tuple[tuple[int, ...], ...]
@@ -93,22 +94,24 @@ class Step(Frozen):
     """One training run.
 
     subset                which patterns it trains on
-    starts_from           the run whose weights it begins with, as "TRAINER/STEP"; None means random
-    encoder_from          in place of it, the run of whose weights it takes those of `encoder`; the rest is random
-    trained               submodules that learn; everything else is frozen; empty means all
+    starts_from           the run whose weights it begins with, as "TRAINER/STEP"; None: random weights
+    encoder_from          in place of starts_from, the run from which it takes the weights of `encoder`; the rest is
+                          random
+    trained               submodules that learn, everything else is frozen; empty: all learn
     groups                the groups whose loss counts
-    teachers              group -> run, as "TRAINER/STEP", whose predictions fill what nobody looked for
-    pseudo                how often the teachers are asked, and what of their predictions counts; None: once, and all
+    teachers              group -> run, as "TRAINER/STEP", whose predictions fill in what nobody looked for
+    pseudo                how often the teachers are asked, and which of their predictions count; None: once, and all
+    batch_size            samples (slices or blocks) of one update of the weights, over all processes together
+    batches_per_epoch     batches that an epoch draws
     balance               a case is drawn in proportion to the number of labels it answers, to this power:
-                          0 draws every case alike, 1 every answer alike
-    rare                  labels that fewer than this share of the cases hold are drawn more often, and so are these
-                          cases: sqrt(rare / share that holds it) times; 0 draws none more often
+                          0 draws all cases equally often, 1 all answers
+    rare                  labels that less than this share of the cases hold, and the cases that hold them, are drawn
+                          sqrt(rare / share that holds it) times as often; 0: none is drawn more often
     exclusion             weight of the exclusion loss, see training.losses; 0 leaves it out
-    batch_size            samples, slices or blocks, of one update of the weights, over all processes together
-    epochs                passes; one epoch draws `batches_per_epoch` batches
-    learning_rate         the highest, of AdamW; that of an update follows from the warm-up and the schedule
+    epochs                how many epochs there are
+    learning_rate         the highest of AdamW; that of an update follows from the warm-up and the schedule
     warmup_epochs         epochs over which the learning rate rises linearly from 0
-    schedule              what follows the warm-up
+    schedule              how the learning rate goes on after the warm-up
     selection             which epoch's weights are kept
     """
 
@@ -136,17 +139,22 @@ class Step(Frozen):
 
     @property
     def builds_on(self) -> tuple[str, ...]:
-        """The runs that have to be finished before it."""
+        """The runs that must be finished before this step."""
         labelling = (*self.teachers.values(), *self.pseudo_rules.earlier.values())
         return tuple(run for run in (self.starts_from, self.encoder_from, *labelling) if run is not None)
 
 
 class Augmentation(Frozen):
-    """Random changes of a training sample, each with its probability.
+    """Random changes of a training sample.
 
-    noise_sd     of Gaussian noise on [0, 1] intensities    scale, shift   intensity * (1 +- scale), + (+- shift)
-    rotation_deg about the slice axis                       zoom           size * (1 +- zoom)
-    gamma        exponent in [1 - gamma, 1 + gamma]         foreground     share of patches centred on a label
+    probability   with which each change is made; rotation and zoom are one change
+    noise_sd      standard deviation of Gaussian noise on intensities in [0, 1]
+    scale         intensities are multiplied by a factor in [1 - scale, 1 + scale]
+    shift         a number in [-shift, shift] is added to intensities
+    gamma         intensities are raised to a power in [1 - gamma, 1 + gamma]
+    rotation_deg  largest angle about the slice axis
+    zoom          sizes are multiplied by a factor in [1 - zoom, 1 + zoom]
+    foreground    share of the patches that are centred on a label
     """
 
     probability: Fraction = 0.5
@@ -162,10 +170,11 @@ class Augmentation(Frozen):
 class Update(Frozen):
     """How the gradient of a batch changes the weights.
 
-    accumulate  parts in which a batch is worked on, one after another: the same loss and gradient in less memory, for
-                the time of another forward pass
-    clip_norm   longest gradient; nnU-Net's number, far above the norms of a healthy run: it stops a single bad batch
-    ema         decay of the average over all weights so far, which is then what is validated and kept; 0: no average
+    accumulate  into how many parts a batch is divided, which are worked on one after another: the same loss and
+                gradient in less memory, for the time of another forward pass
+    clip_norm   longest gradient; nnU-Net's number, far above the norms of a healthy run, so that it stops a single bad
+                batch
+    ema         decay of the average over all weights so far, which is then validated and kept; 0: no average
     """
 
     accumulate: Count = 1
@@ -173,19 +182,20 @@ class Update(Frozen):
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def at_once(self, batch_size: int) -> int:
-        """The samples of a batch that are worked on together, which memory is needed for."""
+        """How many samples of a batch are worked on together, and so have to fit in memory."""
         return -(-batch_size // self.accumulate)
 
 
 class TrainerPlan(Frozen):
     """All that one trainer needs.
 
-    configuration  a name of Plan.configurations: what it sees
-    network        what it trains, the same in every step
-    augmentation, update  of every step
-    weight_decay   of AdamW, decoupled: an update takes learning rate * weight_decay off each weight
+    configuration  the name of the configuration, in Plan.configurations, that it sees images by
+    network        the network that it trains, the same in every step
+    augmentation   the same in every step
+    update         the same in every step
+    weight_decay   of AdamW, decoupled: an update takes the share learning rate * weight_decay off each weight
     steps          in order; step 1 is steps[0]
-    why            the reason for a choice, by its name
+    why            choice -> the reason for it
     """
 
     configuration: str
@@ -212,7 +222,7 @@ class Scan(Frozen):
         return tuple(round(n * mm, 1) for n, mm in zip(self.shape, self.spacing_mm))
 
     def voxels_at(self, spacing_mm: tuple[float | None, ...]) -> float:
-        """Voxels after resampling to `spacing_mm`, where None keeps the scan's own."""
+        """How many voxels the scan has after resampling to `spacing_mm`, where None keeps the scan's own."""
         return math.prod(self.extent_at(spacing_mm))
 
     def extent_at(self, spacing_mm: tuple[float | None, ...]) -> tuple[float, ...]:
@@ -225,15 +235,17 @@ class Scan(Frozen):
 class Plan(Frozen):
     """Everything between a fingerprint and a prediction.
 
-    recipe        whose rules made it: "auto" follows the data, "paper" has the published numbers
-    without       the cases that the 2D curriculum leaves out, as flarenet_plan --without; None: uses all
-    seed          of all that is random: weights, order, patches, augmentation, and how cases are dealt to folds
-    folds         into how many parts planning deals the annotated cases; a run holds one of them out, in every step
-    precision     "auto" is bf16 autocast where the processor has it, else fp32
-    save_every_s  how much of a training run can be lost; its state is saved after every epoch too
-    budget        what training and prediction may use
-    fusion        how the answers of the groups become one label map
-    scans         sizes of scans of the set, by memory.scans_of: what has to fit in the budget
+    recipe          whose rules made it: "auto" follows the data, "paper" has the published numbers
+    without         the cases that the 2D curriculum leaves out, as by flarenet_plan --without; None: it uses all
+    seed            seed of all that is random: weights, order, patches, augmentation, and how cases are dealt to folds
+    folds           into how many parts planning deals the annotated cases; a run holds out one of them, in every step
+    precision       "auto" is bf16 autocast where the processor has it, else fp32
+    save_every_s    seconds of training that can be lost; the state is saved after every epoch too
+    budget          what training and prediction may use
+    fusion          how the answers of the groups become one label map
+    scans           sizes of scans of the set, by memory.scans_of: what has to fit in the budget
+    configurations  by name
+    trainers        by name
     """
 
     version: Literal[1] = PLAN_VERSION
@@ -254,7 +266,7 @@ class Plan(Frozen):
 
     @property
     def final_trainers(self) -> tuple[str, ...]:
-        """The trainers that answer every group and teach no other: what they predict is the result."""
+        """The trainers that answer every group and teach no other trainer: what they predict is the result."""
         steps = [step for part in self.trainers.values() for step in part.steps]
         teachers = {run.partition("/")[0] for step in steps for run in step.teachers.values()}
         every = set(self.labels.groups)
@@ -262,8 +274,8 @@ class Plan(Frozen):
 
     @property
     def spare_trainers(self) -> tuple[str, ...]:
-        """The trainers that answer no group and on which no step builds, as MAE beside U-Nets: nothing needs them. None
-        where no trainer answers any, as in a set without labels."""
+        """The trainers that nothing needs: they answer no group, and no step builds on them, as with MAE beside U-Nets.
+        In a plan where no trainer answers any group, as for a set without labels, there are none."""
         if not any(part.network.groups for part in self.trainers.values()):
             return ()
         steps = [step for part in self.trainers.values() for step in part.steps]

@@ -1,4 +1,4 @@
-"""A plan on disk: read, changed and written, and checked whenever it is read or changed."""
+"""Reads, changes and writes plans. A plan is checked whenever it is read or changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .steps import check_groups, check_step, check_warm_ups
 FACTS: Final = (
     "version", "recipe", "without", "dataset", "labels", "fingerprint_hash", "scans", "budget.size", "budget.network"
 )  # fmt: skip
-"""What a plan only repeats; it is changed where it comes from."""
+"""The keys that a plan only repeats; they are changed where they come from."""
 
 
 def load_plan(path: str | Path) -> Plan:
@@ -33,15 +33,16 @@ def save_plan(plan: Plan, path: str | Path) -> None:
 
 
 def override(plan: Plan, changes: Iterable[str], *, trained: bool = False) -> Plan:
-    """`plan` with `key=value` changes, checked again; where a model is trained by it, its fusion alone, for a scan is
-    predicted whatever memory was planned for.
+    """`plan` with `key=value` changes, checked again.
 
-    A key is a path into the plan, as in `trainers.DualDecoder2D.steps.0.epochs` or `configurations.2d.patch`;
-    `*` stands for every entry (`trainers.*.steps.*.epochs`) but those in which a part on the way is null
-    (`trainers.*.steps.*.pseudo.passes` changes the steps that have pseudo labels). A value is JSON, or a bare word as
-    a string. The reason beside it becomes BY_HAND.
-    Raises UsageError for a key that names nothing or one of FACTS, and PlanError for a value that does not fit, or
-    leaves a step nothing but its warm-up.
+    trained  whether a model has been trained by the plan. Then only its fusion is checked: a scan is predicted whatever
+             memory was planned for
+
+    A key is a path into the plan, as in `trainers.DualDecoder2D.steps.0.epochs` or `configurations.2d.patch`. A `*`
+    stands for every entry (`trainers.*.steps.*.epochs`), except those in which a part of the path is null
+    (`trainers.*.steps.*.pseudo.passes` changes the steps that have pseudo labels). A value is JSON, or a bare word,
+    which is a string. The reason beside the value becomes BY_HAND. Raises UsageError for a key that names nothing or
+    one of FACTS, and PlanError for a value that does not fit, or that leaves a step nothing but its warm-up.
     """
     data, changes = plan.model_dump(mode="json"), list(changes)
     for change in changes:
@@ -61,7 +62,7 @@ def override(plan: Plan, changes: Iterable[str], *, trained: bool = False) -> Pl
 
 
 def _check(plan: Plan, source: object) -> None:
-    """What the fields alone cannot say: that the parts of a plan fit each other."""
+    """Raise PlanError where the parts of a plan do not fit each other, which their types alone cannot ensure."""
     for name, configuration in plan.configurations.items():
         _check_configuration(configuration, f"{source}: configurations.{name}")
     for name, trainer in plan.trainers.items():

@@ -1,4 +1,4 @@
-"""What planning left of a data set: what was measured, and the plan as long as it is the plan of that."""
+"""What planning wrote about a data set: the fingerprint, and the plan as long as it was made from that fingerprint."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .plan_file import load_plan
 
 
 def load_fingerprint(workspace: Workspace) -> Fingerprint:
-    """What was measured of the set. Raises PlanError where it is not there, or broken."""
+    """The fingerprint of the data set. Raises PlanError where it is missing or broken."""
     return load(Fingerprint, workspace.fingerprint, PlanError)
 
 
 def load_planned(workspace: Workspace) -> Plan:
     """The plan of `workspace`, edited or not.
 
-    Raises PlanError where it is broken, or made from another fingerprint than the one beside it: of another data set,
-    or before cases were added.
+    Raises PlanError where it is broken, or was made from another fingerprint than the one beside it: for another data
+    set, or before cases were added.
     """
     plan = load_plan(workspace.plan)
     found = load_fingerprint(workspace).hash
@@ -35,7 +35,7 @@ def load_planned(workspace: Workspace) -> Plan:
 
 
 def plan_again(plan: Plan) -> str:
-    """The command that plans the set of `plan` by the same recipe and budget; what was changed in the plan is lost."""
+    """The command that plans the data set again with the recipe and budget of `plan`; other changes of it are lost."""
     words, usual = [f"flarenet_plan -d {plan.dataset}"], default_budget(plan.recipe)
     if plan.recipe != "auto":  # which the command takes unless told
         words.append(f"--recipe {plan.recipe}")

@@ -1,7 +1,7 @@
-"""The networks by size and the batches they train on: width by size, depth by patch, batch by memory.
+"""The networks and the batches that they train on: the size gives the width, the patch the depth, memory the batch.
 
-"s" has the widths of the paper's networks. "m" and "l" are wider and have residual encoders with the numbers of blocks
-of nnU-Net's residual presets (Isensee et al., arXiv 2404.09556), and like those are supervised at every stage of the
+"s" has the widths of the paper's networks. "m" and "l" are wider and have residual encoders, with the numbers of blocks
+of nnU-Net's residual presets (Isensee et al., arXiv 2404.09556); like those they are supervised at every stage of the
 decoder but the coarsest. The transformers have one size, that of their papers.
 """
 
@@ -16,7 +16,8 @@ from .plan import NetworkSpec
 
 PAPER_WIDTHS = {2: (16, 32, 64, 128, 256, 256, 256), 3: (16, 16, 32, 64, 128, 128, 128)}
 PAPER_LAST = {2: 128, 3: 16}
-"""Channels of the last decoder stage. With five resolutions the networks are the paper's: 2.388 M and 1.439 M."""
+"""Channels of the last decoder stage, by dimensions. With five resolutions the networks are the paper's, with 2.388 M
+and 1.439 M parameters."""
 
 PAPER_RESOLUTIONS = 5
 
@@ -25,27 +26,30 @@ MOST_CHANNELS = {2: 512, 3: 320}
 BLOCKS = (1, 3, 4, 6, 6, 6, 6)
 
 LONGEST_COARSE, SHORTEST_COARSE = 15, 4
-"""Voxels of the coarsest resolution: at most 15 along its longest axis, so that one voxel sees much of the patch (14
-and 8 in the paper's networks), and at least 4 along its shortest, so that norms have something to work with."""
+"""The voxels of the coarsest resolution: at most 15 along its longest axis, so that one voxel sees much of the patch
+(the paper's networks have 14 and 8), and at least 4 along its shortest, so that norms have something to work with."""
 
 VIT_BASE = (768, 3072, 12, 12)
 VIT_DECODER = (384, 1536, 8, 12)
-"""Hidden, mlp, layers, heads: ViT-B, as in the paper's reference [3], and He et al.'s lighter decoder for it."""
+"""Hidden, mlp, layers, heads of ViT-B, as in the paper's reference [3], and of He et al.'s lighter decoder for it."""
 
 UNETR_WIDTH, SWIN_WIDTH = 16, 48
-"""At full resolution: of UNETR (arXiv 2103.10504) and of the pre-trained Swin UNETR (the paper's reference [26])."""
+"""Channels at full resolution of UNETR (arXiv 2103.10504) and of the pre-trained Swin UNETR (the paper's reference
+[26])."""
 
 TRANSFORMERS: dict[Network3D, tuple[int, ...]] = {"unetr": (*VIT_BASE, UNETR_WIDTH), "swin_unetr": (SWIN_WIDTH,)}
 
 MOST_SAMPLES = {2: 128, 3: 4}
-"""The paper's batches. Larger ones would need another learning rate."""
+"""The largest batches, by dimensions: the paper's. Larger ones would need another learning rate."""
 
 FEWEST_SAMPLES = {2: 16, 3: 2}
-"""Slices hold few labels each, so that a Dice over fewer of them is mostly noise; a block holds most labels."""
+"""The smallest batches, by dimensions. A slice holds few labels, so a Dice over fewer slices is mostly noise; a block
+holds most labels."""
 
 
 def resolutions(patch: Sequence[int]) -> int:
-    """How often a network on `patch` halves it, plus one: see LONGEST_COARSE; every axis is halved without rest."""
+    """How many resolutions a network on `patch` has: it is halved until the coarsest is as LONGEST_COARSE says, and as
+    long as every axis can be halved without remainder."""
     size, count = tuple(patch), 1
     while (
         count < MOST_RESOLUTIONS
@@ -60,9 +64,9 @@ def resolutions(patch: Sequence[int]) -> int:
 def network(
     size: Size, patch: Sequence[int], groups: Sequence[str], *, depth: int = 0, channels: int = 1
 ) -> NetworkSpec:
-    """The network of a size for a patch: in 2D with a decoder for each group, in 3D with a head for each.
+    """The U-Net of a size for a patch: in 2D with a decoder for each group, in 3D with a head for each.
 
-    depth  resolutions; 0 follows `resolutions`
+    depth  how many resolutions it has; 0: as many as `resolutions` says
     """
     dimensions, count = len(patch), depth or resolutions(patch)
     form = "dual_decoder" if dimensions == 2 else "unet"
@@ -91,7 +95,7 @@ def network_3d(budget: Budget, patch: Sequence[int], groups: Sequence[str], *, d
 
 
 def masked_autoencoder(budget: Budget) -> NetworkSpec:
-    """What trains the encoder of the budget's transformer; that of UNETR where it names none."""
+    """The network that trains the encoder of the budget's transformer, or of UNETR where the budget names none."""
     if budget.network == "swin_unetr":
         return NetworkSpec(kind="mae_swin", dimensions=3, features=(SWIN_WIDTH,), groups=())
     return NetworkSpec(kind="mae_vit", dimensions=3, features=(*VIT_BASE, *VIT_DECODER), groups=())
@@ -100,9 +104,10 @@ def masked_autoencoder(budget: Budget) -> NetworkSpec:
 def batch_size(
     spec: NetworkSpec, outputs: Mapping[str, int], patch: tuple[int, ...], *, budget: Budget, paper: bool = False
 ) -> tuple[int, str]:
-    """The largest power of two up to the paper's batch that the card holds, but not below FEWEST_SAMPLES.
+    """(samples, the reason): the largest power of two up to the paper's batch that the card holds, but not below
+    FEWEST_SAMPLES.
 
-    paper  the paper's batch, whether it fits or not: a plan that does not fit is refused, not changed
+    paper  whether to take the paper's batch even if it does not fit: such a plan is refused, not changed
     """
     fewest = FEWEST_SAMPLES[spec.dimensions]
     samples = most = MOST_SAMPLES[spec.dimensions]

@@ -1,4 +1,4 @@
-"""What is asked of pseudo labels before a step learns from them: data of a plan; pseudo.filters applies it."""
+"""What pseudo labels must fulfil before a step learns from them, as data of a plan; pseudo.filters applies it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class PseudoRules(Frozen):
-    """How the labels that a step's teachers fill in are made and filtered. As it stands: taken as predicted.
+    """How the labels that a step's teachers fill in are made and filtered. By default they are taken as predicted.
 
-    passes      predictions of a scan by each teacher: of the scan as it is, then of the scan moved by some voxels, a
-                little brighter or darker. Never mirrored: left and right are different labels
+    passes      how often each teacher predicts a scan: as it is, then moved by some voxels and a little brighter or
+                darker. It is never mirrored, because left and right are different labels
     earlier     group -> run, as "TRAINER/STEP", of an earlier round, which is asked beside the teacher
-    agreement   the label that most of these sources name counts where this share of them names it; elsewhere no
-                question is asked
+    agreement   a voxel gets the label that most of these sources name if at least this share of them names it; else no
+                question is asked there
     least_mm3   lesions (LabelSet.lesions) smaller than this are hidden
-    hosts       lesion label -> the labels one of which it must touch, else it is hidden; "drawn": those in which the
-                lesions lie that people drew; "any": wherever it is
-    drop_share  of the cases in which sources name something of a group, the share with the least agreement, whose
-                pseudo labels of that group are not used
+    hosts       lesion label -> labels; a lesion that touches none of them is hidden. "drawn": the labels in which the
+                lesions lie that people drew; "any": no lesion is hidden for its place
+    drop_share  the share of the cases, of those in which sources name something of a group, whose pseudo labels of that
+                group are not used: the cases with the least agreement
     """
 
     passes: Annotated[int, Field(ge=1, le=16)] = 1
@@ -37,13 +37,13 @@ class PseudoRules(Frozen):
     drop_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def alone(self, field: str | None) -> PseudoRules:
-        """The same sources, filtered by `field` alone; by nothing where None."""
+        """The rules with the same sources that filter by `field` alone; None: that filter nothing."""
         kept = {name: getattr(self, name) for name in ("passes", "earlier", *([field] if field else []))}
         return PseudoRules(**kept)
 
 
 FILTERS: Final = ("least_mm3", "hosts", "agreement", "drop_share")
-"""The fields of PseudoRules that take something away, in the order in which they do."""
+"""The fields of PseudoRules that take labels away, in the order in which they are applied."""
 
 UNFILTERED: Final = PseudoRules()
 
@@ -59,7 +59,7 @@ AUTO_RULES_WHY: Final = {
 
 
 def check_rules(rules: PseudoRules, teachers: Mapping[str, str], labels: LabelSet, where: str) -> None:
-    """Raise PlanError where rules of a step name what is not there, or ask a single source whether it agrees."""
+    """Raise PlanError where rules of a step name what does not exist, or ask for the agreement of a single source."""
     for group in rules.earlier:
         if group not in teachers:
             raise PlanError(f"{where}.earlier", found=f"group {group!r}", expected=f"one of {list(teachers)}")

@@ -1,7 +1,7 @@
-"""Every number of a configuration, by a small rule: from a fingerprint to (value, the reason in a sentence).
+"""Every number of a configuration by a small rule, which makes (value, the reason in a sentence) of a fingerprint.
 
-Two recipes. `paper` pins what the paper states; `auto` derives each number from the data and the budget. The rules in
-words: docs/planning.md.
+There are two recipes: `paper` takes what the paper states, `auto` derives each number from the data and the budget.
+docs/planning.md has the rules in words.
 """
 
 from __future__ import annotations
@@ -24,26 +24,28 @@ from .presets import FEWEST_SAMPLES, network, network_3d
 from .speed import prediction_seconds
 
 FINEST_SHARE = 0.5
-"""Of the coarsest axis: in 3D no axis is finer. Pixels less square than that are no scanner's but lie across slices."""
+"""In 3D no axis is finer than this share of the coarsest. No scanner has pixels that are less square than that: such
+pixels lie across slices."""
 
 THINNEST, MOST_COARSENED = 64, 4
-"""What is given up for the memory of prediction: a 3D patch gets thinner down to 64 voxels, half of the paper's, and
-then the spacing coarser up to 4 times; beyond that a person has to decide."""
+"""How far a 3D configuration is reduced where prediction takes too much memory: first the patch gets thinner, down to
+64 voxels, half of the paper's, then the spacing up to 4 times coarser. Beyond that a person has to decide."""
 
 LARGEST_2D_PATCH = 512
 MULTIPLE_2D = 32
 NEIGHBOURS_2D = 1
 
 LARGEST_3D_EDGE = {"s": 128, "m": 160, "l": 192}
-"""Of a cubic patch: the paper's, and what cards of 24 GB and more hold of the larger networks."""
+"""The longest edge of a cubic patch, by size: the paper's, and what cards of 24 GB and more hold of larger networks."""
 
 SEARCH_2D = ((0.5, 2.5), (0.25, 2.5), (0.1, 2.5), (0.1, 3.0), (0.1, 4.0), (0.1, 5.0))
 OVERLAPS_3D = (0.5, 0.25, 0.1)
-"""From the best to the fastest: (overlap, least distance of slices in mm) in 2D, overlap in 3D."""
+"""The choices for prediction, from the best to the fastest: (overlap, least distance of slices in mm) in 2D, overlap in
+3D."""
 
 WIDEST_STEP_PIXELS = 8
-"""Slices are thinned to no wider steps, those of thick slices in CT: 5 mm, with pixels of 0.7 mm. SEARCH_2D is for
-bodies; of a specimen with voxels of 0.05 mm it would leave no slices."""
+"""Slices are thinned to steps of at most so many pixels, as in CT with thick slices: 5 mm, with pixels of 0.7 mm.
+SEARCH_2D is made for bodies; of a specimen with voxels of 0.05 mm it would leave no slices."""
 
 Spacing = tuple[float | None, float, float]
 
@@ -63,7 +65,12 @@ class Outline:
 
 @dataclass(frozen=True)
 class _Edges:
-    """Of a 3D patch, in voxels: of a cube that fills it, what edges are multiples of, and the shortest."""
+    """What edges a 3D patch may have, in voxels.
+
+    longest   the edge of a cube with as many voxels as the largest patch
+    multiple  edges are multiples of this
+    shortest  the shortest edge
+    """
 
     longest: int
     multiple: int
@@ -71,8 +78,8 @@ class _Edges:
 
 
 TRANSFORMER_EDGES = _Edges(longest=96, multiple=32, shortest=64)
-"""96 in the transformers' papers and in their pre-training (the paper's reference [3]); Swin UNETR halves five times,
-and its norms need two voxels after that."""
+"""The edges for transformers: 96 in their papers and in their pre-training (the paper's reference [3]). Swin UNETR
+halves five times, and its norms need two voxels after that."""
 
 
 def make_outline(fingerprint: Fingerprint, recipe: str, budget: Budget, *, unlabelled: bool = True) -> Outline:
@@ -89,7 +96,7 @@ def make_outline(fingerprint: Fingerprint, recipe: str, budget: Budget, *, unlab
 
 
 def _paper(fingerprint: Fingerprint, budget: Budget) -> dict[str, Configuration]:
-    """The paper's numbers, but for its window where images have no HU."""
+    """The paper's numbers, except for its window where images have no HU."""
     deep, edge = PAPER_CONFIGURATIONS["3d"], TRANSFORMER_EDGES.longest
     if budget.network != "unet":
         why = "96 x 96 x 96, as its reference [3] has it for pre-training: an encoder knows the places of one size only"
@@ -104,7 +111,7 @@ def _paper(fingerprint: Fingerprint, budget: Budget) -> dict[str, Configuration]
 
 
 def spacing_2d(fingerprint: Fingerprint, budget: Budget) -> tuple[Spacing, str]:
-    """(None, s, s): pixels of one size in plane, slices as the scan has them."""
+    """(None, s, s): square pixels in the plane, slices as the scan has them."""
     median = float(np.median(fingerprint.spacing_mm.median[1:]))
     widest = max(fingerprint.body_mm.median[1:])
     pixel = _in_hundredths(max(median, widest / LARGEST_2D_PATCH))
@@ -116,7 +123,8 @@ def spacing_2d(fingerprint: Fingerprint, budget: Budget) -> tuple[Spacing, str]:
 
 
 def patch_2d(fingerprint: Fingerprint, budget: Budget) -> tuple[tuple[int, int], str]:
-    """(y, x): the median body, in whole multiples of MULTIPLE_2D, at most LARGEST_2D_PATCH and what the card holds."""
+    """(y, x): the size of the median body, rounded up to multiples of MULTIPLE_2D, but at most LARGEST_2D_PATCH and
+    what the card holds."""
     pixel = spacing_2d(fingerprint, budget)[0][1]
     body = fingerprint.body_mm.median[1:]
     whole = [_up(mm / pixel, MULTIPLE_2D) for mm in body]
@@ -148,7 +156,8 @@ def spacing_3d(fingerprint: Fingerprint, budget: Budget) -> tuple[Spacing, str]:
 
 
 def cut_across(fingerprint: Fingerprint) -> Literal["sagittal", "coronal"] | None:
-    """How the slices of the median scan lie where the axial ones, which a 2D network sees, are cut across them."""
+    """How the slices of the median scan lie, where they are not axial: the axial slices that a 2D network sees are then
+    cut across them. None where they are axial."""
     z, y, x = fingerprint.spacing_mm.median
     if max(y, x) <= z or min(y, x) >= FINEST_SHARE * max(y, x):
         return None
@@ -158,10 +167,10 @@ def cut_across(fingerprint: Fingerprint) -> Literal["sagittal", "coronal"] | Non
 def patch_3d(
     fingerprint: Fingerprint, budget: Budget, spacing_mm: Spacing | None = None
 ) -> tuple[tuple[int, int, int], str]:
-    """(z, y, x): near a cube in mm, no longer than the median body, as large as the card holds twice.
+    """(z, y, x): near a cube in mm, no longer than the median body, and so large that the card holds two patches.
 
-    spacing_mm  of its voxels; that of spacing_3d where None
-    A U-Net of four resolutions leaves four voxels of the shortest edge.
+    spacing_mm  the spacing of its voxels; None: that of spacing_3d
+    The shortest edge leaves four voxels at the fourth resolution of a U-Net.
     """
     spacing = cast(tuple[float, float, float], spacing_mm or spacing_3d(fingerprint, budget)[0])
     body = fingerprint.body_mm.median
@@ -198,7 +207,7 @@ def _cuboid(
 
 
 def _trains(patch: Sequence[int], fingerprint: Fingerprint, budget: Budget) -> bool:
-    """Whether the card holds the fewest samples that are worth a batch, with the network of all groups."""
+    """Whether the card can train the network of all groups on the smallest batch of such patches."""
     outputs = fingerprint.labels.outputs
     spec = _network(budget, patch, tuple(outputs))
     need_gb = training_gb(
@@ -258,8 +267,8 @@ def _derived(fingerprint: Fingerprint, budget: Budget, *, unlabelled: bool) -> d
 
 
 def _answer_gb(fingerprint: Fingerprint, budget: Budget, *, unlabelled: bool) -> float:
-    """What a 3D model may need for a large scan: where it answers a set of one group, that of a process that predicts;
-    where it teaches the 2D network, that of the machine that trains. See fits.check_fits."""
+    """The memory that a 3D model may need for a large scan. Where it answers a set of one group, that is the memory of
+    a process that predicts; where it teaches the 2D network, that of the machine that trains. See fits.check_fits."""
     seen = [pattern for pattern in fingerprint.patterns if pattern or unlabelled]
     if len(fingerprint.labels.groups) == 1 and len(seen) == 1:
         return budget.inference_memory_gb
@@ -269,8 +278,8 @@ def _answer_gb(fingerprint: Fingerprint, budget: Budget, *, unlabelled: bool) ->
 def _answered_3d(
     configuration: Configuration, fingerprint: Fingerprint, budget: Budget, *, answer_gb: float
 ) -> Configuration:
-    """`configuration`, with a thinner patch, then coarser, as far as a large scan's answer would need more than
-    `answer_gb` otherwise; as it is where nothing is enough, so that the plan is refused by its need."""
+    """`configuration`, reduced (see _smaller_3d) until the prediction of a large scan needs at most `answer_gb`;
+    unchanged where no reduction is enough: then the plan is refused with the memory it needs."""
     names, large = tuple(fingerprint.labels.groups), scans_of(fingerprint)["large"]
     models = [groups for groups in (names[:1], names[1:]) if groups]
 
@@ -292,8 +301,9 @@ def _answered_3d(
 def _smaller_3d(
     configuration: Configuration, fingerprint: Fingerprint, budget: Budget, *, because: str
 ) -> Iterator[Configuration]:
-    """`configuration` in less and less memory: first the patch thinner along z, for the logits of so many slices are
-    held; then all of it coarser, in training too: an organ of fewer voxels than in training would be another one."""
+    """`configuration` in versions that take less and less memory. First the patch gets thinner along z, because as many
+    slices of logits are held as it is thick. Then the spacing gets coarser, in training too: a network would not know
+    an organ that has fewer voxels than in training."""
     for hundredths in range(100, 100 * MOST_COARSENED + 1, 5):
         spacing, factor, whys = configuration.spacing_mm, hundredths / 100, dict[str, str]()
         if factor > 1:
@@ -307,9 +317,9 @@ def _smaller_3d(
 
 
 def _timed_2d(configuration: Configuration, fingerprint: Fingerprint, budget: Budget) -> Configuration:
-    """With the overlap and the slice distance of prediction: the best of SEARCH_2D that keeps to the budget.
+    """`configuration` with the overlap and the slice distance of prediction: the best of SEARCH_2D within the budget.
 
-    Slices of the median scan are thinned only where there is no time for all of them, and to every other one first.
+    Slices of the median scan are thinned only where there is no time for all of them, and first to every other one.
     """
     pixel, own_mm = configuration.spacing_mm[1], fingerprint.spacing_mm.median[0]
     steps_mm = [_in_hundredths(min(step_mm, WIDEST_STEP_PIXELS * pixel)) for _, step_mm in SEARCH_2D]
@@ -371,7 +381,7 @@ def _configuration(**numbers) -> Configuration:
 
 
 def _in_hundredths(mm: float) -> float:
-    """For people to read; below a tenth of a millimetre two digits would be too few."""
+    """`mm` rounded for people to read; below a tenth of a millimetre two digits would be too few."""
     return round(mm, 2 if mm >= 0.1 else 4)
 
 

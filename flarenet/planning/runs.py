@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 class Run(NamedTuple):
-    """Step `step`, counted from 1, of a trainer; as a string, in plans and on the command line, "TRAINER/STEP"."""
+    """Step `step`, counted from 1, of a trainer. In plans and on the command line it is written "TRAINER/STEP"."""
 
     trainer: str
     step: int
 
     @classmethod
     def parse(cls, text: str) -> Run:
-        """The run that a checked plan names so."""
+        """The run that `text`, from a checked plan, names."""
         trainer, _, step = text.rpartition("/")
         return cls(trainer, int(step))
 

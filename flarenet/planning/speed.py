@@ -1,4 +1,4 @@
-"""How long a plan takes, roughly: multiply-adds over what a card sustains. For orientation, not a promise."""
+"""How long a plan takes: its multiply-adds divided by those that a card makes in a second. A rough estimate only."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .plan import Configuration, NetworkSpec, Plan, Scan, Step
 from .runs import Run
 
 CARD_PRODUCTS_PER_S = 4e12
-"""Multiply-adds a second that convolutions reach on a card of 16 GB in half precision; a CPU core has about 3e10."""
+"""Multiply-adds a second of convolutions on a card of 16 GB in half precision; a CPU core makes about 3e10."""
 
 VOXELS_PER_S = 3e7
-"""Reading, resampling and writing a scan, in voxels of its own grid."""
+"""How many voxels of a scan's own grid are read, resampled and written a second."""
 
 TRAINING_PASSES = 3
-"""A backward pass costs twice a forward pass."""
+"""How many forward passes a training step costs: a backward pass costs two."""
 
 
 def windows_along(size: float, patch: int, overlap: float) -> int:
-    """Windows of `patch` voxels that cover `size`, as inference.windows places them."""
+    """How many windows of `patch` voxels cover `size`, as inference.windows places them."""
     return 1 if size <= patch else 1 + math.ceil((size - patch) / max(1, int(patch * (1 - overlap))))
 
 
@@ -46,8 +46,8 @@ def prediction_seconds(
 
 
 def pseudo_seconds(step: Step, plan: Plan, fingerprint: Fingerprint) -> float:
-    """Of the predictions that a step learns from: by each teacher, as often as the step says, for every case that lacks
-    a label of its groups. A model that teaches several groups answers all of them at once."""
+    """The time of the predictions that a step learns from: each teacher predicts, as often as the step says, every case
+    that lacks a label of its groups. A model that teaches several groups answers all of them at once."""
     lacking = defaultdict[str, set[Pattern]](set)
     for group, run in step.teachers.items():
         values = set(plan.labels.groups[group])
@@ -67,12 +67,13 @@ def pseudo_seconds(step: Step, plan: Plan, fingerprint: Fingerprint) -> float:
 
 
 def training_seconds(step: Step, network: NetworkSpec, outputs: Mapping[str, int], patch: tuple[int, ...]) -> float:
-    """Of one step; validation (a fifth more) and pseudo labels left out. 0 for a network without a known cost."""
+    """The time to train a step, without validation (a fifth more) and pseudo labels; 0 for a network without a known
+    cost."""
     spent = cost(network, outputs, patch)
     samples = step.epochs * step.batches_per_epoch * step.batch_size
     return 0.0 if spent is None else samples * TRAINING_PASSES * spent.products / CARD_PRODUCTS_PER_S
 
 
 def preparation_seconds(fingerprint: Fingerprint) -> float:
-    """Of all cases of a set for one configuration, in one process."""
+    """The time to prepare all cases of a set for one configuration, in one process."""
     return sum(math.prod(case.shape) for case in fingerprint.cases) / VOXELS_PER_S

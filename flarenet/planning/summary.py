@@ -23,7 +23,7 @@ from .speed import prediction_seconds, preparation_seconds, pseudo_seconds, trai
 
 WIDTH_WITHOUT_TERMINAL = 120
 MOST_SENTENCES = 8
-"""Of one kind, on the terminal."""
+"""The most sentences of one kind on the terminal."""
 
 
 def print_summary(plan: Plan, fingerprint: Fingerprint) -> None:
@@ -33,7 +33,7 @@ def print_summary(plan: Plan, fingerprint: Fingerprint) -> None:
 
 
 def plan_tables(plan: Plan, fingerprint: Fingerprint) -> dict[str, Table]:
-    """What was decided, and why, by a short name of each table."""
+    """Short name -> table: what was decided, and why."""
     fusion = {"fusion": fusion_table(plan.fusion)} if plan.fusion != Fusion() else {}
     return {
         "configurations": configuration_table(plan),
@@ -59,7 +59,7 @@ def _print(tables: Iterable[Table], notes: Iterable[str]) -> None:
 
 
 def say_pattern(pattern: Iterable[int], labels: LabelSet) -> str:
-    """A pattern in words, group by group: all of it, all but one or two, or the names."""
+    """A pattern in words, group by group: "all", "all but" one or two labels, or the names of the labels."""
     looked_for, parts = set(pattern), []
     for group, values in labels.groups.items():
         there = [value for value in values if value in looked_for]
@@ -76,12 +76,12 @@ def say_pattern(pattern: Iterable[int], labels: LabelSet) -> str:
 
 
 def cohort_names(fingerprint: Fingerprint) -> dict[Pattern, str]:
-    """Short names for the cohorts, C1 for the one with the most labels; only the tables use them."""
+    """Pattern -> a short name of its cohort, C1 for the one with the most labels. Only tables use these names."""
     return {pattern: f"C{number}" for number, pattern in enumerate(fingerprint.patterns, start=1)}
 
 
 def cohort_table(fingerprint: Fingerprint) -> Table:
-    """Which labels were looked for in how many cases, and where their intensities begin and end."""
+    """Which labels were looked for in how many cases, and the lowest and highest HU of these."""
     title = f"{fingerprint.dataset}: {len(fingerprint.cases)} cases by the labels looked for"
     table = new_table(title, "cohort", "labels looked for", ">cases", ">inferred", ">lowest HU", ">highest HU")
     for cohort, name in zip(fingerprint.cohorts, cohort_names(fingerprint).values()):
@@ -91,7 +91,7 @@ def cohort_table(fingerprint: Fingerprint) -> Table:
 
 
 def geometry_table(fingerprint: Fingerprint) -> Table:
-    """Sizes and spacings over the cases, z x y x x."""
+    """Sizes and spacings over the cases, (z, y, x)."""
     table = new_table("scans (z, y, x)", "", "smallest", "median", "largest")
     rows = {"voxels": fingerprint.shape, "spacing in mm": fingerprint.spacing_mm, "body in mm": fingerprint.body_mm}
     for name, spread in rows.items():
@@ -100,7 +100,7 @@ def geometry_table(fingerprint: Fingerprint) -> Table:
 
 
 def configuration_table(plan: Plan) -> Table:
-    """Every number of the configurations with its reason."""
+    """Every number of the configurations, with its reason."""
     title = f"configurations, recipe {plan.recipe!r}"
     table = new_table(title, "configuration", "number", "value", "why", show_lines=True)
     for name, configuration in plan.configurations.items():
@@ -121,7 +121,7 @@ def reason_table(plan: Plan) -> Table:
 
 
 def fusion_table(fusion: Fusion) -> Table:
-    """Where the groups' answers are put together otherwise than in the paper."""
+    """The fields of the fusion that differ from the paper's."""
     table = new_table("fusion of the groups", "field", "value", "as in the paper")
     usual = Fusion().model_dump(mode="json")
     for field, value in fusion.model_dump(mode="json").items():
@@ -131,7 +131,7 @@ def fusion_table(fusion: Fusion) -> Table:
 
 
 def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
-    """What the plan needs, by the formulas of planning.memory and planning.speed, beside its budget."""
+    """The memory and time that the plan needs, by the formulas of planning.memory and .speed, beside its budget."""
     table = new_table("estimates", "what", ">needs", ">budget")
     budget = plan.budget
     for name, trainer in plan.trainers.items():
@@ -162,7 +162,7 @@ def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
 
 
 def network_table(plan: Plan) -> Table:
-    """The networks by trainer, with their size; GMAC: 10^9 multiply-adds of a patch; "-": not counted."""
+    """The networks by trainer, with their size. GMAC are 10^9 multiply-adds for a patch; "-" means not counted."""
     table = new_table("networks", "trainer", "network", "sees", "answers", "features", ">parameters", ">GMAC")
     for name, trainer in plan.trainers.items():
         network = trainer.network
@@ -176,7 +176,7 @@ def network_table(plan: Plan) -> Table:
 
 
 def step_table(plan: Plan, fingerprint: Fingerprint) -> Table:
-    """What is trained on what, in order; a run that nothing needs is marked."""
+    """The runs in order: what each trains on, and from what it starts; one that nothing needs is marked."""
     names = cohort_names(fingerprint)
     table = new_table("training", "run", "cohorts", ">cases", "starts from", "learns", "pseudo labels", ">epochs")
     for name, trainer in plan.trainers.items():
@@ -195,7 +195,7 @@ def step_table(plan: Plan, fingerprint: Fingerprint) -> Table:
 
 
 def remarks(fingerprint: Fingerprint) -> list[str]:
-    """Sentences on what a person should know before training; a long list of odd cases is cut short and says so."""
+    """Sentences on what a person should know before training. A long list of odd cases is cut short, and says so."""
     labels, sentences = fingerprint.labels, list[str]()
     if not any(fingerprint.patterns):
         sentences.append("no training case is labelled: no network can learn to segment, only MAE to fill in images")
@@ -224,7 +224,8 @@ def remarks(fingerprint: Fingerprint) -> list[str]:
 
 
 def _if_it_is_one(fingerprint: Fingerprint) -> str:
-    """How to keep a set whole that was annotated evenly, where several cohorts were inferred of it; else nothing."""
+    """Where several cohorts were inferred: how to say that all labelled cases were searched for every label; else
+    nothing."""
     if sum(cohort.inferred > 0 and bool(cohort.pattern) for cohort in fingerprint.cohorts) < 2:
         return ""
     everything = {"annotated": fingerprint.labels.names_of(fingerprint.labels.values), "cases": ["*"]}
@@ -233,7 +234,7 @@ def _if_it_is_one(fingerprint: Fingerprint) -> str:
 
 
 def _some(sentences: Sequence[str], field: str) -> list[str]:
-    """The first few, and where the others are."""
+    """The first MOST_SENTENCES of `sentences`, and where the others can be read."""
     more = len(sentences) - MOST_SENTENCES
     rest = [f"and {more} more in fingerprint.json, under {field!r}"] if more > 0 else []
     return [*sentences[:MOST_SENTENCES], *rest]

@@ -1,4 +1,4 @@
-"""Every case of a data set measured, unless what was measured before still holds."""
+"""Measures every case of a data set, unless what was measured before still holds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from .cache import Cache, Cached, question_of
 from .measure import CaseFingerprint, measure
 
 PROCESS_MB, BYTES_PER_VOXEL = 100, 14
-"""The most that measuring a case takes, measured and rounded up: Python with what it imports, then the scan."""
+"""The most memory that measuring a case takes, measured and rounded up: of Python with what it imports, and of a voxel
+of the scan."""
 
 
 def measure_cases(
@@ -28,7 +29,7 @@ def measure_cases(
 ) -> tuple[list[CaseFingerprint], list[tuple[str, FlarenetError]]]:
     """The training cases that can be used, each with every label of the table, and (case name, error) of the others.
 
-    rehash  take no file for unchanged by its size, time and inode alone, but by its bytes
+    rehash  whether files count as unchanged only by their bytes, not by size, time and inode
     """
     is_ct = dataset.modality == "CT"
     known = {} if rehash else _unchanged(dataset, cache, is_ct=is_ct)
@@ -38,9 +39,9 @@ def measure_cases(
 
 
 def trained_on(dataset: Dataset, measured: Iterable[CaseFingerprint]) -> list[tuple[str, FlarenetError]]:
-    """The test cases whose image is that of a training case, each with the error that says so.
+    """(case name, error) of the test cases whose image is that of a training case.
 
-    measured  the training cases, whose images are not read again
+    measured  the training cases, so that their images are not read again
     """
     known = {case.name: case.image_sha256 for case in measured}
     refused = refusals(said for findings in copies(dataset, known).values() for said in findings)
@@ -78,7 +79,8 @@ def _unchanged(dataset: Dataset, cache: Cache, *, is_ct: bool) -> dict[str, Case
 
 
 def _measure(job: _Job) -> CaseFingerprint:
-    """What is known of the same bytes, else the case read, checked and measured. Raises what is wrong with it."""
+    """The measured case: what is known of files with the same bytes; else the case is read, checked and measured.
+    Raises what is wrong with it."""
     case, question = job.case, question_of(job.case, job.labels, is_ct=job.is_ct)
     image, label = _state(case.image), _state(case.label)
     known = job.cache.recall(case.name, question)
@@ -118,5 +120,5 @@ def _state(path: Path | None) -> FileState | None:
 
 
 def _contradicts(case: Case, measured: CaseFingerprint) -> bool:
-    """Whether the mask holds labels that the declaration does not: then the case is read again and says so."""
+    """Whether the mask holds labels that are not declared. Such a case is read again, so that the check names them."""
     return case.declared and any(count and value not in case.annotated for value, count in measured.voxels.items())

@@ -1,4 +1,4 @@
-"""Cases that a person should look at, each with the reason: facts that stand apart, no judgement on what is right."""
+"""Cases that a person should look at, each with the reason: numbers far from the usual, without a judgement."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ..data.sides import left_and_right
 from .measure import CaseFingerprint, LabelFacts
 
 FEWEST = 8
-"""Fewer cases than this say nothing about what is usual among them."""
+"""The fewest cases that show what is usual among them."""
 
 FAR = 6.0
-"""How many robust standard deviations from the median of its cohort is far; of normal ones, two in a thousand million
-are."""
+"""How many robust standard deviations from the median of its cohort a number counts as far. Of normally distributed
+numbers two in a thousand million are that far."""
 
 LEAST_SD_HU, LEAST_SD_LOG = 5.0, 0.15
-"""What counts as a standard deviation where cases happen to be alike: 5 HU, and 15 % of a volume."""
+"""The least standard deviation that is assumed, for cases that happen to be alike: 5 HU, and 15 % of a volume."""
 
 MAD_TO_SD = 1.4826
-"""The standard deviation of a normal distribution is so many times its median absolute deviation."""
+"""How many times its median absolute deviation the standard deviation of a normal distribution is."""
 
 Cases = Sequence[CaseFingerprint]
 
@@ -29,7 +29,7 @@ Cases = Sequence[CaseFingerprint]
 def sentences(cases: Cases, labels: LabelSet, *, in_hu: bool) -> tuple[str, ...]:
     """What is odd, case by case in their order.
 
-    in_hu  whether the images are CT: without a unit, intensities of different scans are not compared
+    in_hu  whether the images are CT. Intensities without a unit are not compared between scans
     """
     found: dict[str, list[str]] = {case.name: [] for case in cases}
     finders = [_twins, _remarks, _mirrored, _volumes, *([_intensities] if in_hu else [])]
@@ -57,7 +57,7 @@ def _remarks(cases: Cases, labels: LabelSet) -> _Said:
 
 
 def _mirrored(cases: Cases, labels: LabelSet) -> _Said:
-    """Pairs of labels of the left and of the right side that lie the other way round."""
+    """Pairs of a left and a right label that lie the wrong way round."""
     pairs = left_and_right(labels.names)
     for case in cases:
         for left, right in pairs:
@@ -82,7 +82,7 @@ def _intensities(cases: Cases, labels: LabelSet) -> _Said:
 def _far(
     cases: Cases, number: Callable[[CaseFingerprint, LabelFacts], float], least_sd: float
 ) -> Iterator[tuple[str, int, float, float]]:
-    """(case, label, number, median) where a number of a label is far from the cases of the same cohort."""
+    """(case, label, number, median) where a number of a label is far from that of the other cases of its cohort."""
     columns: dict[tuple[tuple[int, ...], int], list[tuple[str, float]]] = {}
     for case in cases:
         for value, facts in case.labels.items():

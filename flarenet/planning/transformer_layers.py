@@ -1,7 +1,7 @@
-"""The layers of the transformers, for planning.kinds: those that networks.unetr and networks.masked build.
+"""The layers of the transformers, for planning.kinds: those of the networks that networks.unetr and .masked build.
 
-Parameters are exact. Multiply-adds leave out norms, activations and softmax. Memory is of a step in which everything
-learns: with the encoder frozen its part is not kept, so the estimate is then too high.
+Parameters are exact. Multiply-adds leave out norms, activations and softmax. Memory is that of a step in which
+everything learns. Where the encoder is frozen, its part is not kept, so the estimate is too high.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from .network_numbers import SWIN_DEPTH, SWIN_HEADS, SWIN_MULTIPLE, SWIN_WINDOW,
 from .plan import NetworkSpec
 
 TOKEN_LEVEL = 4
-"""A token of the vision transformer is a cube of 2^4 voxels an edge."""
+"""The level of the vision transformer's tokens, which are cubes with an edge of 2^4 voxels."""
 
 SEEN = 0.25
-"""Share of the tokens that a masked autoencoder's encoder sees."""
+"""The share of the tokens that the encoder of a masked autoencoder sees."""
 
 
 def unetr(spec: NetworkSpec, outputs: Outputs, patch: Patch) -> Iterator[Layer]:
@@ -77,10 +77,10 @@ def _vision_transformer(
 
 
 def _attention(hidden: int, mlp: int, heads: int, *, tokens: float, share: float = 1.0) -> Layer:
-    """A transformer block in which each of `tokens` looks at every other.
+    """A transformer block in which each of `tokens` attends to every other.
 
-    Kept: two norms, queries, keys, values, what attention gives, two sums; the hidden layer before and after; the
-    weights of every token for every other, after the softmax.
+    Kept are: two norms, queries, keys, values, the result of attention, two sums; the hidden layer before and after its
+    activation; and, after the softmax, the weights of every token for every other.
     """
     products = 4 * hidden**2 + 2 * hidden * mlp
     parameters = products + 2 * hidden + mlp + 6 * hidden  # MONAI's block has a third norm, which it does not use
@@ -100,9 +100,9 @@ def _swin_transformer(spec: NetworkSpec, patch: Patch) -> Iterator[Layer]:
 
 
 def _window_attention(level: int, wide: int, heads: int, size: Sequence[int]) -> Layer:
-    """As _attention, within windows that cover the map: at its edge they hold padding, which is worked on too.
+    """As _attention, but within windows that cover the map. Windows at its edge hold padding, which is computed too.
 
-    While it runs, the weights exist before and after the softmax; going backward, their gradients too.
+    While it runs, the weights exist before and after the softmax; in the backward pass, their gradients too.
     """
     windows = [min(SWIN_WINDOW, n) for n in size]
     covered = math.prod(math.ceil(n / window) * window / n for n, window in zip(size, windows))
@@ -116,7 +116,8 @@ def _window_attention(level: int, wide: int, heads: int, size: Sequence[int]) ->
 
 
 def _residual(level: int, channels_in: int, channels_out: int) -> Layer:
-    """MONAI's UnetResBlock: two 3^3 convolutions and norms without parameters; where the width changes, a third way."""
+    """MONAI's UnetResBlock: two 3^3 convolutions and norms without parameters; where the width changes, also a 1^3
+    convolution on the way past."""
     products = 27 * (channels_in + channels_out) * channels_out
     kept = 4 * channels_out
     if channels_in != channels_out:
@@ -125,13 +126,14 @@ def _residual(level: int, channels_in: int, channels_out: int) -> Layer:
 
 
 def _raise(level: int, channels_in: int, channels_out: int) -> Layer:
-    """A transposed convolution to this level, without bias: each voxel of it is made from one."""
+    """A transposed convolution to this level, without bias: each of its voxels is made from one coarser voxel."""
     products = channels_in * channels_out
     return Layer(level, 8 * products, products, channels_out, 2 * channels_out)
 
 
 def _ascent(widths: Sequence[int]) -> Iterator[Layer]:
-    """From the coarsest to full resolution: raise, concatenate, of which the result is kept, and a residual block."""
+    """From the coarsest to full resolution, at each level: a transposed convolution, a concatenation, whose result is
+    kept, and a residual block."""
     pairs = list(zip(widths, widths[1:]))
     for level, (deep, fine) in zip(range(len(pairs) - 1, -1, -1), pairs):
         yield Layer(level, 8 * deep * fine, deep * fine, 2 * fine, 4 * fine)

@@ -1,4 +1,4 @@
-"""The layers of the U-Nets, for planning.kinds: those that networks.unet and networks.dual_decoder build."""
+"""The layers of the U-Nets, for planning.kinds: those of the networks that networks.unet and .dual_decoder build."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _encoder(spec: NetworkSpec) -> Iterator[Layer]:
 
 
 def _ascent(spec: NetworkSpec, levels: Sequence[int]) -> Iterator[Layer]:
-    """Decoder stages: transposed convolution, concatenation, which is kept, and two convolutions."""
+    """Decoder stages: a transposed convolution, a concatenation, whose result is kept, and two convolutions."""
     taps = 3**spec.dimensions
     for level in levels:
         deep, skip = spec.features[level], spec.features[level - 1]
