@@ -43,7 +43,8 @@ class LabelNames(Frozen):
 class _Part:
     """A source with its labels by their names in the merged set, None for those left out.
 
-    names   name in the source -> name        values  value in its label files -> name
+    names   name in the source -> name
+    values  value in its label files -> name
     """
 
     source: Source
