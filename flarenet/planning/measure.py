@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -203,7 +203,7 @@ def mean_and_sd(counts: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     return mean, float(np.sqrt((counts * (values - mean) ** 2).sum() / total))
 
 
-def rounded(numbers: Iterable[float]) -> tuple[float, float, float]:
+def rounded(numbers) -> tuple[float, float, float]:
     """Three numbers with five digits after the point: more would be noise of the single precision of headers."""
     z, y, x = (round(float(number), 5) for number in numbers)
     return z, y, x
