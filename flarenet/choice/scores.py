@@ -115,8 +115,8 @@ def _known(candidate: Candidate, labels: LabelSet) -> set[int]:
 
 def _folder(candidate: Candidate, fold: int, workspace: Workspace) -> Path:
     files = [read_about(folder).sha256[name] for folder in candidate.folders[fold] for name in (WEIGHTS, PLAN)]
-    digest = hashlib.sha256(" ".join(files).encode()).hexdigest()[:12]
-    return workspace.compare / candidate.name.replace("/", "-").replace(" ", "") / f"fold_{fold}-{digest}"
+    models = hashlib.sha256(" ".join(files).encode()).hexdigest()[:12]
+    return workspace.compare / candidate.name.replace("/", "-").replace(" ", "") / f"fold_{fold}-{models}"
 
 
 def _predict(

@@ -54,7 +54,7 @@ def work(arguments: Namespace) -> None:
     if not step.teachers:
         raise UsageError(f"--step {run}", found="a step without teachers", expected="one with pseudo labels")
     teachers = chosen(plan, workspace, fold=arguments.fold, device=arguments.device).teachers(step)
-    with teachers.alone():
+    with teachers.locked():
         effects = find_effects(teachers, run, plan, workspace, test=arguments.cases == "test")
     out = arguments.out or workspace.pseudo(f"effect-{chosen.name}-{number}", teachers.key)
     write_effects(out, effects)

@@ -91,7 +91,7 @@ def export_models(models: Sequence[Path], file: Path, *, licence: str | None = N
     Raises RunError for a model that is damaged or does not segment, or where the label tables differ, and UsageError
     where `file` exists, its name is none for a model, or the models are more than a model file may hold.
     """
-    name = check_name(file.name.removesuffix(ENDING), f"{file}, without {ENDING}")
+    name = check_model_name(file.name.removesuffix(ENDING), f"{file}, without {ENDING}")
     if not file.name.endswith(ENDING) or file.exists():
         found = "a file that exists" if file.exists() else file.name
         raise UsageError(f"model file {file}", found=found, expected=f"a new name that ends in {ENDING}")
@@ -120,7 +120,7 @@ def install(file: Path, root: Path, name: str | None = None) -> Installed:
     the name is taken by another model, and LockedError where another process installs or removes one.
     """
     if name is not None:
-        check_name(name, "--name")
+        check_model_name(name, "--name")
     _check_there(file)
     home = models_folder(root)
     with locked(home), _unpacked(file, home) as folder:
@@ -170,8 +170,8 @@ def find_installed(root: Path, name: str) -> Path:
     return folders[name]
 
 
-def check_name(name: str, where: str) -> str:
-    """`name`, where it may be a model's: one that is a plain folder on every system. Raises UsageError."""
+def check_model_name(name: str, where: str) -> str:
+    """`name` itself. Raises UsageError where a model may not be called so: names are plain folders on every system."""
     if not _NAME.fullmatch(name):
         raise UsageError(where, found=repr(name), expected="up to 64 letters, digits, '.', '_' and '-', no '.' first")
     return name
@@ -253,7 +253,7 @@ def _verify(folder: Path, file: Path) -> tuple[Manifest, str]:
     """The manifest and its digest, where the unpacked members are exactly those it lists and make models."""
     try:
         manifest = load(Manifest, folder / MANIFEST, UnsafeError)
-        check_name(manifest.name, f"name in {MANIFEST}")
+        check_model_name(manifest.name, f"name in {MANIFEST}")
         members = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         odd = sorted((members - {MANIFEST}) ^ manifest.files.keys())
         if odd or LICENCE not in members:

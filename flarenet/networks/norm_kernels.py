@@ -1,10 +1,11 @@
 """Instance norm and the leaky rectifier after it as GPU kernels in Triton, for channels-last memory.
 
-There x [B, C, *S] lies as [B, N, C] with N voxels. Each program takes a tile of channels and a part of one sample's
-voxels, so that few large samples fill a GPU as many small ones do. A pass over x makes statistics of each part; the
-next pass merges them and writes. Nothing is added atomically: results repeat bit for bit.
+In that memory x [B, C, *S] lies as [B, N, C] with N voxels. Each program takes a tile of channels and a part of one
+sample's voxels, so that few large samples fill a GPU as well as many small ones. One pass over x makes the statistics
+of each part; the next pass merges them and writes the result. Nothing is added atomically: results repeat bit for bit.
 
-Triton comes with torch's wheels for GPUs on Linux. norm.py imports this at first use, and does without where it fails.
+Triton comes with torch's wheels for GPUs on Linux. norm.py imports this module at first use, and does without it where
+that fails.
 """
 
 from __future__ import annotations
@@ -19,18 +20,32 @@ from torch import Tensor
 
 TILE = 4096
 """Voxels times channels that a program holds at a time: 32 numbers in each thread of four warps."""
+
 WARPS = 4
-WIDEST = 64
-"""Channels of a tile: 128 bytes of bfloat16, which is a line of the cache."""
+
+MOST_CHANNELS = 64
+"""Channels of one tile at most: 128 bytes of bfloat16, which is a line of the cache."""
+
 PROGRAMS = 1024
-"""Wanted of a kernel: some waves of those a large GPU runs at once (H200: 132 processors, about five on each)."""
+"""How many programs a kernel should have: a large GPU runs some 660 at once (H200: 132 processors with about five on
+each)."""
+
 MOST_PARTS = 256
-UNLIKE = ("N", "S", "rows", "tiles")
-"""What no kernel is compiled anew for: only of C, the distance of voxels, does it help to know that 16 divides it."""
+
+UNSPECIALISED = ("N", "S", "rows", "tiles")
+"""Arguments that Triton must not specialise on, because it compiles each specialisation anew. Only of C, the distance
+between voxels, does it help to know that 16 divides it."""
 
 
-class Grid(NamedTuple):
-    """How [B, N, C] is shared out: `parts` of `rows` voxels of each sample (the last may have less), and tiles."""
+class Tiling(NamedTuple):
+    """How [B, N, C] is shared out among programs.
+
+    parts    each sample's voxels are split into so many
+    rows     voxels of a part; the last one may have fewer
+    tiles    the channels are split into so many
+    block_n  voxels that a program holds at a time
+    block_c  channels of a tile
+    """
 
     samples: int
     voxels: int
@@ -51,41 +66,43 @@ class Grid(NamedTuple):
 
     @property
     def blocks(self) -> dict[str, int]:
-        """Few different ones, as kernels are compiled for each."""
+        """The sizes that are constants of a kernel. They take few values, because a kernel is compiled for each."""
         block_s = 16 if self.parts <= 16 else min(self.block_n, MOST_PARTS)
         return {"BLOCK_N": self.block_n, "BLOCK_C": self.block_c, "BLOCK_S": block_s}
 
 
-def grid_of(x: Tensor) -> Grid:
+def tiling_of(x: Tensor) -> Tiling:
     samples, channels = x.shape[:2]
     voxels = x[0, 0].numel()
-    block_c = min(WIDEST, 1 << (channels - 1).bit_length())
+    block_c = min(MOST_CHANNELS, 1 << (channels - 1).bit_length())
     block_n = TILE // block_c
     tiles = -(-channels // block_c)
     parts = max(1, min(MOST_PARTS, -(-PROGRAMS // (samples * tiles)), -(-voxels // (4 * block_n))))
     rows = -(-voxels // (parts * block_n)) * block_n
-    return Grid(samples, voxels, channels, -(-voxels // rows), rows, tiles, block_n, block_c)
+    return Tiling(samples, voxels, channels, -(-voxels // rows), rows, tiles, block_n, block_c)
 
 
 def forward(
     x: Tensor, weight: Tensor, bias: Tensor, *, slope: float, epsilon: float, into: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """x [B, C, *S], dense in channels-last order -> the result, as x; mean and 1 / standard deviation, float32 [B, C].
+    """(the result, which lies as x does, mean, 1 / standard deviation); the last two are float32 [B, C].
 
-    slope  of the rectifier below zero; 1.0 leaves it out
-    into   where the result goes, which may be x itself: each program has read a number when it writes its place
+    x      [B, C, *S], dense in channels-last order
+
+    slope  slope of the rectifier below zero; 1.0 leaves the rectifier out
+    into   where the result goes. It may be x itself: each program reads a number before it writes to that place
     """
-    grid = grid_of(x)
+    tiling = tiling_of(x)
     y = torch.empty_like(x) if into is None else into
-    parts = torch.empty((2, grid.samples, grid.parts, grid.channels), dtype=torch.float32, device=x.device)
-    mean, inverse = torch.empty((2, grid.samples, grid.channels), dtype=torch.float32, device=x.device).unbind()
+    parts = torch.empty((2, tiling.samples, tiling.parts, tiling.channels), dtype=torch.float32, device=x.device)
+    mean, inverse = torch.empty((2, tiling.samples, tiling.channels), dtype=torch.float32, device=x.device).unbind()
     with _on(x):
-        _statistics[grid.programs](
-            x, parts[0], parts[1], *grid.sizes, BLOCK_N=grid.block_n, BLOCK_C=grid.block_c, num_warps=WARPS
+        _statistics[tiling.programs](
+            x, parts[0], parts[1], *tiling.sizes, BLOCK_N=tiling.block_n, BLOCK_C=tiling.block_c, num_warps=WARPS
         )
-        _apply[grid.programs](
-            x, y, parts[0], parts[1], weight, bias, mean, inverse, *grid.sizes,
-            EPSILON=epsilon, SLOPE=slope, **grid.blocks, num_warps=WARPS,
+        _apply[tiling.programs](
+            x, y, parts[0], parts[1], weight, bias, mean, inverse, *tiling.sizes,
+            EPSILON=epsilon, SLOPE=slope, **tiling.blocks, num_warps=WARPS,
         )  # fmt: skip
     return y, mean, inverse
 
@@ -93,18 +110,18 @@ def forward(
 def backward(
     x: Tensor, dy: Tensor, weight: Tensor, bias: Tensor, *, mean: Tensor, inverse: Tensor, slope: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of x, weight and bias from that of the result, which lies as x does."""
-    grid = grid_of(x)
+    """The gradients of x, weight and bias, from `dy`, the gradient of the result, which lies in memory as x does."""
+    tiling = tiling_of(x)
     dx = torch.empty_like(x)
-    parts = torch.empty((2, grid.samples, grid.parts, grid.channels), dtype=torch.float32, device=x.device)
+    parts = torch.empty((2, tiling.samples, tiling.parts, tiling.channels), dtype=torch.float32, device=x.device)
     given = weight, bias, mean, inverse
     with _on(x):
-        _reduce_gradient[grid.programs](
-            x, dy, parts[0], parts[1], *given, *grid.sizes,
-            SLOPE=slope, BLOCK_N=grid.block_n, BLOCK_C=grid.block_c, num_warps=WARPS,
+        _reduce_gradient[tiling.programs](
+            x, dy, parts[0], parts[1], *given, *tiling.sizes,
+            SLOPE=slope, BLOCK_N=tiling.block_n, BLOCK_C=tiling.block_c, num_warps=WARPS,
         )  # fmt: skip
-        _apply_gradient[grid.programs](
-            x, dy, dx, parts[0], parts[1], *given, *grid.sizes, SLOPE=slope, **grid.blocks, num_warps=WARPS
+        _apply_gradient[tiling.programs](
+            x, dy, dx, parts[0], parts[1], *given, *tiling.sizes, SLOPE=slope, **tiling.blocks, num_warps=WARPS
         )
     by_bias, by_weight = parts.sum((1, 2)).unbind()
     return dx, by_weight.to(weight.dtype), by_bias.to(bias.dtype)
@@ -117,8 +134,8 @@ def _on(x: Tensor) -> torch.cuda.device | nullcontext[None]:
 
 @triton.jit
 def _share(pid, N, C, S, rows, tiles, BLOCK_C: tl.constexpr):
-    """What program `pid` works on: the part (of all samples' parts) and its sample, the first of its voxels in that and
-    their count, its channels and which of them there are."""
+    """What program `pid` works on: (number of its part among the parts of all samples, number of the sample, the first
+    voxel of the part in its sample, the part's voxel count, its channels, which of these channels exist)."""
     tile, part = pid % tiles, pid // tiles
     first = (part % S) * rows
     channel = tile * BLOCK_C + tl.arange(0, BLOCK_C)
@@ -145,7 +162,7 @@ def _before_rectifier(x_at, dy_at, there, mean, scale, shift, SLOPE: tl.constexp
     return apart, grown
 
 
-@triton.jit(do_not_specialize=UNLIKE)
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def _statistics(
     x, means, squares, N, C, S, rows, tiles, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr
 ):  # fmt: skip
@@ -171,7 +188,7 @@ def _statistics(
     mean += step * (1.0 / (full + 1))
     square += step * (value - mean)
     voxels = (full + left.to(tl.int32)).to(tl.float32)
-    near = tl.sum(mean * voxels, axis=0) / count  # but for digits that the sum has lost
+    near = tl.sum(mean * voxels, axis=0) / count  # the mean, but for the digits that this sum lost
     apart = mean - near[None, :]
     rest = tl.sum(voxels * apart, axis=0) / count
     place = part.to(tl.int64) * C + channel
@@ -179,13 +196,14 @@ def _statistics(
     tl.store(squares + place, tl.sum(square + voxels * apart * apart, axis=0) - count * rest * rest, mask=inside)
 
 
-@triton.jit(do_not_specialize=UNLIKE)
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def _apply(
     x, y, means, squares, weight, bias, mean_out, inverse_out, N, C, S, rows, tiles,
     EPSILON: tl.constexpr, SLOPE: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
-    """Merge the parts (Chan, Golub and LeVeque, 1979), keep mean and inverse, and write the part of this program."""
+    """Merge the statistics of the parts (Chan, Golub and LeVeque, 1979), store mean and inverse, and write the part of
+    the result that is this program's."""
     pid = tl.num_programs(0) - 1 - tl.program_id(0)  # what was read last is still in the cache
     part, sample, first, count, channel, inside = _share(pid, N, C, S, rows, tiles, BLOCK_C)
     split = tl.arange(0, BLOCK_S)
@@ -195,7 +213,7 @@ def _apply(
         there = (start + split < S)[:, None] & inside[None, :]
         voxels = tl.minimum(rows, N - (start + split) * rows).to(tl.float32)[:, None]
         total += voxels * tl.load(means + place + start * C, mask=there, other=0.0)
-    near = tl.sum(total, axis=0) / N  # but for digits that the sum has lost
+    near = tl.sum(total, axis=0) / N  # the mean, but for the digits that this sum lost
     total = tl.zeros([BLOCK_S, BLOCK_C], dtype=tl.float32)
     spread = tl.zeros([BLOCK_S, BLOCK_C], dtype=tl.float32)
     for start in range(0, S, BLOCK_S):
@@ -224,12 +242,12 @@ def _apply(
         tl.store(y + offset + start * C, value.to(y.dtype.element_ty), mask=there)
 
 
-@triton.jit(do_not_specialize=UNLIKE)
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def _reduce_gradient(
     x, dy, by_bias, by_weight, weight, bias, mean_in, inverse_in, N, C, S, rows, tiles,
     SLOPE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Sums of g and of g * n over each part, [B, S, C]: n the normalised value, g the gradient before the rectifier."""
+    """Sums of g and of g * n over each part, [B, S, C]: g is the gradient before the rectifier, n the normed value."""
     part, sample, first, count, channel, inside = _share(tl.program_id(0), N, C, S, rows, tiles, BLOCK_C)
     mean, inverse, scale, shift = _normal(weight, bias, mean_in, inverse_in, sample * C, channel, inside)
     row = tl.arange(0, BLOCK_N)
@@ -248,7 +266,7 @@ def _reduce_gradient(
     tl.store(by_weight + place, tl.sum(scaled, axis=0), mask=inside)
 
 
-@triton.jit(do_not_specialize=UNLIKE)
+@triton.jit(do_not_specialize=UNSPECIALISED)
 def _apply_gradient(
     x, dy, dx, by_bias, by_weight, weight, bias, mean_in, inverse_in, N, C, S, rows, tiles,
     SLOPE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,

@@ -24,7 +24,7 @@ from ..whole import write_csv
 from ..workspace import Workspace
 from .filters import beside_others, worst
 from .opinion import Hosts, drawn_map
-from .teachers import Teachers, each
+from .teachers import Teachers, for_cases
 
 
 class Effect(Frozen):
@@ -185,7 +185,7 @@ def measure(
             counts[way] = count(truth, opinion.label, kept, labels=len(values), lesions=lesions)
         return opinion.likeness, counts
 
-    asked = each(cases, f"filters of {group}", ask)
+    asked = for_cases(cases, f"filters of {group}", ask)
     ranked = beside_others({name: likeness for name, (likeness, _) in asked.items()})
     dropped = {way: worst(ranked, alone.drop_share) for way, alone in ways.items()}
     found = []

@@ -56,8 +56,8 @@ class Sources:
         return None if None in seen else frozenset(name for names in seen for name in names or ())
 
     @contextmanager
-    def alone(self, wait: Callable[[str], object]) -> Iterator[None]:
-        """Hold what is kept of every model. Where another run has one, `wait` is told; its end is waited for."""
+    def locked(self, wait: Callable[[str], object]) -> Iterator[None]:
+        """Lock the stored answers of every model. Where another run holds one, `wait` is told, and its end awaited."""
         folders = sorted({self._folder(run) for run in self._predictors})  # in one order: nobody waits in a ring
         with ExitStack() as held:
             for folder in folders:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from rich.console import Console
@@ -69,10 +70,14 @@ class Teachers:
         """Stands for the models and the rules."""
         return digest([self.sources.key, self._step.pseudo_rules.model_dump(mode="json")])
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Hold what is kept of the models, before anything is made of it. Where another run has the same teachers, its
-        end is waited for, which is said on stderr: most of what is needed is there by then."""
-        return self.sources.alone(lambda said: self._console.print(said, highlight=False, markup=False, soft_wrap=True))
+    def locked(self) -> AbstractContextManager[None]:
+        """Lock the stored answers of the models; enter it before anything is made of them.
+
+        Where another run with one of these teachers holds the lock, its end is awaited, and stderr says so: most of
+        what is needed is there by then.
+        """
+        tell = partial(self._console.print, highlight=False, markup=False, soft_wrap=True)
+        return self.sources.locked(tell)
 
     def complete(
         self, cases: Sequence[Case], configuration: str, *, held_out: Collection[str] = (), verify: bool = True
@@ -103,7 +108,7 @@ class Teachers:
             return fate
 
         stale = [case for case in cases if case.name not in fates]
-        fates |= each(stale, "pseudo labels: filter", finish)
+        fates |= for_cases(stale, "pseudo labels: filter", finish)
         report = self._report(looked, verdict, {name: fates[name] for name in sorted(fates)})
         keep(report, folder / "report.json")
         if stale and self._step.pseudo_rules != UNFILTERED:
@@ -126,7 +131,7 @@ class Teachers:
             keep(found, folder / f"{case.name}.json")
             return found
 
-        return looked | each([case for case in cases if case.name not in looked], "pseudo labels", ask_about)
+        return looked | for_cases([case for case in cases if case.name not in looked], "pseudo labels", ask_about)
 
     def ask(self, case: Case, annotated: Iterable[int]) -> Asked:
         """What the models say about a case, on the grid of its scan, as if only `annotated` had been looked for."""
@@ -197,9 +202,8 @@ class Teachers:
         )
 
 
-def each(cases: Sequence[Case], describe: str, work: Callable[[Case], Result]) -> dict[str, Result]:
-    """{case: what `work` gives}, as data.cases.map_cases does it. Raises CasesFailed at the end, naming those that
-    failed."""
+def for_cases(cases: Sequence[Case], describe: str, work: Callable[[Case], Result]) -> dict[str, Result]:
+    """{case name: work(case)}, run by data.cases.map_cases. Raises CasesFailed at the end, naming those that failed."""
     results, failed = map_cases(work, cases, describe=describe)
     if failed:
         raise CasesFailed(

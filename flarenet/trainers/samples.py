@@ -52,7 +52,7 @@ def read_samples(
         _check_whole(chosen, store, plan)
     answers = store
     if teachers:
-        with teachers.alone() if rank() == 0 else nullcontext():  # the others find everything made
+        with teachers.locked() if rank() == 0 else nullcontext():  # the others find everything made
             answers = teachers.complete(chosen, configuration, held_out=held_out, verify=rank() == 0)
         chosen = [case for case in chosen if answers.record(case.name).annotated]  # the others teach nothing
     absent = never_there(

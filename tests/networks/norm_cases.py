@@ -90,8 +90,8 @@ def compare_tiled(case: Case, device: torch.device) -> Found:
     same = same and over is place and torch.equal(over, found[0])
     lost = 5e-6 + torch.finfo(torch.float32).eps * case.mean / case.spread
     beyond = [beyond_bound(*pair, lost) for pair in zip(found, expected)]
-    grid = norm_kernels.grid_of(x)
-    return Found(*beyond, kept=kept, repeats=same, parts=grid.parts, merged=grid.blocks["BLOCK_S"])
+    tiling = norm_kernels.tiling_of(x)
+    return Found(*beyond, kept=kept, repeats=same, parts=tiling.parts, merged=tiling.blocks["BLOCK_S"])
 
 
 def run(call, x: Tensor, weight: Tensor, bias: Tensor, *, dy: Tensor, slope: float) -> list[Tensor]:
