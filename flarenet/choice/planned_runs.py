@@ -40,9 +40,9 @@ class PlannedRun:
         return name_of(self.run, self.key)
 
 
-def data_key(found: Fingerprint) -> str:
+def data_key(fingerprint: Fingerprint) -> str:
     """Stands for what can be learned from a data set: the bytes of its cases and what was looked for in them."""
-    return digest([[case.key, list(case.annotated)] for case in found.cases])
+    return digest([[case.key, list(case.annotated)] for case in fingerprint.cases])
 
 
 def planned_runs(answer: Answer, held_out: Collection[str], *, data: str) -> dict[str, PlannedRun]:

@@ -114,16 +114,17 @@ class Scoring:
 class Ablation:
     """How and where trials are made; `open_ablation` opens that of a planned set.
 
-    base      the plan of the data set, whose prepared cases serve where they fit
-    found     what planning measured, which the variants' plans are made from
-    fold      whose cases, `held_out`, every run holds out; "all": none
-    pool      where cases are prepared and scored; with a scheduler also where runs are trained and cases predicted
-    say       told what happens
+    base         the plan of the data set, whose prepared cases serve where they fit
+    fingerprint  what planning measured; the plans of the variants are made from it
+    held_out     names of the cases that every run holds out
+    fold         the fold that holds them out; "all" holds out none
+    pool         where cases are prepared and scored; with a scheduler also where runs are trained and cases predicted
+    say          is told what happens
     """
 
     workspace: Workspace
     base: Plan
-    found: Fingerprint
+    fingerprint: Fingerprint
     dataset: Dataset
     held_out: Collection[str]
     fold: Fold
@@ -235,8 +236,9 @@ class Ablation:
         return self.workspace.ablations / "runs" / run.name
 
     def _trial(self, variant: Variant, seed: int, changes: Sequence[str], epochs: int | None) -> Trial:
-        answers = answers_of(variant, base=self.base, found=self.found, seed=seed, changes=changes, epochs=epochs)
-        data = data_key(self.found)
+        measured = self.fingerprint
+        answers = answers_of(variant, base=self.base, fingerprint=measured, seed=seed, changes=changes, epochs=epochs)
+        data = data_key(measured)
         planned = [planned_runs(answer, self.held_out, data=data) for answer in answers]
         runs = {run.key: run for each in planned for run in each.values()}
         scored = tuple(each[answer.run] for answer, each in zip(answers, planned))

@@ -100,7 +100,7 @@ def answers_of(
     variant: Variant,
     *,
     base: Plan,
-    found: Fingerprint,
+    fingerprint: Fingerprint,
     seed: int,
     changes: Sequence[str] = (),
     epochs: int | None = None,
@@ -114,7 +114,7 @@ def answers_of(
     Raises what make_plan does, naming the variant, and UsageError for a run that its plan has not.
     """
     try:
-        plan = _plan(variant, base, found, (*changes, f"seed={seed}"))
+        plan = _plan(variant, base, fingerprint, (*changes, f"seed={seed}"))
         if epochs is not None:
             for trainer in plan.trainers:
                 plan = with_epochs(plan, trainer, epochs)
@@ -132,19 +132,19 @@ def list_changes(ablation: AblationList, variant: Variant, more: Iterable[str]) 
     return (*ablation.changes, *variant.changes, *more)
 
 
-def _plan(variant: Variant, base: Plan, found: Fingerprint, changes: Sequence[str]) -> Plan:
+def _plan(variant: Variant, base: Plan, fingerprint: Fingerprint, changes: Sequence[str]) -> Plan:
     recipe = variant.recipe or base.recipe
     budget = base.budget if recipe == base.recipe else default_budget(recipe)
     budget = parse(Budget, budget.model_dump() | variant.budget, "budget", UsageError)
-    facts = _in_one_group(found) if variant.heads == "joint" else found
+    facts = _in_one_group(fingerprint) if variant.heads == "joint" else fingerprint
     unlabelled = (variant.without or base.without) != "unlabelled"
     return make_plan(facts, recipe, budget=budget, unlabelled=unlabelled, changes=changes)
 
 
-def _in_one_group(found: Fingerprint) -> Fingerprint:
+def _in_one_group(fingerprint: Fingerprint) -> Fingerprint:
     """As if no label were drawn over another: lesions and organs exclude each other in one softmax."""
-    labels = found.labels.model_copy(update={"groups": {"all": found.labels.values}})
-    return found.model_copy(update={"labels": labels})
+    labels = fingerprint.labels.model_copy(update={"groups": {"all": fingerprint.labels.values}})
+    return fingerprint.model_copy(update={"labels": labels})
 
 
 def _run(plan: Plan, typed: str) -> str:

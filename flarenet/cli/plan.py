@@ -100,10 +100,10 @@ def work(arguments: Namespace) -> int | None:
         return check(opened, arguments)
     workspace, dataset = opened.workspace, opened.read()
     with nullcontext() if arguments.dry_run else locked(workspace.prepared):
-        found, broken = _measured(dataset, workspace, arguments)
+        fingerprint, broken = _measured(dataset, workspace, arguments)
         _report(broken)
         go_on = _show if arguments.fingerprint else _plan
-        unprepared = go_on(dataset, found, workspace, arguments)
+        unprepared = go_on(dataset, fingerprint, workspace, arguments)
     _end_with(broken, unprepared, len(dataset.cases) + len(dataset.test))
     return None
 
@@ -113,42 +113,42 @@ def _measured(dataset: Dataset, workspace: Workspace, arguments: Namespace) -> t
     from ..planning.survey import trained_on
 
     remember = not arguments.dry_run
-    found, broken = fingerprint(
+    measured, broken = fingerprint(
         dataset, workers=pool(arguments), cached=workspace.measured, rehash=arguments.rehash, remember=remember
     )
-    return found, [*broken, *trained_on(dataset, found.cases)]
+    return measured, [*broken, *trained_on(dataset, measured.cases)]
 
 
-def _show(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments: Namespace) -> Failures:
+def _show(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, arguments: Namespace) -> Failures:
     """Without torch, which takes longer to import than many a case to measure."""
     from ..planning.summary import print_fingerprint
     from ..schema import save
 
-    print_fingerprint(found)
+    print_fingerprint(fingerprint)
     if not arguments.dry_run:
-        save(found, workspace.fingerprint)
+        save(fingerprint, workspace.fingerprint)
         print(f"fingerprint: {workspace.fingerprint}")
     return ()
 
 
-def _plan(dataset: Dataset, found: Fingerprint, workspace: Workspace, arguments: Namespace) -> Failures:
+def _plan(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, arguments: Namespace) -> Failures:
     """Plan and prepare; returns the cases that could not be prepared."""
     from ..planning.summary import print_summary
     from ..trainers.plan_set import carry_out, decide
 
     plan = decide(
-        found,
+        fingerprint,
         workspace,
         recipe=arguments.recipe,
         budget=_budget(arguments),
         unlabelled=arguments.without != "unlabelled",
         changes=arguments.changes,
     )
-    print_summary(plan, found)
+    print_summary(plan, fingerprint)
     if arguments.dry_run:
         return ()
     unprepared = carry_out(
-        plan, dataset, found, workspace, workers=pool(arguments), verify=arguments.rehash, warn=_warn
+        plan, dataset, fingerprint, workspace, workers=pool(arguments), verify=arguments.rehash, warn=_warn
     )
     _report(unprepared)
     print(f"plan: {workspace.plan}\nprepared: {', '.join(str(workspace.store(name)) for name in plan.configurations)}")

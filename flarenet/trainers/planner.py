@@ -21,7 +21,7 @@ from .trainer import Trainer
 
 
 def make_plan(
-    found: Fingerprint,
+    fingerprint: Fingerprint,
     recipe: str,
     *,
     budget: Budget | None = None,
@@ -36,22 +36,22 @@ def make_plan(
     Raises UsageError or PlanError where a change does not fit, and PlanError where the plan does not fit its budget.
     """
     budget = _changed_budget(budget or default_budget(recipe), changes)
-    outline = make_outline(found, recipe, budget, unlabelled=unlabelled)
-    parts = {name: trainer.plan(found, outline) for name, trainer in TRAINERS.items()}
+    outline = make_outline(fingerprint, recipe, budget, unlabelled=unlabelled)
+    parts = {name: trainer.plan(fingerprint, outline) for name, trainer in TRAINERS.items()}
     plan = Plan(
         recipe=outline.recipe,
         without=None if outline.unlabelled else "unlabelled",
-        dataset=found.dataset,
-        labels=found.labels,
-        fingerprint_hash=found.hash,
+        dataset=fingerprint.dataset,
+        labels=fingerprint.labels,
+        fingerprint_hash=fingerprint.hash,
         budget=outline.budget,
-        scans=scans_of(found),
+        scans=scans_of(fingerprint),
         configurations=outline.configurations,
         trainers={name: part for name, part in parts.items() if part is not None},
     )
     changed = override(plan, [change for change in changes if not _of_budget(change)])
     _every_network_exists(changed)
-    _every_step_has_cases(changed, found)
+    _every_step_has_cases(changed, fingerprint)
     return changed
 
 
@@ -75,11 +75,11 @@ def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Pl
     """
     if trainer.name in plan.trainers:
         return plan
-    found = load_fingerprint(workspace)
+    fingerprint = load_fingerprint(workspace)
     outline = Outline(plan.recipe, plan.budget, plan.configurations, unlabelled=plan.without is None)
-    part = trainer.plan(found, outline)
+    part = trainer.plan(fingerprint, outline)
     if part is None:
-        groups, patterns = ", ".join(plan.labels.groups), len([pattern for pattern in found.patterns if pattern])
+        groups, patterns = ", ".join(plan.labels.groups), len([pattern for pattern in fingerprint.patterns if pattern])
         labelled = f"labelled cases of {patterns} pattern{'s' * (patterns != 1)}"
         raise PlanError(
             f"trainer {trainer.name}",
@@ -89,7 +89,7 @@ def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Pl
         )
     changed = override(plan.model_copy(update={"trainers": {**plan.trainers, trainer.name: part}}), ())
     _every_network_exists(changed)
-    _every_step_has_cases(changed, found)
+    _every_step_has_cases(changed, fingerprint)
     return changed
 
 
@@ -99,12 +99,12 @@ def _every_network_exists(plan: Plan) -> None:
             raise unknown("network", trainer.network.kind, NETWORKS)
 
 
-def _every_step_has_cases(plan: Plan, found: Fingerprint) -> None:
+def _every_step_has_cases(plan: Plan, fingerprint: Fingerprint) -> None:
     for name, trainer in plan.trainers.items():
         for number, step in enumerate(trainer.steps):
-            if found.count(step.subset.patterns) == 0:
+            if fingerprint.count(step.subset.patterns) == 0:
                 raise PlanError(
                     f"trainers.{name}.steps.{number}.subset",
                     found=f"patterns {[list(pattern) for pattern in step.subset.patterns]}, which no case has",
-                    expected=f"some of {[list(pattern) for pattern in found.patterns]}",
+                    expected=f"some of {[list(pattern) for pattern in fingerprint.patterns]}",
                 )

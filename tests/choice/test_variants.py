@@ -29,7 +29,7 @@ def plans(base, found):
         ablation = shipped_lists()[name]
         return {
             variant.name: answers_of(
-                variant, base=base, found=found, seed=seed, changes=list_changes(ablation, variant, more)
+                variant, base=base, fingerprint=found, seed=seed, changes=list_changes(ablation, variant, more)
             )
             for variant in ablation.variants
         }
@@ -61,7 +61,7 @@ def plan_by(found):
     """plan_by(the data set's plan, fields of a variant) -> the variant's plan."""
 
     def make(base, **fields):
-        (answer,) = answers_of(variant(**fields), base=base, found=found, seed=0)
+        (answer,) = answers_of(variant(**fields), base=base, fingerprint=found, seed=0)
         return answer.plan
 
     return make
@@ -109,7 +109,7 @@ def test_heads_are_decoders_networks_or_one_head(plans):
 
 def test_a_network_for_each_group_needs_a_trainer_of_whole_networks(base, found):
     with pytest.raises(UsageError, match="variant 'v'.*\n.*step 1, with teachers"):
-        answers_of(variant(recipe="auto", heads="networks"), base=base, found=found, seed=0)
+        answers_of(variant(recipe="auto", heads="networks"), base=base, fingerprint=found, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_runs_in_a_circle_are_refused(base):
 def test_a_variant_that_means_nothing_is_named(base, found, fields, said):
     one = variant(**fields)
     with pytest.raises(FlarenetError) as raised:
-        answers_of(one, base=base, found=found, seed=0, changes=one.changes)
+        answers_of(one, base=base, fingerprint=found, seed=0, changes=one.changes)
     assert "variant 'v'" in str(raised.value) and said in str(raised.value)
 
 
