@@ -169,7 +169,7 @@ def _write_scan(path: Path, shape: list[int], slice_mm: float) -> None:
 def _predict(network: str, patch: tuple[int, ...], shape: list[int], slice_mm: float, *words: str) -> float:
     from flarenet.data.labels import LabelSet
     from flarenet.inference.model import Model
-    from flarenet.inference.predict import Predictor, predict_files
+    from flarenet.inference.predict import Predictor, predict_pairs
     from flarenet.networks import build
     from flarenet.planning.memory import prediction_gb
     from flarenet.planning.plan import Scan
@@ -187,7 +187,7 @@ def _predict(network: str, patch: tuple[int, ...], shape: list[int], slice_mm: f
         scan = Path(folder) / "scan.nii"
         _write_scan(scan, shape, slice_mm)
         predictor = Predictor(model, device="cpu", precision="fp32", engine=engine)
-        _, failures = predict_files(predictor, [scan], Path(folder) / "out", progress=lambda *_: None)
+        _, failures = predict_pairs(predictor, {scan: Path(folder) / "scan.nii.gz"}, progress=lambda *_: None)
     if failures:
         raise SystemExit(str(failures))
     asked = Scan(shape=tuple(shape), spacing_mm=(slice_mm, 0.8, 0.8))

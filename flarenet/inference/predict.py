@@ -4,7 +4,7 @@
 >>> prediction = predictor.predict("scan_0000.nii.gz")
 >>> write_labels("scan.nii.gz", prediction.labels, like="scan_0000.nii.gz")
 
-predict_files and predict_pairs never hold a label map: slices go to sinks (see slices) as they are finished.
+predict_pairs never holds a label map: slices go to sinks (see slices) as they are finished.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ from .model import Model, check_together, load_model
 from .one_ahead import one_ahead
 from .opening import OpenedScan, open_scan
 from .outcome import Image, Outcome, Prediction, as_case_error
-from .outputs import output_names
 from .settle import settle
 from .slices import FinishedSlice, LabelMap, Sink, SinkOpener, opened
 from .stages import Stages
@@ -275,18 +274,6 @@ Progress = Callable[[Path, Outcome | FlarenetError], None]
 Failures = list[tuple[Path, FlarenetError]]
 
 
-def predict_files(
-    predictor: Predictor, images: Iterable[Path], out_dir: Path, *, progress: Progress
-) -> tuple[list[Path], Failures]:
-    """Predict X_0000.nii.gz or X.nii.gz to out_dir/X.nii.gz, one after the other.
-
-    progress  called after each image with what came of it
-    Returns the files written and (image, error) of the images that failed; the others are done. Raises UsageError
-    before any work where two images would have the same output, or an output would replace an input.
-    """
-    return predict_pairs(predictor, output_names(images, Path(out_dir)), progress=progress)
-
-
 def predict_pairs(
     predictor: Predictor,
     outputs: Mapping[Path, Path],
@@ -297,12 +284,16 @@ def predict_pairs(
     scans: Iterable[tuple[Path, Future[OpenedScan]]] | None = None,
     begin: Callable[[Path], None] | None = None,
 ) -> tuple[list[Path], Failures]:
-    """As predict_files, for images whose output files are given, read as `reading` says.
+    """Predict images one after the other; returns the label files written, and (image, error) of those that failed.
 
-    openers  of what else is made of each scan's finished slices; finished before the label file takes its name, so
-             that where there is a label file there is everything
-    scans    these images as one_ahead opens them, where that has begun already
-    begin    called before each image
+    outputs   image -> its label file, as outputs.output_names gives them
+    progress  called after each image with its Outcome or its error
+    reading   how the images are read
+    openers   open a sink for what else is made of each scan's finished slices. These sinks finish before the label
+              file takes its name: where there is a label file, everything else is there too
+    scans     the opened images, as one_ahead gives them, where opening them has begun already
+    begin     called before each image
+    Raises UsageError, before any work, where an output would replace an input.
     """
     inputs = {image.resolve() for image in outputs}
     for output in outputs.values():

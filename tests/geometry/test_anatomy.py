@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from flarenet.data.nifti import read_image
-from flarenet.inference.predict import predict_files
+from flarenet.inference.outputs import output_names
+from flarenet.inference.predict import predict_pairs
 from flarenet.planning.plan import Augmentation
 from flarenet.preparation.prepare import prepare_image
 from flarenet.training.augment import augment
@@ -51,7 +52,7 @@ def scan_of(image, path):
 
 def answer(scan, out):
     """The labels that prediction, with resampling, writes for `scan`, in RAS+."""
-    done, failures = predict_files(predictor(PLANNED_MM), [scan], out, progress=lambda *_: None)
+    done, failures = predict_pairs(predictor(PLANNED_MM), output_names([scan], out), progress=lambda *_: None)
     assert failures == []
     return nibabel.as_closest_canonical(nibabel.load(done[0]))
 
@@ -129,7 +130,8 @@ def test_prediction_never_lets_the_network_see_a_mirrored_scan(tmp_path):
     body = np.full((64, 64, 3), 1, dtype=np.uint8)
     body[32, 32] = 2  # a constant image is refused
     scan = scan_of(nibabel.Nifti1Image(body, np.diag([2.0, 2.0, 2.0, 1.0])), tmp_path / "scan_0000.nii.gz")
-    done, failures = predict_files(predictor((2.0, 2.0, 2.0), LeftHalf()), [scan], tmp_path, progress=lambda *_: None)
+    outputs = output_names([scan], tmp_path)
+    done, failures = predict_pairs(predictor((2.0, 2.0, 2.0), LeftHalf()), outputs, progress=lambda *_: None)
     assert failures == []
     found = np.asarray(nibabel.load(done[0]).dataobj)
     assert (found[:32] == LEFT).all() and (found[32:] == RIGHT).all()

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flarenet.data.nifti import read_grid, read_labels, write_labels
-from flarenet.inference.predict import predict_files
+from flarenet.inference.outputs import output_names
+from flarenet.inference.predict import predict_pairs
 from flarenet.volume import upright_grid
 from tests.geometry.worlds import (
     LABELS,
@@ -31,7 +32,7 @@ CODES = st.sampled_from([(1, 1), (0, 1), (1, 0), (2, 4)])
 def answer(scan, out):
     """The file that prediction writes where nothing has to be resampled."""
     planned = predictor(own_spacing_mm(upright_grid(read_grid(scan))))
-    done, failures = predict_files(planned, [scan], out, progress=lambda *_: None)
+    done, failures = predict_pairs(planned, output_names([scan], out), progress=lambda *_: None)
     assert (done, failures) == ([out / "scan.nii.gz"], [])
     return done[0]
 

@@ -12,7 +12,8 @@ from flarenet.data.nifti import read_image, read_labels
 from flarenet.errors import DatasetError, RunError, StorageError, UsageError
 from flarenet.inference.many import predict_many
 from flarenet.inference.model import save_model
-from flarenet.inference.predict import Predictor, output_names, predict_files, predict_pairs
+from flarenet.inference.outputs import output_names
+from flarenet.inference.predict import Predictor, predict_pairs
 from flarenet.inference.probabilities import Probabilities
 from flarenet.inference.views import View
 from flarenet.networks import build
@@ -185,7 +186,7 @@ def test_row_4_a_leaning_scan_is_answered_on_its_own_grid(predictor, tmp_path, t
     body = ((i - 15) ** 2 + (j - 20) ** 2 < 60) & (abs(k - 4) <= 2)
     write_scan(tmp_path / "x.nii.gz", body, affine)
     out = tmp_path / "out"
-    (done,), failures = predict_files(predictor, [tmp_path / "x.nii.gz"], out, progress=lambda image, result: None)
+    (done,), failures = predict_pairs(predictor, output_names([tmp_path / "x.nii.gz"], out), progress=lambda *_: None)
     assert failures == []
     written = nibabel.load(done)
     np.testing.assert_array_equal(written.affine, nibabel.load(tmp_path / "x.nii.gz").affine)
@@ -207,7 +208,8 @@ def test_a_folder_of_dicom_slices_is_answered_as_nifti(predictor, tmp_path):
     body = np.zeros((6, 32, 32), dtype=bool)
     body[1:5, 8:20, 6:18] = True
     write_series(tmp_path / "patient", np.where(body, BODY_HU, AIR_HU).astype(np.int16))
-    (done,), failures = predict_files(predictor, [tmp_path / "patient"], tmp_path / "out", progress=lambda *_: None)
+    outputs = output_names([tmp_path / "patient"], tmp_path / "out")
+    (done,), failures = predict_pairs(predictor, outputs, progress=lambda *_: None)
     assert failures == [] and done == tmp_path / "out" / "patient.nii.gz"
     marked, grid = read_labels(done, LABELS), read_series(tmp_path / "patient").grid
     assert marked.grid.is_near(grid, 1e-3)
@@ -223,8 +225,9 @@ def test_one_bad_file_is_named_and_the_others_go_on(predictor, tmp_path):
     (tmp_path / "b_0000.nii.gz").write_bytes(content[: len(content) // 2])
     seen = []
     images = [tmp_path / f"{name}_0000.nii.gz" for name in "abc"]
-    done, failures = predict_files(
-        predictor, images, tmp_path / "out", progress=lambda image, result: seen.append((image.name[0], type(result)))
+    outputs = output_names(images, tmp_path / "out")
+    done, failures = predict_pairs(
+        predictor, outputs, progress=lambda image, result: seen.append((image.name[0], type(result)))
     )
     assert [path.name for path in done] == ["a.nii.gz", "c.nii.gz"]
     assert [image for image, _ in failures] == [images[1]] and isinstance(failures[0][1], DatasetError)
@@ -251,7 +254,7 @@ def test_a_scan_too_large_for_the_memory_fails_alone_and_a_fault_ends_all(predic
         return predict(self, openers, image, *more)
 
     monkeypatch.setattr(Predictor, "predict_into", fails)
-    done, failures = predict_files(predictor, images, tmp_path / "out", progress=lambda image, result: None)
+    done, failures = predict_pairs(predictor, output_names(images, tmp_path / "out"), progress=lambda *_: None)
     assert [path.name for path in done] == ["a.nii.gz", "c.nii.gz"]
     ((image, error),) = failures
     assert image == images[1] and isinstance(error, StorageError) and error.found == "not enough memory"
@@ -259,18 +262,18 @@ def test_a_scan_too_large_for_the_memory_fails_alone_and_a_fault_ends_all(predic
     assert [isinstance(result, StorageError) for result in results] == [False, True, False]
     problem = RuntimeError("shapes do not fit")
     with pytest.raises(RuntimeError, match="do not fit"):
-        predict_files(predictor, images, tmp_path / "out", progress=lambda image, result: None)
+        predict_pairs(predictor, output_names(images, tmp_path / "out"), progress=lambda *_: None)
 
 
 def test_outputs_that_would_be_lost_are_refused_before_any_work(predictor, tmp_path):
     twins = [tmp_path / "a.nii.gz", tmp_path / "sub" / "a_0000.nii.gz"]
     with pytest.raises(UsageError, match="one image for each output"):
-        predict_files(predictor, twins, tmp_path / "out", progress=lambda image, result: None)
+        predict_pairs(predictor, output_names(twins, tmp_path / "out"), progress=lambda *_: None)
     series = [tmp_path / "ct", tmp_path / "ct_0000"]  # what lies beside a label map is called by the case
     with pytest.raises(UsageError, match="one image for each output"):
-        predict_files(predictor, series, tmp_path / "out", progress=lambda image, result: None)
+        predict_pairs(predictor, output_names(series, tmp_path / "out"), progress=lambda *_: None)
     with pytest.raises(UsageError, match="an input image of that name"):
-        predict_files(predictor, [tmp_path / "a.nii.gz"], tmp_path, progress=lambda image, result: None)
+        predict_pairs(predictor, output_names([tmp_path / "a.nii.gz"], tmp_path), progress=lambda *_: None)
 
 
 def test_a_network_without_groups_does_not_predict(tmp_path):

@@ -13,7 +13,8 @@ import torch
 from flarenet.data.labels import LabelSet
 from flarenet.data.reading import STRICT
 from flarenet.inference.model import Model
-from flarenet.inference.predict import Predictor, output_names, predict_pairs
+from flarenet.inference.outputs import output_names
+from flarenet.inference.predict import Predictor, predict_pairs
 from flarenet.inference.run_report import RunReport, settings_of
 from flarenet.inference.statistics import Statistics
 from tests.inference.test_predict import model_folder, plan_for, write_scan
