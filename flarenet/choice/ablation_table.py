@@ -119,9 +119,9 @@ def write_results(found: AblationResults, folder: Path) -> None:
     save(found, folder / RESULTS)
 
 
-def print_results(found: AblationResults, console: Console | None = None) -> None:
-    """The means of each variant, the tests between them, notes and failures, on `console` (default: stdout)."""
-    console = console or Console()
+def print_results(found: AblationResults) -> None:
+    """Print the means of each variant, the tests between them, notes and failures."""
+    console = Console()
     means = [what for scores in found.variants.values() for what in scores.dsc if what == ALL or what.endswith(MEAN)]
     title = f"{found.name} on {found.dataset}: {len(found.cases)} cases, seeds {', '.join(map(str, found.seeds))}"
     columns = [(what, measure) for what in dict.fromkeys(means) for measure in MEASURES]

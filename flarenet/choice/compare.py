@@ -91,13 +91,7 @@ def compare(
     rows |= {name: row(candidate) for name, candidate in together.items()}
     ordered = sorted(rows.values(), key=lambda row: (-(row.mean.dsc or 0), -(row.mean.nsd or 0), row.name))
     best = None if ordered[0].mean.dsc is None else (candidates | together)[ordered[0].name]
-    parts: dict[str, LargestPart] = {}
-    if best is not None:
-        pairs = [
-            predicted_pairs(best, fold, held_out, workspace=workspace, labels=labels)
-            for fold, held_out in cases.items()
-        ]
-        parts = try_largest_parts([*chain.from_iterable(pairs)], labels, workers=workers)
+    parts = _try_parts(best, cases, workspace=workspace, labels=labels, workers=workers)
     found = Comparison(
         dataset=dataset.name,
         cases={str(fold): tuple(case.name for case in held_out) for fold, held_out in cases.items()},
@@ -109,6 +103,25 @@ def compare(
     )
     save(found, workspace.compare / "compare.json")
     return found
+
+
+def _try_parts(
+    best: Candidate | None,
+    cases: Mapping[int, Sequence[Case]],
+    *,
+    workspace: Workspace,
+    labels: LabelSet,
+    workers: int | Pool,
+) -> dict[str, LargestPart]:
+    """`parts` of a Comparison."""
+    if best is None:
+        return {}
+    pairs = [
+        pair
+        for fold, held_out in cases.items()
+        for pair in predicted_pairs(best, fold, held_out, workspace=workspace, labels=labels)
+    ]
+    return try_largest_parts(pairs, labels, workers=workers)
 
 
 def _kept(best: Candidate, parts: Mapping[str, LargestPart]) -> tuple[str, ...]:

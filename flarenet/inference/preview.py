@@ -58,7 +58,7 @@ class PreviewSink(WrittenAtEnd):
         super().__init__(path)
         self.grid = orientation_of(grid).apply_to_grid(grid)
         self.labels, self.is_ct = labels, is_ct
-        self.labelled, self.every = _Spread(AXIAL), _Spread(AXIAL)
+        self.labelled, self.every = _Spread(), _Spread()
         depth, height, width = self.grid.shape
         self.step = -(-depth // CORONAL_HEIGHT)
         self.rows = np.linspace(0, height - 1, CORONAL_ROWS + 2)[1:-1].round().astype(int)
@@ -114,16 +114,15 @@ class PreviewSink(WrittenAtEnd):
 
 
 class _Spread:
-    """Of slices that come one by one, `count` that lie evenly over all of them; at most twice as many are kept."""
+    """Picks AXIAL slices, evenly spread, from those that come one by one; keeps at most twice as many meanwhile."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self) -> None:
         self.kept: list[_Kept] = []
         self._step, self._seen = 1, 0
 
     def add(self, one: _Kept) -> None:
         if self._seen % self._step == 0:
-            if len(self.kept) == 2 * self.count:
+            if len(self.kept) == 2 * AXIAL:
                 del self.kept[1::2]
                 self._step *= 2
             self.kept.append(one)
@@ -131,6 +130,6 @@ class _Spread:
 
     def chosen(self) -> list[_Kept]:
         """The lowest first."""
-        number = min(self.count, len(self.kept))
+        number = min(AXIAL, len(self.kept))
         places = ((np.arange(number) + 0.5) * len(self.kept) / number).astype(int)
         return sorted((self.kept[place] for place in places), key=lambda kept: kept[0])

@@ -28,7 +28,7 @@ def settle(maps: Maps, fusion: Fusion, *, labels: LabelSet, grid: Grid) -> None:
     grid  that of the maps
     Of labels of which no host's group is in `maps` nothing is taken for the lack of one.
     """
-    if not (fusion.largest or fusion.least_ml or fusion.hosts):
+    if not fusion.needs_whole:
         return
     from ..data.components import find_components  # what few plans need is imported for them only
 

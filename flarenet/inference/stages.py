@@ -63,8 +63,8 @@ class Stages:
         thread.start()
         return self._taken(queue)
 
-    def timed(self, name: str, items: Iterable[T]) -> Iterator[T]:
-        """The items, made here; what that takes counts as the stage `name`."""
+    def _timed(self, name: str, items: Iterable[T]) -> Iterator[T]:
+        """The items; the time to make each of them is added to the seconds of stage `name`."""
         iterator = iter(items)
         while True:
             began, waited = time.perf_counter(), self._waited
@@ -84,7 +84,7 @@ class Stages:
     def _work(self, name: str, items: Iterable[Any], queue: Queue) -> None:
         with suppress(_Stopped):
             try:
-                for item in self.timed(name, items):
+                for item in self._timed(name, items):
                     self._put(queue, item)
             except _Stopped:
                 raise

@@ -19,7 +19,7 @@ from .masked import MaskedAutoencoder, MaskedSwin, MaskedViT
 from .unet import UNet
 from .unetr import UNETR, SwinUNETR
 
-__all__ = ["NETWORKS", "DualDecoderUNet", "MaskedAutoencoder", "build", "module_name", "parameter_count"]
+__all__ = ["NETWORKS", "DualDecoderUNet", "MaskedAutoencoder", "build", "module_name"]
 
 NETWORKS: dict[str, Callable[[NetworkSpec, Outputs, Patch], nn.Module]] = {
     "unet": UNet,
@@ -48,8 +48,3 @@ def build(spec: NetworkSpec, outputs: Outputs, patch: Patch = ()) -> nn.Module:
             raise unknown("group", group, outputs)
     check_numbers(spec, patch)
     return NETWORKS[spec.kind](spec, {group: outputs[group] for group in spec.groups}, patch)
-
-
-def parameter_count(network: nn.Module) -> int:
-    """How many numbers the network has; position codes that are fixed count too."""
-    return sum(parameter.numel() for parameter in network.parameters())

@@ -121,8 +121,9 @@ def hidden_cubes(batch: int, count: int) -> Tensor:
     return torch.rand(batch, count).argsort(dim=1).argsort(dim=1) >= seen
 
 
-def cubes(x: Tensor, edge: int = TOKEN_VOXELS) -> Tensor:
-    """x [B, C, Z, Y, X] cut into cubes [B, T, edge^3 * C]; the last axis of the scan runs fastest in both."""
+def cubes(x: Tensor) -> Tensor:
+    """x [B, C, Z, Y, X] cut into cubes [B, T, 16^3 * C]. Cubes, and the voxels of each, are in order z, y, x."""
+    edge = TOKEN_VOXELS
     batch, channels, *size = x.shape
     z, y, x_count = (n // edge for n in size)
     split = x.reshape(batch, channels, z, edge, y, edge, x_count, edge)
@@ -130,7 +131,7 @@ def cubes(x: Tensor, edge: int = TOKEN_VOXELS) -> Tensor:
 
 
 def _image(cut: Tensor, size: Sequence[int], edge: int) -> Tensor:
-    """What `cubes` made, put together again: [B, T, edge^3 * C] -> [B, C, *size]."""
+    """The inverse of `cubes`, for cubes of any edge: [B, T, edge^3 * C] -> [B, C, *size]."""
     z, y, x_count = (n // edge for n in size)
     split = cut.reshape(len(cut), z, y, x_count, edge, edge, edge, -1)
     return split.permute(0, 7, 1, 4, 2, 5, 3, 6).reshape(len(cut), -1, *size)

@@ -226,9 +226,9 @@ def write_effects(folder: Path, effects: Effects) -> None:
     write_csv(folder / "filters.csv", list(Effect.model_fields), rows)
 
 
-def print_effects(effects: Effects, console: Console | None = None) -> None:
-    """For each group a row per label and a column per filter: Dice, and the share that is hidden; then the lesions."""
-    console = console or Console()
+def print_effects(effects: Effects) -> None:
+    """Print for each group Dice and the hidden share by label (row) and filter (column), then its lesions."""
+    console = Console()
     for group in dict.fromkeys(effect.group for effect in effects.effects):
         of_group = [effect for effect in effects.effects if effect.group == group]
         ways = list(dict.fromkeys(effect.filter for effect in of_group))

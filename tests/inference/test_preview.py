@@ -55,7 +55,7 @@ def test_slices_lie_over_what_is_labelled_and_memory_is_bounded(tmp_path):
 
 @pytest.mark.parametrize("seen", [1, 5, 14, 15, 29, 1000])
 def test_any_number_of_slices_is_spread_evenly(seen):
-    spread = _Spread(7)
+    spread = _Spread()
     for z in range(seen):
         spread.add((z, np.zeros(1), np.zeros(1)))
     chosen = [z for z, _, _ in spread.chosen()]

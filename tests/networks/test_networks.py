@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from flarenet.errors import PlanError, UsageError
-from flarenet.networks import build, module_name, parameter_count
+from flarenet.networks import build, module_name
 from flarenet.networks.blocks import stage
 from flarenet.planning.plan import NetworkSpec
 
@@ -20,6 +20,11 @@ def spec(kind, dimensions, features=SMALL, groups=("organ", "cancer"), deep=0):
     return NetworkSpec(
         kind=kind, dimensions=dimensions, features=features, blocks=blocks, groups=groups, deep_supervision=deep
     )
+
+
+def parameter_count(network):
+    """How many numbers a network has; position codes that are fixed count too."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 @pytest.mark.parametrize("labels, expected", [(1, 1_438_802), (13, 1_439_006)])

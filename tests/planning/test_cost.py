@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from flarenet.networks import NETWORKS, build, parameter_count
+from flarenet.networks import NETWORKS, build
 from flarenet.planning.kinds import KINDS, cost
 from flarenet.planning.plan import NetworkSpec
+from tests.networks.test_networks import parameter_count
 
 OUTPUTS = {"organ": 13, "cancer": 1}
 DUAL = NetworkSpec(kind="dual_decoder", dimensions=2, features=(16, 32, 64, 128, 256, 128), groups=("organ", "cancer"))

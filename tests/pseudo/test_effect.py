@@ -2,7 +2,6 @@ import csv
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from flarenet.data.labels import HIDDEN
 from flarenet.planning.pseudo_rules import PseudoRules
@@ -105,7 +104,7 @@ def test_a_case_that_is_left_out_teaches_nothing(blocks, teachers):
     assert (dropped.dropped, dropped.kept, dropped.removed, dropped.recall) == (1, 3, 3, 0.5)
 
 
-def test_the_whole_is_written_and_shown(blocks, teachers, tmp_path, monkeypatch):
+def test_the_whole_is_written_and_shown(blocks, teachers, tmp_path, monkeypatch, capsys):
     workspace, cases = blocks
     asked = Teachers(teachers, step_of(RULES), plan_of(RULES), workspace)
     monkeypatch.setattr("flarenet.pseudo.sources.read_about", lambda folder: folder)
@@ -116,7 +115,7 @@ def test_the_whole_is_written_and_shown(blocks, teachers, tmp_path, monkeypatch)
     assert Effects.model_validate_json((tmp_path / "out" / "filters.json").read_text()) == effects
     rows = list(csv.DictReader((tmp_path / "out" / "filters.csv").read_text().splitlines()))
     assert [(r["group"], r["filter"]) for r in rows][:3] == [("organ", w) for w in ("none", "agreement", "all")]
-    console = Console(record=True, width=160)
-    print_effects(effects.model_copy(update={"trained_on": True}), console)
-    said = console.export_text()
+    monkeypatch.setenv("COLUMNS", "160")
+    print_effects(effects.model_copy(update={"trained_on": True}))
+    said = capsys.readouterr().out
     assert "liver" in said and "precision" in said and "learned from these cases" in said
