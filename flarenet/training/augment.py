@@ -16,13 +16,13 @@ from ..planning.plan import Augmentation
 
 @dataclass(frozen=True)
 class Turn:
-    """By `angle_rad` about the slice axis, and to `zoom` times the size, both about the centre."""
+    """A rotation by `angle_rad` about the slice axis and a zoom to `zoom` times the size, both about the centre."""
 
     angle_rad: float
     zoom: float
 
     def reach(self, patch: Sequence[int]) -> tuple[int, ...]:
-        """How many voxels before and behind a patch, on each of its axes, can come into it."""
+        """How many voxels beyond each end of a patch, by axis, can be turned into it."""
         cos, sin = abs(math.cos(self.angle_rad)), abs(math.sin(self.angle_rad))
         *depth, height, width = halves = [(size - 1) / 2 for size in patch]
         taken = (*depth, cos * height + sin * width, sin * height + cos * width)
@@ -30,7 +30,7 @@ class Turn:
 
 
 def turn_of(settings: Augmentation, seed: Sequence[int]) -> Turn | None:
-    """How `augment` turns the sample of `seed`; None where it does not."""
+    """How `augment` turns the sample of `seed`; None where it does not turn it."""
     return _drawn_turn(settings, _draws(seed))
 
 
@@ -42,10 +42,12 @@ def augment(
     *,
     patch: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """One sample: `image` float32 [C, *S] in [0, 1] and its group maps uint8 [*S], changed as `settings` say.
+    """One sample, image and group maps, changed as `settings` say.
 
-    patch  the size of what comes out, S where None. Where turn_of gives a turn, S may be larger by its reach, so that
-           what turns into the middle is there
+    image  float32 [C, *S] in [0, 1]
+    maps   {group: uint8 [*S]}
+    patch  size of the result; None is S. Where turn_of gives a turn, S may be larger than the patch by its reach, so
+           that the voxels that turn into the patch are there
     Labels are never mirrored or exchanged: left and right stay what they are.
     """
     draw = _draws(seed)
@@ -67,7 +69,7 @@ def _drawn_turn(settings: Augmentation, draw: np.random.Generator) -> Turn | Non
 
 
 def _change_intensity(image: np.ndarray, settings: Augmentation, draw: np.random.Generator) -> np.ndarray:
-    # here: it brings scikit-image and pandas, a second that a command without augmentation need not wait
+    # imported here: it loads scikit-image and pandas for a second, which a command without augmentation need not wait
     from batchgenerators.augmentations.color_augmentations import augment_brightness_multiplicative, augment_gamma
 
     sample, chance = image.copy(), settings.probability  # batchgenerators writes into what it is given
@@ -88,7 +90,7 @@ def _change_intensity(image: np.ndarray, settings: Augmentation, draw: np.random
 def _turned(
     image: np.ndarray, maps: Mapping[str, np.ndarray], turn: Turn, patch: Sequence[int]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The middle, of the size of `patch`, of what is turned. What comes in from outside is air, not labelled."""
+    """The middle of the turned image and maps, of the size of `patch`. Beyond the image there is unlabelled air."""
     *_, height, width = image.shape
     y, x = _sources((height, width), patch[-2:], turn)
     planes = _bilinear(image.reshape(-1, height, width), y, x).reshape(*image.shape[:-2], *patch[-2:])
@@ -100,7 +102,7 @@ def _turned(
 
 
 def _sources(shape: tuple[int, int], size: Sequence[int], turn: Turn) -> tuple[np.ndarray, np.ndarray]:
-    """Where in a slice of `shape` each pixel of the turned one, of `size`, comes from: y and x, float32, in pixels."""
+    """(y, x), float32, in pixels: where in a slice of `shape` each pixel of the turned slice of `size` comes from."""
     cos, sin = (np.float32(ratio(turn.angle_rad) / turn.zoom) for ratio in (np.cos, np.sin))
     down, right = _about_centre(size[0])[:, None], _about_centre(size[1])
     y = sin * right + (cos * down + np.float32((shape[0] - 1) / 2))
@@ -113,9 +115,9 @@ def _about_centre(size: int) -> np.ndarray:
 
 
 def _bilinear(planes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Planes [N, Y, X] at the places y, x; one after the other, which keeps each in the cache."""
+    """Planes [N, Y, X] interpolated at the places y, x. One plane after the other, so that each stays in the cache."""
     height, width = planes.shape[1:]
-    # grid_sample counts from -1 to 1 between the outer edges
+    # grid_sample's places run from -1 to 1, from outer edge to outer edge
     places = np.stack([(2 * x + 1) / np.float32(width) - 1, (2 * y + 1) / np.float32(height) - 1], axis=-1)
     grid, result = torch.from_numpy(places)[None], np.empty((len(planes), *y.shape), dtype=planes.dtype)
     for source, target in zip(planes, result):
@@ -125,20 +127,20 @@ def _bilinear(planes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _nearest(y: np.ndarray, x: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """(the index of the pixel nearest to each place, whether there is one); by index, as torch samples only floats."""
+    """(index of the pixel nearest to each place, whether it lies inside). By index, as torch samples only floats."""
     row, column = np.rint(y).astype(np.int32), np.rint(x).astype(np.int32)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     return np.where(inside, row * width + column, 0), inside
 
 
 def _taken(group_map: np.ndarray, index: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The pixels `index` of each plane of a map [..., Y, X], 0 where none is `inside`."""
+    """The pixels `index` of each plane of a map [..., Y, X]; 0 where the place is not `inside`."""
     taken = np.take(group_map.reshape(*group_map.shape[:-2], -1), index, axis=-1)
     return np.multiply(taken, inside, out=taken)
 
 
 def _between_slices(image: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """An image [C, Z, Y, X] at the depths z, by lines between its slices."""
+    """An image [C, Z, Y, X] at the depths z, interpolated linearly between its slices; 0 beyond them."""
     below, slices = np.floor(z), image.shape[1]
     result = np.zeros((len(image), len(z), *image.shape[2:]), dtype=image.dtype)
     for depth, weight in ((below, below + 1 - z), (below + 1, z - below)):
@@ -156,7 +158,7 @@ def _nearest_slices(group_map: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _numpy_seed(seed: int) -> Iterator[None]:
-    """batchgenerators draws from numpy's global generator: seed it here, and leave it as it was."""
+    """Seed numpy's global generator, from which batchgenerators draws, and leave it as it was."""
     before = np.random.get_state()
     np.random.seed(seed)
     try:

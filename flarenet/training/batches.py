@@ -20,18 +20,18 @@ from ..preparation.prepare import beside, normalise
 from .augment import augment, turn_of
 
 Labels = Mapping[tuple[str, int], float]
-"""(group, label) -> a number."""
+"""(group, label) -> a factor."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A prepared case as training sees it. What lies in files stays there: a sample that goes to a process is small.
+    """A prepared case as training sees it. Arrays in files are read when used, so a sample sent to a process is small.
 
-    image  int16 [Z, Y, X], see preparation.prepare.normalise
-    maps   {group: uint8 [Z, Y, X]}; a group without one is background everywhere
-    asked  {group: bool [1 + n]}, as labels.asked gives it
-    places {group: uint32 [n, 2]}, as data.places.places_of gives them; without them patches lie anywhere
-    key    stands for everything that image and maps were made from
+    image   int16 [Z, Y, X], see preparation.prepare.normalise
+    maps    {group: uint8 [Z, Y, X]}; a group without a map is background everywhere
+    asked   {group: bool [1 + n]}, as labels.asked gives it
+    places  {group: uint32 [n, 2]}, as data.places.places_of gives them; without them patches lie anywhere
+    key     identifies everything that image and maps were made from
     """
 
     name: str
@@ -46,10 +46,10 @@ class Sample:
 class Batch:
     """What one training step sees.
 
-    image   float32 [B, C, *S] in [0, 1]; C counts a slice and its neighbours
+    image   float32 [B, C, *S] in [0, 1]; the C channels are a slice and its neighbours
     labels  {group: uint8 [B, *S]}, HIDDEN where no question is asked
     asked   {group: bool [B, 1 + n]}
-    names   the case of each sample
+    names   case name of each sample
     """
 
     image: Tensor
@@ -58,7 +58,7 @@ class Batch:
     names: tuple[str, ...]
 
     def parts(self, size: int) -> list[Batch]:
-        """It in parts of `size` rows each, the last of fewer."""
+        """The batch split into parts of `size` rows; the last part may have fewer."""
         return [
             Batch(
                 image=self.image[rows],
@@ -71,17 +71,17 @@ class Batch:
 
 
 class Batches:
-    """Draws cases, then a patch in each: at random, or about a voxel of a label that is there.
+    """Draws cases, then a patch in each: at random, or about a voxel of one of its labels.
 
-    A patch that will be turned is read with what turns into it. Where the case ends there is air and background; a case
-    smaller than the patch lies anywhere in it.
+    A patch that will be turned is read with the voxels that turn into it. Beyond the case there is air and background; a
+    case smaller than the patch lies anywhere in it.
 
     patch       (y, x): one slice per sample; (z, y, x): a block
-    neighbours  slices on either side of a slice that come as channels beside it; the outermost slice repeats
-    weights     how often each case is drawn, in proportion; all alike where None
+    neighbours  slices on either side of a slice that are channels beside it; the outermost slice is repeated
+    weights     weight of each case in the drawing; None draws all alike
     foreground  share of the patches that are placed about a label (Augmentation.foreground)
-    rare        how often each label is drawn for that, in proportion; those that are not named count 1
-    rows        those of each batch that are cut here; all where None
+    rare        weight of each label in choosing the one that a patch is placed about; labels not named weigh 1
+    rows        rows of each batch that are cut here; None cuts all
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Batches:
     def batch(self, epoch: int, index: int) -> Batch:
         """Batch `index` of `epoch`.
 
-        Raises CaseFault naming the case where something unforeseen happens to one, StorageError where memory runs out.
+        Raises CaseFault, which names the case, for anything unforeseen, and StorageError where memory runs out.
         """
         drawn = self._drawn(epoch, index)
         chosen = [drawn[row] for row in self.rows]
@@ -129,15 +129,15 @@ class Batches:
             )
 
     def names(self, epoch: int, index: int) -> tuple[str, ...]:
-        """The case of each sample of a batch."""
+        """The case name of each sample of a batch."""
         return tuple(sample.name for sample in self._drawn(epoch, index))
 
     def _drawn(self, epoch: int, index: int) -> list[Sample]:
-        """The cases of a batch of B: systematic sampling, so that it holds every pattern as often as its cases weigh.
+        """The cases of a batch of B, by systematic sampling: each pattern occurs in it in proportion to its weight.
 
-        The cases stand in a row, pattern by pattern and shuffled within one, each as wide as it weighs, and B points
-        at equal distances are laid over them. The ceil(N / B) batches of a round take the same row at shifts that lie
-        at equal distances in turn: so a round of draws, too, holds each case as often as it weighs.
+        The N cases are lined up pattern by pattern, shuffled within a pattern, each as wide as its weight. B equally
+        spaced points on the line choose the cases. The ceil(N / B) batches of a round use the same line, each with
+        the points shifted, by equally spaced shifts: so in a round, too, each case occurs in proportion to its weight.
         """
         count, size = len(self.samples), self.batch_size
         shifts = -(-count // size)
@@ -177,7 +177,7 @@ class Batches:
         return [block[z - slices[0]] for z in slices]
 
     def _centre(self, sample: Sample, draw: np.random.Generator) -> tuple[int, ...] | None:
-        """A voxel of a label of the case, its slice drawn evenly among those with it; None for anywhere."""
+        """A voxel of a label of the case, in a slice drawn evenly from those with the label; None: anywhere."""
         if draw.random() >= self.foreground:
             return None
         labels = _voxels_of_labels(sample)
@@ -197,7 +197,7 @@ class Batches:
         for axis, size in zip(range(1 if flat else 0, 3), self.patch):
             room = shape[axis] - size
             start = int(draw.integers(min(0, room), max(0, room) + 1))  # below 0, the case lies in the patch
-            if centre is not None and room > 0:  # about the centre, off it by up to a quarter of the patch
+            if centre is not None and room > 0:  # about the centre, moved aside by up to a quarter of the patch
                 aside = int(draw.integers(-(size // 4), size // 4 + 1))
                 start = min(max(0, centre[axis] - size // 2 + aside), room)
             window.append(slice(start, start + size))
@@ -205,8 +205,8 @@ class Batches:
 
 
 def case_weights(samples: Sequence[Sample], groups: Sequence[str], *, balance: float, rare: Labels) -> list[float]:
-    """How often to draw each case, in proportion: (number of labels of `groups` that it answers, at least 1) to the
-    power of `balance`, times the largest number that `rare` has for a label in it.
+    """The weight of each case in the drawing: n to the power of `balance`, n being the number of labels of `groups`
+    that the case answers (at least 1), times the largest factor that `rare` has for a label in the case.
     """
     answers = [max(1, sum(int(sample.asked[group][1:].sum()) for group in groups)) for sample in samples]
     times = [max((rare.get(label, 1.0) for label in _voxels_of_labels(sample)), default=1.0) for sample in samples]
@@ -214,10 +214,10 @@ def case_weights(samples: Sequence[Sample], groups: Sequence[str], *, balance: f
 
 
 def rare_labels(samples: Sequence[Sample], share: float) -> dict[tuple[str, int], float]:
-    """(group, label) -> how many times as often to draw it, for labels that fewer than `share` of the cases hold.
+    """(group, label) -> how many times as often to draw the label, for labels that less than `share` of the cases hold.
 
-    sqrt(share / held), with `held` the part of the cases that hold the label: the repeat factor of Gupta, Dollar and
-    Girshick (LVIS, CVPR 2019).
+    The factor is sqrt(share / held), `held` being the share of cases that hold the label: the repeat factor of Gupta,
+    Dollar and Girshick (LVIS, CVPR 2019).
     """
     if not share:
         return {}
@@ -227,7 +227,7 @@ def rare_labels(samples: Sequence[Sample], share: float) -> dict[tuple[str, int]
 
 
 def _voxels_of_labels(sample: Sample) -> dict[tuple[str, int], np.ndarray]:
-    """The places, as indices into the flattened case, of every label that the case asks for and holds."""
+    """(group, label) -> its places, as indices into the flattened case, for labels that the case asks for and holds."""
     found: dict[tuple[str, int], np.ndarray] = {}
     for group, stored in sample.places.items():
         places, values = np.asarray(stored), np.flatnonzero(sample.asked[group][1:]) + 1
@@ -237,7 +237,7 @@ def _voxels_of_labels(sample: Sample) -> dict[tuple[str, int], np.ndarray]:
 
 
 def _patterns(samples: Sequence[Sample]) -> np.ndarray:
-    """A number for each sample, the same for those that answer the same labels."""
+    """A number for each sample; samples that answer the same labels have the same number."""
     numbers: dict[bytes, int] = {}
     keys = [b"".join(flags.tobytes() for flags in sample.asked.values()) for sample in samples]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
@@ -245,7 +245,7 @@ def _patterns(samples: Sequence[Sample]) -> np.ndarray:
 
 @contextmanager
 def _naming(sample: Sample) -> Iterator[None]:
-    """Errors that flarenet does not raise on purpose name the case."""
+    """Have errors that flarenet does not raise on purpose name the case."""
     try:
         yield
     except Exception as error:
@@ -256,7 +256,7 @@ def _naming(sample: Sample) -> Iterator[None]:
 
 @contextmanager
 def _within_memory(samples: Sequence[Sample]) -> Iterator[None]:
-    """Memory that runs out is a fault of no case: each loader process makes whole batches, and so takes its share."""
+    """Raise StorageError where memory runs out: no case is at fault, for each loader process holds whole batches."""
     try:
         yield
     except Exception as error:
@@ -271,13 +271,13 @@ def _within_memory(samples: Sequence[Sample]) -> Iterator[None]:
 
 
 def _within(window: tuple, shape: Sequence[int], reach: Sequence[int]) -> tuple[tuple, list[tuple[int, int]]]:
-    """A window with `reach` more voxels before and behind on each axis of the patch: the part of it that lies in a case
-    of `shape`, and how many voxels are missing before and behind.
+    """Grow a window by `reach` voxels at both ends of each axis of the patch; returns the part of it that lies inside a
+    case of `shape`, and for each axis the voxels that are missing (before, behind).
     """
     flat = len(window) - len(reach)  # 1 for a slice, whose number stays
     inside, missing = list(window[:flat]), []
     for axis, wanted, size in zip(window[flat:], reach, shape[flat:]):
-        more = min(wanted, max(axis.start, size - axis.stop, 0))  # farther out the case has nothing on either side
+        more = min(wanted, max(axis.start, size - axis.stop, 0))  # beyond that both ends lie outside the case
         start, stop = axis.start - more, axis.stop + more
         inside.append(slice(max(0, start), min(stop, size)))
         missing.append((max(0, -start), max(0, stop - size)))
@@ -285,5 +285,5 @@ def _within(window: tuple, shape: Sequence[int], reach: Sequence[int]) -> tuple[
 
 
 def _pad(array: np.ndarray, missing: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Fill up what is missing before and behind on each axis with 0: air in an image, background in a map."""
+    """Pad each axis by the `missing` (before, behind) voxels with 0: air in an image, background in a map."""
     return np.pad(array, missing) if any(map(any, missing)) else np.ascontiguousarray(array)

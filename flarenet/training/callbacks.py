@@ -1,11 +1,11 @@
-"""How things watch a training run: a callback is anything that can be called with an event.
+"""Watching a training run: a callback is anything that can be called with an event.
 
     def tell_me(event: Event) -> None:
         if isinstance(event, EpochDone):
             print(event.record.epoch, event.record.dice)
 
-Events are plain data, and nothing a callback does changes the run: it ends with the same bytes. What a callback
-raises stops it, after the state was saved; the same command goes on from there.
+Events are plain data, and nothing that a callback does changes the run: its weights are the same bytes. An exception
+from a callback stops the run, after its state was saved; the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Example:
     image      float32 [H, W] in [0, 1]
     labels     uint8 [H, W], values of the label table, drawn or filled in by teachers; HIDDEN where nothing is asked
     predicted  uint8 [H, W], values of the label table
-    not_asked  the values of the step's groups that `labels` lacks, wherever they are: nobody looked for them
+    not_asked  values of the step's groups that nobody looked for: `labels` lacks them even where they are there
     """
 
     case: str
@@ -41,7 +41,13 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What a validation found: losses by name, Dice by group and by label, and some patches to look at."""
+    """What a validation found.
+
+    losses    name -> loss
+    dice      group -> Dice
+    labels    label name -> Dice
+    examples  some patches to look at
+    """
 
     losses: dict[str, float] = field(default_factory=dict)
     dice: dict[str, float] = field(default_factory=dict)
@@ -51,7 +57,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Started:
-    """A process begins to train, or to train on: `history` holds the epochs done before."""
+    """A process begins to train or goes on with a run; `history` holds the epochs done before."""
 
     title: str
     folder: Path
@@ -61,7 +67,7 @@ class Started:
 
 @dataclass(frozen=True)
 class BatchDone:
-    """Batch `index` (from 0) of `epoch` (from 1) was learned from."""
+    """The network has learned from batch `index` (from 0) of `epoch` (from 1)."""
 
     epoch: int
     index: int
@@ -70,7 +76,7 @@ class BatchDone:
 
 @dataclass(frozen=True, eq=False)
 class EpochDone:
-    """An epoch is over and its state saved. `history` ends with its record; without held-out cases no `examples`."""
+    """An epoch is over and its state saved; `history` ends with it. `examples` is empty without held-out cases."""
 
     history: tuple[EpochRecord, ...]
     examples: tuple[Example, ...]
@@ -93,10 +99,12 @@ Callback = Callable[[Event], None]
 
 @contextmanager
 def watched(callbacks: Sequence[Callback], started: Started) -> Iterator[Callback]:
-    """Tell `callbacks` that a run has started and, in the end, that it has ended; yields what tells them the rest.
+    """Tell `callbacks` that a run has started and, at the end, that it has ended; yields a function that tells them of
+    events in between.
 
-    Raises RunError that names the callback where one raises anything but a FlarenetError. At the end all of them are
-    told, and what stopped the run comes first.
+    Raises RunError, which names the callback, where one raises anything but a FlarenetError, an OSError or a
+    MemoryError: these are raised as they are. All callbacks are told of the end, whatever the others raise; the error
+    that stopped the run takes precedence over theirs.
     """
     stopped: BaseException | None = None
     try:
@@ -125,7 +133,7 @@ def _tell(callbacks: Sequence[Callback], event: Event) -> None:
 
 
 def _tell_all(callbacks: Sequence[Callback], ended: Ended) -> None:
-    """Each of them, whatever the others raise; the first error is raised where nothing else stopped the run."""
+    """Tell each callback, whatever the others raise; then raise the first error unless another had stopped the run."""
     first = ended.error
     for callback in callbacks:
         try:

@@ -1,10 +1,10 @@
 """The state of a training run on disk: enough to go on after any batch as if nothing had happened.
 
-state-EPOCH-BATCH.safetensors   network, its average, the best one, moments of the optimizer
+state-EPOCH-BATCH.safetensors   weights of the network, its average and the best one; moments of the optimizer
 state-EPOCH-BATCH.json          everything else, and the SHA-256 of both; written last: without it there is no state
 
-Order, patches, augmentation, learning rate and what a network draws are functions of (seed, epoch, index): no random
-generator has a state that matters.
+The order of cases, patches, augmentation, learning rate and what a network draws are functions of (seed, epoch, index),
+so the state of no random generator has to be kept.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class _StateFile(Frozen):
 
 
 class Checkpoints:
-    """The last two states of one run, in `folder`. A state holds the best weights so far too.
+    """The last two states of one run, in `folder`. A state also holds the best weights so far.
 
-    identity      only a state of the same identity is gone on from
-    save_every_s  a state that was saved so long ago is due to be saved again
+    identity      only states of this identity are loaded
+    save_every_s  the state is due to be saved again after so many seconds
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, JsonValue], *, save_every_s: float) -> None:
@@ -64,7 +64,7 @@ class Checkpoints:
         return time.monotonic() - self._last_s >= self._save_every_s
 
     def save(self, state: TrainState) -> None:
-        """Write `state`; of the older ones the newest is kept. Only the first of several processes does."""
+        """Write `state` and remove all older ones but the newest. Of several processes only the first does."""
         if rank() > 0:
             return
         path = self._folder / f"state-{state.epoch:05}-{state.index:05}.safetensors"
@@ -86,12 +86,13 @@ class Checkpoints:
         self._last_s = time.monotonic()
 
     def load(self, state: TrainState, say: Callable[[str], None]) -> bool:
-        """Fill `state` with the newest one that is whole; False where none was ever saved.
+        """Fill `state` from the newest saved state that is sound; False where none was ever saved.
 
-        What is wrong with newer ones is said by `say`. Where there are states and none can be gone on from, what is
-        wrong with the newest is raised: RunError for damage, UsageError, with what differs, for another identity.
+        say  is told what is wrong with newer states
+        Where none of the saved states can be used, the fault of the newest is raised: RunError for damage, UsageError,
+        which names the differences, for another identity.
         """
-        if rank() == 0:  # who goes second would remove what the first is writing
+        if rank() == 0:  # a second process would remove what the first is writing
             remove_leftovers(self._folder)
         faults = list[FlarenetError]()
         for path in self._newest_first():
@@ -110,14 +111,14 @@ class Checkpoints:
         return False
 
     def remove(self) -> None:
-        """Forget the states of a finished run."""
+        """Remove the states of a finished run."""
         self._remove_all_but()
 
     def _newest_first(self) -> list[Path]:
         return sorted(self._folder.glob("state*.json"), reverse=True)
 
     def _remove_all_but(self, *stems: str) -> None:
-        for suffix in (".json", ".safetensors"):  # a state without its JSON file is none
+        for suffix in (".json", ".safetensors"):  # in this order: without its JSON file a state does not count
             for path in self._folder.glob(f"state*{suffix}"):
                 if path.stem not in stems:
                     path.unlink()
@@ -131,7 +132,7 @@ class Checkpoints:
             state.network.load_state_dict(_under("network.", tensors))
             if state.average is not None:
                 state.average.load_state_dict(_under("average.", tensors))
-            if record.scaler:  # else it was none of float16
+            if record.scaler:  # empty unless the run was in float16
                 state.scaler.load_state_dict(_in_types_of(state.scaler.state_dict(), record.scaler))
             _fill_optimizer(state.optimizer, _under("optimizer.", tensors))
         except (RuntimeError, ValueError, LookupError) as problem:
@@ -143,7 +144,7 @@ class Checkpoints:
 
 
 def _read(path: Path) -> tuple[_Record, Weights]:
-    """Raises RunError where a bit of either file is not as it was written."""
+    """The content of a state. Raises RunError where either file is not as it was written, bit for bit."""
     written = load(_StateFile, path, RunError)
     if _digest(written.record) != written.sha256.get("record"):
         raise RunError(path, found="other content than was written", expected="an undamaged file")
@@ -157,7 +158,7 @@ def _read(path: Path) -> tuple[_Record, Weights]:
 
 
 def _in_types_of(own: Mapping[str, Any], found: Mapping[str, float]) -> dict[str, Any]:
-    """The numbers `found`, whole where those that a scaler has by itself are: torch counts steps with no other."""
+    """The numbers `found` in the types of `own`, a scaler's own state: torch counts its steps by whole numbers only."""
     return {name: type(number)(found[name]) for name, number in own.items()}
 
 
@@ -180,7 +181,7 @@ def _under(prefix: str, tensors: Weights) -> Weights:
 
 
 def _fill_optimizer(optimizer: torch.optim.Optimizer, moments: Weights) -> None:
-    """The moments lie in memory as their parameters do: in another order a step would take longer."""
+    """Load moments, laid out in memory as their parameters are: in another order each step would take longer."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     content = optimizer.state_dict()
     content["state"] = {}
@@ -193,7 +194,7 @@ def _fill_optimizer(optimizer: torch.optim.Optimizer, moments: Weights) -> None:
 
 
 def _leaves(value: JsonValue, key: str = "") -> Iterator[tuple[str, JsonValue]]:
-    """(dotted key, value) of everything in a JSON value that is no dictionary itself."""
+    """(dotted key, value) of every part of a JSON value that is no dictionary itself."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _leaves(inner, f"{key}.{name}".lstrip("."))

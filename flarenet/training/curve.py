@@ -1,4 +1,4 @@
-"""What a run looks like from outside: `log.jsonl` and `progress.png`, written anew after an epoch."""
+"""The files by which a run can be watched, `log.jsonl` and `progress.png`, written anew after an epoch."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 REDRAWN_S = 20.0
-"""A drawing takes a few tenths of a second, as long as an epoch of a toy."""
+"""Seconds between two drawings at least: one takes a few tenths of a second, as long as an epoch of a toy data set."""
 
 FEW_EPOCHS = 30
-"""Up to so many each is a point."""
+"""With at most so many epochs, each is also marked by a point."""
 
 
 class Log:
-    """Callback: `log.jsonl`, an EpochRecord a line.
+    """Callback: writes `log.jsonl`, an EpochRecord on each line.
 
-    The state of the run is what counts: the lines are those of its epochs, also after a kill between the two.
+    The lines are always the epochs of the run's state, also where a process was killed between saving and logging.
     """
 
     def __call__(self, event: Event) -> None:
@@ -39,7 +39,7 @@ class Log:
 
 
 def read_log(path: Path) -> list[EpochRecord]:
-    """The epochs of a `log.jsonl`. Raises RunError, naming the line, where it is none of ours."""
+    """The epochs of a `log.jsonl`. Raises RunError, naming the line, for a file that training did not write."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as problem:
@@ -55,7 +55,7 @@ def read_log(path: Path) -> list[EpochRecord]:
 
 
 class Pace:
-    """When a run is drawn: at first, after the last of `epochs`, and not more often than REDRAWN_S between them."""
+    """When a run is drawn: first at once, then every REDRAWN_S seconds at most, and after the last of `epochs`."""
 
     def __init__(self, epochs: int) -> None:
         self._epochs, self._drawn_s = epochs, -math.inf
@@ -68,7 +68,7 @@ class Pace:
 
 
 class Curve:
-    """Callback: `progress.png`, at the Pace of drawings."""
+    """Callback: draws `progress.png`, as often as Pace says."""
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, Started):

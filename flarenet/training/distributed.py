@@ -1,9 +1,9 @@
-"""Several processes that train one network: torchrun starts them, each works on rows of its own of every batch.
+"""Several processes that train one network: torchrun starts them, and each works on its own rows of every batch.
 
-What a loss sums over a batch goes through sums.summed, and gradients are averaged over the processes, as torch's
-DistributedDataParallel does. That is not used because the order in which it adds numbers up changes after the first
-batch of a process, so that a run that was broken off would not end where an unbroken one does, and because it knows a
-network by its one entrance.
+What a loss sums over a batch goes through sums.summed. Gradients are averaged over the processes, as torch's
+DistributedDataParallel does. It is not used itself for two reasons: the order in which it adds numbers changes after
+the first batch of a process, so a run that was broken off would end otherwise than an unbroken one; and it knows only
+a network's `forward`, beside which objectives call other methods.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from ..errors import PlanError
 from ..inference.engines import pick_device
 
 _PATIENCE = timedelta(days=1)
-"""The first process may label thousands of scans while the others wait. One that is killed is noticed at once."""
+"""How long processes wait for each other: the first may have to label thousands of scans. A killed one is noticed at
+once."""
 
 
 def own_device(name: str) -> torch.device:
-    """As engines.pick_device; of the processes that torchrun started on a machine, each has a GPU of its own."""
+    """The device of engines.pick_device; each process that torchrun started on a machine gets a GPU of its own."""
     device = pick_device(name)
     if device.type == "cuda" and name in ("auto", "cuda") and distributed.is_torchelastic_launched():
         return pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
@@ -51,12 +52,12 @@ def processes() -> int:
 
 
 def rank() -> int:
-    """The number of this process among all that work together; the first, 0, is the one that writes."""
+    """The number of this process among all that work together. The first, 0, is the one that writes files."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def processes_here() -> int:
-    """Those that torchrun started on this machine; known before they have joined."""
+    """How many processes torchrun started on this machine; known before they have joined."""
     return int(os.environ["LOCAL_WORLD_SIZE"]) if distributed.is_torchelastic_launched() else 1
 
 
@@ -69,14 +70,14 @@ def own_rows(batch_size: int) -> range:
 
 
 def wait_for_all() -> None:
-    """Go on when every process has come here."""
+    """Wait until every process has come here."""
     if processes() > 1:
         distributed.barrier()
 
 
 @contextmanager
 def first_before_others() -> Iterator[None]:
-    """The body runs in the first process, then in the others, which find what it wrote."""
+    """Run the body in the first process, then in the others, so that they find what the first wrote."""
     if rank() > 0:
         wait_for_all()
     yield
@@ -85,7 +86,7 @@ def first_before_others() -> Iterator[None]:
 
 
 def averaged(values: Tensor) -> Tensor:
-    """The mean over the processes; without a gradient."""
+    """The mean of `values` over the processes; it carries no gradient."""
     return all_summed(values) / processes()
 
 
@@ -99,9 +100,9 @@ def highest(number: int) -> int:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Give every process the mean of their gradients.
+    """Replace the gradients in every process by their mean over the processes.
 
-    Which parameters have a gradient follows from the step, not from the batch, and so is the same in all of them.
+    Which parameters have a gradient depends on the step, not on the batch, and so is the same in all processes.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if processes() == 1 or not gradients:
@@ -112,7 +113,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def all_summed(values: Tensor) -> Tensor:
-    """The sum over the processes; without a gradient."""
+    """The sum of `values` over the processes; it carries no gradient."""
     total = values.detach().clone()
     if processes() > 1:
         distributed.all_reduce(total)

@@ -1,4 +1,4 @@
-"""A few held-out patches with the network's answer to them: the same ones every time, to be looked at."""
+"""A few held-out patches, with the network's answer to them, to look at: the same patches after every epoch."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from .batches import Batch
 from .callbacks import Example
 
 MOST = 4
+"""Examples at most, each of another case."""
 
 
 class Examples:
-    """Gathers, batch by batch, the patch with the most labels of each case; of equals, the first.
+    """Gathers, batch by batch, each case's patch with the most labels; among equal ones the first.
 
-    Every round of the batches is the same, so which patches these are is found in the first, and in later ones no other
-    is looked at.
+    Every round of validation has the same batches. So the first round finds which patches are shown, and later rounds
+    look at these alone.
     """
 
     def __init__(self, labels: LabelSet, groups: Sequence[str]) -> None:
         self._labels, self._groups = labels, tuple(groups)
-        self._number = 0  # of a patch in its round
+        self._number = 0  # of the next patch, counted within its round
         self._richest: dict[str, tuple[int, int]] = {}  # case -> how many labels its patch has, and which it is
         self._chosen: list[int] | None = None
         self._shown: dict[int, Example] = {}
 
     def add(self, batch: Batch, predicted: Mapping[str, Tensor]) -> None:
-        """predicted: {group: integers [B, *S]}, 0 background, 1..n"""
+        """Look at a batch. predicted: {group: integers [B, *S]}, 0 background, 1..n the group's labels."""
         for row in range(len(batch.names)):
             if self._is_rich(batch, row) if self._chosen is None else self._number in self._chosen:
                 self._shown[self._number] = self._example(batch, predicted, row)
             self._number += 1
 
     def best(self) -> tuple[Example, ...]:
-        """Those of the MOST cases with the most labels, in that order; what is added next begins a round."""
+        """The examples of the MOST cases with the most labels, in that order. The next `add` begins a new round."""
         if self._chosen is None:
             ranked = sorted(self._richest.values(), key=lambda found: -found[0])
             self._chosen = [number for _, number in ranked[:MOST]]
@@ -45,7 +46,7 @@ class Examples:
         return examples
 
     def _is_rich(self, batch: Batch, row: int) -> bool:
-        """Whether no earlier patch of the case has as many labels; the one that had the most is forgotten then."""
+        """Whether the patch has more labels than all earlier ones of its case; if so it takes the place of the best."""
         richness = _labels_in(self._maps(batch, row))
         most, number = self._richest.get(batch.names[row], (-1, -1))
         if richness <= most:

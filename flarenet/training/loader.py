@@ -1,8 +1,8 @@
 """Batches made ahead of their use, in processes beside the one that trains.
 
-A process is given what it needs to draw every batch (paths and numbers; it opens the store itself) and then told which
-to make. Each has a pipe of its own, so its death is the end of a file for the one that waits: nothing is polled, and no
-lock is shared.
+Each process is given what it needs to draw any batch (paths and numbers; it opens the store itself), and is then told
+which batches to make. It has a pipe of its own. So when it dies, whoever waits for it meets the end of that pipe:
+nothing is polled, and no lock is shared.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from .batches import Batch, Batches, Sample
 from .distributed import processes_here
 
 AHEAD = 2
-"""Batches asked of each process: the one it makes and the one after it."""
+"""How many batches are asked of each process at a time: the one it makes and the one after it."""
 
 MOST_WORKERS = 12
 
 Key = tuple[int, int, int]
-"""Which batch: the number of its source, epoch, index."""
+"""Which batch: (number of its source, epoch, index)."""
 
 
 def default_workers(device: torch.device) -> int:
-    """Loader processes for training on `device`: as many as keep a GPU busy; none where the network needs the cores."""
+    """How many loader processes training on `device` gets: enough to keep a GPU busy; none where a CPU trains."""
     return min(MOST_WORKERS, len(os.sched_getaffinity(0)) // processes_here() - 1) if device.type == "cuda" else 0
 
 
 class Loader(AbstractContextManager):
-    """Processes that make batches; leaving the context ends them. With 0 workers, each batch is made when asked for."""
+    """Processes that make batches; leaving the context ends them. With 0 workers each batch is made when needed."""
 
     def __init__(self, workers: int) -> None:
         self._count = workers
@@ -58,20 +58,20 @@ class Loader(AbstractContextManager):
         self._workers.clear()
 
     def ahead(self, batches: Batches, *, epochs: int, batches_per_epoch: int) -> Ahead:
-        """`batches`, of which `epochs` times `batches_per_epoch` are wanted, mostly in order.
+        """A stand-in for `batches`, of which `epochs` times `batches_per_epoch` will be taken, mostly in order.
 
-        All sources have to be there before the first batch is asked for: that starts the processes.
+        Call it for all sources before taking the first batch: that starts the processes, which are given the sources.
         """
         self._sources.append(batches)
         return Ahead(self, len(self._sources) - 1, batches, epochs, batches_per_epoch)
 
     @property
     def reach(self) -> int:
-        """How many batches are asked for beyond the one that is waited for."""
+        """How many batches are asked for beyond the one that is needed now."""
         return AHEAD * self._count
 
     def ask(self, key: Key) -> None:
-        """Have a batch made, by the process with the least to do."""
+        """Have a batch made by the process that has the least to do."""
         if not self._workers:
             self._start()
         min(self._workers.values(), key=lambda worker: len(worker.asked)).ask(key)
@@ -79,8 +79,8 @@ class Loader(AbstractContextManager):
     def take(self, key: Key) -> Batch:
         """A batch that was asked for.
 
-        Raises what went wrong with any, this one or a later one: FlarenetError as it is, anything else as CaseFault;
-        StorageError where a process died.
+        Raises what went wrong with this batch or a later one: FlarenetError as it is, anything else as CaseFault.
+        Raises StorageError where a process died.
         """
         self._collect(0)
         while key not in self._made:
@@ -89,7 +89,7 @@ class Loader(AbstractContextManager):
 
     def _start(self) -> None:
         context = multiprocessing.get_context("forkserver")
-        # one process imports torch, and what augments, and the workers are its copies
+        # one process imports torch and what augments; the workers are forked from it
         context.set_forkserver_preload([__name__, "batchgenerators.augmentations.color_augmentations"])
         for _ in range(self._count):
             worker = _Worker(context, self._sources)
@@ -102,7 +102,7 @@ class Loader(AbstractContextManager):
 
 
 class Ahead:
-    """Stands for Batches: while one batch is used, those after it are made."""
+    """Used in place of Batches: while one batch is used, the next ones are made."""
 
     def __init__(self, loader: Loader, number: int, batches: Batches, epochs: int, batches_per_epoch: int) -> None:
         self._loader, self._number, self._batches = loader, number, batches
@@ -121,7 +121,7 @@ class Ahead:
         """As Batches.batch."""
         if self._loader.reach <= 0:
             return self._batches.batch(epoch, index)
-        while self._asked and self._asked[0] != (epoch, index):  # a jump: what was made ahead is not wanted
+        while self._asked and self._asked[0] != (epoch, index):  # a jump: batches made ahead are dropped
             self._loader.take((self._number, *self._asked.popleft()))
         for key in islice(self._from(epoch, index), len(self._asked), 1 + self._loader.reach):
             self._asked.append(key)
@@ -135,7 +135,7 @@ class Ahead:
 
 @dataclass(frozen=True)
 class _Failure:
-    """What stands for a batch that could not be made; text, because not every exception can go to another process."""
+    """Sent in place of a batch that could not be made. Text, because not every exception can go to another process."""
 
     error: FlarenetError | None
     summary: str
@@ -148,7 +148,7 @@ class _Failure:
 
 
 class _Worker:
-    """A process and what was asked of it."""
+    """A process, and the batches that it was asked for and has not given yet."""
 
     def __init__(self, context: ForkServerContext, sources: Sequence[Batches]) -> None:
         self.pipe, theirs = context.Pipe()
@@ -166,7 +166,7 @@ class _Worker:
             raise self._death() from None
 
     def answer(self) -> tuple[Key, Batch]:
-        """The next batch it made. Raises what went wrong."""
+        """The next batch that it made. Raises what went wrong in making it."""
         try:
             found = _receive(self.pipe)
         except (EOFError, OSError):
@@ -192,7 +192,7 @@ class _Worker:
 
 
 def _serve(pipe: Connection, sources: Sequence[Batches]) -> None:
-    """Make what is asked for until nobody asks any more."""
+    """Make the batches that are asked for, until nobody asks any more."""
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, which ends this process when it is done
         signal.signal(number, signal.SIG_IGN)
     end_with_parent()
@@ -215,9 +215,10 @@ def _made(sources: Sequence[Batches], key: Key) -> Batch | _Failure:
 
 
 def _send(pipe: Connection, made: Batch | _Failure) -> None:
-    """A batch goes by memory that both processes map, and its descriptor through the pipe.
+    """Send a batch in memory that both processes map; the memory's descriptor goes through the pipe.
 
-    Once sent it needs no sender, and none of /dev/shm, which is small in many containers. torch's own way needs both.
+    Once sent, a batch needs neither its sender nor /dev/shm, which is small in many containers. torch's own way of
+    sending tensors needs both.
     """
     if isinstance(made, _Failure):
         pipe.send(made)
@@ -238,7 +239,7 @@ def _receive(pipe: Connection) -> Batch | _Failure:
         return head
     names, groups, kinds = head
     descriptor = recv_handle(pipe)
-    memory = mmap(descriptor, 0, flags=MAP_SHARED | MAP_POPULATE)  # the tensors keep it
+    memory = mmap(descriptor, 0, flags=MAP_SHARED | MAP_POPULATE)  # it lives as long as the tensors
     os.close(descriptor)
     parts, start = [], 0
     for dtype, shape in kinds:

@@ -33,7 +33,7 @@ Validation = Callable[[nn.Module], Findings]
 
 @dataclass(frozen=True)
 class Course:
-    """What fit needs beside the state: the numbers of the step, where batches come from, how they are judged."""
+    """What fit needs beside the state: the step's numbers, the source of its batches, how they are judged."""
 
     step: Step
     batches: Batches | Ahead
@@ -51,9 +51,10 @@ class Course:
 def fit(state: TrainState, course: Course) -> None:
     """Train from where `state` is to the end of the step, saving the state after every epoch and telling the callbacks.
 
-    A signal that asks for the end is answered after a batch: the state is saved, then the signal does what it does
-    without this. Raises RunError, before the weights are touched, where a loss or its gradient is not finite, and where
-    that signal did not end the process: a run that is not at its end is never taken for one that is.
+    A signal to end takes effect after the current batch: the state is saved, then the signal is raised again and does
+    what it would have done without fit.
+    Raises RunError, before the weights are touched, where a loss or its gradient is not finite. Raises it too where a
+    signal to end did not end the process, so that an unfinished run is never taken for a finished one.
     """
     with watched(course.callbacks, Started(course.title, course.folder, course.step, tuple(state.history))) as tell:
         with noted() as asked:
@@ -65,7 +66,7 @@ def fit(state: TrainState, course: Course) -> None:
                 course.checkpoints.save(state)
                 tell(EpochDone(tuple(state.history), findings.examples))
                 asked.look()
-        if state.epoch < course.step.epochs:  # the signal has done nothing: what calls this has a handler of its own
+        if state.epoch < course.step.epochs:  # the signal did not end the process: the caller has its own handler
             raise RunError(
                 course.title,
                 found=f"a signal that asked for the end after epoch {state.epoch}, batch {state.index}",
@@ -75,9 +76,9 @@ def fit(state: TrainState, course: Course) -> None:
 
 
 def _epoch(state: TrainState, course: Course, asked: Asked, tell: Callback) -> Findings | None:
-    """Train what is left of an epoch and validate; its record is then the last of `state.history`.
+    """Train what is left of an epoch, validate, and append the epoch's record to `state.history`.
 
-    None where a signal asked for the end: the state is saved.
+    None where a signal to end came meanwhile; the state is saved then.
     """
     step, first, started = course.step, state.index, time.perf_counter()
     _train_epoch(state, course, asked, tell)
@@ -87,7 +88,7 @@ def _epoch(state: TrainState, course: Course, asked: Asked, tell: Callback) -> F
     findings = Findings()
     if course.validate is not None:
         state.judged.eval()
-        torch.manual_seed(course.batches.seed)  # the same numbers whatever was drawn before
+        torch.manual_seed(course.batches.seed)  # validation draws the same numbers, whatever was drawn before
         findings = course.validate(state.judged)
     record = EpochRecord(
         epoch=state.epoch + 1,
@@ -108,7 +109,8 @@ def _epoch(state: TrainState, course: Course, asked: Asked, tell: Callback) -> F
 def learning_rate(step: Step, epoch: float) -> float:
     """The learning rate at `epoch` (0 is the start, fractions are within an epoch).
 
-    A linear warm-up from 0, then constant, polynomial with power 0.9 (Tables 2 and 3 of the paper), or half a cosine.
+    It rises linearly from 0 during the warm-up. Then it is constant, or falls as a polynomial with power 0.9 (Tables 2
+    and 3 of the paper) or as half a cosine.
     """
     if epoch < step.warmup_epochs:
         return step.learning_rate * max(epoch, 1 / step.batches_per_epoch) / step.warmup_epochs
@@ -121,10 +123,10 @@ def learning_rate(step: Step, epoch: float) -> float:
 
 
 def _train_epoch(state: TrainState, course: Course, asked: Asked, tell: Callback) -> None:
-    """The batches of an epoch that are left; all of them unless a signal asks for the end."""
+    """Train on the remaining batches of an epoch; fewer where a signal to end comes."""
     step = course.step
     _train_mode(state.network)
-    asked.look()  # what came while the network was validated
+    asked.look()  # a signal may have come during validation
     while state.index < step.batches_per_epoch and not asked.stop:
         index = state.index
         rate = learning_rate(step, state.epoch + index / step.batches_per_epoch)
@@ -142,14 +144,14 @@ def _train_epoch(state: TrainState, course: Course, asked: Asked, tell: Callback
 
 
 def _train_batch(state: TrainState, course: Course, index: int) -> tuple[float, float]:
-    """Learn from one batch; returns its loss and the Dice term of it."""
+    """Learn from one batch; returns (its loss, the Dice term of the loss)."""
     batch = to_device(course.batches.batch(state.epoch, index), course.device)
 
     def judge(part: Batch) -> Loss:
         with course.autocast():
             return course.objective(state.network, part)
 
-    # what a network draws, as the MAE its mask
+    # for what a network draws, as the masked autoencoder draws its mask
     torch.manual_seed(_seed(course.batches.seed, state.epoch, index, rank()))
     where = f"{course.title}, epoch {state.epoch + 1}, batch {index + 1}"
     found = learn(state, batch, judge=judge, update=course.update, where=where)
@@ -166,11 +168,11 @@ def _seed(*numbers: int) -> int:
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """`batch` on `device`, the image in training_order.
 
-    What was asked stays on the CPU: it decides what is computed, and a card should not be waited for.
+    `asked` stays on the CPU: it decides what is computed, and reading it from a GPU would mean waiting for the GPU.
     """
 
     def sent(part: Tensor) -> Tensor:
-        # from page-locked memory a GPU copies by itself; from other memory the caller waits for what it asked before
+        # from page-locked memory a GPU copies by itself; for other memory the caller waits until earlier work is done
         return (part.pin_memory() if device.type == "cuda" else part).to(device, non_blocking=True)
 
     order = training_order(batch.image.ndim - 2, device)
@@ -184,9 +186,9 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 @contextmanager
 def fastest_convolutions(search: bool) -> Iterator[None]:
-    """Within, if `search`, cuDNN tries which of its ways is the fastest for every size that it has not met.
+    """Within this context, if `search`, cuDNN tries for each new size of input which of its algorithms is the fastest.
 
-    Worth it where a network meets few. On a CPU there is nothing to search.
+    That pays where a network meets few sizes. On a CPU it has no effect.
     """
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = search
@@ -197,7 +199,7 @@ def fastest_convolutions(search: bool) -> Iterator[None]:
 
 
 def _train_mode(network: nn.Module) -> None:
-    """Train mode for what learns; a module of which nothing learns rests, norm statistics too."""
+    """Set train mode for what learns, eval mode for modules of which nothing learns: their norm statistics rest too."""
     network.train()
     for module in network.modules():
         parameters = list(module.parameters())
@@ -215,7 +217,7 @@ def _keep_best(state: TrainState, step: Step) -> None:
         score = -next(record.losses[name] for name in names if name in record.losses)
     else:
         score = sum(record.dice.values()) / len(record.dice) if record.dice else 0.0
-        if not score:  # nothing is held out, or nothing found there yet: the last epoch is the only fair choice
+        if not score:  # nothing held out, or nothing found in it yet: only the last epoch is a fair choice
             return
     if state.best_score is None or score > state.best_score:
         state.best_epoch, state.best_score = state.epoch, score

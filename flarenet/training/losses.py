@@ -1,8 +1,8 @@
 """Dice + cross-entropy, equation (1) of the FLARE 2023 paper, over what is annotated.
 
-Partial labels in one formula: in a sample, the probability of every label that nobody looked for is added to
-the background (their logits are merged by logsumexp), so "background" there means "background or something
-that was not asked". With everything annotated this is the plain loss; with nothing annotated it is 0.
+Partial labels in one formula: in each sample, the probabilities of the labels that nobody looked for are added to the
+background's (their logits are merged by logsumexp). So "background" there means "background, or something that was not
+looked for". With everything annotated this is the plain loss; with nothing annotated it is 0.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from torch import Tensor
 from ..data.labels import HIDDEN
 from .sums import summed
 
-_SMOOTH = 1e-5  # keeps the Dice of a class that is neither drawn nor predicted defined
+_SMOOTH = 1e-5  # keeps the Dice defined for a class that is neither drawn nor predicted
 
 _SLAB_VOXELS = 2**15
-"""A block of 128^3 in one piece takes a core three times as long (1.13 s with 14 channels, in slabs 0.35 s)."""
+"""Fewest voxels of a slab. In one piece, a block of 128^3 voxels takes a core three times as long (with 14 channels
+1.13 s; in slabs 0.35 s)."""
 
 
 @dataclass(frozen=True)
 class Loss:
     """The two terms of equation (1), each a scalar with a gradient.
 
-    exclusion  what is added to them, weighted: see exclusion_loss
-    logits     by group, what the network answered at full resolution; empty where it does not segment
+    exclusion  weighted exclusion_loss, added to the two terms
+    logits     {group: logits [B, 1 + n, *S]} at full resolution; empty for a network that does not segment
     """
 
     dice: Tensor
@@ -50,8 +51,9 @@ def segmentation_loss(
 ) -> Loss:
     """Equation (1) over what is annotated, summed over the groups that the network answers.
 
-    answers    group -> logits [B, 1 + n, *S], or logits at S, S/2, S/4 ... under deep supervision
-    labels, asked  by group, as Batch holds them, for these groups at least
+    answers    {group: logits [B, 1 + n, *S]}; under deep supervision a tuple of logits at S, S/2, S/4 ...
+    labels     by group, as Batch holds them; for the groups of `answers` at least
+    asked      likewise
     exclusion  weight of exclusion_loss at full resolution; 0 leaves it out
     """
     scales = {group: answer if isinstance(answer, tuple) else (answer,) for group, answer in answers.items()}
@@ -64,7 +66,7 @@ def segmentation_loss(
 
 
 def deep_loss(scales: Sequence[Tensor], target: Tensor, asked: Tensor) -> Loss:
-    """marginal_loss over logits at S, S/2, S/4 ..., each weighing half as much as the finer one, 1 in all.
+    """marginal_loss over logits at S, S/2, S/4 ... Each scale weighs half as much as the next finer one; in all 1.
 
     The deep supervision of nnU-Net (Isensee et al., Nature Methods 18, 2021). The target of a coarser scale is every
     second voxel of the finer one along each axis.
@@ -88,9 +90,9 @@ def marginal_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Loss:
     target  [B, *S] uint8: 0 background, 1..n, HIDDEN where no question is asked
     asked   [B, 1 + n] bool, best on the CPU; asked[:, 0] is false where no label of the group was looked for
 
-    Dice: squared denominators, sums over all voxels of the batch, mean over background and those labels that at
-    least one sample asks for. Cross-entropy: mean over the voxels that ask a question. Both are 0, and so is
-    their gradient, where nothing is asked.
+    The Dice term has squared denominators and sums over all voxels of the batch; it is the mean over background and
+    those labels that at least one sample asks for. The cross-entropy is the mean over the voxels that ask a question.
+    Where nothing is asked both are 0, and so are their gradients.
     """
     overlap, squares, drawn, log_likelihood = _Sums.apply(*_in_slabs(logits.flatten(2), target.flatten(1), asked))
     asking = asked.sum(dim=0).to(logits.device, non_blocking=True)
@@ -102,12 +104,13 @@ def marginal_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Loss:
 
 
 def exclusion_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Tensor:
-    """How much of what was drawn the unasked labels of a group claim: 0 where they claim nothing, at most 1.
+    """How far labels that were not asked for claim voxels that were drawn: 0 where they claim none, at most 1.
 
-    The exclusion loss of Shi et al. (Medical Image Analysis 70, 2021) in the Dice's form; arguments as marginal_loss.
-    For each label, over the samples of the group that do not ask for it: 2 sum(p d) / (sum p^2 + sum d), d being 1 on
-    drawn voxels; the mean over the labels that some sample does not ask for. A tumor and the organ it sits in are
-    answered by different groups, each with logits of its own, and so never exclude each other.
+    The exclusion loss of Shi et al. (Medical Image Analysis 70, 2021) in the form of the Dice; arguments as
+    marginal_loss. Each label has 2 sum(p d) / (sum p^2 + sum d), summed over the samples that do not ask for it but
+    for another label of the group; d is 1 on drawn voxels. The result is the mean over the labels that some such sample
+    does not ask for. A tumor and the organ it sits in are answered by different groups, each with its own logits, and
+    so never exclude each other.
     """
     goal = target.flatten(1)[:, None]
     visible, drawn = goal != HIDDEN, (goal > 0) & (goal != HIDDEN)
@@ -122,7 +125,7 @@ def exclusion_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Tensor:
 
 
 def _over_the_batch(*sums: Tensor) -> tuple[Tensor, ...]:
-    """Each of `sums`, which are over the rows here, over the whole batch: see sums.summed."""
+    """The sums over the whole batch, from sums over the rows that this process or turn has: see sums.summed."""
     whole = summed(torch.cat([part.flatten().to(sums[0].dtype) for part in sums]))
     return tuple(part.view_as(own) for part, own in zip(whole.split([own.numel() for own in sums]), sums))
 
@@ -131,9 +134,10 @@ def _over_the_batch(*sums: Tensor) -> tuple[Tensor, ...]:
 class _Piece:
     """Samples that answer the same labels.
 
-    rows    [b] their numbers in the batch
-    kept    [K] the channels of background and of what was asked      place  [256] a label's place among `kept`
-    merged  [M] those of background and of what was not
+    rows    [b] numbers of the samples in the batch
+    kept    [K] channels of background and of the labels that were asked for
+    merged  [M] channels of background and of the labels that were not
+    place   [256] place of each label's channel in `kept`, 0 for labels that are not there
     """
 
     rows: Tensor
@@ -142,7 +146,7 @@ class _Piece:
     place: Tensor
 
     def of(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-probabilities [b, K, I], the place of what was drawn [b, 1, I], and whether it is hidden [b, 1, I]."""
+        """(log-probabilities [b, K, I], place in `kept` of what was drawn [b, 1, I], where it is hidden [b, 1, I])."""
         scores, values = logits[self.rows].to(_precision(logits)), target[self.rows][:, None]
         if len(self.merged) > 1:
             background = scores[:, self.merged].logsumexp(dim=1, keepdim=True)
@@ -150,7 +154,7 @@ class _Piece:
         return scores.log_softmax(dim=1), self.place[values.long()], values == HIDDEN
 
     def spread(self, by_score: Tensor, logits: Tensor, gradient: Tensor) -> None:
-        """Write a gradient [b, K, I] into that of the logits: each merged channel has its share of the background's."""
+        """Write a gradient [b, K, I] into `gradient`, that of the logits; merged channels share that of background."""
         rows = self.rows[:, None]
         gradient[rows, self.kept] = by_score.to(gradient.dtype)
         if len(self.merged) > 1:
@@ -159,14 +163,14 @@ class _Piece:
 
 
 def _in_slabs(logits: Tensor, target: Tensor, asked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """[B, C, I], [B, I] and [B, C] as more samples of fewer voxels, to fit in a CPU's cache; else as they are."""
+    """[B, C, I], [B, I] and [B, C]; on a CPU split into more samples of fewer voxels, to fit in the cache."""
     count = _slabs(target.shape[1]) if logits.device.type == "cpu" else 1
     slabs = logits.unflatten(2, (count, -1)).transpose(1, 2).flatten(0, 1)
     return slabs, target.unflatten(1, (count, -1)).flatten(0, 1), asked.repeat_interleave(count, dim=0)
 
 
 def _slabs(voxels: int) -> int:
-    """Into how many equal parts of _SLAB_VOXELS or more so many voxels can be halved."""
+    """How many equal parts, of at least _SLAB_VOXELS each, halving again and again gives of so many voxels."""
     count = 1
     while voxels % (2 * count) == 0 and voxels // (2 * count) >= _SLAB_VOXELS:
         count *= 2
@@ -174,7 +178,7 @@ def _slabs(voxels: int) -> int:
 
 
 def _pieces(asked: Tensor, device: torch.device) -> Iterator[_Piece]:
-    """The samples of which anything was asked: one by one on a CPU, elsewhere those of one pattern together."""
+    """The samples of which anything was asked. On a CPU each is a piece; elsewhere those of one pattern are."""
     alike: dict[object, list[int]] = {}
     patterns = asked.tolist()
     for row, pattern in enumerate(patterns):
@@ -184,21 +188,25 @@ def _pieces(asked: Tensor, device: torch.device) -> Iterator[_Piece]:
         kept = [channel for channel, flag in enumerate(patterns[rows[0]]) if flag]
         merged = [0, *(channel for channel, flag in enumerate(patterns[rows[0]]) if not flag)]
         place = [kept.index(value) if value in kept else 0 for value in range(256)]
-        # non_blocking: a card is not waited for
+        # non_blocking: the CPU does not wait for a GPU
         yield _Piece(*(torch.tensor(each).to(device, non_blocking=True) for each in (rows, kept, merged, place)))
 
 
 def _precision(logits: Tensor) -> torch.dtype:
-    """float32 at least: sums of squares over a million voxels need it."""
+    """The type to compute in: at least float32, which sums of squares over a million voxels need."""
     return torch.promote_types(logits.dtype, torch.float32)
 
 
 class _Sums(torch.autograd.Function):
     """What the loss needs of its voxels: logits [B, C, I] -> overlap [C], squares [C], drawn [C], log-likelihood [].
 
-    `overlap` sums the probabilities of what was drawn, `squares` the squares of all, `drawn` counts voxels. Passes of a
-    whole batch through memory cost a CPU as much as a network does, so it goes sample by sample, each of which fits in
-    the cache, keeps nothing but the logits for the backward pass, and has its gradient written out.
+    overlap  sum of the probabilities of the class that was drawn, by class
+    squares  sum of the squared probabilities of each class
+    drawn    number of voxels drawn of each class
+
+    Passes of a whole batch through memory cost a CPU as much time as the network does. So this goes piece by piece,
+    each of which fits in the cache, keeps nothing but the logits and the target for the backward pass, and computes the
+    gradient by a formula of its own.
     """
 
     @staticmethod
@@ -213,7 +221,8 @@ class _Sums(torch.autograd.Function):
             log_p_goal = log_p.gather(1, goal).masked_fill_(hidden, 0)
             p = log_p.exp_().masked_fill_(hidden, 0)
             seen = (~hidden).to(p.dtype)
-            # slabs, for a number is added to a sum of millions only in steps of what float32 tells apart there
+            # slab by slab: added one by one to a float32 total in the millions, each number would be rounded to the
+            # total's spacing
             places = goal.reshape(len(piece.rows) * _slabs(goal.shape[2]), -1)
             for total, voxels in ((overlap, log_p_goal.exp() * seen), (drawn, seen)):
                 per_slab = p.new_zeros((len(places), len(piece.kept)))
@@ -224,8 +233,8 @@ class _Sums(torch.autograd.Function):
         return overlap, squares, drawn, log_likelihood
 
     @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None, None]:
-        (logits, target), (by_overlap, by_squares, _, by_log_likelihood) = ctx.saved_tensors, slopes
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (logits, target), (by_overlap, by_squares, _, by_log_likelihood) = ctx.saved_tensors, gradients
         gradient = torch.zeros_like(logits)
         for piece in ctx.pieces:
             log_p, goal, hidden = piece.of(logits, target)

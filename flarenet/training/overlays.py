@@ -1,4 +1,4 @@
-"""Pictures of a few held-out patches as training goes on, `overlays/epoch_NNN.png`: labels beside what was found."""
+"""Pictures of a few held-out patches as training goes on, `overlays/epoch_NNN.png`: labels beside predictions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 10
-"""Pictures of one run, about: every so many epochs one, and one of the last."""
+"""Pictures of one run, at equal distances in epochs, not counting that of the last epoch."""
 
 
 class Overlays:
-    """Callback: writes them, of short epochs fewer: at the Pace of drawings."""
+    """Callback: writes these pictures, fewer of them where epochs are short: no more often than Pace says."""
 
     def __init__(self, labels: LabelSet) -> None:
         self._labels = labels
@@ -38,12 +38,12 @@ class Overlays:
 
 
 def is_due(epoch: int, epochs: int) -> bool:
-    """Whether a picture is made of this epoch: of the last, and of at most MOST others."""
+    """Whether a picture is made of this epoch: it is made of the last one and of at most MOST others."""
     return epoch == epochs or epoch % -(-epochs // MOST) == 0
 
 
 def draw_examples(examples: Sequence[Example], labels: LabelSet, *, caption: str) -> Figure:
-    """A row per example, in the colours and the display of the evaluation's pictures."""
+    """A figure with a row per example, in the colours and the layout of evaluation's pictures."""
     from ..evaluation.pictures import Row, sheet  # only a run that draws pays for importing matplotlib
 
     rows = [

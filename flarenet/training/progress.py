@@ -1,4 +1,4 @@
-"""What the command line shows of a run: a bar for the step on a terminal, a line for each epoch anywhere."""
+"""What the command line shows of a run: a bar for the step where there is a terminal, and a line for each epoch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .state import EpochRecord
 
 
 class Display:
-    """Callback: what the training of one step says on `console`."""
+    """Callback: shows the training of one step on `console`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -60,7 +60,7 @@ class Display:
         self._losses, self._epoch_since_s = [], time.monotonic()
 
     def _left(self) -> str:
-        """The time left for the whole step, by what its batches took so far with validation and everything else."""
+        """The time left for the whole step, estimated from what each batch took so far, validation included."""
         each_s = (time.monotonic() - self._since_s) / max(1, self._seen)
         return f"{timedelta(seconds=round(each_s * (self._left_at_start - self._seen)))} left"
 

@@ -1,6 +1,6 @@
-"""`run.json`: what was run, and by which processes: all that is needed to run it again, and nothing about people.
+"""`run.json`: what was run, and by which processes. It holds all that is needed to run it again, and no personal data.
 
-Folders are named from the root on; users, hosts and folders outside the root are not named.
+Folders are named relative to the root; users, hosts and folders outside the root are not named.
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ from .distributed import processes
 RUN_FILE = "run.json"
 
 _LIBRARIES = ("torch", "numpy", "batchgenerators", "blosc2", "monai", "scipy")
-"""Whose version may change a number of a run."""
+"""Libraries whose versions may change a number of a run."""
 
 
 class Process(Frozen):
     """One process that worked on a run.
 
-    command    as it was typed, without folders outside the root
-    commit     of the checkout that it ran from, with "-dirty" where files differed; None where flarenet was installed
+    command    the command as typed, without folders outside the root
+    commit     that of the checkout it ran from, with "-dirty" where files differed; None for an installed flarenet
     precision  the number type that the network computed in
-    together   how many processes trained as one, of which this is the first
-    epochs     finished by it: from the first to the last; None where it finished none
-    started    and ended: in UTC
-    end        "running", "done", "interrupted", "killed" (it did not say), or the name of the error
+    together   how many processes trained as one; this is the first of them
+    started    when it started, in UTC
+    ended      when it ended, in UTC; None where it did not say
+    epochs     (first, last) of the epochs that it finished; None where it finished none
+    end        "running", "done", "interrupted", "killed" (it never said how it ended), or the name of the error
     """
 
     command: tuple[str, ...]
@@ -61,10 +62,13 @@ class Process(Frozen):
 class RunFile(Frozen):
     """What run.json holds.
 
-    title, seed  of the run
-    sha256       "plan": of the plan as it was used, which is plan.json beside it once the run is done; "dataset": of
-                 prepared/NAME/dataset.json; "cases": of the names of the cases trained on and held out, with the keys
-                 of what they were prepared from; "TRAINER/STEP": of the weights it starts from or learns from
+    title      title of the run
+    seed       seed of its plan
+    sha256     "plan": SHA-256 of the plan as used, which is plan.json beside run.json once the run is done;
+               "dataset": of prepared/NAME/dataset.json;
+               "cases": of the names of the cases trained on and held out, with the keys of what they were made from;
+               "TRAINER/STEP": of the weights of that run, from which this one starts or learns
+    processes  the processes that worked on it, in turn
     """
 
     largest_bytes = LARGEST_TABLE_BYTES
@@ -76,7 +80,7 @@ class RunFile(Frozen):
 
 
 class RunRecord:
-    """Callback: keeps run.json. A process that goes on with a run adds itself to those before."""
+    """Callback: keeps run.json up to date. A process that goes on with a run adds itself to the earlier ones."""
 
     def __init__(self, facts: RunFile, process: Process) -> None:
         self._facts, self._process = facts, process
@@ -99,7 +103,7 @@ class RunRecord:
 
 
 def this_process(device: torch.device, precision: str, root: Path) -> Process:
-    """What can be said of this process before it starts to train."""
+    """This process, as far as it is known before it starts to train."""
     return Process(
         command=command_line(sys.argv, root),
         flarenet=__version__,
@@ -116,7 +120,7 @@ def this_process(device: torch.device, precision: str, root: Path) -> Process:
 
 
 def command_line(words: Sequence[str], root: Path) -> tuple[str, ...]:
-    """`words` of a command line with the root as ROOT, and of other paths that lead away from it only the name."""
+    """The `words` of a command line. Paths below the root begin with ROOT; of other paths the last name is kept."""
     command, *others = words
     return (Path(command).name, *(_without_folders(word, root) for word in others))
 
@@ -139,7 +143,7 @@ def _end(error: BaseException | None) -> str:
 
 
 def _earlier(path: Path, facts: RunFile) -> tuple[Process, ...]:
-    """The processes of a run.json of the same facts; one that did not live to say how it ended was killed."""
+    """The processes in a run.json of the same facts. One that is still "running" in it was killed."""
     if not path.is_file():
         return ()
     before = load(RunFile, path, RunError)

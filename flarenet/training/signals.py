@@ -1,4 +1,4 @@
-"""What signals ask of a training run. They are only noted here; the loop answers between two batches.
+"""What signals ask of a training run. Handlers only note them; the loop acts on them between two batches.
 
 SIGTERM, SIGINT   save the state and end
 SIGUSR1           save the state and go on
@@ -37,10 +37,9 @@ class Asked:
 
 @contextmanager
 def noted() -> Iterator[Asked]:
-    """While it lasts, signals of this process are noted. One that asked for the end is raised afterwards, as it came.
+    """Within this context signals are noted; a signal to end is raised again when the context is left.
 
-    What the process ignores stays ignored. Outside of the main thread, where no handler can be set, nothing is ever
-    asked.
+    Signals that the process ignores stay ignored. Outside the main thread no handler can be set, so nothing is noted.
     """
     asked, owner = Asked(), os.getpid()
 
@@ -57,7 +56,7 @@ def noted() -> Iterator[Asked]:
         yield asked
         return
     wanted = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGUSR1: save}
-    # who starts a command in the background may have it ignore Ctrl-C, and gets what was meant
+    # a command started in the background may have been told to ignore Ctrl-C, and then goes on ignoring it
     heard = [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, wanted[number]) for number in heard}
     try:

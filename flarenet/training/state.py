@@ -16,10 +16,10 @@ Weights = dict[str, torch.Tensor]
 class EpochRecord(Frozen):
     """One finished epoch, and a line of log.jsonl.
 
-    losses  "loss" and "dice_loss" of training, and those that validation measured
+    losses  "loss" and "dice_loss" of training, and the losses that validation measured
     dice    group -> mean Dice of its labels on held-out patches; empty where nothing was held out
-    labels  label -> its Dice there
-    timing  "seconds" of all, "samples_per_s" of training: all that differs between two runs of the same thing
+    labels  label name -> its Dice on held-out patches
+    timing  "seconds" of the whole epoch, "samples_per_s" of training; only these differ between two equal runs
     """
 
     epoch: int
@@ -34,10 +34,15 @@ class EpochRecord(Frozen):
 class TrainState:
     """What changes while a network trains, between two batches.
 
-    scaler   of the gradients; at work in float16 only
-    average  the moving average of the network's weights, where the plan asks for one
-    epoch    finished ones    index  batches that the one after them has had    sums  of its losses so far, by name
-    best     the kept weights where selection is not "last"
+    scaler      scales gradients; at work in float16 only
+    average     moving average of the network's weights, where the plan asks for one
+    epoch       number of finished epochs
+    index       number of batches that the current epoch has had
+    sums        name -> sum of the losses of these batches
+    best_epoch  the epoch whose weights are `best`; None where selection is "last" or no epoch was scored
+    best_score  its score; higher is better
+    best        the best weights so far; None like best_epoch
+    history     records of the finished epochs
     """
 
     network: nn.Module

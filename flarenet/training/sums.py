@@ -1,4 +1,4 @@
-"""What a loss sums over a batch that several processes work on, or one process in several turns."""
+"""Sums of a loss over a batch on which several processes work, or one process in several turns."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _turns: _Turns | None = None
 
 
 def summed(part: Tensor) -> Tensor:
-    """The sum over the whole batch of what is summed here over some of its rows.
+    """The sum over the whole batch; `part` is the sum over the rows that this process or turn works on.
 
-    Where several work on a batch, each calls it for the same sums in the same order. Its slope is as many times the
-    part's as there are parts, because gradients are averaged over them.
+    Every process and turn has to call it for the same sums in the same order. Backward, the gradient is multiplied by
+    the number of parts, because the parts' gradients are averaged afterwards.
     """
     if _turns is not None:
         return _turns.summed(part)
@@ -29,10 +29,11 @@ def summed(part: Tensor) -> Tensor:
 
 
 def in_turns(parts: Sequence[Part], judge: Callable[[Part], Judged]) -> Iterator[Judged]:
-    """The loss of the whole batch, once for each part: as a function of what the network says of that part.
+    """For each part of a batch the loss of the whole batch, as a function of the network's answer to that part.
 
-    The mean of their gradients is that of the whole batch. Sums over all of it are found by a pass without gradients
-    before; where nothing is summed there is none, and each loss is of its part alone.
+    The mean of the gradients of these losses is the gradient of the whole batch. A first pass, without gradients, finds
+    the sums over the whole batch. Where the loss sums nothing, it ends after one part, and each loss is that of its
+    part alone.
     """
     if len(parts) == 1:
         yield judge(parts[0])
@@ -61,7 +62,7 @@ class _Turns:
 
     @contextmanager
     def one(self, *, adding: bool) -> Iterator[None]:
-        """Within, `summed` adds to the sums, or answers what they came to."""
+        """The context of one part: in it `summed` adds to the sums or, if not `adding`, gives the finished sums."""
         global _turns
         self._adding, self._place, _turns = adding, 0, self
         try:
@@ -80,7 +81,7 @@ class _Turns:
 
 
 class _Whole(torch.autograd.Function):
-    """A sum over a whole batch as a function of the sum over one of `parts` parts."""
+    """A sum over a whole batch as a function of the sum over one of its `parts` parts."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor, whole: Tensor, parts: int) -> Tensor:
@@ -88,5 +89,5 @@ class _Whole(torch.autograd.Function):
         return whole.clone()
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None, None]:
-        return slope * ctx.parts, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient * ctx.parts, None, None

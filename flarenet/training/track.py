@@ -1,4 +1,4 @@
-"""TensorBoard: the curves of a run and its pictures, in `tensorboard/` of its folder."""
+"""The curves and pictures of a run for TensorBoard, in `tensorboard/` of its folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class TensorBoard:
-    """Callback: tells TensorBoard. Raises UsageError, when it is made, where tensorboard is not installed."""
+    """Callback: writes for TensorBoard. Its constructor raises UsageError where tensorboard is not installed."""
 
     def __init__(self, labels: LabelSet) -> None:
         with needs_extra("track", "--track tensorboard"):
@@ -29,7 +29,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
 
             self._run = event
-            # what a killed process wrote of later epochs is written anew
+            # purge_step: later epochs, which a killed process wrote, are written anew
             self._writer = SummaryWriter(str(event.folder / "tensorboard"), purge_step=len(event.history) + 1)
         elif isinstance(event, EpochDone):
             self._tell(event)

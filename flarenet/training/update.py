@@ -19,9 +19,9 @@ from .sums import in_turns
 
 
 def make_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
-    """A scaler of gradients that float16 could not hold; it does nothing in number types with float32's exponents.
+    """A scaler for gradients that float16 could not hold. It does nothing for types with the exponents of float32.
 
-    precision  a word of engines.pick_precision
+    precision  as engines.pick_precision takes it
     """
     return torch.amp.GradScaler(device.type, enabled=pick_precision(device, precision) == torch.float16)
 
@@ -29,7 +29,7 @@ def make_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
 def learn(
     state: TrainState, batch: Batch, *, judge: Callable[[Batch], Loss], update: Update, where: str
 ) -> tuple[float, float]:
-    """Change the weights by what `judge` says of `batch`; returns the loss and its Dice term.
+    """Take one step of the optimizer on `batch`, with `judge` as the loss; returns (the loss, its Dice term).
 
     A gradient that float16 could not hold changes nothing but the scale, as long as the scale can be smaller.
     Raises RunError that names `where` and the cases, before anything changes, if the loss or its gradient is not
@@ -47,7 +47,7 @@ def learn(
     average_gradients(learning)
     state.scaler.unscale_(state.optimizer)
     norm = nn.utils.clip_grad_norm_(learning, update.clip_norm)
-    total, dice, length = torch.stack([*averaged(terms), norm]).tolist()  # the one time that a GPU is waited for
+    total, dice, length = torch.stack([*averaged(terms), norm]).tolist()  # only here the CPU waits for a GPU
     if not math.isfinite(total):
         raise _not_finite(where, f"loss {total}", batch)
     if not math.isfinite(length) and state.scaler.get_scale() <= 1:  # 1 where nothing is scaled

@@ -1,4 +1,4 @@
-"""How a network does on held-out cases while it trains: the same patches every time."""
+"""How well a network does on held-out cases while it trains, always on the same patches."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from .sums import in_turns
 
 
 class HeldOut:
-    """Callable for fit: what `count` fixed batches say.
+    """The validation that fit calls: a network's Findings on `count` fixed batches.
 
-    losses    "held_out_dice_loss"; of a network that does not segment, and so has no groups, "held_out_loss"
-    dice      of a group: the mean over its labels
-    labels    of a label: counts of voxels over all patches of the cases that ask for it; a label that is neither drawn
-              nor predicted there has no Dice, and a group of such labels none either
+    losses    "held_out_dice_loss"; "held_out_loss" for a network that does not segment, and so has no groups
+    dice      group -> mean over its labels
+    labels    label -> Dice, from voxels counted over all patches of the cases that ask for it. A label that is neither
+              drawn nor predicted there has no Dice, and a group of such labels has none
     examples  a few of the patches; see examples.Examples
 
-    A batch is worked on in the parts of `update`, as in training: that is what memory is there for.
+    Each batch is worked on in the parts that `update` states, as in training, because memory is planned for these.
     """
 
     def __init__(
@@ -66,7 +66,8 @@ class HeldOut:
                     counts[group] = counts[group] + found if group in counts else found
                 if predicted:
                     self._examples.add(part, predicted)
-        loss = averaged(torch.tensor(loss, device=self._device)).item()  # processes with GPUs exchange nothing else
+        # on the device: processes with GPUs can exchange nothing else
+        loss = averaged(torch.tensor(loss, device=self._device)).item()
         dice = {group: _dice(all_summed(found)) for group, found in counts.items()}
         return Findings(
             losses={"held_out_dice_loss" if self._groups else "held_out_loss": loss},
@@ -81,19 +82,21 @@ class HeldOut:
 
 
 def _dice(counts: Tensor) -> dict[int, float]:
-    """Label, counted from 0 in its group -> Dice, from what _counts gives; without those that have none."""
+    """Label, counted from 0 in its group -> Dice, from what _counts gives; labels without a Dice are left out."""
     twice_overlap, sizes = counts.tolist()
     return {index: twice / size for index, (twice, size) in enumerate(zip(twice_overlap, sizes)) if size}
 
 
 def _counts(predicted: Tensor, target: Tensor, asked: Tensor) -> Tensor:
-    """[2, n] float64: per label, twice the overlap and the sum of both sizes, over what was asked.
+    """[2, n] float64: for each label twice the overlap, and the sum of both sizes, over the samples that ask for it.
 
-    predicted  [B, *S] integers    target  [B, *S], as Batch.labels    asked  bool [B, 1 + n]
-    All rows are counted at once: a GPU is waited for once, not for every row.
+    predicted  [B, *S] integers
+    target     [B, *S], as Batch.labels
+    asked      bool [B, 1 + n]
+    All rows are counted at once, so that the CPU waits for a GPU once and not for every row.
     """
     rows, classes = asked.shape
-    hidden = target == HIDDEN  # counts as background of both, which has no Dice
+    hidden = target == HIDDEN  # counted as background in both, and background has no Dice
     truth, guess = (each.int().masked_fill(hidden, 0) for each in (target, predicted))
     row = torch.arange(rows, dtype=torch.int32, device=predicted.device).view(-1, *[1] * (target.ndim - 1))
     place = (row * classes + truth) * classes + guess
