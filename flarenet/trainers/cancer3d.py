@@ -1,4 +1,4 @@
-"""The 3D cancer model, M_c of the paper: the teacher of every group that is drawn over the first."""
+"""The 3D cancer model, M_c of the paper: the teacher of every group that is drawn over the first group."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .trainer import Trainer
 
 
 class Trainer3DCancer(Trainer):
-    """A 3D network on the later groups of the data set, with a head for each."""
+    """A 3D network for all groups of the data set but the first, with a head for each."""
 
     name = "3DCancer"
 

@@ -1,4 +1,4 @@
-"""From a step of the plan and its samples to the Course that the loop runs."""
+"""The Course that the loop runs, made of a step of the plan and its samples."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from ..training.validate import HeldOut
 from .identity import identity_of
 
 HELD_OUT_SHARE = 5
-"""One batch is judged after an epoch for every five it has: the paper's share of held-out slices is 20 %."""
+"""One held-out batch is judged for every so many training batches of an epoch: the paper holds out 20 % of slices."""
 
 FEWEST_PATCHES, MOST_OF_A_CASE = 100, 4
-"""Where the best Dice is kept, how many patches are judged at least: as many as nnU-Net judges after an epoch, of few
-cases so many of each, for the patches of a case are alike. A fifth of the batches of a 3D step gives two of each."""
+"""Where the weights of the best Dice are kept, at least FEWEST_PATCHES patches are judged after an epoch, as many as
+nnU-Net judges, or, where that is fewer, MOST_OF_A_CASE of each held-out case, because patches of one case are alike. A
+fifth of the batches of a 3D step would be two patches a case."""
 
 
 def make_course(
@@ -44,9 +45,9 @@ def make_course(
     title: str,
     callbacks: Sequence[Callback] = (),
 ) -> Course:
-    """The Course of one step in `folder`; without held-out samples nothing judges it.
+    """The Course of one step, which runs in `folder`. Without held-out samples it has no validation.
 
-    starts_from  as identity_of has it
+    starts_from  as identity_of takes it
     """
     draw, context = _drawing(step, plan, part), partial(autocast, device, precision)
     validate = None
@@ -83,7 +84,7 @@ def make_course(
 
 
 def held_out_batches(step: Step, cases: int) -> int:
-    """How many batches of so many held-out cases are judged after each epoch."""
+    """How many batches are judged after each epoch, with so many held-out `cases`."""
     share = max(1, step.batches_per_epoch // HELD_OUT_SHARE)
     if step.selection != "best dice":
         return share
@@ -91,7 +92,7 @@ def held_out_batches(step: Step, cases: int) -> int:
 
 
 def _drawing(step: Step, plan: Plan, part: TrainerPlan) -> partial[Batches]:
-    """Batches of a step, but for the samples and how these are drawn and changed."""
+    """Batches of a step; the samples, and how they are drawn and augmented, are still to be given."""
     configuration = plan.configurations[part.configuration]
     return partial(
         Batches,

@@ -25,15 +25,21 @@ class TrainerDualDecoder2D(Trainer):
     def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
         """Steps of the whole network, then of one decoder after the other.
 
-        paper  1 unlabelled cases, all pseudo; 2 cases that ask for every group, the rest pseudo; then per group those
-               with the most of the first group, and those with nothing but a later group
-        auto   all cases, with pseudo labels for what nobody looked for (where there is such); all annotated cases, by
-               hand-drawn labels alone; then, where there are several groups, per group every case that asks for it.
-               With few cases no cohort is worth leaving out, and the last steps, which decide, see only what people
-               drew.
-        A cohort that the paper's step wants and the set has not is replaced by all cases that could serve; a group
-        that nobody looked for has no step of its own. Without unlabelled cases (outline.unlabelled) the first step of
-        `paper` is left out, and that of `auto` has fewer. None where no case is labelled at all.
+        Recipe paper:
+        1. unlabelled cases, with all labels pseudo labels
+        2. cases that ask for every group, with pseudo labels for the rest
+        3. the first group's decoder, on the cases with the most labels of that group
+        4. each later group's decoder, on the cases that ask for nothing but that group
+
+        Recipe auto:
+        1. all cases, with pseudo labels for what nobody looked for; no such step where all cases have one pattern
+        2. all annotated cases, with hand-drawn labels alone
+        3. where there are several groups, each group's decoder, on every case that asks for it
+        With few cases no cohort is worth leaving out, and the last steps, which decide, see only what people drew.
+
+        Where the data set lacks a cohort that a step of `paper` wants, all cases that could serve take its place. A
+        group that nobody looked for has no step of its own. If outline.unlabelled is false, the first step of `paper`
+        is left out, and that of `auto` has no unlabelled cases. None where no case is labelled at all.
         """
         if not any(fingerprint.patterns):
             return None
@@ -66,7 +72,7 @@ def _auto(fingerprint: Fingerprint, outline: Outline) -> list[Stage]:
     labels, annotated = fingerprint.labels, tuple(pattern for pattern in fingerprint.patterns if pattern)
     patterns = fingerprint.patterns if outline.unlabelled else annotated
     groups, stages = tuple(labels.groups), []
-    if len(patterns) > 1:  # else every case answers the same, and there is nothing to fill in
+    if len(patterns) > 1:  # with one pattern there is nothing to fill in
         stages.append(Stage(patterns, groups, 1e-3, teachers=_teachers(fingerprint, outline, patterns)))
     stages.append(Stage(annotated, groups, 1e-3))
     for group, values in labels.groups.items() if len(groups) > 1 else ():
@@ -83,8 +89,8 @@ def _of_decoder(group: str, serving: tuple[Pattern, ...], learning_rate: float, 
 
 
 def _teachers(fingerprint: Fingerprint, outline: Outline, patterns: Sequence[Pattern]) -> dict[str, str]:
-    """Group -> the last step of the 3D trainer that answers it, for the groups of which cases of `patterns` lack some
-    label, as far as there are cases to train such a model on."""
+    """{group: last step of the 3D trainer that answers it}, for groups of which some case of `patterns` lacks a label
+    and for which there are cases to train such a model on."""
     runs = {}
     for trainer in (Trainer3DOrgan, Trainer3DCancer):
         part = trainer.plan(fingerprint, outline)

@@ -13,7 +13,7 @@ from ..planning.runs import Run
 
 @dataclass(frozen=True)
 class Foundation:
-    """A finished run: its model folder, and what that says of itself."""
+    """A finished run: its model folder, and the content of about.json in it."""
 
     folder: Path
     about: About
@@ -28,9 +28,10 @@ def find_foundation(
 ) -> Foundation:
     """The run in `folder`, for a step of `trainer` that holds out the cases `held_out`.
 
-    command  what a person types to make it
-    labels   of the plan of that step
-    Raises RunError, with the command, where the run is not finished, has seen what is held out, or knows other labels.
+    command  what a person types to train the run
+    labels   the label table of the step's plan
+    Raises RunError, with the command, where the run is not finished, has learned from a case that is held out, or has
+    another label table.
     """
     if not is_finished(folder):
         raise RunError(

@@ -1,4 +1,4 @@
-"""What makes a training run what it is. A run that was broken off goes on only where all of this is the same."""
+"""The identity of a training run. A run that was broken off goes on only where its identity is still the same."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ def identity_of(
     part: TrainerPlan,
     starts_from: str | None,
 ) -> dict[str, JsonValue]:
-    """The facts of the step's training, and each of its cases with a key of what it was made from.
+    """The facts of a step's training, and each of its cases with the key of what it was made from.
 
     starts_from  the SHA-256 of the weights that the step begins with; None where they are random
-    Device, precision, worker and process counts are no part of it: a run may go on elsewhere. So are the other steps.
+    Device, precision and the numbers of workers and processes are no part of it: a run may go on elsewhere. Nor are
+    the other steps of the plan.
     """
     return {
         **training_facts(plan, part, step=step),

@@ -10,16 +10,16 @@ from .trainer import Trainer
 
 
 class TrainerJoint(Trainer):
-    """Every group and every pattern in the same batches, by the marginal loss: no teachers, nothing frozen.
+    """Trains every group on every pattern in the same batches, by the marginal loss: no teachers, nothing frozen.
 
-    The network is the curriculum's; a plan may give the step teachers and the unlabelled cases, which those then label.
+    The network is that of the curriculum. A plan may give the step teachers, and unlabelled cases for them to label.
     """
 
     name = "Joint"
 
     @classmethod
     def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
-        """One step, from random weights; None for the paper's recipe, and where every case answers the same, so that
+        """One step, from random weights. None for the recipe `paper`, and where all cases have the same pattern: then
         the curriculum begins with this very step."""
         if outline.recipe == "paper" or len(fingerprint.patterns) < 2:
             return None

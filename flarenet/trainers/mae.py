@@ -18,13 +18,13 @@ from .trainer import Trainer
 
 
 class TrainerMAE(Trainer):
-    """Hides three quarters of the cubes of a patch and learns to fill them in."""
+    """Trains an encoder: three quarters of the cubes of a patch are hidden, and the network learns to fill them in."""
 
     name = "MAE"
 
     @classmethod
     def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
-        """One step on all cases; AdamW 3e-4 with weight decay 0.05, a long warm-up and a cosine."""
+        """One step on all cases, by AdamW with learning rate 3e-4, weight decay 0.05, a long warm-up and a cosine."""
         spec = masked_autoencoder(outline.budget)
         patch, outputs = outline.configurations["3d"].patch, fingerprint.labels.outputs
         samples, batch_why = batch_size(spec, outputs, patch, budget=outline.budget)
@@ -55,7 +55,7 @@ class TrainerMAE(Trainer):
         )
 
     def objective(self, step: Step, network: nn.Module, batch: Batch) -> Loss:
-        """The mean squared error on masked voxels; there is no Dice."""
+        """The mean squared error on hidden voxels; its Dice term is 0."""
         error = cast(MaskedAutoencoder, network).reconstruction_loss(batch.image)
         return Loss(error.new_zeros(()), error)
 

@@ -17,9 +17,9 @@ class Trainer3DOrgan(Trainer):
 
     @classmethod
     def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
-        """`paper`: the cases with the most organs only; `auto`: every case with any, by the marginal loss.
+        """One step. With `paper`: only the cases with the most organs; with `auto`: every case with any organ.
 
-        A transformer has both steps, one after the other: M_o1 and M_o2 of the paper.
+        A transformer has two steps: every case with any organ, then those with the most, M_o1 and M_o2 of the paper.
         """
         group, values = next(iter(fingerprint.labels.groups.items()))
         every = Stage(

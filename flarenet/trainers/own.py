@@ -13,11 +13,10 @@ from .trainer import Trainer
 
 
 def find_trainer(typed: str) -> type[Trainer]:
-    """The trainer class that `typed` names; modules are looked for in the current folder first, as `python -m` does.
+    """The trainer class that `typed` names. Modules are looked for in the current folder first, as `python -m` does.
 
-    The only import by name of the package, and of a name that the person at the keyboard gave: none found in a file
-    gets here. Raises UsageError for a name that is none or no trainer, and RunError for a module that cannot be
-    imported.
+    This is the package's only import by name, and the name comes from the person at the keyboard, never from a file.
+    Raises UsageError for a name that does not exist or is no trainer, RunError for a module that cannot be imported.
     """
     module, colon, name = typed.partition(":")
     if not colon:

@@ -1,4 +1,4 @@
-"""A whole plan: the configurations by rule, then the part of every trainer."""
+"""Makes a whole plan: the configurations by rule, then the part of every trainer."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ def make_plan(
     unlabelled: bool = True,
     changes: Sequence[str] = (),
 ) -> Plan:
-    """The Plan of a Fingerprint: rules, then every trainer that the set has something for, then `changes`. Those of
-    the budget come first: every size is chosen to fit it.
+    """The Plan of a data set that was measured: configurations by rule, then the part of every trainer that has
+    something to train on, then `changes`. Changes of the budget are made first, as every size is chosen to fit it.
 
-    budget      the recipe's own where None
+    budget      None is the recipe's own
     unlabelled  whether the 2D curriculum uses unlabelled cases
-    Raises UsageError or PlanError where a change does not fit, and PlanError where the plan does not fit its budget.
+    changes     "KEY=VALUE", as planning.plan_file.override takes them
+    Raises UsageError or PlanError for a change that does not fit, and PlanError for a plan that exceeds its budget.
     """
     budget = _changed_budget(budget or default_budget(recipe), changes)
     outline = make_outline(fingerprint, recipe, budget, unlabelled=unlabelled)
@@ -67,10 +68,10 @@ def _of_budget(change: str) -> bool:
 
 
 def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Plan:
-    """`plan` with the part of a trainer that it lacks, as that makes it from what planning found in `workspace`.
+    """`plan` with a part for `trainer`, made from the fingerprint in `workspace`; a part that is there already stays.
 
-    Its configurations, budget and seed are the plan's, edited or not, and it leaves out the cases that the plan does; a
-    part that is there already stays. The file of the plan is left alone: the folder of each run keeps the whole.
+    The new part uses the plan's configurations, budget and seed, edited or not, and leaves out the cases that the plan
+    leaves out. plan.json is not changed: the folder of each run keeps the whole plan.
     Raises PlanError where the data set has nothing for the trainer, and as make_plan.
     """
     if trainer.name in plan.trainers:

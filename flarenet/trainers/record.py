@@ -1,4 +1,4 @@
-"""What run.json says of a run, and whether it still holds; see training.run_file."""
+"""What run.json says of a run, and whether that still holds; see training.run_file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ def run_facts(
     workspace: Workspace,
     models: Mapping[str, str],
 ) -> RunFile:
-    """models: "TRAINER/STEP" -> SHA-256 of the weights, of every model that the run starts from or learns from"""
+    """What run.json holds of a run before its first process.
+
+    models  "TRAINER/STEP" -> SHA-256 of its weights, for every model that the run starts from or learns from
+    """
     cases = [{sample.name: sample.key for sample in samples} for samples in (train, held_out)]
     return RunFile(
         title=title,
@@ -40,10 +43,11 @@ def run_facts(
 
 
 def trained_again(folder: Path, runs: Mapping[str, Path]) -> list[str]:
-    """Those of `runs`, "TRAINER/STEP" -> model folder, whose weights are others by now than the run in `folder` took.
+    """The runs whose weights are no longer those that the run in `folder` used.
 
-    Nothing can be said of a run that is not whole any more, nor where run.json is missing or damaged or does not name
-    it: what is finished needs neither.
+    runs  "TRAINER/STEP" -> model folder
+    A run is left out where its folder no longer holds a whole model, or where run.json is missing, damaged or does not
+    name it: a finished run needs neither.
     """
     record = load_or_none(RunFile, folder / RUN_FILE)
     taken = record.sha256 if record else {}

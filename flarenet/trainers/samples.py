@@ -1,4 +1,4 @@
-"""From the cases of a step to what the loop draws batches from."""
+"""The samples that the loop draws batches from, made of the cases of a step."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def _check_prepared(cases: Sequence[Case], store: Store, plan: Plan, configurati
 
 
 def _check_whole(cases: Sequence[Case], store: Store, plan: Plan) -> None:
-    """Read every byte once: of a flipped bit, training would learn something else, or end hours from now."""
+    """Raise RunError for damaged files. Every byte is read: with a flipped bit, training would learn something else, or
+    fail hours from now."""
 
     def damage(case: Case) -> DatasetError | None:
         try:
@@ -91,9 +92,10 @@ def _check_whole(cases: Sequence[Case], store: Store, plan: Plan) -> None:
             return error
         return None
 
-    with ThreadPoolExecutor() as pool:  # threads do: hashing leaves the interpreter to others
+    with ThreadPoolExecutor() as pool:  # threads suffice, as hashing releases the interpreter
         told = track(pool.map(damage, cases), "prepared cases: check", len(cases), console=Console(stderr=True))
-        damaged = [(case.name, error) for error, case in zip(told, cases) if error]  # in this order the bar ends
+        # `told` first, so that zip runs it to its end, and the bar with it
+        damaged = [(case.name, error) for error, case in zip(told, cases) if error]
     if damaged:
         first = damaged[0][1]
         raise RunError(
@@ -107,14 +109,14 @@ def _check_whole(cases: Sequence[Case], store: Store, plan: Plan) -> None:
 def never_there(
     step: Step, labels: LabelSet, cases: Sequence[Case], patterns: Sequence[Sequence[int]]
 ) -> frozenset[int]:
-    """Labels to be taught as "never there", because nothing ever tells where they are.
+    """The labels to be taught as "never there", because no case tells where they are.
 
-    cases     of the whole data set
+    cases     the cases of the whole data set
     patterns  the labels that each case of the step answers
-    Merged with background they would cost nothing wherever the network put them, and it would put them somewhere.
-    In a step that starts from another run these are the labels nobody looked for in the whole data set; in one that
-    starts from random weights, also those that none of its cases answers. A group with no other labels is taught as
-    empty by every case, one with others by the cases that answer some of these.
+    Such a label would always be merged with background. The network could put it anywhere at no cost, and would put it
+    somewhere. In a step that starts from another run, these are the labels that nobody looked for in the whole data
+    set; in a step that starts from random weights, those that none of its cases answers. A group that has only such
+    labels is taught as empty by every case. In another group, the cases that answer some of its labels teach them.
     """
     told = {value for case in cases for value in case.annotated}
     if step.starts_from is None:

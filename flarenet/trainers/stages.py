@@ -1,4 +1,4 @@
-"""From the stages of a curriculum to a trainer's part of the plan, for 2D and for 3D networks."""
+"""A trainer's part of the plan, made of the stages of its curriculum, for 2D and for 3D networks."""
 
 from __future__ import annotations
 
@@ -16,30 +16,36 @@ from ..planning.runs import Run
 from .mae import TrainerMAE
 
 UPDATES, UPDATES_OF_A_DECODER = 40_000, 20_000
-"""Steps of the optimizer. The paper's 3D organ model has 31,250 of them and its cancer model 44,760; with about 190
-slices a case its 2D steps on the whole network have 53,000 and 27,000, and those on a decoder 22,000 and 26,000."""
+"""How many times the optimizer updates the weights in a step, of the whole network and of one decoder. The paper's 3D
+organ model has 31,250 updates and its cancer model 44,760. With about 190 slices a case, its 2D steps on the whole
+network have 53,000 and 27,000, and those on a decoder 22,000 and 26,000."""
 
 MOST_EPOCHS = {2: 200, 3: 1000}
-"""By dimensions. Neighbouring slices are nearly alike: an epoch of a small set shows each organ dozens of times. In 3D
-nnU-Net's number; a small set is then learned by heart, however it is augmented."""
+"""Most epochs of a step, by dimensions. 2D: neighbouring slices are nearly alike, so an epoch of a small set shows each
+organ dozens of times. 3D: nnU-Net's number, by which a small set is learned by heart, however it is augmented."""
 
 PAPER_EPOCHS_WHY = {2: "Table 3 of the paper", 3: "Table 2 of the paper"}
 
 AUTO_AUGMENTATION = Augmentation(gamma=0.3, scale=0.2, rotation_deg=15.0, zoom=0.2, foreground=0.5)
-"""Wider in intensity than the paper's: a small set holds few of the phases of contrast that a new scan may show."""
+"""The augmentation of recipe auto. It varies intensity more than the paper's: a small set holds few of the phases of
+contrast that a new scan may show."""
 
 AUTO_BALANCE = 0.5
-"""Between drawing every case alike, where most batches say nothing about the labels that few cases answer, and drawing
-every answer alike, where cohorts with few labels, as those of tumors, nearly vanish."""
+"""The balance of recipe auto, see Step.balance. 0 draws every case alike: most batches say nothing about labels that few
+cases answer. 1 draws every answer alike: cohorts with few labels, as those of tumors, nearly vanish."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What sets the steps of a curriculum apart (Tables 2 and 3 of the paper).
+    """What sets one step of a curriculum apart from the others (Tables 2 and 3 of the paper).
 
-    why           the reason for the patterns
-    paper_epochs  by the recipe `paper`, with the reason where no table gives it; by `auto` `updates` and the size of
-                  the data give the epochs
+    patterns       of the cases that it trains on
+    why            the reason for the patterns
+    teachers       group -> run, as "TRAINER/STEP"
+    trained        the submodules that learn; empty: all
+    updates        how many updates of the weights recipe auto aims at; with the size of the data they give the epochs
+    paper_epochs   epochs of recipe paper; 0: as for auto
+    epochs_why     the reason for paper_epochs, where no table of the paper gives them
     """
 
     patterns: tuple[Pattern, ...]
@@ -55,8 +61,10 @@ class Stage:
 
 
 def plan_2d(name: str, fingerprint: Fingerprint, outline: Outline, *, stages: Sequence[Stage], why: str) -> TrainerPlan:
-    """The part of trainer `name`, whose steps are `stages` of a network with a decoder for each group, one after the
-    other; `why` is the reason for them."""
+    """The part of trainer `name`: a 2D network with a decoder for each group, trained in `stages`, one after the other.
+
+    why  the reason for these stages
+    """
     paper, flat = outline.recipe == "paper", outline.configurations["2d"]
     spec = network(
         outline.budget.size,
@@ -90,10 +98,10 @@ def plan_2d(name: str, fingerprint: Fingerprint, outline: Outline, *, stages: Se
 
 
 def plan_3d(name: str, fingerprint: Fingerprint, outline: Outline, *, stages: Sequence[Stage]) -> TrainerPlan | None:
-    """The part of trainer `name`, whose steps are `stages` of a 3D network with a head for each of their groups, one
-    after the other; None where no case asks for these.
+    """The part of trainer `name`: a 3D network with a head for each group of `stages`, trained in these one after the
+    other. None where no case asks for the groups.
 
-    A U-Net begins with random weights. A transformer begins with the encoder that MAE has trained, which never learns.
+    A U-Net begins with random weights. A transformer begins with the encoder of MAE, which learns no more.
     """
     if not stages[0].patterns:
         return None
@@ -139,9 +147,9 @@ def _steps(
     paper: bool,
     encoder_from: str | None = None,
 ) -> tuple[tuple[Step, ...], list[str]]:
-    """(the steps, each from the weights of the one before, the reason for the epochs of each)
+    """(the steps, each of which starts from the weights of the one before; for each the reason for its epochs).
 
-    encoder_from  of the first step; see planning.plan.Step
+    encoder_from  that of the first step; see planning.plan.Step
     """
     made = list[Step]()
     reasons = list[str]()
@@ -164,7 +172,7 @@ def _steps(
             pseudo=(UNFILTERED if paper else AUTO_RULES) if stage.teachers else None,
             batch_size=batch_size,
             batches_per_epoch=batches,
-            balance=0.0 if paper or stage.teachers else AUTO_BALANCE,  # completed by teachers, all answer the same
+            balance=0.0 if paper or stage.teachers else AUTO_BALANCE,  # completed by teachers, all answer alike
             epochs=epochs,
             learning_rate=stage.learning_rate,
             warmup_epochs=stage.warmup_epochs,

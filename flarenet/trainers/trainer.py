@@ -1,4 +1,4 @@
-"""What all trainers share: from a plan and a workspace to finished model folders, step by step."""
+"""What all trainers share: training a plan's steps in a workspace, each to a finished model folder."""
 
 from __future__ import annotations
 
@@ -51,13 +51,14 @@ from .samples import read_samples
 class Trainer:
     """Trains the steps that its part of the plan lists.
 
-    A trainer of one's own gives `name` and `plan`, and overrides `objective` where it does not segment.
-    fold       whose cases are held out; "all": nothing is
+    fold       the fold whose cases are held out; "all" holds out none
     device     "auto", "cpu", "cuda", "cuda:1", ...
-    precision  overrides the plan's where given
+    precision  used in place of the plan's, where given
     compiled   whether torch compiles the network
-    callbacks  what watches each run, beside what is always there; see training.callbacks
+    callbacks  watch each run, beside those that always do; see training.callbacks
     workers    loader processes; None: loader.default_workers. With any, a script needs the guard that data.cases shows
+
+    A trainer of one's own defines `name` and `plan`, and overrides `objective` if its network does not segment.
     """
 
     name: ClassVar[str]
@@ -88,7 +89,7 @@ class Trainer:
 
     @classmethod
     def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
-        """Its part of a new plan; None where the data set has nothing for it."""
+        """The trainer's part of a new plan; None where the data set has nothing for it to train on."""
         raise NotImplementedError
 
     def objective(self, step: Step, network: nn.Module, batch: Batch) -> Loss:
@@ -130,12 +131,12 @@ class Trainer:
         state = self._state(step, foundations)
         try:
             with Loader(self._loaders) as loader:
-                with first_before_others():  # who goes second finds the pseudo labels made
+                with first_before_others():  # the first makes the pseudo labels, the others find them
                     course = self._course(step, number, loader=loader, foundations=foundations)
                 if course.checkpoints.load(state, self._say):
                     does = "ends" if finish else "goes on"
                     self._say(f"{course.title}: {does} after epoch {state.epoch}, batch {state.index}")
-                wait_for_all()  # where nothing is left to train, the first removes what the others have to read
+                wait_for_all()  # until all have read the state, which the first may soon remove
                 with fastest_convolutions(keeps_size(state.network, same_size=self._compiled)):
                     fit(state, ended(course, state) if finish else course)
         finally:
@@ -178,13 +179,13 @@ class Trainer:
     def _watching(
         self, title: str, train: Sequence[Sample], held_out: Sequence[Sample], models: Mapping[str, str]
     ) -> tuple[Callback, ...]:
-        """What watches every run."""
+        """The callbacks of every run."""
         facts = run_facts(title, train, held_out, plan=self._plan, workspace=self._workspace, models=models)
         process = this_process(self._device, self._precision, self._workspace.root)
         return Display(self._console), RunRecord(facts, process), Log(), Curve(), Overlays(self._plan.labels)
 
     def _state(self, step: Step, foundations: Mapping[str, Foundation]) -> TrainState:
-        """The network that the step starts from, on the device, and an optimizer of what learns in it."""
+        """The network that the step starts from, on the device, and an optimizer for the parts that learn."""
         torch.manual_seed(self._plan.seed)
         patch = self._plan.configuration_of(self.name).patch
         network = build(self._part.network, self._plan.labels.outputs, patch)
@@ -221,16 +222,16 @@ class Trainer:
         )
 
     def teachers(self, step: Step) -> Teachers:
-        """The models that a step's pseudo labels need. Raises RunError, with the command to type, for one not there."""
+        """The models of a step's pseudo labels. Raises RunError, with the command to type, where one is missing."""
         predictors = {
-            # not the fastest engine that is installed: what is learned must not depend on that
+            # torch, not the fastest engine installed: what is learned must not depend on what is installed
             run: Predictor(load_model(foundation.folder), engine="torch", device=str(self._device))
             for run, foundation in self._foundations(runs_asked(step)).items()
         }
         return Teachers(predictors, step, self._plan, self._workspace)
 
     def _foundations(self, runs: Iterable[str]) -> dict[str, Foundation]:
-        """Each of `runs`, "TRAINER/STEP", in the same fold. Raises as find_foundation."""
+        """The Foundation of each of `runs`, "TRAINER/STEP", in the same fold. Raises as find_foundation."""
         words = f" --fold {self._fold}" if self._fold else ""
         found = {}
         for run in map(Run.parse, runs):
@@ -261,7 +262,7 @@ class Trainer:
 
 
 def ended(course: Course, state: TrainState) -> Course:
-    """`course` with no epoch left after those of `state`. Raises RunError where it has none."""
+    """`course`, ending with the last finished epoch of `state`. Raises RunError where no epoch is finished."""
     if not state.epoch:
         raise RunError(
             f"{course.title} --finish",
@@ -273,9 +274,9 @@ def ended(course: Course, state: TrainState) -> Course:
 
 
 def summary_of(state: TrainState) -> dict[str, float]:
-    """What about.json says of a run: epochs and seconds of all, losses and Dice of the epoch whose weights are kept.
+    """The summary of a run for about.json: all its epochs and seconds, and losses and Dice of the epoch that was kept.
 
-    batches  of one more epoch, where the run ended in the middle of it
+    "batches" is how many batches of one more epoch the run had, where it ended in the middle of one.
     """
     kept = state.history[(state.best_epoch or state.epoch) - 1]
     return {
