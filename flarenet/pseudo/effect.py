@@ -1,4 +1,4 @@
-"""What each filter of pseudo labels does, on cases whose truth is known: what is kept and how right it is."""
+"""The effect of each filter of pseudo labels on cases whose truth is known: what it keeps, and how right that is."""
 
 from __future__ import annotations
 
@@ -28,13 +28,17 @@ from .teachers import Teachers, for_cases
 
 
 class Effect(Frozen):
-    """What is left of one label after one filter ("none" and "all" beside the names of FILTERS).
+    """What is left of one label after one filter.
 
+    filter     a name of FILTERS, "none" or "all"
     dsc        Dice of truth and pseudo label over the voxels that are not hidden, all cases together; None: no voxels
-    hidden     share of the voxels of the label, in either of both, that are hidden; cases that are left out not counted
-    cases      how many cases, of which `dropped` are left out
-    kept, removed      lesions that the sources see, by whether a voxel of them is left; 0 for organs
-    precision, recall  share of the kept lesions that touch a true one; share of all true lesions that are touched
+    hidden     share of the label's voxels, in truth or pseudo label, that are hidden, over the cases not left out
+    cases      number of cases
+    dropped    number of cases that are left out
+    kept       number of lesions of the sources of which a voxel is left; 0 for organs
+    removed    number of lesions of the sources of which no voxel is left; 0 for organs
+    precision  share of the kept lesions that touch a true one
+    recall     share of all true lesions that a kept one touches
     """
 
     group: str
@@ -53,7 +57,10 @@ class Effect(Frozen):
 class Effects(Frozen):
     """The effects of the filters of one step.
 
-    trained_on  whether the teachers learned from these cases, so that all is better than on new ones
+    step        the step, as "TRAINER/STEP"
+    hosts       lesion -> the organs in which it is believed
+    cases       names of the cases
+    trained_on  whether the teachers learned from these cases, so that all numbers are better than on new ones
     """
 
     step: str
@@ -65,7 +72,18 @@ class Effects(Frozen):
 
 
 class Counts(NamedTuple):
-    """Of one label in one case. Voxels: hits in both, drawn in truth + pseudo, either; then lesions."""
+    """Counts of one label in one case.
+
+    hits     voxels that truth and what is left of the pseudo label both have
+    drawn    voxels of the truth plus voxels of what is left, where nothing is hidden
+    either   voxels that the truth or the pseudo label had before the filter
+    hidden   voxels among `either` that the filter hid
+    kept     lesions of the pseudo label of which a voxel is left
+    removed  its other lesions
+    right    kept lesions that touch a true one
+    found    true lesions that a kept voxel touches
+    there    true lesions
+    """
 
     hits: int
     drawn: int
@@ -79,15 +97,15 @@ class Counts(NamedTuple):
 
     @property
     def left_out(self) -> Counts:
-        """The same of a case that is dropped."""
+        """The counts of the same case if it is dropped."""
         return Counts(0, 0, 0, 0, 0, self.kept + self.removed, 0, 0, self.there)
 
 
 def find_effects(teachers: Teachers, run: Run, plan: Plan, workspace: Workspace, *, test: bool = False) -> Effects:
-    """The effects on the pseudo labels of the step `run` of a plan, whose `teachers` these are.
+    """The effects of filters on the pseudo labels that `teachers` give for the step `run` of a plan.
 
-    test  on the test cases instead of the training cases that no teacher learned from
-    Hosts, where the rules take them from what people drew, come from the step's other cases.
+    test  measure on the test cases instead of the training cases that no teacher learned from
+    Where the rules take hosts from what people drew, they are taken from the step's other cases.
     Raises UsageError where no case has labels.
     """
     dataset, labels, step = load_settled(workspace.settled), plan.labels, plan.step(*run)
@@ -122,14 +140,19 @@ def _hosts(teachers: Teachers, step: Step, labels: LabelSet, cases: Sequence[Cas
 
 
 def variants(rules: PseudoRules, *, lesions: bool) -> dict[str, PseudoRules]:
-    """Each filter that `rules` use on such a group alone, between none and all of them."""
+    """The rules to compare: none, each filter that `rules` use on such a group alone, and all of them."""
     used = [name for name in FILTERS if getattr(rules, name) != getattr(UNFILTERED, name)]
     of_both = [name for name in used if lesions or name in ("agreement", "drop_share")]
     return {"none": rules.alone(None), **{name: rules.alone(name) for name in of_both}, "all": rules}
 
 
 def count(truth: np.ndarray, said: np.ndarray, kept: np.ndarray, *, labels: int, lesions: bool) -> list[Counts]:
-    """Counts of the labels 1.. of a group: truth, what the sources said, and what a filter left of it."""
+    """The Counts of each of a group's `labels`, from maps uint8 [Z, Y, X].
+
+    truth  what people drew
+    said   what the sources say
+    kept   what a filter left of `said`
+    """
     where = ((truth > 0) | (said > 0)) & (truth != HIDDEN)
     true, seen, left = truth[where], said[where], kept[where]
     visible, alike = left != HIDDEN, true == seen
@@ -146,7 +169,7 @@ def count(truth: np.ndarray, said: np.ndarray, kept: np.ndarray, *, labels: int,
 
 
 def _lesions(truth: np.ndarray, said: np.ndarray, kept: np.ndarray) -> list[int]:
-    """[kept, removed, right among the kept, true ones that are touched by what is kept, all true ones]."""
+    """[kept, removed, right, found, there] of Counts, from bool masks [Z, Y, X] of one label."""
     seen, true = find_components(said.astype(np.uint8)), find_components(truth.astype(np.uint8))
     left = np.unique(seen.number[kept[seen.box.slices] & (seen.number > 0)])
     right = np.intersect1d(left, seen.number[truth[seen.box.slices]])
@@ -157,9 +180,10 @@ def _lesions(truth: np.ndarray, said: np.ndarray, kept: np.ndarray) -> list[int]
 def truth_cases(
     cases: Sequence[Case], labels: LabelSet, groups: Sequence[str], *, seen: Collection[str] | None
 ) -> tuple[dict[str, list[Case]], bool]:
-    """group -> the cases in which people drew some of it and from which no teacher learned (`seen`).
+    """(group -> the cases in which people drew some of it, whether a teacher may have learned from these).
 
-    Where there is none for any group, or nobody knows, those that the teachers learned from, and True.
+    seen  names of the cases that teachers learned from; None: unknown
+    Cases that no teacher has seen are taken. Where no group has one, or `seen` is unknown, it is all cases, and True.
     """
     drawn = {group: [case for case in cases if case.annotated & set(labels.groups[group])] for group in groups}
     learned = {case.name for case in cases} if seen is None else seen
@@ -170,7 +194,7 @@ def truth_cases(
 def measure(
     teachers: Teachers, rules: PseudoRules, labels: LabelSet, group: str, *, cases: Sequence[Case], hosts: Hosts
 ) -> list[Effect]:
-    """The effects on one group of cases in which people drew some of it. Each is asked as if they had not."""
+    """The effects on one group, over `cases` in which people drew some of it. Teachers are asked as if they had not."""
     values = labels.groups[group]
     lesions = labels.of_lesions(group)
     ways = variants(rules, lesions=lesions)

@@ -1,8 +1,8 @@
-"""What sources say about one group of a case, and what is taken away from it: pure functions on small arrays.
+"""What sources say about one group of a case, and what filters hide of it: pure functions on arrays.
 
 A map is uint8 [Z, Y, X]: 0 background, 1..n the group's labels, HIDDEN where no question is asked. Each filter takes a
-map and the evidence and gives a map in which more is hidden; `filtered` applies them in order. Nothing becomes
-background.
+map and the evidence, and gives a map in which more is hidden; `filtered` applies all filters in order. No filter turns
+a label into background.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Label = TypeVar("Label", int, str)
 class Evidence:
     """What is known about one group of a case beside the map.
 
-    votes    uint8 [Z, Y, X]: how many of the sources name the label of the map
-    sources  how many there are
-    grid     that of the map
-    lesions  whether the labels are lesions, which size and host can tell from noise
+    votes    uint8 [Z, Y, X]: how many sources say what the map says
+    sources  number of sources
+    grid     grid of the map
+    lesions  whether the labels are lesions: their size and host can tell them from noise
     homes    label of the group -> bool [Z, Y, X], where its hosts are; a label without an entry may be anywhere
     """
 
@@ -45,7 +45,7 @@ Filter = Callable[[np.ndarray, Evidence, PseudoRules], np.ndarray]
 
 
 def vote(sources: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """(label, votes) uint8 [Z, Y, X]: what most of the maps say in each voxel (in a tie the first), and how many do."""
+    """(label, votes), uint8 [Z, Y, X]: what most maps say in each voxel (in a tie the first), and how many say it."""
     label, most = sources[0], _named(sources[0], sources)
     for source in sources[1:]:
         votes = _named(source, sources)
@@ -54,10 +54,10 @@ def vote(sources: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def likeness(sources: Sequence[np.ndarray], labels: int) -> dict[int, float]:
-    """label, 1 to `labels` -> the mean Dice over all pairs of maps, 1 for a pair of which neither names it.
+    """label, 1 to `labels` -> the mean Dice over all pairs of maps; a pair in which neither has the label counts 1.
 
-    A label that no map names has none: all agree on nothing, which tells nothing of where they would see it. Nor has
-    any label where there is one map.
+    A label that no map has gets no entry: that all agree on its absence tells nothing about how they would see it. With
+    one map there are no entries.
     """
     where = np.flatnonzero(np.logical_or.reduce([source.ravel() > 0 for source in sources]))
     maps = [source.ravel()[where] for source in sources]
@@ -75,7 +75,7 @@ def likeness(sources: Sequence[np.ndarray], labels: int) -> dict[int, float]:
 
 
 def large_enough(sources: Sequence[np.ndarray], *, least_mm3: float, grid: Grid) -> Sequence[np.ndarray]:
-    """The maps without the lesions that would be smaller than `least_mm3` even where all maps are laid together."""
+    """The maps without lesions that are smaller than `least_mm3` even in the union of all maps."""
     if not least_mm3 or len(sources) == 1:
         return sources
     together = reduce(np.maximum, sources)
@@ -85,15 +85,15 @@ def large_enough(sources: Sequence[np.ndarray], *, least_mm3: float, grid: Grid)
 
 
 def tally(drawn: np.ndarray) -> dict[int, int]:
-    """label -> how many voxels of a map it has."""
+    """label -> how many voxels it has in a map."""
     counts = np.zeros(HIDDEN + 1, dtype=np.int64)
-    for plane in drawn:  # bincount makes eight bytes of every voxel that it is given
+    for plane in drawn:  # plane by plane, as bincount converts its input to eight bytes a voxel
         counts += np.bincount(plane.ravel(), minlength=HIDDEN + 1)
     return {int(label): int(counts[label]) for label in np.flatnonzero(counts)}
 
 
 def hide_small(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.ndarray:
-    """Without the lesions smaller than `least_mm3`."""
+    """Hide lesions smaller than `least_mm3`."""
     if not (evidence.lesions and rules.least_mm3):
         return drawn
     lesions = find_components(drawn)
@@ -101,7 +101,7 @@ def hide_small(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.
 
 
 def hide_homeless(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.ndarray:
-    """Without the lesions that neither overlap nor touch one of their hosts."""
+    """Hide lesions that neither overlap nor touch one of their hosts."""
     if not evidence.homes:
         return drawn
     lesions = find_components(drawn)
@@ -112,7 +112,7 @@ def hide_homeless(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> 
 
 
 def hide_doubtful(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.ndarray:
-    """Without the voxels, background too, that fewer than `agreement` of the sources name alike."""
+    """Hide voxels, also of background, on which less than the share `agreement` of the sources agree."""
     if not rules.agreement:
         return drawn
     doubtful = evidence.votes < rules.agreement * evidence.sources - 1e-6
@@ -120,11 +120,11 @@ def hide_doubtful(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> 
 
 
 STAGES: dict[str, Filter] = {"least_mm3": hide_small, "hosts": hide_homeless, "agreement": hide_doubtful}
-"""By the field of PseudoRules, in order: lesions are judged whole, before doubt takes their rims away."""
+"""Field of PseudoRules -> its filter, in the order of use: lesions are judged whole, before doubt hides their rims."""
 
 
 def filtered(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> tuple[np.ndarray, dict[str, dict[int, int]]]:
-    """`drawn` after all filters, and filter -> label (0 is background) -> how many voxels it hid."""
+    """(`drawn` after all filters, filter -> label, 0 for background -> how many voxels the filter hid)."""
     hidden = {}
     for name, stage in STAGES.items():
         kept = stage(drawn, evidence, rules)
@@ -135,14 +135,17 @@ def filtered(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> tuple
 
 
 def _hidden(drawn: np.ndarray, lesions: Components, lost: np.ndarray) -> np.ndarray:
-    """`drawn` without the lesions of which `lost`, bool [1 + n], says so."""
+    """`drawn` with the lesions hidden that are true in `lost`, bool [1 + n], by their number."""
     kept = drawn.copy()
     lesions.paint(kept, lost, HIDDEN)
     return kept
 
 
 def hosts_of(lesions: Components, organs: np.ndarray) -> dict[int, dict[int, float]]:
-    """label -> value of `organs`, a label map, or 0 for none -> share of its lesions that touch most of that organ."""
+    """label -> value of `organs`, a label map, or 0 for none -> share of the label's lesions with this main host.
+
+    The main host of a lesion is the organ that it touches most.
+    """
     found: dict[int, Counter[int]] = {}
     for label, touched in zip(lesions.label[1:].tolist(), lesions.surroundings(organs)):
         contacts = Counter(touched[touched > 0].tolist())
@@ -152,11 +155,12 @@ def hosts_of(lesions: Components, organs: np.ndarray) -> dict[int, dict[int, flo
 
 
 RARE = 0.05
-"""A host of fewer than one lesion in twenty is chance; where more than that lie in no organ, any place may do."""
+"""A host of a smaller share of lesions is taken for chance. Where a larger share lies in no organ, a lesion may lie
+anywhere."""
 
 
 def common_hosts(cases: Sequence[Mapping[int, float]]) -> frozenset[int] | None:
-    """The hosts of a label from what hosts_of says of it in each case, cases counting alike; None for any place."""
+    """The hosts of a label, from what hosts_of gives for it in each case; all cases count alike. None: anywhere."""
     named = {host for hosts in cases for host in hosts}
     share = {host: sum(hosts.get(host, 0.0) for hosts in cases) / len(cases) for host in named}
     if not share or share.get(0, 0.0) > RARE:
@@ -165,10 +169,10 @@ def common_hosts(cases: Sequence[Mapping[int, float]]) -> frozenset[int] | None:
 
 
 def beside_others(scores: Mapping[str, Mapping[Label, float]]) -> dict[str, float]:
-    """case -> the mean, over the labels that have a score in it, of the score less that label's mean over the cases.
+    """How far each case lies above or below the usual: for each of its labels, the score minus that label's mean over
+    all cases; then the mean of these. So a case that is scored on hard labels alone is not ranked worse for that.
 
-    scores  case -> label -> score. Labels differ in how alike maps of them are, and cases in which labels nobody looked
-            for: a case that lacks only the hard ones is not worse for that. One without scores is left out.
+    scores  case -> label -> score; a case without scores is left out
     """
     by_label: dict[Label, list[float]] = {}
     for of_case in scores.values():
@@ -183,18 +187,18 @@ def beside_others(scores: Mapping[str, Mapping[Label, float]]) -> dict[str, floa
 
 
 def worst(scores: Mapping[str, float], share: float) -> frozenset[str]:
-    """The `share` of the names, rounded, with the lowest scores; of equal ones the first by name."""
+    """The names with the lowest scores, a rounded `share` of all; among equal scores the first by name."""
     ranked = sorted(scores, key=lambda name: (scores[name], name))
     return frozenset(ranked[: round(share * len(ranked))])
 
 
 def _voxels(values: np.ndarray, labels: int) -> np.ndarray:
-    """[labels]: how many of `values` are 1, 2 and so on; those that are HIDDEN do not count."""
+    """[labels]: how many of `values` are 1, 2 ...; HIDDEN ones do not count."""
     return np.bincount(values, minlength=labels + 1)[1 : labels + 1]
 
 
 def _named(source: np.ndarray, sources: Sequence[np.ndarray]) -> np.ndarray:
-    """uint8: how many of `sources` say the same as `source`, itself among them."""
+    """uint8 [Z, Y, X]: how many of `sources`, `source` among them, say the same as `source`."""
     votes = np.zeros(source.shape, dtype=np.uint8)
     for other in sources:
         votes += other == source

@@ -18,15 +18,17 @@ from .filters import Evidence, common_hosts, filtered, hosts_of, large_enough, l
 from .sources import Sources
 
 Hosts = Mapping[int, frozenset[int]]
-"""Value of a lesion label -> values of the labels that it lies in; without an entry it may lie anywhere."""
+"""Value of a lesion label -> values of the labels that it may lie in; a lesion without an entry may lie anywhere."""
 
 
 @dataclass(frozen=True, eq=False)
 class Opinion:
     """What the sources say about the labels of one group that nobody looked for.
 
-    label, votes  as filters.vote gives them
-    likeness      as filters.likeness, of maps without lesions that are too small, by value of the label table
+    label     what most sources say, as filters.vote gives it
+    votes     how many sources say so, likewise
+    sources   number of sources
+    likeness  value of the label table -> score, as filters.likeness gives it for maps without too small lesions
     """
 
     label: np.ndarray
@@ -39,8 +41,11 @@ class Opinion:
 class Asked:
     """A case about which the sources were asked.
 
-    by_hand    group maps, as labels.split gives them, on `grid`     annotated  what they answer
-    opinions   by group, for those of which something was not looked for
+    labels     the label table
+    grid       grid of all maps
+    by_hand    group -> map of what people drew, as labels.split gives it
+    annotated  values that were looked for, which these maps answer
+    opinions   group -> Opinion, for groups of which some label was not looked for
     """
 
     labels: LabelSet
@@ -50,14 +55,14 @@ class Asked:
     opinions: dict[str, Opinion]
 
     def organs(self, group: str) -> tuple[np.ndarray, frozenset[int]]:
-        """The labels of the groups before `group`, unfiltered: a label map and the values that it answers."""
+        """(label map of the groups before `group`, unfiltered; the values that it answers)."""
         earlier = list(self.labels.groups)[: list(self.labels.groups).index(group)]
         said = {name: self.opinions[name].label for name in earlier if name in self.opinions}
         maps, known = complete(self.by_hand, said, self.labels, self.annotated)
         return join({name: maps[name] for name in earlier}, self.labels), known
 
     def drawn_hosts(self) -> dict[int, dict[int, float]]:
-        """Where the lesions lie that people drew, as filters.hosts_of says it, by value of the label table."""
+        """Where the lesions that people drew lie: the result of filters.hosts_of, by values of the label table."""
         found = {}
         for group, values in list(self.labels.groups.items())[1:]:
             if self.annotated & set(values):
@@ -98,9 +103,9 @@ def ask(
     groups: Sequence[str],
     least_mm3: float,
 ) -> Asked:
-    """Read what was drawn of `annotated`, and what the sources said about `groups` of a case that was predicted.
+    """Read what people drew of `annotated`, and what the sources said about `groups`, of a case that was predicted.
 
-    least_mm3  as in PseudoRules: a smaller lesion, which will be hidden, is nothing on which sources differ
+    least_mm3  as in PseudoRules: smaller lesions will be hidden, and so do not count where sources are compared
     """
     looked_for, grid = frozenset(annotated), grid_of(case)
     by_hand = split(drawn_map(case, labels, grid), labels, looked_for)
@@ -119,12 +124,12 @@ def ask(
 
 
 def grid_of(case: Case) -> Grid:
-    """The grid of a case's scan, upright: that of what is said about it."""
+    """The grid of a case's scan, made upright. All maps of the case are on it."""
     return upright_grid(read_grid(case.image, case.reading))
 
 
 def drawn_map(case: Case, labels: LabelSet, grid: Grid) -> np.ndarray:
-    """What people drew in a case, uint8 [Z, Y, X] at the voxels of `grid`; 0 where there is no file."""
+    """What people drew in a case, uint8 [Z, Y, X] on `grid`; all 0 for a case without a label file."""
     if case.label is None:
         return np.zeros(grid.shape, dtype=np.uint8)
     drawn = read_labels(case.label, labels, values=case.values, reading=case.reading)
@@ -134,7 +139,7 @@ def drawn_map(case: Case, labels: LabelSet, grid: Grid) -> np.ndarray:
 def resolve_hosts(
     rules: PseudoRules, labels: LabelSet, drawn: Iterable[Mapping[int, Mapping[int, float]]]
 ) -> dict[int, frozenset[int]]:
-    """The hosts of each lesion label, as the rules state them, or as `drawn` (of each case) shows."""
+    """The hosts of each lesion label, as the rules state them or as `drawn` shows: Asked.drawn_hosts of each case."""
     if rules.hosts == "any":
         return {}
     if isinstance(rules.hosts, dict):
@@ -157,7 +162,8 @@ def _opinion(
     least_mm3: float,
     grid: Grid,
 ) -> Opinion:
-    """What was looked for is no question, nor where people drew something: there all sources say background."""
+    """The Opinion on a group. Labels that were looked for, and voxels that people drew, are no question: there all maps
+    say background."""
     table = np.arange(256, dtype=np.uint8)
     table[[index for index, value in enumerate(values, start=1) if value in looked_for]] = 0
     said = [np.where(drawn == 0, table[source], np.uint8(0)) for source in maps]

@@ -1,4 +1,4 @@
-"""What sources say about cases and what becomes of it: a small JSON file for each case, and one report with a table."""
+"""Records of what sources say about cases and what becomes of it: a JSON file for each case, and a report of all."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..whole import remove_leftovers
 
 
 class Looked(Frozen):
-    """What the sources say about a case, before any filter but for lesions that are too small. Labels by name.
+    """What the sources say about a case, unfiltered, but for lesions that are too small. Labels are given by name.
 
-    key     stands for the case, the sources and the least size
-    scores  group -> label that nobody looked for and a source names -> mean Dice between the sources; no group without
-            such a label, nor where there is one source
+    key     identifies the case, the sources and the least size
+    scores  group -> label that nobody looked for and some source has -> mean Dice between the sources. Groups without
+            such a label have no entry, and with one source there is none
     hosts   lesion that people drew -> organ, or "background" for none -> share of its lesions that lie there
     """
 
@@ -29,16 +29,17 @@ class Looked(Frozen):
     hosts: dict[str, dict[str, float]]
 
     def score(self, group: str) -> float:
-        """The mean over the labels of a group that has scores."""
+        """The mean score of the labels of a group that has scores."""
         return sum(self.scores[group].values()) / len(self.scores[group])
 
 
 class Fate(Frozen):
-    """What became of the pseudo labels of a case. Labels by name; "no GROUP" where most sources see none of a group.
+    """What became of the pseudo labels of a case. Labels are given by name; "no GROUP" is background of a group.
 
-    key      stands for the case, the sources and all that decides
-    dropped  the groups whose pseudo labels are not used
-    voxels   label -> what most sources say    hidden  filter -> label -> how many of these voxels it took away
+    key      identifies the case, the sources and all that decides
+    dropped  groups whose pseudo labels are not used
+    voxels   label -> number of voxels in which most sources say it
+    hidden   filter -> label -> how many of these voxels the filter hid
     """
 
     key: str
@@ -50,8 +51,10 @@ class Fate(Frozen):
 class Report(Frozen):
     """What report.json holds.
 
-    hosts   lesion -> the organs in which it is believed; a lesion that is not named, anywhere
-    scores  case -> group -> the mean of its scores
+    teachers  group -> its teacher, as "TRAINER/STEP"
+    hosts     lesion -> the organs in which it is believed; a lesion without an entry is believed anywhere
+    scores    case -> group -> mean of the group's scores
+    cases     case -> Fate of its pseudo labels
     """
 
     teachers: dict[str, str]
@@ -65,14 +68,14 @@ Kept = TypeVar("Kept", Looked, Fate)
 
 
 def load_kept(kind: type[Kept], path: Path, key: str) -> Kept | None:
-    """What was written of a case, where it is there, readable and made from what `key` stands for."""
+    """The record of a case, if it is there, readable and made from what `key` identifies; else None."""
     found = load_or_none(kind, path)
     return found if found and found.key == key else None
 
 
 def keep(value: Frozen, path: Path) -> None:
-    """Write a file of this kind, and remove what killed processes left of it. One that says the same already stays, for
-    several processes may come to it at once.
+    """Write a record, and remove what killed processes left of it. A file that already says the same is left alone,
+    because several processes may come to it at once.
     """
     if path.is_file() and path.read_bytes() == as_saved(value).encode():
         return
@@ -81,8 +84,8 @@ def keep(value: Frozen, path: Path) -> None:
 
 
 def print_report(report: Report, labels: LabelSet, console: Console) -> None:
-    """Per label the voxels and the share that each filter hid, then per group how many cases are not used. What became
-    of voxels without a label ("no GROUP") is in report.json alone."""
+    """Print for each label its voxels and the share that each filter hid, then for each group the cases not used. What
+    became of background ("no GROUP") is in report.json alone."""
     voxels, hidden = Counter[str](), dict[str, Counter[str]]()
     for fate in report.cases.values():
         voxels.update(fate.voxels)

@@ -1,7 +1,7 @@
-"""What finished models say about scans, kept as they said it: one store of maps for each model and pass.
+"""What finished models say about scans, stored unfiltered: one store of maps for each model and pass.
 
-A model is known by its weights and by how it predicts, a scan by the SHA-256 of its bytes: another teacher, or the same
-with another overlap, means predicting again; other rules of filtering do not.
+A model is identified by its weights and by how it predicts, a scan by the SHA-256 of its bytes. So another teacher, or
+the same one with another overlap, means predicting again; other rules of filtering do not.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from ..whole import sha256_of
 from ..workspace import Workspace
 
 PSEUDO_VERSION = 1
-"""Part of every key: a change of views or filters that changes what they give makes all that is kept stale."""
+"""Part of every key. A change of views or filters that changes results raises it, so that stored results are stale."""
 
 Source = tuple[str, int]
-"""A run, as "TRAINER/STEP", and the number of the view of the scan that it saw."""
+"""(a run, as "TRAINER/STEP"; the number of the view of the scan that it saw)."""
 
 
 class Sources:
@@ -65,19 +65,19 @@ class Sources:
             yield
 
     def of(self, group: str) -> list[Source]:
-        """Who is asked about a group: the teacher's view of the scan as it is comes first."""
+        """The sources for a group. The teacher with the unchanged scan, view 0, comes first."""
         rules = self._step.pseudo_rules
         passes = [(self._step.teachers[group], number) for number in range(rules.passes)]
         return passes + ([(rules.earlier[group], 0)] if group in rules.earlier else [])
 
     @property
     def key(self) -> str:
-        """Stands for all models that are asked, how they predict, and how often."""
+        """Identifies all models that are asked, how they predict, and on how many views."""
         asked = {group: [[self._keys[run], number] for run, number in self.of(group)] for group in self.groups}
         return digest([PSEUDO_VERSION, asked])
 
     def predict(self, case: Case, groups: Collection[str]) -> None:
-        """Ask about `groups` of a case. Only what is missing, stale or damaged is made; the scan is read once."""
+        """Ask the sources about `groups` of a case. Only missing, stale or damaged answers are made."""
         key = digest([PSEUDO_VERSION, sha256_of(case.image), case.reading.facts()])
         wanted = {source for group in groups for source in self.of(group)}
         missing = sorted(source for source in wanted if not self._holds(source, case.name, key))
@@ -94,7 +94,7 @@ class Sources:
                 )
 
     def maps(self, name: str, group: str) -> list[np.ndarray]:
-        """What each source of the group said about a case that was predicted: uint8 [Z, Y, X]."""
+        """The map of each source of the group for a case that was predicted: uint8 [Z, Y, X]."""
         return [np.asarray(self._store(*source).read(name).maps[group]) for source in self.of(group)]
 
     def _holds(self, source: Source, name: str, key: str) -> bool:
@@ -108,10 +108,10 @@ class Sources:
 
 
 def runs_asked(step: Step) -> tuple[str, ...]:
-    """The runs, as "TRAINER/STEP", that a step needs finished for its pseudo labels, each once."""
+    """The runs, as "TRAINER/STEP", that have to be finished for a step's pseudo labels; each once."""
     return tuple(dict.fromkeys((*step.teachers.values(), *step.pseudo_rules.earlier.values())))
 
 
 def _model_key(model: Model) -> str:
-    """Stands for all that a model's answers follow from beside the scan and the view of it."""
+    """Identifies all that a model's answers depend on, beside the scan and the view of it."""
     return digest([model.weights_sha256, *prediction_facts(model.configuration, model.plan.fusion, whole=False)])

@@ -1,7 +1,7 @@
 """Pseudo labels: what finished models say about the labels that nobody looked for.
 
-First every model is asked about every case that lacks something; then the step's rules decide what of it counts, and
-the rest is hidden. What was drawn by hand never changes: see data.labels.complete.
+First every model is asked about every case that lacks some label. Then the step's rules decide which answers count, and
+the rest is hidden. What people drew never changes: see data.labels.complete.
 
     pseudo/NAME/TRAINER-HASH/pass_N/CASE/       what a model said, on the scan's own grid
     pseudo/NAME/sources-HASH/CASE.json          how far the sources agree (Looked)
@@ -39,7 +39,11 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is decided over all cases together: where lesions are believed, and group -> cases that are not used."""
+    """What is decided over all cases together.
+
+    hosts    where lesions are believed
+    dropped  group -> names of the cases whose pseudo labels of it are not used
+    """
 
     hosts: Hosts
     dropped: Mapping[str, frozenset[str]]
@@ -49,13 +53,13 @@ class Verdict:
         return tuple(group for group, names in self.dropped.items() if case in names)
 
     def key(self, case: str, looked: Looked) -> str:
-        """Stands for all that the completed maps of a case follow from, but for the rules."""
+        """Identifies all that the completed maps of a case depend on, but for the rules."""
         hosts = [[lesion, sorted(of)] for lesion, of in sorted(self.hosts.items())]
         return digest([looked.key, self.lost(case), hosts])
 
 
 class Teachers:
-    """The finished models that a step names, and the labels that they complete.
+    """The finished models that a step names as teachers, and the maps that they complete.
 
     predictors  run, as "TRAINER/STEP" -> its Predictor, for every run of sources.runs_asked(step)
     """
@@ -67,7 +71,7 @@ class Teachers:
 
     @property
     def key(self) -> str:
-        """Stands for the models and the rules."""
+        """Identifies the models and the rules."""
         return digest([self.sources.key, self._step.pseudo_rules.model_dump(mode="json")])
 
     def locked(self) -> AbstractContextManager[None]:
@@ -84,11 +88,11 @@ class Teachers:
     ) -> Store:
         """A store of completed group maps for `cases`, on the prepared grids of `configuration`.
 
-        held_out  names of cases whose hand-drawn lesions say nothing about hosts
-        verify    whether what was completed before is taken for whole only after every byte of it was read
-        Each record's `annotated` is the pattern that the completed maps answer; it is empty for a case in which nobody
+        held_out  names of cases whose hand-drawn lesions do not count for hosts
+        verify    whether every byte of maps that were completed before is read and checked
+        `annotated` of each record is the pattern that the completed maps answer. It is empty for a case in which nobody
         drew anything and whose pseudo labels are not used. Only what is missing or stale is made.
-        Raises CasesFailed, when all others are done, where cases cannot be read.
+        Raises CasesFailed, after all other cases are done, where cases cannot be read.
         """
         prepared = Store(self._workspace.store(configuration))
         records = {case.name: prepared.record(case.name) for case in cases}
@@ -117,10 +121,13 @@ class Teachers:
         return store
 
     def look(self, cases: Sequence[Case], records: Mapping[str, CaseRecord]) -> dict[str, Looked]:
-        """Ask the models about every case, and keep how far they agree; `records` are those of the prepared cases."""
+        """Ask the models about every case, and record how far they agree.
+
+        records  case name -> its record as a prepared case
+        """
         folder = self._workspace.pseudo("sources", self.sources.key)
         looked = {}
-        rule = self._step.pseudo_rules.least_mm3  # what is smaller has no part in the scores
+        rule = self._step.pseudo_rules.least_mm3  # smaller lesions do not count in the scores
         keys = {case.name: digest([records[case.name].key, self.sources.key, rule]) for case in cases}
         for case in cases:
             if known := load_kept(Looked, folder / f"{case.name}.json", keys[case.name]):
@@ -134,7 +141,7 @@ class Teachers:
         return looked | for_cases([case for case in cases if case.name not in looked], "pseudo labels", ask_about)
 
     def ask(self, case: Case, annotated: Iterable[int]) -> Asked:
-        """What the models say about a case, on the grid of its scan, as if only `annotated` had been looked for."""
+        """What the models say about a case, on the grid of its scan, as if people had looked for `annotated` only."""
         known = frozenset(annotated)
         groups = [group for group in self.sources.groups if not known.issuperset(self._labels.groups[group])]
         self.sources.predict(case, groups)
@@ -142,7 +149,8 @@ class Teachers:
         return ask(case, self.sources, self._labels, annotated=known, groups=groups, least_mm3=least_mm3)
 
     def judge(self, looked: Mapping[str, Looked], held_out: Collection[str]) -> Verdict:
-        """Hosts, as the rules state them or as cases that are not held out show, and the cases of least agreement."""
+        """The hosts, as the rules state them or as cases that are not held out show, and the cases to drop: those on which
+        the sources agree least."""
         values = {name: value for value, name in enumerate(self._labels.names)}
         drawn = [
             {values[lesion]: {values[host]: part for host, part in of.items()} for lesion, of in said.hosts.items()}
@@ -169,7 +177,7 @@ class Teachers:
         return Looked(key=key, scores=scores, hosts=hosts)
 
     def _finish(self, case: Case, record: CaseRecord, verdict: Verdict, key: str, store: Store) -> Fate:
-        """Write the completed maps of a case; the fate of its pseudo labels."""
+        """Write the completed maps of a case; returns the fate of its pseudo labels."""
         said, lost = self.ask(case, case.annotated), verdict.lost(case.name)
         pseudo, voxels, hidden = {}, dict[str, int](), dict[str, dict[str, int]]()
         for group, opinion in said.opinions.items():

@@ -31,7 +31,7 @@ AUTO_AUGMENTATION = Augmentation(gamma=0.3, scale=0.2, rotation_deg=15.0, zoom=0
 contrast that a new scan may show."""
 
 AUTO_BALANCE = 0.5
-"""The balance of recipe auto, see Step.balance. 0 draws every case alike: most batches say nothing about labels that few
+"""Recipe auto's balance, see Step.balance. 0 draws every case alike: most batches say nothing about labels that few
 cases answer. 1 draws every answer alike: cohorts with few labels, as those of tumors, nearly vanish."""
 
 
