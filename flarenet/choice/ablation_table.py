@@ -1,4 +1,4 @@
-"""What an ablation found: mean, standard deviations and significance, as JSON, CSV and a printed table."""
+"""The results of an ablation: means, standard deviations and significance, as JSON, CSV and a printed table."""
 
 from __future__ import annotations
 
@@ -19,15 +19,19 @@ from ..whole import write_csv
 RESULTS, SCORES, DIFFERENCES = "ablation.json", "ablation.csv", "differences.csv"
 
 Found = Mapping[str, Mapping[int, "Metrics | str"]]
-"""Variant -> seed -> its scores, or why it has none."""
+"""Variant -> seed -> the scores, or the reason why there are none."""
 
 
 class Spread(Frozen):
-    """A measure, 0 to 1, of a variant; None where there is nothing to take it of, as where the variant has no score of
-    a label that another one has: a mean over fewer labels is no match for theirs.
+    """How a measure, 0 to 1, of a variant is distributed, for one label or several.
 
-    mean      of the seeds' means; of several labels the mean of theirs, as in every table of scores
-    sd        over the n cases, of each the mean over seeds      seeds_sd  over the seeds' means
+    mean      mean over seeds of each seed's mean; for several labels, that is the mean of the labels' means
+    sd        standard deviation over the n cases, each with its mean over seeds
+    seeds_sd  standard deviation of the seeds' means
+    n         number of cases
+
+    Numbers are None where there is nothing to compute them from. That is also so where the variant lacks the score of a
+    label that another variant has, because a mean over fewer labels cannot be compared with theirs.
     """
 
     mean: float | None
@@ -37,9 +41,12 @@ class Spread(Frozen):
 
 
 class VariantScores(Frozen):
-    """seeds     those that have scores
-    dsc, nsd  by label, then "GROUP (mean)", then "all labels"
-    failed    "seed S", or "seed S, CASE" where a single case counts as 0 -> reason
+    """The scores of one variant.
+
+    seeds   the seeds that have scores
+    dsc     by label name, then "GROUP (mean)", then "all labels"
+    nsd     likewise
+    failed  "seed S", or "seed S, CASE" for a single case, which counts as 0 -> reason
     """
 
     seeds: tuple[int, ...]
@@ -49,14 +56,19 @@ class VariantScores(Frozen):
 
 
 class Difference(PairedTest):
-    """Of each case the mean over seeds, by DSC or NSD."""
+    """A test between two variants, on each case's mean over seeds of DSC or NSD, as `measure` says."""
 
     measure: str
 
 
 class AblationResults(Frozen):
-    """What ablation.json holds. Holm's correction is over all means of a measure, and over all its single labels; a
-    group that holds every label with a score has no test beside that of all labels."""
+    """What ablation.json holds.
+
+    fold         the fold whose cases every run holds out, or "all"
+    cases        names of the cases scored
+    differences  Holm's correction is over all means of a measure, and apart from these over all its single labels. A
+                 group that holds every label with a score has no test beside that of all labels
+    """
 
     dataset: str
     name: str
@@ -105,7 +117,7 @@ def results(
 
 
 def write_results(found: AblationResults, folder: Path) -> None:
-    """`ablation.json`; `ablation.csv` with a row per variant, measure and label or mean; `differences.csv`."""
+    """Write to `folder`: ablation.json; ablation.csv, a row per variant, measure and label or mean; differences.csv."""
     rows = (
         (variant, what, measure, spread.mean, spread.sd, spread.seeds_sd, spread.n, len(scores.seeds))
         for variant, scores in found.variants.items()
@@ -143,7 +155,7 @@ MEAN = " (mean)"
 
 
 def _lacking(found: AblationResults, means: set[str]) -> dict[str, list[str]]:
-    """Variant with scores -> labels of which it has none and another one has; no variant that lacks none."""
+    """Variant with scores -> labels of which it lacks a score that another variant has; only variants that lack one."""
     scored = {
         variant: [what for what, spread in scores.dsc.items() if what not in means and spread.n]
         for variant, scores in found.variants.items()
@@ -219,7 +231,7 @@ def _spread(by_seed: Sequence[Metrics], names: Sequence[str], measure: str) -> S
 
 
 def _over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Case -> the mean of its scores."""
+    """Case -> the mean of its scores over seeds."""
     cases = dict.fromkeys(case for by_case in scores for case in by_case)
     return {case: mean(by_case[case] for by_case in scores if case in by_case) for case in cases}
 

@@ -1,4 +1,4 @@
-"""What can be chosen from: finished runs that hold cases out, alone or together."""
+"""The candidates to choose from: finished runs that hold cases out, alone or several together."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ..workspace import Workspace
 
 @dataclass(frozen=True)
 class Candidate:
-    """Models that answer as one, in each fold those that hold it out.
+    """Models that answer as one; in each fold, those that hold its cases out.
 
-    name     "TRAINER/STEP", or several of them joined by " + "
-    folders  fold -> the model folders
-    groups   the groups that they answer together
+    name     "TRAINER/STEP", or several joined by " + "
+    folders  fold -> model folders
+    groups   groups that the models answer together
     """
 
     name: str
@@ -36,11 +36,11 @@ class Candidate:
 def find_candidates(
     workspace: Workspace, folds: Collection[int], labels: LabelSet
 ) -> tuple[list[Candidate], dict[str, str]]:
-    """Every trainer and step of which a run that segments has ended in any of `folds`, by name; and what is left out.
+    """(candidates by name, model folder that is left out -> why).
 
-    Left out, with what differs, are the model folders of another label table than `labels`. Runs that do not say what
-    they have seen, as those of before there were folds, do not count. Raises RunError with the command to type where
-    nothing is left.
+    There is a candidate for every trainer and step with a finished run that segments in any of `folds`. Models with
+    another label table than `labels` are left out. Runs that do not say which cases they have seen do not count.
+    Raises RunError, with the command to type, where there is no candidate.
     """
     found: dict[str, dict[int, tuple[Path, ...]]] = defaultdict(dict)
     groups, left_out = dict[str, frozenset[str]](), dict[str, str]()
@@ -68,13 +68,13 @@ def find_candidates(
 
 
 def ensembles(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Each two of `candidates`, and all of them where these are more."""
+    """Each pair of `candidates`, and all of them together where there are more than two."""
     every = [tuple(candidates)] if len(candidates) > 2 else []
     return [_together(members) for members in (*combinations(candidates, 2), *every)]
 
 
 def unseen(candidates: Iterable[Candidate], fold: int, splits: Splits, cases: Iterable[Case]) -> list[Case]:
-    """The annotated cases that `fold` holds out and none of the models of `candidates` has learned from."""
+    """The annotated cases that `fold` holds out and from which no model of `candidates` has learned."""
     folders = [folder for candidate in candidates for folder in candidate.folders[fold]]
     names = splits.held_out(fold).difference(*(read_about(folder).seen or () for folder in folders))
     return [case for case in cases if case.label is not None and case.name in names]

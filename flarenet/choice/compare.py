@@ -1,4 +1,4 @@
-"""Trainers, steps and ensembles beside each other, on cases that none of their models has seen."""
+"""Compares trainers, steps and ensembles on cases that none of their models has seen."""
 
 from __future__ import annotations
 
@@ -31,9 +31,11 @@ NONE = Score(dsc=None, nsd=None)
 class Row(Frozen):
     """One candidate.
 
+    name     name of the candidate
     models   its model folders, in the order of the folds
-    mean     over `groups`; None where it leaves a group of the data set unanswered
-    groups   those that it answers and some case asks for, each the mean of its classes
+    mean     mean over `groups`; its scores are None where the candidate leaves a group of the data set unanswered
+    groups   group -> mean of its classes, for groups that the candidate answers and some case asks for
+    classes  label name -> score, for labels with a score
     failed   case -> reason
     """
 
@@ -48,11 +50,12 @@ class Row(Frozen):
 class Comparison(Frozen):
     """What compare.json holds.
 
-    cases  fold -> the cases that all candidates were scored on
-    rows   best mean first
-    best   the name of the first; None where no candidate answers every group
-    parts  what the rule `fusion.largest` does to each label of the best's predictions
-    keep   the labels to give that rule: those that the best's plan has and those that it helps; empty where none is new
+    cases     fold -> the cases that all candidates were scored on
+    rows      the candidates, that with the best mean first
+    best      name of the best candidate; None where no candidate answers every group
+    parts     label -> effect of the rule `fusion.largest` on the best candidate's predictions
+    keep      labels to give that rule: those that the best candidate's plan gives it, then those that it also helps;
+              empty where it helps no others
     left_out  model folder -> how its label table differs from the data set's
     """
 
@@ -70,8 +73,8 @@ def compare(
 ) -> Comparison:
     """Score every finished trainer and step, then ensembles of each trainer's best step; writes compare.json.
 
-    folds  those to compare on; empty: all that every candidate has
-    Raises RunError where there is nothing to compare, nothing on the same folds, or no case that none of them has seen.
+    folds  the folds to compare on; empty: all that every candidate has
+    Raises RunError where there is no candidate, where the candidates share no fold, or where no case is unseen by all.
     """
     dataset, splits = load_settled(workspace.settled), load_splits(workspace.splits)
     there, left_out = find_candidates(workspace, folds or range(len(splits.folds)), dataset.labels)
@@ -133,7 +136,7 @@ def _kept(best: Candidate, parts: Mapping[str, LargestPart]) -> tuple[str, ...]:
 
 
 def _on_the_same(candidates: Sequence[Candidate], folds: Collection[int]) -> list[Candidate]:
-    """The candidates that have all of `folds`; where that is empty all of them, with the folds that each has."""
+    """The candidates that have all of `folds`, with these folds alone; empty `folds` are those that every one has."""
     wanted = set(folds) or set.intersection(*(set(candidate.folders) for candidate in candidates))
     chosen = [
         replace(candidate, folders={fold: candidate.folders[fold] for fold in sorted(wanted)})
@@ -176,7 +179,7 @@ def _row(candidate: Candidate, scored: Sequence[CaseScores], labels: LabelSet) -
 
 
 def _best_steps(candidates: Iterable[Candidate], rows: Mapping[str, Row]) -> list[Candidate]:
-    """Of each trainer the step with the best mean over the groups that it answers; the last of equal ones."""
+    """For each trainer, its step with the best mean over the groups that it answers; among equal ones the last."""
     best: dict[str, tuple[float, Candidate]] = {}
     for candidate in candidates:
         trainer = Run.parse(candidate.name).trainer

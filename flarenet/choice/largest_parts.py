@@ -1,5 +1,5 @@
-"""Labels that would score better with their largest connected part alone: the rule `fusion.largest`, tried on label
-maps that are there."""
+"""Which labels would score better with their largest connected part alone: the rule `fusion.largest`, tried on existing
+predictions."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from ..schema import Frozen
 
 
 class LargestPart(Frozen):
-    """What it does to a label.
+    """The effect of the rule on a label, over the cases in which the truth or the prediction has the label.
 
-    before, after  mean DSC over the cases in which the truth or the prediction has the label
-    better, worse  how many of these it changes so
+    before  mean DSC without the rule
+    after   mean DSC with it
+    better  number of cases whose DSC rises
+    worse   number of cases whose DSC falls
     """
 
     before: float
@@ -33,13 +35,13 @@ class LargestPart(Frozen):
 
     @property
     def helps(self) -> bool:
-        """Whether the mean rises, and by more cases than it loses: one lucky case of many is no reason."""
+        """Whether the mean rises, and more cases get better than worse: one lucky case among many is no reason."""
         return self.after > self.before and self.better > self.worse
 
 
 def try_largest_parts(pairs: Sequence[Pair], labels: LabelSet, *, workers: int | Pool = 1) -> dict[str, LargestPart]:
-    """By label name, of those that are asked for and somewhere there. A pair that cannot be read is left out: whoever
-    scores it says why."""
+    """{label name: LargestPart}, for labels that are asked for and occur in some case. Pairs that cannot be read are
+    left out: scoring reports them."""
     work = partial(_try_pair, labels=labels)
     tried, _ = map_cases(work, pairs, workers=workers, describe="largest parts", need_mb=need_mb)
     scores: dict[str, list[tuple[float, float]]] = defaultdict(list)
@@ -50,7 +52,7 @@ def try_largest_parts(pairs: Sequence[Pair], labels: LabelSet, *, workers: int |
 
 
 def _try_pair(pair: Pair, *, labels: LabelSet) -> dict[str, tuple[float, float]]:
-    """Label name -> its DSC as it is and with its largest part alone."""
+    """{label name: (DSC as it is, DSC with the largest part alone)}."""
     truth_map = read_labels(pair.truth, labels, values=pair.values, reading=pair.reading)
     maps = TwoMaps(truth_map, read_labels(pair.prediction, labels, reading=pair.reading))
     found = {}

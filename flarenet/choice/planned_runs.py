@@ -1,4 +1,4 @@
-"""What has to be trained for models that are to be scored: each run once, known by all that determines it."""
+"""The training runs behind models that are to be scored: each run once, identified by all that determines it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .variants import Answer
 class PlannedRun:
     """A training run to be made.
 
-    key       the SHA-256 of all that determines its weights
-    needs     run of its plan, as "TRAINER/STEP" -> key, for every run that it builds on, directly or not
-    teachers  the keys of the models that label for it
+    key       SHA-256 of all that determines its weights
+    needs     run of the same plan, as "TRAINER/STEP" -> its key, for every run that it builds on, directly or not
+    teachers  keys of the runs whose models make its pseudo labels
     """
 
     key: str
@@ -41,17 +41,18 @@ class PlannedRun:
 
 
 def data_key(fingerprint: Fingerprint) -> str:
-    """Stands for what can be learned from a data set: the bytes of its cases and what was looked for in them."""
+    """Identifies what can be learned from a data set: the bytes of its cases, and what was looked for in them."""
     return digest([[case.key, list(case.annotated)] for case in fingerprint.cases])
 
 
 def planned_runs(answer: Answer, held_out: Collection[str], *, data: str) -> dict[str, PlannedRun]:
-    """Run -> PlannedRun of `answer` and of all that it builds on, each after those that it needs.
+    """Run -> PlannedRun, for the run of `answer` and all that it builds on; each run after those that it needs.
 
     data  as data_key gives it
-    Two runs with the same key, be it of other variants, would have the same weights. The key holds the step and its
-    trainer's part of the plan, the configuration, labels and groups, seed and precision, the data, the cases held out,
-    and the keys of what it builds on. How a model predicts is part of it only where it teaches another of its plan.
+    Two runs with the same key would have the same weights, even if they belong to different variants. The key covers
+    the step and its trainer's part of the plan, the configuration, labels and groups, seed and precision, the data, the
+    cases held out, and the keys of the runs it builds on. It covers how the model predicts only if the model teaches
+    another run of its plan.
     Raises PlanError where runs build on each other in a circle.
     """
     plan, order = answer.plan, _order(answer.plan, answer.run)
@@ -69,15 +70,15 @@ def planned_runs(answer: Answer, held_out: Collection[str], *, data: str) -> dic
 
 
 def name_of(run: str, key: str) -> str:
-    """What the folder of a run is called, and the run in messages."""
+    """The name of a run, for its folder and in messages."""
     return f"{run.replace('/', '-step_')}-{key[:12]}"
 
 
 def waves(runs: Iterable[PlannedRun], done: Collection[str]) -> list[list[PlannedRun]]:
-    """`runs` in turns: all of a turn may be trained side by side once the turns before it are over.
+    """`runs` in turns: all runs of a turn may be trained side by side once the earlier turns are over.
 
-    done  keys of runs that are there. Two runs with a teacher in common are never in one turn: the first makes the
-          pseudo labels, which the second would make at the same place.
+    done  keys of runs that are finished already
+    Two runs with a common teacher are never in the same turn: both would make the same pseudo labels in the same place.
     """
     left, there, turns = {run.key: run for run in runs if run.key not in done}, set(done), list[list[PlannedRun]]()
     while left:

@@ -1,4 +1,4 @@
-"""The cases that variants are scored on: labelled ones from which none of their models learns."""
+"""The cases that variants are scored on: labelled cases from which no model learns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..evaluation.rules import PLAIN
 
 
 def labelled_test_cases(dataset: Dataset) -> list[Case]:
-    """The test cases whose truth is there. Raises UsageError where the data set has none."""
+    """The test cases that have a label file. Raises UsageError where there is none."""
     return _some([case for case in dataset.test if case.label is not None], "a labelled test case in dataset.json")
 
 
@@ -26,12 +26,12 @@ def held_out_cases(dataset: Dataset, held_out: Collection[str]) -> list[Case]:
 def cases_in(
     images: Path, truth: Path, dataset: Dataset, *, held_out: Collection[str], reading: Reading = STRICT
 ) -> list[Case]:
-    """The scans of `images` with their label map in `truth` and what was looked for in them, every label where the data
-    set does not tell; without those in which nothing was.
+    """The scans in the folder `images`, with their label maps in `truth` and the labels that were looked for in them.
 
-    held_out  cases of the data set that no model learns from
-    reading   how the files of other cases are read; those of the data set are read as they were planned
-    Raises DatasetError for a scan without a truth, UsageError for one that models learn from and where none is left.
+    Where the data set does not tell what was looked for, it is every label. Scans in which nothing was are left out.
+    held_out  names of cases of the data set that no model learns from
+    reading   how files of other cases are read; cases of the data set are read as planned
+    Raises DatasetError for a scan without a truth, UsageError for a scan that models learn from, or where none is left.
     """
     truths = files_by_case(truth)
     known = dataset.by_name
@@ -43,7 +43,7 @@ def cases_in(
             raise DatasetError(image, found=f"no {name}.nii.gz in {truth}", expected="a truth for every scan")
         if name in learned:
             raise UsageError(image, found=f"{name}, which the models learn from", expected="cases that they never see")
-        # another file than the data set's own is numbered as the table is
+        # a file that is not the data set's own has the values of the label table
         own = known[name] if name in known and _same(known[name].label, truths[name]) else None
         asked = PLAIN.asked(known[name].looked_for if name in known else None, dataset.labels)
         values = own.values if own is not None else {}

@@ -1,4 +1,4 @@
-"""What a candidate says about the cases that its models never saw, and how well."""
+"""Predicts and scores the cases that a candidate's models never saw."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ from .candidates import Candidate
 
 
 class ScanAsRead(Frozen):
-    """What a prediction was made of beside the models: a scan's bytes, and how they were read (Reading.facts)."""
+    """What a prediction was made of, beside the models: the SHA-256 of the scan's bytes, and how they were read
+    (Reading.facts)."""
 
     sha256: str
     reading: dict[str, JsonValue]
 
 
 def scans_as_read(cases: Iterable[Case]) -> dict[str, ScanAsRead]:
-    """By case, its scan as it is now; without those that cannot be read, which whoever predicts them says."""
+    """{case name: its scan as it is now}. Scans that cannot be read are left out: prediction reports them."""
     found = {}
     for case in cases:
         with suppress(OSError):
@@ -52,11 +53,11 @@ def score(
     device: str = "auto",
     workers: int | Pool = 1,
 ) -> list[CaseScores]:
-    """The scores of `cases`, each for what was looked for in it and the candidate answers; the others are left out.
+    """The scores of `cases`, each for the labels that were looked for in it and that the candidate answers.
 
-    scans  by scans_as_read, of the cases
-    Predictions and scores lie in the workspace under a hash of the models' weights and plans, which say how they are
-    used, and are made once of each scan.
+    scans  scans_as_read of the cases
+    Cases without such a label are left out. Predictions and scores lie in the workspace under a hash of the models'
+    weights and plans (which say how models are used), and are made once for each scan.
     """
     models = candidate.folders[fold]
     found = score_cases(
@@ -75,7 +76,7 @@ def score(
 def predicted_pairs(
     candidate: Candidate, fold: int, cases: Sequence[Case], *, workspace: Workspace, labels: LabelSet
 ) -> list[Pair]:
-    """The truths and predictions of what `score` has scored."""
+    """The truths and predictions that `score` has compared."""
     return _pairs(cases, _folder(candidate, fold, workspace), _known(candidate, labels))
 
 
@@ -92,9 +93,10 @@ def score_cases(
 ) -> Metrics:
     """Predict `cases` into `folder`, score them, and write metrics.json and scores.csv beside the predictions.
 
-    scans   by scans_as_read, of the cases; beside each prediction lies what it was made of, in scans/CASE.json
-    opened  gives the Predictor; called only where a prediction is missing, or was made of another scan
-    known   the values that it answers: a case is scored for those that were looked for in it, and left out without any
+    scans   scans_as_read of the cases. What each prediction was made of is recorded in scans/CASE.json in `folder`
+    opened  gives the Predictor; called only if a prediction is missing or was made of another scan
+    known   values that the Predictor answers. A case is scored for those of them that were looked for in it, and left
+            out if there are none
     """
     asked = [case for case in cases if case.annotated & set(known)]
     _predict(asked, folder, scans=scans, opened=opened, title=title)
@@ -122,8 +124,8 @@ def _folder(candidate: Candidate, fold: int, workspace: Workspace) -> Path:
 def _predict(
     cases: Sequence[Case], folder: Path, *, scans: Mapping[str, ScanAsRead], opened: Callable[[], Predictor], title: str
 ) -> None:
-    """Predict what is not there yet, or of another scan. A case that fails has no prediction, is named on stderr, and
-    scores 0."""
+    """Make predictions that are missing or were made of another scan. A case that fails is named on stderr; it has no
+    prediction, and so scores 0."""
     outputs = {case.name: folder / f"{case.name}.nii.gz" for case in cases}
     records = {case.name: folder / "scans" / f"{case.name}.json" for case in cases}
 
@@ -142,7 +144,7 @@ def _predict(
 
     for case in track(todo, description=title, console=console, transient=True):
         output = outputs[case.name]
-        output.unlink(missing_ok=True)  # or it would stay where the scan that is there now fails
+        output.unlink(missing_ok=True)  # else the old one would stay if the new scan fails
         predict_pairs(predictor, {case.image: output}, progress=tell, reading=case.reading)
         if output.is_file() and case.name in scans:
             save(scans[case.name], records[case.name])

@@ -1,8 +1,8 @@
-"""From a list of variants to their scores: prepared, trained, predicted and scored, each piece once.
+"""From a list of variants to their scores: prepare, train, predict and score, each piece once.
 
-ROOT/ablations/NAME/runs/TRAINER-step_N-KEY/      model folders, known by all that determines them
-ROOT/ablations/NAME/prepared/CONFIGURATION-KEY/   cases, for variants that need them otherwise than the plan has them
-ROOT/ablations/NAME/LIST/VARIANT/seed_S-KEY/      predictions, their scores, and what these depend on as KEY
+ROOT/ablations/NAME/runs/TRAINER-step_N-KEY/      model folders; KEY identifies all that determines them
+ROOT/ablations/NAME/prepared/CONFIGURATION-KEY/   cases, for variants that need them prepared otherwise than the plan
+ROOT/ablations/NAME/LIST/VARIANT/seed_S-KEY/      predictions and their scores; KEY identifies what these depend on
 """
 
 from __future__ import annotations
@@ -43,12 +43,17 @@ Result = TypeVar("Result")
 Say = Callable[[str], None]
 
 Unprepared = Mapping[Path, Mapping[str, FlarenetError]]
-"""Store -> case that could not be prepared for it -> why."""
+"""Folder of a store -> case that could not be prepared for it -> why."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A variant with one seed; `answers` are scored together, `runs` are what has to be trained for them, by key."""
+    """A variant with one seed.
+
+    answers  the models that are scored, together
+    runs     key -> run, for all that has to be trained for them
+    scored   the runs whose models are scored, one for each of `answers`
+    """
 
     variant: str
     seed: int
@@ -63,9 +68,10 @@ class Trial:
 
 @dataclass(frozen=True)
 class PieceWorkspace(Workspace):
-    """The workspace of one run: its prepared cases, and it and the runs that it builds on, lie where their keys say.
+    """The workspace of one run. Prepared cases, the run, and the runs that it builds on lie where their keys say.
 
-    stores   configuration -> folder      folders  "TRAINER/STEP" -> folder
+    stores   configuration -> folder of prepared cases
+    folders  "TRAINER/STEP" -> model folder
     """
 
     stores: Mapping[str, Path]
@@ -80,7 +86,7 @@ class PieceWorkspace(Workspace):
 
 @dataclass(frozen=True)
 class Training:
-    """A run that is to be trained; small enough to send to another process."""
+    """A run to train; small enough to send to another process."""
 
     run: PlannedRun
     workspace: PieceWorkspace
@@ -94,7 +100,12 @@ class Training:
 
 @dataclass(frozen=True)
 class Scoring:
-    """A trial whose models are there."""
+    """A trial to score, whose models are finished; small enough to send to another process.
+
+    models  model folders, one for each of the trial's answers
+    folder  where predictions and scores go
+    scans   scans_as_read of the cases
+    """
 
     trial: Trial
     models: tuple[Path, ...]
@@ -112,7 +123,7 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Ablation:
-    """How and where trials are made; `open_ablation` opens that of a planned set.
+    """How and where trials are made; open_ablation gives that of a planned data set.
 
     base         the plan of the data set, whose prepared cases serve where they fit
     fingerprint  what planning measured; the plans of the variants are made from it
@@ -137,8 +148,9 @@ class Ablation:
     ) -> list[Trial]:
         """Every variant of a list with every seed, each once.
 
-        changes  of every variant's plan, after the list's and its own    epochs  of every step, in place of the plan's
-        Raises what answers_of does.
+        changes  changes of every variant's plan, made after those of the list and of the variant
+        epochs   epochs of every step, in place of the plan's
+        Raises as answers_of.
         """
         return [
             self._trial(variant, seed, list_changes(chosen, variant, changes), epochs)
@@ -147,7 +159,7 @@ class Ablation:
         ]
 
     def run(self, trials: Sequence[Trial], cases: Sequence[Case], out: Path, *, name: str) -> AblationResults:
-        """Prepare, train and score what is not yet, then write the tables of the list `name` to `out`."""
+        """Prepare, train and score what is still missing, then write the tables of the list `name` to `out`."""
         unprepared = self.prepare(trials)
         for store, reasons in unprepared.items():
             for case, error in reasons.items():
@@ -168,29 +180,29 @@ class Ablation:
         return found
 
     def prepare(self, trials: Iterable[Trial]) -> Unprepared:
-        """Prepare the training cases as the runs need them, and say which cannot be, of every store.
+        """Prepare the training cases as the runs need them; returns for every store the cases that could not be.
 
-        Cases that the data set's own plan has prepared alike are not prepared again.
+        Cases that the data set's own plan has prepared in the same way are not prepared again.
         Raises LockedError where another process plans or prepares the data set.
         """
         failed: dict[Path, dict[str, FlarenetError]] = {}
-        with locked(self.workspace.prepared):  # what another one is about to store would be taken for a leftover
+        with locked(self.workspace.prepared):  # else files that another process is writing would be taken for leftovers
             for run in _each_once(trials).values():
                 workspace, name = self._workspace(run), run.plan.trainer(run.trainer).configuration
                 store = workspace.store(name)
                 if store not in failed:
                     plan = run.plan.model_copy(update={"configurations": {name: run.plan.configurations[name]}})
-                    own = store != self.workspace.store(name)  # which flarenet_plan --rehash does not mend
+                    own = store != self.workspace.store(name)  # verify those, as flarenet_plan --rehash does not
                     failed[store] = dict(
                         prepare_dataset(self.dataset, plan, workspace, workers=self.pool, verify=own)
                     )
         return failed
 
     def train(self, trials: Iterable[Trial], unprepared: Unprepared) -> dict[str, str]:
-        """Train every run that is not finished; key -> reason of those that failed, or need one that did.
+        """Train every run that is not finished; returns key -> reason for runs that failed or need one that failed.
 
-        A run fails where a case of its step is `unprepared`, to learn from or held out: with fewer cases it would be
-        another run, and its key would not say so.
+        A run fails if a case of its step is `unprepared`, whether to learn from or held out: with fewer cases it would
+        be another run, and its key would not say so.
         """
         runs = _each_once(trials)
         done = {key for key, run in runs.items() if is_finished(self.folder(run))}
@@ -212,9 +224,9 @@ class Ablation:
     def score(
         self, trials: Iterable[Trial], cases: Sequence[Case], out: Path, *, failed: Mapping[str, str]
     ) -> dict[str, Metrics | str]:
-        """Name of each trial -> its scores on `cases`, or why it has none; what is predicted already is not again.
+        """Trial name -> its scores on `cases`, or why it has none. Existing predictions are not made again.
 
-        failed  key of a run -> reason, as train gives it
+        failed  key of a run -> reason, as `train` gives it
         """
         scans = scans_as_read(cases)
         images = {name: scan.sha256 for name, scan in scans.items()}
@@ -268,7 +280,7 @@ class Ablation:
     def _map(
         self, function: Callable[[Item], Result], items: Sequence[Item], describe: str
     ) -> tuple[list[Result], list[tuple[Item, FlarenetError]]]:
-        """As map_cases: on the cluster where there is one, else here, one after the other."""
+        """As map_cases, on the cluster if there is one, else here, one item after the other."""
         if self.pool.scheduler:
             return map_cases(function, items, workers=replace(self.pool, timeout_s=None), describe=describe)
         done, failures = list[Result](), list[tuple[Item, FlarenetError]]()
@@ -304,9 +316,9 @@ def _each_once(trials: Iterable[Trial]) -> dict[str, PlannedRun]:
 
 
 def _train(training: Training) -> None:
-    """Train one run. Whatever goes wrong in it is raised as a FlarenetError: it ends this run and no other."""
+    """Train one run. Whatever goes wrong is raised as a FlarenetError, so that it ends this run and no other."""
     run = training.run
-    # a daemon, as a worker of a cluster is one, may not start processes that make batches
+    # a daemon process, as a cluster's workers are, may not start loader processes
     loaders = 0 if multiprocessing.current_process().daemon else None
     trainer = TRAINERS[run.trainer](
         run.plan, training.workspace, fold=training.fold, device=training.device, workers=loaders
@@ -320,7 +332,7 @@ def _train(training: Training) -> None:
 
 
 def _score(scoring: Scoring) -> tuple[str, Metrics]:
-    """Predict and score one trial, by its own plan: runs may be shared by variants that predict in different ways."""
+    """Predict and score one trial, with its own plan: a run may be shared by variants that predict differently."""
     answers = scoring.trial.answers
     labelled = ((answer.plan, answer.plan.trainer(answer.trainer).network.groups) for answer in answers)
     known = {value for plan, groups in labelled for group in groups for value in plan.labels.groups[group]}
@@ -343,7 +355,7 @@ def _score(scoring: Scoring) -> tuple[str, Metrics]:
 
 
 def _score_key(answers: Sequence[Answer], models: Sequence[Path], images: Mapping[str, str]) -> str:
-    """Stands for all that predictions follow from: weights, how they are used, and the bytes of the scans."""
+    """Identifies all that predictions depend on: weights, how they are used, and the bytes of the scans."""
     used: list[object] = []
     for answer, folder in zip(answers, models):
         plan = answer.plan

@@ -1,4 +1,4 @@
-"""Lists of variants, and the plans that they mean: what flarenet_ablate trains beside each other."""
+"""Lists of variants, and the plans that they stand for: what flarenet_ablate compares."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ ENDING = ".json"
 class Variant(Frozen):
     """One of the things compared.
 
-    recipe   of its plan; None: that of the data set's plan
-    budget   fields of planning.budget.Budget that differ from those of the data set's plan or, for another recipe than
-             its, from the recipe's own, as {"network": "unetr"}
+    recipe   recipe of its plan; None: that of the data set's plan
+    budget   fields of planning.budget.Budget that it changes, such as {"network": "unetr"}. The others are those of the
+             data set's plan or, if the recipe differs from that plan's, the recipe's own
     without  "unlabelled": as flarenet_plan --without; "nothing": with all cases; None: as the data set's plan
     heads    how the labels of several groups are answered. "decoders": as planned, each group by a decoder of one
-             network; "networks": each by a network of its own; "joint": all labels by one head
+             network; "networks": each group by a network of its own; "joint": all labels by one head
     set      "KEY=VALUE" changes of its plan
-    score    the models that are scored, as "TRAINER" (its last step) or "TRAINER/STEP"; several: their probabilities
-             averaged. They are trained with all that they build on, and nothing else is
+    score    the models to score, as "TRAINER" (its last step) or "TRAINER/STEP"; the probabilities of several are
+             averaged. Only these, and the runs that they build on, are trained
     """
 
     name: str
@@ -51,7 +51,11 @@ class Variant(Frozen):
 
 
 class AblationList(Frozen):
-    """What a list file holds. `set` are changes of every variant's plan, made before its own."""
+    """What a list file holds.
+
+    about  what the list is for
+    set    "KEY=VALUE" changes of every variant's plan, made before the variant's own
+    """
 
     version: Literal[1] = 1
     about: str = ""
@@ -61,7 +65,7 @@ class AblationList(Frozen):
 
 @dataclass(frozen=True)
 class Answer:
-    """A run, as "TRAINER/STEP", whose model is scored, and the plan that it is trained by."""
+    """A run whose model is scored, as "TRAINER/STEP", and the plan that it is trained by."""
 
     plan: Plan
     run: str
@@ -81,7 +85,7 @@ def shipped_lists() -> dict[str, AblationList]:
 
 
 def find_list(typed: str) -> tuple[str, AblationList]:
-    """The name and content of a file, or of a shipped list. Raises UsageError where it is neither, or malformed."""
+    """(name, content) of a list file, or of a list that comes with flarenet. Raises UsageError for anything else."""
     if not typed.endswith(ENDING):
         known = shipped_lists()
         if typed not in known:
@@ -105,13 +109,13 @@ def answers_of(
     changes: Sequence[str] = (),
     epochs: int | None = None,
 ) -> tuple[Answer, ...]:
-    """What is trained and scored for a variant with one seed.
+    """The runs to train and score for a variant with one seed, each with its plan.
 
-    Its plan is made anew from what planning found; what the variant does not say of recipe, budget and cases that are
-    left out is as in `base`.
-    changes  of the list before the variant's own are its first entries; see list_changes
-    epochs   of every step, in place of the plan's
-    Raises what make_plan does, naming the variant, and UsageError for a run that its plan has not.
+    The plan is made anew from the fingerprint. Where the variant does not state recipe, budget or cases to leave out,
+    they are those of `base`, the plan of the data set.
+    changes  all changes of the plan, as list_changes gives them
+    epochs   epochs of every step, in place of the plan's
+    Raises as make_plan, naming the variant, and UsageError for a run that is not in the plan.
     """
     try:
         plan = _plan(variant, base, fingerprint, (*changes, f"seed={seed}"))
@@ -128,7 +132,7 @@ def answers_of(
 
 
 def list_changes(ablation: AblationList, variant: Variant, more: Iterable[str]) -> tuple[str, ...]:
-    """All changes of a variant's plan, later over earlier: the list's, its own, then `more`."""
+    """All changes of a variant's plan, in order: those of the list, the variant's own, then `more`."""
     return (*ablation.changes, *variant.changes, *more)
 
 
@@ -142,7 +146,7 @@ def _plan(variant: Variant, base: Plan, fingerprint: Fingerprint, changes: Seque
 
 
 def _in_one_group(fingerprint: Fingerprint) -> Fingerprint:
-    """As if no label were drawn over another: lesions and organs exclude each other in one softmax."""
+    """The fingerprint with all labels in one group, so that lesions and organs exclude each other in one softmax."""
     labels = fingerprint.labels.model_copy(update={"groups": {"all": fingerprint.labels.values}})
     return fingerprint.model_copy(update={"labels": labels})
 
@@ -160,7 +164,7 @@ def _run(plan: Plan, typed: str) -> str:
 
 
 def _of_group(plan: Plan, run: str, group: str) -> Plan:
-    """The plan in which the trainer of `run` answers one group alone, on the cases that ask for it."""
+    """A plan in which the trainer of `run` answers `group` alone, on the cases that ask for it."""
     trainer = Run.parse(run).trainer
     changes = [f'trainers.{trainer}.network.groups=["{group}"]', f'trainers.{trainer}.steps.*.groups=["{group}"]']
     for number, step in enumerate(plan.trainer(trainer).steps):
@@ -175,5 +179,5 @@ def _of_group(plan: Plan, run: str, group: str) -> Plan:
             raise UsageError(f"heads 'networks' of {trainer}", found=f"no case asks for {group}", expected="some")
         patterns = [list(pattern) for pattern in asked]
         changes.append(f"trainers.{trainer}.steps.{number}.subset.patterns={patterns}")
-    # by itself, because as a teacher of other trainers it would not answer their groups any more
+    # this trainer alone: as a teacher of other trainers it would no longer answer their groups
     return override(plan.model_copy(update={"trainers": {trainer: plan.trainer(trainer)}}), changes)
