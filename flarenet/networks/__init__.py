@@ -1,6 +1,6 @@
 """Networks by name. Every segmenting network maps [B, C, *S] to {group: logits [B, 1 + n, *S]}.
 
-In train mode one with deep supervision gives a tuple for each group instead: logits at S, S/2, S/4 ...
+With deep supervision, in train mode, it gives a tuple for each group instead: logits at S, S/2, S/4 ...
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def build(spec: NetworkSpec, outputs: Outputs, patch: Patch = ()) -> nn.Module:
     """The network of `spec`, with random weights from torch's global generator.
 
     outputs  group -> number of labels, as LabelSet.outputs; only the groups of `spec` are used
-    patch    the size of its input; may be left out where the network takes any
+    patch    size of the network's input; may be left out for a network that takes any size
 
     Raises UsageError for a kind or group that does not exist, PlanError for numbers that make no network.
     """

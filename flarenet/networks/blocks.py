@@ -1,4 +1,4 @@
-"""The pieces a U-Net is made of, in 2 and 3 dimensions: the form of MONAI's BasicUNet, and residual blocks.
+"""The parts of a U-Net, in 2 and 3 dimensions: those of MONAI's BasicUNet, and residual blocks.
 
 Shapes are written for C channels and spatial sizes S = (z, y, x) or (y, x).
 """
@@ -19,10 +19,10 @@ _TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _POOL = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 Logits = Tensor | tuple[Tensor, ...]
-"""[B, 1 + n, *S]; with deep supervision, in train mode, one such tensor for S, S/2, S/4 ..."""
+"""[B, 1 + n, *S]; with deep supervision, in train mode, a tuple of such tensors for S, S/2, S/4 ..."""
 
 LEAK = 0.1
-"""Slope of the leaky rectifier below zero, as in BasicUNet."""
+"""Slope of the leaky rectifiers below zero, as in BasicUNet."""
 
 
 class ConvNormAct(nn.Sequential):
@@ -78,7 +78,7 @@ class Residual(nn.Module):
 
 
 def stage(dimensions: int, channels_in: int, channels_out: int, *, blocks: int) -> nn.Module:
-    """What one resolution of the encoder does: TwoConv, or that many residual blocks where `blocks` is above 0."""
+    """The layers of one resolution of the encoder: `blocks` residual blocks, or TwoConv where `blocks` is 0."""
     if not blocks:
         return TwoConv(dimensions, channels_in, channels_out)
     widths = [channels_in] + [channels_out] * blocks
@@ -98,7 +98,7 @@ class UpCat(nn.Module):
     """Double the size, put the encoder's features of that size in front, then TwoConv.
 
     deep [B, Cdeep, *(S // 2)], skip [B, Cskip, *S] -> [B, Cout, *S]. The transposed convolution halves the
-    channels where `halves`. Where S is odd its last plane is repeated once, as in BasicUNet.
+    channels if `halves`. For an odd S, the last plane of what it gives is repeated once, as in BasicUNet.
     """
 
     def __init__(
@@ -113,15 +113,16 @@ class UpCat(nn.Module):
         raised = self.up(deep)
         missing = [want - have for want, have in zip(skip.shape[2:], raised.shape[2:])]
         if any(missing):
-            # F.pad counts from the last axis, with (before, after) per axis
+            # F.pad takes (before, after) for each axis, the last axis first
             raised = F.pad(raised, [n for lack in reversed(missing) for n in (0, lack)], mode="replicate")
         return self.convs(torch.cat([skip, raised], dim=1))
 
 
 class Encoder(nn.Module):
-    """N resolutions: [B, C, *S] -> features at S, S/2 ... S/2^(N-1), finest first; without spec.blocks TwoConv at each.
+    """N resolutions: [B, C, *S] -> features at S, S/2 ... S/2^(N-1), finest first.
 
-    A base class, so that its parts keep the short names `conv_0`, `down_1` ... in the network.
+    Each resolution has the residual blocks that spec.blocks says, or TwoConv. Networks inherit from this class so that
+    its parts keep the short names `conv_0`, `down_1` ... in them.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -142,7 +143,7 @@ class Encoder(nn.Module):
 
 
 def add_ascent(network: nn.Module, spec: NetworkSpec, *, levels: Iterable[int]) -> None:
-    """Give `network` the decoder stages `upcat_LEVEL`, each from resolution LEVEL to the next finer one."""
+    """Add to `network` the decoder stages `upcat_LEVEL`, each from resolution LEVEL to the next finer one."""
     for level in levels:
         deep, finer, last = spec.features[level], spec.features[level - 1], level == 1
         width = spec.features[-1] if last else finer
@@ -150,7 +151,7 @@ def add_ascent(network: nn.Module, spec: NetworkSpec, *, levels: Iterable[int]) 
 
 
 def ascend(network: nn.Module, deep: Tensor, *, skips: Sequence[Tensor], levels: Iterable[int]) -> list[Tensor]:
-    """`deep` and what each stage that add_ascent made brings it up to, coarsest first.
+    """`deep` and the features after each stage that add_ascent made, coarsest first.
 
     skips  the encoder's features, finest first
     """
@@ -172,7 +173,7 @@ def coarse_heads(spec: NetworkSpec, outputs: int) -> nn.ModuleList:
 
 
 def answer(finest: nn.Module, coarse: nn.ModuleList, features: Sequence[Tensor], *, deep: bool) -> Logits:
-    """The logits of one group from the features of its decoder stages, coarsest first; `coarse` rests unless `deep`."""
+    """The logits of one group, from the features of its decoder stages, coarsest first. `coarse` is used if `deep`."""
     last, *others = reversed(features)
     if not (deep and coarse):
         return finest(last)
@@ -180,10 +181,10 @@ def answer(finest: nn.Module, coarse: nn.ModuleList, features: Sequence[Tensor],
 
 
 def module_name(group: str) -> str:
-    """The name of a group's submodule: the group's own name wherever torch allows it.
+    """The name of a group's submodule: the group's own name where torch allows it.
 
-    A character that torch or a dotted path cannot hold becomes ~ and its code point; a name that is already an
-    attribute of every module (as "train") gets a ~ at its end. Different groups have different names.
+    A character that torch or a dotted path cannot hold becomes ~CODE~, with its code point in hexadecimal. A name that
+    is an attribute of every module, such as "train", gets a ~ at its end. Different groups have different names.
     """
     safe = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else f"~{ord(c):x}~" for c in group) or "~"
     return safe + "~" if hasattr(nn.ModuleDict, safe) or safe in vars(nn.ModuleDict()) else safe

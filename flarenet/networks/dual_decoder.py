@@ -1,7 +1,7 @@
-"""The U-Net whose groups share the encoder and the coarse half of the decoder, and part at the fine half.
+"""A U-Net whose groups share the encoder and the coarse half of the decoder; each has a fine half of its own.
 
-With two groups it is the paper's dual-decoder 2D U-Net. A group's own part is the submodule
-`decoders.GROUP`; freezing everything else trains one group and leaves the others bit for bit as they were.
+With two groups it is the paper's dual-decoder 2D U-Net. The part of a group is the submodule `decoders.GROUP`. With
+everything else frozen, training changes that group alone and leaves the others bit for bit as they were.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ OWN = range(OWN_LEVELS, 0, -1)
 
 
 class Decoder(nn.Module):
-    """The part a group has for itself: the shared stages' features, coarsest first and the last of them at S/4, and the
-    encoder's skips -> logits [B, 1 + n, *S]."""
+    """The part of one group, from resolution S/4 up.
+
+    shared  features of the shared stages, coarsest first; the last of them at S/4
+    skips   features of the encoder, finest first
+    Gives logits [B, 1 + n, *S].
+    """
 
     def __init__(self, spec: NetworkSpec, outputs: int) -> None:
         super().__init__()
@@ -35,7 +39,7 @@ class Decoder(nn.Module):
 class DualDecoderUNet(Encoder):
     """[B, C, *S] -> {group: logits [B, 1 + n, *S]}, in 2 or 3 dimensions, for any number of groups.
 
-    It has at least three resolutions; the sizes it takes are those of UNet.
+    It has at least three resolutions, and takes the same sizes as UNet.
     """
 
     def __init__(self, spec: NetworkSpec, outputs: Outputs, patch: Patch) -> None:
@@ -48,9 +52,9 @@ class DualDecoderUNet(Encoder):
     def forward(
         self, x: Tensor, groups: Sequence[str] | None = None, rows: Mapping[str, Tensor] | None = None
     ) -> dict[str, Logits]:
-        """The logits of `groups`, of every group where None; the decoders of the others do not run.
+        """The logits of `groups`; None: of every group. The decoders of other groups do not run.
 
-        rows  by group, the numbers [b] of the samples that its decoder sees and answers; of others, all
+        rows  {group: [b] numbers of the samples that its decoder sees and answers}; decoders of other groups see all
         """
         *skips, deepest = self.encode(x)
         found = ascend(self, deepest, skips=skips, levels=self.shared_levels), skips[:OWN_LEVELS]

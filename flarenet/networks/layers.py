@@ -1,4 +1,4 @@
-"""Layers that do what torch's of the same name do, where torch does it slowly."""
+"""Layers that compute the same as torch's layers of the same names, faster than torch."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from .norm import instance_norm
 
 
 def is_converted() -> bool:
-    """Whether a network is being traced, exported or compiled: then each layer is to be the operation of its name."""
+    """Whether a network is being traced, exported or compiled: then each layer has to be torch's own operation."""
     return torch.jit.is_tracing() or torch.compiler.is_compiling() or torch.compiler.is_exporting()
 
 
 class Conv3d(nn.Conv3d):
-    """nn.Conv3d, on a CPU by oneDNN for a single sample too: [1, Cin, z, y, x] -> [1, Cout, z, y, x].
+    """nn.Conv3d: [B, Cin, z, y, x] -> [B, Cout, z, y, x], on a CPU by oneDNN for a single sample too.
 
-    torch leaves a sample of few channels or slices to a loop of its own that is up to ten times slower: use_mkldnn in
-    aten/src/ATen/native/Convolution.cpp does not count the last axis of a block. Prediction goes block by block.
+    torch runs a single sample of few channels or slices in a loop of its own, which is up to ten times slower:
+    use_mkldnn in aten/src/ATen/native/Convolution.cpp does not count the last axis of a block. Prediction runs blocks
+    one by one, so it meets this.
 
-    On a CPU that autocasts to bfloat16, two slices or one, as at the coarsest of a flat patch, are worked on in
-    float32: of two, oneDNN (of torch 2.13, with AVX-512) adds memory that nobody wrote to the gradient of the weights.
+    On a CPU that autocasts to bfloat16, inputs of one or two slices, as at the coarsest resolution of a flat patch, are
+    computed in float32: for two slices, oneDNN (of torch 2.13, with AVX-512) adds unwritten memory to the gradient of
+    the weights.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -33,7 +35,7 @@ class Conv3d(nn.Conv3d):
             return found.to(torch.get_autocast_dtype("cpu"))
         if is_converted() or not _is_slow(input, weight):
             return super()._conv_forward(input, weight, bias)
-        padding = cast(tuple[int, ...], self.padding)  # no network names it by a word
+        padding = cast(tuple[int, ...], self.padding)  # no network here gives it as a word
         return torch.mkldnn_convolution(input, weight, bias, padding, self.stride, self.dilation, self.groups)
 
 
@@ -42,27 +44,27 @@ def _is_misread(x: Tensor, weight: Tensor) -> bool:
 
 
 def own_convolutions(network: nn.Module) -> None:
-    """Make those of MONAI's blocks ours; parameters and their names stay."""
+    """Turn every nn.Conv3d in `network`, as in MONAI's blocks, into our Conv3d; parameters and their names stay."""
     for module in network.modules():
         if type(module) is nn.Conv3d:
             module.__class__ = Conv3d
 
 
 def _is_slow(x: Tensor, weight: Tensor) -> bool:
-    """Kernels of one voxel are not, nor is bfloat16, which goes to oneDNN anyway."""
+    """Whether torch runs this convolution slowly. Not for kernels of one voxel, nor in bfloat16, which oneDNN runs."""
     if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or not torch.backends.mkldnn.is_available():
         return False
     return len(x) == 1 and x.dtype == torch.float32 and weight[0, 0].numel() > 1
 
 
 class InstanceNorm(nn.Module):
-    """Instance norm with scale and shift, as nn.InstanceNorm: [B, C, *S] -> [B, C, *S], each sample for itself.
+    """Instance norm with scale and shift, as nn.InstanceNorm2d and 3d: [B, C, *S] -> [B, C, *S].
 
-    torch's own instance norm folds B into C, and so copies channels-last input to another order and back, which costs
-    more than the norm itself: on a GPU nearly half of a training step. There kernels of our own do it (norm.py). On a
-    CPU it is group norm with groups of one channel; where the gradient of that is slow, in channels-last order, the
-    batch norm of one sample after the other. A network that is converted or compiled keeps instance norm, which other
-    libraries have as one operation.
+    torch's own instance norm folds B into C, and so copies channels-last input to another order and back. That costs
+    more than the norm itself: on a GPU nearly half of a training step. So on a GPU kernels of our own do it (norm.py).
+    On a CPU group norm with groups of one channel does it, or, in channels-last order, where the gradient of group norm
+    is slow, batch norm of one sample after the other. A network that is converted or compiled keeps torch's instance
+    norm, which other libraries have as one operation.
     """
 
     def __init__(self, channels: int) -> None:
@@ -82,10 +84,11 @@ class InstanceNorm(nn.Module):
 
 
 def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor, *, slope: float = 1.0) -> Tensor:
-    """norm(conv(x)), then a leaky rectifier of `slope` below zero; 1.0 for none.
+    """norm(conv(x)), then a leaky rectifier with `slope` below zero; a slope of 1.0 means no rectifier.
 
-    On a GPU, where `norm` is ours, it and the rectifier are one operation, and the convolution leaves out its bias: the
-    norm takes that away again. To add it and to sum up its gradient, which is zero, was a sixth of a training step.
+    On a GPU, if `norm` is an InstanceNorm, norm and rectifier are one operation, and the convolution omits its bias,
+    because the norm would subtract it again. Adding the bias, and summing up its gradient, which is zero, took a sixth
+    of a training step.
     """
     if isinstance(norm, InstanceNorm) and x.device.type != "cpu" and not is_converted():
         conv = cast(nn.Conv2d, conv)  # or a Conv3d, which has the same method

@@ -1,6 +1,6 @@
-"""Encoders that learn from unlabelled scans: three quarters of the cubes of a patch are hidden, and filled in again.
+"""Training encoders on unlabelled scans: three quarters of a patch's cubes are hidden, and the network fills them in.
 
-Masked image modelling in three dimensions, of raw voxels, as in Chen et al., arXiv 2204.11716, which the paper follows:
+Masked image modelling of raw voxels in three dimensions, as in Chen et al. (arXiv 2204.11716), which the paper follows:
 He et al.'s autoencoder (arXiv 2111.06377) for the vision transformer, SimMIM (Xie et al., arXiv 2111.09886) for Swin.
 """
 
@@ -19,14 +19,14 @@ from ..planning.plan import NetworkSpec
 from .encoders import swin_transformer, vision_transformer
 
 MASKED = 0.75
-"""Share of the cubes that the encoder does not see."""
+"""Share of the cubes that are hidden from the encoder."""
 
 
 class MaskedAutoencoder(nn.Module):
-    """What both have in common: `encoder`, `groups` (none) and the loss.
+    """What both networks have in common: `encoder`, `groups` (none) and the loss.
 
-    forward maps x [B, C, *patch] in [0, 1] to the predicted cubes [B, T, 16^3 * C], in the order of `cubes`, and the
-    mask [B, T], True = hidden. The mask is drawn from torch's global CPU generator.
+    forward maps x [B, C, *patch] in [0, 1] to (predicted cubes [B, T, 16^3 * C], in the order of `cubes`; the mask
+    [B, T], True where hidden). The mask is drawn from torch's global CPU generator.
     """
 
     encoder: Any  # MONAI's, whose parts are called one by one
@@ -39,13 +39,13 @@ class MaskedAutoencoder(nn.Module):
 
 
 class MaskedViT(MaskedAutoencoder):
-    """The encoder sees a quarter of the cubes; a lighter transformer makes the others from what it says about them.
+    """The encoder sees a quarter of the cubes; from its tokens a lighter transformer predicts the others.
 
-    spec.features  hidden, mlp, layers, heads of the encoder, then of the decoder: eight numbers
-                   (ViT-B is 768, 3072, 12, 12; a hidden size is a multiple of 6 and of its heads)
-    patch          (z, y, x) size of its input, multiples of 16
+    spec.features  eight numbers: hidden, mlp, layers, heads of the encoder, then those of the decoder.
+                   ViT-B has 768, 3072, 12, 12. A hidden size is a multiple of 6 and of its number of heads
+    patch          (z, y, x) size of the input, multiples of 16
 
-    Without He et al.'s class token: nothing is classified, and UNETR's encoder has none.
+    It has no class token as He et al.'s has: nothing is classified, and UNETR's encoder has none.
     """
 
     def __init__(self, spec: NetworkSpec, outputs: Outputs, patch: Patch) -> None:
@@ -86,10 +86,10 @@ class MaskedViT(MaskedAutoencoder):
 
 
 class MaskedSwin(MaskedAutoencoder):
-    """A learned token stands for the embeddings of hidden cubes; one linear map from the coarsest features fills them.
+    """A learned token replaces the embeddings of hidden cubes; a linear map of the coarsest features predicts voxels.
 
     spec.features  (width,) of the encoder, a multiple of 12
-    S of the input are multiples of 32, the coarsest voxel
+    The sizes of the input are multiples of 32, the size of a coarsest voxel.
     """
 
     def __init__(self, spec: NetworkSpec, outputs: Outputs, patch: Patch) -> None:
@@ -116,7 +116,7 @@ class MaskedSwin(MaskedAutoencoder):
 
 
 def hidden_cubes(batch: int, count: int) -> Tensor:
-    """bool [batch, count], True where hidden: the same number in each row, from torch's global CPU generator."""
+    """bool [batch, count], True where hidden, as many in each row; drawn from torch's global CPU generator."""
     seen = max(1, round(count * (1 - MASKED)))
     return torch.rand(batch, count).argsort(dim=1).argsort(dim=1) >= seen
 

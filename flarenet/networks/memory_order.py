@@ -1,4 +1,4 @@
-"""In which order the numbers of an image and of a network lie in memory while it is trained."""
+"""The order in which the numbers of images and networks lie in memory during training."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import torch
 
 
 def training_order(dimensions: int, device: torch.device) -> torch.memory_format:
-    """The order in which a step is fastest (benchmarks/training/step.py): channels last on nearly everything.
+    """The order in which a training step is fastest (benchmarks/training/step.py): nearly always channels last.
 
-    dimensions  of the network: 2 or 3
+    dimensions  those of the network: 2 or 3
 
-    On a CPU without AVX-512 oneDNN's gradient of 2D weights is slow in that order: with channels first the backward
-    pass of the paper's network takes a third of the time. In 3D the whole step is slower with them.
+    The exception is 2D on a CPU without AVX-512: there oneDNN computes the gradient of weights slowly in that order.
+    With channels first, the backward pass of the paper's network takes a third of the time. In 3D the whole step would
+    be slower with channels first.
     """
     if dimensions == 2 and device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2":
         return torch.contiguous_format

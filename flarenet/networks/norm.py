@@ -1,4 +1,4 @@
-"""Instance norm and the leaky rectifier after it on a GPU: one pass to measure and one to write, where Triton can."""
+"""Instance norm and the leaky rectifier after it on a GPU. With Triton, one pass measures and one writes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _ORDERS = {4: torch.channels_last, 5: torch.channels_last_3d}
 def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, *, slope: float = 1.0, overwrite: bool = False) -> Tensor:
     """F.instance_norm, then F.leaky_relu: x [B, C, *S], weight and bias [C] -> [B, C, *S] in the type of x.
 
-    slope      of the rectifier below zero; 1.0 for none
-    overwrite  the result may take the place of x where no gradient is wanted, which spares an activation's memory
+    slope      slope of the rectifier below zero; 1.0: no rectifier
+    overwrite  where no gradient is wanted, the result may take the place of x, which saves an activation's memory
 
-    On an NVIDIA or AMD GPU x in channels-last order goes through the kernels of norm_kernels, whose sums are float32
-    and whose gradient can be taken once. Anything else goes through torch's operations.
+    On an NVIDIA or AMD GPU, x in channels-last order goes through the kernels of norm_kernels. They sum in float32, and
+    their gradient cannot be differentiated again. Anything else goes through torch's operations.
     """
     if not _has_kernels(x):
         normed = F.instance_norm(x, weight=weight, bias=bias)
@@ -36,7 +36,7 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, *, slope: float = 1.0
 
 
 class _InstanceNorm(torch.autograd.Function):
-    """Keeps x, and from it works out again what the result was: memory of one activation instead of two."""
+    """Keeps only x for the backward pass, and recomputes the result from it: memory of one activation, not of two."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
@@ -72,7 +72,7 @@ def _has_kernels(x: Tensor) -> bool:
 
 @cache
 def kernels_run_on(device: torch.device) -> bool:
-    """Whether Triton can make and run a kernel there, tried once in a process; it warns with the reason where not."""
+    """Whether Triton can compile and run a kernel on `device`. Tried once in a process; a failure is a warning."""
     one = torch.ones(1, device=device)
     try:
         _forward(one.view(1, 1, 1, 1), one, one, 1.0)

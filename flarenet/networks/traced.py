@@ -14,11 +14,11 @@ from .unet import UNet
 from .unetr import UNETR
 
 CONVERTED = (UNet, DualDecoderUNet, UNETR)
-"""Networks whose graph is known to answer as they do, whatever the numbers of the window that it was traced with."""
+"""Networks whose traced graph is known to answer as they do, whatever numbers the traced window held."""
 
 
 class InOrder(nn.Module):
-    """A segmenting network that answers a tuple, in the order of `groups`: converters give a dict's parts new names."""
+    """A segmenting network that answers a tuple in the order of `groups`: converters rename the parts of a dict."""
 
     def __init__(self, network: nn.Module, groups: Sequence[str]) -> None:
         super().__init__()
@@ -30,14 +30,14 @@ class InOrder(nn.Module):
 
 
 def traced(network: nn.Module, groups: Sequence[str], window: Tensor) -> torch.jit.ScriptFunction:
-    """What `network` does in eval mode, on the CPU, with input of the size of `window`, as InOrder answers it.
+    """The graph of `network` in eval mode on the CPU, for input of the size of `window`; it answers as InOrder does.
 
-    A function, with the numbers as constants: of a module torch and the converter would also describe each part, and an
-    engine would take a third longer to open.
+    It is a function with the weights as constants. For a module, torch and the converter would describe every part too,
+    and an engine would take a third longer to open.
     """
     in_order = InOrder(network, groups).eval()
     with torch.inference_mode(), _constant(network), warnings.catch_warnings():
-        # sizes are numbers from here on, as is wanted; torch's own successor of trace takes seven times as long
+        # the warning that sizes become constants: they should. torch's successor of trace takes seven times as long
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         return torch.jit.trace(lambda x: in_order(x), _small(network, window), check_trace=False)
@@ -45,7 +45,7 @@ def traced(network: nn.Module, groups: Sequence[str], window: Tensor) -> torch.j
 
 @contextmanager
 def _constant(network: nn.Module) -> Iterator[None]:
-    """No number of `network` wants a gradient meanwhile: what does is no constant to torch."""
+    """Within this context no parameter of `network` wants a gradient: torch makes constants of such parameters only."""
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     network.requires_grad_(False)
     try:
@@ -56,10 +56,10 @@ def _constant(network: nn.Module) -> Iterator[None]:
 
 
 def _small(network: nn.Module, window: Tensor) -> Tensor:
-    """`window`, or where all that a network does with its size is to halve it, a corner that it halves alike.
+    """A corner of `window` to trace with, for a network that only halves sizes; else `window` itself.
 
-    A trace computes what it follows, as long as a whole window takes: this one has two voxels an axis at the deepest
-    resolution (an instance norm of one is none), and the same odd sizes on the way there.
+    Tracing runs the network, which on a whole window takes long. The corner has two voxels an axis at the deepest
+    resolution (one voxel cannot be normed), and its size is odd at the same resolutions as that of `window`.
     """
     if not isinstance(network, (UNet, DualDecoderUNet)):
         return window

@@ -15,7 +15,7 @@ from .blocks import Encoder, Logits, add_ascent, answer, ascend, coarse_heads, h
 class UNet(Encoder):
     """[B, C, *S] -> {group: logits [B, 1 + n, *S]}, in 2 or 3 dimensions.
 
-    S may have any size of at least 2^N for N resolutions, whatever `patch` says; multiples of 2^(N-1) need no padding
+    With N resolutions, S may be any size from 2^N on, whatever `patch` says. Multiples of 2^(N-1) need no padding
     inside.
     """
 
@@ -29,7 +29,7 @@ class UNet(Encoder):
         self.groups = tuple(outputs)
 
     def forward(self, x: Tensor, groups: Sequence[str] | None = None) -> dict[str, Logits]:
-        """The logits of `groups`, of every group where None."""
+        """The logits of `groups`; None: of every group."""
         *skips, deepest = self.encode(x)
         found = ascend(self, deepest, skips=skips, levels=self.levels)
         wanted = {group: module_name(group) for group in (self.groups if groups is None else groups)}

@@ -1,7 +1,7 @@
 """UNETR (Hatamizadeh et al., arXiv 2103.10504) and Swin UNETR (arXiv 2201.01266) with a 1x1 head per group.
 
-The layers and their order are those of MONAI's UNETR and SwinUNETR, sorted into three parts: `encoder` is the
-transformer, `decoder` all convolutions, and `heads`. So an encoder can come from a masked autoencoder and rest.
+The layers and their order are those of MONAI's UNETR and SwinUNETR, in three parts: `encoder`, the transformer;
+`decoder`, all convolutions; and `heads`. So the encoder can come from a masked autoencoder, and stay frozen.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .layers import own_convolutions
 
 
 class _Decoder(nn.Module):
-    """`skips` prepare what the encoder saw at each resolution, finest first; `ups` rise from the coarsest."""
+    """`skips` process the encoder's features of each resolution, finest first; `ups` rise from the coarsest."""
 
     def __init__(self, skips: Sequence[nn.Module], coarsest: nn.Module, ups: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class _Decoder(nn.Module):
 
 
 class _Unetr(nn.Module):
-    """[B, C, *patch] -> {group: logits [B, 1 + n, *patch]}; a kind says what `features` its encoder gives."""
+    """[B, C, *patch] -> {group: logits [B, 1 + n, *patch]}; subclasses define `features`."""
 
     def __init__(self, encoder: nn.Module, decoder: _Decoder, *, width: int, outputs: Outputs) -> None:
         super().__init__()
@@ -44,20 +44,21 @@ class _Unetr(nn.Module):
         self.groups = tuple(outputs)
 
     def features(self, x: Tensor) -> tuple[Sequence[Tensor], Tensor]:
-        """What the encoder sees, finest first without the scan itself, and its coarsest."""
+        """(the encoder's features, finest first, without the scan itself; its coarsest features)."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, groups: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """The logits of `groups`, of every group where None."""
+        """The logits of `groups`; None: of every group."""
         sources, deep = self.features(x)
         fine = self.decoder((x, *sources), deep)
         return {group: self.heads[module_name(group)](fine) for group in (self.groups if groups is None else groups)}
 
 
 class UNETR(_Unetr):
-    """spec.features: hidden, mlp, layers, heads of the transformer, and the width of the decoder at full resolution.
+    """UNETR on patches of a fixed size.
 
-    patch  (z, y, x) size of its input, multiples of 16
+    spec.features  hidden, mlp, layers, heads of the transformer, and the width of the decoder at full resolution
+    patch          (z, y, x) size of the input, multiples of 16
     """
 
     def __init__(self, spec: NetworkSpec, outputs: Outputs, patch: Patch) -> None:
@@ -80,7 +81,11 @@ class UNETR(_Unetr):
 
 
 class SwinUNETR(_Unetr):
-    """spec.features: (width,), a multiple of 12; S of the input are multiples of 32, one of them at least 64."""
+    """Swin UNETR.
+
+    spec.features  (width,), a multiple of 12
+    The sizes of the input are multiples of 32, and one of them is at least 64.
+    """
 
     def __init__(self, spec: NetworkSpec, outputs: Outputs, patch: Patch) -> None:
         (width,) = spec.features

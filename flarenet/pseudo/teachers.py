@@ -149,8 +149,8 @@ class Teachers:
         return ask(case, self.sources, self._labels, annotated=known, groups=groups, least_mm3=least_mm3)
 
     def judge(self, looked: Mapping[str, Looked], held_out: Collection[str]) -> Verdict:
-        """The hosts, as the rules state them or as cases that are not held out show, and the cases to drop: those on which
-        the sources agree least."""
+        """Decide the hosts, as the rules state them or as cases that are not held out show, and which cases to drop:
+        those on which the sources agree least."""
         values = {name: value for value, name in enumerate(self._labels.names)}
         drawn = [
             {values[lesion]: {values[host]: part for host, part in of.items()} for lesion, of in said.hosts.items()}
