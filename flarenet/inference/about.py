@@ -1,4 +1,4 @@
-"""What a model folder says of itself, without its weights: reading it needs no torch, whose import takes seconds."""
+"""The files of a model folder but its weights. Reading them needs no torch, whose import takes seconds."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ from ..schema import Frozen, load
 from ..whole import sha256_of
 
 WEIGHTS, PLAN, ABOUT = FILES = ("weights.safetensors", "plan.json", "about.json")
-"""Of a model folder; what else lies there is of its training."""
+"""The files of a model; other files in its folder are about its training."""
 
 
 class About(Frozen):
     """What about.json holds.
 
-    seen     the cases that it learned from, it or the models that it started from or was taught by; None: unknown
-    sha256   by file name
-    summary  is free: epochs, scores, seconds
+    trainer   name of the trainer
+    step      number of the step, from 1 on
+    dataset   name of the data set
+    flarenet  version that trained the model
+    seen      names of the cases from which the model learned, or a model that it started from or was taught by;
+              None: unknown
+    sha256    file name -> SHA-256
+    summary   any facts: epochs, scores, seconds
     """
 
     largest_bytes = 16 << 20  # it names every case of its training
@@ -37,12 +42,12 @@ class About(Frozen):
 
 
 def is_finished(folder: str | Path) -> bool:
-    """Whether a training run has ended in this folder; says nothing about damage."""
+    """Whether a training run has ended in this folder. The model may be damaged all the same."""
     return (Path(folder) / ABOUT).is_file()
 
 
 def read_about(folder: str | Path) -> About:
-    """What a finished model folder says of itself. Raises RunError where it is missing, unfinished or incomplete,
+    """about.json of a finished model folder. Raises RunError where the folder is missing, unfinished or incomplete,
     UnsafeError where about.json is not what save_model writes."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -61,14 +66,14 @@ def read_about(folder: str | Path) -> About:
 
 
 def read_plan(folder: Path, about: About) -> Plan:
-    """The plan that a model was trained from, checked byte for byte. Raises RunError where it is another one."""
+    """The plan that a model was trained from, checked by its digest. Raises RunError where plan.json was changed."""
     check_digest(folder / PLAN, sha256_of(folder / PLAN), about)
     return load_plan(folder / PLAN)
 
 
 def read_configuration(folder: str | Path) -> Configuration:
-    """How an image becomes what the network of a finished model folder sees. Raises as model.load_model, which reads
-    the weights too."""
+    """How images are prepared for the network of a finished model folder. Raises as model.load_model, but the weights
+    are not read."""
     folder = Path(folder)
     about = read_about(folder)
     with unsafe():
@@ -79,7 +84,7 @@ def read_configuration(folder: str | Path) -> Configuration:
 
 @contextmanager
 def describing(folder: Path) -> Iterator[None]:
-    """A plan that says nothing of the model's network, or nothing that is one, is the wrong plan: RunError."""
+    """Raise RunError for a plan that does not describe the model's network, or describes none that can be built."""
     try:
         yield
     except FlarenetError as problem:
@@ -88,8 +93,8 @@ def describing(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def unsafe() -> Iterator[None]:
-    """What is wrong in the files of a finished folder, as UnsafeError: save_model did not write it, and nobody can tell
-    damage from harm."""
+    """Raise what is wrong in the files of a finished folder as UnsafeError: save_model did not write it so, and nobody
+    can tell damage from harm."""
     try:
         yield
     except FlarenetError as wrong:

@@ -1,8 +1,8 @@
-"""Unpacking a zip file whose author may want harm: names, sizes and layout are checked before a byte is unpacked.
+"""Unpacking a zip file whose author may mean harm: names, sizes and layout are checked before a byte is unpacked.
 
-What may lie in it is said by the caller; everything else is refused with UnsafeError. Members that overlap, lie about
-their size, are links or devices, encrypted, doubled, or grow beyond the limits are refused too, and so are files with
-anything before, between or behind what the zip itself needs, which may be of two formats at once.
+The caller says which members may be there; everything else is refused with UnsafeError. Refused are also members that
+overlap, lie about their size, are links or devices, encrypted, doubled, or exceed the limits. So are files with bytes
+before, between or behind the parts of the zip, because they may be of two formats at once.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from ..whole import whole_file
 
 MOST_MEMBERS = 1000
 MOST_BYTES = 1900 << 20
-"""Of all members: zipfile writes 2 GiB without the fields of the 64-bit kind, of a member a twentieth less."""
+"""Most bytes of all members together. zipfile writes up to 2 GiB without fields of the 64-bit kind; a single member has
+to be a twentieth smaller."""
 
 HIGHEST_RATIO = 200
-"""Of a member's size to its compressed size; weights hardly compress, and JSON to a tenth."""
+"""Highest ratio of a member's size to its compressed size. Weights hardly compress, and JSON to about a tenth."""
 
 _END, _END_SIZE = struct.Struct("<4s4H2LH"), 22  # of the central directory, as the zip format lays it out
 _ENTRY_BYTES, _LOCAL_BYTES = 46, 30  # the fixed part of a central directory entry and of what precedes a member
@@ -32,7 +33,7 @@ _CHUNK_BYTES = 1 << 20
 _ENCRYPTED = 0x1
 
 Allowed = Callable[[str], int | None]
-"""The most bytes that the member of a name may have; None where no member may have that name."""
+"""Name of a member -> the most bytes that it may have; None where no member may have that name."""
 
 # what zipfile raises for files that are damaged, or made to do harm
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error)
@@ -58,9 +59,9 @@ def unpack(file: Path, folder: Path, allowed: Allowed) -> list[str]:
 
 
 def _check_end(file: Path, stream: BinaryIO) -> int:
-    """Where the central directory begins. Checked by hand, because zipfile reads all of it whatever its size.
+    """The offset of the central directory. It is checked here because zipfile would read all of it, whatever its size.
 
-    A model file ends with the end record, without a comment, and is not of the 64-bit kind: its limits fit into 32.
+    A model file ends with the end record, has no comment, and is not of the 64-bit kind: its limits fit into 32 bits.
     """
     size = stream.seek(0, 2)
     start = max(0, size - _END_SIZE)

@@ -1,7 +1,7 @@
-"""The answer to a DICOM series as a DICOM Segmentation (extra `dicom`): `flarenet_predict --dicom-seg`.
+"""The label map of a DICOM series as a DICOM Segmentation (extra `dicom`): `flarenet_predict --dicom-seg`.
 
-A binary segment for each label that is there (PS3.3, A.51), made by highdicom. As any object that is derived from a
-series it names its patient and study.
+It has a binary segment for each label that occurs (PS3.3, A.51), and is made by highdicom. Like any object derived from
+a series, it names the patient and the study.
 """
 
 from __future__ import annotations
@@ -34,15 +34,18 @@ _MAY_BE_EMPTY = (
     *("PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime"),
     "ReferringPhysicianName",
 )
-"""Elements of type 2: the standard wants them there, and lets them say nothing."""
+"""Elements of type 2: they must be there, but may be empty."""
 
 _NEAR_MM = 0.01
 _SIDES = {"left": "Left", "right": "Right"}
 
 
 class DicomSeg:
-    """The Output that writes dicom_seg/CASE.dcm. Called with a scan that is no series, or one of which a slice lacks
-    what a Segmentation has to refer to, it raises DatasetError: before the network runs."""
+    """The Output that writes dicom_seg/CASE.dcm.
+
+    A call raises DatasetError, before the network runs, for a scan that is no series, and for a series in which a slice
+    lacks an element that a Segmentation refers to.
+    """
 
     def __init__(self, labels: LabelSet) -> None:
         self.labels = labels
@@ -63,11 +66,11 @@ class DicomSeg:
 
 
 class DicomSegSink(WrittenAtEnd):
-    """Keeps the slices that hold labels, a byte a voxel, for highdicom takes all frames at once.
+    """Keeps the slices that hold labels, a byte a voxel, because highdicom takes all frames at once.
 
-    slices  the files of the series, in the order of the grid
-    Raises DatasetError where highdicom refuses the series, StorageError where the file, read back, does not hold each
-    label at the places of its slices.
+    slices  files of the series, in the order of the grid
+    Raises DatasetError where highdicom refuses the series, and StorageError where the file, read back, does not hold
+    every label at the places of its slices.
     """
 
     def __init__(self, path: Path, series: Path, slices: Sequence[Path], grid: Grid, *, labels: LabelSet) -> None:
@@ -76,12 +79,12 @@ class DicomSegSink(WrittenAtEnd):
         self._map = LabelMap(grid)
 
     def take(self, finished: FinishedSlice) -> None:
-        if finished.labels.any():  # other slices of the map are never touched, and take no memory
+        if finished.labels.any():  # slices of the map that are never touched take no memory
             self._map.take(finished)
 
     def write(self) -> None:
         drawn = self._map.labels
-        # there is no Segmentation without a frame: of an empty answer one frame is empty
+        # a Segmentation needs a frame: without any label, one frame is empty
         places = [z for z, plane in enumerate(drawn) if plane.any()] or [0]
         with _told_of(self.series):
             sources = {z: _source(self.slices[z], apart_mm=self.grid.spacing_mm[0]) for z in places}
@@ -94,7 +97,8 @@ class DicomSegSink(WrittenAtEnd):
     def _compare(self, written: Path, sources: Mapping[int, Dataset]) -> None:
         """Raise StorageError unless each frame holds its label in the slice whose place in the world it names.
 
-        sources  slice of the series -> itself: what the reader takes for evenly spaced lies beside the grid by a little
+        sources  number of a slice in the series -> the slice. Its own place is compared, not that of the grid: slices
+                 that are read as evenly spaced may lie a little beside it
         """
         from highdicom.seg import segread
 
@@ -103,7 +107,7 @@ class DicomSegSink(WrittenAtEnd):
         origins = np.array([source.ImagePositionPatient for source in sources.values()], dtype=float)
         seen = np.zeros(256, dtype=np.int64)
         for number, frame in enumerate(seg.PerFrameFunctionalGroupsSequence, start=1):
-            # what is alike in all frames, as in an only one, stands in the groups that they share
+            # what is the same in all frames, as when there is only one, is in the shared groups
             place, segment = (
                 (frame if name in frame else seg.SharedFunctionalGroupsSequence[0])[name].value[0]
                 for name in ("PlanePositionSequence", "SegmentIdentificationSequence")
@@ -122,9 +126,9 @@ class DicomSegSink(WrittenAtEnd):
 
 
 def segmentation(drawn: np.ndarray, sources: Sequence[Dataset], labels: LabelSet) -> Any:
-    """The highdicom Segmentation of label slices, uint8 [n, Y, X], and the DICOM slices that they are of.
+    """The highdicom Segmentation of label slices `drawn`, uint8 [n, Y, X], of the DICOM slices `sources`.
 
-    Its UIDs are made from the series and the labels: the same answer has the same.
+    Its UIDs are made from the series and the labels, so the same label map gets the same UIDs.
     """
     import highdicom
     from pydicom.uid import generate_uid
@@ -154,7 +158,7 @@ def segmentation(drawn: np.ndarray, sources: Sequence[Dataset], labels: LabelSet
 
 
 def _described(number: int, value: int, labels: LabelSet) -> Any:
-    """A segment: its kind by SNOMED CT, where the label's name is one that pydicom knows there."""
+    """The description of a segment, with its SNOMED CT code if pydicom knows one for the label's name."""
     import highdicom
     from pydicom.sr.codedict import codes
 
@@ -188,7 +192,7 @@ def _code(keyword: str) -> Any:
 
 @contextmanager
 def _told_of(series: Path) -> Iterator[None]:
-    """What highdicom or pydicom raise is told of this series, as DatasetError."""
+    """Raise what highdicom or pydicom raise as a DatasetError on the series."""
     try:
         yield
     except (FlarenetError, OSError, MemoryError):
@@ -200,7 +204,7 @@ def _told_of(series: Path) -> Iterator[None]:
 
 
 def _read(path: Path, names: Sequence[str] | None = None) -> Dataset:
-    """A slice without its pixels, or its elements `names` alone. What pydicom warns about is not shown: it quotes."""
+    """A slice without its pixels, or only its elements `names`. Warnings are not shown: they quote values."""
     from pydicom import dcmread
 
     with warnings.catch_warnings():
@@ -215,7 +219,10 @@ def _refuse_lacking(content: Dataset, path: Path) -> None:
 
 
 def _source(path: Path, *, apart_mm: float) -> Dataset:
-    """A slice without its pixels, with all that highdicom asks for; apart_mm: from it to the next slice."""
+    """A slice without its pixels, with all elements that highdicom needs.
+
+    apart_mm  distance to the next slice, used where the slice states no thickness
+    """
     source = _read(path)
     for name in _MAY_BE_EMPTY:
         if name not in source:

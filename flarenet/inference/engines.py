@@ -1,4 +1,4 @@
-"""Where a network runs, in which number type, and with which library."""
+"""Where a network runs, in which number type, and by which library."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ WORDS = {dtype: word for word, dtype in PRECISIONS.items()}
 class Engine(Protocol):
     """A network made ready for one device and number type.
 
-    name    what a report calls it, as in "torch fp32"
-    device  where its logits are
+    name    its name in reports, such as "torch fp32"
+    device  the device of its logits
 
-    Called with windows [b, C, *patch], float32 on any device, it answers {group: logits [b, 1 + n, *patch]}, float32
-    and contiguous, which later calls leave as they are; b may differ from call to call. The same windows get the same
-    bits. It may be called from several threads: where calls would share memory, one waits for the other.
+    Called with windows [b, C, *patch], float32 on any device, it gives {group: logits [b, 1 + n, *patch]}, float32 and
+    contiguous; later calls do not change them. b may differ from call to call. The same windows give the same bits. It
+    may be called from several threads: where calls would share memory, one waits for the other.
     """
 
     name: str
@@ -40,13 +40,13 @@ class Engine(Protocol):
 class TorchEngine:
     """The network itself, run by torch with channels last; see Engine.
 
-    dimensions  of the patch: 2 or 3
-    first       the shape of windows that most calls will have, or None. A GPU's context, and what cuDNN loads and finds
-                out for the first windows of a shape, take a second or two: where `first` is given, a thread moves the
-                network to `device` and runs it on zeros of that shape, while who made the engine reads a scan. That
-                thread answers all calls, since cuDNN remembers shapes by thread. What goes wrong there is raised by
-                the calls. On a GPU one of our own networks is then recorded, see Recorded
-    The network is left on `device` in eval mode.
+    dimensions  those of the patch: 2 or 3
+    first       the shape of windows in most calls, or None. Setting up a GPU, and what cuDNN loads and tries for the
+                first windows of a shape, take a second or two. So where `first` is given, a thread moves the network to
+                `device` and runs it on zeros of that shape, while the maker of the engine may read a scan. The same
+                thread runs all calls, because cuDNN remembers shapes by thread. Its errors are raised by the calls. On
+                a GPU, networks of our own are then recorded, see Recorded
+    The network is left on `device`, in eval mode.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class TorchEngine:
             self._open()
             return
         if self.device.type == "cuda":
-            torch.cuda.init()  # here: who asks for the memory in use does not wait for the thread
+            torch.cuda.init()  # here, so that asking for the memory in use need not wait for the thread
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._opened = self._worker.submit(self._open, first)
 
@@ -94,7 +94,7 @@ class TorchEngine:
     def _record(self, first: tuple[int, ...]) -> Recorded | None:
         try:
             return Recorded(self._answer, first, self.device)
-        except RuntimeError as problem:  # what cannot be recorded still runs
+        except RuntimeError as problem:  # a network that cannot be recorded still runs
             reason = str(problem).strip().splitlines()[0]
             warnings.warn(
                 f"prediction takes more time than it need: no CUDA graph could be made ({reason})", stacklevel=2
@@ -104,7 +104,7 @@ class TorchEngine:
     def _answer(self, windows: Tensor) -> dict[str, Tensor]:
         with torch.inference_mode(), autocast(self.device, WORDS[self._precision]):
             logits = self._network(windows.to(self.device).contiguous(memory_format=self._layout))
-            # the order of numbers that interpolation and argmax read fastest, whatever the network computed in
+            # contiguous: the order that interpolation and argmax read fastest, whatever the network computed in
             return {
                 group: value.to(torch.float32, memory_format=torch.contiguous_format) for group, value in logits.items()
             }
@@ -122,11 +122,15 @@ def open_engine(
 ) -> Engine:
     """`network`, whose input is [b, channels, *patch], in an engine by its name.
 
-    engine  "auto": OpenVINO on a CPU, where it is there and known to convert the network; else torch (docs/engines.md)
-    device  as pick_device      precision  as pick_precision; OpenVINO has no fp16
-    batch_size  windows of most calls: on a GPU the network is made ready for these, see TorchEngine
-    Raises UsageError for a name that is none, and for "openvino" on another device, where it is not installed, or where
-    it cannot convert the network.
+    channels    channels of the network's input
+    patch       size of the network's input
+    engine      "torch", "openvino" or "auto": OpenVINO on a CPU, if it is installed and known to convert the network,
+                else torch (docs/engines.md)
+    device      as pick_device takes it
+    precision   as pick_precision takes it; OpenVINO has no fp16
+    batch_size  windows in most calls; on a GPU the network is made ready for these, see TorchEngine
+    Raises UsageError for an unknown name. Raises it for "openvino" with another device than a CPU, where OpenVINO is
+    not installed, and where it cannot convert the network.
     """
     if engine not in ("auto", *ENGINES):
         raise unknown("engine", engine, ["auto", *ENGINES])
@@ -147,9 +151,9 @@ def open_engine(
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of a name: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1".
+    """The device with this name: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1" ...
 
-    Raises UsageError for a name that is no device, or a device that is not there.
+    Raises UsageError for a name that is no device, and for a device that this machine lacks.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
@@ -163,9 +167,9 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(device: torch.device, precision: str) -> torch.dtype:
-    """The number type of a word: "auto" is bfloat16 where the hardware computes in it, else float32.
+    """The number type for a word of PRECISIONS or "auto": bfloat16 where the hardware computes in it, else float32.
 
-    Raises UsageError for an unknown word.
+    Raises UsageError for any other word.
     """
     if precision == "auto":
         return torch.bfloat16 if _computes_bf16(device) else torch.float32
@@ -183,6 +187,6 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 def _computes_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # torch emulates bfloat16 on any CPU, slower than float32; only these instructions make it faster
+    # any CPU can emulate bfloat16, slower than float32; only with these instructions it is faster
     features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(features.get("amx_bf16") or features.get("avx512_bf16"))

@@ -1,7 +1,7 @@
-"""Several models that answer as one: in each voxel the label of the highest mean probability.
+"""Several models that answer as one: in each voxel, the label with the highest mean probability.
 
-Each group is the mean over the models that answer it, whatever they were trained at: probabilities meet at the scan's
-own resolution, a slice at a time.
+The probabilities of each group are averaged over the models that answer it, whatever resolution they were trained at:
+at the scan's own resolution, a slice at a time.
 """
 
 from __future__ import annotations
@@ -27,8 +27,12 @@ def mean_answer(
     groups: Sequence[str],
     probabilities: bool,
 ) -> Answer:
-    """What `members` say together of slice `z`, of which each has a place in its own frame. The first one's rule
-    decides."""
+    """The answer of all `members` together for slice `z`. The fusion rule of the first one decides.
+
+    row     for each member the Place of the slice; None outside its frame's box
+    frames  for each member the Frame of what it sees
+    groups  the groups to answer
+    """
     first = members[0]
     size = frames[0].orientation.apply_to_grid(frames[0].original).shape[1:]
     logits = [None if place is None else logits_between(*place) for place in row]
@@ -46,7 +50,7 @@ def mean_answer(
 
 
 def _add(total: Tensor, logits: Tensor | None, frame: Frame) -> None:
-    """Add a model's probabilities to those of a whole slice [1 + n, Y, X]: outside its box all is background."""
+    """Add a model's probabilities to `total`, [1 + n, Y, X] of a whole slice. Outside the model's box is background."""
     total[0] += 1
     if logits is not None:
         _, rows, columns = frame.box.slices

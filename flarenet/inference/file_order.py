@@ -1,4 +1,4 @@
-"""From slices of the turned scan, as they are finished, to those of its file, in the order of the file."""
+"""Puts finished slices of the turned scan into the orientation and order of the scan's file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from ..volume import Grid, Triple, orientation_of
 
 
 class FileOrder:
-    """Passes each slice on as it comes where the file's slices are those of the turned scan, in the order in which they
-    come; else it keeps them all, a byte a voxel and channel, and passes them on at the end.
+    """Writes each slice at once if slices come as the file stores them; else keeps all, and writes them at the end.
 
-    grid   the scan's own      shape  (z, y, x) of the file
-    write  takes the next slice of the file: uint8 [Y, X] for each channel
+    Kept slices take a byte for each voxel and channel.
+    grid   the scan's own grid
+    shape  (z, y, x) of the file
+    write  is given the next slice of the file: uint8 [Y, X] for each channel
     """
 
     def __init__(self, grid: Grid, shape: Triple, write: Callable[[Sequence[np.ndarray]], None]) -> None:
@@ -39,6 +40,6 @@ class FileOrder:
             kept[z] = plane
 
     def finish(self) -> None:
-        """After the last slice."""
+        """Write what was kept; called after the last slice."""
         for planes in zip(*(self._orientation.undo(kept) for kept in self._kept or ())):
             self._write(planes)

@@ -1,4 +1,4 @@
-"""The models of a root, trained or installed, and what a word after -m stands for. This needs no torch."""
+"""Finding models: those of a root, trained or installed, and those that a word after -m means. Needs no torch."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _STEP = re.compile("step_([0-9]+)")
 
 
 def newest_model(root: Path) -> Path:
-    """The model of `root`, trained or installed, that is newest and segments, as models_in takes it.
+    """The folder of the newest model of `root` that segments, trained or installed, for models_in.
 
     Raises UsageError where there is none.
     """
     named = {folder: folder for folder in finished_models(root)}
-    for folder in installed_models(root):  # they answer as one, whatever number of folds they have
+    for folder in installed_models(root):  # its folds answer as one
         named |= {model: folder for model in models_in(folder)}
     for model in sorted(sorted(named), key=lambda folder: (folder / ABOUT).stat().st_mtime_ns, reverse=True):
         if segments(model):
@@ -33,11 +33,11 @@ def newest_model(root: Path) -> Path:
 
 
 def find_models(word: str, root: str | None = None) -> list[Path]:
-    """The model folders that a word after -m stands for: a folder as models_in takes it, here or below the root, or
-    the name of an installed model.
+    """The model folders that a word after -m means: a folder for models_in, here or below the root, or the name of an
+    installed model.
 
-    root  as find_root takes it; not needed for a folder from here
-    Raises UsageError, with the real ones, for any other word.
+    root  as find_root takes it; not needed for a folder here
+    Raises UsageError, which lists the real ones, for any other word.
     """
     if Path(word).is_dir():
         return models_in(Path(word))
@@ -63,19 +63,19 @@ def models_in(folder: Path) -> list[Path]:
 
 
 def finished_models(root: Path) -> list[Path]:
-    """The model folders of `root` whose training has ended, of all data sets, steps and folds."""
+    """The finished model folders of all runs in `root`, of all data sets, steps and folds."""
     return sorted(_finished(root, "runs/*/*/**/step_*"))
 
 
 def installed_models(root: Path) -> list[Path]:
-    """The folders of the installed models, by name."""
+    """The folders of the installed models, sorted by name."""
     folders = sorted(models_folder(root).glob("[!.]*"))  # with a dot: what is being installed or removed
     return [folder for folder in folders if is_finished(models_in(folder)[0])]
 
 
 def segments(model: Path) -> bool:
-    """Whether the network of a finished model folder answers labels, as an autoencoder's does not. Of one that cannot
-    be read it is taken for granted: whoever loads it says what is wrong."""
+    """Whether the network of a finished model folder answers labels; an autoencoder's does not. True for a folder that
+    cannot be read: loading it will say what is wrong."""
     try:
         about = read_about(model)
         return bool(load_plan(model / PLAN).trainer(about.trainer).network.groups)
@@ -84,7 +84,7 @@ def segments(model: Path) -> bool:
 
 
 def _finished(folder: Path, *below: str) -> dict[Path, int]:
-    """{model folder: its step} of those that fit a pattern below `folder`; step_4_backup is nobody's step."""
+    """{model folder: its step}, for finished ones that match a pattern below `folder`. step_4_backup is no step."""
     models = [about.parent for pattern in below for about in folder.glob(f"{pattern}/{ABOUT}")]
     steps = {model: _STEP.fullmatch(model.name) for model in models}
     return {model: int(step[1]) for model, step in steps.items() if step}

@@ -1,12 +1,14 @@
-"""The groups' answers for one slice, as the plan's rule decides.
+"""The answers of all groups for one slice, decided by the plan's rule.
 
-The result is a map per group, such that the maps laid over each other (data.labels.join) are the answer: what a group
-says beneath a later one is kept, and comes to light where settle takes the later one away.
+The result is a map for each group; laid over each other (data.labels.join) they are the label map. What a group says
+beneath a later one is kept, and shows where settle takes the later one away.
+
+"overlay": each group's most probable label; a later group covers an earlier one.
 
 "probability": a group learns only where no later group hides it, so its probabilities hold *given* that no later group
-has a label there. By the chain rule that of a label is its own times that of background in every later group; the most
-probable of all labels, background among them, is the answer. Unlike the overlay, which asks the last group first, it
-takes a lesion of 40 % where two organs share the other 60.
+has a label there. By the chain rule, a label's probability is its own times that of background in every later group.
+The answer is the most probable of all labels and background. Unlike the overlay, which asks the last group first, this
+rule takes a lesion of 40 % where two organs share the other 60.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from .upsample import NetworkSlice, best, labels_between, logits_between
 def slice_maps(
     lower: NetworkSlice, upper: NetworkSlice, share: float, *, fusion: Fusion, labels: LabelSet
 ) -> dict[str, np.ndarray]:
-    """{group: uint8 [Y, X]} of the slice that is lower at `share` 0 and upper at 1."""
+    """{group: uint8 [Y, X]} of a slice between two network slices: `lower` at `share` 0, `upper` at `share` 1."""
     if fusion.rule == "overlay":
         return labels_between(lower, upper, share)
     logits = logits_between(lower, upper, share)
@@ -33,14 +35,14 @@ def slice_maps(
 
 
 def decided(probabilities: Mapping[str, Tensor], *, fusion: Fusion, labels: LabelSet) -> dict[str, np.ndarray]:
-    """{group: uint8 [Y, X]} of {group: probabilities [1 + n, Y, X]}; these may be multiplied by any number."""
+    """{group: uint8 [Y, X]} from {group: probabilities [1 + n, Y, X]}, which need not add up to 1."""
     if fusion.rule == "overlay":
         return {group: best(value).cpu().numpy() for group, value in probabilities.items()}
     return most_probable({group: probabilities[group] for group in labels.groups if group in probabilities})
 
 
 def most_probable(probabilities: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    """{group: uint8 [Y, X]} by the chain rule, of {group: [1 + n, Y, X]} in drawing order; background where equal."""
+    """{group: uint8 [Y, X]} by the chain rule, from {group: [1 + n, Y, X]} in drawing order; in a tie background."""
     latest_first = list(probabilities)[::-1]
     own = {group: value / value.sum(0) for group, value in probabilities.items()}
     rest = torch.ones_like(own[latest_first[0]][0])

@@ -1,4 +1,4 @@
-"""The label file of a scan, as a sink of its finished slices."""
+"""The sink that writes the label file of a scan."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .slices import FinishedSlice
 
 
 class LabelFile:
-    """Writes each slice as it comes where the file has them in that order, else all at the end: see FileOrder.
+    """Writes each slice as it comes if the file has them in that order, else all at the end: see FileOrder.
 
-    scan     the image whose geometry it gets; where that is a folder of DICOM slices, `grid` says it
-    reading  how the scan's header is read
+    scan     the image whose geometry the file gets; for a folder of DICOM slices, `grid` states it
+    reading  how the header of the scan is read
     """
 
     wants_image = wants_probabilities = False
@@ -36,6 +36,6 @@ class LabelFile:
         self._stack.close()
 
     def abandon(self) -> None:
-        error = RuntimeError("abandoned")  # it goes back to labels_file, which leaves no file after an error
-        with suppress(StorageError):  # a full disk, told already, may stand in the way of the gzip stream's end too
+        error = RuntimeError("abandoned")  # raised in labels_file, which then leaves no file
+        with suppress(StorageError):  # a full disk, reported already, may fail the end of the gzip stream too
             self._stack.__exit__(RuntimeError, error, None)

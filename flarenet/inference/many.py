@@ -28,11 +28,11 @@ Given = TypeVar("Given", Path, str, Volume)
 def predict_many(
     predictor: Predictor, images: Iterable[Given], *, reading: Reading = STRICT
 ) -> Iterator[tuple[Given, Prediction | FlarenetError]]:
-    """Each image, in order, and its Prediction, or the error of one that fails; the others go on.
+    """Each image, in order, with its Prediction or, if it fails, its error; the others go on.
 
-    While one result is used, the next scan is being predicted and the one after it read. `images` may be an iterator:
-    no more than three beyond the last result given are taken from it. Whoever stops early closes the iterator, which
-    waits for what is at work.
+    While one result is used, the next scan is predicted and the one after it is read. `images` may be an iterator, from
+    which at most three images beyond the last result are taken. To stop early, close the returned iterator: that waits
+    for the work in progress.
     """
 
     def predicted(given: tuple[Given, Future[OpenedScan]]) -> Prediction | FlarenetError:

@@ -1,4 +1,4 @@
-"""A model that is ready to answer: its network runs somewhere, in some number type, on so many windows at once."""
+"""A model that is ready to answer, with the engine that runs its network."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .windows import Slab, slabs
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """A model, what runs its network, and on how many slices (2D) or blocks (3D) at once."""
+    """A model, the engine that runs its network, and how many slices (2D) or blocks (3D) run at once."""
 
     model: Model
     engine: Engine
@@ -29,8 +29,12 @@ class Member:
     def logits(
         self, planes: Iterable[np.ndarray], shape: Triple, view: View, *, falling: bool = False
     ) -> Iterator[Slab]:
-        """Those of a prepared image of `shape`, float32 [Y, X] in [0, 1] plane by plane, as `view` shows it; see
-        windows.slabs."""
+        """Slabs of logits for a prepared image, as `view` shows it; see windows.slabs.
+
+        planes   the image, float32 [Y, X] in [0, 1]
+        shape    (z, y, x) of the image
+        falling  whether planes and slabs come highest first
+        """
         configuration = self.model.configuration
         view = view.within(shape, configuration.patch, configuration.overlap)
         planes, shape = view.of(planes, shape, falling=falling)

@@ -1,8 +1,8 @@
 """A model folder: what a training run leaves behind, and all that a prediction needs.
 
 weights.safetensors   the network's numbers
-plan.json             the plan it was trained from; it says how an image is prepared and what the network is
-about.json            trainer, step and the SHA-256 of both other files; written last: its presence means finished
+plan.json             the plan it was trained from, which states how images are prepared and what the network is
+about.json            trainer, step and the SHA-256 of both other files; written last: with it the model is finished
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from ..whole import sha256_of, whole_file
 from .about import ABOUT, PLAN, WEIGHTS, About, check_digest, describing, read_about, read_plan, unsafe
 
 LARGEST_HEADER_BYTES = 4 << 20
-"""Of a weights file; the largest network here takes a fiftieth of it."""
+"""Most bytes of the header of a weights file; that of the largest network here takes a fiftieth of it."""
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _DTYPES |= {"I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool}
 
 _Kinds = dict[str, tuple[tuple[int, ...], object]]
-"""Shape and dtype of each tensor."""
+"""Name of each tensor -> (shape, dtype)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ class Model:
 
     @property
     def channels(self) -> int:
-        """How many channels this network sees."""
+        """Channels of the network's input."""
         return self.plan.trainer(self.trainer).network.input_channels
 
     @property
@@ -66,7 +66,7 @@ class Model:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The groups it answers; empty for a network that does not segment."""
+        """The groups that the network answers; empty for a network that does not segment."""
         return self.plan.trainer(self.trainer).network.groups
 
     def check_segments(self) -> None:
@@ -85,9 +85,11 @@ def save_model(
     seen: Iterable[str] | None = None,
     summary: dict[str, Any],
 ) -> None:
-    """Write a finished model folder. Until about.json is there it counts as unfinished.
+    """Write a finished model folder. It counts as unfinished until about.json is there.
 
-    A folder that already holds a model is unfinished from the first byte of the new one on.
+    seen     names of the cases that the model has learned from; None: unknown
+    summary  any facts for about.json
+    A model that the folder held before is unfinished from the start of writing on.
     """
     folder = Path(folder)
     (folder / ABOUT).unlink(missing_ok=True)
@@ -117,11 +119,11 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
-    """The model of a folder, checked byte for byte, in eval mode on `device`.
+    """The model of a folder, its files checked by their digests, in eval mode on `device`.
 
-    Raises RunError for a folder that is missing or unfinished, UnsafeError for one whose files are not those that were
-    written, or whose weights are not those of the network that its plan describes, or are not finite. What the header
-    of the weights says is compared with that network before memory is taken for them.
+    Raises RunError for a folder that is missing or unfinished. Raises UnsafeError for files that have been changed, for
+    weights that do not fit the network that the plan describes, and for weights that are not finite. The header of the
+    weights is compared with that network before memory is taken for them.
     """
     folder = Path(folder)
     about = read_about(folder)
@@ -137,7 +139,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
 
 
 def load_weights(folder: str | Path) -> dict[str, Tensor]:
-    """The weights of a finished model folder, checked byte for byte, on the CPU. Raises as load_model."""
+    """The weights of a finished model folder, checked by their digest, on the CPU. Raises as load_model."""
     folder = Path(folder)
     about = read_about(folder)
     with unsafe():
@@ -145,7 +147,7 @@ def load_weights(folder: str | Path) -> dict[str, Tensor]:
 
 
 def check_together(models: Sequence[Model]) -> None:
-    """Raise RunError for the first that does not segment, or whose label table is not that of the first one."""
+    """Raise RunError for the first model that does not segment, or has another label table than the first model."""
     first = models[0]
     for model in models:
         model.check_segments()
@@ -158,17 +160,17 @@ def check_together(models: Sequence[Model]) -> None:
 
 
 def load_start(network: nn.Module, folder: str | Path) -> None:
-    """Give `network` all numbers of the network in a finished model folder, to train on from there.
+    """Give `network` all weights of a finished model folder, to train on from there.
 
-    Raises as load_weights, and RunError with what to do where that one is another network.
+    Raises as load_weights, and RunError, with what to do, where these are the weights of another network.
     """
     _begin(network, load_weights(folder), Path(folder))
 
 
 def load_encoder(network: nn.Module, folder: str | Path) -> None:
-    """Give `network` the `encoder` of the network in a finished model folder, every number of it.
+    """Give the `encoder` of `network` all weights of the encoder in a finished model folder.
 
-    Raises as load_weights, and RunError where either has no such part or their shapes differ.
+    Raises as load_weights, and RunError where either has no encoder or their shapes differ.
     """
     folder = Path(folder)
     encoder = getattr(network, "encoder", None)
@@ -180,7 +182,7 @@ def load_encoder(network: nn.Module, folder: str | Path) -> None:
 
 
 def _begin(network: nn.Module, weights: dict[str, Tensor], folder: Path) -> None:
-    """Copy the weights of an earlier run. Raises RunError for the first that does not fit: the plans differ."""
+    """Copy the weights of an earlier run. Raises RunError for the first tensor that does not fit: the plans differ."""
     remedy = "give the same --set as for that run, or remove its folder and train it again"
     _compare(_kinds(weights), _kinds(network.state_dict()), folder / WEIGHTS, remedy=remedy)
     network.load_state_dict(weights)
@@ -200,7 +202,7 @@ def _check_finite(state: Mapping[str, Tensor], folder: Path) -> None:
 
 
 def _check_header(path: Path, network: nn.Module) -> None:
-    """Raise RunError where the weights file is not one of what `network` needs; only its header is read."""
+    """Raise RunError where the weights file does not hold exactly what `network` needs; only its header is read."""
     header, length = _read_header(path)
     found = {name: _kind(entry) for name, entry in header.items() if name != "__metadata__"}
     state = network.state_dict()
@@ -211,7 +213,8 @@ def _check_header(path: Path, network: nn.Module) -> None:
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The JSON at the beginning of a safetensors file, after its length in 8 bytes, little-endian; and that length."""
+    """(header, its length in bytes) of a safetensors file, which begins with the length in 8 bytes, little-endian, and
+    then has the header as JSON."""
     with open(path, "rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         most = min(LARGEST_HEADER_BYTES, os.fstat(stream.fileno()).st_size - 8)
@@ -228,7 +231,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def _kind(entry: Any) -> tuple[tuple[int, ...], object]:
-    """What an entry of a header says; what makes no sense fits no network."""
+    """(shape, dtype) in an entry of a header. An entry that makes no sense gives something that fits no network."""
     if not isinstance(entry, dict) or not isinstance(entry.get("shape"), list):
         return (), entry
     dtype = entry.get("dtype")
@@ -246,7 +249,7 @@ def _weights(folder: Path, about: About) -> dict[str, Tensor]:
 
 
 def _fit(network: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
-    """Give `network` the numbers of `state`. Raises RunError for the first that does not fit."""
+    """Give `network` the weights in `state`. Raises RunError for the first tensor that does not fit."""
     _compare(_kinds(state), _kinds(network.state_dict()), folder / WEIGHTS)
     network.load_state_dict(state, assign=True)
 
@@ -256,7 +259,7 @@ def _kinds(state: Mapping[str, Tensor]) -> _Kinds:
 
 
 def _compare(found: _Kinds, wanted: _Kinds, path: Path, *, remedy: str | None = None) -> None:
-    """Raise RunError for the first tensor that is missing, of another shape or dtype, or none of `wanted`."""
+    """Raise RunError for the first tensor that is missing, has another shape or dtype, or is not in `wanted`."""
     for name, (shape, dtype) in wanted.items():
         if name not in found:
             raise RunError(path, found=f"no tensor {name!r}", expected=f"one of shape {shape}", remedy=remedy)

@@ -1,8 +1,8 @@
-"""A model file: what is passed on of a finished model, as one zip file.
+"""A model file: the part of a finished model that is passed on, as one zip file.
 
-manifest.json                            name, version, and size and SHA-256 of every other member
-LICENCE.txt                              what others may do with the model
-step_N/, fold_K/step_N/                  a model folder (see model) for each fold, without the state of its training
+manifest.json            name, version, and size and SHA-256 of every other member
+LICENCE.txt              what others may do with the model
+step_N/, fold_K/step_N/  a model folder (see model) for each fold, without the state of its training
 
 The same models give the same bytes. The digests show that a file is whole, not who made it: for that, compare its
 fingerprint, the SHA-256 of the manifest, with the one that its authors publish.
@@ -49,7 +49,7 @@ _PLACE = r"(?:fold_(?:all|0|[1-9][0-9]{0,2})/)?step_[1-9][0-9]{0,2}"
 _TOP, _INNER = ("|".join(map(re.escape, names)) for names in ((MANIFEST, LICENCE), FILES))
 _MEMBER = re.compile(rf"({_TOP})|{_PLACE}/({_INNER})")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip file can state; with the real time no two files would be the same
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # the earliest time in a zip file; with the real one no two files would be the same
 
 
 class Content(Frozen):
@@ -62,9 +62,9 @@ class Content(Frozen):
 class Manifest(Frozen):
     """What manifest.json holds.
 
-    name      the model's name where it is installed, if not told otherwise
-    flarenet  the version that wrote the file
-    files     every other member, by its name
+    name      the model's name once it is installed, unless another one is given
+    flarenet  version that wrote the file
+    files     name of every other member -> its Content
     """
 
     format: Literal[1] = 1
@@ -75,7 +75,10 @@ class Manifest(Frozen):
 
 @dataclass(frozen=True)
 class Installed:
-    """What came of an installation. already: the same model was there, and nothing was done."""
+    """The result of an installation.
+
+    already  whether the same model was there before, so that nothing was done
+    """
 
     folder: Path
     fingerprint: str
@@ -85,11 +88,11 @@ class Installed:
 def export_models(models: Sequence[Path], file: Path, *, licence: str | None = None, with_cases: bool = True) -> str:
     """Write finished model folders, as found.models_in gives them, into a new model file; returns its fingerprint.
 
-    licence     what others may do with it; None: what an installed model came with, else that nothing was stated
-    with_cases  whether the names of the cases that it learned from are told
+    licence     what others may do with the model; None: the licence that an installed model came with, else NO_LICENCE
+    with_cases  whether the file names the cases that the model learned from
 
-    Raises RunError for a model that is damaged or does not segment, or where the label tables differ, and UsageError
-    where `file` exists, its name is none for a model, or the models are more than a model file may hold.
+    Raises RunError for a model that is damaged or does not segment, or where the label tables differ. Raises UsageError
+    where `file` exists, where its name cannot be a model's, or where the models exceed the size of a model file.
     """
     name = check_model_name(file.name.removesuffix(ENDING), f"{file}, without {ENDING}")
     if not file.name.endswith(ENDING) or file.exists():
@@ -116,8 +119,9 @@ def export_models(models: Sequence[Path], file: Path, *, licence: str | None = N
 def install(file: Path, root: Path, name: str | None = None) -> Installed:
     """Unpack a model file into ROOT/models/NAME, whole or not at all.
 
-    name  None is the one in the file. Raises UnsafeError for a file that is not exactly a model file, UsageError where
-    the name is taken by another model, and LockedError where another process installs or removes one.
+    name  name to install it by; None is the name in the file
+    Raises UnsafeError for a file that is not exactly a model file, UsageError where another model has the name, and
+    LockedError where another process installs or removes a model.
     """
     if name is not None:
         check_model_name(name, "--name")
@@ -139,7 +143,7 @@ def install(file: Path, root: Path, name: str | None = None) -> Installed:
 
 @contextmanager
 def opened(file: Path) -> Iterator[Path]:
-    """The folder of a model file that was unpacked and checked as `install` does; gone at the end."""
+    """The content of a model file, checked as `install` does, in a folder that is removed when the context ends."""
     _check_there(file)
     with tempfile.TemporaryDirectory(prefix="flarenet_") as home, _unpacked(file, Path(home)) as folder:
         _verify(folder, file)
@@ -149,21 +153,21 @@ def opened(file: Path) -> Iterator[Path]:
 def remove(root: Path, name: str) -> None:
     """Remove an installed model.
 
-    Raises UsageError, with those there are, where there is none of that name, and LockedError where another process
-    installs or removes one.
+    Raises UsageError, which lists the installed models, for an unknown name, and LockedError where another process
+    installs or removes a model.
     """
     folder = find_installed(root, name)
-    if folder.is_symlink():  # a model that somebody keeps elsewhere
+    if folder.is_symlink():  # a link to a model that is kept elsewhere
         folder.unlink()
         return
     with locked(folder.parent):
         aside = folder.with_name(f".{secrets.token_hex(6)}.old.{name}")
-        os.rename(folder, aside)  # at once: nobody meets half a model
+        os.rename(folder, aside)  # one step, so that nobody meets half a model
         shutil.rmtree(aside)
 
 
 def find_installed(root: Path, name: str) -> Path:
-    """The folder of an installed model. Raises UsageError with those there are."""
+    """The folder of an installed model. Raises UsageError, which lists the installed models, for an unknown name."""
     folders = {folder.name: folder for folder in installed_models(root)}
     if name not in folders:
         raise unknown("installed model", name, folders)
@@ -178,7 +182,7 @@ def check_model_name(name: str, where: str) -> str:
 
 
 def home_of(model: Path) -> Path | None:
-    """The folder, with manifest and licence, of what was unpacked of a model file and a model folder is part of."""
+    """The folder of the unpacked model file that a model folder is part of, with manifest and licence; else None."""
     folders = (model.parent, model.parent.parent)
     return next((one for one in folders if (one / MANIFEST).is_file() and (one / LICENCE).is_file()), None)
 
@@ -235,9 +239,9 @@ def _check_there(file: Path) -> None:
 
 @contextmanager
 def _unpacked(file: Path, home: Path) -> Iterator[Path]:
-    """A folder in `home` with the content of `file`; removed at the end, if it is still there.
+    """A folder in `home` with the content of `file`; removed when the context ends, unless it was moved away.
 
-    What killed processes left in `home` goes: nobody else may be at work there.
+    What killed processes have left in `home` is removed too, so no other process may be at work there.
     """
     remove_leftovers(home)
     folder = home / f".{secrets.token_hex(6)}.tmp.model"
@@ -250,7 +254,7 @@ def _unpacked(file: Path, home: Path) -> Iterator[Path]:
 
 
 def _verify(folder: Path, file: Path) -> tuple[Manifest, str]:
-    """The manifest and its digest, where the unpacked members are exactly those it lists and make models."""
+    """(manifest, its digest). Raises UnsafeError unless the unpacked members are just those listed, and are models."""
     try:
         manifest = load(Manifest, folder / MANIFEST, UnsafeError)
         check_model_name(manifest.name, f"name in {MANIFEST}")
@@ -286,7 +290,7 @@ def _check_content(path: Path, content: Content) -> None:
 
 
 def _already(target: Path, fingerprint: str) -> Installed:
-    """Raises UsageError where the model in `target` is another one."""
+    """Installed, for a model that is there already. Raises UsageError where that is another model."""
     if not (target / MANIFEST).is_file() or sha256_of(target / MANIFEST) != fingerprint:
         raise UsageError(
             f"model {target.name}",

@@ -13,11 +13,10 @@ U = TypeVar("U")
 
 
 def one_ahead(work: Callable[[T], U], items: Iterable[T]) -> Iterator[tuple[T, Future[U]]]:
-    """Each item and the Future of work(item); when one is given, a thread is at work on the next one, or done with it.
-    It begins with the first at once, before anybody asks for it.
+    """Each item with the Future of work(item). While one is used, a thread works on the next one.
 
-    No further item is looked at, so that however slow the taker is, two results exist at most. What work raises is
-    raised by the Future's result().
+    The work on the first item begins at once, before it is asked for. The thread goes no further than the next item, so
+    at most two results exist, however slow their user is. An error of `work` is raised by the Future's result().
     """
     worker, rest = ThreadPoolExecutor(1, thread_name_prefix="ahead"), iter(items)
     waiting = deque((item, worker.submit(work, item)) for item in islice(rest, 1))

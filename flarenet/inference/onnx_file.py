@@ -1,4 +1,4 @@
-"""A model for other programs: its network as an ONNX file, and beside it what has to be done before and after it."""
+"""A model for other programs: its network as an ONNX file, and a file of what to do before and after it."""
 
 from __future__ import annotations
 
@@ -25,20 +25,23 @@ INPUT = "windows"
 
 
 class Processing(Frozen):
-    """What processing.json holds; docs/onnx.md says in which order it is done.
+    """What processing.json holds; docs/onnx.md gives the order of the steps.
 
-    orientation     of the axes that the arrays [Z, Y, X] count down: Z to superior, Y to anterior, X to the right
-    clip_hu         window of intensities; None: the image's own `percentiles`
-    levels          the window's floor is 0 and its ceiling this; then rounded, and divided by it
-    spacing_mm      (z, y, x) that the image is resampled to; None keeps an axis
-    never_finer_z   whether slices farther apart than spacing_mm are kept as they are
+    orientation     axes of the arrays [Z, Y, X], in reverse order: Z rises to superior, Y to anterior, X to the right
+    clip_hu         window of intensities; None: from one of the image's own `percentiles` to the other
+    levels          intensities are scaled from 0, the window's floor, to `levels`, its ceiling; then rounded, and
+                    divided by `levels`
+    spacing_mm      (z, y, x) that the image is resampled to; None leaves an axis as it is
+    never_finer_z   whether slices farther apart than spacing_mm are left as they are
     patch           (y, x) or (z, y, x) of the network's input [b, channels, *patch]
-    neighbours      slices on either side that are channels beside the one that is answered
-    overlap         share of a window that the next one covers; sigma_share and least_weight are of its Gaussian
-    outputs         group -> the label values of its channels 1, 2 ...; in drawing order, and that of the outputs
-    labels          index = label value
+    neighbours      slices on either side that are channels beside the slice that is answered
+    overlap         share of a window that the next one covers
+    sigma_share     standard deviation of the windows' Gaussian weight, as a share of the patch
+    least_weight    least weight of a voxel
+    outputs         group -> label values of its channels 1, 2 ...; in drawing order, which is that of the outputs too
+    labels          label names; the index is the label value
     fusion          how groups become one label map
-    weights_sha256  of the model folder that it comes from
+    weights_sha256  SHA-256 of the weights in the model folder
     """
 
     version: int = 1
@@ -67,10 +70,10 @@ class Processing(Frozen):
 
 
 def export_onnx(model: Model, folder: Path) -> None:
-    """Write `folder`/network.onnx, for any number of windows at once, and processing.json.
+    """Write network.onnx, for any number b of windows at once, and processing.json into `folder`, made if need be.
 
-    The network's input is float32 [b, channels, *patch] in [0, 1]; its outputs, one for each group and named as the
-    keys of `outputs`, are logits [b, 1 + n, *patch]. `folder` is made where it does not exist.
+    The network's input is float32 [b, channels, *patch] in [0, 1]. Its outputs, one for each group and named as in
+    Processing.outputs, are logits [b, 1 + n, *patch].
 
     Raises UsageError where the library is not installed, RunError for a network that does not segment.
     """
@@ -84,7 +87,7 @@ def export_onnx(model: Model, folder: Path) -> None:
 
 
 def processing_of(model: Model) -> Processing:
-    """What has to be done around the network of `model`."""
+    """What to do before and after the network of `model`."""
     configuration = model.configuration
     return Processing(
         clip_hu=configuration.clip_hu,
@@ -108,9 +111,9 @@ def processing_of(model: Model) -> Processing:
 def _converted(model: Model, processing: Processing) -> bytes:
     onnx = _library()
     network = InOrder(model.network, tuple(processing.outputs)).to("cpu").eval()
-    windows = torch.zeros(2, processing.channels, *processing.patch)  # of one, the number would be taken for fixed
+    windows = torch.zeros(2, processing.channels, *processing.patch)  # of one, the number would be a constant
     with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's, about its own parts
+        warnings.simplefilter("ignore")  # of torch, about parts of its own
         program = torch.onnx.export(
             network,
             (windows,),

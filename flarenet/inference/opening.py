@@ -1,5 +1,4 @@
-"""A scan is opened before its prediction begins. This needs no torch: a thread opens the first one while that is
-imported."""
+"""Opening a scan before its prediction begins. Needs no torch: a thread opens the first one while that is imported."""
 
 from __future__ import annotations
 
@@ -19,12 +18,18 @@ from ..preparation.turned import Turned, TurnedFile, TurnedVolume, stays_in_file
 from ..volume import Volume
 
 _ARRAY = "the scan"
-"""What messages call an array, which has no name."""
+"""The name of an array in messages."""
 
 
 @dataclass(frozen=True)
 class OpenedScan:
-    """A scan that open_scan has found to be sound, in memory or in its file; `seconds` is what that took."""
+    """A scan that open_scan has found to be sound.
+
+    name     the file or folder, or "the scan" for an array
+    scan     in memory, or still in its file
+    remarks  what should be looked at
+    seconds  time that opening took
+    """
 
     name: object
     scan: Turned
@@ -35,11 +40,11 @@ class OpenedScan:
 def open_scan(
     image: Volume | Path | str, configurations: Sequence[Configuration], reading: Reading = STRICT
 ) -> OpenedScan:
-    """Read a scan, or check its file to the end where it may stay there; of an array the numbers, where they are real.
+    """Read a scan, or only check its file to the end where it may stay there. Of an array, check float numbers.
 
-    configurations  of the networks that will see it: they say whether it may stay in its file, and what is found out of
-                    it meanwhile
-    Raises DatasetError for one that cannot be read or is no scan.
+    configurations  those of the networks that will see the scan. They decide whether it may stay in its file, and what
+                    is measured while the file is checked
+    Raises DatasetError for a file that cannot be read or is no scan.
     """
     began = time.perf_counter()
     scan, remarks = _opened(image, configurations, reading)
@@ -50,7 +55,7 @@ def open_scan(
 def _opened(
     image: Volume | Path | str, configurations: Sequence[Configuration], reading: Reading
 ) -> tuple[Turned, tuple[Finding, ...]]:
-    """A scan in memory, or in its file where it may stay there, and what should be looked at."""
+    """(the scan, in memory or in its file; what should be looked at)."""
     if isinstance(image, Volume):
         volume, said = _finite(image)
         return TurnedVolume(volume), said
@@ -72,7 +77,7 @@ def _opened(
 
 
 def _finite(volume: Volume) -> tuple[Volume, tuple[Finding, ...]]:
-    """An array with what read_image makes of its numbers; whole ones are taken as they are."""
+    """An array with NaN and infinity filled as read_image does, and remarks on them; whole numbers stay as they are."""
     if volume.data.dtype.kind != "f":
         return volume, ()
     seen = Seen()

@@ -1,4 +1,4 @@
-"""The network converted for Intel's OpenVINO, which runs it on the CPU; the extra `openvino`."""
+"""The engine that runs a network by Intel's OpenVINO, on the CPU; the extra `openvino`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
 def find_openvino() -> Any:
-    """The library, with what it would tell its makers of each conversion switched off. Raises UsageError without it."""
-    # importing openvino reports to a statistics service over the network unless this module is missing
+    """The library, with its reports to Intel switched off. Raises UsageError where it is not installed."""
+    # openvino reports to a statistics service over the network unless this module is missing
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     with needs_extra("openvino", "engine 'openvino'", otherwise="--engine torch"):
         import openvino
@@ -31,11 +31,11 @@ def find_openvino() -> Any:
 
 
 class OpenVinoEngine:
-    """`network`, whose input is [b, channels, *patch] and whose attribute `groups` names what it answers, converted and
-    compiled; see Engine.
+    """An Engine that converts and compiles `network`, whose attribute `groups` names what it answers.
 
-    Windows run one by one: a scan's last batch is seldom a full one, and two threads are busy with one window. As many
-    threads as torch.get_num_threads(). There is one request for all calls: threads that share it take it in turns.
+    The network's input is [b, channels, *patch]. Windows run one by one, because the last batch of a scan is seldom
+    full, and one window keeps the threads busy. There are torch.get_num_threads() threads. All calls share one request,
+    so calls from several threads take turns.
     Raises UsageError where OpenVINO is not installed, does not know `precision` or cannot convert the network.
     """
 
@@ -66,17 +66,17 @@ class OpenVinoEngine:
         return answers
 
     def _over(self, numbers: Tensor) -> openvino.Tensor:
-        """The same memory, as OpenVINO's tensor."""
+        """A tensor of OpenVINO on the same memory."""
         return self._tensor(numbers.numpy(), shared_memory=True)
 
 
 @cache
 def _core(library: Any) -> openvino.Core:
-    """The process's only one, never given up.
+    """The only Core of the process, which is never released.
 
-    With the first network, OpenVINO's CPU plugin sets a signal stack of its own for the thread it is in, and unmaps it
-    in whichever thread gives up the last Core. In another one the first thread keeps the address, and its next signal
-    (Ctrl-C, say) is a segmentation fault.
+    With the first network, OpenVINO's CPU plugin sets a signal stack of its own for the current thread, and unmaps it
+    in whichever thread releases the last Core. If that is another thread, the first one keeps the address, and its next
+    signal (Ctrl-C, say) is a segmentation fault.
     """
     return library.Core()
 

@@ -1,4 +1,4 @@
-"""What a Predictor takes and gives."""
+"""What a Predictor is given, and what it returns."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .opening import OpenedScan
 class Outcome:
     """What came of predicting one scan.
 
-    grid     the scan's own
-    seconds  from reading the file (or taking the array) to the last finished slice, sinks included
-    stage_s  what each stage worked: read (to see that the file is sound), unpack, prepare, network, labels, write ...;
-             they run beside each other, and on a GPU the network's work shows in the stages after it
-    engine   what computed the logits, as in "torch fp32"; of several models each that there is, joined by +
-    peak_mb  most memory so far: of the GPU in this prediction, or of the whole process on the CPU
+    grid     the scan's own grid
+    seconds  time from reading the file (or taking the array) to the last finished slice, sinks included
+    stage_s  seconds that each stage worked: read (to see that the file is sound), unpack, prepare, network, labels,
+             write ... Stages run beside each other. On a GPU, the network's work shows in the stages after it
+    engine   what computed the logits, such as "torch fp32"; where several models differ, all names joined by +
+    peak_mb  most memory so far: that of the GPU in this prediction, or, on the CPU, that of the whole process
     remarks  what should be looked at about the file
     """
 
@@ -42,7 +42,7 @@ class Prediction(Outcome):
 
 
 Image = Volume | Path | str | OpenedScan
-"""An array on its grid, a NIfTI file, a folder of DICOM slices, or one of these that is open."""
+"""An array on its grid, a NIfTI file, a folder of DICOM slices, or one of these that has been opened."""
 
 
 def as_case_error(image: object, problem: Exception) -> FlarenetError:

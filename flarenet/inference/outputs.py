@@ -1,6 +1,7 @@
-"""What comes out beside the label map: each kind is an Output, which opens a Sink for every scan.
+"""Outputs beside the label map. Each kind is an Output, which opens a Sink for every scan.
 
-The files of OUT/CASE.nii.gz lie in a folder of their kind, OUT/KIND/, so that OUT holds label maps alone.
+Files that belong to the label map OUT/CASE.nii.gz lie in a folder for each kind, OUT/KIND/, so that OUT itself holds
+label maps alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from .slices import FinishedSlice, Sink
 
 
 def output_names(images: Iterable[Path], out_dir: Path) -> dict[Path, Path]:
-    """Where the label map of each image goes: out_dir/X.nii.gz. Raises UsageError where two would be one file."""
+    """{image: its label file}: out_dir/X.nii.gz for X_0000.nii.gz, X.nii.gz or a folder X. Raises UsageError where two
+    images would have the same label file."""
     outputs: dict[Path, Path] = {}
     by_name: dict[str, Path] = {}
     for image in images:
@@ -31,13 +33,13 @@ def output_names(images: Iterable[Path], out_dir: Path) -> dict[Path, Path]:
 
 
 class Output(Protocol):
-    """A SinkOpener that also says what it writes."""
+    """A SinkOpener that also tells which files it writes."""
 
     def __call__(self, image: Path, output: Path, grid: Grid) -> Sink:
-        """A sink for the scan `image` on `grid` whose label file is `output`."""
+        """A sink for the scan `image` on `grid`, whose label file is `output`."""
 
     def files(self, output: Path) -> tuple[Path, ...]:
-        """The files that it writes for the label file `output`."""
+        """The files that it writes beside the label file `output`."""
 
 
 def beside(output: Path, kind: str, ending: str) -> Path:
@@ -46,7 +48,7 @@ def beside(output: Path, kind: str, ending: str) -> Path:
 
 
 class WrittenAtEnd:
-    """A Sink that gathers what it needs and writes one file when the last slice is there."""
+    """A Sink that gathers what it needs, and writes one file after the last slice."""
 
     wants_image = False
     wants_probabilities = False
@@ -67,5 +69,5 @@ class WrittenAtEnd:
         self._written = True
 
     def abandon(self) -> None:
-        if self._written:  # another output of the scan failed: what is left would pass for a finished case
+        if self._written:  # another output of the scan failed: this one would pass for a finished case
             self.path.unlink(missing_ok=True)

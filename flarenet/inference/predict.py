@@ -52,7 +52,7 @@ _MB = 1 << 20
 
 
 class Predictor:
-    """One or several loaded models that answer one scan after the other; several of them as one, see ensemble.
+    """One or several loaded models, for one scan after the other. Several models answer as one, see ensemble.
 
     models      model folders or loaded Models; the first one's fusion holds for all, its flips too
     device      as pick_device      precision  as pick_precision
@@ -61,8 +61,9 @@ class Predictor:
     changes     "fusion.FIELD=VALUE": how answers are put together, otherwise than in the plan
     roi         names of the labels that come out, None for all; see data.labels.join
 
-    Raises RunError for a model folder that cannot be used, a network that does not segment or label tables that differ,
-    UsageError for an unknown label, or a change of anything else, which was settled when the models were trained.
+    Raises RunError for a model folder that cannot be used, a network that does not segment, or label tables that
+    differ. Raises UsageError for an unknown label, and for a change of anything but fusion: the rest was settled when
+    the models were trained.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Predictor:
         self.device = self.members[0].engine.device
 
     def _values(self, roi: Sequence[str] | None) -> tuple[int, ...]:
-        """The label values of `roi`, of all that is answered for None, in the order of the table."""
+        """The label values of `roi`, or of all labels that are answered for None, in the order of the label table."""
         labels = self.model.labels
         answered = sorted(value for group in self.groups for value in labels.groups[group])
         for name in roi or ():
@@ -114,9 +115,10 @@ class Predictor:
     def predict_into(
         self, openers: Sequence[Callable[[Grid], Sink]], image: Image, reading: Reading = STRICT
     ) -> Outcome:
-        """Predict a scan as `predict` does, its slices given to sinks as they are finished.
+        """Predict a scan as `predict` does, but give its slices to sinks as they are finished.
 
-        openers  the scan's own grid -> a sink; opened once the scan is known to be one, finished in their order
+        openers  each makes a sink from the scan's own grid. They are called once the scan is known to be sound; their
+                 sinks are finished in the same order
         """
         given = image if isinstance(image, OpenedScan) else self.open(image, reading)
         scan, remarks, began = given.scan, given.remarks, time.perf_counter() - given.seconds
@@ -125,7 +127,7 @@ class Predictor:
         with Stages() as stages:
             stages.seconds["read"] = given.seconds
             with opened([partial(opener, scan.original) for opener in openers]) as sinks:
-                found = self._answers_lesions_alone()  # of which a patient may have none
+                found = self._answers_lesions_alone()  # lesions, of which a patient may have none
                 for finished in self._finished(scan, stages, sinks):
                     found = found or finished.answered
                     taken = time.perf_counter()
@@ -144,17 +146,17 @@ class Predictor:
         )
 
     def open(self, image: Volume | Path | str, reading: Reading = STRICT) -> OpenedScan:
-        """As opening.open_scan, for the networks of this predictor."""
+        """opening.open_scan for the networks of this predictor."""
         return open_scan(image, [member.model.configuration for member in self.members], reading)
 
     @property
     def engine_names(self) -> str:
-        """What computes, as in "torch fp32"; where members differ, all that there are, joined by +."""
+        """What computes, such as "torch fp32"; where members differ, all names joined by +."""
         return " + ".join(dict.fromkeys(member.engine.name for member in self.members))
 
     def predict_views(self, volume: Volume, views: Iterable[View]) -> Iterator[dict[str, np.ndarray]]:
-        """Of the scan as each of `views` shows it {group: uint8 [Z, Y, X]} on the scan's own grid: 0 background, 1..n
-        the group's labels in their order."""
+        """For each view of the scan {group: uint8 [Z, Y, X]} on the scan's own grid: 0 background, 1..n the group's
+        labels in their order."""
         scan = TurnedVolume(volume)
         for view in views:
             with Stages() as stages:
@@ -165,14 +167,14 @@ class Predictor:
         return all(self.model.labels.of_lesions(group) for group in self.groups)
 
     def _finished(self, scan: Turned, stages: Stages, sinks: Sequence[Sink]) -> Iterator[FinishedSlice]:
-        """Every slice, in the order of the scan's planes, with what the sinks want beside the labels."""
+        """Every finished slice, in the order of the scan's planes, with what the sinks want beside the labels."""
         probabilities = any(sink.wants_probabilities for sink in sinks)
         if self.model.plan.fusion.needs_whole:
             answers = self._settled(scan, stages, probabilities=probabilities)
         else:
             answers = self._answers(scan, View(), stages, probabilities=probabilities)
         images: Iterable[np.ndarray | None] = repeat(None)
-        if any(sink.wants_image for sink in sinks):  # another reading of the file costs less than to keep slices
+        if any(sink.wants_image for sink in sinks):  # to read the file again costs less than to keep its slices
             images = stages.ahead("image", (plane.astype(np.float32) for plane in scan.planes()))
         for answer, image in zip(answers, images):
             drawn = join(answer.maps, self.model.labels, self.shown)
@@ -180,7 +182,8 @@ class Predictor:
             yield FinishedSlice(answer.z, drawn, image, answer.probabilities, answered)
 
     def _settled(self, scan: Turned, stages: Stages, *, probabilities: bool) -> Iterator[Answer]:
-        """Answers that wait for the last slice. For probabilities the network then runs again: they fit no memory."""
+        """Every slice's answer, for rules that need the whole map. For probabilities the network then runs a second
+        time, because those of all slices do not fit in memory."""
         maps = self._whole(scan, View(), stages)
         settle(maps, self.model.plan.fusion, labels=self.model.labels, grid=scan.grid)
         again: Iterable[Answer] = (Answer(z, {}) for z in in_order(range(scan.grid.shape[0]), scan.falling))
@@ -190,11 +193,11 @@ class Predictor:
             yield replace(each, maps={group: drawn[each.z] for group, drawn in maps.items()})
 
     def _whole(self, scan: Turned, view: View, stages: Stages) -> dict[str, np.ndarray]:
-        """{group: uint8 [Z, Y, X]} of the turned scan."""
+        """{group: uint8 [Z, Y, X]} for the turned scan, before settle."""
         return collected(self._answers(scan, view, stages), scan.grid.shape)
 
     def _answers(self, scan: Turned, view: View, stages: Stages, *, probabilities: bool = False) -> Iterator[Answer]:
-        """Every slice, in the order of the scan's planes."""
+        """Every slice's answer, in the order of the scan's planes."""
         if not scan.original.leans:
             return self._upright_answers(scan, view, stages, probabilities=probabilities)
         if not isinstance(scan, TurnedVolume):
@@ -211,7 +214,8 @@ class Predictor:
         return stages.ahead("labels", answers)
 
     def _lines(self, scan: Turned, view: View, stages: Stages) -> Iterator[tuple[Frame, Iterator[Place | None]]]:
-        """What each member sees, and the places of all slices in it. Members of one configuration share an image."""
+        """For each member the Frame of what it sees, and the places of all slices in it. Members of one configuration
+        share the prepared image."""
         keys = [member.model.configuration.model_dump_json() for member in self.members]
         shared: dict[str, tuple[Frame, list[Iterator[np.ndarray]]]] = {}
         for key, member in zip(keys, self.members):
@@ -223,7 +227,7 @@ class Predictor:
             yield frame, places(logits, frame, falling=scan.falling)
 
     def _answer(self, z: int, row: Sequence[Place | None], frames: Sequence[Frame], *, probabilities: bool) -> Answer:
-        """What is said of slice `z`, of which each member has a place."""
+        """The answer for slice `z`, from the place that each member gives for it."""
         if len(self.members) > 1:
             return mean_answer(z, row, frames, members=self.members, groups=self.groups, probabilities=probabilities)
         return answer_of(
@@ -244,7 +248,7 @@ class Predictor:
 
 
 def _loaded(models: Sequence[Model | Path | str], changes: Sequence[str]) -> list[Model]:
-    """The models with the fusion of the first one, changed. Raises as Predictor does."""
+    """The models, all with the fusion of the first one after `changes`. Raises as Predictor."""
     for change in changes:
         if not change.startswith("fusion."):
             raise UsageError(f"--set {change!r}", found="no field of fusion", expected="fusion.FIELD=VALUE")
@@ -256,11 +260,11 @@ def _loaded(models: Sequence[Model | Path | str], changes: Sequence[str]) -> lis
 
 
 def _prepared(scan: Turned, configuration: Configuration, stages: Stages) -> tuple[Frame, Iterator[np.ndarray]]:
-    """Where the image lies that a network of `configuration` sees, and its planes, float32 [Y, X] in [0, 1]."""
+    """The Frame of the image that a network of `configuration` sees, and its planes, float32 [Y, X] in [0, 1]."""
     window = scan.window(configuration)
     size = Scan(shape=scan.grid.shape, spacing_mm=scan.grid.spacing_mm)
     frame = frame_of(scan, window[0], inference_spacing(size, configuration))
-    # to unpack planes takes as long as to resample them
+    # in a stage of its own, as unpacking planes takes as long as resampling them
     planes = prepared_planes(scan, frame, configuration, window, ahead=partial(stages.ahead, "unpack"))
     return frame, (normalise(plane) for plane in planes)
 

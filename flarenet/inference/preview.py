@@ -1,7 +1,7 @@
 """A picture of each case, in bounded memory: `flarenet_predict --preview`.
 
-Which slices hold labels is known only when the last one has come. So slices are kept as they come, evenly spread, and
-whenever there are too many every second one goes; of a coronal slice a few rows of each slice are kept.
+Which slices hold labels is known only after the last one has come. So slices are kept as they come, evenly spread, and
+every second one is dropped whenever there are too many. For coronal slices, a few rows of each slice are kept.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 FOLDER = "previews"
 
 AXIAL, COLUMNS = 7, 4
-"""Axial slices in a picture, and pictures beside each other; the last picture is coronal."""
+"""Number of axial slices in a picture, and of tiles in a row; the last tile is a coronal slice."""
 
 CORONAL_ROWS, CORONAL_HEIGHT = 8, 512
-"""How many coronal slices there are to choose from, and the most rows of one."""
+"""Number of coronal slices to choose from, and the most rows of one."""
 
 
 _Kept = tuple[int, np.ndarray, np.ndarray]
-"""z, image [Y, X] (int16 HU of a CT, else float32), uint8 labels [Y, X] of a slice of the turned scan."""
+"""A slice of the turned scan: (z, image [Y, X], which is int16 HU of a CT, else float32; labels uint8 [Y, X])."""
 
 
 class Preview:
     """The Output that writes previews/CASE.png.
 
-    is_ct  shown in the window of the abdomen, else over the range of the slices shown
+    is_ct  whether slices are shown in the window of the abdomen; else over their own range
     """
 
     def __init__(self, labels: LabelSet, *, is_ct: bool = True) -> None:
@@ -50,7 +50,7 @@ class Preview:
 
 
 class PreviewSink(WrittenAtEnd):
-    """Keeps at most 4 AXIAL slices and CORONAL_ROWS coronal ones, 3 bytes a voxel, 5 of a scan that is no CT."""
+    """Keeps at most 4 * AXIAL axial slices and CORONAL_ROWS coronal ones, in 3 bytes a voxel of a CT, else 5."""
 
     wants_image = True
 
@@ -91,7 +91,7 @@ class PreviewSink(WrittenAtEnd):
         return image.clip(limits.min, limits.max).astype(np.int16)
 
     def _tiles(self) -> list[Row]:
-        """The axial slices, the lowest first, then the coronal one of most labels; without the air around the body."""
+        """The axial slices, lowest first, then the coronal slice with the most labels; cut to the body."""
         from ..evaluation.pictures import Cut, Row, as_shown, body_box, richest, window_of
 
         kept = (self.labelled if self.labelled.kept else self.every).chosen()
@@ -129,7 +129,7 @@ class _Spread:
         self._seen += 1
 
     def chosen(self) -> list[_Kept]:
-        """The lowest first."""
+        """At most AXIAL slices, evenly spread, lowest first."""
         number = min(AXIAL, len(self.kept))
         places = ((np.arange(number) + 0.5) * len(self.kept) / number).astype(int)
         return sorted((self.kept[place] for place in places), key=lambda kept: kept[0])

@@ -23,8 +23,9 @@ FOLDER = "probabilities"
 class Probabilities:
     """The Output that writes probabilities/CASE_GROUP.nii.gz for each of `groups`.
 
-    A channel for background and for each label of the group, uint8 with slope 1/255: readers give 0 to 1, at most 1/510
-    off. That is a quarter of float32 before it is compressed, and most of it is 0 or 255. NIfTI knows no float16.
+    A file has a channel for background and for each label of the group, in uint8 with slope 1/255: readers give 0 to 1,
+    off by at most 1/510. Before compression that is a quarter of float32, and most numbers are 0 or 255. NIfTI has no
+    float16.
     """
 
     def __init__(self, labels: LabelSet, groups: Sequence[str], reading: Reading = STRICT) -> None:
@@ -43,7 +44,7 @@ class Probabilities:
 
 
 class ProbabilitiesSink:
-    """Writes the slices of all groups as they come; see FileOrder for scans whose file has them in another order."""
+    """Writes the slices of all groups as they come; scans whose file has them in another order: see FileOrder."""
 
     wants_image = False
     wants_probabilities = True
@@ -81,7 +82,7 @@ class ProbabilitiesSink:
         self._stack.close()
 
     def abandon(self) -> None:
-        error = RuntimeError("abandoned")  # it goes back to channels_file, which leaves no file after an error
+        error = RuntimeError("abandoned")  # raised in channels_file, which then leaves no file
         with suppress(StorageError):
             self._stack.__exit__(RuntimeError, error, None)
         for path in self._paths.values() if self._finished else ():

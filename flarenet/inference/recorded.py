@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 OPENING = threading.Lock()
-"""Held by who runs a network for the first time and records it: torch records one graph of a process at a time."""
+"""The lock to hold while running a network for the first time and recording it: torch records one graph at a time."""
 
 
 class Recorded:
-    """`answer`, of windows of `shape` on `device`, without Python between its kernels.
+    """Replays `answer`, recorded for windows of `shape` on `device`, without Python between its kernels.
 
-    A 2D network starts some hundred kernels a call, each of which takes less time than to start it, the more so as the
-    other stages of a prediction want Python too. `answer` must have run before with such windows, and do nothing but
-    start kernels. Its memory is kept for as long as this is, and is one for all calls: threads take it in turns. Made
-    by one thread at a time, which holds OPENING. Raises RuntimeError where `answer` cannot be recorded.
+    A 2D network starts some hundred kernels a call. Each takes less time to run than to start, the more so as other
+    stages of a prediction need Python meanwhile. `answer` must have run before with windows of this shape, and must do
+    nothing but start kernels. Its memory is kept as long as this object and used by all calls, so threads take turns.
+    Only a thread that holds OPENING may make one. Raises RuntimeError where `answer` cannot be recorded.
     """
 
     def __init__(
@@ -27,9 +27,9 @@ class Recorded:
         self._turn = threading.Lock()
         self._windows = torch.zeros(shape, device=device)
         self._graph = torch.cuda.CUDAGraph()
-        # of this thread alone: others may go on copying to the GPU and asking for its memory meanwhile. The stream that
-        # was current is so again whatever happens. On a stream of this device: torch's own for graphs is of the device
-        # that the process recorded on first, and of another one it would see nothing
+        # "thread_local": other threads may go on copying to the GPU and asking for its memory. The outer context makes
+        # the current stream current again whatever happens. The stream is one of this device, because torch's own for
+        # graphs belongs to the device on which the process recorded first, and would record nothing of another one
         with torch.cuda.stream(torch.cuda.current_stream(device)):
             stream = torch.cuda.Stream(device)
             with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
@@ -40,7 +40,7 @@ class Recorded:
 
     @torch.inference_mode()
     def __call__(self, windows: Tensor) -> dict[str, Tensor]:
-        """As `answer`, of as many windows or fewer."""
+        """As `answer`, for as many windows as recorded, or fewer."""
         count = len(windows)
         with self._turn:
             self._windows[:count].copy_(windows, non_blocking=True)

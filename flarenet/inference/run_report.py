@@ -1,7 +1,7 @@
 """What a run of predictions did, case by case: report.json in the folder of the label maps.
 
-It is written whole before and after each case, and is what a later run goes on from: a case is skipped only where
-everything that its answer depends on, and every file of the answer, is as the report says.
+It is written whole before and after each case. A later run goes on from it: a case is skipped only if everything that
+its answer depends on, and every file of the answer, is as the report says.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ from .predict import Outcome, Predictor
 REPORT = "report.json"
 
 BEGUN = "begun, and the process ended before it was done"
-"""The error of a case that is being predicted: it stays where that gets the process killed."""
+"""The error of a case while it is being predicted. It stays in the report if the process is killed meanwhile."""
 
 _TABLES = (REPORT, "statistics.csv", "statistics.json")
-"""What lies in the folder beside the label maps."""
+"""The files in the folder beside the label maps."""
 
 
 class ModelReport(Frozen):
-    """A model that answered; plan_sha256 is of the plan as it was used, with what --set changed."""
+    """A model that answered.
+
+    plan_sha256  digest of the plan as used, with the changes of --set
+    """
 
     trainer: str
     step: int
@@ -43,9 +46,13 @@ class ModelReport(Frozen):
 class Settings(Frozen):
     """All that an answer depends on beside the scan.
 
-    engine   what computed, and in which precision, of several models each that there is
-    labels   names of those that come out
-    outputs  what is written beside the label maps
+    flarenet  version of flarenet
+    models    the models, in the order of -m
+    device    where they ran
+    engine    what computed, and in which precision; where several models differ, all of these
+    labels    names of the labels that come out
+    outputs   kinds of output beside the label maps
+    reading   how ambiguous images are read
     """
 
     flarenet: str
@@ -60,13 +67,14 @@ class Settings(Frozen):
 class CaseReport(Frozen):
     """One scan.
 
-    error    why it failed, or BEGUN; None where it is done, and the fields after it are of a scan that is
-    seconds  from reading to the last file
-    stage_s  what each stage worked: they run beside each other
-    peak_mb  most memory so far: of the GPU in this case, of the whole process on a CPU
+    image    name of the scan's file or folder
+    error    why it failed, or BEGUN; None for a scan that is done. Only such a scan has the fields below
+    seconds  time from reading to the last file
+    stage_s  seconds that each stage worked; stages run beside each other
+    peak_mb  most memory so far: that of the GPU in this case, or, on a CPU, that of the whole process
     remarks  what should be looked at
-    input    the scan's file as it was; of a folder, its files
-    files    name below the folder of the report -> SHA-256
+    input    name -> state of the scan's file, or of the files in its folder, as they were
+    files    path of each file of the answer, below the folder of the report -> SHA-256
     """
 
     image: str
@@ -88,21 +96,21 @@ class Report(Frozen):
 
 
 class RunReport:
-    """Writes report.json in `folder`: `begun` before each case, `told` after it. Call `resume` first to go on from an
-    earlier one.
+    """Writes report.json in `folder`. Call `begun` before each case and `told` after it; to go on from an earlier
+    report, call `resume` first.
 
-    answers   scan -> the files that its answer consists of
+    answers   scan -> files of its answer
     answered  names of the cases in the report that are done
     """
 
     def __init__(self, folder: Path, settings: Settings, answers: Mapping[Path, Sequence[Path]]) -> None:
         self.path, self.settings, self.answers = folder / REPORT, settings, answers
         self.answered: set[str] = set()
-        self._cases: dict[str, str] = {}  # as JSON: a run of thousands of cases writes each of them again and again
+        self._cases: dict[str, str] = {}  # as JSON, made once: each of thousands of cases is written again and again
 
     def remove_leftovers(self) -> None:
-        """Remove what killed runs have left half-written of these answers and of the tables, and nothing else: a run
-        that was given the name of its one output holds no lock, and may be writing beside."""
+        """Remove half-written files that killed runs have left of these answers and of the tables. Nothing else: a run
+        with a single named output holds no lock, and may be writing in the same folder."""
         names = {self.path.parent: set(_TABLES)}
         for file in (file for files in self.answers.values() for file in files):
             names.setdefault(file.parent, set()).add(file.name)
@@ -112,10 +120,10 @@ class RunReport:
                 remove_leftovers(folder, glob.escape(name))
 
     def resume(self) -> tuple[set[Path], set[Path]]:
-        """The scans that need no prediction, and those that a run has begun and did not come to the end of.
+        """(scans that need no prediction, scans that an earlier run has begun and not ended).
 
-        Cases of the same settings that are not asked for now stay in the report, as long as their files are there.
-        Raises RunError for a report.json that is none.
+        Cases of the same settings that are not asked for now stay in the report as long as their files are there.
+        Raises RunError for a file report.json that is no report.
         """
         verified: set[Path] = set()
         unfinished: set[Path] = set()
@@ -138,12 +146,12 @@ class RunReport:
         return verified, unfinished
 
     def begun(self, image: Path) -> None:
-        """A case is about to be predicted: where that gets the process killed, the report says which one it was."""
+        """Record that a case is about to be predicted: if the process is killed, the report says which case it was."""
         self._keep(case_name(image), CaseReport(image=escaped(image.name), error=BEGUN))
         self.write()
 
     def told(self, image: Path, result: Outcome | FlarenetError) -> None:
-        """A case is done or has failed."""
+        """Record that a case is done or has failed."""
         if isinstance(result, FlarenetError):
             case = CaseReport(image=escaped(image.name), error=self._without_folders(str(result), image))
         else:
@@ -176,21 +184,21 @@ class RunReport:
         return said.model_copy(update={name: self._without_folders(text, image) for name, text in words.items()})
 
     def _without_folders(self, text: str, image: Path) -> str:
-        """`text` without the folders of the scan and of the report: whoever is given the report need not know them."""
+        """`text` without the folders of the scan and of the report, which readers of the report need not know."""
         for folder in (image.parent, self.path.parent):
             if folder.is_absolute():
                 text = text.replace(f"{folder}/", "")
         return text
 
     def _is_verified(self, case: CaseReport, image: Path) -> bool:
-        """Whether it was done, of the same bytes, and every file of the answer still has its own."""
+        """Whether the case is done, from the same bytes, and every file of its answer is unchanged."""
         if case.error is not None or case.image != escaped(image.name):
             return False
         scan = {escaped(file.name): file for file in _files_of(image)}
         answer = {self._name(file): file for file in self.answers[image]}
         if scan.keys() != case.input.keys() or answer.keys() != case.files.keys():
             return False
-        # what was written was read back then: the same bytes are a file that can be read
+        # files were read back when they were written: the same bytes can be read again
         return all(_is_same(file, case.input[name]) for name, file in scan.items()) and all(
             file.is_file() and sha256_of(file) == case.files[name] for name, file in answer.items()
         )
@@ -223,5 +231,5 @@ def _files_of(image: Path) -> list[Path]:
 
 
 def _is_same(file: Path, state: FileState) -> bool:
-    """Whether a file of a scan is as it was; where its time or place has changed, its bytes decide."""
+    """Whether a file of a scan is as it was. If its time or place has changed, its bytes decide."""
     return looks_unchanged(file, state) or sha256_of(file) == state.sha256

@@ -1,6 +1,7 @@
-"""The rules of a plan's Fusion that need the whole map: the largest part, the least size, hosts.
+"""The rules of a plan's Fusion that need the whole map: largest part, least size, hosts.
 
-They change the map of a group in place; where a lesion goes, what its host's group says beneath it comes to light.
+They change the map of a group in place. Where they remove a lesion, the label that an earlier group gives beneath it
+shows.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ Maps = Mapping[str, np.ndarray]
 
 
 def settle(maps: Maps, fusion: Fusion, *, labels: LabelSet, grid: Grid) -> None:
-    """Apply them to the maps of some or all groups: sizes first, so that no lesion is held by a part that goes.
+    """Apply the rules to the maps of some or all groups. Sizes come first, so that no part that is removed counts as a
+    host.
 
-    grid  that of the maps
-    Of labels of which no host's group is in `maps` nothing is taken for the lack of one.
+    grid  grid of the maps
+    A label keeps all its parts if the group of none of its hosts is in `maps`.
     """
     if not fusion.needs_whole:
         return
-    from ..data.components import find_components  # what few plans need is imported for them only
+    from ..data.components import find_components  # imported only for the few plans that need it
 
     places = _places(maps, labels)
     for name, (group, index) in places.items():
@@ -52,7 +54,7 @@ def settle(maps: Maps, fusion: Fusion, *, labels: LabelSet, grid: Grid) -> None:
 
 
 def _places(maps: Maps, labels: LabelSet) -> dict[str, tuple[str, int]]:
-    """Label name -> its group and its number there."""
+    """Label name -> (its group, its number in the group's map)."""
     return {
         labels.names[value]: (group, index)
         for group, values in labels.groups.items()
@@ -64,7 +66,7 @@ def _places(maps: Maps, labels: LabelSet) -> dict[str, tuple[str, int]]:
 def _near(
     parts: Components, home: np.ndarray, *, spacing_mm: tuple[float, float, float], near_mm: float
 ) -> np.ndarray:
-    """bool [1 + n]: which parts overlap or touch `home`, bool [Z, Y, X], or have a voxel within `near_mm` of it."""
+    """bool [1 + n], by part number: whether it overlaps or touches `home`, bool [Z, Y, X], or lies within near_mm."""
     found = parts.touching(home)
     if not near_mm:
         return found
@@ -73,7 +75,7 @@ def _near(
 
     reach = cast(Triple, tuple(ceil(near_mm / mm) for mm in spacing_mm))
     places = cc3d.statistics(parts.number)["bounding_boxes"]
-    for number in np.flatnonzero(~found[1:]) + 1:  # one by one: distances take no more than a part's own surroundings
+    for number in np.flatnonzero(~found[1:]) + 1:  # one by one: distances are needed around each part only
         inner = _box(places[number], parts.box.start)
         around = inner.grown(reach, home.shape)
         within = tuple(slice(a - b, a - b + n) for a, b, n in zip(inner.start, around.start, inner.shape))
@@ -83,6 +85,6 @@ def _near(
 
 
 def _box(slices: Sequence[slice], start: Triple) -> Box:
-    """The box in a map of `slices` of a part of it that begins at `start`."""
+    """The box of `slices`, which count from `start`, in the whole map."""
     first, last = (tuple(n + at for n, at in zip(ends, start)) for ends in zip(*((s.start, s.stop) for s in slices)))
     return Box(cast(Triple, first), cast(Triple, last))

@@ -1,4 +1,4 @@
-"""What comes out of a prediction, slice by slice, and what is done with it."""
+"""The finished slices of a prediction, and the sinks that take them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..volume import Grid, orientation_of
 class FinishedSlice:
     """One slice of a scan turned to RAS (see volume.Orientation), with its answer.
 
-    z              its place along the turned scan; it rises or falls by one from each to the next, and every slice of
-                   the scan comes once. It falls where a file stores slices so and need not be read as a whole
+    z              its place along the turned scan. From slice to slice z rises or falls by one, and every slice of the
+                   scan comes once. z falls where a file stores the highest slice first and is not read as a whole
     labels         uint8 [Y, X], values of the label table, groups laid over each other
     image          float32 [Y, X], HU; None where no sink wants_image
     probabilities  {group: float32 [1 + n, Y, X]}; None where no sink wants_probabilities
-    answered       whether a group has a label here, wanted or not
+    answered       whether some group has a label here, be it wanted or not
     """
 
     z: int
@@ -33,22 +33,23 @@ class FinishedSlice:
 
 
 class Sink(Protocol):
-    """What is done with the finished slices of one scan: the label file, statistics, a preview ... in bounded memory.
+    """Takes the finished slices of one scan and makes something of them in bounded memory: the label file, statistics,
+    a preview ...
 
-    All calls come from one thread. What a sink raises ends the scan: every sink is then abandoned, and the scan fails.
+    All calls come from one thread. If a sink raises anything, every sink is abandoned, and the scan fails.
     """
 
     wants_image: bool
     wants_probabilities: bool
 
     def take(self, finished: FinishedSlice) -> None:
-        """The next slice."""
+        """Take the next slice."""
 
     def finish(self) -> None:
-        """After the last slice: make the output whole, under its final name."""
+        """Complete the output, under its final name; called after the last slice."""
 
     def abandon(self) -> None:
-        """After an error, once finished or not: leave nothing half-written behind. Must not raise."""
+        """Leave nothing half-written behind; called after an error, also after `finish`. Must not raise."""
 
 
 SinkOpener = Callable[[Path, Path, Grid], Sink]
@@ -56,7 +57,7 @@ SinkOpener = Callable[[Path, Path, Grid], Sink]
 
 
 class LabelMap:
-    """A sink that keeps the whole map: `labels` uint8 [Z, Y, X] on the scan's own grid, once all slices came."""
+    """A sink that keeps the whole map: `labels`, uint8 [Z, Y, X] on the scan's own grid, after all slices have come."""
 
     wants_image = wants_probabilities = False
 
@@ -74,7 +75,7 @@ class LabelMap:
 
 @contextmanager
 def opened(open_sinks: Iterable[Callable[[], Sink]]) -> Iterator[tuple[Sink, ...]]:
-    """The sinks, opened in turn; finished in turn where all went well, all abandoned after any error."""
+    """The sinks, opened in order. They are finished in order if all went well, and all abandoned after an error."""
     sinks: list[Sink] = []
     try:
         for open_sink in open_sinks:

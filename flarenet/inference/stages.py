@@ -1,4 +1,4 @@
-"""The stages of a prediction beside each other: each in a thread of its own, with little waiting between them."""
+"""Runs the stages of a prediction beside each other, each in a thread of its own."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from ..planning.memory import PLANES_WAITING
 T = TypeVar("T")
 
 POLL_S = 0.05
-"""How long a stage that waits takes to learn that all are to stop."""
+"""After so many seconds at most, a waiting stage notices that all are to stop."""
 
 
 @dataclass(frozen=True)
 class _End:
-    """In place of an item: there are no more, or this is why."""
+    """Sent in place of an item: there are no more, because of `error` if there is one."""
 
     error: BaseException | None = None
 
 
 class _Stopped(Exception):
-    """A stage waited for an item when all were told to stop."""
+    """All stages were told to stop while this one waited."""
 
 
 class Stages:
-    """The threads of one scan. What goes wrong in one is raised where its items are taken; at the end of the block
-    all are stopped and waited for, whatever they were at.
+    """The threads of one scan. An error in one is raised where its items are taken. At the end of the `with` block all
+    threads are stopped, whatever they are doing, and waited for.
 
-    seconds  by name: how long each stage worked, waiting for others not counted
+    seconds  name of a stage -> seconds that it worked, without the time that it waited for others
 
         with Stages() as stages:
             planes = stages.ahead("prepare", planes_of(scan))
@@ -56,7 +56,7 @@ class Stages:
             thread.join()
 
     def ahead(self, name: str, items: Iterable[T], *, most: int = PLANES_WAITING) -> Iterator[T]:
-        """The items, made in a thread of their own; at most `most` of them wait."""
+        """The items, made in a thread of its own; at most `most` finished items wait to be taken."""
         queue: Queue = Queue(most)
         thread = threading.Thread(target=self._work, args=(name, items, queue), name=name, daemon=True)
         self._threads.append(thread)

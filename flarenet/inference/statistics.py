@@ -25,11 +25,11 @@ _COLUMNS = ("voxels", "volume_ml", "mean_hu", "sd_hu", "lesions")
 class LabelStatistics(Frozen):
     """One label of one scan.
 
-    mean_hu, sd_hu  of its voxels, the deviation over n; None where it has none. Of a scan that is not a CT they are in
-                    the units of the scan
-    lesions         how many parts hang together by faces, edges or corners; None for a label that is
-                    no lesion (LabelSet.lesions)
-    lesions_ml      their volumes, the largest first
+    mean_hu     mean of its voxels, in HU or, for a scan that is no CT, in the units of the scan; None without voxels
+    sd_hu       standard deviation likewise, with n as the divisor
+    lesions     number of parts that are connected by faces, edges or corners; None for a label that is no lesion
+                (LabelSet.lesions)
+    lesions_ml  volumes of these parts, the largest first
     """
 
     voxels: int
@@ -41,7 +41,11 @@ class LabelStatistics(Frozen):
 
 
 class CaseStatistics(Frozen):
-    """What statistics/CASE.json holds, by label name; `spacing_mm` along z, y, x as the file stores them."""
+    """What statistics/CASE.json holds.
+
+    spacing_mm  along z, y, x, as the file stores the axes
+    labels      label name -> its statistics
+    """
 
     case: str
     spacing_mm: tuple[float, float, float]
@@ -55,9 +59,9 @@ class AllStatistics(Frozen):
 
 
 class Statistics:
-    """The Output that writes statistics/CASE.json; write_tables puts those of several cases together.
+    """The Output that writes statistics/CASE.json; write_tables gathers the statistics of several cases.
 
-    values  the labels it tells of
+    values  values of the labels to include
     """
 
     def __init__(self, labels: LabelSet, values: Iterable[int]) -> None:
@@ -72,14 +76,14 @@ class Statistics:
 
 
 class StatisticsSink(WrittenAtEnd):
-    """The sums over the slices of one scan. Lesions are joined across slices as these come: see PartSizes."""
+    """Sums over the slices of one scan. Lesions are connected across slices as these come: see PartSizes."""
 
     wants_image = True
 
     def __init__(self, path: Path, case: str, grid: Grid, *, labels: LabelSet, values: Sequence[int]) -> None:
         super().__init__(path)
         self.case, self.grid, self.labels, self.values = case, grid, labels, values
-        # of each label value: how many voxels, the sum of their HU, the sum of its squares
+        # for each label value: number of voxels, sum of their HU, sum of the squares of these
         self.sums = np.zeros((3, 256))
         self.lesions = {value: PartSizes() for value in values if value in labels.lesions}
 
@@ -117,12 +121,13 @@ class StatisticsSink(WrittenAtEnd):
 
 
 def read_statistics(output: Path) -> CaseStatistics:
-    """What was written for a label file. Raises DatasetError where nothing was."""
+    """The statistics written beside a label file. Raises DatasetError where there are none."""
     return load(CaseStatistics, beside(output, FOLDER, ".json"), DatasetError)
 
 
 def write_tables(folder: Path, cases: Sequence[CaseStatistics]) -> None:
-    """`statistics.csv`, a row per case and label, and `statistics.json` in `folder`; volumes of lesions joined by ;."""
+    """Write to `folder` statistics.json, and statistics.csv with a row per case and label;
+    in that, ";" joins the volumes of lesions."""
     rows = (
         (case.case, label, *(getattr(of, name) for name in _COLUMNS), ";".join(f"{ml:.6g}" for ml in of.lesions_ml))
         for case in cases

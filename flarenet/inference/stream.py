@@ -1,6 +1,6 @@
-"""From slabs of logits on the network's grid to the slices of the scan, without full-size logits of the whole.
+"""From slabs of logits on the network's grid to the slices of the scan, without logits of the whole scan at full size.
 
-At any time two network slices exist, and one slice of the scan's resolution; see upsample.
+At any time there are two network slices, and one slice at the scan's resolution; see upsample.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from .upsample import NetworkSlice, logits_between, source_slices
 from .windows import Slab
 
 Place = tuple[NetworkSlice, NetworkSlice, float]
-"""The network slices below and above a slice of the scan, and the share of the latter."""
+"""Where a slice of the scan lies: (the network slice below, the one above, the share of the one above)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What is said of slice `z` of the turned scan.
+    """The answer for slice `z` of the turned scan.
 
     maps           {group: uint8 [Y, X]}: 0 background, 1..n the group's labels
     probabilities  {group: float32 [1 + n, Y, X]}, where they are wanted
@@ -38,9 +38,9 @@ class Answer:
 
 
 def places(slabs: Iterable[Slab], frame: Frame, *, falling: bool = False) -> Iterator[Place | None]:
-    """Where each slice of the turned scan lies, lowest first or, where `falling`, highest first; None outside the box.
+    """The Place of each slice of the turned scan, lowest first or, if `falling`, highest first; None outside frame.box.
 
-    The slabs come in that order too and must fill frame.grid; else ValueError.
+    The slabs come in the same order. Raises ValueError unless they fill frame.grid.
     """
     depth = frame.orientation.apply_to_grid(frame.original).shape[0]
     inside, between = frame.box.slices[0], slices_between(slabs, frame, falling=falling)
@@ -49,7 +49,7 @@ def places(slabs: Iterable[Slab], frame: Frame, *, falling: bool = False) -> Ite
 
 
 def slices_between(slabs: Iterable[Slab], frame: Frame, *, falling: bool = False) -> Iterator[Place]:
-    """As places, of the slices of frame.box alone."""
+    """As `places`, but only for the slices in frame.box."""
     depth, *size = frame.box.shape
     count = frame.grid.shape[0]
     below, share = source_slices(depth, count)
@@ -69,7 +69,11 @@ def answer_of(
     labels: LabelSet,
     probabilities: bool = False,
 ) -> Answer:
-    """One model's; background outside frame.box."""
+    """The answer of one model for slice `z`; outside frame.box it is background.
+
+    place   Place of the slice; None outside the box
+    groups  the groups to answer
+    """
     size = frame.orientation.apply_to_grid(frame.original).shape[1:]
     drawn = {} if place is None else slice_maps(*place, fusion=fusion, labels=labels)
     maps = {group: _pasted(drawn.get(group), frame, np.zeros(size, dtype=np.uint8)) for group in groups}
@@ -87,10 +91,13 @@ def answer_of(
 def on_own_grid(
     answers: Iterable[Answer], source: Grid, target: Grid, *, labels: Mapping[str, int], probabilities: bool
 ) -> Iterator[Answer]:
-    """Answers of an upright scan, lowest first, at the voxels of the scan whose axes lean: each that of the nearest
-    voxel, background where there is none. Both grids are of turned scans.
+    """Answers for an upright scan, brought to the voxels of the scan whose axes lean, lowest slice first.
 
-    labels  group -> how many the answers have      probabilities  whether they have them
+    Each voxel gets the answer of the nearest upright voxel, or background where there is none.
+    source         grid of the upright scan, turned
+    target         grid of the scan whose axes lean, turned
+    labels         group -> number of its labels
+    probabilities  whether the answers have probabilities
     """
     outside: dict[str, list[float]] = {f"map {group}": [0] for group in labels}
     if probabilities:
@@ -106,7 +113,7 @@ def _planes(answer: Answer) -> dict[str, np.ndarray]:
 
 
 def collected(answers: Iterable[Answer], shape: Triple) -> dict[str, np.ndarray]:
-    """{group: uint8 [Z, Y, X]} of all slices of a turned scan of `shape`."""
+    """{group: uint8 [Z, Y, X]}, put together from the answers for all slices of a turned scan of `shape`."""
     maps: dict[str, np.ndarray] = {}
     for answer in answers:
         for group, drawn in answer.maps.items():
@@ -131,7 +138,7 @@ def _network_slices(
 
 
 def _pasted(part: np.ndarray | None, frame: Frame, whole: np.ndarray) -> np.ndarray:
-    """`whole` [..., Y, X] itself, with `part` in the box of `frame`."""
+    """Write `part` into the box of `frame` in `whole` [..., Y, X]; returns `whole`."""
     if part is not None:
         _, rows, columns = frame.box.slices
         whole[..., rows, columns] = part

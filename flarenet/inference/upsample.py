@@ -4,10 +4,10 @@ A slice of the scan lies between two network slices. Its logits are interpolated
 x, then along y; its label is the best of them, the lower one where two are equal. Outer voxel edges coincide, as with
 torch's trilinear interpolation (align_corners=False), whose logits these are up to float rounding.
 
-Linear interpolation never leaves the range of what it is given. So where one label is the best at all eight corners
-of a cell (four pixels in each of two network slices), it is the best everywhere inside, and most cells are like that:
-on a CPU only the others are interpolated. Labels are those of interpolating everything, bit for bit: "the best" means
-here by more than the roundings on the way could make up for (MARGIN).
+Linear interpolation never leaves the range of its inputs. So if one label is the best at all eight corners of a cell
+(four pixels in each of two network slices), it is the best everywhere inside the cell. Most cells are like that, and on
+a CPU only the others are interpolated. The labels are, bit for bit, those of interpolating everything: "the best" here
+means the best by more than the rounding errors on the way can make up for (MARGIN).
 
     slices = [NetworkSlice(logits, size=(512, 512)) for logits in ...]
     labels = labels_between(slices[k], slices[k + 1], share)
@@ -29,20 +29,22 @@ Planes = dict[str, Tensor]
 """{group: logits [1 + n, y, x]} of one slice."""
 
 UNSURE = 255
-"""In place of a label: which one is the best depends on the place within the cell, or on rounding."""
+"""Stands for a label in a cell where the best label depends on the place within the cell, or on rounding."""
 
 MARGIN = 2.0**-18
-"""Of the largest logit. Three interpolations round a logit by at most 9 * 2^-24 of it, two logits by 2^-19.8."""
+"""How far the best logit must be ahead, as a share of the largest logit. Three interpolations round a logit by at most
+9 * 2^-24 of it, two logits together by 2^-19.8."""
 
 AT_ONCE = 1 << 14
-"""Pixels that are interpolated at once: their logits stay in the cache."""
+"""Pixels that are interpolated at once: so few that their logits stay in the cache."""
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkSlice:
-    """One slice of a network's grid, and what of it is worked out once for all slices of the scan beside it.
+    """One slice of a network's grid, and what is computed of it once for all slices of the scan beside it.
 
-    logits  {group: float32 [1 + n, y, x]}, finite      size  (Y, X) of the scan's slices
+    logits  {group: float32 [1 + n, y, x]}, finite
+    size    (Y, X) of the scan's slices
     """
 
     logits: Planes
@@ -50,8 +52,8 @@ class NetworkSlice:
 
     @cached_property
     def cells(self) -> dict[str, np.ndarray]:
-        """{group: uint8, one for each cell of pixels, or for each pixel where size is the logits' own}: the label that
-        is the best all over it, or UNSURE."""
+        """{group: uint8 map of the cells}: the label that is the best all over a cell, or UNSURE. A cell lies between
+        neighbouring pixels; where size is that of the logits, each pixel is a cell."""
         return {group: self._cells(_best_by_far(logits.numpy())) for group, logits in self.logits.items()}
 
     def _cells(self, labels: np.ndarray) -> np.ndarray:
@@ -64,25 +66,25 @@ class NetworkSlice:
 
 
 def labels_between(lower: NetworkSlice, upper: NetworkSlice, share: float) -> dict[str, np.ndarray]:
-    """{group: uint8 [Y, X]}, 0 background, 1..n the group's labels, of the slice that is lower at `share` 0 and
-    upper at 1."""
+    """{group: uint8 [Y, X]}, 0 background, 1..n the group's labels, for a slice between two network slices: it is
+    `lower` at `share` 0 and `upper` at `share` 1."""
     mixed = _Mix.of(lower, upper, share)
-    if next(iter(lower.logits.values())).is_cuda:  # so fast that a look for cells would cost time
+    if next(iter(lower.logits.values())).is_cuda:  # so fast that looking for cells would cost time
         every = torch.stack([best(logits) for logits in mixed.logits().values()])
-        return dict(zip(lower.logits, every.cpu().numpy()))  # the GPU is waited for once
+        return dict(zip(lower.logits, every.cpu().numpy()))  # the CPU waits for the GPU once
     return {group: mixed.labels(group) for group in lower.logits}
 
 
 def logits_between(lower: NetworkSlice, upper: NetworkSlice, share: float) -> Planes:
-    """The logits {group: float32 [1 + n, Y, X]} of that slice, all of them: for who asks for probabilities."""
+    """{group: float32 [1 + n, Y, X]}: all logits of the slice that labels_between answers; for probabilities."""
     return _Mix.of(lower, upper, share).logits()
 
 
 @lru_cache(maxsize=64)
 def source_slices(count: int, network_count: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each of `count` output slices: the network slice below it, and the share of the one above that.
+    """For each of `count` output slices: (number of the network slice below it, share of the network slice above).
 
-    Outer edges coincide: output centre i lies at (i + 0.5) * network_count / count - 0.5, kept within the slices.
+    Outer edges coincide: the centre of output i lies at (i + 0.5) * network_count / count - 0.5, clipped to the slices.
     """
     place = np.clip((np.arange(count) + 0.5) * (network_count / count) - 0.5, 0, network_count - 1)
     below = np.minimum(place.astype(np.int64), max(network_count - 2, 0))
@@ -90,8 +92,7 @@ def source_slices(count: int, network_count: int) -> tuple[np.ndarray, np.ndarra
 
 
 def best(logits: Tensor) -> Tensor:
-    """argmax over the first axis as uint8, the lower label where two are equal; on a CPU several times faster than
-    torch's."""
+    """The argmax over the first axis, uint8; in a tie the lower label. On a CPU several times faster than torch's."""
     if logits.is_cuda:  # one kernel; the loop below starts three for each label
         return logits.argmax(0).to(torch.uint8)
     highest, label = logits[0], torch.zeros(logits.shape[1:], dtype=torch.uint8, device=logits.device)
@@ -103,7 +104,7 @@ def best(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _Mix:
-    """One slice of the scan: the one or two network slices that it lies between, and how much the second counts."""
+    """One slice of the scan: the one or two network slices that it is made of, and the share of the second."""
 
     slices: tuple[NetworkSlice, ...]
     share: np.float32
@@ -118,7 +119,7 @@ class _Mix:
 
     def _all(self, group: str) -> Tensor:
         logits = _mixed([each.logits[group] for each in self.slices], self.share)
-        if logits.is_cuda:  # to start the kernels of two axes would take longer than they do
+        if logits.is_cuda:  # one kernel: starting one for each axis takes longer than they run
             size = self.slices[0].size
             return F.interpolate(logits.unsqueeze(0), size=size, mode="bilinear", align_corners=False).squeeze(0)
         for axis, count in ((2, self.slices[0].size[1]), (1, self.slices[0].size[0])):
@@ -127,7 +128,7 @@ class _Mix:
         return logits
 
     def labels(self, group: str) -> np.ndarray:
-        """uint8 [Y, X]; on the CPU."""
+        """The labels of a group, uint8 [Y, X]; on the CPU."""
         first = self.slices[0].cells[group]
         cells = first if len(self.slices) == 1 else _agreed(first, self.slices[1].cells[group])
         height, width = self.slices[0].logits[group].shape[1:]
@@ -144,11 +145,11 @@ class _Mix:
 
 @dataclass(frozen=True, eq=False)
 class _Corners:
-    """The logits at the corners of the cells that are not sure, of the channels that can be the best in one of them.
+    """The logits at the corners of the UNSURE cells, for the channels that can be the best in one of them.
 
-    logits    four arrays [channels, cells]: upper left, upper right, lower left, lower right
-    channels  uint8: the labels that they are of
-    number    which of the cells each one is, by its place in the slice
+    logits    four arrays [channels, cells]: at the upper left, upper right, lower left and lower right
+    channels  uint8 [channels]: their labels
+    number    [all cells of the slice]: the number of each UNSURE cell among `cells`
     """
 
     logits: tuple[np.ndarray, ...]
@@ -170,7 +171,7 @@ class _Corners:
         return cls(tuple(corner[possible] for corner in corners), np.flatnonzero(possible).astype(np.uint8), number)
 
     def best_at(self, cells: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """The best labels, uint8 [n], at `down` and `right` (0 to 1) of their way through `cells`."""
+        """The best labels, uint8 [n], at the places `down` and `right` (0 to 1) within `cells`."""
         at = self.number[cells]
         a, b, c, d = (corner.take(at, 1) for corner in self.logits)
         values = _mixed([_mixed([a, b], right), _mixed([c, d], right)], down)
@@ -182,14 +183,14 @@ class _Corners:
 
 
 def _places(size: tuple[int, int], own: tuple[int, int]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Along y and x: in which of NetworkSlice.cells each pixel lies, and how far (0 to 1) in it."""
+    """For y and for x: (in which of NetworkSlice.cells each pixel lies, how far, 0 to 1, within it)."""
     if size == own:
         return [(np.arange(count), np.zeros(count, dtype=np.float32)) for count in size]
     return [source_slices(count, network_count) for count, network_count in zip(size, own)]
 
 
 def _corner_pixels(cells: np.ndarray, across: int, height: int, width: int) -> Iterator[np.ndarray]:
-    """The pixels at the upper left, upper right, lower left and lower right of `cells`, `across` of them in a row."""
+    """The pixels at the upper left, upper right, lower left and lower right of `cells`; a row has `across` cells."""
     row, column = np.divmod(cells, across)
     for y in (row, np.minimum(row + 1, height - 1)):
         for x in (column, np.minimum(column + 1, width - 1)):
@@ -197,9 +198,9 @@ def _corner_pixels(cells: np.ndarray, across: int, height: int, width: int) -> I
 
 
 def _possible(corners: Sequence[np.ndarray]) -> np.ndarray:
-    """bool [channels]: which of them can be the best in one of the cells, whose corners are [channels, cells] each.
+    """bool [channels]: which channels can be the best in some cell, from the logits [channels, cells] at the corners.
 
-    None can that is lower at each corner than another one's lowest corner.
+    In a cell, a channel cannot be the best if at each corner it is lower than another channel's lowest corner.
     """
     lowest, highest = np.minimum.reduce(corners), np.maximum.reduce(corners)
     margin = MARGIN * max(float(highest.max()), -float(lowest.min()))
@@ -207,7 +208,7 @@ def _possible(corners: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _best_by_far(logits: np.ndarray) -> np.ndarray:
-    """uint8 [y, x]: the label of the highest of the logits [1 + n, y, x], UNSURE where another comes near it."""
+    """uint8 [y, x]: label of the highest of the logits [1 + n, y, x]; UNSURE where another is within the margin."""
     highest = logits.max(0)
     margin = MARGIN * max(float(highest.max()), -float(logits.min()))
     least = highest - np.float32(margin)
@@ -220,7 +221,7 @@ def _best_by_far(logits: np.ndarray) -> np.ndarray:
 
 
 def _agreed(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The label that both maps say, else UNSURE; several times faster than np.where."""
+    """The label where both maps have the same, else UNSURE; several times faster than np.where."""
     return one | _all_bits(one != other)
 
 
@@ -236,15 +237,15 @@ def _along(logits: Tensor, axis: int, count: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _taps(count: int, network_count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each of `count` outputs the two inputs it is made of, and the share of the second."""
+    """For each of `count` outputs: (its first input, its second input, the share of the second)."""
     below, share = source_slices(count, network_count)
     first = torch.from_numpy(below)
     return first, (first + 1).clamp_(max=network_count - 1), torch.from_numpy(share)
 
 
 def _mixed(parts: Sequence[Any], share: Any) -> Any:
-    """Of one array or tensor itself, of two their mean in which the second counts as much as `share` says.
+    """The only part, or the mean of two parts (arrays or tensors), in which the second has the weight `share`.
 
-    Every product and sum is rounded by itself: that is what makes the few pixels the same as all of them.
+    Every product and sum is rounded by itself, so a few pixels come out the same as if all were computed.
     """
     return parts[0] if len(parts) == 1 else parts[0] * (1 - share) + parts[1] * share

@@ -1,4 +1,4 @@
-"""The same scan seen slightly otherwise, and the answer brought back: what holds in all of them is not chance."""
+"""Slightly changed views of the same scan, and answers brought back: what holds in all views is no chance."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..volume import Triple
 from .windows import Slab, window_starts
 
 FARTHEST = 8
-"""Voxels that a scan is moved at most: half a voxel of the coarsest map of a network that halves four times."""
+"""Voxels by which a scan is moved at most: half a coarsest voxel of a network that halves four times."""
 
 
 @dataclass(frozen=True)
 class View:
-    """`scale` * image + `shift`, then moved up each axis by `offset` voxels (z, y, x)."""
+    """The image times `scale` plus `shift`, then moved up each axis by `offset` voxels (z, y, x)."""
 
     scale: float = 1.0
     shift: float = 0.0
     offset: Triple = (0, 0, 0)
 
     def within(self, shape: Sequence[int], patch: Sequence[int], overlap: float) -> View:
-        """Moved no farther than the windows reach that an image of `shape` has anyway, and along their axes only."""
+        """This view, moved along the windows' axes only, and so little that an image of `shape` has no more windows."""
         whole = len(shape) - len(patch)
         reach = [_reach(*axis, overlap) for axis in zip(self.offset[whole:], shape[whole:], patch)]
         return replace(self, offset=cast(Triple, (*[0] * whole, *reach)))
@@ -34,10 +34,10 @@ class View:
     def of(
         self, planes: Iterable[np.ndarray], shape: Triple, *, falling: bool = False
     ) -> tuple[Iterable[np.ndarray], Triple]:
-        """The planes of a prepared image of `shape`, float32 [Y, X] in [0, 1], seen so, and the shape that they fill.
+        """(planes of the view, their shape), for a prepared image of `shape`, float32 [Y, X] in [0, 1].
 
-        planes  lowest z first, or highest where `falling`
-        What the image is moved away from is 0.
+        planes  the image, lowest z first or, if `falling`, highest first
+        Voxels that the image is moved away from are 0.
         """
         if self == View():
             return planes, shape
@@ -51,7 +51,7 @@ class View:
         return np.clip(plane * np.float32(self.scale) + np.float32(self.shift), 0, 1)
 
     def back(self, slabs: Iterable[Slab]) -> Iterator[Slab]:
-        """The logits of the moved image at the voxels of the image itself."""
+        """Slabs of the moved image, brought back to the voxels of the image itself."""
         z, y, x = self.offset
         for start, logits in slabs:
             ahead = max(0, z - start)
@@ -60,9 +60,9 @@ class View:
 
 
 def view(number: int, augmentation: Augmentation) -> View:
-    """View 0 is the scan as it is; each other number has its own, always the same.
+    """The view with a number. View 0 is the scan as it is; every other number has a view of its own, always the same.
 
-    Brightness changes by as much as the network was trained to bear, in the one direction and the other in turn.
+    Brightness changes by as much as the network was trained to bear, up and down in turn.
     """
     if number == 0:
         return View()

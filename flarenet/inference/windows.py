@@ -1,9 +1,9 @@
-"""A network over a whole scan that comes plane by plane, yielding logits a slab at a time.
+"""Runs a network over a whole scan that comes plane by plane, and yields logits a slab at a time.
 
-A slab is (z_start, {group: float32 logits [1 + n, z, Y, X]}); the slabs follow each other without gap or overlap, in
-the order of the planes, and each holds its slices lowest first.
-Windows that overlap are blended with a Gaussian weight, and an image smaller than the patch lies in the middle of one
-that is padded with 0, the lowest intensity: both as MONAI's sliding_window_inference does it (mode="gaussian",
+A slab is (z_start, {group: float32 logits [1 + n, z, Y, X]}). Slabs follow each other without gap or overlap, in the
+order of the planes; each holds its slices lowest first.
+Overlapping windows are blended with a Gaussian weight, and an image smaller than the patch lies in the middle of one
+that is padded with 0, the lowest intensity: both as in MONAI's sliding_window_inference (mode="gaussian",
 sigma_scale=0.125). In training such an image lies anywhere in the patch.
 """
 
@@ -25,10 +25,10 @@ from .engines import Engine
 Slab = tuple[int, dict[str, Tensor]]
 
 SIGMA_SHARE = 0.125
-"""Standard deviation of the window weight as a share of the patch."""
+"""Standard deviation of the window weight, as a share of the patch."""
 
 LEAST_WEIGHT = 1e-3
-"""No voxel of a window weighs less than this."""
+"""Least weight of a voxel of a window."""
 
 
 def slabs(
@@ -42,15 +42,15 @@ def slabs(
     neighbours: int = 0,
     falling: bool = False,
 ) -> Iterator[Slab]:
-    """The logits of the network of `engine` on an image of `shape`; they stay on its device.
+    """The slabs of logits that `engine` gives for an image of `shape`; they stay on its device.
 
-    planes      the image, float32 [Y, X] in [0, 1], lowest z first; a few of them, or a patch, are kept
+    planes      the image, float32 [Y, X] in [0, 1], lowest z first; as many are kept as a batch or a patch needs
     patch       (y, x): the network sees single slices; (z, y, x): it sees blocks
     overlap     share of a window that its neighbour covers
     batch_size  windows that run at once
     neighbours  slices on either side that a slice-wise network sees as channels
-    falling     the planes come highest z first, and so do the slabs; their numbers are the same. Not for blocks,
-                which are laid from the lowest slice on: ValueError
+    falling     planes and slabs come highest z first; the logits are the same. Raises ValueError for blocks, which are
+                laid from the lowest slice on
     An image without voxels yields nothing.
     """
     if 0 in shape:
@@ -130,8 +130,12 @@ def _overlaid(weight: Tensor, places: list[tuple[int, int]], plane: Sequence[int
 def _blended_slices(
     engine: Engine, slab: Tensor, weight: Tensor, *, total: Tensor, places: list[tuple[int, int]]
 ) -> dict[str, Tensor]:
-    """slab [b, C, Y, X] -> {group: logits [b, 1 + n, Y, X]}; every window place, of the shape of `weight`, is one batch
-    of b."""
+    """slab [b, C, Y, X] -> {group: logits [b, 1 + n, Y, X]}. The windows at one place, in all b slices, are a batch.
+
+    weight  weight of each pixel of a window [y, x]
+    total   sum of the weights of all windows [Y, X]
+    places  (y, x) where windows begin
+    """
     sums: dict[str, Tensor] = {}
     for y, x in places:
         inside = (..., slice(y, y + weight.shape[0]), slice(x, x + weight.shape[1]))
@@ -151,7 +155,7 @@ def _blocks(
     overlap: float,
     batch_size: int,
 ) -> Iterator[Slab]:
-    """Rows of windows, lowest z first; what no later row reaches is yielded, so one row of sums is kept."""
+    """Slabs from rows of windows, lowest z first. What no later row reaches is yielded, so one row of sums is kept."""
     depth, *plane = (max(size, p) for size, p in zip(shape, patch))
     (below, above), *margins = _margins(shape, patch)
     air = np.zeros(shape[1:], dtype=np.float32)
@@ -169,7 +173,7 @@ def _blocks(
 
 
 class _Row:
-    """The weighted sums of logits over patch-high, full-width layers of the image."""
+    """The weighted sums of logits over a layer of the image, as high as the patch and as wide as the image."""
 
     def __init__(self, patch: tuple[int, ...], plane: Sequence[int], *, overlap: float, device: torch.device) -> None:
         self.patch = patch
@@ -219,5 +223,5 @@ def _padded(image: np.ndarray, margins: Sequence[tuple[int, int]], device: torch
     tensor = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))
     if any(map(any, margins)):
         tensor = F.pad(tensor, [count for margin in reversed(margins) for count in margin])
-    # from page-locked memory a GPU copies by itself; from other memory the caller waits until all it has asked is done
+    # from page-locked memory a GPU copies by itself; for other memory the caller waits until earlier work is done
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
