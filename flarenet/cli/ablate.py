@@ -1,4 +1,4 @@
-"""flarenet_ablate: variants of a plan trained, predicted and scored beside each other, as one table."""
+"""flarenet_ablate: trains, predicts and scores variants of a plan, and compares them in one table."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _add_cases(words) -> None:
 
 
 def work(arguments: Namespace) -> None:
-    """Train, predict and score what is not yet, then write and print the tables.
+    """Train, predict and score what is still missing, then write and print the tables.
 
     Raises CasesFailed, after everything else is done, where a variant or a case failed.
     """
@@ -104,7 +104,7 @@ def _end(found: AblationResults, out: Path) -> None:
 
 
 def _cases(ablation: Ablation, arguments: Namespace) -> Sequence[Case]:
-    """The cases to score on. Raises UsageError where there is none, or one that the models learn from."""
+    """The cases to score on. Raises UsageError where there is none, or where models learn from one."""
     from ..choice.scored_cases import cases_in, held_out_cases, labelled_test_cases
     from ..errors import UsageError
 
@@ -117,7 +117,7 @@ def _cases(ablation: Ablation, arguments: Namespace) -> Sequence[Case]:
 
 
 def _tell(trials: Sequence[Trial], ablation: Ablation) -> None:
-    """What is trained, and for whom."""
+    """Print which runs are needed, and for which trials."""
     from ..inference.about import is_finished
 
     runs = {key: run for trial in trials for key, run in trial.runs.items()}

@@ -1,6 +1,6 @@
-"""flarenet_plan --check: everything that is wrong or odd about a data set, at once, as a table and as JSON.
+"""flarenet_plan --check: everything that is wrong or odd about a data set, as a table and as JSON.
 
-With --report also as a page, which shows the data set besides: flarenet_plan --report.
+With --report also as a page, which shows the data set itself too.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ MOST_NAMES = 5
 
 
 def check(opened: Opened, arguments: Namespace) -> int:
-    """Check the data set, print and write what was found and nothing else; returns the exit code.
+    """Check the data set, print and write what was found, and nothing else; returns the exit code.
 
-    With --report also the page, and what is measured for it is kept as planning keeps it.
+    With --report the page is written too, and what is measured for it is kept as planning keeps it.
     """
     from ..schema import save
 
@@ -44,7 +44,7 @@ def check(opened: Opened, arguments: Namespace) -> int:
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """A table on stdout, refusals first; the same finding of several cases is one row."""
+    """Print a table of findings, refusals first; a finding that several cases share is one row."""
     from rich.console import Console
 
     from ..data.findings import alike
@@ -69,7 +69,7 @@ def _look(opened: Opened, arguments: Namespace) -> tuple[Check, list[Section]]:
 
 
 def _look_closely(opened: Opened, arguments: Namespace) -> tuple[Check, list[Section]]:
-    """With the sections of the page; those on numbers only where there is a case that can be measured."""
+    """The check, and the sections of the page; sections on numbers only if some case can be measured."""
     from ..data.verify import Check
     from ..lock import locked
     from ..planning.fingerprint import fingerprint
@@ -83,7 +83,7 @@ def _look_closely(opened: Opened, arguments: Namespace) -> tuple[Check, list[Sec
     try:
         with locked(opened.workspace.prepared):
             measured, _ = fingerprint(dataset, workers=workers, cached=cached, rehash=arguments.rehash)
-    except DatasetError:  # not one case can be used: the check says of each why
+    except DatasetError:  # no case can be used: the check says why for each
         found, _ = _look(opened, arguments)
         return found, [findings_section(found)]
     return look_sections(dataset, measured, workers=workers, beside=findings)

@@ -1,4 +1,4 @@
-"""flarenet_compare: trainers, steps and ensembles on the cases that their folds hold out, and the best of them."""
+"""flarenet_compare: scores trainers, steps and ensembles on the cases that their folds hold out, and names the best."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: Namespace) -> None:
-    """Predict and score what is not yet, print the table, name the best.
+    """Predict and score what is still missing, print the table, name the best.
 
     Raises LockedError where another run compares this data set, and CasesFailed, after everything else is done, where a
     case could not be predicted or scored.
@@ -41,7 +41,7 @@ def work(arguments: Namespace) -> None:
     from ..lock import locked
 
     workspace = planned(arguments)
-    with locked(workspace.compare):  # or one would remove what the other has just predicted
+    with locked(workspace.compare):  # else one run would remove what another has just predicted
         found = compare(workspace, folds=arguments.fold, device=arguments.device, workers=pool(arguments))
     _print(found)
     print(f"written: {workspace.compare / 'compare.json'}")

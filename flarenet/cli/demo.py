@@ -24,7 +24,7 @@ QUICK = (
     "trainers.*.steps.*.warmup_epochs=1",
     "trainers.*.steps.*.learning_rate=0.003",
     "trainers.*.steps.*.batches_per_epoch=16",
-    "trainers.*.augmentation.probability=0.2",  # so few updates learn small organs from scans as they are
+    "trainers.*.augmentation.probability=0.2",  # in so few updates small organs are learned from scans as they are
     "trainers.3DOrgan.steps.*.epochs=10",
     "trainers.3DCancer.steps.*.epochs=8",
     "trainers.MAE.steps.*.epochs=2",
@@ -36,7 +36,7 @@ QUICK = (
     "trainers.DualDecoder2D.steps.2.epochs=6",
     "trainers.DualDecoder2D.steps.3.epochs=4",
 )
-"""What makes the plan of a clinic's set one of a few minutes on two processor cores; later over earlier."""
+"""Changes that turn a plan into one of a few minutes on two processor cores; later ones override earlier ones."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +55,7 @@ def _count(text: str) -> int:
 
 
 def work(arguments: Namespace) -> int:
-    """Write the set, then call one command after the other; the exit code of the first that fails, else 0."""
+    """Write the data set, then call one command after the other; returns the first exit code that is not 0."""
     from pathlib import Path
 
     from rich.console import Console
@@ -79,7 +79,7 @@ def work(arguments: Namespace) -> int:
 
 
 def _commands(root, device: str) -> list[tuple[str, list[str]]]:
-    """Every command of the way and its words, as one would type them."""
+    """Every command of the way, with the words that one would type after it."""
     here, on = ["-d", NAME, "--root", str(root)], ["--device", device]
     raw, predictions, out = root / "raw" / NAME, str(root / "predictions"), ["-o", str(root / "scores")]
     images = str(raw / "imagesTs")
@@ -100,9 +100,9 @@ def _main_of(command: str):
 
 
 def _claim(root, **numbers: int) -> None:
-    """Make `root` the folder of this very demo, so that a second start goes on and nothing foreign is overwritten.
+    """Mark `root` as the folder of this demo, so that a second start goes on and no other files are overwritten.
 
-    Raises UsageError where it holds something else, or a demo of other numbers.
+    Raises UsageError where `root` holds something else, or a demo with other numbers.
     """
     from ..errors import DatasetError, UsageError
     from ..schema import read_json, to_json

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..evaluation.tables import Metrics
 
 MOST_PICTURES = 20
-"""The report holds pictures of the worst and of the best cases, half of each; all of them lie beside it."""
+"""Most pictures in the report: half of the worst cases, half of the best. The pictures of all cases lie beside it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: Namespace) -> None:
-    """Score, write and print; then pictures and the report where they are asked for.
+    """Score, write and print; then draw pictures and write the report, where asked for.
 
     Raises CasesFailed, after everything else is done, where a case could not be scored as it should.
     """

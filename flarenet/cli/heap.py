@@ -1,4 +1,4 @@
-"""How glibc's malloc keeps the memory of a command's process. With any other C library nothing changes."""
+"""How glibc's malloc manages the memory of a command's process. With another C library these functions do nothing."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # glibc's malloc.h
 
 
 def share_one_heap() -> None:
-    """Of glibc's heaps, one a thread, arrays that go from stage to stage leave holes in each, more of them the longer
-    the scan: 738 MB with 300 slices of 512 x 512, and 617 with one heap, in the same time."""
+    """Use one heap for all threads, for prediction.
+
+    glibc has a heap for each thread. Arrays that go from stage to stage leave holes in each heap, more of them the
+    longer the scan is: 300 slices of 512 x 512 take 738 MB, with one heap 617 MB, in the same time.
+    """
     _tune(_M_ARENA_MAX, 1)
 
 
 def keep_freed_memory() -> None:
-    """What is freed stays with the process, for its next array of that size: for training in 2D.
+    """Keep freed memory in the process, for its next array of that size. For training in 2D.
 
-    Else every large array is given back and asked for again, page by page: on a CPU up to half of a training step
-    (benchmarks/training/step.py). The peak grows by a tenth at most; in 3D it grew by up to 60 %, for less gain.
+    Else every large array is given back to the system and asked for again, page by page, which on a CPU takes up to
+    half of a training step (benchmarks/training/step.py). The peak of memory grows by a tenth at most. In 3D it grew by
+    up to 60 %, for less gain.
     """
     _tune(_M_MMAP_MAX, 0)
     _tune(_M_TRIM_THRESHOLD, -1)

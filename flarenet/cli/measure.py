@@ -1,4 +1,4 @@
-"""flarenet_measure: what a command that predicts costs, case by case: time, GPU memory, processors, memory."""
+"""flarenet_measure: what a command that predicts costs for each case: time, GPU memory, processors, memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: Namespace) -> None:
-    """Measure what is not measured yet, then print the table.
+    """Measure the cases that are not measured yet, then print the table.
 
     Raises CasesFailed, after everything else is done, where the command failed for a case.
     """

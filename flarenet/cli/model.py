@@ -1,4 +1,4 @@
-"""flarenet_model: finished models, listed, looked at, and passed on as files."""
+"""flarenet_model: lists finished models, shows them, and passes them on as files."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def work(arguments: Namespace) -> None:
 
 
 def _list(arguments: Namespace) -> None:
-    """Raises CasesFailed, after all others are listed, where a folder is no model."""
+    """List the models. Raises CasesFailed, after all others are listed, where a folder holds no sound model."""
     from ..inference.found import finished_models, installed_models, models_in, segments
 
     root = find_root(arguments.root)
@@ -94,7 +94,7 @@ def _list(arguments: Namespace) -> None:
 
 
 def _row(name: str, models: Sequence[Path]) -> tuple[str, str, str, str, str, str]:
-    """What `list` says of the models that a name stands for. Raises as read_about."""
+    """The row of `list` for the models that a name stands for. Raises as read_about."""
     from ..inference.about import read_about
 
     about = read_about(models[0])
@@ -162,14 +162,14 @@ def _remove(arguments: Namespace) -> None:
 
 
 def _models(arguments: Namespace) -> list[Path]:
-    """Those that MODEL stands for. Raises UsageError listing the real ones."""
+    """The models that MODEL stands for. Raises UsageError, which lists the real ones."""
     from ..inference.found import find_models
 
     return find_models(arguments.model, arguments.root)
 
 
 def _licence(words: str) -> str:
-    """The text itself, or that of the file it names."""
+    """The words themselves or, if they name a file, its text."""
     try:
         is_file = Path(words).is_file()
     except OSError:  # longer than a file's name can be
@@ -184,7 +184,7 @@ def _licence(words: str) -> str:
 
 
 def _show(models: Mapping[str, Path]) -> None:
-    """models: by the names to show."""
+    """Print what is known of models, {name to show: model folder}, and the licence of a model file."""
     from ..inference.about import PLAN, read_about
     from ..inference.model_file import home_of
     from ..planning.plan_file import load_plan
@@ -247,7 +247,7 @@ def _flat(summary: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
 
 
 def _plain(text: str) -> str:
-    """`text` without what could steer a terminal: a model file is written by others."""
+    """`text` without characters that could control a terminal: others may have written it."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 

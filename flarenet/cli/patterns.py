@@ -1,4 +1,4 @@
-"""python -m flarenet.cli.patterns: what was looked for in each case of any collection, inferred, as JSON."""
+"""python -m flarenet.cli.patterns: infers what was looked for in each case of any collection; prints JSON."""
 
 from __future__ import annotations
 

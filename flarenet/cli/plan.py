@@ -1,4 +1,4 @@
-"""flarenet_plan: look at a data set, decide every number, prepare the cases."""
+"""flarenet_plan: looks at a data set, decides every number, and prepares the cases."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Failures = Iterable[tuple[str, FlarenetError]]
 
 MOST_WORKERS = 8
-"""Each worker holds a whole scan, so memory, not the number of processors, is what runs out first."""
+"""Most workers by default. Each holds a whole scan, so memory runs out before processors do."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,7 +120,10 @@ def _measured(dataset: Dataset, workspace: Workspace, arguments: Namespace) -> t
 
 
 def _show(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, arguments: Namespace) -> Failures:
-    """Without torch, which takes longer to import than many a case to measure."""
+    """Print the fingerprint, and write it unless this is a dry run.
+
+    It needs no torch, whose import would take longer than measuring many a case.
+    """
     from ..planning.summary import print_fingerprint
     from ..schema import save
 
@@ -156,7 +159,7 @@ def _plan(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, argu
 
 
 def _budget(arguments: Namespace) -> Budget:
-    """The recipe's budget with what was said on the command line. Raises UsageError for a number not above 0."""
+    """The recipe's budget with the numbers of the command line. Raises UsageError for a number that is not above 0."""
     from ..errors import UsageError
     from ..planning.budget import default_budget
     from ..schema import parse

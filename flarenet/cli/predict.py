@@ -1,4 +1,4 @@
-"""flarenet_predict: label maps of scans, in each scan's own geometry."""
+"""flarenet_predict: writes label maps of scans, in each scan's own geometry."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def words() -> ArgumentParser:
 
 
 def work(arguments: Namespace) -> int:
-    # torch would look through all that is installed for makers of other devices, which --device does not know
+    # else torch searches all installed packages for other kinds of devices, which --device does not know
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     with shell.importing(), without_pydicom():
         from ..data.dicom import find_scans
@@ -96,8 +96,11 @@ def work(arguments: Namespace) -> int:
 
 @contextmanager
 def without_pydicom() -> Iterator[None]:
-    """For the first import of nibabel, which imports pydicom wherever that is installed, for a kind of extension that
-    nobody reads here: more than a third of the processor time before torch. A DICOM series has it imported later."""
+    """Within this context pydicom cannot be imported; for the first import of nibabel.
+
+    nibabel imports pydicom wherever it is installed, for a kind of header extension that is not read here. That takes
+    more than a third of the processor time before torch. For DICOM series pydicom is imported later.
+    """
     if "nibabel" in sys.modules or "pydicom" in sys.modules:
         yield
         return
@@ -109,9 +112,12 @@ def without_pydicom() -> Iterator[None]:
 
 
 def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequence[Path], *, in_folder: bool) -> int:
-    """Predict `outputs` by the models in `folders`; in_folder: with the report and the tables of a folder."""
+    """Predict `outputs` by the models in `folders`; returns the exit code.
+
+    in_folder  whether the outputs lie in a folder, which gets a report and tables
+    """
     reading = shell.reading(arguments)
-    # which scans are left to do is not known before the engine is; else the first is read while torch is imported
+    # with --continue, the scans to do are known only after the engine; else the first is read while torch is imported
     scans = None if arguments.resume else _opened_ahead(outputs, folders, reading)
     with shell.importing():
         from ..inference.predict import Predictor, predict_pairs
@@ -150,8 +156,11 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
 
 
 def _left_to_do(outputs: Mapping[Path, Path], report: RunReport) -> tuple[int, list[Mapping[Path, Path]]]:
-    """How many cases are done, and the others: first those that no run has begun, then each of those that one did not
-    come to the end of, by itself, so that one that gets the process killed again keeps no other from being done."""
+    """(number of cases done, parts of `outputs` still to do).
+
+    The first part are all cases that no run has begun. Then each case that a run began and did not end is a part of its
+    own: if it gets the process killed again, all the others are done.
+    """
     verified, unfinished = report.resume()
     if not verified:
         print(f"{report.path}: no case is done as it would be now; all are predicted", file=sys.stderr)
@@ -169,7 +178,7 @@ def _left_to_do(outputs: Mapping[Path, Path], report: RunReport) -> tuple[int, l
 def _opened_ahead(
     images: Iterable[Path], folders: Sequence[Path], reading: Reading
 ) -> Iterator[tuple[Path, Future[OpenedScan]]]:
-    """The images as predict_pairs takes them: a thread has begun to read the first, as these models will see it."""
+    """The images as predict_pairs takes them; a thread has begun to read the first, for the models in `folders`."""
     with shell.importing():
         from ..inference.about import read_configuration
         from ..inference.one_ahead import one_ahead
@@ -180,10 +189,10 @@ def _opened_ahead(
 
 
 def _beside(arguments: Namespace, predictor: Predictor) -> list[Output]:
-    """What is written beside the label maps."""
+    """The outputs to write beside the label maps."""
     labels, is_ct = predictor.model.labels, predictor.model.configuration.normalisation == "window"
     outputs: list[Output] = []
-    if arguments.statistics:  # what is not asked for is not imported
+    if arguments.statistics:  # only what is asked for is imported
         from ..inference.statistics import Statistics
 
         outputs.append(Statistics(labels, predictor.shown))
@@ -209,7 +218,7 @@ def _report(
     beside: Sequence[Output],
     reading: Reading,
 ) -> RunReport:
-    """That of a folder in which nothing half-written is left."""
+    """The report of a folder, from which half-written files are removed first."""
     from ..inference.run_report import RunReport, settings_of
 
     report = RunReport(folder, settings_of(predictor, reading, beside), answers)
@@ -232,7 +241,7 @@ def _going_on(arguments: Namespace) -> str:
 
 
 def _one_file(arguments: Namespace) -> dict[Path, Path] | None:
-    """The output named by hand, where one image goes to one file."""
+    """{image: its label file} where -o names a file for one image; else None."""
     if not _names_a_file(arguments.output):
         return None
     from ..data.dicom import is_series
@@ -249,7 +258,7 @@ def _folder(path: Path) -> Path:
 
 
 def _model_folders(arguments: Namespace) -> list[Path]:
-    """The models of -m, else the newest one. Raises UsageError listing the real ones."""
+    """The models of -m, else the newest one. Raises UsageError, which lists the real ones."""
     with shell.importing():
         from ..inference.found import find_models, models_in, newest_model
 
@@ -275,7 +284,7 @@ def _tell(
 
 
 def _remove_earlier(files: Sequence[Path]) -> None:
-    """Remove the answer of an earlier run, which a scan that fails would leave to be taken for this run's."""
+    """Remove what an earlier run made of a scan that fails now: it would be taken for the answer of this run."""
     for file in files:
         if file.is_file():
             file.unlink()

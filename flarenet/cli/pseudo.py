@@ -1,4 +1,4 @@
-"""flarenet_pseudo: what each filter of a step's pseudo labels does, on cases whose truth is known."""
+"""flarenet_pseudo: measures the effect of each filter of a step's pseudo labels, on cases whose truth is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""flarenet_report: the tables, tests and pictures of a paper from folders of predictions, as one HTML file."""
+"""flarenet_report: makes a paper's tables, tests and pictures from folders of predictions, as one HTML file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from ..workspace import Workspace
 
 PAPERS_ABLATION = 6
-"""The table of the paper that compares models trained with and without unlabelled cases."""
+"""Number of the paper's table that compares models trained with and without unlabelled cases."""
 
 EFFICIENCY = 7
-"""The table of the paper that has time and memory."""
+"""Number of the paper's table of time and memory."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def words() -> ArgumentParser:
 
 
 def _add_sections(given: ArgumentParser) -> None:
-    """What the page holds beside the scores."""
+    """The flags for what the page holds beside the scores."""
     given.add_argument("--images", type=path, metavar="DIR", help="the scans: adds pictures and slices to leaf through")
     given.add_argument(
         "--browse",
@@ -126,7 +126,7 @@ def _sections(arguments: Namespace, models: list[ScoredModel], dataset: Dataset)
 
 
 def _background(arguments: Namespace, workspace: Workspace) -> Iterator[Section]:
-    """How the models were trained, and on what; as far as that is there."""
+    """Sections on how the models were trained, on the plan and on the data set, as far as these are there."""
     from ..planning.plan_file import load_plan
     from ..planning.planned import load_fingerprint
     from ..reporting.dataset import dataset_section

@@ -1,4 +1,4 @@
-"""What flarenet_evaluate and flarenet_report score predictions by: the truth, its data set, and the rules."""
+"""What flarenet_evaluate and flarenet_report share: flags for the truth, its data set, and the rules of scoring."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoredBy:
-    """dataset: with what was looked for in each case, as planning inferred it where nobody stated it"""
+    """By what predictions are scored.
+
+    dataset  the data set, with what was looked for in each case: as stated or, where nobody did, as planning inferred
+    reading  how ambiguous images are read
+    """
 
     workspace: Workspace
     dataset: Dataset
@@ -26,7 +30,7 @@ class ScoredBy:
 
 
 def add_scoring(words: ArgumentParser) -> None:
-    """The flags that say by what predictions are scored, and where; `scored_by` and shell.pool read them."""
+    """Add the flags that say by what, and where, predictions are scored; `scored_by` and shell.pool read them."""
     words.add_argument("-g", "--truth", type=path, required=True, metavar="DIR", help="ground truth CASE.nii.gz")
     add_raw(words)
     words.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")

@@ -1,7 +1,7 @@
-"""What every command shares: errors become one message and an exit code, never a traceback unless asked.
+"""What all commands share. Errors become one message and an exit code; --debug adds a traceback.
 
-The exit codes are those of flarenet.errors. A command that is ended by SIGTERM (a preempted job, say) stops its
-processes and exits with 75, one that is interrupted from the keyboard with 130: the same command goes on from there.
+Exit codes are those of flarenet.errors. A command that SIGTERM ends (a preempted job, say) stops its processes and
+exits with 75; one that is interrupted from the keyboard exits with 130. The same command then goes on from there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def parser(command: str, description: str) -> ArgumentParser:
 
 
 def add_root(words: ArgumentParser) -> None:
-    """The flag that workspace.find_root takes."""
+    """Add the flag --root; workspace.find_root takes its value."""
     words.add_argument(
         "--root",
         metavar="DIR",
@@ -44,7 +44,7 @@ def add_root(words: ArgumentParser) -> None:
 
 
 def add_raw(words: ArgumentParser) -> None:
-    """The flags that name a data set, which need not be planned."""
+    """Add the flags that name a data set, planned or not."""
     words.add_argument(
         "-d", "--dataset", required=True, metavar="NAME", help="the data set of ROOT/raw/NAME/dataset.json"
     )
@@ -52,7 +52,7 @@ def add_raw(words: ArgumentParser) -> None:
 
 
 def add_planned(words: ArgumentParser) -> None:
-    """The flags that name a planned data set; `planned` reads them."""
+    """Add the flags that name a planned data set; `planned` reads them."""
     words.add_argument(
         "-d", "--dataset", metavar="NAME", help="the planned data set; may be left out where there is only one"
     )
@@ -60,7 +60,7 @@ def add_planned(words: ArgumentParser) -> None:
 
 
 def planned(arguments: Namespace) -> Workspace:
-    """The planned data set that the flags of add_planned name. Raises with the real ones, or the command to type."""
+    """The planned data set that the flags of add_planned name. Errors list the real ones, or the command to type."""
     from ..workspace import find_root, only_planned, open_planned
 
     root = find_root(arguments.root)
@@ -70,7 +70,7 @@ def planned(arguments: Namespace) -> Workspace:
 def add_changes(
     words: ArgumentParser, what: str, example: str = "trainers.DualDecoder2D.steps.0.epochs=10 (steps count from 0)"
 ) -> None:
-    """The flag that changes values of the plan; planning.plan_file.override takes `arguments.changes`."""
+    """Add the flag that changes values of the plan; planning.plan_file.override takes `arguments.changes`."""
     help = f"{what}, as in {example}"
     words.add_argument(
         "--set", dest="changes", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=help
@@ -101,7 +101,7 @@ def _fold(text: str) -> Fold:
 
 
 def add_pool(words: ArgumentParser, *, workers: int) -> None:
-    """The flags that say where cases are worked on; `pool` reads them."""
+    """Add the flags that say where cases are worked on; `pool` reads them."""
     words.add_argument(
         "--workers",
         type=int,
@@ -129,7 +129,7 @@ def pool(arguments: Namespace) -> Pool:
 
 
 def add_reading(words: ArgumentParser) -> None:
-    """The flags that decide how ambiguous images are read; `reading` reads them."""
+    """Add the flags that decide how ambiguous images are read; `reading` reads them."""
     words.add_argument(
         "--affine", choices=("sform", "qform"), default="agree", help="what counts where the two differ (else refused)"
     )
@@ -155,10 +155,10 @@ def run(
     *,
     going_on: Callable[[Namespace], str] = lambda arguments: "the same command",
 ) -> int:
-    """Parse `argv`, do `work`, return the exit code; what went wrong goes to stderr.
+    """Parse `argv`, do `work`, and return the exit code; errors are told on stderr.
 
-    Errors that flarenet raises on purpose are shown as they are, anything else in one line. `going_on` says what one
-    who ended it is told to type to have the rest done.
+    going_on  gives what to type to have the rest done, for the message of a command that is ended early
+    Errors that flarenet raises on purpose are shown as they are, anything else in one line.
     """
     debug, again = False, "the same command"
     _print_any_name()
@@ -180,9 +180,12 @@ def run(
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """For what a command imports. That stays to its end, so Python's search for what nobody needs any more would be in
-    vain: it rests meanwhile, and never looks at these modules again, not even at exit. Importing torch takes a tenth
-    less, and the end of a process that did half a second."""
+    """Import with the garbage collector off.
+
+    Modules live to the end of the process, so collecting among them is wasted. gc.freeze() afterwards keeps later
+    collections, and the one at exit, from visiting them. Importing torch takes a tenth less time, and a process that
+    imported it ends half a second sooner.
+    """
     searching = gc.isenabled()
     gc.disable()
     try:
@@ -194,14 +197,14 @@ def importing() -> Iterator[None]:
 
 
 def _print_any_name() -> None:
-    """Have a file name that is no UTF-8 printed with escapes, where it would end the command."""
+    """Print characters that a stream cannot encode, as in file names that are not UTF-8, as escapes: no error."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # whoever calls a command from Python may have put another one there
+        if isinstance(stream, io.TextIOWrapper):  # callers from Python may have replaced it
             stream.reconfigure(errors="backslashreplace")
 
 
 class _Terminated(BaseException):
-    """SIGTERM came."""
+    """SIGTERM has come."""
 
 
 def _end(command: str, error: BaseException, again: str) -> int:
@@ -236,7 +239,7 @@ def _flush() -> None:
 
 
 def _reader_is_gone() -> int:
-    """Whoever read our output has left, as `head` does: nothing is said, and Python has nothing to flush at its end."""
+    """End in silence, since the reader of our output has left, as `head` does; Python must have nothing to flush."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return StorageError.exit_code
 
@@ -246,11 +249,11 @@ def _sigterm_raises() -> Iterator[None]:
     owner = os.getpid()
 
     def end(*_: object) -> None:
-        if os.getpid() != owner:  # a forked child, which is ended by its parent: as if there were no handler
+        if os.getpid() != owner:  # in a forked child, which its parent ends: as without a handler
             os._exit(128 + signal.SIGTERM)
         raise _Terminated
 
-    if threading.current_thread() is not threading.main_thread():  # only there can a handler be set
+    if threading.current_thread() is not threading.main_thread():  # a handler can be set in the main thread only
         yield
         return
     before = signal.signal(signal.SIGTERM, end)
@@ -268,7 +271,7 @@ def index(text: str) -> int:
 
 
 def path(text: str) -> Path:
-    """A word as an absolute path: a worker of a cluster need not stand in the folder where it was typed."""
+    """A word as an absolute path: workers of a cluster may run in another folder."""
     return Path(text).expanduser().absolute()
 
 

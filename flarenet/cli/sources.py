@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Opened:
     """A data set that was found, and how it is to be read; see data.dataset_file.
 
-    sources, content  the folders of --from and the dataset.json made of them
+    sources  folders of --from
+    content  the dataset.json made of them; None without --from
     """
 
     workspace: Workspace

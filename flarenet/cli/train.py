@@ -1,4 +1,4 @@
-"""flarenet_train: train one trainer's steps from a plan."""
+"""flarenet_train: trains the steps of one trainer from a plan."""
 
 from __future__ import annotations
 
@@ -63,5 +63,5 @@ def _train(arguments: Namespace) -> None:
     trainer.train(arguments.step, finish=arguments.finish)
 
 
-if __name__ == "__main__":  # as torchrun starts it
+if __name__ == "__main__":  # torchrun starts it so
     raise SystemExit(main())
