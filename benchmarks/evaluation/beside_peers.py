@@ -1,4 +1,4 @@
-"""One case scored by flarenet, by MONAI's surface Dice and by nnU-Net's evaluation, on the same two files and one core.
+"""Scores one case by flarenet, MONAI's surface Dice and nnU-Net's evaluation, on the same two files and one core.
 
     OMP_NUM_THREADS=1 taskset -c 0 python -m benchmarks.evaluation.beside_peers [--nnunet VENV]
 

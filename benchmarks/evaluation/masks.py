@@ -1,4 +1,4 @@
-"""Pairs of label maps of full size: a phantom's, and the same drawn by a hand that trembles."""
+"""Pairs of label maps of full size: that of a phantom, and the same drawn with a trembling hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flarenet.volume import Grid, canonical
 
 
 def write_pair(folder: Path, shape: tuple[int, int, int], *, seed: int = 5) -> tuple[Path, Path]:
-    """(truth, prediction), uint8 .nii.gz of 14 labels with `shape` (z, y, x), in truth/ and predicted/ of `folder`."""
+    """Write (truth, prediction) to truth/ and predicted/ of `folder`: uint8 .nii.gz of 14 labels, `shape` (z, y, x)."""
     truth, grid = draw_truth(shape, seed)
     paths = folder / "truth" / "case.nii.gz", folder / "predicted" / "case.nii.gz"
     for path, data in zip(paths, (truth, draw_prediction(truth))):
@@ -30,7 +30,7 @@ def draw_truth(shape: tuple[int, int, int], seed: int) -> tuple[np.ndarray, Grid
 
 
 def draw_prediction(truth: np.ndarray) -> np.ndarray:
-    """`truth` bent by up to three voxels in each direction, with a tumour too many."""
+    """`truth` bent by up to three voxels in each direction, with one tumour too many."""
     depth, height, width = truth.shape
     prediction = np.empty_like(truth)
     for z in range(depth):

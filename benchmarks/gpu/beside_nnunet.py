@@ -1,4 +1,4 @@
-"""nnU-Net v2 on a partially annotated data set, for a fixed time of training: its scores, to lay beside flarenet's.
+"""Trains nnU-Net v2 on a partially annotated data set for a fixed time, to compare its scores with flarenet's.
 
     python -m benchmarks.gpu.beside_nnunet --data FLAREmini --out OUT --seconds 150 --python PYTHON
     python -m benchmarks.gpu.beside_nnunet ... --device cpu --seconds 60 --batch 2 --iterations 2 --workers 2  # small
@@ -9,10 +9,10 @@ planned from the seconds of its first epochs, so that it ends when the time ends
 are not counted. A phase that is finished is not done again; --only does one. Cases are read as their headers say (RAS),
 which spares nnU-Net the mixed orientations.
 
-nnU-Net's ignore label is all or nothing: it leaves a voxel out of the loss. What a partially annotated case says of a
-voxel that it leaves empty, "none of these labels, perhaps another one", nnU-Net has no word for. As no case here is
-annotated for everything, by the letter no voxel of the set would be background, and nothing would keep one organ
-from growing over all else. Therefore:
+nnU-Net's ignore label is all or nothing: it leaves a voxel out of the loss. A partially annotated case says of an empty
+voxel "none of these labels, perhaps another one", and nnU-Net cannot express that. No case here is annotated for
+everything. So, strictly, no voxel of the data set would be background, and nothing would keep one organ from growing
+over all else. Therefore:
 
 - in the cases annotated for the most labels (12 organs), what has no label stays background; tumors, and the duodenum,
   would be taught as background there;
@@ -124,7 +124,7 @@ class Side:
         record.write_text(json.dumps({"seconds": seconds}))
 
     def train(self, configuration: str) -> None:
-        """Train for the time that is given; from the start if an earlier call was killed."""
+        """Train for the given time; from the start if an earlier call was killed."""
         record = self.scores(configuration) / "trained.json"
         if record.is_file():
             return
@@ -148,7 +148,7 @@ class Side:
         self._call([*EVALUATE, *where, *words])
 
     def table(self) -> str:
-        """DSC and NSD by class of every configuration that is scored, then what each took, as Markdown."""
+        """DSC and NSD by class of every configuration that is scored, then the time and memory of each, as Markdown."""
         seconds = number(read(self.folder / "prepared.json").get("seconds"), 1)
         return "\n".join([*self._scores(), "", *self._costs(), "", f"planned and preprocessed in {seconds} s"])
 
@@ -182,7 +182,7 @@ class Side:
         return self._call([self.arguments.python, str(SCRIPT), task, *where, *words])
 
     def _call(self, line: list[str]) -> float:
-        """Run a command to its end: its seconds. Raises CalledProcessError where it fails."""
+        """Run a command to its end; returns its seconds. Raises CalledProcessError where it fails."""
         print("$", *line, file=sys.stderr, flush=True)
         began = time.perf_counter()
         subprocess.run(line, env=self.environment, stdout=sys.stderr, check=True)
@@ -190,7 +190,7 @@ class Side:
 
 
 def write_raw(data: Path, raw: Path) -> None:
-    """`data` (with flarenet's dataset.json) as nnU-Net wants it below `raw`; images are links."""
+    """Write `data` (with flarenet's dataset.json) as nnU-Net wants it below `raw`; images are links."""
     described = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
     cases = {name: case for name, case in described["dataset"].items() if case.get("annotated")}
     fullest = max(len(case["annotated"]) for case in cases.values())
@@ -231,7 +231,7 @@ def link(target: Path, place: Path) -> None:
 
 
 def read(path: Path) -> dict:
-    """What is in a JSON file; empty where there is none."""
+    """The content of a JSON file; empty where there is no file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 

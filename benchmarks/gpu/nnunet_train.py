@@ -20,14 +20,14 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as original
 
 CLOSING_S = 2.0
-"""From the last iteration to the end of the process: the checkpoint is written."""
+"""Seconds from the last iteration to the end of the process, in which the checkpoint is written."""
 
 
 class nnUNetTrainer(original.nnUNetTrainer):
-    """nnU-Net's trainer, whose decay of the learning rate ends when the time ends.
+    """nnU-Net's trainer, but the decay of the learning rate ends when the time ends.
 
-    It bears the name of the original, since a checkpoint holds the name and prediction builds the network by it. There
-    is no validation: with fold "all" it would see training cases, and nothing that is used here depends on it.
+    It has the name of the original, because a checkpoint holds the name, and prediction builds the network by it. There
+    is no validation: with fold "all" it would see training cases, and nothing used here depends on it.
     """
 
     until: float = float("inf")
@@ -48,7 +48,7 @@ class nnUNetTrainer(original.nnUNetTrainer):
             self.current_epoch += 1
             seconds.append(time.time() - began)
             self.print_to_log_file(f"{seconds[-1]:.1f} s, loss {self.last_loss():.3f}")
-            if len(seconds) > 1:  # the first one holds the warm-up
+            if len(seconds) > 1:  # the first one includes the warm-up
                 left = (ends - time.time()) / median(seconds[1:])
                 self.num_epochs = self.lr_scheduler.max_steps = self.current_epoch + max(0, round(left))
         if not self.iterations:
@@ -81,7 +81,7 @@ def train(configuration: str, folder: Path, device: torch.device, until: float, 
         "peak_mb": peak_mb,
     }
     (Path(trainer.output_folder) / "trained.json").write_text(json.dumps(said))
-    for process in multiprocessing.active_children():  # which would wait for one another
+    for process in multiprocessing.active_children():  # else they would wait for one another
         process.kill()
     sys.stdout.flush()
     os._exit(0)

@@ -1,13 +1,13 @@
-"""Instance norm and leaky rectifier on a GPU: torch's two operations beside the kernels that do both.
+"""Instance norm and leaky rectifier on a GPU: torch's two operations, and the kernels that do both at once.
 
     python -m benchmarks.gpu.norm
     python -m benchmarks.gpu.norm --settings 4096,4,1024 8192,8,1024   # other tiles, warps and programs of the kernels
 
-ms     median, forwards alone (no gradient) and forwards with backwards; bfloat16 in channels-last order
-GB/s   what has to be moved at least (forwards x twice and the result; backwards x and its gradient's cause twice, and
-       the gradient) by those ms
-error  largest difference from torch in float64 on one sample, by the largest value: of the result, then of the
-       gradients of x, weight and bias. A number of bfloat16 is within 0.0039 of what it stands for
+ms     median, of forward alone (no gradient), then of forward with backward; bfloat16 in channels-last order
+GB/s   bytes that have to be moved at least, divided by those ms. Forward: x twice, and the result; backward: x and the
+       gradient of the result twice, and the gradient of x
+error  largest difference from torch in float64 on one sample, divided by the largest value: of the result, then of the
+       gradients of x, weight and bias. bfloat16 rounds a number by at most 0.0039 of it
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("benchmarks.gpu.norm needs a GPU, and torch finds none here", file=sys.stderr)
         return 1
-    warnings.simplefilter("error")  # that Triton does not work here is a row's failure, and no time of the kernels
+    warnings.simplefilter("error")  # where Triton does not work, the row fails: it must not time torch's operations
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}\n")
     print("| " + " | ".join(TITLES) + " |\n" + "|---" * len(TITLES) + "|")
     ways: list[tuple[str, Way, str]] = [("torch", torch_way, ""), ("kernels", kernel_way, "")]
@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def set_kernels(setting: str) -> None:
-    """Give the kernels another tile, number of warps and number of programs than their own; "": their own again."""
+    """Give the kernels another tile, number of warps and number of programs; "" gives them their own again."""
     from flarenet.networks import norm_kernels
 
     own.setdefault("setting", (norm_kernels.TILE, norm_kernels.WARPS, norm_kernels.PROGRAMS))

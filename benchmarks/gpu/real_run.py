@@ -1,4 +1,4 @@
-"""The real run of docs/results.md at the paper's 2D width, command by command: seconds of each, then the scores.
+"""The real run of docs/results.md at the paper's 2D width: seconds of each command, then the scores.
 
     python -m benchmarks.gpu.real_run --root ROOT -d FLAREmini
     python -m benchmarks.gpu.real_run --root ROOT -d FLAREmini --device cpu --epochs 1 --batches 1    # the same, tiny
@@ -29,7 +29,7 @@ SCHEDULE = {
     "DualDecoder2D/3": (14, 45),
     "DualDecoder2D/4": (8, 30),
 }
-"""Epochs, and batches of each."""
+"""Run -> (epochs, batches of each epoch)."""
 
 REST = (*REAL_RUN, "trainers.MAE.steps.0.warmup_epochs=1", "trainers.DualDecoder2D.steps.0.pseudo=null")
 

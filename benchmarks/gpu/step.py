@@ -1,4 +1,4 @@
-"""Training steps of the 2D network on a GPU: samples/s against what the card can multiply, memory, and where time goes.
+"""Training steps of the 2D network on a GPU: samples/s beside what the card can multiply, memory, and where time goes.
 
     python -m benchmarks.gpu.step                                   # batch 128 of 224 x 224, bf16
     python -m benchmarks.gpu.step --device cpu --batch 2 --side 64  # the same, small, anywhere
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def measure(step: Callable[[], object], device: torch.device, repeats: int) -> tuple[float, float]:
-    """(median milliseconds, peak GB on the GPU: NaN on a CPU)"""
+    """(median milliseconds of a step, peak GB on the GPU or, on a CPU, NaN)."""
     step()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -68,7 +68,7 @@ def measure(step: Callable[[], object], device: torch.device, repeats: int) -> t
 
 
 def step_of(size: Size, device: torch.device, precision: str, *, compiled: bool = False) -> Callable[[], object]:
-    """A function that does one step, as the training loop does it."""
+    """A function that takes one step as the training loop does."""
     network, image = prepared(size, device, channels_last=True)
     if compiled:
         network.compile()
@@ -85,7 +85,7 @@ def step_of(size: Size, device: torch.device, precision: str, *, compiled: bool 
 
 
 def matrix_rate(device: torch.device, precision: str) -> float:
-    """Floating-point operations a second of a product of two square matrices, the best of a few sizes."""
+    """Floating-point operations a second of a product of two square matrices; the best of a few sizes."""
     sides = (4096, 8192, 16384) if device.type == "cuda" else (1024,)
     return max(_product_rate(n, device, PRECISIONS[precision]) for n in sides)
 
@@ -101,7 +101,7 @@ def _product_rate(side: int, device: torch.device, dtype: torch.dtype) -> float:
 
 
 def step_flops(size: Size, device: torch.device) -> float:
-    """Of the network, forwards and backwards; a multiply-add counts 2. Counted on one sample."""
+    """Floating-point operations of the network, forward and backward, for one sample; a multiply-add counts as 2."""
     single = Size(size.network, size.outputs, 1, size.patch)
     network, image = prepared(single, device, channels_last=True)
     with FlopCounterMode(display=False) as counter:
@@ -111,7 +111,7 @@ def step_flops(size: Size, device: torch.device) -> float:
 
 
 def profiled(step: Callable[[], object], device: torch.device, trace: Path | None) -> str:
-    """The ten operators of five steps that take most time on the device, as a table."""
+    """A table of the ten operators that take the most time on the device in five steps."""
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     for _ in range(2):
         step()

@@ -99,7 +99,7 @@ def main() -> int:
 
 
 def attempted(part: Callable, *words: object) -> None:
-    """One part of the whole; an error in it is printed, and what comes after still runs."""
+    """Run one part; an error in it is printed, and the parts after it still run."""
     try:
         part(*words)
     except Exception as error:  # noqa: BLE001
@@ -107,7 +107,7 @@ def attempted(part: Callable, *words: object) -> None:
 
 
 def write_scans(folder: Path, lengths: Sequence[int], pixels: int) -> None:
-    """A scan of each length as folder/SLICES.nii.gz, each by a process of its own beside the others."""
+    """Write a scan of each length as folder/SLICES.nii.gz, all at the same time in processes of their own."""
     alone = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")}
     lines = [[sys.executable, "-c", WRITE, str(scan_of(folder, n)), str(n), str(pixels)] for n in lengths]
     at_work = [subprocess.Popen(line, env=alone) for line in lines]
@@ -127,7 +127,7 @@ def start_up(device: str) -> None:
 
 
 def table(folder: Path, arguments: argparse.Namespace, gpu: Gpu | None) -> None:
-    """A row for each case as it is done, then the stages of the longest."""
+    """Print a row for each case when it is done, then the stages of the longest."""
     paper = {case.size[2]: case for case in published().efficiency}
     longest = max(arguments.slices)
     todo = [(slices, arguments.precision) for slices in arguments.slices]
@@ -156,7 +156,7 @@ def table(folder: Path, arguments: argparse.Namespace, gpu: Gpu | None) -> None:
 
 
 def measured(folder: Path, slices: int, asked: Sequence[str], gpu: Gpu | None) -> tuple[ProcessCost, CaseReport, str]:
-    """What the process cost, its report of the case, and the engine's name. Raises RunError where it failed."""
+    """(cost of the process, its report of the case, name of the engine). Raises RunError where the process failed."""
     scan, out, log = scan_of(folder, slices), folder / "out", folder / "log.txt"
     line = [sys.executable, "-c", COMMAND, "-i", str(scan), "-o", str(out), "-m", str(folder / "model")]
     cost = run_measured([*line, *asked], log=log, timeout_s=TIMEOUT_S, gpu=gpu)
@@ -168,7 +168,7 @@ def measured(folder: Path, slices: int, asked: Sequence[str], gpu: Gpu | None) -
 
 
 def stages(slices: int, engine: str, cost: ProcessCost, case: CaseReport) -> Iterator[str]:
-    """Rows: what each stage worked, the case from reading to the last file, what the process took around it."""
+    """Rows of seconds: of each stage, of the case from reading to the last file, of the process outside the case."""
     whole_s = case.seconds or 0.0
     for name, seconds in {**case.stage_s, "the case": whole_s, "outside the case": cost.seconds - whole_s}.items():
         yield f"| {slices} | {engine} | {name} | {seconds:.2f} |"
@@ -208,8 +208,8 @@ def profiled(model: Path, folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def ran(events: Iterable[FunctionEvent], *, on_gpu: bool) -> tuple[Counter[str], Counter[str]]:
-    """(seconds, number) of each kernel and copy by name; one stream runs them, so that no two overlap. On a CPU, of
-    each operator without those that it calls."""
+    """{name: (seconds, number)} of each kernel and copy; one stream runs them, so no two overlap. On a CPU, of each
+    operator, without the operators that it calls."""
     spent_s: Counter[str] = Counter()
     calls: Counter[str] = Counter()
     for event in events:

@@ -1,4 +1,4 @@
-"""The planner's estimate of memory beside the peak of a process that does the work, on a CPU in float32.
+"""Compares the planner's estimates of memory with the peak of a process that does the work, on a CPU in float32.
 
     python -m benchmarks.planning.memory [--only WORD]
 
@@ -35,7 +35,7 @@ NETWORKS = {
 }
 
 NOT_CONVERTED = ("Swin UNETR",)
-"""What OpenVINO does not run; see docs/engines.md."""
+"""Networks that OpenVINO does not run; see docs/engines.md."""
 
 ENGINES = ("torch", "openvino")
 
@@ -70,8 +70,8 @@ PREDICTION = (
     ("narrow 2D", (224, 224), (120, 512, 512), 2.5, f"fusion.largest={json.dumps(ORGANS)}"),
     ("narrow 2D", (224, 224), (80, 512, 512), 1.0),
 )
-"""(network, patch, scan, mm from slice to slice, changes of the plan); pixels are of 0.8 mm, networks see 2.5 x 1 x 1
-mm. How long a scan is makes no difference where it streams: see benchmarks/prediction/memory.py."""
+"""(network, patch, scan, mm from slice to slice, changes of the plan). Pixels have 0.8 mm, networks see 2.5 x 1 x 1 mm.
+Where a scan streams, its length makes no difference: see benchmarks/prediction/memory.py."""
 
 
 def main() -> None:
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def _engines(work: str, network: str) -> tuple[str, ...]:
-    """Those that are installed and run the network."""
+    """The installed engines that run the network."""
     converted = work == "prediction" and network not in NOT_CONVERTED
     return ENGINES if converted and importlib.util.find_spec("openvino") else ENGINES[:1]
 
@@ -120,7 +120,7 @@ def _spec(network: str):
 
 
 def _train(network: str, patch: tuple[int, ...], batch_size: int, _engine: str) -> float:
-    """Two steps: the second one has the moments of Adam."""
+    """Take two training steps: only the second one has the moments of Adam."""
     import torch
 
     from flarenet.cli.heap import keep_freed_memory
@@ -149,7 +149,7 @@ def _train(network: str, patch: tuple[int, ...], batch_size: int, _engine: str) 
 
 
 def _write_scan(path: Path, shape: list[int], slice_mm: float) -> None:
-    """A scan that is body from edge to edge, so that nothing is cropped; one slice of it is in memory."""
+    """Write a scan that is body from edge to edge, so that nothing is cropped; only one slice of it is in memory."""
     import nibabel
     import numpy as np
 

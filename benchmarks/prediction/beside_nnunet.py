@@ -1,4 +1,4 @@
-"""One scan predicted by nnU-Net v2 and by flarenet, process against process: seconds and peak memory of the whole case.
+"""Predicts one scan by nnU-Net v2 and by flarenet, each in a process: seconds and peak memory of the whole case.
 
     python -m benchmarks.prediction.beside_nnunet --nnunet VENV [--slices 100] [--repeats 3]
 
@@ -29,7 +29,7 @@ ALL = LABELS.model_copy(update={"groups": {"all": LABELS.values}})
 
 
 class Net(nn.Module):
-    """Two convolutions, as in nnunet_predict.py."""
+    """The network of both sides: two convolutions, as in nnunet_predict.py."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ def commands(side: Side, arguments: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def predict(scan: str, out: str, patch: list[int], pixels_mm: list[float], channels: int) -> None:
-    """flarenet's side, in a process of its own."""
+    """Predict by flarenet; runs in a process of its own."""
     from flarenet.inference.model import Model
     from flarenet.inference.predict import Predictor, predict_pairs
     from flarenet.planning.plan import NetworkSpec

@@ -1,4 +1,4 @@
-"""What the benchmarks of prediction predict: phantoms of 512 x 512 pixels and any length, and the paper's network."""
+"""For the benchmarks of prediction: phantoms of 512 x 512 pixels and any length, and the paper's 2D network."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ..one_network import plan_of
 PIXELS, PIXEL_MM, SLICE_MM = 512, 0.8, 2.5
 NOISE_HU = 12.0
 FEATURES = (16, 32, 64, 128, 256, 128)
-"""Of the paper's 2D network."""
+"""Features of the paper's 2D network."""
 
 LABELS = LabelSet(names=ANATOMY.names, groups={"organ": tuple(range(1, 14)), "cancer": (14,)})
 
 
 def write_scan(path: Path, slices: int, *, pixels: int = PIXELS) -> None:
-    """A phantom as a scanner writes it: axial int16 slices, lowest first, in gzip; one slice of it is in memory."""
+    """Write a phantom as a scanner does: axial int16 slices, lowest first, in gzip; only one slice is in memory."""
     body, _ = canonical(phantom_case(5, 0, detail=2.0).image)
     header = nibabel.Nifti1Header()
     header.set_data_shape((pixels, pixels, slices))
@@ -48,7 +48,7 @@ def write_scan(path: Path, slices: int, *, pixels: int = PIXELS) -> None:
 
 
 def write_model(folder: Path, *, features: tuple[int, ...] = FEATURES, patch: tuple[int, int] = (224, 224)) -> Path:
-    """The paper's network at 1 mm pixels, as it begins to learn, but sure of background in most places."""
+    """Write a model of the paper's network at 1 mm pixels, untrained, but sure of background in most places."""
     network = NetworkSpec(kind="dual_decoder", dimensions=2, features=features, groups=("organ", "cancer"))
     plan = plan_of(network, LABELS, spacing_mm=(None, 1.0, 1.0), patch=patch, trainer="Paper")
     torch.manual_seed(0)

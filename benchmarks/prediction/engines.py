@@ -36,7 +36,7 @@ ON_CUDA = (REFERENCE, ("torch", "bf16"), ("torch", "fp16"))
 
 
 def opened(model, ways, device):
-    """{name: Predictor}, {name: seconds}; what cannot be opened is told and left out."""
+    """({name: Predictor}, {name: seconds to open it}); what cannot be opened is reported and left out."""
     predictors, seconds = {}, {}
     for engine, precision in ways:
         began = time.perf_counter()
@@ -61,7 +61,7 @@ def opened(model, ways, device):
 
 
 def network_ms(predictors, repeats):
-    """Median ms of the network a window of a full batch, the engines in turn."""
+    """{name: median ms of the network for one window of a full batch}; the engines run in turn."""
     one = next(iter(predictors.values()))
     windows = torch.rand(one.members[0].batch_size, one.model.channels, *one.model.configuration.patch)
     found = {name: [] for name in predictors}
@@ -76,7 +76,7 @@ def network_ms(predictors, repeats):
 
 
 def whole_cases(predictors, cases, labels, repeats):
-    """{name: [seconds of a case]}, {name: [share of equal voxels]}, {name: {label: [DSC]}}"""
+    """({name: [seconds of a case]}, {name: [share of equal voxels]}, {name: {label: [DSC]}})."""
     seconds, equal = ({name: [] for name in predictors} for _ in range(2))
     scores = {name: {} for name in predictors}
     for case in cases:

@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def predicted(predictor: Predictor, folder: Path) -> dict[str, float]:
-    """Seconds by stage, and of the whole from file to file."""
+    """(seconds by stage, seconds of the whole from file to file)."""
     found: dict[str, float] = {}
 
     def tell(_: Path, result) -> None:
@@ -85,7 +85,7 @@ def predicted(predictor: Predictor, folder: Path) -> dict[str, float]:
 
 
 def alone(noting: Noting) -> float:
-    """Seconds of the network on windows of the shapes that it was given."""
+    """Seconds of the network alone, on windows of the shapes that were noted."""
     windows = {shape: torch.rand(shape) for shape in set(noting.shapes)}
     began = time.perf_counter()
     for shape in noting.shapes:

@@ -1,4 +1,4 @@
-"""From the start of a process to the first slice: what a scan costs in a process of its own before its own work begins.
+"""Start-up: what a scan costs in a process of its own, before the work on the scan begins.
 
     python benchmarks/prediction/startup.py
     python benchmarks/prediction/startup.py --nnunet /path/to/its/venv      # beside nnU-Net's
@@ -84,7 +84,7 @@ def print_medians(lines: dict[str, list[str]], runs: int) -> None:
 
 
 def processor_s() -> float:
-    """What all ended children took together."""
+    """Processor seconds of all child processes that have ended."""
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     return spent.ru_utime + spent.ru_stime
 

@@ -27,12 +27,12 @@ from flarenet.workspace import Workspace
 
 NAME = "PHANTOM"
 PLAN = "import sys; from flarenet.cli.plan import main; sys.exit(main())"
-RECORDS = "*/*/record.json"  # of every configuration and case
+RECORDS = "*/*/record.json"  # the records of all configurations and cases
 
 
 @dataclass(frozen=True)
 class Unbroken:
-    """What an uninterrupted run gives: the content of `prepared`, and how long it went on after it began to write."""
+    """The result of an uninterrupted run: the content of `prepared`, and how long it went on after its first write."""
 
     content: dict[str, str]
     seconds: float
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def unbroken(line: Sequence[str], raw: Path, root: Path) -> Unbroken:
-    """Run `line` + root to its end, on a link to the data set `raw`."""
+    """Run the command `line` + root to its end, on a link to the data set `raw`."""
     process = _begin(line, raw, root)
     began = _first_write(root, process)
     if process.wait() != 0:
@@ -71,7 +71,7 @@ def unbroken(line: Sequence[str], raw: Path, root: Path) -> Unbroken:
 
 
 def trial(line: Sequence[str], raw: Path, root: Path, *, after_s: float, wanted: Unbroken) -> tuple[int, str]:
-    """Kill `line` + root and all its processes `after_s` after its first write, run it again, compare.
+    """Kill the command `line` + root and all its processes `after_s` after its first write; run it again; compare.
 
     Returns how many prepared cases the kill left, and what is wrong in the end: "" for nothing.
     """
@@ -108,7 +108,7 @@ def _begin(line: Sequence[str], raw: Path, root: Path) -> subprocess.Popen:
 
 
 def _first_write(root: Path, process: subprocess.Popen) -> float:
-    """Wait until the first case is being written; when that was."""
+    """Wait until the first case is being written; returns the time."""
     prepared = Workspace(root, NAME).prepared
     while process.poll() is None and not any(prepared.glob("*/.*.tmp.*")) and not any(prepared.glob(RECORDS)):
         time.sleep(0.001)

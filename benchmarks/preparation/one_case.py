@@ -161,7 +161,7 @@ def peak_mb(root: Path, numbers: dict[str, Configuration]) -> float:
 
 
 def timed(work: Callable[[], object], *, clock: Callable[[], float], repeat: int) -> float:
-    """Seconds of `work` by `clock`, the median."""
+    """Median seconds of `work` by `clock`."""
     seconds = []
     for _ in range(repeat):
         began = clock()

@@ -17,11 +17,11 @@ from flarenet.volume import Orientation, Volume, canonical
 SLICES = (60, 78, 96, 114, 132, 150)
 NOISE_HU = 12.0
 LPS = Orientation(flips=(False, True, True))
-"""As scanners write axial slices."""
+"""The orientation in which scanners write axial slices."""
 
 
 def scan(index: int, slices: int, *, pixels: int = 512, seed: int = 5) -> tuple[Volume, np.ndarray]:
-    """(image, labels): int16 HU and uint8 [slices, pixels, pixels] on one grid; the same numbers give the same scan."""
+    """(image in int16 HU, labels in uint8), [slices, pixels, pixels] on one grid; equal arguments give equal scans."""
     phantom = phantom_case(seed, index, detail=2.0)
     upright, orientation = canonical(phantom.image)
     axial = Volume(LPS.apply(upright.data), LPS.apply_to_grid(upright.grid))
@@ -37,7 +37,7 @@ def scan(index: int, slices: int, *, pixels: int = 512, seed: int = 5) -> tuple[
 
 
 def write_raw(folder: Path, slices: tuple[int, ...] = SLICES, *, pixels: int = 512) -> None:
-    """A data set in nnU-Net v2's raw format: dataset.json, imagesTr, labelsTr."""
+    """Write a data set in nnU-Net v2's raw format: dataset.json, imagesTr, labelsTr."""
     for index, count in enumerate(slices):
         image, labels = scan(index, count, pixels=pixels)
         _write(folder / f"imagesTr/scan_{index:03d}_0000.nii.gz", image.data, image.grid.affine)

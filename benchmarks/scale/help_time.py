@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def commands() -> dict[str, list[str]]:
-    """{command: words that run its --help} of every command in pyproject.toml."""
+    """{command: words that run its --help}, for every command in pyproject.toml."""
     declared = re.findall(r'^(flarenet_\w+) = "([\w.]+):main"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     return {
         name: [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main(['--help']))"]

@@ -42,7 +42,7 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True)
 class Row:
-    """One run; cpu_seconds are those of all its processes, which a busy machine changes least."""
+    """One run; cpu_seconds are the processor seconds of all its processes, which a busy machine changes least."""
 
     what: str
     seconds: float
@@ -74,7 +74,7 @@ def measure(root: Path, count: int, workers: int) -> Iterable[Row]:
 
 
 def timed(what: str, root: Path, words: list[str]) -> Row:
-    """Run flarenet_plan in a process of its own, looking at its memory and its children's ten times a second."""
+    """Run flarenet_plan in a process of its own; its memory and that of its children is sampled ten times a second."""
     path = root / "run.py"
     path.write_text(COMMAND)
     parent_mb = tree_mb = 0.0
@@ -91,13 +91,13 @@ def timed(what: str, root: Path, words: list[str]) -> Row:
 
 
 def cpu_seconds() -> float:
-    """Of all processes that were started from here and have ended."""
+    """Processor seconds of all child processes that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def resident_mb(pid: int) -> tuple[float, float]:
-    """Of a process, and of all below it together."""
+    """Resident memory of a process and all its descendants together."""
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
@@ -108,12 +108,12 @@ def resident_mb(pid: int) -> tuple[float, float]:
 
 
 def prepared_since(folder: Path, moment: float) -> int:
-    """Cases of which some configuration has written a record since `moment`."""
+    """Cases of which a record was written since `moment`, for some configuration."""
     return len({path.parent.name for path in folder.glob("*/*/*/record.json") if path.stat().st_mtime >= moment})
 
 
 def write_set(folder: Path, count: int) -> None:
-    """`count` cases of SHAPE voxels in five patterns; those that are there stay as they are."""
+    """Write `count` cases of SHAPE voxels in five patterns; cases that are there already stay as they are."""
     (folder / "imagesTr").mkdir(parents=True, exist_ok=True)
     (folder / "labelsTr").mkdir(exist_ok=True)
     table = {f"case{index:05d}": write_case(folder, index) for index in range(count)}

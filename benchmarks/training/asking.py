@@ -1,4 +1,4 @@
-"""A training step whose decoders see the samples that ask something of their group, beside one in which each sees all.
+"""Training steps in which each decoder sees the samples that ask something of its group, or in which each sees all.
 
     OMP_NUM_THREADS=2 python -m benchmarks.training.asking                  # the paper's width, 8 slices of 224 x 224
     python -m benchmarks.training.asking --features 16 32 64 128 256 16 --patch 160 192
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def measure(size: Size, *, tumors: int, repeats: int) -> dict[str, float]:
-    """Median seconds of a step by way, after one of each that is not counted."""
+    """{way: median seconds of a step}, after one step of each that is not counted."""
     network, image = prepared(size, CPU, channels_last=training_order(2, CPU) == torch.channels_last)
     labels, asked = answers(size, CPU)
     asked["organ"][:tumors] = asked["cancer"][tumors:] = False

@@ -24,10 +24,11 @@ from pathlib import Path
 NAME = "FLAREmini"
 TICK_S = 5.0
 PROBE_BATCHES = 6
-"""An epoch of a probe; on a GPU more than its loader has ready at any time, or the pace of the loader is not seen."""
+"""Batches of an epoch of a probe. On a GPU they are more than the loader has ready at any time, else a probe would not
+see the pace of the loader."""
 
 BATCHES = {"3DOrgan/1": 40, "3DCancer/1": 20, "Joint/1": 42, **{f"DualDecoder2D/{n}": 42 for n in (1, 2, 3, 4)}}
-"""Of an epoch, by run."""
+"""Batches of an epoch, by run."""
 
 FLAT, DEEP = "[32,32,64,128,256,32]", "[16,32,64,128,128,16]"
 TEACHERS = ("3DOrgan", "3DCancer")
@@ -43,14 +44,14 @@ REAL_RUN = (
     "trainers.DualDecoder2D.steps.*.batch_size=16",
     "trainers.DualDecoder2D.steps.2.learning_rate=0.001",
 )
-"""The plan of the real run in docs/results.md, but for its 2D network, its MAE and its epochs."""
+"""Changes that make the plan of the real run in docs/results.md, without its 2D network, its MAE and its epochs."""
 
 COMMON = (
     *REAL_RUN,
     *(f"trainers.{trainer}.network.features={FLAT}" for trainer in ("DualDecoder2D", "Joint")),
     "trainers.Joint.steps.*.batch_size=16",
 )
-"""Of all candidates alike."""
+"""Changes of the plans of all candidates."""
 
 TWELVE = "[1,2,3,4,5,6,7,8,9,10,11,13]"
 PAPER = (
@@ -63,7 +64,7 @@ PAPER = (
     f"trainers.DualDecoder2D.steps.2.subset.patterns=[{TWELVE}]",
     "trainers.DualDecoder2D.steps.3.subset.patterns=[[14]]",
 )
-"""The subsets of recipe `paper` on this set's patterns, a cohort a step, and its pseudo labels as predicted."""
+"""Changes that give a plan what recipe `paper` has: a cohort of this data set a step, and unfiltered pseudo labels."""
 
 JOINT_3D = (
     "trainers.Joint.configuration=3d",
@@ -74,21 +75,21 @@ JOINT_3D = (
 
 @dataclass(frozen=True)
 class Candidate:
-    """`shares`: run -> its share of the time, in the order of training; the last one is scored."""
+    """A candidate. `shares`: run -> its share of the time, in the order of training; the last run is scored."""
 
     changes: tuple[str, ...]
     shares: dict[str, float]
 
     @property
     def answers(self) -> dict[str, list[str]]:
-        """What is scored: the end of a column's title -> the runs of which the average is taken."""
+        """What to score: {end of the column's title: runs whose probabilities are averaged}."""
         *_, last = self.shares
         deep = [run for run in self.shares if run.startswith("3D")]
         return {"": [last], **({" + 3D": [last, *deep]} if deep else {})}
 
 
 def curriculum(*shares: float) -> dict[str, float]:
-    """With the teachers' shares of the real run."""
+    """The shares of time of a curriculum, those of the teachers as in the real run."""
     return {"3DOrgan/1": 0.165, "3DCancer/1": 0.065, **{f"DualDecoder2D/{n}": s for n, s in enumerate(shares, start=1)}}
 
 
@@ -172,7 +173,7 @@ class Contest:
         return BATCHES[run] * self.arguments.longer
 
     def _pace(self) -> dict[str, dict[str, float]]:
-        """Run -> seconds of a batch, and seconds beside the batches: start, pseudo labels, reading."""
+        """{run: (seconds of a batch, seconds beside the batches: start, pseudo labels, reading)}."""
         file = self.probes / "pace.json"
         pace = json.loads(file.read_text()) if file.is_file() else {}
         if set(pace) == set(self.candidate.shares):
@@ -226,7 +227,7 @@ class Clock:
         return sum(self.seconds.values())
 
     def call(self, run: str, line: list[str]) -> None:
-        """Give `run` the time of a command; nothing happens where it ended well before."""
+        """Run a command and add its time to `run`; if it has ended well before, do nothing."""
         if run in self.finished:
             return
         process = start(line)

@@ -47,7 +47,7 @@ TINY = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """SHA-256 of what a run left, by what it is."""
+    """SHA-256 of each kind of thing that a run left."""
 
     digests: dict[str, str]
     seconds: float
@@ -78,7 +78,7 @@ def main() -> int:
 
 
 def killed(workspace: Workspace, *, after_s: float) -> tuple[str, float]:
-    """Kill a training run `after_s` after it took its folder; what it left and how old that was."""
+    """Kill a training run `after_s` after it took its folder; returns what it left, and how old that was."""
     process = _begin("train", workspace, TRAINER, "--device", "cpu")
     _wait_for_lock(workspace, process)
     time.sleep(after_s)
@@ -91,7 +91,7 @@ def killed(workspace: Workspace, *, after_s: float) -> tuple[str, float]:
 
 
 def ended(workspace: Workspace) -> Outcome:
-    """Train to the end, with a stop before it; raises RuntimeError where that is not how it goes."""
+    """Train to the end, with a stop just before it. Raises RuntimeError where a command does not end as it should."""
     folder = workspace.run(TRAINER, 1)
     process = _begin("train", workspace, TRAINER, "--device", "cpu", failpoint=f"{WEIGHTS}:open")
     began = _wait_for_lock(workspace, process)
@@ -110,7 +110,7 @@ def _log(folder: Path) -> str:
 
 
 def _beside(first: Workspace, root: Path) -> Workspace:
-    """A root of its own with the same prepared set."""
+    """A new root with the same prepared data set."""
     other = Workspace(root, NAME)
     for mine, its in ((other.raw, first.raw), (other.prepared, first.prepared)):
         mine.parent.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Milliseconds of the loss, forward and backward, beside the same formula left to autograd and beside the network.
+"""Milliseconds of the loss, forward and backward, beside the same formula by autograd, and beside the network.
 
     OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/training/loss.py
 
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def example(patterns: str, batch: int, side: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Channels-last logits as the network gives them, a target with hidden voxels, and what was asked."""
+    """(logits in channels-last order, as the network gives them; a target with hidden voxels; what was asked)."""
     draw = torch.Generator().manual_seed(0)
     asked = torch.ones(batch, 1 + LABELS, dtype=torch.bool)
     if patterns == "mixed":  # all organs, five, liver, and a tumor-only case, which asks this group for nothing
@@ -78,7 +78,7 @@ def measure(
 
 
 def by_autograd(logits: Tensor, target: Tensor, asked: Tensor) -> Loss:
-    """marginal_loss with torch's operations one after the other over the whole batch."""
+    """marginal_loss by torch's operations, one after the other over the whole batch."""
     used = asked[:, 0]
     logits, target, asked = logits[used], target[used], asked[used]
     log_p = torch.log_softmax(logits.flatten(2).float(), dim=1)

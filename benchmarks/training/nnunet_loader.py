@@ -34,7 +34,7 @@ def main():
     for _ in range(TIMED):
         next(batches)
     print(f"ms {1000 * (time.perf_counter() - began) / (TIMED * batch):.3f}", flush=True)
-    for process in multiprocessing.active_children():  # which would wait for one another
+    for process in multiprocessing.active_children():  # else they would wait for one another
         process.kill()
     os._exit(0)
 

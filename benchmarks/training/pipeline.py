@@ -1,13 +1,13 @@
-"""The way from stored cases to batches: its speed alone, in parts, and beside a network that trains.
+"""The speed of the way from stored cases to batches: alone, in parts, and beside a network that trains.
 
     python -m benchmarks.training.pipeline                          # flarenet alone
     python -m benchmarks.training.pipeline --nnunet VENV            # beside nnU-Net v2's 2d loader
     python -m benchmarks.training.pipeline --only alone parts loop
 
 Phantom scans of 512 x 512 pixels, for both programs the same at the same patch size.
-alone   milliseconds of a sample by 0, 1 and 2 loader processes. Target: a third of nnU-Net's with 2.
-parts   milliseconds of processor time of what a sample is made by.
-loop    samples/s of training with real batches over those with one constant batch, in turns. Target: 0.95.
+alone   milliseconds of a sample with 0, 1 and 2 loader processes. Target: a third of nnU-Net's with 2.
+parts   milliseconds of processor time of each part of making a sample.
+loop    samples/s of training with real batches, divided by those with one constant batch, in turns. Target: 0.95.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ DEEP = NetworkSpec(kind="unet", dimensions=3, features=(16, 16, 32, 64, 128, 16)
 
 @dataclass(frozen=True)
 class Kind:
-    """What batches are made of."""
+    """The kind of batches to make."""
 
     augmentation: Augmentation
     neighbours: int = 0
@@ -128,7 +128,7 @@ def drawn(samples: list[Sample], kind: Kind, patch: tuple[int, ...], size: int) 
 
 
 def alone(samples: list[Sample], arguments: argparse.Namespace, folder: Path) -> None:
-    """Batches that nobody uses."""
+    """Time batches that nothing uses."""
     torch.set_num_threads(1)
     print("| ms a sample | " + " | ".join(f"{n} workers" for n in arguments.workers) + " |")
     print("|---|" + "---|" * len(arguments.workers))
@@ -158,7 +158,7 @@ def seconds_of_a_sample(batches: Batches, workers: int, *, warm: int = 8, timed:
 
 
 def nnunet_ms(folder: Path, arguments: argparse.Namespace) -> dict[int, float]:
-    """Workers -> milliseconds of a sample of nnU-Net's loader on the same scans."""
+    """{workers: milliseconds of a sample} of nnU-Net's loader on the same scans."""
     side = Side(folder, arguments.nnunet, 2)
     write_raw(side.raw, tuple(arguments.slices), pixels=arguments.pixels)
     for command, *options in (("extract_fingerprint",), ("plan_experiment",), ("preprocess", "-c", "2d")):
@@ -176,7 +176,7 @@ def nnunet_ms(folder: Path, arguments: argparse.Namespace) -> dict[int, float]:
 
 
 def parts(samples: list[Sample], pixels: int) -> None:
-    """What a sample costs before and in each change of it, every change made for certain."""
+    """Print what a sample costs before it is augmented, and in each change; every change is made for certain."""
     torch.set_num_threads(1)
     turning = Augmentation(probability=1.0, foreground=0.5, **STILL, **CHANGES["turned, zoomed"])
     for patch, neighbours in (((pixels, pixels), 0), ((pixels, pixels), 1), ((128, 128, 128), 0)):
@@ -197,7 +197,7 @@ def parts_of(plain: Batches) -> None:
 
 
 def timed(work: Callable[[int], object], *, repeat: int = 30) -> float:
-    """The median of the processor's seconds in `work`, which is told how often it was done."""
+    """Median processor seconds of `work`, which is given the number of the repetition."""
     found = []
     for number in range(repeat):
         began = time.process_time()
@@ -229,7 +229,7 @@ def side_by_side(spec: NetworkSpec, batches: Batches, workers: int, *, steps: in
     state = TrainState(network, torch.optim.AdamW(network.parameters(), lr=1e-4))
     found: dict[str, list[float]] = {"real": [], "constant": []}
     with Loader(workers) as loader:
-        # a source for each round: what one round makes ahead is not made at the cost of another
+        # a source for each round, so that no round pays for batches that another has made ahead
         sources = [loader.ahead(batches, epochs=1, batches_per_epoch=steps) for _ in range(1 + rounds)]
         same = [sources[0].batch(0, index) for index in range(steps)][0]
         seconds(state, spec, iter([same]))
@@ -241,7 +241,7 @@ def side_by_side(spec: NetworkSpec, batches: Batches, workers: int, *, steps: in
 
 
 def seconds(state: TrainState, spec: NetworkSpec, batches: Iterator[Batch]) -> float:
-    """What a step on each of the batches takes, fetching them included."""
+    """Seconds of a step on each of the batches, fetching it included."""
 
     def judge(batch: Batch):
         with autocast(CPU, "auto"):

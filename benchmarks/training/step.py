@@ -1,4 +1,4 @@
-"""One training step at the paper's width, in parts and in the ways it can be computed; the fastest is named.
+"""Times one training step at the paper's width, in parts, computed in several ways; the fastest is named.
 
     OMP_NUM_THREADS=2 python -m benchmarks.training.step      # 2D: 16 slices of 224 x 224; 3D: a block of 128^3
     python -m benchmarks.training.step --only 2d --ways "bf16, channels-last" "bf16, channels-last, compiled"
@@ -45,7 +45,7 @@ PARTS = ("forward", "loss", "backward", "update")
 
 @dataclass(frozen=True)
 class Size:
-    """A network of docs/results.md and the batch it sees."""
+    """A network of docs/results.md, and the size of its batch."""
 
     network: NetworkSpec
     outputs: dict[str, int]
@@ -92,7 +92,7 @@ def size_of(name: str, batch: int | None = None, side: int | None = None) -> Siz
 
 
 def measure(size: Size, way: str, device: torch.device, repeats: int) -> tuple[dict[str, float], float]:
-    """(median milliseconds of each part of a step, those of the loss on its own, forwards and backwards)."""
+    """(median milliseconds of each part of a step, those of the loss alone, forward and backward)."""
     precision, last, compiled = WAYS[way]
     network, image = prepared(size, device, channels_last=last)
     if compiled:
@@ -122,7 +122,7 @@ def measure(size: Size, way: str, device: torch.device, repeats: int) -> tuple[d
 
 
 def prepared(size: Size, device: torch.device, *, channels_last: bool) -> tuple[nn.Module, Tensor]:
-    """The network in train mode and an image for it, both in one memory order."""
+    """(the network in train mode, an image for it), both in the same memory order."""
     torch.manual_seed(0)
     order = torch.contiguous_format
     if channels_last:

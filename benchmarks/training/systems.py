@@ -1,4 +1,4 @@
-"""Every system of the paper, trained, predicting and scored: one row a run, as Markdown.
+"""Trains, predicts and scores every system of the paper; a row for each run, as Markdown.
 
     python benchmarks/training/systems.py --sizes
     python benchmarks/training/systems.py --root WORK --data .../FLAREmini --device cuda --full-size [--only unetr]
@@ -56,7 +56,7 @@ SMALL_MAE = ("trainers.MAE.network.features=[192,768,4,4,96,384,2,4]",)
 
 @dataclass(frozen=True)
 class System:
-    """What its plan is told, and its runs (trainer, step, the paper's name, what it is trained on) in order.
+    """A system: changes of its plan, and its runs (trainer, step, the paper's name, what it is trained on) in order.
 
     small    how its networks are made small
     borrows  a system whose runs of the 3D trainers it uses as teachers
@@ -116,7 +116,7 @@ def main() -> int:
 
 
 def train(name: str, arguments: argparse.Namespace) -> None:
-    """Plan, train, predict and score one system, as far as that is not done."""
+    """Plan, train, predict and score one system, as far as that is not done yet."""
     system, space = SYSTEMS[name], workspace(name, arguments)
     here = ["-d", space.dataset, "--root", str(space.root)]
     if not space.raw.exists():
@@ -162,7 +162,7 @@ def command(name: str, *words: str) -> None:
 
 
 def table(arguments: argparse.Namespace) -> str:
-    """Size, time and scores of every run that is finished; of a model of one group, that group's."""
+    """Size, time and scores of every finished run; a model of one group has the scores of that group."""
     lines = [
         "| system | run | trained on | parameters | GMAC a patch | seconds | organs DSC / NSD | tumor DSC / NSD |",
         "|---|---|---|---|---|---|---|---|",
@@ -193,13 +193,13 @@ def scores_of_run(space: Workspace, trainer: str, step: int) -> list[str]:
 
 
 def size(spec: NetworkSpec, outputs: dict[str, int], patch: tuple[int, ...]) -> tuple[str, str]:
-    """Parameters, and 10^9 multiply-adds of one patch forward."""
+    """(parameters, 10^9 multiply-adds of one patch forward)."""
     spent = cost(spec, outputs, patch)
     return f"{spent.parameters:,}", f"{spent.products / 1e9:.1f}"
 
 
 def sizes() -> str:
-    """The networks as the paper has them, on its patches."""
+    """The sizes of the paper's networks on its patches, as Markdown."""
     outputs = {"organ": 13, "cancer": 1}
     rows: list[tuple[str, NetworkSpec, tuple[int, ...]]] = []
     kinds: tuple[Network3D, ...] = ("unetr", "swin_unetr", "unet")
