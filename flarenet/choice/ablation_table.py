@@ -11,7 +11,7 @@ from rich.console import Console
 from ..data.labels import LabelSet
 from ..evaluation.significance import PairedTest, paired_tests
 from ..evaluation.tables import Metrics, shown
-from ..reporting.score_table import ALL, MEASURES, case_means, tested_means
+from ..reporting.score_table import ALL, MEASURES, alike, case_means, tested_means
 from ..schema import Frozen, save
 from ..terminal import new_table
 from ..whole import write_csv
@@ -87,10 +87,10 @@ def results(
     means, single = _means(labels), _single(labels)
     rows = {**single, **means}
     tested = tested_means(means, [metrics for by_seed in scores.values() for metrics in by_seed.values()])
-    alike = {what: _alike(scores, names) for what, names in rows.items()}
+    compared = {what: _alike(scores, names) for what, names in rows.items()}
 
     def spreads(variant: str, measure: str) -> dict[str, Spread]:
-        return {what: _spread(alike[what].get(variant, ()), names, measure) for what, names in rows.items()}
+        return {what: _spread(compared[what].get(variant, ()), names, measure) for what, names in rows.items()}
 
     return AblationResults(
         dataset=dataset,
@@ -111,7 +111,7 @@ def results(
             Difference(measure=measure, **one.model_dump())
             for family in (tested, single)
             for measure in MEASURES
-            for one in paired_tests(_by_case(alike, family, measure))
+            for one in paired_tests(_by_case(compared, family, measure))
         ),
     )
 
@@ -206,14 +206,9 @@ def _means(labels: LabelSet) -> dict[str, tuple[str, ...]]:
 
 
 def _alike(scores: Mapping[str, Mapping[int, Metrics]], names: Sequence[str]) -> dict[str, list[Metrics]]:
-    """Variant -> its scores, of the variants that have one of every label of `names` that any of them has."""
-    scored = {
-        variant: {name for metrics in by_seed.values() for name in names if metrics.classes[name].n}
-        for variant, by_seed in scores.items()
-        if by_seed
-    }
-    every = set[str]().union(*scored.values())
-    return {variant: list(scores[variant].values()) for variant, own in scored.items() if own == every}
+    """Variant -> its scores, of those with any that are alike in `names`."""
+    found = {variant: list(by_seed.values()) for variant, by_seed in scores.items() if by_seed}
+    return {variant: found[variant] for variant in alike(found, names)}
 
 
 def _spread(by_seed: Sequence[Metrics], names: Sequence[str], measure: str) -> Spread:
@@ -237,12 +232,12 @@ def _over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _by_case(
-    alike: Mapping[str, Mapping[str, Sequence[Metrics]]], rows: Mapping[str, Sequence[str]], measure: str
+    compared: Mapping[str, Mapping[str, Sequence[Metrics]]], rows: Mapping[str, Sequence[str]], measure: str
 ) -> dict[str, dict[str, dict[str, float]]]:
     return {
         what: {
             variant: _over_seeds([case_means(metrics, names, measure) for metrics in by_seed])
-            for variant, by_seed in alike[what].items()
+            for variant, by_seed in compared[what].items()
         }
         for what, names in rows.items()
     }

@@ -122,7 +122,7 @@ def _boxes(axes: Axes, boxes: list[list[float]], places: np.ndarray, width: floa
         flierprops={"marker": ".", "markersize": 3, "markeredgecolor": colour},
     )
     for values, place in zip([] if many else boxes, places):
-        spread = np.linspace(-0.3, 0.3, len(values)) * width if len(values) > 1 else 0.0
+        spread = np.linspace(-0.3, 0.3, len(values)) * width if len(values) != 1 else 0.0
         axes.plot(place + spread, values, ".", color=colour, markersize=4)
     axes.plot([], [], "s", color=colour, label=model)
 

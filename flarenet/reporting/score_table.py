@@ -25,7 +25,10 @@ Summary = tuple[float | None, float | None]
 
 
 def score_table(models: Models, labels: LabelSet, published: Sequence[PublishedScores] = ()) -> Table:
-    """Mean and standard deviation of DSC and NSD in percent by label, with the number of cases; the best in bold."""
+    """Mean and standard deviation of DSC and NSD in percent by label, with the number of cases; the best in bold.
+
+    A mean of several labels is of the models that are `alike` there; the others have "-".
+    """
     names = labels.names_of(labels.values)
     rows = [_label_row(name, models, published) for name in names]
     foot = [_mean_row(f"{group} (mean)", labels.names_of(v), models, published) for group, v in labels.groups.items()]
@@ -39,12 +42,13 @@ def score_table(models: Models, labels: LabelSet, published: Sequence[PublishedS
 
 
 def case_table(models: Models) -> Table:
-    """The means over the labels of each case."""
+    """The means over the labels of each case; the best in bold where the models were scored on the same labels."""
     cases = dict.fromkeys(case for metrics in models.values() for case in metrics.cases)
     rows = []
     for case in cases:
         found = [mean_score(m.cases[case]) if case in m.cases else Score(dsc=None, nsd=None) for m in models.values()]
-        best = [_best(getattr(score, measure) for score in found) for measure in MEASURES]
+        same = len({frozenset(m.cases[case]) for m in models.values() if case in m.cases}) == 1
+        best = [_best(getattr(score, measure) for score in found) if same else None for measure in MEASURES]
         failed = [case in metrics.failed for metrics in models.values()]
         cells = [
             _cell(getattr(score, measure), None, best=best[at], bad=bad)
@@ -79,6 +83,35 @@ def case_means(metrics: Metrics, names: Sequence[str], measure: str = "dsc") -> 
     return {case: mean(values) for case, values in scored.items() if values}
 
 
+def alike(models: Mapping[str, Iterable[Metrics]], names: Sequence[str]) -> list[str]:
+    """The models, of each its scores, that have one of every label of `names` that any of them has: a mean over fewer
+    labels is no match for theirs."""
+    scored = {
+        model: {name for metrics in found for name in names if metrics.classes[name].n}
+        for model, found in models.items()
+    }
+    every = set[str]().union(*scored.values())
+    return [model for model, own in scored.items() if own == every]
+
+
+def compared_means(models: Models, names: Sequence[str], measure: str) -> dict[str, dict[str, float]]:
+    """model -> case -> mean of a measure, 0 to 1, of the models that are `alike`: in each case over those of the labels
+    `names` that all of them which have the case were scored on; a case without such a label is left out."""
+    of_these = {model: models[model].cases for model in alike({name: [m] for name, m in models.items()}, names)}
+    shared: dict[str, set[str]] = {}
+    for cases in of_these.values():
+        for case, scores in cases.items():
+            shared[case] = shared.get(case, set(names)) & scores.keys()
+    return {
+        model: {
+            case: mean(getattr(scores[name], measure) for name in shared[case])
+            for case, scores in cases.items()
+            if shared[case]
+        }
+        for model, cases in of_these.items()
+    }
+
+
 def tested_means(rows: Mapping[str, tuple[str, ...]], models: Iterable[Metrics]) -> dict[str, tuple[str, ...]]:
     """`rows`, title -> labels, without groups that hold every scored label: their test would be that of ALL again."""
     scored = {name for metrics in models for name, score in metrics.classes.items() if score.n}
@@ -99,10 +132,11 @@ def _label_row(name: str, models: Models, published: Sequence[PublishedScores]) 
 def _mean_row(
     title: str, names: Sequence[str], models: Models, published: Sequence[PublishedScores]
 ) -> tuple[Cell, ...]:
-    found, counts = [], []
-    for metrics in models.values():
-        classes = [metrics.classes[name] for name in names if metrics.classes[name].n]
-        by_case = [list(case_means(metrics, names, measure).values()) for measure in MEASURES]
+    found, counts, compared = [], [], alike({name: [metrics] for name, metrics in models.items()}, names)
+    for model, metrics in models.items():
+        own = names if model in compared else ()
+        classes = [metrics.classes[name] for name in own if metrics.classes[name].n]
+        by_case = [list(case_means(metrics, own, measure).values()) for measure in MEASURES]
         means = [mean(getattr(score, measure) for score in classes) if classes else None for measure in MEASURES]
         found.append([(middle, stdev(cases) if len(cases) > 1 else None) for middle, cases in zip(means, by_case)])
         counts.append(len(by_case[0]))
@@ -164,7 +198,10 @@ def _notes(*, several: bool, published: bool) -> tuple[str, ...]:
         "standard deviation over cases of the mean over these labels."
     ]
     if several:
-        notes.append("Bold: the highest mean of these models, as printed here.")
+        notes.append(
+            "Bold: the highest mean of these models, as printed here. A model without a score of a label that another "
+            "one has stands in no mean with it."
+        )
     if published:
         notes.append(f"{MARK} As published, on other cases: to be read beside, not against. Group means computed here.")
     return tuple(notes)

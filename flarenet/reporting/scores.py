@@ -10,7 +10,17 @@ from ..evaluation.tables import Metrics
 from .charts import box_plots, scatter
 from .content import Cell, Chart, Heading, Listing, Part, Section, Table, Words, plain_table
 from .published import PublishedScores
-from .score_table import ALL, MEASURES, Models, case_means, case_table, class_table, score_table, tested_means
+from .score_table import (
+    ALL,
+    MEASURES,
+    Models,
+    case_means,
+    case_table,
+    class_table,
+    compared_means,
+    score_table,
+    tested_means,
+)
 
 SIGNIFICANT = 0.05
 
@@ -83,12 +93,7 @@ def _named(name: str, measure: str) -> str:
 
 def _compared(models: Models, rows: Mapping[str, Sequence[str]], measure: str) -> list[PairedTest]:
     """The tests on the mean over the labels of each row; they are one family."""
-    return paired_tests(
-        {
-            what: {model: case_means(metrics, names, measure) for model, metrics in models.items()}
-            for what, names in rows.items()
-        }
-    )
+    return paired_tests({what: compared_means(models, names, measure) for what, names in rows.items()})
 
 
 def _test_table(name: str, title: str, found: Sequence[PairedTest]) -> Table:
@@ -103,9 +108,10 @@ def _test_table(name: str, title: str, found: Sequence[PairedTest]) -> Table:
     )
     tested = sum(each.p is not None for each in found)
     note = (
-        "Wilcoxon's signed rank test, two-sided, on cases that both models were scored on; Holm's correction over all "
-        f"tests of this table ({tested}); bold below {SIGNIFICANT}. Where fewer than {FEWEST_CASES} cases differ, no p "
-        f"below {SIGNIFICANT} is possible: too few, so none is given."
+        "Wilcoxon's signed rank test, two-sided, on cases that both models were scored on, by the labels that all were "
+        "scored on there; a model without a score of a label that another one has stands in no row with it. Holm's "
+        f"correction over all tests of this table ({tested}); bold below {SIGNIFICANT}. Where fewer than "
+        f"{FEWEST_CASES} cases differ, no p below {SIGNIFICANT} is possible: too few, so none is given."
     )
     names = ("what", "model", "against", "cases", "differ", "median difference", "p", "p, Holm")
     head = (tuple(Heading(text) for text in names),)

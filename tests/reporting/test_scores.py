@@ -60,6 +60,28 @@ def test_a_model_without_a_case_has_a_dash_there():
     assert [cell.text for cell in rows["b"]] == ["60.00", "30.00", "-", "-"]
 
 
+def test_a_mean_over_fewer_labels_stands_beside_none_over_more():
+    """C has the better livers and no case with a spleen; E was scored on fewer labels in one case than A."""
+    cases = {name: {"liver": 0.9, "spleen": 0.3 + step / 10} for step, name in enumerate("abcdef")}
+    fewer = _metrics(**{name: {"liver": 0.95} for name in cases})
+    rows = _rows(score_table({"A": _metrics(**cases), "C": fewer}, LABELS))
+    assert [cell.text for cell in rows["liver"]][3::2] == ["95.00 ± 0.00", "6"] and rows["liver"][3].best
+    for title in ("organ (mean)", "all labels"):
+        assert [cell.text for cell in rows[title]][3:] == ["-", "-", "0"]
+        assert rows[title][0].text.startswith("72.50") and not any(cell.best for cell in rows[title])
+    sections = score_sections({"A": _metrics(**cases), "C": fewer}, LABELS)  # of no spleen there is no box to draw
+    means, _, single, _ = next(section for section in sections if section.name == "differences").parts
+    assert [row[0].text for row in means.rows] == ["cancer"]
+    assert [row[0].text for row in single.rows] == ["liver", "tumor"]
+
+    other = _metrics(**(cases | {"a": {"liver": 0.7}}))
+    tests = _rows(next(s for s in score_sections({"A": _metrics(**cases), "E": other}, LABELS)[1:]).parts[0])
+    assert [cell.text for cell in tests["all labels"]][2:5] == ["6", "1", "+0.00"]  # in a: the livers alone
+    by_case = _rows(case_table({"A": _metrics(**cases), "E": other}))
+    assert [cell.text for cell in by_case["a"]] == ["60.00", "30.00", "70.00", "35.00"]
+    assert not any(cell.best for cell in by_case["a"]) and all(cell.best for cell in by_case["b"])
+
+
 def test_published_rows_are_marked_never_bold_and_right():
     columns = published().columns
     table = score_table({"A": A, "B": B}, LABELS, [column for column in columns if column.table == 6])
