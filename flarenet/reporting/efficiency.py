@@ -55,14 +55,20 @@ def _table(costs: Costs, on_a_gpu: bool) -> Table:
         )
         for case, cost in sorted(cases.items(), key=lambda item: (item[1].size[2], item[0]))
     )
-    means = {name: {field: mean_of(each, field) for field in columns} for name, each in costs.items()}
+    compared = _compared(costs)
+    n = max(len(each.cases) for each in compared.values())
+    means = {name: {field: mean_of(each, field) for field in columns} for name, each in compared.items()}
     best = {field: _least(means[name][field] for name in means) for field in columns}
     foot = (
-        (Cell("mean"), Cell(""), *(_number(row[f], best=row[f] == best[f]) for row in means.values() for f in columns)),
         (
-            Cell("sum, of peaks the largest"),
+            Cell(f"mean, n = {n}"),
             Cell(""),
-            *(_total(each, field) for each in costs.values() for field in columns),
+            *(_number(row[f], best=row[f] == best[f]) for row in means.values() for f in columns),
+        ),
+        (
+            Cell(f"sum, of peaks the largest, n = {n}"),
+            Cell(""),
+            *(_total(each, field) for each in compared.values() for field in columns),
         ),
     )
     head = (
@@ -71,8 +77,18 @@ def _table(costs: Costs, on_a_gpu: bool) -> Table:
     )
     notes = [f"Red: more than the {TOLERATED_S:g} s or the {TOLERATED_MB:g} MB that the FLARE challenges tolerate."]
     if len(costs) > 1:
-        notes.append("Bold: the least on average.")
+        notes.append("Below the line: the n cases that all models finished. Bold: the least on average.")
     return Table("efficiency", "Cost of a case", head, rows, foot, notes=tuple(notes))
+
+
+def _compared(costs: Costs) -> Costs:
+    """What those cases cost that all models finished which finished any: an easy case more is no merit."""
+    finished = [set(each.cases) for each in costs.values() if each.cases]
+    shared = set.intersection(*finished) if finished else set()
+    return {
+        name: each.model_copy(update={"cases": {case: cost for case, cost in each.cases.items() if case in shared}})
+        for name, each in costs.items()
+    }
 
 
 def mean_of(efficiency: Efficiency, field: str) -> float | None:
@@ -82,7 +98,9 @@ def mean_of(efficiency: Efficiency, field: str) -> float | None:
 
 
 def _total(efficiency: Efficiency, field: str) -> Cell:
-    return Cell("") if field not in TOTALS else _number(getattr(efficiency.totals, field))
+    if field not in TOTALS:
+        return Cell("")
+    return _number(getattr(efficiency.totals, field) if efficiency.cases else None)
 
 
 def _numbers(efficiency: Efficiency, field: str) -> list[float]:

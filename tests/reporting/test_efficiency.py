@@ -30,18 +30,34 @@ def test_numbers_means_and_sums_by_hand():
     table = efficiency_section({"A": A}).parts[1]
     assert [cell.text for cell in table.rows[0]] == ["a", "512 x 512 x 50", "20.00", "2000", "8000", "150", "900"]
     assert _texts(table.foot) == {
-        "mean": ["", "15.00", "3500", "14000", "150", "900"],
-        "sum, of peaks the largest": ["", "30.00", "5000", "28000", "", "900"],
+        "mean, n = 2": ["", "15.00", "3500", "14000", "150", "900"],
+        "sum, of peaks the largest, n = 2": ["", "30.00", "5000", "28000", "", "900"],
     }
     assert [[cell.bad for cell in row[2:4]] for row in table.rows] == [[True, False], [False, True]]
 
 
-def test_a_case_that_a_model_lacks_is_a_dash_and_the_least_mean_is_bold():
+def test_a_case_that_a_model_lacks_is_a_dash_and_the_least_mean_of_the_others_is_bold():
+    """B, which lacks the long case, would have the least time on average, though it is the slower one in the other."""
     table = efficiency_section({"A": A, "B": B}).parts[1]
     assert _texts(table.rows)["a"][6:] == ["-"] * 5
-    mean = table.foot[0]
-    assert [cell.best for cell in mean[2:5]] == [False, False, True]
-    assert [cell.best for cell in mean[7:10]] == [True, True, False]
+    mean, total = table.foot
+    assert [cell.text for cell in (mean[0], *mean[2:5], *mean[7:10])] == [
+        *("mean, n = 1", "10.00", "5000", "20000", "12.00", "3000", "30000")
+    ]
+    assert [cell.text for cell in (*total[2:5], *total[7:10])] == [cell.text for cell in (*mean[2:5], *mean[7:10])]
+    assert [cell.best for cell in mean[2:5]] == [True, False, True]
+    assert [cell.best for cell in mean[7:10]] == [False, True, False]
+
+
+def test_models_without_a_case_in_common_have_no_mean():
+    other = Efficiency(device="another", cases={"c": _cost(5.0)})
+    none = Efficiency(device="another", cases={}, failed={"a": "exit code 1"})
+    mean, total = efficiency_section({"A": B, "B": other}).parts[1].foot
+    assert {cell.text for cell in (*mean[2:], *total[2:])} == {"-", ""} and mean[0].text == "mean, n = 0"
+    mean, total = efficiency_section({"A": A, "B": none}).parts[2].foot  # the failures of B stand before
+    assert [cell.text for cell in (mean[0], mean[2], mean[7], total[2], total[7])] == [
+        *("mean, n = 2", "15.00", "-", "30.00", "-")
+    ]
 
 
 def test_without_a_gpu_there_are_no_columns_of_it_and_no_curve():
