@@ -73,7 +73,8 @@ def _counts(image: np.ndarray, drawn: np.ndarray, labels: LabelSet) -> dict[int,
     table = np.zeros(len(labels.names) * BINS, dtype=np.int64)
     for plane, labelled in zip(image, drawn):  # plane by plane, so that no array of the size of the scan is made
         inside = labelled != 0
-        bins = np.clip((plane[inside] - LOWEST_HU) // BIN_HU, 0, BINS - 1).astype(np.int64)
+        hu = plane[inside].astype(np.float32)  # a difference of int16 could overflow
+        bins = np.clip((hu - LOWEST_HU) // BIN_HU, 0, BINS - 1).astype(np.int64)
         table += np.bincount(labelled[inside] * np.int64(BINS) + bins, minlength=table.size)
     by_label = table.reshape(-1, BINS).astype(np.uint32)
     return {value: by_label[value] for value in labels.values if by_label[value].any()}

@@ -20,11 +20,11 @@ LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,),
 GRID = Grid((4, 30, 60), np.array([[0, 0, 2, 0], [0, 2, 0, 0], [3, 0, 0, 0], [0, 0, 0, 1]], dtype=float))
 
 
-def _look(drawn=True, thumbnails=("a",)):
+def _look(drawn=True, thumbnails=("a",), metal_hu=5000):
     image = np.full(GRID.shape, -1000, dtype=np.int16)
     labels = np.zeros(GRID.shape, dtype=np.uint8)
     image[2, 0:10, 0:20], labels[2, 0:10, 0:20] = 40, 1
-    image[2, 20:25, 0:20], labels[2, 20:25, 0:20] = 5000, 2
+    image[2, 20:25, 0:20], labels[2, 20:25, 0:20] = metal_hu, 2
     content = Content(Volume(image, GRID), Volume(labels, GRID) if drawn else None, ())
     case = Case("a", image=None, label=None, annotated=frozenset({1, 2}))
     return look_at(case, content, labels=LABELS, is_ct=True, thumbnails=frozenset(thumbnails))
@@ -35,6 +35,7 @@ def test_voxels_are_counted_by_label_and_hu():
     assert {value: int(count.sum()) for value, count in counts.items()} == {1: 200, 2: 100}
     assert bins_hu()[counts[1].argmax()] == 44  # the middle of 40 to 48
     assert counts[2].argmax() == BINS - 1  # what lies outside counts in the outer bin
+    assert _look(metal_hu=32767).counts[2].argmax() == BINS - 1
     assert _look(drawn=False).counts == {}
 
 
