@@ -57,18 +57,26 @@ def _try_pair(pair: Pair, *, labels: LabelSet) -> dict[str, tuple[float, float]]
     maps = TwoMaps(truth_map, read_labels(pair.prediction, labels, reading=pair.reading))
     found = {}
     for value in pair.asked:
-        if (masks := maps.masks(value)) is not None:
-            truth, prediction = masks
-            found[labels.names[value]] = dice(truth, prediction), dice(truth, _largest(prediction))
+        if (box := maps.box(value)) is not None:
+            truth, drawn = maps.truth.data[box] == value, maps.prediction.data[box]
+            found[labels.names[value]] = dice(truth, drawn == value), dice(truth, _largest(drawn, value, labels))
     return found
 
 
-def _largest(mask: np.ndarray) -> np.ndarray:
-    """bool [Z, Y, X]"""
-    kept = mask.astype(np.uint8)
-    parts = find_components(kept)
-    parts.paint(kept, np.arange(len(parts.voxels)) != parts.largest, 0)
-    return kept > 0
+def _largest(drawn: np.ndarray, value: int, labels: LabelSet) -> np.ndarray:
+    """Where the largest part of a label is, bool [Z, Y, X].
+
+    The rule acts on the map of the label's group, where an organ goes on beneath a lesion: so what lies over the label
+    is taken to join its parts, and the largest is the one of which most is seen.
+    """
+    own, groups = drawn == value, list(labels.groups.values())
+    group = next(at for at, values in enumerate(groups) if value in values)
+    over = [later for values in groups[group + 1 :] for later in values]
+    parts = find_components((own | np.isin(drawn, over)).astype(np.uint8))
+    inside = own[parts.box.slices]
+    seen = np.bincount(parts.number[inside], minlength=len(parts.voxels))
+    inside &= parts.number == seen.argmax()
+    return own
 
 
 def _summary(scores: Sequence[tuple[float, float]]) -> LargestPart:

@@ -38,12 +38,17 @@ class TwoMaps:
     def voxel_ml(self) -> float:
         return self.truth.grid.voxel_mm3 / 1000
 
-    def masks(self, value: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Masks, bool, of `value` in truth and prediction, in the box that holds both; None where neither has it."""
+    def box(self, value: int) -> Slices | None:
+        """The smallest one that holds `value` of the truth and of the prediction; None: it is nowhere."""
         boxes = [boxes[value] for boxes in self._boxes if value in boxes]
         if not boxes:
             return None
-        box = tuple(slice(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*boxes))
+        return tuple(slice(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*boxes))
+
+    def masks(self, value: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Where `value` is in the truth and in the prediction, bool, in the box that holds both; None: nowhere."""
+        if (box := self.box(value)) is None:
+            return None
         return self.truth.data[box] == value, self.prediction.data[box] == value
 
     @cached_property

@@ -46,6 +46,28 @@ def test_a_speck_beside_an_organ_goes_and_a_vessel_in_two_pieces_would_lose_one(
     assert "spleen" not in tried  # in neither map
 
 
+def test_a_lesion_across_an_organ_does_not_cut_it(pair):
+    """The rule acts on the map of the organs, where the bar is whole: it loses the stray voxel, and no end of the bar.
+
+    Of 12 x 4 voxels 2 x 4 are lesion: 2 x 40 / (40 + 41) before.
+    """
+    labels = LabelSet(names=("background", "pancreas", "tumor"), groups={"organ": (1,), "cancer": (2,)})
+    bar = (1, (0, 12), (0, 2), (0, 2)), (2, (4, 6), (0, 2), (0, 2))
+    crossed = pair("a", bar, [*bar, (1, (11, 12), (11, 12), (11, 12))], asked=(1, 2))
+    assert try_largest_parts([crossed], labels) == {
+        "pancreas": LargestPart(before=80 / 81, after=1.0, better=1, worse=0),
+        "tumor": LargestPart(before=1.0, after=1.0, better=0, worse=0),
+    }
+
+
+def test_a_lesion_counts_for_no_organ(pair):
+    """The part of most voxels is that of which the organ has most, not that with the larger lesion."""
+    labels = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
+    stray = (1, *SPECK), (2, (5, 10), (5, 12), (5, 12))
+    tried = try_largest_parts([pair("a", [(1, *CUBE)], [(1, *CUBE), *stray], asked=(1,))], labels)
+    assert tried == {"liver": LargestPart(before=128 / 136, after=1.0, better=1, worse=0)}
+
+
 def test_only_what_is_asked_for_counts_and_a_mean_is_over_the_cases_that_have_it(pair):
     pairs = [
         pair("a", [(1, *CUBE)], [(1, *CUBE), (1, *SPECK), (3, (6, 8), (6, 8), (6, 8))], asked=(1,)),
