@@ -203,9 +203,9 @@ def measure(
         said = teachers.ask(case, case.annotated - set(values))
         opinion = said.opinions[group]
         truth = split(drawn_map(case, labels, said.grid), labels, case.annotated)[group]
-        counts = {}
+        counts, untold = {}, (truth > 0) & (truth != HIDDEN)
         for way, alone in ways.items():
-            kept = said.filtered(group, alone, hosts)[0]
+            kept = said.filtered(group, alone, hosts, untold=untold)[0]
             counts[way] = count(truth, opinion.label, kept, labels=len(values), lesions=lesions)
         return opinion.likeness, counts
 

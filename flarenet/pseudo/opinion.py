@@ -70,8 +70,14 @@ class Asked:
                 found.update({values[index - 1]: shares for index, shares in hosts.items()})
         return found
 
-    def filtered(self, group: str, rules: PseudoRules, hosts: Hosts) -> tuple[np.ndarray, dict[str, dict[int, int]]]:
-        """The group map of the sources after the filters, and what each hid, as filters.filtered gives them."""
+    def filtered(
+        self, group: str, rules: PseudoRules, hosts: Hosts, *, untold: np.ndarray | None = None
+    ) -> tuple[np.ndarray, dict[str, dict[int, int]]]:
+        """The group map of the sources after the filters, and what each hid, as filters.filtered gives them.
+
+        untold  bool [Z, Y, X]: what people drew of the group, where it is asked as if they had not. An organ that they
+                drew ends there; where nobody looks for lesions it is drawn through them.
+        """
         opinion = self.opinions[group]
         lesions, lowest = self.labels.of_lesions(group), next(iter(self.labels.groups))
         evidence = Evidence(
@@ -79,19 +85,22 @@ class Asked:
             opinion.sources,
             grid=self.grid,
             lesions=lesions,
-            homes=self._homes(group, hosts) if group != lowest and rules.hosts != "any" else {},
+            homes=self._homes(group, hosts, untold) if group != lowest and rules.hosts != "any" else {},
         )
         return filtered(opinion.label, evidence, rules)
 
-    def _homes(self, group: str, hosts: Hosts) -> dict[int, np.ndarray]:
+    def _homes(self, group: str, hosts: Hosts, untold: np.ndarray | None) -> dict[int, np.ndarray]:
         """A label of which a host is not known in this case has no entry: nothing can be said against it."""
         organs, known = self.organs(group)
-        values = self.labels.groups[group]
-        return {
-            index: np.isin(organs, list(hosts[value]))
-            for index, value in enumerate(values, start=1)
-            if value in hosts and hosts[value] <= known
-        }
+        cut = None if untold is None else find_components(untold.astype(np.uint8))
+        homes = {}
+        for index, value in enumerate(self.labels.groups[group], start=1):
+            if value in hosts and hosts[value] <= known:
+                homes[index] = np.isin(organs, list(hosts[value]))
+                if cut is not None:
+                    by_hand = np.isin(organs, list(hosts[value] & self.annotated))
+                    cut.paint(homes[index], cut.touching(by_hand), True)
+        return homes
 
 
 def ask(

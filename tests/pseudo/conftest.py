@@ -141,13 +141,13 @@ def make_blocks(root):
 
 def _case(raw, name, annotated, *, doubtful_hu):
     image, label = raw / f"imagesTr/{name}_0000.nii.gz", raw / f"labelsTr/{name}.nii.gz"
-    _write(image, scan(doubtful_hu))
+    write_scan(image, scan(doubtful_hu))
     if annotated:
-        _write(label, np.where(np.isin(truth(), list(annotated)), truth(), 0).astype(np.uint8))
+        write_scan(label, np.where(np.isin(truth(), list(annotated)), truth(), 0).astype(np.uint8))
     return Case(name, image, label if annotated else None, frozenset(annotated))
 
 
-def _write(path, array):
+def write_scan(path, array):
     path.parent.mkdir(parents=True, exist_ok=True)
     file = nibabel.Nifti1Image(array.transpose(2, 1, 0), np.eye(4))
     file.header.set_xyzt_units("mm")

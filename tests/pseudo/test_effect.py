@@ -19,7 +19,7 @@ from flarenet.pseudo.effect import (
 )
 from flarenet.pseudo.teachers import Teachers
 
-from .conftest import LABELS, RULES, plan_of, step_of
+from .conftest import LABELS, RULES, plan_of, step_of, truth, write_scan
 
 LIVER, TOP = 600 - 27 - 1, 100  # voxels that the teacher of organs names, and those of them that one pass lacks
 
@@ -92,6 +92,17 @@ def test_the_effect_of_each_filter_on_lesions(asked):
     ]
     assert effects["none"].dsc == pytest.approx(2 * 27 / (27 + 55), abs=1e-4) and effects["all"].dsc == 1.0
     assert effects["all"].hidden == pytest.approx(28 / 55, abs=1e-4)
+
+
+def test_a_lesion_well_within_the_true_one_lies_in_the_organ_around_that(asked):
+    """Two voxels of true tumor lie between what the teacher sees and the drawn liver, which ends at the true tumor."""
+    teachers, cases, hosts = asked
+    drawn = truth()
+    drawn[2:8, 2:9, 2:9] = 2
+    write_scan(cases[0].label, drawn)
+    effects = {e.filter: e for e in measure(teachers, RULES, LABELS, "cancer", cases=cases, hosts=hosts)}
+    found = effects["hosts"]
+    assert (found.kept, found.removed, found.precision, found.recall) == (2, 1, 0.5, 1.0)  # as above
 
 
 def test_a_case_that_is_left_out_teaches_nothing(blocks, teachers):
