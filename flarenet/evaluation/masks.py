@@ -39,14 +39,14 @@ class TwoMaps:
         return self.truth.grid.voxel_mm3 / 1000
 
     def box(self, value: int) -> Slices | None:
-        """The smallest one that holds `value` of the truth and of the prediction; None: it is nowhere."""
+        """The smallest box that holds `value` of the truth and of the prediction; None where neither has it."""
         boxes = [boxes[value] for boxes in self._boxes if value in boxes]
         if not boxes:
             return None
         return tuple(slice(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*boxes))
 
     def masks(self, value: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Where `value` is in the truth and in the prediction, bool, in the box that holds both; None: nowhere."""
+        """Masks, bool, of `value` in truth and prediction, in the box that holds both; None where neither has it."""
         if (box := self.box(value)) is None:
             return None
         return self.truth.data[box] == value, self.prediction.data[box] == value

@@ -136,7 +136,8 @@ def windows_at_once(patch: tuple[int, ...]) -> int:
 
 
 def inference_spacing(scan: Scan, configuration: Configuration) -> tuple[float | None, ...]:
-    """The spacing to which `scan` is resampled for prediction. A slice-wise network never sees interpolated slices."""
+    """The spacing to which `scan` is resampled for prediction. For a slice-wise network slices that lie as far apart as
+    asked, or farther, stay as they are."""
     z_mm, *plane = configuration.inference_spacing_mm
     if len(configuration.patch) == 2 and (z_mm is None or scan.spacing_mm[0] >= z_mm):
         z_mm = None

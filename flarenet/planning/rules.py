@@ -44,7 +44,7 @@ OVERLAPS_3D = (0.5, 0.25, 0.1)
 3D."""
 
 WIDEST_STEP_PIXELS = 8
-"""Slices are thinned to steps of at most so many pixels, as in CT with thick slices: 5 mm, with pixels of 0.7 mm.
+"""Slices are resampled to steps of at most so many pixels, as in CT with thick slices: 5 mm, with pixels of 0.7 mm.
 SEARCH_2D is made for bodies; of a specimen with voxels of 0.05 mm it would leave no slices."""
 
 Spacing = tuple[float | None, float, float]
@@ -319,7 +319,7 @@ def _smaller_3d(
 def _timed_2d(configuration: Configuration, fingerprint: Fingerprint, budget: Budget) -> Configuration:
     """`configuration` with the overlap and the slice distance of prediction: the best of SEARCH_2D within the budget.
 
-    Slices of the median scan are thinned only where there is no time for all of them, and first to every other one.
+    Slices of the median scan become fewer only where there is no time for all of them, and half as many first.
     """
     pixel, own_mm = configuration.spacing_mm[1], fingerprint.spacing_mm.median[0]
     steps_mm = [_in_hundredths(min(step_mm, WIDEST_STEP_PIXELS * pixel)) for _, step_mm in SEARCH_2D]
@@ -345,7 +345,7 @@ def _slices_why(step_mm: float | None, first_mm: float, own_mm: float) -> str:
     if step_mm is None:
         apart = f"slices are {_in_hundredths(own_mm):g} mm apart in the median case"
         return f"as in training: {apart}, and there is time for all of them"
-    why = f"pixels as in training; slices closer than {step_mm:g} mm are thinned, because each costs time"
+    why = f"pixels as in training; slices closer than {step_mm:g} mm are resampled to that, because each costs time"
     return why + (", and they differ little" if step_mm <= first_mm else " beyond the budget")
 
 

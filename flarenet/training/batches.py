@@ -73,8 +73,8 @@ class Batch:
 class Batches:
     """Draws cases, then a patch in each: at random, or about a voxel of one of its labels.
 
-    A patch that will be turned is read with the voxels that turn into it. Beyond the case there is air and background; a
-    case smaller than the patch lies anywhere in it.
+    A patch that will be turned is read with the voxels that turn into it. Beyond the case there is air and background.
+    A case smaller than the patch lies anywhere in it.
 
     patch       (y, x): one slice per sample; (z, y, x): a block
     neighbours  slices on either side of a slice that are channels beside it; the outermost slice is repeated

@@ -111,7 +111,7 @@ def test_2d_prediction_sees_all_slices_of_the_median_scan_where_there_is_time():
 
 
 def test_a_specimen_is_thinned_by_its_own_size():
-    """400 slices of 0.05 mm: every other one, then in steps of 8 pixels; in steps of 2.5 mm 8 would be left."""
+    """400 slices of 0.05 mm: half as many, then in steps of 8 pixels; in steps of 2.5 mm 8 would be left."""
     micro = measured(spacing_mm=(0.05, 0.05, 0.05), body_shape=(400, 400, 400))
     found = data_set(micro.model_copy(update={"shape": (400, 400, 400)}))
     made = [seen_2d(found, inference_seconds=seconds) for seconds in (60.0, 15.0, 0.1)]
