@@ -14,6 +14,7 @@ from ..planning.presets import batch_size, masked_autoencoder
 from ..planning.rules import Outline
 from ..training.batches import Batch
 from ..training.losses import Loss
+from ..training.sums import weight_of
 from .trainer import Trainer
 
 
@@ -57,7 +58,7 @@ class TrainerMAE(Trainer):
     def objective(self, step: Step, network: nn.Module, batch: Batch) -> Loss:
         """The mean squared error on hidden voxels; its Dice term is 0."""
         error = cast(MaskedAutoencoder, network).reconstruction_loss(batch.image)
-        return Loss(error.new_zeros(()), error)
+        return Loss(error.new_zeros(()), error * weight_of(len(batch.names), step.batch_size))
 
 
 _NETWORK_WHY = {

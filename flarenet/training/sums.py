@@ -28,12 +28,20 @@ def summed(part: Tensor) -> Tensor:
     return _Whole.apply(part, all_summed(part), processes()) if processes() > 1 else part
 
 
+def weight_of(rows: int, batch_size: int) -> float:
+    """What a mean over `rows` of a batch weighs, for the mean over all parts and processes to be that of the batch.
+
+    It is 1 where all have as many rows. A batch of 4 has 2, 1 and 1 on three processes, which weigh 1.5, 0.75 and 0.75.
+    """
+    return rows * (1 if _turns is None else _turns.count) * processes() / batch_size
+
+
 def in_turns(parts: Sequence[Part], judge: Callable[[Part], Judged]) -> Iterator[Judged]:
     """For each part of a batch the loss of the whole batch, as a function of the network's answer to that part.
 
     The mean of the gradients of these losses is the gradient of the whole batch. A first pass, without gradients, finds
     the sums over the whole batch. Where the loss sums nothing, it ends after one part, and each loss is that of its
-    part alone.
+    part alone: see weight_of.
     """
     if len(parts) == 1:
         yield judge(parts[0])
@@ -58,7 +66,7 @@ class _Turns:
 
     def __init__(self, count: int) -> None:
         self.sums: list[Tensor] = []
-        self._count, self._adding, self._place = count, True, 0
+        self.count, self._adding, self._place = count, True, 0
 
     @contextmanager
     def one(self, *, adding: bool) -> Iterator[None]:
@@ -73,7 +81,7 @@ class _Turns:
     def summed(self, part: Tensor) -> Tensor:
         place, self._place = self._place, self._place + 1
         if not self._adding:
-            return _Whole.apply(part, self.sums[place], self._count * processes())
+            return _Whole.apply(part, self.sums[place], self.count * processes())
         if place == len(self.sums):
             self.sums.append(torch.zeros_like(part))
         self.sums[place] = self.sums[place] + part

@@ -6,6 +6,7 @@ from torch import nn
 
 from flarenet.data.labels import HIDDEN
 from flarenet.planning.plan import Update
+from flarenet.training import sums
 from flarenet.training.batches import Batch
 from flarenet.training.losses import Loss, segmentation_loss
 from flarenet.training.state import TrainState
@@ -62,6 +63,23 @@ def test_a_loss_that_sums_nothing_is_a_mean_over_the_turns():
         return Loss(loss.detach() * 0, loss)
 
     assert learned(5, judge) == pytest.approx(learned(1, judge), rel=1e-6)
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_a_mean_weighs_by_the_rows_of_its_part(accumulate):
+    """Of five rows: three and two, or two, two and one."""
+
+    def judge(network, part):
+        loss = network(part.image.double()).square().mean()
+        return Loss(loss.detach() * 0, loss * sums.weight_of(len(part.names), 5))
+
+    assert learned(accumulate, judge) == pytest.approx(learned(1, judge), rel=1e-6)
+
+
+def test_a_mean_weighs_by_the_rows_of_its_process(monkeypatch):
+    monkeypatch.setattr(sums, "processes", lambda: 3)
+    assert [sums.weight_of(rows, 4) for rows in (2, 1, 1)] == [1.5, 0.75, 0.75]
+    assert sums.weight_of(2, 6) == 1.0
 
 
 def test_what_a_network_draws_in_turns_is_what_it_draws_for_the_whole_batch():
