@@ -34,17 +34,19 @@ def own_device(name: str) -> torch.device:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Work together with the other processes that torchrun started; alone where it did not start this one."""
+    """Work together with the other processes that torchrun started; alone where it did not start this one.
+
+    Where the body fails the group stays: to take it apart waits for the others, which wait for this process. Its end,
+    which torchrun notices, ends them too.
+    """
     if not distributed.is_torchelastic_launched() or distributed.is_initialized():
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
+    yield
+    distributed.destroy_process_group()
 
 
 def processes() -> int:

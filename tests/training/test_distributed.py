@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from flarenet.errors import PlanError
 from flarenet.training import distributed
-from flarenet.training.distributed import own_rows
+from flarenet.training.distributed import joined, own_rows
 from tests.training import together
 
 PRELOADED = [together.__name__, "torch._dynamo", "batchgenerators.augmentations.color_augmentations"]
@@ -79,6 +79,20 @@ def test_one_that_fails_ends_both(tmp_path, harm):
         assert "epoch 2, batch 2" in said and "epoch 2, batch 2" in also_said and "on cases c" in also_said
     tensors = load_file(tmp_path / "state-00001-00000.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def test_the_group_of_a_process_that_fails_is_left_as_it_is(monkeypatch):
+    """To take it apart waits for the others, and they for this process: none would end."""
+    for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 0, "RANK": 0, "WORLD_SIZE": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    with joined(together.CPU):
+        assert torch.distributed.is_initialized()
+    assert not torch.distributed.is_initialized()
+    with pytest.raises(ZeroDivisionError), joined(together.CPU):
+        1 / 0  # noqa: B018
+    assert torch.distributed.is_initialized()
+    torch.distributed.destroy_process_group()
 
 
 def test_rows_are_dealt_out_and_there_must_be_enough(monkeypatch):
