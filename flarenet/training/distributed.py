@@ -92,13 +92,13 @@ def averaged(values: Tensor) -> Tensor:
     return all_summed(values) / processes()
 
 
-def highest(number: int) -> int:
-    """The highest of the numbers that the processes come with."""
+def highest(*numbers: int) -> list[int]:
+    """For each of the numbers that this process comes with, the highest that any comes with."""
     if processes() == 1:
-        return number
-    found = torch.tensor(number, device="cuda" if distributed.get_backend() == "nccl" else "cpu")
+        return list(numbers)
+    found = torch.tensor(numbers, device="cuda" if distributed.get_backend() == "nccl" else "cpu")
     distributed.all_reduce(found, distributed.ReduceOp.MAX)
-    return int(found)
+    return [int(number) for number in found.tolist()]
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

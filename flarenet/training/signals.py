@@ -19,20 +19,27 @@ from .distributed import highest
 
 @dataclass
 class Asked:
-    """What was asked.
+    """What was asked of the processes that train together, as of the last look, which all of them take together.
 
-    ending  the signal that asked this process, or at the last look any that trains with it, for the end; 0: none
-    stop    whether there was one at the last look, which all of them take together
-    save    whether a state is wanted
+    stop    whether the end was
+    save    whether a state was; whoever saves one sets it back
+    ending  the signal that asked any of them for the end; 0: none
+    heard   the signal that asked this process for the end, and `wanted` whether it was asked for a state: what signals
+            write, at any moment, and a look only reads, or sets back where it passed it on
     """
 
-    ending: int = 0
     stop: bool = False
     save: bool = False
+    ending: int = 0
+    heard: int = 0
+    wanted: bool = False
 
     def look(self) -> None:
-        self.ending = highest(self.ending)
-        self.stop = self.ending > 0
+        wanted = self.wanted
+        self.ending, saving = highest(self.heard, wanted)
+        self.stop, self.save = self.ending > 0, self.save or saving > 0
+        if wanted:
+            self.wanted = False
 
 
 @contextmanager
@@ -45,12 +52,12 @@ def noted() -> Iterator[Asked]:
 
     def end(number: int, _: FrameType | None) -> None:
         if os.getpid() == owner:
-            asked.ending = asked.ending or number
+            asked.heard = asked.heard or number
         elif number == signal.SIGTERM:  # a forked child, which has no state to save
             os._exit(128 + number)
 
     def save(number: int, _: FrameType | None) -> None:
-        asked.save = True
+        asked.wanted = True
 
     if threading.current_thread() is not threading.main_thread():
         yield asked
@@ -64,5 +71,5 @@ def noted() -> Iterator[Asked]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if asked.ending:
-        signal.raise_signal(asked.ending)
+    if ending := asked.ending or asked.heard:
+        signal.raise_signal(ending)

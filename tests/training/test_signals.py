@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from flarenet.training import signals
 from flarenet.training.signals import Asked, noted
 
 
@@ -33,7 +34,36 @@ def test_an_interrupt_waits_for_the_end(capsys):
 def test_a_request_to_save_ends_nothing():
     with noted() as asked:
         signal.raise_signal(signal.SIGUSR1)
+        asked.look()
+        asked.look()  # after a validation too, where nothing is saved
         assert asked == Asked(stop=False, save=True)
+
+
+def test_what_comes_during_a_look_is_found_at_the_next(monkeypatch):
+    """The others are waited for within a look, which takes as long as the slowest."""
+    came = [signal.SIGUSR1, signal.SIGTERM]
+
+    def waiting(*numbers):
+        while came:
+            signal.raise_signal(came.pop())
+        return list(numbers)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    monkeypatch.setattr(signals, "highest", waiting)
+    try:
+        with noted() as asked:
+            asked.look()
+            assert not asked.stop and not asked.save
+            asked.look()
+            assert asked.stop and asked.save and asked.ending == signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_signal_after_the_last_look_is_not_lost():
+    with pytest.raises(KeyboardInterrupt), noted() as asked:
+        asked.look()
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_an_error_of_the_run_comes_before_the_signal():
