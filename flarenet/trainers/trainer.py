@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from ..errors import RunError, UsageError
+from ..errors import PlanError, RunError, UsageError
 from ..inference.about import is_finished
 from ..inference.model import load_encoder, load_model, load_start, save_model
 from ..inference.predict import Predictor
@@ -30,7 +30,7 @@ from ..pseudo.teachers import Teachers
 from ..training.batches import Batch, Sample
 from ..training.callbacks import Callback
 from ..training.curve import Curve, Log
-from ..training.distributed import first_before_others, joined, own_device, rank, wait_for_all
+from ..training.distributed import first_before_others, joined, own_device, processes, rank, wait_for_all
 from ..training.ema import average_of
 from ..training.loader import Loader, default_workers
 from ..training.loop import Course, fastest_convolutions, fit
@@ -102,20 +102,36 @@ class Trainer:
 
         finish  train no more: what was trained of `step` before it was broken off becomes its model
         Raises RunError, with the command to type, where an earlier run is missing or there is nothing to finish,
-        LockedError where another process trains the step, and UsageError where a run that was broken off is of another
-        plan or data set, or no step is named to finish.
+        LockedError where another process trains the step, UsageError where a run that was broken off is of another
+        plan or data set, or no step is named to finish, and PlanError where more processes train than a batch has rows.
         """
         if finish and step is None:
             raise UsageError("--finish", found="no --step", expected="the step to finish, as in --step 1 --finish")
         self._plan.step(self.name, 1 if step is None else step)
+        numbers = range(1, len(self._part.steps) + 1) if step is None else [step]
         with joined(self._device):
-            for number in range(1, len(self._part.steps) + 1) if step is None else [step]:
+            self._check_rows(numbers)
+            for number in numbers:
                 folder = self._workspace.run(self.name, number, self._fold)
                 with locked(folder) if rank() == 0 else nullcontext():
                     if is_finished(folder):
                         self._skip(number, folder)
                     else:
                         self._train_step(number, finish=finish)
+
+    def _check_rows(self, numbers: Iterable[int]) -> None:
+        """Each process needs a row of every batch; told before the hours that cases, teachers and other steps take."""
+        for number in numbers:
+            rows, count = self._plan.step(self.name, number).batch_size, processes()
+            if rows < count and not is_finished(self._workspace.run(self.name, number, self._fold)):
+                key = f"trainers.{self.name}.steps.{number - 1}.batch_size"
+                raise PlanError(
+                    key,
+                    found=rows,
+                    expected=f"at least one sample for each of {count} processes",
+                    remedy=f"--set {key}={count}, with the budget.gpu_memory_gb of all cards together where one is too "
+                    f"small, or no more processes than {rows}",
+                )
 
     def _skip(self, number: int, folder: Path) -> None:
         """Say that a step is finished, and warn where what it was built on was trained again since."""

@@ -16,7 +16,6 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed, nn
 
-from ..errors import PlanError
 from ..inference.engines import pick_device
 
 _PATIENCE = timedelta(days=1)
@@ -64,10 +63,7 @@ def processes_here() -> int:
 
 
 def own_rows(batch_size: int) -> range:
-    """The rows of a batch that this process works on. Raises PlanError where there are fewer rows than processes."""
-    if batch_size < processes():
-        expected = f"at least one sample for each of {processes()} processes"
-        raise PlanError("batch_size", found=batch_size, expected=expected)
+    """The rows of a batch that this process works on; none where there are fewer rows than processes."""
     return range(rank(), batch_size, processes())
 
 

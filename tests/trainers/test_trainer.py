@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from flarenet.errors import RunError
+from flarenet.errors import PlanError, RunError
 from flarenet.trainers import Trainer3DOrgan, trainer
 from flarenet.trainers.own import find_trainer
 from flarenet.trainers.trainer import summary_of
@@ -49,7 +49,7 @@ def test_states_are_removed_when_every_process_has_read_them(tmp_path, monkeypat
     checkpoints = SimpleNamespace(load=noting("load", answer=True), remove=noting("remove"))
     one = object.__new__(Trainer3DOrgan)
     one.__dict__ |= {
-        "_plan": SimpleNamespace(step=lambda *_: SimpleNamespace(builds_on=())),
+        "_plan": SimpleNamespace(step=lambda *_: SimpleNamespace(builds_on=(), batch_size=1)),
         "_workspace": Workspace(tmp_path, "P"),
         "_fold": 0,
         "_device": torch.device("cpu"),
@@ -62,6 +62,24 @@ def test_states_are_removed_when_every_process_has_read_them(tmp_path, monkeypat
     }
     one.train(1)
     assert done == ["load", "wait", "fit", "save", "remove", "wait"]
+
+
+def test_a_batch_of_fewer_rows_than_processes_is_refused_before_any_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "processes", lambda: 4)
+    one = object.__new__(Trainer3DOrgan)
+    steps = [STEP.model_copy(update={"batch_size": size}) for size in (1, 4, 2)]
+    plan = SimpleNamespace(step=lambda name, number: steps[number - 1])
+    workspace = Workspace(tmp_path, "P")
+    one.__dict__ |= {"_plan": plan, "_part": SimpleNamespace(steps=steps), "_workspace": workspace, "_fold": 0}
+    one.__dict__ |= {"_device": torch.device("cpu")}
+    finished = workspace.run("3DOrgan", 1)  # however many rows it had
+    finished.mkdir(parents=True)
+    (finished / "about.json").touch()
+    with pytest.raises(PlanError, match="at least one sample for each of 4 processes") as caught:
+        one.train()
+    assert caught.value.thing == "trainers.3DOrgan.steps.2.batch_size" and caught.value.found == "2"
+    assert "--set trainers.3DOrgan.steps.2.batch_size=4, " in caught.value.remedy
+    assert caught.value.remedy.endswith("or no more processes than 2")
 
 
 def test_the_numbers_of_a_run_are_those_of_the_epoch_that_is_kept(tmp_path):

@@ -7,7 +7,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from flarenet.errors import PlanError
 from flarenet.training import distributed
 from flarenet.training.distributed import joined, own_rows
 from tests.training import together
@@ -95,9 +94,7 @@ def test_the_group_of_a_process_that_fails_is_left_as_it_is(monkeypatch):
     torch.distributed.destroy_process_group()
 
 
-def test_rows_are_dealt_out_and_there_must_be_enough(monkeypatch):
+def test_rows_are_dealt_out(monkeypatch):
     monkeypatch.setattr(distributed, "processes", lambda: 3)
     monkeypatch.setattr(distributed, "rank", lambda: 1)
     assert list(own_rows(7)) == [1, 4]
-    with pytest.raises(PlanError, match="batch_size"):
-        own_rows(2)
