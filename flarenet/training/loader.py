@@ -117,6 +117,10 @@ class Ahead:
     def samples(self) -> tuple[Sample, ...]:
         return self._batches.samples
 
+    def names(self, epoch: int, index: int) -> tuple[str, ...]:
+        """As Batches.names."""
+        return self._batches.names(epoch, index)
+
     def batch(self, epoch: int, index: int) -> Batch:
         """As Batches.batch."""
         if self._loader.reach <= 0:

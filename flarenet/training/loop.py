@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,8 @@ def _train_batch(state: TrainState, course: Course, index: int) -> tuple[float, 
     # for what a network draws, as the masked autoencoder draws its mask
     torch.manual_seed(_seed(course.batches.seed, state.epoch, index, rank()))
     where = f"{course.title}, epoch {state.epoch + 1}, batch {index + 1}"
-    found = learn(state, batch, judge=judge, update=course.update, where=where)
+    names = partial(course.batches.names, state.epoch, index)
+    found = learn(state, batch, judge=judge, update=course.update, where=where, names=names)
     if state.average is not None:
         number = state.epoch * course.step.batches_per_epoch + index
         update_average(state.average, state.network, decay=course.update.ema, updates=number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -27,10 +27,17 @@ def make_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
 
 
 def learn(
-    state: TrainState, batch: Batch, *, judge: Callable[[Batch], Loss], update: Update, where: str
+    state: TrainState,
+    batch: Batch,
+    *,
+    judge: Callable[[Batch], Loss],
+    update: Update,
+    where: str,
+    names: Callable[[], Sequence[str]] | None = None,
 ) -> tuple[float, float]:
     """Take one step of the optimizer on `batch`, with `judge` as the loss; returns (the loss, its Dice term).
 
+    names  says the cases of the whole batch, of which others may work on a part; None: those of `batch`
     A gradient that float16 could not hold changes nothing but the scale, as long as the scale can be smaller.
     Raises RunError that names `where` and the cases, before anything changes, if the loss or its gradient is not
     finite, or if nothing that learns has a part in the loss.
@@ -49,18 +56,18 @@ def learn(
     norm = nn.utils.clip_grad_norm_(learning, update.clip_norm)
     total, dice, length = torch.stack([*averaged(terms), norm]).tolist()  # only here the CPU waits for a GPU
     if not math.isfinite(total):
-        raise _not_finite(where, f"loss {total}", batch)
+        raise _not_finite(where, f"loss {total}", names or (lambda: batch.names))
     if not math.isfinite(length) and state.scaler.get_scale() <= 1:  # 1 where nothing is scaled
-        raise _not_finite(where, f"a gradient of length {length}", batch)
+        raise _not_finite(where, f"a gradient of length {length}", names or (lambda: batch.names))
     state.scaler.step(state.optimizer)
     state.scaler.update()
     return total, dice
 
 
-def _not_finite(where: str, found: str, batch: Batch) -> RunError:
+def _not_finite(where: str, found: str, names: Callable[[], Sequence[str]]) -> RunError:
     return RunError(
         where,
-        found=f"{found} on cases {', '.join(sorted(set(batch.names)))}",
+        found=f"{found}; cases of this batch: {', '.join(sorted(set(names())))}",
         expected="finite numbers",
         remedy="look at these images, or lower the learning rate; the last state is kept",
     )

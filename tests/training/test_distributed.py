@@ -1,7 +1,7 @@
 """Two processes train one network: as one does, the same again each time, and neither goes on without the other."""
 
-import multiprocessing
-import socket
+import shutil
+import signal
 
 import pytest
 import torch
@@ -10,37 +10,7 @@ from safetensors.torch import load_file
 from flarenet.training import distributed
 from flarenet.training.distributed import joined, own_rows
 from tests.training import together
-
-PRELOADED = [together.__name__, "torch._dynamo", "batchgenerators.augmentations.color_augmentations"]
-"""All that a process needs; torch's optimizers import the second at their first step, what augments the third."""
-
-
-def start(folder, *words, count=2):
-    """[(process, its log)] of `count`, each told what torchrun tells; all copies of one that has imported all."""
-    folder.mkdir(exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": count, "TORCHELASTIC_RUN_ID": "test"}
-    context, started = multiprocessing.get_context("forkserver"), []
-    context.set_forkserver_preload(PRELOADED)
-    for number in range(count):
-        own = {name: str(value) for name, value in {**told, "RANK": number, "LOCAL_RANK": number}.items()}
-        log = folder.with_name(f"{folder.name}-{number}.txt")
-        process = context.Process(target=together.work, args=(folder, own, log, *words))
-        process.start()
-        started.append((process, log))
-    return started
-
-
-def end(started):
-    """[(exit code, what it said)]; None for a code where the first has not ended a minute after the second."""
-    for (process, _), patience_s in zip(started[::-1], (300, 60)):
-        process.join(patience_s)
-    ended = [(process.exitcode, log.read_text()) for process, log in started]
-    for process, _ in started:
-        process.kill()
-    return ended
+from tests.training.together import end, second, start
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +22,30 @@ def twice(tmp_path_factory):
     return folders
 
 
-def test_two_processes_learn_what_one_does(twice, tmp_path):
-    together.train(tmp_path)
-    one, both = (load_file(folder / "weights.safetensors") for folder in (tmp_path, twice[0]))
-    for name, tensor in one.items():
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The weights by one process."""
+    folder = tmp_path_factory.mktemp("alone")
+    together.train(folder)
+    return load_file(folder / "weights.safetensors")
+
+
+def same(alone, folder):
+    both = load_file(folder / "weights.safetensors")
+    for name, tensor in alone.items():
         torch.testing.assert_close(both[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_two_processes_learn_what_one_does(twice, alone):
+    same(alone, twice[0])
+
+
+def test_two_processes_in_turns_learn_what_one_does(alone, tmp_path):
+    """The first has three rows of a batch and takes as many turns, the second has two."""
+    folder = tmp_path / "run"
+    for code, said in end(start(folder, accumulate=3)):
+        assert code == 0, said
+    same(alone, folder)
 
 
 def test_two_processes_end_with_the_same_bytes_each_time(twice):
@@ -64,19 +53,37 @@ def test_two_processes_end_with_the_same_bytes_each_time(twice):
     assert one == other
 
 
+def files_of(*states):
+    return [f"state-{state}.{kind}" for state in states for kind in ("json", "safetensors")]
+
+
 def test_the_first_process_alone_writes(twice):
     names = sorted(path.name for path in twice[0].iterdir())
-    states = [f"state-{epoch:05}-00000" for epoch in (1, 2)]
-    assert names == [*(f"{name}.{kind}" for name in states for kind in ("json", "safetensors")), "weights.safetensors"]
+    assert names == [*files_of("00001-00000", "00002-00000"), "weights.safetensors"]
+    assert list(second(twice[0]).iterdir()) == []
+
+
+def test_a_signal_to_one_process_is_one_to_all_and_they_go_on_to_the_same_bytes(twice, tmp_path):
+    folder = tmp_path / "run"
+    assert [code for code, _ in end(start(folder, harm="signals"))] == [-signal.SIGTERM] * 2
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == files_of("00001-00001", "00001-00002")  # as the second was asked for a state, and for the end
+    shutil.copytree(folder, second(folder), dirs_exist_ok=True)
+    for code, said in end(start(folder)):
+        assert code == 0, said
+    assert (folder / "weights.safetensors").read_bytes() == (twice[0] / "weights.safetensors").read_bytes()
+    assert sorted(path.name for path in second(folder).iterdir()) == names
 
 
 @pytest.mark.parametrize("harm", ["killed", "nan"])
 def test_one_that_fails_ends_both(tmp_path, harm):
-    (first, said), (second, also_said) = end(start(tmp_path, harm))
-    assert first and second  # a code, and not 0
+    folder = tmp_path / "run"
+    (first, said), (other, also_said) = end(start(folder, harm=harm))
+    assert first and other  # a code, and not 0
     if harm == "nan":
-        assert "epoch 2, batch 2" in said and "epoch 2, batch 2" in also_said and "on cases c" in also_said
-    tensors = load_file(tmp_path / "state-00001-00000.safetensors")
+        for told in (said, also_said):
+            assert "epoch 2, batch 2" in told and "cases of this batch: c0, c1, c2, c3" in told
+    tensors = load_file(folder / "state-00001-00000.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
 
 

@@ -1,8 +1,10 @@
-"""One of several processes that train together, as torchrun starts it; test_distributed.py starts it by hand."""
+"""Processes that train together, each told what torchrun would tell it."""
 
 import math
+import multiprocessing
 import os
 import signal
+import socket
 from contextlib import nullcontext
 
 import numpy as np
@@ -10,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from flarenet.planning.plan import Augmentation, Step, Subset
+from flarenet.planning.plan import Augmentation, Step, Subset, Update
 from flarenet.training.batches import Batches, Sample
 from flarenet.training.checkpoints import Checkpoints
 from flarenet.training.distributed import joined, own_rows, rank
@@ -36,9 +38,12 @@ def samples():
     return made
 
 
-def train(folder, harm=None):
-    """Rank 0 leaves the weights in `folder`. `harm`: what befalls the second process at the fifth batch, "killed" or
-    "nan"."""
+def train(folder, harm=None, accumulate=1):
+    """Go on from what is in `folder`; the first process leaves the weights there.
+
+    harm  what befalls the second process at the fifth batch: "killed", "nan", or "signals", by which it is asked for a
+          state at the fourth batch and for the end at the fifth
+    """
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 1))
     state = TrainState(network, torch.optim.AdamW(network.parameters(), lr=0.01))
@@ -49,23 +54,65 @@ def train(folder, harm=None):
 
     def objective(network, batch):
         seen.append(batch)
-        if len(seen) == 5 and rank() == 1 and harm == "killed":
+        number = len(seen) if rank() == 1 else 0
+        if number == 5 and harm == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
-        factor = math.nan if len(seen) == 5 and rank() == 1 and harm == "nan" else 1.0
+        if number in (4, 5) and harm == "signals":
+            signal.raise_signal(signal.SIGUSR1 if number == 4 else signal.SIGTERM)
+        factor = math.nan if number == 5 and harm == "nan" else 1.0
         answers = {"organ": network(batch.image) * factor}
         return segmentation_loss(answers, batch.labels, batch.asked, exclusion=0.5)
 
-    checkpoints = Checkpoints(folder, {}, save_every_s=1e9)
-    fit(state, Course(STEP, batches, objective, None, CPU, nullcontext, folder, checkpoints, "test"))
+    checkpoints, update = Checkpoints(folder, {}, save_every_s=1e9), Update(accumulate=accumulate)
+    checkpoints.load(state, print)
+    course = Course(STEP, batches, objective, None, CPU, nullcontext, folder, checkpoints, "test", update=update)
+    fit(state, course)
     if rank() == 0:
         save_file(network.state_dict(), folder / "weights.safetensors")
 
 
-def work(folder, told, log, harm=None):
+def work(task, folder, told, log, words):
     """The whole of a process that is told `told` by its environment, and writes what it says to `log`."""
     os.environ.update(told)
     with open(log, "w") as said:
         os.dup2(said.fileno(), 2)
     torch.set_num_threads(1)
     with joined(CPU):
-        train(folder, harm)
+        task(folder, **words)
+
+
+PRELOADED = [__name__, "torch._dynamo", "batchgenerators.augmentations.color_augmentations"]
+"""All that a process needs; torch's optimizers import the second at their first step, what augments the third."""
+
+
+def second(folder):
+    """Where the second of two processes finds what the first finds in `folder`: what it writes is seen there."""
+    return folder.with_name(f"{folder.name}-second")
+
+
+def start(folder, task=train, **words):
+    """[(process, its log)] of two at `task`, all copies of one that has imported all; each in a folder of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": "test"}
+    context, started = multiprocessing.get_context("forkserver"), []
+    context.set_forkserver_preload(PRELOADED)
+    for number, place in enumerate((folder, second(folder))):
+        place.mkdir(exist_ok=True)
+        own = {name: str(value) for name, value in {**told, "RANK": number, "LOCAL_RANK": number}.items()}
+        log = place.with_name(f"{place.name}.txt")
+        process = context.Process(target=work, args=(task, place, own, log, words))
+        process.start()
+        started.append((process, log))
+    return started
+
+
+def end(started):
+    """[(exit code, what it said)]; None for a code where the first has not ended a minute after the second."""
+    for (process, _), patience_s in zip(started[::-1], (300, 60)):
+        process.join(patience_s)
+    ended = [(process.exitcode, log.read_text()) for process, log in started]
+    for process, _ in started:
+        process.kill()
+    return ended
