@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_device(words)
     words.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="else as the plan says")
     words.add_argument(
-        "--compile", action="store_true", help="let torch compile the network: a slow start, then faster on most cards"
+        "--compile", action="store_true", help="let torch compile the network: a slow start, then may be faster: try it"
     )
     words.add_argument(
         "--workers",
