@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from ..planning.epochs import CROPS_PER_CASE, LONGEST_EPOCH, batches_of, fewest_batches, paced, slices_of
 from ..planning.fingerprint import Fingerprint
@@ -86,6 +87,11 @@ def plan_2d(name: str, fingerprint: Fingerprint, outline: Outline, *, stages: Se
             "batch_size": batch_why,
             "schedule": "polynomial decay with power 0.9, and AdamW with this weight decay: the paper's Table 3",
             "selection": "the paper keeps the weights of the best Dice on a fifth of the slices, held out by cases",
+            **{
+                f"steps.{number}.selection": "no case of it has a truth to be judged by: it keeps its last weights"
+                for number, step in enumerate(steps)
+                if step.selection == "last"
+            },
             **{f"steps.{number}.epochs": reason for number, reason in enumerate(epochs_why)},
             **{
                 f"steps.{number}.pseudo.{rule}": reason
@@ -153,6 +159,7 @@ def _steps(
     """
     made = list[Step]()
     reasons = list[str]()
+    selection: Literal["lowest loss", "best dice"] = "lowest loss" if paper and dimensions == 3 else "best dice"
     for before, stage in enumerate(stages):
         crops = CROPS_PER_CASE * fingerprint.count(stage.patterns)
         samples = crops if dimensions == 3 else slices_of(fingerprint, stage.patterns)
@@ -177,7 +184,7 @@ def _steps(
             learning_rate=stage.learning_rate,
             warmup_epochs=stage.warmup_epochs,
             schedule="polynomial",
-            selection="lowest loss" if paper and dimensions == 3 else "best dice",
+            selection=selection if any(stage.patterns) else "last",
         )
         made.append(step)
         reasons.append(why)

@@ -72,6 +72,7 @@ def test_the_paper_s_plan_has_the_paper_s_numbers():
     assert [step.epochs for step in steps] == [20, 30, 60, 20]
     assert [step.learning_rate for step in steps] == [1e-4, 5e-4, 5e-4, 1e-4]
     assert [step.trained for step in steps] == [(), (), ("decoders.organ",), ("decoders.cancer",)]
+    assert [step.selection for step in steps] == ["last", *["best dice"] * 3]  # of d_u none has a truth to be judged by
     assert {step.batch_size for step in steps} == {128} and {step.schedule for step in steps} == {"polynomial"}
     assert all(part.weight_decay == 1e-5 for part in segmenting.values())
 
