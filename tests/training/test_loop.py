@@ -46,6 +46,31 @@ def test_of_a_network_that_does_not_segment_the_epoch_of_the_lowest_loss_is_kept
     assert state.best_epoch == 2 and state.best_score == pytest.approx(-0.4)
 
 
+@pytest.mark.parametrize(("judged", "best"), [(True, (2, -0.4)), (False, (4, -0.2))])
+def test_of_a_network_that_segments_the_epoch_of_the_lowest_dice_loss_is_kept(tmp_path, judged, best):
+    """That of held-out patches, while the one of training falls to the end, which counts where nothing is held out."""
+    held_out, drawn = iter([0.9, 0.4, 0.5, 0.6]), iter([loss for loss in (0.8, 0.6, 0.4, 0.2) for _ in range(3)])
+
+    def objective(network, batch):
+        return Loss(torch.tensor(next(drawn)), next(network.parameters()).sum() * 0)
+
+    def validate(network):
+        return Findings(losses={"held_out_dice_loss": next(held_out)})
+
+    state, step = fresh_state(), STEP.model_copy(update={"selection": "lowest loss"})
+    fit(state, course(tmp_path, objective=objective, validate=validate if judged else None, step=step))
+    assert (state.best_epoch, state.best_score) == (best[0], pytest.approx(best[1]))
+
+
+def test_every_batch_is_learned_from_at_the_rate_of_its_moment(tmp_path):
+    """Three batches of warm-up, the first at the rate of the second instead of none, then nine on the way down."""
+    rates, state = [], fresh_state()
+    state.optimizer.register_step_post_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    fit(state, course(tmp_path, step=STEP.model_copy(update={"warmup_epochs": 1})))
+    falling = [0.01 * (1 - number / 9) ** 0.9 for number in range(9)]
+    assert rates == pytest.approx([0.01 / 3, 0.01 / 3, 0.02 / 3, *falling])
+
+
 @pytest.mark.parametrize(
     ("schedule", "warmup", "epoch", "expected"),
     [
