@@ -6,12 +6,17 @@ import pytest
 import torch
 
 from flarenet.errors import PlanError, RunError
+from flarenet.inference.model import load_weights
+from flarenet.planning.plan import Update
+from flarenet.planning.split import Splits
+from flarenet.schema import save
 from flarenet.trainers import Trainer3DOrgan, trainer
 from flarenet.trainers.own import find_trainer
 from flarenet.trainers.trainer import summary_of
 from flarenet.training.callbacks import Findings
 from flarenet.training.loop import fit
 from flarenet.workspace import Workspace
+from tests.inference.test_predict import plan_for
 from tests.training.tiny import STEP, course, fresh_state
 
 
@@ -92,3 +97,43 @@ def test_the_numbers_of_a_run_are_those_of_the_epoch_that_is_kept(tmp_path):
     assert said["loss"] == round(state.history[1].losses["loss"], 4) != round(state.history[3].losses["loss"], 4)
     state.index = 2
     assert summary_of(state)["batches"] == 2
+
+
+class Threshold(Trainer3DOrgan):
+    name = "Threshold"
+
+
+def trainer_of(root, **changes):
+    """A trainer of a small slice-wise U-Net, its part of the plan changed."""
+    plan, workspace = plan_for(("organ", "cancer"), 2, (32, 32)), Workspace(root, "Toy")
+    save(Splits(folds=((), ())), workspace.splits)
+    part = plan.trainers["Threshold"].model_copy(update=changes)
+    plan = plan.model_copy(update={"trainers": {"Threshold": part}})
+    return Threshold(plan, workspace, device="cpu", precision="fp32"), part.steps[0]
+
+
+def test_the_model_of_a_run_has_the_weights_of_its_best_epoch(tmp_path):
+    dice, weights = iter([0.2, 0.7, 0.5, 0.6]), []
+
+    def validate(network):
+        weights.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
+        return Findings(dice={"organ": next(dice)})
+
+    one, _ = trainer_of(tmp_path)
+    state, step = fresh_state(), STEP.model_copy(update={"selection": "best dice"})
+    run = course(tmp_path / "run", validate=validate, step=step)
+    fit(state, run)
+    one._save(state, run, number=1, foundations={})
+    saved, (_, best, _, last) = load_weights(tmp_path / "run"), weights
+    assert saved.keys() == best.keys() and all(torch.equal(saved[name], best[name]) for name in best)
+    assert not any(torch.equal(last[name], best[name]) for name in best)
+
+
+def test_weight_decay_and_the_average_of_the_weights_are_those_of_the_plan(tmp_path):
+    one, step = trainer_of(tmp_path, weight_decay=0.02, update=Update(ema=0.9))
+    state = one._state(step, {})
+    assert [group["weight_decay"] for group in state.optimizer.param_groups] == [0.02]
+    assert state.judged is state.average is not state.network
+    plain, step = trainer_of(tmp_path)
+    state = plain._state(step, {})
+    assert state.average is None and state.judged is state.network
