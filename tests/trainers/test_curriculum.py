@@ -137,6 +137,9 @@ def test_a_run_that_was_broken_off_ends_early_with_a_model(without_last, capsys)
     assert code == 4 and "no state of a finished epoch" in said and not (folder / "about.json").exists()
     with pytest.raises(OSError, match="the disk is full"):
         TRAINERS["DualDecoder2D"](load_plan(without_last.plan), without_last, device="cpu", callbacks=[stop]).train(4)
+    other = ("--set", "trainers.DualDecoder2D.steps.3.learning_rate=0.5")
+    code, said = run(capsys, without_last, "DualDecoder2D", "--step", "4", "--device", "cpu", *other)
+    assert code == 2 and "the state of another run" in said and "step.learning_rate=0.5" in said
     code, said = run(capsys, without_last, *words)
     assert code == 0 and "ends after epoch 1, batch 0" in said
     model, summary = load_model(folder), read_about(folder).summary
