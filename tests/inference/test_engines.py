@@ -103,6 +103,8 @@ def test_half_the_digits_answer_nearly_the_same(engine):
     network, windows = network_of("unet", patch), torch.rand(2, 1, *patch)
     exact, rough = (opened(engine, network, patch, precision=word)(windows)["organ"] for word in ("fp32", "bf16"))
     assert float((rough - exact).abs().mean()) < 0.1 * float(exact.std())
+    if engine == "torch":  # OpenVINO computes in bf16 only where the processor does
+        assert not torch.equal(rough, exact)
 
 
 def test_an_engine_says_its_name():

@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from flarenet.errors import CasesFailed, RunError
 from flarenet.planning.fusion import Fusion
 from flarenet.planning.pseudo_rules import PseudoRules
 from flarenet.pseudo.report import Report
+from flarenet.pseudo.sources import Sources
 from flarenet.pseudo.teachers import Teachers
 from flarenet.schema import load
 from flarenet.trainers.samples import read_samples
@@ -188,6 +191,22 @@ def test_a_process_that_finds_all_made_takes_away_nothing_that_another_is_writin
     written.write_text("damaged")
     complete(workspace, cases, teachers)
     assert not others.exists() and report(complete(workspace, cases, teachers)).cases.keys() == {c.name for c in cases}
+
+
+def test_a_scan_that_was_replaced_is_predicted_again(blocks, teachers):
+    """`firm` in the place of `bare`, whose top layer the second pass does not see."""
+    workspace, cases = blocks
+    bare, firm = (next(case for case in cases if case.name == name) for name in ("bare", "firm"))
+    sources = Sources(teachers, step_of(RULES), workspace)
+
+    def second_pass():
+        sources.predict(bare, ["organ"])
+        return sources.maps("bare", "organ")[1]
+
+    assert not second_pass()[DOUBTFUL].any() and not second_pass()[DOUBTFUL].any()
+    assert len(teachers["Organ/1"].asked) == 3
+    shutil.copyfile(firm.image, bare.image)
+    assert second_pass()[DOUBTFUL].all() and len(teachers["Organ/1"].asked) == 6
 
 
 def predicting(**fields):
