@@ -6,6 +6,7 @@ from flarenet.data.dataset import Dataset
 from flarenet.data.labels import LabelSet
 from flarenet.data.settled import save_settled
 from flarenet.errors import RunError
+from flarenet.planning.plan import Subset
 from flarenet.preparation.dataset import prepare_dataset
 from flarenet.trainers.samples import read_samples
 from tests.pseudo.conftest import RULES, make_blocks, plan_of, step_of
@@ -50,6 +51,14 @@ def test_a_group_that_nobody_looked_for_is_taught_as_empty_by_every_case(workspa
     assert all(flags["other"] == [True, True, True] for flags in asked.values())
     assert asked["drawn"]["organ"] == asked["drawn"]["cancer"] == [True, True]
     assert asked["lesion"]["organ"] == [False, False] and asked["bare"]["cancer"] == [False, False]
+
+
+@pytest.mark.parametrize(("starts_from", "organ"), [(None, [True, True]), ("Organ/1", [False, False])])
+def test_a_label_that_only_cases_of_other_steps_answer_is_never_there_for_random_weights(workspace, starts_from, organ):
+    """Nobody looked for a liver in `lesion`; a run that is gone on from may have learned it elsewhere."""
+    (lesion,) = samples_of(workspace, starts_from=starts_from, subset=Subset(patterns=((2,),)))
+    flags = {group: asked.tolist() for group, asked in lesion.asked.items()}
+    assert flags == {"organ": organ, "cancer": [True, True], "other": [True, True, True]}
 
 
 def test_a_flipped_bit_of_a_prepared_case_is_named_with_what_mends_it(workspace):
