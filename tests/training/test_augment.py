@@ -102,6 +102,31 @@ def test_each_change_of_intensity_changes_the_image_and_no_label():
         np.testing.assert_array_equal(labels["organ"], maps["organ"])
 
 
+def grey(shape=(2, 2)):
+    return np.full((1, *shape), 0.5, dtype=np.float32)
+
+
+def test_noise_has_the_standard_deviation_that_is_asked_for():
+    settings = Augmentation(probability=1.0, **{**STILL, "noise_sd": 0.05})
+    noise = augment(grey((64, 64, 64)), {}, settings, [1])[0] - 0.5
+    assert noise.std() == pytest.approx(0.05, rel=0.02) and noise.mean() == pytest.approx(0, abs=0.001)
+
+
+@pytest.mark.parametrize("change", ["scale", "shift"])
+def test_scale_and_shift_are_drawn_from_their_whole_range_and_no_farther(change):
+    """0.5 times 0.9 to 1.1, or plus -0.1 to 0.1: in 200 draws the outer tenths of the range are met on either side."""
+    settings, far = Augmentation(probability=1.0, **{**STILL, change: 0.1}), 0.05 if change == "scale" else 0.1
+    drawn = np.array([augment(grey(), {}, settings, [seed])[0] - 0.5 for seed in range(200)])
+    assert (np.ptp(drawn.reshape(200, -1), axis=1) < 1e-6).all()  # one number for a sample
+    assert -far - 1e-6 <= drawn.min() < -0.8 * far and 0.8 * far < drawn.max() <= far + 1e-6
+
+
+def test_as_many_samples_are_changed_as_the_probability_says():
+    settings = Augmentation(probability=0.5, **{**STILL, "shift": 0.1})
+    changed = sum(not np.array_equal(augment(grey(), {}, settings, [seed])[0], grey()) for seed in range(400))
+    assert 160 <= changed <= 240  # 200, and four standard deviations of 10 on either side
+
+
 def test_the_same_seed_gives_the_same_sample_and_another_does_not():
     image, maps = square((48, 40))
     settings = Augmentation(probability=1.0, rotation_deg=20, zoom=0.1, gamma=0.2)
