@@ -38,15 +38,21 @@ def test_three_quarters_of_the_cubes_are_hidden_and_the_seed_decides_which(kind)
     assert torch.equal(masks[0], masks[1]) and not torch.equal(masks[0], masks[2])
 
 
+def hidden_voxels(hidden, size):
+    """bool [1, 1, *size] from the mask of its cubes."""
+    where = hidden.reshape(1, 1, *(n // 16 for n in size))
+    for axis in (2, 3, 4):
+        where = where.repeat_interleave(16, axis)
+    return where
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_encoder_sees_nothing_of_the_hidden_cubes(kind):
     network, size = autoencoder(kind).eval(), SIZES[kind]
     x = torch.rand(1, 1, *size)
     torch.manual_seed(3)
     predicted, hidden = network(x)
-    where = hidden.reshape(1, 1, *(n // 16 for n in size))
-    for axis in (2, 3, 4):
-        where = where.repeat_interleave(16, axis)
+    where = hidden_voxels(hidden, size)
     torch.manual_seed(3)
     torch.testing.assert_close(predicted, network(torch.where(where, 0.5, x))[0])
     torch.manual_seed(3)
@@ -55,10 +61,14 @@ def test_the_encoder_sees_nothing_of_the_hidden_cubes(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_is_the_squared_error_of_hidden_voxels(kind):
-    network = autoencoder(kind)
+    network, size = autoencoder(kind), SIZES[kind]
     for parameter in network.predict.parameters():
         torch.nn.init.zeros_(parameter)  # predicts 0 everywhere, so the error of a constant c is c^2
-    assert network.reconstruction_loss(torch.full((1, 1, *SIZES[kind]), 0.3)).item() == pytest.approx(0.09, rel=1e-5)
+    torch.manual_seed(3)
+    _, hidden = network(torch.zeros(1, 1, *size))
+    x = torch.where(hidden_voxels(hidden, size), 0.3, 0.9)
+    torch.manual_seed(3)
+    assert network.reconstruction_loss(x).item() == pytest.approx(0.09, rel=1e-5)
 
 
 def test_swin_fills_each_cube_where_it_lies():
