@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ import flarenet.preparation.dataset as preparing
 from flarenet.data.dataset_file import read_dataset
 from flarenet.data.labels import split
 from flarenet.data.nifti import read_image, read_labels
+from flarenet.data.reading import Reading
 from flarenet.data.store import Store
 from flarenet.phantom import write_phantom_set
 from flarenet.planning.fingerprint import fingerprint
@@ -122,6 +124,33 @@ def test_only_what_changed_is_redone(workspace, reads):
     wanted = {workspace.store("2d") / case.name for case in dataset.cases}
     assert redone == wanted | {workspace.store("3d") / dataset.cases[1].name}
     assert len(reads) == 8
+
+
+def with_other_voxel(source, target):
+    """A copy of an image whose first voxel is one more."""
+    image = nibabel.load(source)
+    data = np.asanyarray(image.dataobj).copy()
+    data[0, 0, 0] += 1
+    nibabel.save(nibabel.Nifti1Image(data, image.affine, image.header), target)
+    return target
+
+
+def test_a_case_that_is_or_is_read_otherwise_is_redone_alone(workspace, tmp_path):
+    dataset = read_dataset(workspace.raw)
+    first = next(case for case in dataset.cases if len(case.annotated) > 1)
+    others = [case for case in dataset.cases if case is not first]
+    preparing.prepare_dataset(dataset, plan_of(dataset), workspace)
+    for change in (
+        {"image": with_other_voxel(first.image, tmp_path / "image.nii.gz")},
+        {"label": with_other_voxel(first.label, tmp_path / "label.nii.gz")},
+        {"annotated": first.annotated - {max(first.annotated)}},
+        {"values": {value: value for value in range(1, len(dataset.labels.names))}},
+        {"reading": Reading(affine="sform")},
+    ):
+        before, changed = written(workspace), replace(dataset, cases=(replace(first, **change), *others))
+        assert preparing.prepare_dataset(changed, plan_of(dataset), workspace) == []
+        redone = {folder for folder, inode in written(workspace).items() if before[folder] != inode}
+        assert redone == {workspace.store(name) / first.name for name in ("2d", "3d")}, change
 
 
 def test_a_flipped_bit_is_found_where_every_byte_is_read(workspace, reads):
