@@ -11,7 +11,7 @@ from flarenet.data.labels import LabelSet
 from flarenet.data.nifti import read_image, read_labels
 from flarenet.errors import DatasetError, RunError, StorageError, UsageError
 from flarenet.inference.many import predict_many
-from flarenet.inference.model import save_model
+from flarenet.inference.model import Model, save_model
 from flarenet.inference.outputs import output_names
 from flarenet.inference.predict import Predictor, predict_pairs
 from flarenet.inference.probabilities import Probabilities
@@ -103,6 +103,38 @@ def test_a_body_keeps_its_place_whatever_the_spacing(tmp_path, dimensions, patch
     overlap = 2 * (body & (prediction.labels == 1)).sum() / (body.sum() + (prediction.labels == 1).sum())
     assert overlap == 1 if spacing == (1.0, 1.0, 1.0) else overlap > 0.9
     assert prediction.seconds > 0 and prediction.peak_mb > 10
+
+
+class Counting:
+    """An Engine that counts the windows it is given and sees nothing in them."""
+
+    name, device = "counting", torch.device("cpu")
+
+    def __init__(self):
+        self.windows = 0
+
+    def __call__(self, windows):
+        self.windows += len(windows)
+        return {group: torch.zeros(len(windows), 2, *windows.shape[2:]) for group in ("organ", "cancer")}
+
+
+@pytest.mark.parametrize(
+    ("shape", "z_mm", "expected"),
+    [
+        ((40, 20, 20), 1.25, 20),  # 50 mm at 2.5 mm, a window each
+        ((10, 20, 20), 5.0, 10),  # slices that are farther apart are never made up
+        ((1, 80, 32), 2.5, 4),  # windows of 32 begin at 0, 16, 32 and 48
+    ],
+)
+def test_so_many_windows_are_run_as_the_spacing_and_the_overlap_of_prediction_say(tmp_path, shape, z_mm, expected):
+    plan = plan_for(("organ", "cancer"), 2, (32, 32))
+    numbers = {"inference_spacing_mm": (2.5, 1.0, 1.0), "overlap": 0.5}
+    plan = plan.model_copy(update={"configurations": {"only": plan.configurations["only"].model_copy(update=numbers)}})
+    engine = Counting()
+    predictor = Predictor(Model(torch.nn.Identity(), plan, "Threshold", 1, tmp_path, ""), engine=engine)
+    scan = Volume(np.full(shape, BODY_HU, dtype=np.int16), Grid(shape, np.diag([z_mm, 1, 1, 1])[[2, 1, 0, 3]]))
+    assert predictor.predict(scan).labels.shape == shape
+    assert engine.windows == expected
 
 
 def test_every_group_has_its_map_and_later_groups_lie_on_top(tmp_path):
