@@ -33,9 +33,8 @@ COMES_WITH_TORCH = {"triton"}  # with its wheels for GPUs, under a name for each
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 FORBIDDEN_MODULES |= {"importlib", "pkgutil", "pydoc", "runpy"}  # what imports by name
-FORBIDDEN_NAMES = {"eval", "exec", "compile", "__import__"}
-FORBIDDEN_CALLS = {("torch", "load"), ("torch", "save"), ("os", "system"), ("os", "popen"), ("yaml", "load")}
-FORBIDDEN_CALLS |= {("tempfile", "mktemp")}
+FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "tempfile.mktemp"}
+FORBIDDEN_CALLS |= {"torch.load", "torch.save", "torch.jit.load", "torch.hub.load"}
 # reading the package's own files and version is no import of a name found in data
 ALLOWED_SUBMODULES = {"importlib.resources", "importlib.metadata"}
 # a trainer of one's own, by the name that its owner typed
@@ -100,26 +99,47 @@ def danger_faults(source, module="source"):
         and name not in ALLOWED_SUBMODULES
         and (module, name) not in ALLOWED_PLACES
     ]
+    known = names_in(tree)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and (reason := _danger(node)):
+        if isinstance(node, ast.Call) and (reason := _danger(node, known)):
             faults.append(f"{module}, line {node.lineno}: {reason}")
         if isinstance(node, ast.ExceptHandler) and node.type is None:
             faults.append(f"{module}, line {node.lineno}: bare except")
     return faults
 
 
-def _danger(call):
+def names_in(tree):
+    """{name in a module: what it stands for, dotted, from the top}, of all that the module imports."""
+    found = {"np": "numpy"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            tops = {alias.name.partition(".")[0] for alias in node.names if not alias.asname}
+            found |= {top: top for top in tops} | {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom):
+            base = "." * node.level + (node.module or "")
+            found |= {alias.asname or alias.name: f"{base}.{alias.name}" for alias in node.names}
+    return found
+
+
+def called(function, known):
+    """What is called, dotted, by the names that a module imports: "?.read" of what a call gave; None for no name."""
+    if isinstance(function, ast.Name):
+        return known.get(function.id, function.id).removeprefix("builtins.")
+    if not isinstance(function, ast.Attribute):
+        return None
+    return f"{called(function.value, known) or '?'}.{function.attr}".removeprefix("builtins.")
+
+
+def _danger(call, known):
     words = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
     if words.get("shell"):
         return "shell=True"
-    if isinstance(call.func, ast.Name):
-        return f"call of {call.func.id}" if call.func.id in FORBIDDEN_NAMES else None
-    if not isinstance(call.func, ast.Attribute):
+    name = called(call.func, known)
+    if name is None:
         return None
-    owner, name = getattr(call.func.value, "id", None), call.func.attr
-    if (owner, name) in FORBIDDEN_CALLS or name == "extractall":
-        return f"call of {owner}.{name}"
-    if owner in ("np", "numpy") and name == "load" and words.get("allow_pickle") is not False:
+    if name in FORBIDDEN_CALLS or name.rpartition(".")[2] == "extractall":
+        return f"call of {name}"
+    if name == "numpy.load" and words.get("allow_pickle") is not False:
         return "np.load without allow_pickle=False"
     return None
 
@@ -265,6 +285,19 @@ def test_a_wrong_import_is_found(module, source):
         "yaml.load(text)",
         "np.load(path)",
         "np.load(path, allow_pickle=True)",
+        "torch.jit.load(path)",
+        "from torch import load\nload(path)",
+        "from torch import jit\njit.load(path)",
+        "from torch import load as read\nread(path)",
+        "import torch as t\nt.load(path)",
+        "import torch.jit as j\nj.load(path)",
+        "import torch.jit\ntorch.load(path)",
+        "from os import system\nsystem(line)",
+        "from numpy import load\nload(path)",
+        "from tempfile import mktemp\nmktemp()",
+        "import builtins\nbuiltins.eval(text)",
+        "def work():\n    from builtins import exec as run\n    run(text)",
+        "tarfile.open(path).extractall(folder)",
         "try:\n    work()\nexcept:\n    pass",
     ],
 )
@@ -273,7 +306,9 @@ def test_a_danger_is_found(source):
 
 
 def test_what_is_allowed_is_not_found():
-    harmless = "network.eval()\nnp.load(path, mmap_mode='r', allow_pickle=False)\nimport importlib.resources"
+    harmless = "network.eval()\nnp.load(path, mmap_mode='r', allow_pickle=False)\nimport importlib.resources\n"
+    harmless += "from ..schema import load\nload(Plan, path)\nfrom re import compile\ncompile(pattern)\n"
+    harmless += "from numpy import load as read\nread(path, allow_pickle=False)\nsafetensors.torch.load(content)"
     assert danger_faults(harmless) == []
     downward = "from ..data import labels\nfrom .plan import Plan\nimport numpy"
     assert floor_faults(downward, "flarenet.planning.rules") == []
