@@ -1,5 +1,6 @@
 # make demo    own .venv, install, then the whole way on a phantom data set into ./demo
 # make test    own .venv, install, lint, types, tests
+# make test-full  the same with the long tier: many more random examples, cases and slices
 # make lock    requirements.lock anew: the libraries of a release, every file of theirs by its hash
 # make audit   known vulnerabilities among them
 # make sbom    sbom.json (CycloneDX) of what is installed from them, with the wheel, into .venv-locked: several GB
@@ -10,7 +11,7 @@ READY  := $(VENV)/.installed
 TOOLS  := $(VENV)/.release
 LOCKED := .venv-locked
 
-.PHONY: demo test lint wheel lock audit sbom clean
+.PHONY: demo test test-full lint wheel lock audit sbom clean
 
 # not compiled: few of the libraries' 15,000 files are ever imported, and those are compiled then
 $(READY): pyproject.toml constraints.txt
@@ -29,6 +30,9 @@ test: lint
 	# a process that dies ends the run, by the name of its test, in place of tests that nobody runs any more
 	# with bytecode, or each of the many processes that tests start compiles all that it imports
 	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
+
+test-full: export FLARENET_FULL := 1
+test-full: test
 
 wheel: $(READY)
 	$(BIN)/python -m build
