@@ -5,6 +5,7 @@
 A set of phantoms is planned and prepared once unbroken. Then, each time in a fresh root, the process group of
 flarenet_plan is killed at a moment drawn by a seed between the first and the last write, and the command is typed
 again. Every file must be the same byte for byte, nothing temporary may be left, and no case that was ready is redone.
+A moment at which a run has ended already is no kill: another one is drawn.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from flarenet.phantom import write_phantom_set
@@ -38,6 +41,16 @@ class Unbroken:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What came of one: whether the kill hit a run that had not ended, how many prepared cases it left, and what is
+    wrong in the end, "" for nothing."""
+
+    hit: bool
+    ready: int
+    fault: str
+
+
 def main() -> int:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--kills", type=int, default=20)
@@ -51,35 +64,35 @@ def main() -> int:
         write_phantom_set(raw, cases=arguments.cases, test_cases=0, seed=arguments.seed, detail=arguments.detail)
         line = [sys.executable, "-c", PLAN, "-d", NAME, "--workers", "2", "--root"]
         wanted = unbroken(line, raw, Path(folder) / "unbroken")
-        good = 0
-        for number in range(arguments.kills):
+        hits, faults, numbers = 0, 0, count()
+        while hits < arguments.kills:
             after_s = draw.uniform(0, wanted.seconds)
-            ready, fault = trial(line, raw, Path(folder) / f"killed{number}", after_s=after_s, wanted=wanted)
-            print(f"killed {after_s:.2f} s in, with {ready} prepared: {fault or 'the same store'}", flush=True)
-            good += not fault
-    print(f"{good}/{arguments.kills}")
-    return 0 if good == arguments.kills else 1
+            tried = trial(line, raw, Path(folder) / f"killed{next(numbers)}", after_s=after_s, wanted=wanted)
+            hits, faults = hits + tried.hit, faults + bool(tried.fault)
+            when = f"killed {after_s:.2f} s in" if tried.hit else f"had ended {after_s:.2f} s in"
+            print(f"{when}, with {tried.ready} prepared: {tried.fault or 'the same store'}", flush=True)
+    print(f"{hits} kills, {faults} faults")
+    return 1 if faults else 0
 
 
 def unbroken(line: Sequence[str], raw: Path, root: Path) -> Unbroken:
     """Run the command `line` + root to its end, on a link to the data set `raw`."""
     process = _begin(line, raw, root)
-    began = _first_write(root, process)
+    began = _written(root, process)
     if process.wait() != 0:
         raise RuntimeError(f"{line} ended with exit code {process.returncode}")
     return Unbroken(content_of(root), time.perf_counter() - began)
 
 
-def trial(line: Sequence[str], raw: Path, root: Path, *, after_s: float, wanted: Unbroken) -> tuple[int, str]:
-    """Kill the command `line` + root and all its processes `after_s` after its first write; run it again; compare.
-
-    Returns how many prepared cases the kill left, and what is wrong in the end: "" for nothing.
-    """
+def trial(line: Sequence[str], raw: Path, root: Path, *, after_s: float, wanted: Unbroken, records: int = 0) -> Trial:
+    """Kill the command `line` + root and all its processes `after_s` after its first write, or after so many records are written;
+    run it again, compare."""
     process = _begin(line, raw, root)
-    _first_write(root, process)
+    _written(root, process, records)
     time.sleep(after_s)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with suppress(ProcessLookupError):  # of a run that has ended
+        os.killpg(process.pid, signal.SIGKILL)
+    hit = process.wait() == -signal.SIGKILL
     ready = {path: path.stat().st_ino for path in Workspace(root, NAME).prepared.glob(RECORDS)}
     code = _begin(line, raw, root).wait()
     found = content_of(root)
@@ -87,7 +100,7 @@ def trial(line: Sequence[str], raw: Path, root: Path, *, after_s: float, wanted:
     redone = sorted(str(path.relative_to(root)) for path, inode in ready.items() if path.stat().st_ino != inode)
     faults = [f"exit code {code}"] if code else []
     faults += [f"{what}: {', '.join(names)}" for what, names in (("differ", other), ("made anew", redone)) if names]
-    return len(ready), "; ".join(faults)
+    return Trial(hit, len(ready), "; ".join(faults))
 
 
 def content_of(root: Path) -> dict[str, str]:
@@ -107,10 +120,13 @@ def _begin(line: Sequence[str], raw: Path, root: Path) -> subprocess.Popen:
     return subprocess.Popen([*line, str(root)], start_new_session=True, stdout=quiet, stderr=quiet)
 
 
-def _first_write(root: Path, process: subprocess.Popen) -> float:
-    """Wait until the first case is being written; returns the time."""
+def _written(root: Path, process: subprocess.Popen, records: int = 0) -> float:
+    """Wait until so many records are written, for 0 until the first case is being written; when that was."""
     prepared = Workspace(root, NAME).prepared
-    while process.poll() is None and not any(prepared.glob("*/.*.tmp.*")) and not any(prepared.glob(RECORDS)):
+    while process.poll() is None:
+        found = sum(1 for _ in prepared.glob(RECORDS))
+        if found >= max(records, 1) or (not records and any(prepared.glob("*/.*.tmp.*"))):
+            break
         time.sleep(0.001)
     return time.perf_counter()
 

@@ -15,7 +15,8 @@ from flarenet.planning.plan import Configuration, Plan
 from flarenet.preparation.dataset import prepare_dataset
 from flarenet.workspace import Workspace
 
-workspace = Workspace(Path(sys.argv[1]), {NAME!r})
+workers, root = int(sys.argv[1]), Path(sys.argv[2])
+workspace = Workspace(root, {NAME!r})
 dataset = read_dataset(workspace.raw)
 spacing = dict(spacing_mm=(None, 1.5, 1.5), inference_spacing_mm=(None, 1.5, 1.5))
 numbers = {{
@@ -30,22 +31,28 @@ plan = Plan(
     configurations=numbers,
     trainers={{}},
 )
-assert prepare_dataset(dataset, plan, workspace) == []
+assert prepare_dataset(dataset, plan, workspace, workers=workers) == []
 """
+RECORDS = 12  # two configurations of six cases
 
 
 @pytest.fixture(scope="module")
 def unhindered(tmp_path_factory):
     raw = tmp_path_factory.mktemp("raw") / NAME
     write_phantom_set(raw, cases=6, test_cases=0, seed=0, detail=0.8)
-    line = [sys.executable, "-c", PREPARE]
-    return line, raw, unbroken(line, raw, tmp_path_factory.mktemp("unbroken"))
+    return raw, unbroken(line_of(workers=1), raw, tmp_path_factory.mktemp("unbroken"))
 
 
-@pytest.mark.parametrize("share", [0.03, 0.4, 0.8])
-def test_killed_and_run_again(unhindered, tmp_path, share):
-    line, raw, wanted = unhindered
-    assert sum(name.endswith("record.json") for name in wanted.content) == 12
-    ready, fault = trial(line, raw, tmp_path, after_s=share * wanted.seconds, wanted=wanted)
-    assert fault == ""
-    assert ready <= 12
+def line_of(workers):
+    return [sys.executable, "-c", PREPARE, str(workers)]
+
+
+@pytest.mark.parametrize(("records", "workers"), [(0, 1), (4, 1), (8, 1), (4, 2)])
+def test_killed_and_run_again(unhindered, tmp_path, records, workers):
+    """In the middle of the next record, by the time that one takes."""
+    raw, wanted = unhindered
+    assert sum(name.endswith("record.json") for name in wanted.content) == RECORDS
+    after_s = wanted.seconds / RECORDS / 2
+    tried = trial(line_of(workers), raw, tmp_path, after_s=after_s, wanted=wanted, records=records)
+    assert tried.hit and records <= tried.ready < RECORDS
+    assert tried.fault == ""
