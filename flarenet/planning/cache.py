@@ -34,6 +34,10 @@ class Cached(Frozen):
     label: FileState | None
     case: CaseFingerprint
 
+    def inputs_of(self, case: Case) -> tuple[str, str]:
+        """The SHA-256 of image and label; "" for a label where the case counts as one without."""
+        return self.image.sha256, self.label.sha256 if self.label and case.label else ""
+
     def is_of(self, image: FileState, label: FileState | None) -> bool:
         """Whether it was measured from files with the same bytes."""
         if (label is None) != (self.label is None):
@@ -62,8 +66,13 @@ class Cache:
         else None."""
         known = self._load(case.name)
         if known and looks_unchanged(case.image, known.image) and looks_unchanged(case.label, known.label):
-            return known.image.sha256, known.label.sha256 if known.label else ""
+            return known.inputs_of(case)
         return None
+
+    def inputs(self, case: Case) -> tuple[str, str] | None:
+        """The same of the files as they were measured, whatever became of them; None where nothing was measured."""
+        known = self._load(case.name)
+        return known.inputs_of(case) if known else None
 
     def keep(self, known: Cached) -> None:
         if self.folder is not None and self.writable:

@@ -12,7 +12,7 @@ from ..data.cases import Pool, map_cases
 from ..data.dataset import Case, Dataset
 from ..data.labels import LabelSet, split
 from ..data.nifti import read_grid, read_image, read_labels
-from ..data.store import Store
+from ..data.store import CaseRecord, Store
 from ..errors import FlarenetError
 from ..planning.cache import Cache
 from ..planning.facts import preparation_facts
@@ -151,3 +151,16 @@ def _key(case: Case, inputs: tuple[str, str], configuration: Configuration, labe
 def prepared_by(configuration: Configuration, labels: LabelSet) -> str:
     """The digest, for a case's record, of the numbers that it is prepared by."""
     return digest([PREPARATION_VERSION, *preparation_facts(configuration, labels)])
+
+
+def is_made_from(
+    record: CaseRecord, case: Case, measured: Cache, *, configuration: Configuration, labels: LabelSet
+) -> bool:
+    """Whether a stored case has the pattern of `case`, and was made from the files that planning measured last.
+
+    Of files that it never measured nothing is known.
+    """
+    inputs = measured.inputs(case)
+    if inputs is None:
+        return record.annotated == tuple(sorted(case.annotated))
+    return record.key == _key(case, inputs, configuration, labels)

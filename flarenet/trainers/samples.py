@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -14,9 +15,10 @@ from ..data.labels import LabelSet, asked
 from ..data.settled import load_settled
 from ..data.store import Store
 from ..errors import DatasetError, RunError, some_of
+from ..planning.cache import Cache
 from ..planning.plan import Plan, Step
 from ..planning.planned import plan_again
-from ..preparation.dataset import prepared_by
+from ..preparation.dataset import is_made_from, prepared_by
 from ..pseudo.teachers import Teachers
 from ..training.batches import Sample
 from ..training.distributed import rank
@@ -35,7 +37,8 @@ def read_samples(
     """(training, held out), opened in the store; what nobody looked for is filled in by `teachers`.
 
     held_out  names of cases, of this step or not
-    Raises RunError where no case is left to train on, or one is not prepared by the numbers of `plan` or damaged.
+    Raises RunError where no case is left to train on, or one is damaged or not prepared by the numbers of `plan` and
+    from the files that planning measured.
     """
     dataset = load_settled(workspace.settled)
     store = Store(workspace.store(configuration))
@@ -47,7 +50,7 @@ def read_samples(
             expected="at least one to train on",
             remedy="another subset in the plan",
         )
-    _check_prepared(chosen, store, plan, configuration)
+    _check_prepared(chosen, workspace, plan, configuration)
     if rank() == 0:  # the others read the same files
         _check_whole(chosen, store, plan)
     answers = store
@@ -65,18 +68,30 @@ def read_samples(
     )
 
 
-def _check_prepared(cases: Sequence[Case], store: Store, plan: Plan, configuration: str) -> None:
-    """A set that was planned anew is not prepared anew at once, and not at all where a plan is edited by hand."""
-    there, wanted = set(store.names()), prepared_by(plan.configurations[configuration], plan.labels)
-    missing = [case.name for case in cases if case.name not in there]
-    other = [case.name for case in cases if case.name in there and store.record(case.name).numbers != wanted]
-    if missing or other:
-        found = [f"{len(missing)} not prepared"] if missing else []
-        found += [f"{len(other)} prepared by other numbers than the plan's"] if other else []
+def _check_prepared(cases: Sequence[Case], workspace: Workspace, plan: Plan, configuration: str) -> None:
+    """A set that was planned anew is not prepared anew at once, not to its end where planning was killed, and not at
+    all where a plan is edited by hand."""
+    store, measured = Store(workspace.store(configuration)), Cache(workspace.measured, writable=False)
+    numbers, there = plan.configurations[configuration], set(store.names())
+    wanted = prepared_by(numbers, plan.labels)
+
+    def fault_of(case: Case) -> str | None:
+        if case.name not in there:
+            return "not prepared"
+        record = store.record(case.name)
+        if record.numbers != wanted:
+            return "prepared by other numbers than the plan's"
+        if not is_made_from(record, case, measured, configuration=numbers, labels=plan.labels):
+            return "prepared before their files, or what was looked for in them, changed"
+        return None
+
+    faults = {case.name: fault for case in cases if (fault := fault_of(case))}
+    if faults:
+        found = " and ".join(f"{count} {fault}" for fault, count in Counter(faults.values()).items())
         raise RunError(
             f"{store.folder}: {len(cases)} cases",
-            found=f"{' and '.join(found)}: {some_of([*missing, *other])}",
-            expected="every case prepared by the spacing, window and groups of the plan",
+            found=f"{found}: {some_of(list(faults))}",
+            expected="every case prepared by the spacing, window and groups of the plan, from what planning measured",
             remedy=f"{plan_again(plan)}, with what was changed in the plan by --set",
         )
 

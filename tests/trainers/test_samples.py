@@ -1,15 +1,19 @@
 """What a case asks for in a step: what was looked for in it, and what is never there."""
 
+from dataclasses import replace
+
 import pytest
 
 from flarenet.data.dataset import Dataset
 from flarenet.data.labels import LabelSet
 from flarenet.data.settled import save_settled
 from flarenet.errors import RunError
+from flarenet.planning.cache import Cache
 from flarenet.planning.plan import Subset
+from flarenet.planning.survey import measure_cases
 from flarenet.preparation.dataset import prepare_dataset
 from flarenet.trainers.samples import read_samples
-from tests.pseudo.conftest import RULES, make_blocks, plan_of, step_of
+from tests.pseudo.conftest import RULES, make_blocks, plan_of, step_of, truth, write_scan
 
 LABELS = LabelSet(
     names=("background", "liver", "tumor", "cyst", "stone"), groups={"organ": (1,), "cancer": (2,), "other": (3, 4)}
@@ -70,4 +74,42 @@ def test_a_flipped_bit_of_a_prepared_case_is_named_with_what_mends_it(workspace)
     assert "1 damaged: drawn" in caught.value.found and str(path) in caught.value.found
     assert "flarenet_plan -d Blocks --rehash" in caught.value.remedy
     path.write_bytes(whole)
+    assert len(samples_of(workspace)) == 4
+
+
+def test_cases_that_planning_knows_otherwise_than_they_were_prepared_are_named(tmp_path):
+    """As a flarenet_plan leaves them that was killed after measuring."""
+    workspace, cases = make_blocks(tmp_path)
+
+    def planned(*cases, measured=None, prepared):
+        dataset = Dataset("Blocks", workspace.raw, LABELS, cases, ())
+        found = replace(dataset, cases=measured or cases)
+        assert measure_cases(found, Cache(workspace.measured))[1] == []
+        if prepared:
+            assert prepare_dataset(dataset, plan(), workspace) == []
+        save_settled(dataset, workspace.settled)
+
+    def refused():
+        with pytest.raises(RunError) as caught:
+            samples_of(workspace)
+        assert caught.value.remedy.startswith("flarenet_plan -d Blocks")
+        return caught.value.found
+
+    planned(*cases, prepared=True)
+    assert len(samples_of(workspace)) == 4
+
+    drawn, lesion, bare, firm = cases
+    wider = replace(lesion, annotated=frozenset({1, 2}))
+    planned(drawn, wider, bare, firm, prepared=False)
+    assert refused() == "1 prepared before their files, or what was looked for in them, changed: lesion"
+
+    write_scan(drawn.label, truth()[::-1].copy())
+    labelled = replace(bare, label=drawn.label, annotated=frozenset({1, 2}))
+    planned(drawn, lesion, labelled, firm, prepared=False)
+    assert refused().startswith("2 prepared before") and refused().endswith(": drawn, bare")
+    planned(drawn, lesion, labelled, firm, prepared=True)
+    assert len(samples_of(workspace)) == 4
+
+    unlabelled = replace(drawn, label=None, annotated=frozenset())  # as where a label file tells nothing
+    planned(unlabelled, lesion, labelled, firm, measured=(drawn, lesion, labelled, firm), prepared=True)
     assert len(samples_of(workspace)) == 4
