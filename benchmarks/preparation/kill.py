@@ -85,8 +85,8 @@ def unbroken(line: Sequence[str], raw: Path, root: Path) -> Unbroken:
 
 
 def trial(line: Sequence[str], raw: Path, root: Path, *, after_s: float, wanted: Unbroken, records: int = 0) -> Trial:
-    """Kill the command `line` + root and all its processes `after_s` after its first write, or after so many records are written;
-    run it again, compare."""
+    """Kill the command `line` + root and all its processes `after_s` after its first write, or after `records` records
+    are written; run it again; compare."""
     process = _begin(line, raw, root)
     _written(root, process, records)
     time.sleep(after_s)

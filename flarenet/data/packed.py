@@ -13,7 +13,7 @@ from typing import cast
 import blosc2
 import numpy as np
 
-from ..errors import DatasetError
+from ..errors import DatasetError, RunError
 from ..volume import Triple
 
 BLOCK: Triple = (2, 64, 64)
@@ -45,14 +45,18 @@ class Packed:
     """An array in a file. Indexing it by whole numbers and slices, or np.asarray, reads into memory.
 
     The file is opened anew for each read: that takes 0.05 ms, while an open frame would keep two MB of buffers.
+
+    mtime_ns  when the file was written; None accepts any time
     """
 
     path: Path
     shape: Triple
     dtype: np.dtype
+    mtime_ns: int | None = None
 
     def __getitem__(self, window: Window) -> np.ndarray:
-        """The part of the array in `window`. Raises DatasetError where the file does not hold it."""
+        """The part of the array in `window`. Raises DatasetError where the file does not hold it, and RunError where it
+        was written at another time."""
         try:
             return self._open()[window]
         except (OSError, ValueError, RuntimeError) as error:
@@ -66,7 +70,9 @@ class Packed:
 
     def _open(self) -> blosc2.NDArray:
         # from the mapped bytes, not by blosc2.open: that also runs what a file may say of how its values are made
-        frame = blosc2.ndarray_from_cframe(np.memmap(self.path, dtype=np.uint8, mode="r"))
+        content = np.memmap(self.path, dtype=np.uint8, mode="r")
+        _check_same(self.path, self.mtime_ns)
+        frame = blosc2.ndarray_from_cframe(content)
         if frame.shape != self.shape or frame.dtype != self.dtype:
             raise damaged(self.path, found=f"{frame.dtype} {frame.shape}", expected=self._kind)
         return frame
@@ -78,15 +84,32 @@ class Packed:
 
 @dataclass(frozen=True)
 class PackedPlaces:
-    """The places of a label map in a file, as data.places.places_of gives them; np.asarray opens it."""
+    """The places of a label map in a file, as data.places.places_of gives them; np.asarray opens it.
+
+    mtime_ns  when the file was written; None accepts any time
+    """
 
     path: Path
+    mtime_ns: int | None = None
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         try:
-            return np.load(self.path, mmap_mode="r", allow_pickle=False)
+            places = np.load(self.path, mmap_mode="r", allow_pickle=False)
+            _check_same(self.path, self.mtime_ns)
+            return places
         except (OSError, ValueError, EOFError) as error:
             raise damaged(self.path, found=error, expected="an array file") from error
+
+
+def _check_same(path: Path, mtime_ns: int | None) -> None:
+    """Asked after a file was opened: what takes its place later does no harm to what is open."""
+    if mtime_ns is not None and path.stat().st_mtime_ns != mtime_ns:
+        raise RunError(
+            path,
+            found="a case that was prepared anew in the meantime",
+            expected="the files that this run began with",
+            remedy="start the command again; it says what else is to be done",
+        )
 
 
 def damaged(path: Path, *, found: object, expected: object) -> DatasetError:

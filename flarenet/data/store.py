@@ -155,16 +155,20 @@ class Store:
     def read(self, name: str) -> StoredCase:
         """A case, its arrays still on disk. File sizes are checked here, types when arrays are read, digests by verify.
 
-        Raises DatasetError where the case is missing or its files are not those that were written.
+        Raises DatasetError where the case is missing or its files are not those that were written. Once another case
+        has taken its place, its arrays raise RunError: nobody reads partly the one, partly the other.
         """
         record, folder = self.record(name), self._folder(name)
-        for file, written in record.files.items():
-            _check_size(folder / file, written.size_bytes)
+        times = {file: _time_of(folder / file, written.size_bytes) for file, written in record.files.items()}
+
+        def packed(file: str, kind: type[np.generic]) -> Packed:
+            return Packed(folder / file, record.shape, np.dtype(kind), times[file])
+
         groups = [file.removeprefix("map_").removesuffix(".b2nd") for file in record.files if file.startswith("map_")]
         return StoredCase(
-            image=Packed(folder / IMAGE, record.shape, np.dtype(np.int16)) if IMAGE in record.files else None,
-            maps={group: Packed(folder / _map(group), record.shape, np.dtype(np.uint8)) for group in groups},
-            places={group: PackedPlaces(folder / _places(group)) for group in groups},
+            image=packed(IMAGE, np.int16) if IMAGE in record.files else None,
+            maps={group: packed(_map(group), np.uint8) for group in groups},
+            places={group: PackedPlaces(folder / _places(group), times.get(_places(group))) for group in groups},
             record=record,
         )
 
@@ -258,13 +262,15 @@ def _replace(temporary: Path, target: Path) -> None:
         os.rename(temporary, target)
 
 
-def _check_size(path: Path, size_bytes: int) -> None:
+def _time_of(path: Path, size_bytes: int) -> int:
+    """When a file was written, in ns. Raises DatasetError where it is not there or of another size."""
     try:
-        found = path.stat().st_size
+        found = path.stat()
     except OSError as error:
         raise damaged(path, found=error.strerror or error, expected=f"{size_bytes} bytes") from error
-    if found != size_bytes:
-        raise damaged(path, found=f"{found} bytes", expected=f"{size_bytes} bytes")
+    if found.st_size != size_bytes:
+        raise damaged(path, found=f"{found.st_size} bytes", expected=f"{size_bytes} bytes")
+    return found.st_mtime_ns
 
 
 def _rows(grid: Grid) -> Affine:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
@@ -13,7 +13,7 @@ from rich.progress import track
 from ..data.dataset import Case
 from ..data.labels import LabelSet, asked
 from ..data.settled import load_settled
-from ..data.store import Store
+from ..data.store import CaseRecord, Store
 from ..errors import DatasetError, RunError, some_of
 from ..planning.cache import Cache
 from ..planning.plan import Plan, Step
@@ -50,7 +50,7 @@ def read_samples(
             expected="at least one to train on",
             remedy="another subset in the plan",
         )
-    _check_prepared(chosen, workspace, plan, configuration)
+    records = _check_prepared(chosen, workspace, plan, configuration)
     if rank() == 0:  # the others read the same files
         _check_whole(chosen, store, plan)
     answers = store
@@ -62,23 +62,30 @@ def read_samples(
         step, plan.labels, dataset.cases, [answers.read(case.name).record.annotated for case in chosen]
     )
     samples = {case.name: _sample(case, step, store, answers, plan.labels, absent) for case in chosen}
+    _check_same(records, store)
     return (
         [sample for name, sample in samples.items() if name not in held_out],
         [sample for name, sample in samples.items() if name in held_out],
     )
 
 
-def _check_prepared(cases: Sequence[Case], workspace: Workspace, plan: Plan, configuration: str) -> None:
-    """A set that was planned anew is not prepared anew at once, not to its end where planning was killed, and not at
-    all where a plan is edited by hand."""
+def _check_prepared(
+    cases: Sequence[Case], workspace: Workspace, plan: Plan, configuration: str
+) -> dict[str, CaseRecord]:
+    """The records of the stored cases.
+
+    A set that was planned anew is not prepared anew at once, not to its end where planning was killed, and not at all
+    where a plan is edited by hand.
+    """
     store, measured = Store(workspace.store(configuration)), Cache(workspace.measured, writable=False)
     numbers, there = plan.configurations[configuration], set(store.names())
     wanted = prepared_by(numbers, plan.labels)
+    records = {case.name: store.record(case.name) for case in cases if case.name in there}
 
     def fault_of(case: Case) -> str | None:
-        if case.name not in there:
+        record = records.get(case.name)
+        if record is None:
             return "not prepared"
-        record = store.record(case.name)
         if record.numbers != wanted:
             return "prepared by other numbers than the plan's"
         if not is_made_from(record, case, measured, configuration=numbers, labels=plan.labels):
@@ -93,6 +100,19 @@ def _check_prepared(cases: Sequence[Case], workspace: Workspace, plan: Plan, con
             found=f"{found}: {some_of(list(faults))}",
             expected="every case prepared by the spacing, window and groups of the plan, from what planning measured",
             remedy=f"{plan_again(plan)}, with what was changed in the plan by --set",
+        )
+    return records
+
+
+def _check_same(records: Mapping[str, CaseRecord], store: Store) -> None:
+    """Between the look at the records and the opening of the arrays, pseudo labels are made, for hours."""
+    other = [name for name, record in records.items() if store.record(name) != record]
+    if other:
+        raise RunError(
+            f"{store.folder}: {len(records)} cases",
+            found=f"{len(other)} prepared anew in the meantime: {some_of(other)}",
+            expected="the cases that this run began with",
+            remedy="start the command again; it says what else is to be done",
         )
 
 

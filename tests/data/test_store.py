@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from random import Random
 
 import numpy as np
 import pytest
 
 from flarenet.data.store import Store
-from flarenet.errors import DatasetError, NoRoom, UnsafeError
+from flarenet.errors import DatasetError, NoRoom, RunError, UnsafeError
 from flarenet.volume import Grid
 from tests.full_disk import longest_file
 
@@ -151,8 +152,24 @@ def test_other_bytes_of_the_same_size_are_named_when_read(tmp_path):
     put(store)
     case = store.read("a")
     case.image.path.write_bytes(case.maps["organ"].path.read_bytes())
+    os.utime(case.image.path, ns=(0, case.image.mtime_ns))  # as where a disk has lost what it held
     with pytest.raises(DatasetError, match=r"image.b2nd.*\n?.*uint8"):
         case.image[0]
+
+
+def test_what_was_opened_is_not_read_from_a_case_that_took_its_place(tmp_path):
+    store = Store(tmp_path)
+    put(store)
+    for path in (tmp_path / "a").iterdir():
+        os.utime(path, ns=(0, 0))  # two cases may be written within one tick of the clock
+    case = store.read("a")
+    np.testing.assert_array_equal(case.image, IMAGE)
+    put(store, image=IMAGE + np.int16(1))
+    arrays = (case.image, case.maps["organ"], case.places["organ"])
+    for array, file in zip(arrays, ("image.b2nd", "map_organ.b2nd", "places_organ.npy")):
+        with pytest.raises(RunError, match=rf"{file}\n.*prepared anew"):
+            np.asarray(array)
+    np.testing.assert_array_equal(store.read("a").image, IMAGE + 1)
 
 
 def test_a_record_that_names_files_elsewhere_reads_nothing(tmp_path):

@@ -150,6 +150,29 @@ def test_what_is_kept_of_a_teacher_is_held_while_it_is_asked(blocks, teachers):
     assert not list(workspace.root.glob("pseudo/*/*/.lock"))
 
 
+def test_a_case_that_is_prepared_anew_while_teachers_are_asked_is_named(blocks, teachers):
+    workspace, cases = blocks
+    store = Store(workspace.store("3d"))
+
+    class Slow(Teacher):
+        def predict_views(self, volume, views):
+            grid = store.record("drawn").grid
+            store.write("drawn", annotated={1}, key="new", grid=grid, original=grid, image=None, maps={})
+            return super().predict_views(volume, views)
+
+    asked = Teachers({**teachers, "Cancer/1": Slow("cancer")}, step_of(RULES), plan_of(RULES), workspace)
+    with pytest.raises(RunError, match="1 prepared anew in the meantime: drawn") as caught:
+        read_samples(
+            step_of(RULES),
+            plan=plan_of(RULES),
+            configuration="3d",
+            workspace=workspace,
+            held_out=frozenset(),
+            teachers=asked,
+        )
+    assert caught.value.remedy.startswith("start the command again")
+
+
 def test_only_what_rules_or_teachers_change_is_made_again(blocks, teachers):
     workspace, cases = blocks
     first = complete(workspace, cases, teachers)
