@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import FlarenetError
-from ..inference.about import WEIGHTS, read_about
+from ..inference.about import WEIGHTS, read_about, read_plan
+from ..planning.facts import training_facts
 from ..planning.plan import Plan
+from ..planning.runs import Run
 from ..schema import as_saved, digest, load_or_none
 from ..training.batches import Sample
+from ..training.checkpoints import differences
 from ..training.run_file import RUN_FILE, RunFile
 from ..whole import sha256_of
 from ..workspace import Workspace
@@ -53,6 +56,20 @@ def trained_again(folder: Path, runs: Mapping[str, Path]) -> list[str]:
     taken = record.sha256 if record else {}
     there = {run: weights for run, its in runs.items() if run in taken and (weights := _weights_of(its))}
     return [run for run, sha256 in there.items() if sha256 != taken[run]]
+
+
+def planned_otherwise(folder: Path, run: Run, plan: Plan) -> tuple[str, str]:
+    """What decides the training of `run`, as its finished model in `folder` has it and as `plan` has it; empty where
+    they agree.
+
+    Nothing can be said of a run that is not whole any more, nor of one that `plan` does not name.
+    """
+    try:
+        plans = (read_plan(folder, read_about(folder)), plan)
+        was, now = (training_facts(each, each.trainer(run.trainer), step=each.step(*run)) for each in plans)
+    except FlarenetError:
+        return "", ""
+    return differences(was, now)
 
 
 def _weights_of(folder: Path) -> str | None:

@@ -44,7 +44,7 @@ from ..training.update import make_scaler
 from ..workspace import Fold, Workspace
 from .course import make_course
 from .foundations import Foundation, find_foundation
-from .record import run_facts, trained_again
+from .record import planned_otherwise, run_facts, trained_again
 from .samples import read_samples
 
 
@@ -86,6 +86,7 @@ class Trainer:
         self._part: TrainerPlan = plan.trainer(self.name)
         self._callbacks = tuple(callbacks)
         self._console = Console(stderr=True)
+        self._told: set[Path] = set()  # the finished runs whose plan was told to be another
 
     @classmethod
     def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
@@ -97,8 +98,10 @@ class Trainer:
         return segmentation_objective(network, batch, step.groups, exclusion=step.exclusion, same_size=self._compiled)
 
     def train(self, step: int | None = None, *, finish: bool = False) -> None:
-        """Train one step, or all in order; finished ones are skipped, with a warning where what they were built on was
-        trained again. Goes on where a run was broken off.
+        """Train one step, or all in order; finished ones are skipped. Goes on where a run was broken off.
+
+        Warns of finished runs, skipped or built on, that were trained by another plan, and of skipped ones where what
+        they were built on was trained again.
 
         finish  train no more: what was trained of `step` before it was broken off becomes its model
         Raises RunError, with the command to type, where an earlier run is missing or there is nothing to finish,
@@ -134,16 +137,27 @@ class Trainer:
                 )
 
     def _skip(self, number: int, folder: Path) -> None:
-        """Say that a step is finished, and warn where what it was built on was trained again since."""
+        """Say that a step is finished; warn where its plan was another, or what it was built on was trained again."""
         title, step = self._title(number), self._plan.step(self.name, number)
         self._say(f"{title}: finished before, skipped")
+        self._tell_other_plan(Run(self.name, number), folder)
         models = {run: self._workspace.run(*Run.parse(run), self._fold) for run in step.builds_on}
         for run in trained_again(folder, models):
             self._say(f"warning: {title} was trained from an earlier {run}; remove {folder} to train it again")
 
+    def _tell_other_plan(self, run: Run, folder: Path) -> None:
+        """Warn, once, where a finished run was trained by another plan."""
+        was, now = planned_otherwise(folder, run, self._plan)
+        if was and folder not in self._told:
+            self._told.add(folder)
+            found = f"warning: {run.trainer} step {run.step} was trained by another plan: {was}, now {now}"
+            self._say(f"{found}; remove {folder} to train it again, or keep it as it is")
+
     def _train_step(self, number: int, *, finish: bool) -> None:
         step = self._plan.step(self.name, number)
         foundations = self._foundations(step.builds_on)
+        for run, foundation in foundations.items():
+            self._tell_other_plan(Run.parse(run), foundation.folder)
         state = self._state(step, foundations)
         try:
             with Loader(self._loaders) as loader:

@@ -125,7 +125,7 @@ class Checkpoints:
 
     def _fill(self, state: TrainState, path: Path) -> None:
         record, tensors = _read(path)
-        found, expected = _differences(record.identity, self._identity)
+        found, expected = differences(record.identity, self._identity)
         if found:
             raise UsageError(f"{path}: the state of another run", found=found, expected=expected)
         try:
@@ -202,8 +202,9 @@ def _leaves(value: JsonValue, key: str = "") -> Iterator[tuple[str, JsonValue]]:
         yield key, value
 
 
-def _differences(was: Identity, now: Identity) -> tuple[str, str]:
-    """What two identities differ in, as one has it and as the other; empty where they are the same."""
+def differences(was: Identity, now: Identity) -> tuple[str, str]:
+    """What two identities differ in, as one has it and as the other, the first keys by name; empty where they are the
+    same."""
     before, after = dict(_leaves(was)), dict(_leaves(now))
     keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     was_said, now_said = (some_of([f"{key}={to_json(side.get(key))}" for key in keys]) for side in (before, after))

@@ -1,0 +1,60 @@
+"""What is said of a finished run: whether it was trained by the plan of now."""
+
+from pathlib import Path
+
+import pytest
+
+from flarenet.inference.about import FILES, PLAN, WEIGHTS, About
+from flarenet.planning.epochs import with_epochs
+from flarenet.planning.plan_file import load_plan, override, save_plan
+from flarenet.planning.runs import Run
+from flarenet.schema import save
+from flarenet.trainers import Trainer3DOrgan
+from flarenet.trainers.record import planned_otherwise
+from flarenet.whole import sha256_of
+
+ORGAN = Run("3DOrgan", 1)
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return load_plan(Path(__file__).resolve().parents[1] / "golden" / "plan_spleen_auto.json")
+
+
+@pytest.fixture
+def tried(plan, tmp_path):
+    """A run of one epoch, finished."""
+    folder = tmp_path / "step_1"
+    save_plan(with_epochs(plan, "3DOrgan", 1), folder / PLAN)
+    (folder / WEIGHTS).write_bytes(b"weights")
+    digests = {name: sha256_of(folder / name) for name in (PLAN, WEIGHTS)}
+    save(About(trainer="3DOrgan", step=1, dataset="Spleen", flarenet="0", sha256=digests), folder / FILES[-1])
+    return folder
+
+
+def test_what_decides_a_training_and_was_planned_otherwise_is_named(plan, tried):
+    epochs, warmup = plan.step(*ORGAN).epochs, plan.step(*ORGAN).warmup_epochs
+    was, now = planned_otherwise(tried, ORGAN, plan)
+    assert was.split(", ")[0] == "step.epochs=1" and now.split(", ")[0] == f"step.epochs={epochs}"
+    assert ("step.warmup_epochs=0" in was) == bool(warmup)
+    # what decides nothing of it: how to predict, another trainer
+    changes = ["fusion.flips=true", "trainers.DualDecoder2D.steps.0.epochs=33"]
+    assert planned_otherwise(tried, ORGAN, override(with_epochs(plan, "3DOrgan", 1), changes)) == ("", "")
+
+
+def test_of_a_run_that_is_damaged_or_not_of_the_plan_nothing_is_said(plan, tried):
+    assert planned_otherwise(tried, Run("3DOrgan", 2), plan) == ("", "")
+    assert planned_otherwise(tried / "nowhere", ORGAN, plan) == ("", "")
+    (tried / PLAN).write_text("{}")
+    assert planned_otherwise(tried, ORGAN, plan) == ("", "")
+
+
+def test_a_run_of_another_plan_is_told_once_and_with_what_to_do(plan, tried):
+    said = []
+    one = object.__new__(Trainer3DOrgan)
+    one.__dict__ |= {"_plan": plan, "_told": set(), "_say": said.append}
+    one._tell_other_plan(ORGAN, tried)
+    one._tell_other_plan(ORGAN, tried)
+    [warning] = said
+    assert warning.startswith("warning: 3DOrgan step 1 was trained by another plan: step.epochs=1")
+    assert warning.endswith(f"; remove {tried} to train it again, or keep it as it is")
