@@ -122,6 +122,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
+def without_frames(error: FlarenetError) -> FlarenetError:
+    """`error` as it can be kept: it and what it came from forget where they were raised, for a frame that is remembered
+    keeps all that it held, as a whole scan."""
+    done, todo = set[int](), list[BaseException | None]([error])
+    while todo:
+        one = todo.pop()
+        if one is not None and id(one) not in done:
+            done.add(id(one))
+            one.__traceback__ = None
+            todo += [one.__cause__, one.__context__]
+    return error
+
+
 def some_of(names: Sequence[str], most: int = 10) -> str:
     """The first `most` of `names`, and how many others there are: a message that lists all would be unreadable."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import weakref
+
+import numpy as np
 import pytest
 
 from flarenet import errors
-from flarenet.errors import DatasetError, FlarenetError, some_of, unknown
+from flarenet.errors import DatasetError, FlarenetError, some_of, unknown, without_frames
 
 
 def test_a_message_has_one_line_per_known_part():
@@ -24,6 +27,28 @@ def test_exit_codes(kind, code):
     error = getattr(errors, kind)
     assert issubclass(error, FlarenetError)
     assert error("x").exit_code == code
+
+
+def test_an_error_that_is_kept_holds_nothing_of_the_scan_it_was_found_in():
+    held = []
+
+    def read():
+        scan, part = np.zeros(9), np.ones(4)
+        held.extend(map(weakref.ref, (scan, part)))
+        try:
+            decompress(part)
+        except ValueError as problem:
+            raise DatasetError("a.nii.gz", found=problem) from problem
+
+    def decompress(part):
+        raise ValueError("CRC check failed")
+
+    try:
+        read()
+    except DatasetError as error:
+        kept = without_frames(error)
+    assert kept.found == "CRC check failed" and isinstance(kept.__cause__, ValueError)
+    assert [reference() for reference in held] == [None, None]
 
 
 def test_a_long_list_is_cut_and_counted():

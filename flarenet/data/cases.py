@@ -27,7 +27,7 @@ from pebble import ProcessExpired, ProcessPool
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..errors import FlarenetError, NoRoom, StorageError, is_out_of_memory, needs_extra
+from ..errors import FlarenetError, NoRoom, StorageError, is_out_of_memory, needs_extra, without_frames
 from .memory import available_mb
 
 Item = TypeVar("Item")
@@ -118,7 +118,7 @@ class _Call(Generic[Item, Result]):
         try:
             return self.function(item)
         except FlarenetError as error:
-            return _Failure(error)
+            return _Failure(without_frames(error))
         except Exception as error:  # noqa: BLE001 - nothing is swallowed: it is raised as CaseFault where it arrives
             if is_out_of_memory(error):
                 return _Failure(_failure(item, "not enough memory", "enough of it: fewer workers may help"))

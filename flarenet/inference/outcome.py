@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.findings import Finding
-from ..errors import FlarenetError, StorageError, is_out_of_memory
+from ..errors import FlarenetError, StorageError, is_out_of_memory, without_frames
 from ..volume import Grid, Volume
 from .opening import OpenedScan
 
@@ -47,9 +47,10 @@ Image = Volume | Path | str | OpenedScan
 
 def as_case_error(image: object, problem: Exception) -> FlarenetError:
     """What ended the prediction of one scan and lets the others go on, as what is told of the scan: one of flarenet's
-    own errors, a file's, or memory that ran out. Raises `problem` itself where it is anything else."""
+    own errors, a file's, or memory that ran out. It holds nothing of the scan and may be kept. Raises `problem` itself
+    where it is anything else."""
     if isinstance(problem, FlarenetError):
-        return problem
+        return without_frames(problem)
     if isinstance(problem, OSError):
         return StorageError(image, found=problem, expected="files that can be read and written")
     if is_out_of_memory(problem):

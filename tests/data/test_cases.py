@@ -44,6 +44,7 @@ def test_failures_are_reported_and_the_others_go_on_in_order(workers):
     assert [item.name for item, _ in failures] == ["case1", "case3", "case4"]
     bad_file, full_disk, large = (error for _, error in failures)
     assert isinstance(bad_file, DatasetError)
+    assert bad_file.__traceback__ is None  # through which it would hold what the work held
     assert (bad_file.thing, bad_file.found, bad_file.remedy) == ("one.nii.gz", "noise", "look at it")
     assert isinstance(full_disk, StorageError)
     assert "case3" in full_disk.thing and "No space left" in full_disk.found

@@ -45,6 +45,7 @@ def test_a_scan_that_fails_is_given_with_its_error_and_the_others_go_on(predicto
         results[tmp_path / "b.nii.gz"]
     )
     assert results[tmp_path / "c.nii.gz"].labels.any()
+    assert results[tmp_path / "b.nii.gz"].__traceback__ is None  # through which it would hold the scan
 
 
 def test_the_next_item_is_worked_on_while_one_is_used():
