@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Table
+
+
+class _Words(Table):
+    """A table whose cells are words: a label "lesion [benign]" is no lesion in a style of rich that is named benign."""
+
+    def add_row(self, *cells: RenderableType | None, **how: Any) -> None:
+        super().add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in cells), **how)
 
 
 def new_table(title: str, *names: str, show_lines: bool = False) -> Table:
     """An empty table with a column for each of `names`. A name that begins with ">" aligns its column to the right.
 
-    A cell that is too long for its column goes on in the next line, so that nothing is cut off.
+    A cell that is too long for its column goes on in the next line, so that nothing is cut off. Title, names and cells
+    are printed as they are: they are escaped, so the console that prints the table has to read markup.
     """
-    table = Table(title=title, title_justify="left", show_lines=show_lines)
+    table = _Words(title=escape(title), title_justify="left", show_lines=show_lines)
     for name in names:
-        table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
+        shown = escape(name.removeprefix(">"))
+        table.add_column(shown, justify="right" if name.startswith(">") else "left", overflow="fold")
     return table

@@ -10,3 +10,15 @@ def test_numbers_stand_to_the_right_and_nothing_is_cut_off():
     console = Console(record=True, width=20)
     console.print(table)
     assert console.export_text().count("a") == 30 + 2  # and those of "cases" and "case"
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are():
+    names = ("lesion [benign]", "cyst [/mass]", "[red]organ", "a\\[b]")
+    table = new_table("[bold]set", "label", *names)
+    for name in names:
+        table.add_row(name, *names)
+    console = Console(record=True, width=200)
+    console.print(table)
+    title, said = console.export_text().split("\n", 1)
+    assert title.strip() == "[bold]set"
+    assert [said.count(name) for name in names] == [1 + 4 + 1] * 4  # as a column, in it, and at the start of a row

@@ -56,7 +56,7 @@ def print_findings(findings: Sequence[Finding]) -> None:
     for members in alike(findings):
         table.add_row(*_row(members))
     width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
-    Console(file=sys.stdout, width=width, highlight=False, markup=False).print(table)
+    Console(file=sys.stdout, width=width, highlight=False).print(table)
 
 
 def _look(opened: Opened, arguments: Namespace) -> tuple[Check, list[Section]]:

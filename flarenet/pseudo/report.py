@@ -101,4 +101,5 @@ def print_report(report: Report, labels: LabelSet, console: Console) -> None:
     for group in report.teachers:
         dropped = [name for name, fate in report.cases.items() if group in fate.dropped]
         if dropped:
-            console.print(f"{group}: pseudo labels of {len(dropped)} cases not used: {', '.join(dropped)}")
+            said = f"{group}: pseudo labels of {len(dropped)} cases not used: {', '.join(dropped)}"
+            console.print(said, markup=False)

@@ -117,7 +117,7 @@ class Teachers:
         keep(report, folder / "report.json")
         if stale and self._step.pseudo_rules != UNFILTERED:
             print_report(report, self._labels, self._console)
-            self._console.print(f"written: {folder / 'report.json'}", highlight=False, soft_wrap=True)
+            self._console.print(f"written: {folder / 'report.json'}", highlight=False, markup=False, soft_wrap=True)
         return store
 
     def look(self, cases: Sequence[Case], records: Mapping[str, CaseRecord]) -> dict[str, Looked]:
