@@ -20,9 +20,11 @@ from ..evaluation.tables import Metrics, score_pairs
 from ..inference.about import PLAN, WEIGHTS, read_about
 from ..inference.predict import Outcome, Predictor, predict_pairs
 from ..schema import Frozen, load_or_none, save
-from ..whole import sha256_of
+from ..whole import remove_leftovers, sha256_of
 from ..workspace import Workspace
 from .candidates import Candidate
+
+SCANS = "scans"
 
 
 class ScanAsRead(Frozen):
@@ -99,6 +101,7 @@ def score_cases(
             out if there are none
     """
     asked = [case for case in cases if case.annotated & set(known)]
+    remove_leftovers(folder / SCANS)
     _predict(asked, folder, scans=scans, opened=opened, title=title)
     return score_pairs(_pairs(cases, folder, known), labels, folder, workers=workers)
 
@@ -127,7 +130,7 @@ def _predict(
     """Make predictions that are missing or were made of another scan. A case that fails is named on stderr; it has no
     prediction, and so scores 0."""
     outputs = {case.name: folder / f"{case.name}.nii.gz" for case in cases}
-    records = {case.name: folder / "scans" / f"{case.name}.json" for case in cases}
+    records = {case.name: folder / SCANS / f"{case.name}.json" for case in cases}
 
     def is_done(case: Case) -> bool:
         made_of = load_or_none(ScanAsRead, records[case.name])

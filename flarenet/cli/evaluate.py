@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..evaluation.pairs import Pair
     from ..evaluation.tables import Metrics
 
+PICTURES = "pictures"
 MOST_PICTURES = 20
 """Most pictures in the report: half of the worst cases, half of the best. The pictures of all cases lie beside it."""
 
@@ -51,7 +52,7 @@ def work(arguments: Namespace) -> None:
     """
     from ..errors import CasesFailed
     from ..evaluation.pairs import pair_up
-    from ..evaluation.tables import CASES, print_metrics, score_pairs
+    from ..evaluation.tables import print_metrics, score_pairs
     from ..lock import locked
     from ..whole import remove_leftovers
 
@@ -59,8 +60,7 @@ def work(arguments: Namespace) -> None:
     folders, skip = (arguments.truth, arguments.predictions), arguments.skip_missing
     pairs, notes = pair_up(*folders, dataset=by.dataset, rules=by.rules, reading=by.reading, skip_missing=skip)
     with locked(arguments.out):
-        for folder in (arguments.out, arguments.out / CASES):
-            remove_leftovers(folder)
+        remove_leftovers(arguments.out / PICTURES)
         metrics = score_pairs(
             pairs, by.dataset.labels, arguments.out, rules=by.rules, workers=pool(arguments), notes=notes
         )
@@ -84,7 +84,7 @@ def _report(arguments: Namespace, pairs: list[Pair], metrics: Metrics, dataset: 
 
     pictures: dict[str, Path] = {}
     if arguments.images:
-        out, workers = arguments.out / "pictures", pool(arguments)
+        out, workers = arguments.out / PICTURES, pool(arguments)
         pictures, undrawn = draw_cases(
             pairs, metrics, dataset=dataset, images=arguments.images, out=out, workers=workers
         )

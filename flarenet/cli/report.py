@@ -82,20 +82,26 @@ def _named(text: str) -> tuple[str, Path]:
 def work(arguments: Namespace) -> None:
     """Score what has no scores yet, then write the page and its files.
 
-    Raises CasesFailed, after everything else is done, where a case of any model could not be scored as it should.
+    Raises LockedError where another command writes there, and CasesFailed, after everything else is done, where a case
+    of any model could not be scored as it should.
     """
     from ..errors import CasesFailed
+    from ..lock import locked
     from ..reporting.models import Reader, read_models
     from ..reporting.page import write_files, write_page
+    from ..whole import remove_leftovers
 
     by = scored_by(arguments)
     background = list(_background(arguments, by.workspace))  # before the scoring, which may take long
-    reader = Reader(arguments.truth, by.dataset, by.rules, arguments.out / "scores", pool(arguments), by.reading)
-    models = read_models(arguments.predictions, reader)
-    sections = [*_sections(arguments, models, by.dataset), *background]
-    write_files(arguments.out / "files", sections)
-    page = arguments.out / "report.html"
-    write_page(page, f"{arguments.dataset}: {', '.join(model.name for model in models)}", sections)
+    page, files, scores = (arguments.out / name for name in ("report.html", "files", "scores"))
+    with locked(arguments.out):
+        for folder in (arguments.out, files):
+            remove_leftovers(folder)
+        reader = Reader(arguments.truth, by.dataset, by.rules, scores, pool(arguments), by.reading)
+        models = read_models(arguments.predictions, reader)
+        sections = [*_sections(arguments, models, by.dataset), *background]
+        write_files(files, sections)
+        write_page(page, f"{arguments.dataset}: {', '.join(model.name for model in models)}", sections)
     print(f"written: {page}")
     failed = {f"{model.name}: {case}": reason for model in models for case, reason in model.metrics.failed.items()}
     if failed:

@@ -14,7 +14,7 @@ from ..data.labels import LabelSet
 from ..errors import DatasetError
 from ..schema import LARGEST_TABLE_BYTES, Frozen, load, save
 from ..terminal import new_table
-from ..whole import write_csv
+from ..whole import remove_leftovers, write_csv
 from .lesions import Lesion, LesionCount, count_lesions
 from .pairs import CaseScores, Pair, evaluate
 from .rules import PLAIN, Rules
@@ -83,7 +83,12 @@ def score_pairs(
     notes: Iterable[str] = (),
 ) -> Metrics:
     """Score `pairs` and write the metrics into `folder`, as write_metrics does. The scores of each case are kept there,
-    in CASES, so that no case is scored twice."""
+    in CASES, so that no case is scored twice.
+
+    Nobody else may be writing into `folder`: what killed processes left there is removed.
+    """
+    for place in (folder, folder / CASES):
+        remove_leftovers(place)
     cases = evaluate(pairs, labels, rules=rules, workers=workers, keep=folder / CASES)
     metrics = summarise(cases, labels, rules=rules, notes=notes)
     write_metrics(folder, metrics)

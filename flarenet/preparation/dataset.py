@@ -63,7 +63,7 @@ def prepare_dataset(
     Returns (case, error) of the cases that failed; the others are done. Raises NoRoom where the disk is full or cannot
     be written.
     """
-    for folder in (workspace.prepared, *map(workspace.store, plan.configurations)):
+    for folder in (workspace.prepared, workspace.measured, *map(workspace.store, plan.configurations)):
         remove_leftovers(folder)
     measured = Cache(workspace.measured, writable=False)
     work = [

@@ -76,6 +76,15 @@ def test_a_case_is_predicted_again_where_its_scan_or_how_it_is_read_is_another(c
         assert predicted == again
 
 
+def test_what_a_killed_comparison_left_goes(cases, predicted, tmp_path):
+    out = tmp_path / "out"
+    for folder in (out, out / "scans", out / "cases"):
+        folder.mkdir(exist_ok=True)
+        (folder / ".0123456789ab.tmp.a.nii.gz").write_bytes(b"half")
+    scored(cases, out)
+    assert not list(out.rglob(".*"))
+
+
 def test_a_scan_that_fails_leaves_no_prediction_of_the_one_before(cases, predicted, tmp_path):
     assert scored(cases, tmp_path / "out").classes["liver"].dsc == 1
     cases[0].image.write_bytes(BROKEN)

@@ -9,6 +9,7 @@ from flarenet.cli.evaluate import main as evaluate
 from flarenet.cli.plan import main as plan
 from flarenet.cli.report import main
 from flarenet.cli.report import words as report_words
+from flarenet.lock import locked
 from flarenet.phantom import write_phantom_set
 from tests.unsure import move_the_qform
 
@@ -42,6 +43,20 @@ def test_two_models_side_by_side(made, capsys):
     assert {"scores.csv", "scores.tex", "boxes.svg", "boxes.png", "differences.csv"} <= files
     assert (made / "report" / "scores" / "beside" / "metrics.json").is_file()
     assert "report.html" in capsys.readouterr().out
+
+
+def test_one_report_at_a_time_is_written_and_what_a_killed_one_left_goes(made, capsys):
+    out = made / "killed"
+    places = [out, out / "files", out / "scores" / "A", out / "scores" / "A" / "cases"]
+    left = [folder / ".0123456789ab.tmp.boxes.svg" for folder in places]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("<svg")
+    with locked(out):
+        assert _report(made, f"A={made / 'right'}", out="killed") == 6
+    assert "in use by process" in capsys.readouterr().err and all(path.is_file() for path in left)
+    assert _report(made, f"A={made / 'right'}", out="killed") == 0
+    assert not list(out.rglob(".*"))
 
 
 def test_folders_that_were_scored_are_not_scored_again(made):

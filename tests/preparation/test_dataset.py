@@ -80,10 +80,12 @@ def test_files_that_planning_measured_are_not_opened_again(workspace, monkeypatc
     dataset = read_dataset(workspace.raw)
     fingerprint(dataset, cached=workspace.measured)
     preparing.prepare_dataset(dataset, plan_of(dataset), workspace)
+    half = workspace.measured / ".0123456789ab.tmp.a.json"  # of a planning that was killed
+    half.write_text("{")
     before, opened = written(workspace), []
     monkeypatch.setattr(preparing, "map_cases", lambda work, items, **_: (opened.extend(items), ()))
     assert preparing.prepare_dataset(dataset, plan_of(dataset), workspace) == []
-    assert opened == [] and written(workspace) == before
+    assert opened == [] and written(workspace) == before and not half.exists()
 
     touched = dataset.cases[1]
     os.utime(touched.image, ns=(1, 1))
