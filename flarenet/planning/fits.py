@@ -13,7 +13,7 @@ def check_fits(plan: Plan, source: object) -> None:
     Every case at the training spacing must fit in `host_memory_gb`, training in `gpu_memory_gb`, and the prediction of
     95 of 100 scans in `inference_memory_gb`. A model whose answer is not the final result predicts on the machine that
     trains, so for it the larger of the other two counts. A plan without `scans` (made by hand) is checked for training
-    only.
+    only, and a trainer that nothing needs only when it is trained, by check_training_fits.
     """
     for name, configuration in plan.configurations.items():
         for scan in plan.scans.values():
@@ -22,7 +22,8 @@ def check_fits(plan: Plan, source: object) -> None:
             purpose = f"for a scan of {_mm(scan.extent_mm)} mm"
             _within(need_gb, plan, "host_memory_gb", where, purpose=purpose, remedy="larger spacing")
     for name, trainer in plan.trainers.items():
-        _check_training(name, plan, f"{source}: trainers.{name}")
+        if name not in plan.spare_trainers:
+            check_training_fits(plan, name, source)
         if "large" in plan.scans and trainer.network.groups:
             configuration = plan.configuration_of(name)
             need_gb = prediction_gb(
@@ -38,14 +39,15 @@ def _larger(plan: Plan) -> str:
     return "host_memory_gb" if plan.budget.host_memory_gb > plan.budget.gpu_memory_gb else "gpu_memory_gb"
 
 
-def _check_training(name: str, plan: Plan, where: str) -> None:
+def check_training_fits(plan: Plan, name: str, source: object) -> None:
+    """Raise PlanError, as check_fits, where a step of one trainer asks for more than `gpu_memory_gb` to train."""
     trainer, patch = plan.trainers[name], plan.configuration_of(name).patch
     for number, step in enumerate(trainer.steps):
         samples = trainer.update.at_once(step.batch_size)
         need_gb = training_gb(
             trainer.network, plan.labels.outputs, patch=patch, batch_size=samples, precision=plan.precision
         )
-        key = f"{where}.steps.{number}.batch_size {step.batch_size} with patch {_mm(patch)}"
+        key = f"{source}: trainers.{name}.steps.{number}.batch_size {step.batch_size} with patch {_mm(patch)}"
         remedy = "a smaller batch, patch or network, more parts by update.accumulate"
         _within(need_gb, plan, "gpu_memory_gb", key, purpose="to train", remedy=remedy)
 

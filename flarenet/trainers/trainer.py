@@ -21,6 +21,7 @@ from ..lock import locked
 from ..networks import build
 from ..networks.memory_order import training_order
 from ..planning.fingerprint import Fingerprint
+from ..planning.fits import check_training_fits
 from ..planning.plan import Plan, Step, TrainerPlan
 from ..planning.rules import Outline
 from ..planning.runs import Run
@@ -59,6 +60,7 @@ class Trainer:
     workers    loader processes; None: loader.default_workers. With any, a script needs the guard that data.cases shows
 
     A trainer of one's own defines `name` and `plan`, and overrides `objective` if its network does not segment.
+    Raises UsageError where `plan` has no such trainer, and PlanError where its training does not fit the plan's budget.
     """
 
     name: ClassVar[str]
@@ -84,6 +86,7 @@ class Trainer:
         self._compiled = compiled
         self._loaders = default_workers(self._device) if workers is None else workers
         self._part: TrainerPlan = plan.trainer(self.name)
+        check_training_fits(plan, self.name, "the plan")  # of one that nothing else needs, nobody has asked before
         self._callbacks = tuple(callbacks)
         self._console = Console(stderr=True)
         self._told: set[Path] = set()  # the finished runs whose plan was told to be another

@@ -2,7 +2,8 @@ import pytest
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError
-from flarenet.planning.fits import check_fits
+from flarenet.planning.budget import Budget
+from flarenet.planning.fits import check_fits, check_training_fits
 from flarenet.planning.fusion import Fusion
 from flarenet.planning.kinds import cost
 from flarenet.planning.memory import inference_spacing, prediction_gb, prepared_gb, training_gb, windows_at_once
@@ -105,6 +106,17 @@ def test_three_groups_at_the_sizes_of_flare23_fit_four_gb():
     plan = make_plan(fingerprint.model_copy(update={"labels": labels}), "auto")
     check_fits(plan, "plan")
     assert plan.budget.inference_memory_gb == 4 and len(plan.labels.groups) == 3
+
+
+def test_a_card_that_is_too_small_for_a_trainer_that_nothing_needs_is_none_for_that_alone():
+    found = facts.spleen()
+    plan = make_plan(found, "auto", budget=Budget(gpu_memory_gb=2))
+    assert plan.spare_trainers == ("MAE",)
+    check_training_fits(plan, "3DOrgan", "plan")
+    with pytest.raises(PlanError, match=r"plan: trainers.MAE.steps.0.batch_size 2 with patch .*\n.*needs about 2.3 GB"):
+        check_training_fits(plan, "MAE", "plan")
+    with pytest.raises(PlanError, match="trainers.3DOrgan.steps.0.batch_size 640"):
+        make_plan(found, "auto", budget=Budget(gpu_memory_gb=2), changes=["trainers.*.steps.*.batch_size=640"])
 
 
 STATED = ("patch=[96,128,128]", "spacing_mm=[1,0.78,0.78]", "inference_spacing_mm=[1,0.78,0.78]")
