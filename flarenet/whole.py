@@ -99,11 +99,16 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[o
 
 def move_aside(path: Path) -> Path:
     """Rename a file to the first free of STEM.previous.EXT, STEM.previous-2.EXT, and so on; returns where it is now."""
-    for number in count(1):
-        aside = path.with_name(f"{path.stem}.previous{'' if number == 1 else f'-{number}'}{path.suffix}")
-        if not aside.exists():
-            break
+    aside = _first_free(path)
     os.rename(path, aside)
+    return aside
+
+
+def copy_aside(path: Path) -> Path:
+    """As move_aside, but the file stays too, until another one takes its place; returns where the copy is."""
+    aside = _first_free(path)
+    with whole_file(aside) as temporary:
+        shutil.copyfile(path, temporary)
     return aside
 
 
@@ -144,6 +149,11 @@ def flush_folder(folder: Path) -> None:
     except OSError as error:
         if error.errno not in _CANNOT_BE_FLUSHED:
             raise
+
+
+def _first_free(path: Path) -> Path:
+    names = (f"{path.stem}.previous{'' if n == 1 else f'-{n}'}{path.suffix}" for n in count(1))
+    return next(aside for name in names if not (aside := path.with_name(name)).exists())
 
 
 def _flush(path: Path) -> None:

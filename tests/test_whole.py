@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from flarenet.errors import StorageError
-from flarenet.whole import flush_folder, move_aside, remove_leftovers, sha256_of, temporary_end, whole_file, write_text
+from flarenet.whole import (
+    copy_aside,
+    flush_folder,
+    move_aside,
+    remove_leftovers,
+    sha256_of,
+    temporary_end,
+    whole_file,
+    write_text,
+)
 
 
 def test_content_appears_under_its_name_and_nothing_else_is_left(tmp_path):
@@ -59,6 +68,13 @@ def test_what_is_moved_aside_takes_no_name_that_is_taken(tmp_path):
         move_aside(path)
     found = {kept.name: kept.read_text() for kept in tmp_path.iterdir()}
     assert found == {"a.previous.json": "0", "a.previous-2.json": "1", "a.previous-3.json": "2"}
+
+
+def test_a_file_is_copied_aside_and_stays(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("0")
+    assert [copy_aside(path).name for _ in range(2)] == ["a.previous.json", "a.previous-2.json"]
+    assert {kept.read_text() for kept in tmp_path.iterdir()} == {"0"} and path.exists()
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

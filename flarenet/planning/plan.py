@@ -238,7 +238,8 @@ class Plan(Frozen):
     recipe          whose rules made it: "auto" follows the data, "paper" has the published numbers
     without         the cases that the 2D curriculum leaves out, as by flarenet_plan --without; None: it uses all
     seed            seed of all that is random: weights, order, patches, augmentation, and how cases are dealt to folds
-    folds           into how many parts planning deals the annotated cases; a run holds out one of them, in every step
+    folds           into how many parts planning deals the annotated cases; a run holds out one of them, in every step;
+                    1 where a person wrote splits.json with one
     precision       "auto" is bf16 autocast where the processor has it, else fp32
     save_every_s    seconds of training that can be lost; the state is saved after every epoch too
     budget          what training and prediction may use
@@ -255,7 +256,7 @@ class Plan(Frozen):
     labels: LabelSet
     fingerprint_hash: str
     seed: int = 0
-    folds: Annotated[int, Field(ge=2, le=100)] = 5
+    folds: Annotated[int, Field(ge=1, le=100)] = 5
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     save_every_s: Annotated[float, Field(ge=0)] = 600.0
     budget: Budget = Budget()

@@ -1,6 +1,7 @@
 """Which cases are held out in which fold: fixed when a data set is planned, the same for every trainer.
 
 ROOT/prepared/NAME/splits.json lists them and may be edited: what a fold names is held out there, all else trains.
+Planning again deals what is new and nothing else.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ..data.dataset import Case
 from ..data.labels import LabelPattern
@@ -25,7 +28,7 @@ class Splits(Frozen):
 
     largest_bytes = LARGEST_TABLE_BYTES
     version: Literal[1] = 1
-    folds: tuple[tuple[str, ...], ...]
+    folds: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)]
 
     def held_out(self, fold: Fold) -> frozenset[str]:
         """The cases that `fold` (from 0 on) holds out, none for "all". Raises PlanError where there is no such fold."""
@@ -54,34 +57,42 @@ class _Dealt:
         return math.fsum(self.cases[pattern] / cases_of[pattern] for pattern in patterns)  # the same in any order
 
 
-def make_splits(cases: Sequence[Case], folds: int, *, seed: int, before: Splits | None = None) -> Splits:
+def make_splits(
+    cases: Sequence[Case], folds: int, *, seed: int, before: Splits | None = None, known: Collection[str] = ()
+) -> Splits:
     """Deal the patients of all annotated cases to `folds`, so that each fold has its share of every pattern.
 
-    before  of an earlier plan: what has a fold there keeps it, so that no finished run has trained on a case that is
-            held out now; ignored where it has another number of folds
+    before  the folds that are there: every name stays in its fold, so that no finished run has trained on a case that
+            is held out now; ignored where it has another number of folds
+    known   the cases that were there when `before` was dealt or written: those that it does not name go on to train
     The order of dealing follows from `seed` and the patients' names alone. A patient goes where the smallest share of
     its patterns is, then where the cases are fewest, but never where nobody else of a pattern would be left to learn
     from: with no such fold, as the only patient of a pattern, it is held out nowhere. Nor are patients without any
-    annotated case, who tell no score.
+    annotated case, who tell no score. A new case of a known patient goes where that patient is.
     """
     patients = _patients(cases)
     seen_in = Counter(pattern for own in patients.values() for pattern in _patterns(own))
     cases_of = Counter(case.annotated for own in patients.values() for case in own)
-    kept = _fold_of(before) if before is not None and len(before.folds) == folds else {}
+    if before is None or len(before.folds) != folds:
+        before, known = Splits(folds=((),) * folds), ()
+    kept = _fold_of(before)
     dealt = [_Dealt() for _ in range(folds)]
     new: list[list[Case]] = []
     for _, own in sorted(patients.items(), key=lambda item: _rank(item[0], seed)):
-        known = [kept[case.name] for case in own if case.name in kept]
-        if known:
-            dealt[known[0]].add(own)
-        else:
+        if all(case.name not in kept and case.name not in known for case in own):
             new.append(own)
+        for number, stay in _homes(own, kept, known).items():
+            dealt[number].add(stay)
     for own in new:
         patterns = _patterns(own)
         free = [fold for fold in dealt if all(fold.patients[pattern] + 1 < seen_in[pattern] for pattern in patterns)]
         if free:
             min(free, key=lambda fold: (fold.share(patterns, cases_of), len(fold.names))).add(own)
-    return Splits(folds=tuple(tuple(sorted(fold.names)) for fold in dealt))
+    return Splits(
+        folds=tuple(
+            (*names, *sorted(set(fold.names).difference(names))) for names, fold in zip(before.folds, dealt)
+        )
+    )
 
 
 def load_splits(path: str | Path) -> Splits:
@@ -111,6 +122,17 @@ def _patients(cases: Iterable[Case]) -> dict[str, list[Case]]:
 
 def _patterns(cases: Iterable[Case]) -> set[LabelPattern]:
     return {case.annotated for case in cases if case.annotated}
+
+
+def _homes(own: Sequence[Case], kept: Mapping[str, int], known: Collection[str]) -> dict[int, list[Case]]:
+    """Fold -> the cases of a patient that it holds out: those that it names, and new ones where the patient is."""
+    first = min((kept[case.name] for case in own if case.name in kept), default=None)
+    homes = defaultdict(list)
+    for case in own:
+        fold = kept.get(case.name, None if case.name in known else first)
+        if fold is not None:
+            homes[fold].append(case)
+    return homes
 
 
 def _fold_of(splits: Splits) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """The PLAN stage after measuring: decide every number of a data set, then write it down and prepare the cases.
 
-What trainers read is written from the facts to what follows from them: fingerprint.json, dataset.json, splits.json,
+What trainers read is written from the facts to what follows from them: fingerprint.json, splits.json, dataset.json,
 plan.json, then the stores; a case that could not be prepared leaves dataset.json again.
 """
 
@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..data.cases import Pool
-from ..data.dataset import Dataset
-from ..data.settled import save_settled
+from ..data.dataset import Case, Dataset
+from ..data.settled import Settled, save_settled
 from ..data.store import Store
 from ..errors import FlarenetError, PlanError
 from ..planning.budget import Budget
@@ -23,8 +23,8 @@ from ..planning.plan_file import override, save_plan
 from ..planning.planned import plan_again
 from ..planning.split import Splits, load_splits, make_splits
 from ..preparation.dataset import prepare_dataset
-from ..schema import as_saved, load, save
-from ..whole import move_aside
+from ..schema import as_saved, load, load_or_none, save
+from ..whole import copy_aside, move_aside
 from ..workspace import Workspace
 from .planner import make_plan
 
@@ -43,11 +43,16 @@ def decide(
     """The plan of what was measured, as make_plan, with as many folds as the set has; nothing is written.
 
     Other folds would deal all cases anew, which finished runs have seen: only a person may ask for that, by `changes`.
+    Raises PlanError for one fold where splits.json does not state it.
     """
     plan, before = make_plan(found, recipe, budget=budget, unlabelled=unlabelled, changes=changes), _dealt(workspace)
-    if before is None or len(before.folds) == plan.folds or any(change.startswith("folds=") for change in changes):
+    there = 0 if before is None else len(before.folds)
+    if plan.folds == 1 and there != 1:
+        remedy = f"for one fixed part, list its cases in {workspace.splits} as the only fold"
+        raise PlanError("--set folds=1", found="one fold, of all cases", expected="at least 2", remedy=remedy)
+    if there in (0, plan.folds) or any(change.startswith("folds=") for change in changes):
         return plan
-    return override(plan, [f"folds={len(before.folds)}"])
+    return override(plan, [f"folds={there}"])
 
 
 def carry_out(
@@ -67,13 +72,11 @@ def carry_out(
     say     told which files of before are kept, and where    warn  told where the disk may be too small
     The caller holds the lock of `workspace.prepared`.
     """
-    before, settled = _dealt(workspace), settle(dataset, found)
+    settled = settle(dataset, found)
     save(found, workspace.fingerprint)
     _keep_edited(workspace.plan, plan, say)
+    _deal(settled.cases, plan, workspace, say)  # before dataset.json tells that these cases are known
     save_settled(settled, workspace.settled)
-    if before is not None and len(before.folds) != plan.folds:
-        say(f"dealt to {plan.folds} folds; those that were there are kept as {move_aside(workspace.splits)}")
-    save(make_splits(settled.cases, plan.folds, seed=plan.seed, before=before), workspace.splits)
     save_plan(plan, workspace.plan)
     _warn_of_room(plan, found, workspace, warn)
     unprepared = prepare_dataset(settled, plan, workspace, workers=workers, verify=verify)
@@ -85,6 +88,30 @@ def carry_out(
 def _dealt(workspace: Workspace) -> Splits | None:
     """The folds that the set has."""
     return load_splits(workspace.splits) if workspace.splits.is_file() else None
+
+
+def _deal(cases: Sequence[Case], plan: Plan, workspace: Workspace, say: Say) -> None:
+    """Write splits.json where it changes; what was there is kept."""
+    before = _dealt(workspace)
+    splits = make_splits(cases, plan.folds, seed=plan.seed, before=before, known=_known(cases, workspace))
+    if splits == before:
+        return
+    if before is not None:
+        dealt = "new cases are dealt to the folds"
+        if len(before.folds) != plan.folds:
+            dealt = f"all cases are dealt to {plan.folds} folds"
+        say(f"{dealt}; what was in {workspace.splits.name} is kept as {copy_aside(workspace.splits)}")
+    save(splits, workspace.splits)
+
+
+def _known(cases: Sequence[Case], workspace: Workspace) -> frozenset[str]:
+    """The cases that were there when the set was planned last, but for those that have been annotated since. Where
+    nothing tells, as where folds were written before any planning, it is all of them."""
+    last = load_or_none(Settled, workspace.settled)
+    if last is None:
+        return frozenset(case.name for case in cases)
+    annotated = {case.name for case in cases if case.annotated}
+    return frozenset(case.name for case in last.cases if case.annotated or case.name not in annotated)
 
 
 def _keep_edited(path: Path, plan: Plan, say: Say) -> None:

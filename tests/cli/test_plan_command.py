@@ -129,6 +129,38 @@ def test_cases_are_dealt_anew_only_where_folds_are_asked_for(root, capsys):
     assert len(json.loads((prepared / "splits.json").read_text())["folds"]) == 3
 
 
+def test_folds_that_a_person_wrote_stay_as_they_are_written(root, capsys):
+    splits = root / "prepared" / "Tiny" / "splits.json"
+    assert plan_it(root, "--set", "folds=1", "--dry-run") == 4
+    assert f"list its cases in {splits}" in capsys.readouterr().err
+    assert plan_it(root, "--set", "folds=2") == 0
+    splits.write_text('{"folds":[["tumor", "gone"]]}')
+    assert plan_it(root) == 0
+    assert splits.read_text() == '{"folds":[["tumor", "gone"]]}'
+    assert load_plan(splits.with_name("plan.json")).folds == 1
+    assert not splits.with_name("splits.previous.json").exists()
+
+
+def test_new_cases_are_dealt_and_the_folds_of_before_are_kept(root, capsys):
+    raw, splits = root / "raw" / "Tiny", root / "prepared" / "Tiny" / "splits.json"
+    assert plan_it(root) == 0
+    splits.write_text(written := '{"folds": [["tumor"], ["both"]]}')
+    content = json.loads((raw / "dataset.json").read_text())
+    for name in ("twin", "third"):  # full, which trains, is not the only one of its pattern any more
+        noisy = np.random.default_rng(len(name)).normal(-900, 20, SHAPE)
+        save(raw / "imagesTr" / f"{name}_0000.nii.gz", noisy.astype(np.int16))
+        images = [f"imagesTr/{name}_0000.nii.gz"]
+        content["dataset"][name] = content["dataset"]["full"] | {"images": images}
+    content["numTraining"] = len(content["dataset"])
+    (raw / "dataset.json").write_text(json.dumps(content))
+    assert plan_it(root) == 0
+    folds = json.loads(splits.read_text())["folds"]
+    assert [fold[0] for fold in folds] == ["tumor", "both"]
+    assert sorted(fold[1] for fold in folds) == ["third", "twin"] and {len(fold) for fold in folds} == {2}
+    assert splits.with_name("splits.previous.json").read_text() == written
+    assert "splits.previous.json" in capsys.readouterr().out
+
+
 def test_cases_that_are_not_prepared_as_the_plan_says_are_not_trained_on(root, capsys):
     words = ["3DOrgan", "-d", "Tiny", "--root", str(root), "--device", "cpu", "--fold", "all"]
     assert plan_it(root) == 0

@@ -124,7 +124,7 @@ def test_facts_are_not_set(plan, change):
         ("trainers.Flat.steps.0.epochs=2.5", "trainers.Flat.steps.0.epochs"),
         ("trainers.Flat.steps.0.epochs=0", "trainers.Flat.steps.0.epochs"),
         ("trainers.Flat.steps.0.schedule=linear", "trainers.Flat.steps.0.schedule"),
-        ("folds=1", "folds"),
+        ("folds=0", "folds"),
         ('configurations.2d.patch="64"', "configurations.2d.patch"),
     ],
 )

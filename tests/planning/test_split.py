@@ -95,6 +95,25 @@ def test_planning_again_leaves_every_case_in_its_fold():
     assert make_splits(more, 3, seed=1, before=before) == make_splits(more, 3, seed=1)
 
 
+def test_planning_again_deals_new_cases_alone():
+    """c_0 to c_3 are held out by hand, and c_4 to c_19 train; of five new ones the folds get their shares, 2 and 3."""
+    cases = [replace(case, name=f"c{n}") for n, case in enumerate(cohort("c", 25, (1,)))]
+    before, known = Splits(folds=(("c1", "c0"), ("c3", "c2"))), {case.name for case in cases[:20]}
+    assert make_splits(cases[:20], 2, seed=0, before=before, known=known) == before
+    after = make_splits(cases, 2, seed=0, before=before, known=known)
+    assert [fold[:2] for fold in after.folds] == list(before.folds)
+    assert sorted(name for fold in after.folds for name in fold[2:]) == ["c20", "c21", "c22", "c23", "c24"]
+    assert sorted(len(fold) for fold in after.folds) == [4, 5]
+
+
+def test_a_new_case_goes_where_its_patient_is():
+    """x is held out by fold 1 but for one case that trains, y trains; each has a new case."""
+    x, y, others = scans_of("x", a=3), scans_of("y", a=2), cohort("a", 3, (1,))
+    cases, before = [*x, *y, *others], Splits(folds=(("a_00",), (x[0].name, "gone")))
+    known = {case.name for case in cases} - {x[2].name, y[1].name}
+    assert make_splits(cases, 2, seed=0, before=before, known=known).folds == (("a_00",), (*before.folds[1], x[2].name))
+
+
 def test_a_fold_holds_out_what_it_names():
     splits = Splits(folds=(("a",), ("b", "c")))
     assert splits.held_out(1) == {"b", "c"} and splits.held_out("all") == frozenset()
@@ -111,4 +130,7 @@ def test_splits_on_file(tmp_path):
     assert load_splits(path) == make_splits(CASES, 5, seed=0)
     save(Splits(folds=(("a", "b"), ("a",))), path)
     with pytest.raises(PlanError, match="case a twice"):
+        load_splits(path)
+    path.write_text('{"folds": []}')
+    with pytest.raises(PlanError, match="'folds'"):
         load_splits(path)
