@@ -28,7 +28,7 @@ from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Plan
 from ..planning.planned import load_fingerprint, load_planned, plan_again
 from ..planning.runs import Run
-from ..planning.split import load_splits
+from ..planning.split import load_splits, unmatched
 from ..preparation.dataset import prepare_dataset
 from ..schema import digest
 from ..trainers import TRAINERS
@@ -297,10 +297,12 @@ def open_ablation(workspace: Workspace, *, fold: Fold, device: str, pool: Pool, 
     """The Ablation of a planned set.
 
     Raises DatasetError where not every case that was measured is prepared: the key of a run knows what was measured,
-    and with fewer cases it would be taken for the run of all.
+    and with fewer cases it would be taken for the run of all; PlanError where no case has any name of the fold.
     """
     base, found = load_planned(workspace), load_fingerprint(workspace)
     held_out, dataset = load_splits(workspace.splits).held_out(fold), load_settled(workspace.settled)
+    if lacking := unmatched(held_out, dataset.cases, workspace.splits):
+        say(f"warning: held out by {workspace.splits}, but no cases of the data set: {some_of(lacking)}")
     if lost := sorted({case.name for case in found.cases} - {case.name for case in dataset.cases}):
         raise DatasetError(
             workspace.settled,

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from ..data.dataset import Case
 from ..data.labels import LabelPattern
-from ..errors import PlanError
+from ..errors import PlanError, did_you_mean, some_of
 from ..schema import LARGEST_TABLE_BYTES, Frozen, load
 from ..workspace import Fold
 
@@ -110,6 +110,23 @@ def load_splits(path: str | Path) -> Splits:
     if twice:
         raise PlanError(path, found=f"case {twice[0]} twice", expected="every case once")
     return splits
+
+
+def unmatched(held_out: Collection[str], cases: Iterable[Case], source: object) -> list[str]:
+    """Those of the names `held_out` by a fold that no case has, as of one that was removed or is broken.
+
+    Raises PlanError, with `source`, where no case has any of them: the fold would hold out nothing.
+    """
+    there = sorted(case.name for case in cases)
+    lacking = sorted(set(held_out).difference(there))
+    if lacking and len(lacking) == len(held_out):
+        raise PlanError(
+            f"{source}: a fold of {len(held_out)} cases",
+            found=f"none of the data set's, but {some_of(lacking)}",
+            expected=f"names of its cases, as {some_of(there, 5)}",
+            remedy=did_you_mean(lacking[0], there),
+        )
+    return lacking
 
 
 def _patients(cases: Iterable[Case]) -> dict[str, list[Case]]:

@@ -18,6 +18,7 @@ from ..errors import DatasetError, RunError, some_of
 from ..planning.cache import Cache
 from ..planning.plan import Plan, Step
 from ..planning.planned import plan_again
+from ..planning.split import unmatched
 from ..preparation.dataset import is_made_from, prepared_by
 from ..pseudo.teachers import Teachers
 from ..training.batches import Sample
@@ -38,9 +39,14 @@ def read_samples(
 
     held_out  names of cases, of this step or not
     Raises RunError where no case is left to train on, or one is damaged or not prepared by the numbers of `plan` and
-    from the files that planning measured.
+    from the files that planning measured, and PlanError where no case has any name of `held_out`; warns of the names
+    that none has.
     """
     dataset = load_settled(workspace.settled)
+    lacking = unmatched(held_out, dataset.cases, workspace.splits)
+    if lacking and rank() == 0:
+        said = f"warning: held out by {workspace.splits}, but no cases of the data set: {some_of(lacking)}"
+        Console(stderr=True).print(said, highlight=False, markup=False, soft_wrap=True)
     store = Store(workspace.store(configuration))
     chosen = list(step.subset.of(dataset.cases))
     if all(case.name in held_out for case in chosen):

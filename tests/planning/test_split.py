@@ -7,7 +7,7 @@ import pytest
 
 from flarenet.data.dataset import Case
 from flarenet.errors import PlanError
-from flarenet.planning.split import Splits, load_splits, make_splits
+from flarenet.planning.split import Splits, load_splits, make_splits, unmatched
 from flarenet.schema import save
 
 
@@ -119,6 +119,13 @@ def test_a_fold_holds_out_what_it_names():
     assert splits.held_out(1) == {"b", "c"} and splits.held_out("all") == frozenset()
     with pytest.raises(PlanError, match="0 to 1"):
         splits.held_out(2)
+
+
+def test_names_that_no_case_has():
+    assert unmatched({"a_01", "b_02", "c"}, CASES, "splits.json") == ["c"]
+    assert unmatched(frozenset(), CASES, "splits.json") == []
+    with pytest.raises(PlanError, match=r"splits.json(.|\n)*a_1, b-2(.|\n)*did you mean 'a_01'"):
+        unmatched({"a_1", "b-2"}, CASES, "splits.json")
 
 
 def test_splits_on_file(tmp_path):

@@ -65,6 +65,20 @@ def test_a_teacher_that_knows_the_held_out_cases_is_refused(trained, capsys):
     assert "learned from cases that are held out here" in capsys.readouterr().err
 
 
+def test_names_that_no_case_has_are_told_and_a_fold_of_no_other_is_refused(trained, capsys):
+    kept = trained.splits.read_text()
+    first, second = json.loads(kept)["folds"]
+    try:
+        trained.splits.write_text(json.dumps({"folds": [first, ["nobody"]]}))
+        assert run(trained, "3DCancer", "--fold", "1", "--step", "1") == 4
+        assert "none of the data set's, but nobody" in capsys.readouterr().err
+        trained.splits.write_text(json.dumps({"folds": [first, ["nobody", *second]]}))
+        assert run(trained, "3DCancer", "--fold", "1", "--step", "1") == 0
+        assert "no cases of the data set: nobody" in capsys.readouterr().err
+    finally:
+        trained.splits.write_text(kept)
+
+
 def test_the_steps_of_a_run_hand_on_what_they_have_seen(trained):
     assert run(trained, "DualDecoder2D", "--step", "1") == 0
     assert run(trained, "DualDecoder2D", "--step", "2") == 0
