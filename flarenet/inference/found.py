@@ -55,11 +55,13 @@ def find_models(word: str, root: str | None = None) -> list[Path]:
 
 def models_in(folder: Path) -> list[Path]:
     """The models that a folder stands for: itself; or, where it is a trainer's or a fold's, the last step of each
-    finished fold in it. A fold that has not come to the last step of the others is left out.
+    finished fold in it. A fold that has not come to the last step of the others is left out, and so is fold_all, which
+    held nothing out, where a numbered one has: it is no fold beside them, but the same training with all cases.
     """
     finished = _finished(folder, "step_*", "fold_*/step_*")
     last = max(finished.values(), default=0)
-    return sorted(model for model, step in finished.items() if step == last) or [folder]
+    models = sorted(model for model, step in finished.items() if step == last)
+    return [model for model in models if model.parent.name != "fold_all"] or models or [folder]
 
 
 def finished_models(root: Path) -> list[Path]:

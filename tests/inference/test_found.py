@@ -29,7 +29,11 @@ def test_a_trainer_stands_for_the_last_step_of_each_finished_fold(tmp_path):
         (tmp_path / run).mkdir(parents=True)
         (tmp_path / run / "about.json").touch()
     (tmp_path / "fold_3/step_10").mkdir(parents=True)  # not finished
-    assert models_in(tmp_path) == [tmp_path / run for run in ("fold_1/step_10", "fold_all/step_10", "step_10")]
+    assert models_in(tmp_path) == [tmp_path / run for run in ("fold_1/step_10", "step_10")]
+    assert models_in(tmp_path / "fold_all") == [tmp_path / "fold_all/step_10"]
     assert models_in(tmp_path / "fold_2") == [tmp_path / "fold_2/step_9"]
     assert models_in(tmp_path / "step_9") == [tmp_path / "step_9"]
     assert models_in(tmp_path / "fold_3") == [tmp_path / "fold_3"]  # and whoever loads it says what is wrong
+    (tmp_path / "fold_all/step_11").mkdir()
+    (tmp_path / "fold_all/step_11/about.json").touch()
+    assert models_in(tmp_path) == [tmp_path / "fold_all/step_11"]
