@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ..errors import DatasetError, FlarenetError, did_you_mean, some_of
+from ..errors import DatasetError, did_you_mean, some_of
 from ..schema import Frozen, parse_all, read_json
 from .case_table import AllCases, CaseEntry, CohortEntry
 from .dataset import Case, Dataset
@@ -28,10 +28,13 @@ from .reading import STRICT, Reading
 LARGEST_DATASET_FILE_BYTES = 32 << 20
 """Room for 100,000 cases."""
 
+ADDED, NEAR = ("groups", "tolerance_mm", "patterns", "test"), 0.8
+"""The keys that nnU-Net does not read, and how near to one (difflib) an unknown key is taken for it, misspelt."""
+
 
 class DatasetFile(Frozen):
-    """dataset.json as it is written. The last lines are keys that nnU-Net allows, or leaves there of the
-    Medical Segmentation Decathlon's file when it converts a set, and nothing here reads."""
+    """dataset.json as it is written. Of the last lines, keys that are often in nnU-Net's files, nothing is read; nor is
+    any other key, which is remarked on."""
 
     channel_names: dict[str, str]
     labels: dict[str, Any]
@@ -135,8 +138,9 @@ def _parse(data: Any, source: Path, problems: Problems) -> DatasetFile | None:
     if not isinstance(data, dict):
         problems.add(DatasetError(source, found=type(data).__name__, expected="a JSON object"))
         return None
-    for key in set(data) - set(DatasetFile.model_fields):
-        problems.add(_unknown_key(key, data, source))
+    for key in data:
+        if key not in DatasetFile.model_fields:
+            _check_unknown(key, data, source, problems)
     known = {key: value for key, value in data.items() if key in DatasetFile.model_fields}
     content, wrong = parse_all(DatasetFile, known, source, DatasetError)
     for place, error in wrong.items():
@@ -153,16 +157,18 @@ def _is_of_a_case(place: tuple[str | int, ...]) -> bool:
     return len(place) > 1 and place[0] in ("dataset", "test")
 
 
-def _unknown_key(key: str, data: Mapping[str, Any], source: Path) -> FlarenetError:
-    remedy = did_you_mean(key, DatasetFile.model_fields) or "take it out"
-    if "training" in data and "dataset" not in data:
+def _check_unknown(key: str, data: Mapping[str, Any], source: Path, problems: Problems) -> None:
+    """nnU-Net writes any further key into dataset.json: refused is only what was meant to be one that is read here."""
+    lacking = [name for name, field in DatasetFile.model_fields.items() if field.is_required() and name not in data]
+    remedy = did_you_mean(key, ADDED, cutoff=NEAR) or did_you_mean(key, lacking)
+    if key == "training" and "channel_names" in lacking:
         remedy = f"a Medical Segmentation Decathlon file? flarenet_plan -d NAME --from {source.parent} reads it"
-    return DatasetError(
-        f"{source}: key {key!r}",
-        found="an unknown key",
-        expected="one of " + ", ".join(DatasetFile.model_fields),
-        remedy=remedy,
-    )
+    place, found = f"{source}: key {key!r}", "an unknown key"
+    if remedy is None:
+        problems.remark(place, found=found, expected="one that is read here: it is not used")
+    else:
+        expected = "one of " + ", ".join(DatasetFile.model_fields)
+        problems.add(DatasetError(place, found=found, expected=expected, remedy=remedy))
 
 
 def _tables(

@@ -72,6 +72,25 @@ def test_other_keys_of_nnunet_are_allowed(small_set, edit_json):
     assert len(read_dataset(small_set).cases) == 3
 
 
+def test_further_keys_are_not_used_and_said(small_set, edit_json):
+    edit_json(small_set, lambda d: d.update(modality={"0": "CT"}, dataset_id=7, training=[{"image": "a"}]))
+    dataset, findings = dataset_findings(small_set)
+    assert len(dataset.cases) == 3
+    assert [(finding.severity, finding.file.partition(": ")[2]) for finding in findings] == [
+        ("warn", "key 'modality'"),
+        ("warn", "key 'dataset_id'"),
+        ("warn", "key 'training'"),
+    ]
+
+
+def test_a_file_of_the_decathlon_is_told_how_it_is_read(small_set):
+    content = {"name": "S", "modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver"}, "numTraining": 1}
+    content |= {"training": [{"image": "./a.nii.gz", "label": "./b.nii.gz"}]}
+    (small_set / "dataset.json").write_text(json.dumps(content))
+    _, findings = dataset_findings(small_set)
+    assert any("--from" in finding.remedy for finding in findings if "'training'" in finding.file)
+
+
 def set_key(*path_and_value):
     """A change of dataset.json that assigns the last argument at the path of the others."""
     *path, last, value = path_and_value
@@ -91,6 +110,7 @@ def cohort(annotated, *cases):
 
 MISTAKES = {
     "unknown key": (set_key("tolerance", {}), "key 'tolerance'", "tolerance_mm"),
+    "required key misspelt": (lambda d: d.update(label=d.pop("labels")), "key 'label'", "mean 'labels'"),
     "wrong type": (set_key("numTraining", "3"), "key 'numTraining'", "'3'"),
     "wrong count": (set_key("numTraining", 4), "key 'numTraining'", "expected: 3"),
     "value twice": (set_key("labels", {"background": 0, "a": 1, "b": 1}), "key 'labels'", "a 1, b 1"),
