@@ -310,6 +310,24 @@ def test_groups_keep_the_order_of_every_source_or_are_refused(tmp_path):
     assert list(merged(tmp_path / "told", one, other, turned, table=table).labels.groups) == ["organ", "vessel"]
 
 
+def test_a_source_of_scans_alone_brings_no_labels_and_needs_none(tmp_path):
+    """Be it a folder of images without a table, or unlabelled ones that look like FLARE23's, or a set with its own."""
+    one = nnunet(tmp_path / "A", {"liver": 1, "tumor": 2}, "a")
+    scans = touch(tmp_path / "Scans", "imagesTr/x_0000.nii.gz")
+    more = touch(tmp_path / "More", "unlabeledTr/y_0000.nii.gz")
+    own = nnunet(tmp_path / "Own", {"spleen": 4}, "z")
+    (own / "labelsTr/z.nii.gz").unlink()
+    content = json.loads((own / "dataset.json").read_text())
+    write(own, **content | {"dataset": {"z": {"images": ["imagesTr/z_0000.nii.gz"]}}})
+    dataset = merged(tmp_path, scans, one, more, own)
+    assert dataset.labels.names == ("background", "liver", "tumor")
+    assert {case.name: case.label is None for case in dataset.cases} == {"x": True, "a": False, "y": True, "z": True}
+    merged(tmp_path / "told", scans, one, more, table={"labels": {"liver": 1, "tumor": 2}})
+    assert merged(tmp_path / "alone", more).labels == FLARE23
+    with pytest.raises(DatasetError, match="values without names"):
+        merged(tmp_path / "none", scans)
+
+
 def test_a_map_renames_and_leaves_out(tmp_path):
     """The tumour of a source that is left out becomes background; a case searched for nothing else is unlabelled."""
     one = decathlon(tmp_path / "Task03")

@@ -62,14 +62,16 @@ class _Part:
 def merge(sources: Sequence[Source], folder: Path, label_names: LabelNames | None = None) -> dict[str, Any]:
     """The content of a dataset.json in `folder` that holds the cases of all `sources`, by paths to where they are.
 
-    A case whose name another source has too gets the name of its own source before it. Raises DatasetError where a
-    label is not in the table, where `label_names` speaks of a source or label that is not there, and where two sources,
-    or two cases, have one name.
+    A case whose name another source has too gets the name of its own source before it. A source without any label file
+    brings no label and needs to name none, unless all are such. Raises DatasetError where a label is not in the table,
+    where `label_names` speaks of a source or label that is not there, and where two sources, or two cases, have one
+    name.
     """
     label_names = label_names or LabelNames()
     _check_sources(sources, label_names)
-    parts = [_part(source, label_names) for source in sources]
-    table = label_names.table or _union(parts)
+    telling = [source for source in sources if source.labelled] or sources  # scans alone say nothing about labels
+    parts = [_part(source, label_names) if source in telling else _Part(source, {}, {}) for source in sources]
+    table = label_names.table or _union(part for part in parts if part.source in telling)
     labels = table.labels if BACKGROUND in map(plain, table.labels) else {BACKGROUND: 0, **table.labels}
     label_table(labels, table.groups, table.tolerance_mm, "the table of --labels")
     numbers = {plain(name): value for name, value in labels.items()}
@@ -242,12 +244,14 @@ def _entry(case: SourceCase, part: _Part, numbers: Mapping[str, int], folder: Pa
     entry: dict[str, Any] = {"images": [path_from(folder, case.image)]}
     if case.patient is not None:
         entry["patient"] = case.patient
+    if case.label is None:
+        return entry
     annotated = None
     if case.annotated is not None:
         wanted = [part.names[plain(name)] for name in case.annotated]
         annotated = sorted({numbers[plain(name)] for name in wanted if name is not None})  # two may be mapped to one
     values = part.numbers(case, numbers)
-    if case.label is None or annotated == [] or not any(values.values()):  # nothing that counts is drawn
+    if annotated == [] or not any(values.values()):  # nothing that counts is drawn
         return entry
     entry["label"] = path_from(folder, case.label)
     if annotated is not None:

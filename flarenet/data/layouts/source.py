@@ -53,6 +53,11 @@ class Source:
     def name(self) -> str:
         return self.folder.resolve().name
 
+    @property
+    def labelled(self) -> bool:
+        """Whether any case, of training or test, has a label file."""
+        return any(case.label is not None for case in (*self.cases, *self.test))
+
 
 @dataclass(frozen=True)
 class Layout:
