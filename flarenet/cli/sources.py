@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ def open_set(arguments: Namespace) -> Opened:
 
 def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
     from ..data.layouts import read_source
-    from ..data.layouts.merge import LabelNames, merge, write_dataset_file
+    from ..data.layouts.merge import LabelNames, another_file, merge, write_dataset_file
     from ..data.names import check_name
     from ..errors import DatasetError
     from ..schema import load
@@ -103,6 +104,8 @@ def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
     if written:
         opened.read()  # what cannot be read is not written
         write_dataset_file(content, workspace.raw, replace=arguments.replace)
+    elif other := another_file(content, workspace.raw):
+        print(f"flarenet_plan: warning: nothing of this file is used: {other}", file=sys.stderr)
     _tell(sources, content, f"{workspace.raw / 'dataset.json'}{'' if written else ' (not written)'}")
     return opened
 

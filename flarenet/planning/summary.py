@@ -230,7 +230,8 @@ def _if_it_is_one(fingerprint: Fingerprint) -> str:
         return ""
     everything = {"annotated": fingerprint.labels.names_of(fingerprint.labels.values), "cases": ["*"]}
     line = f'"patterns": {json.dumps({"all": everything}, ensure_ascii=False)}'
-    return f". Were all labelled cases searched for every label, say so: {line}"
+    where = "in it (of a set that --from made, plan then with --allow-external in place of --from)"
+    return f". Were all labelled cases searched for every label, say so {where}: {line}"
 
 
 def _some(sentences: Sequence[str], field: str) -> list[str]:

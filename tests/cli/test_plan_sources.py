@@ -90,7 +90,8 @@ def test_what_is_written_is_read_again_by_those_who_consent(phantoms, tmp_path, 
     assert main([*content, "--from", str(phantoms)]) == 0
     (tmp_path / "raw/N/dataset.json").write_text("{}")
     assert main([*content, "--from", str(phantoms)]) == 4
-    assert "--replace" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "--replace" in told and "leave --from out and give --allow-external" in told
     assert main([*content, "--from", str(phantoms), "--replace"]) == 0
     assert sorted(p.name for p in (tmp_path / "raw/N").iterdir()) == ["dataset.json", "dataset.previous.json"]
 
@@ -131,6 +132,14 @@ def test_liver_is_1_here_and_6_there(tmp_path):
     case = load_settled(tmp_path / "prepared/N/dataset.json").cases[1]
     assert case.values == {2: 2, 6: 1}
     assert int((read_labels(case.label, found.labels, values=case.values).data == 1).sum()) == 27
+
+
+def test_a_check_says_that_it_does_not_read_what_was_changed_in_the_file_of_before(phantoms, tmp_path, capsys):
+    (tmp_path / "raw/N").mkdir(parents=True)
+    (tmp_path / "raw/N/dataset.json").write_bytes("größer".encode("cp1252"))
+    assert main(["-d", "N", "--root", str(tmp_path), "--workers", "1", "--check", "--from", str(phantoms)]) == 0
+    told = capsys.readouterr().err
+    assert "nothing of this file is used" in told and "leave --from out and give --allow-external" in told
 
 
 def test_words_that_belong_to_from_alone(tmp_path, capsys):

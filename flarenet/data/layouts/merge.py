@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ...errors import DatasetError, did_you_mean
-from ...schema import Frozen, to_json
+from ...schema import Frozen, escaped, to_json
 from ...whole import move_aside, write_text
 from ..label_table import BACKGROUND, LARGEST_VALUE, default_groups, label_table, plain
 from ..labels import named_like_lesion
@@ -106,14 +106,31 @@ def write_dataset_file(content: Mapping[str, Any], folder: Path, *, replace: boo
 
     Raises DatasetError where another one is there, unless `replace` moves it aside.
     """
-    path, text = folder / "dataset.json", to_json(content) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") != text:
+    path = folder / "dataset.json"
+    if other := another_file(content, folder):
         if not replace:
-            remedy = "another NAME, or --replace, which keeps it beside, as dataset.previous.json"
-            raise DatasetError(path, found="another dataset.json", expected="none, or this one", remedy=remedy)
+            raise other
         move_aside(path)
-    write_text(path, text)
+    write_text(path, _text(content))
     return path
+
+
+def another_file(content: Mapping[str, Any], folder: Path) -> DatasetError | None:
+    """What is wrong where `folder` has a dataset.json other than of `content`, as one that was edited; else None."""
+    path = folder / "dataset.json"
+    if not path.exists() or path.read_bytes() == escaped(_text(content)).encode():
+        return None
+    return DatasetError(
+        path,
+        found="another dataset.json",
+        expected="none, or the one that --from makes",
+        remedy="to keep what was changed in it, leave --from out and give --allow-external; else another NAME, or "
+        "--replace, which keeps it beside, as dataset.previous.json",
+    )
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    return to_json(content) + "\n"
 
 
 def _check_sources(sources: Sequence[Source], label_names: LabelNames) -> None:
