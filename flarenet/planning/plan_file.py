@@ -13,6 +13,7 @@ from .fits import check_fits
 from .fusion import check_fusion
 from .kinds import check_numbers
 from .plan import Configuration, Plan, TrainerPlan
+from .runs import Run
 from .steps import check_groups, check_step, check_warm_ups
 
 FACTS: Final = (
@@ -79,7 +80,7 @@ def _check(plan: Plan, source: object) -> None:
         # a patch is not refused for a trainer that nothing needs; whoever trains it is told when it is built
         check_numbers(trainer.network, patch, f"{where}.network", sized=name not in plan.spare_trainers)
         for number, step in enumerate(trainer.steps):
-            check_step(step, plan, f"{where}.steps.{number}")
+            check_step(step, plan, Run(name, number + 1), f"{where}.steps.{number}")
     check_fusion(plan.fusion, plan.labels, f"{source}: fusion")
     check_fits(plan, source)
 

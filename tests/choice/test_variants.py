@@ -175,8 +175,8 @@ def test_turns_train_each_run_after_those_it_needs_and_pseudo_labels_in_one_plac
 
 
 def test_runs_in_a_circle_are_refused(base):
-    circle = override(base, ["trainers.DualDecoder2D.steps.0.starts_from=DualDecoder2D/2"])
-    with pytest.raises(PlanError, match="DualDecoder2D/2 on DualDecoder2D/1 on DualDecoder2D/2"):
+    circle = override(base, ["trainers.3DOrgan.steps.0.starts_from=DualDecoder2D/1"])
+    with pytest.raises(PlanError, match="DualDecoder2D/1 on 3DOrgan/1 on DualDecoder2D/1"):
         planned_runs(Answer(circle, "DualDecoder2D/4"), (), data="of the set")
 
 

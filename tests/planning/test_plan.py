@@ -140,6 +140,8 @@ def test_a_value_of_the_wrong_kind_names_its_key(plan, change, place):
         ("trainers.Flat.configuration=4d", "trainers.Flat.configuration"),
         ('trainers.Flat.steps.0.groups=["bone"]', "trainers.Flat.steps.0"),
         ("trainers.Flat.steps.1.starts_from=Flat/3", "trainers.Flat.steps.1"),
+        ("trainers.Flat.steps.1.starts_from=Flat/2", "trainers.Flat.steps.1"),
+        ("trainers.Flat.steps.0.teachers.organ=Flat/2", "trainers.Flat.steps.0"),
         ("trainers.Flat.steps.0.teachers.organ=Nobody/1", "trainers.Flat.steps.0"),
         ('trainers.Flat.steps.0.teachers={"cancer": "Deep/1"}', "trainers.Flat.steps.0.teachers.cancer"),
         ("trainers.Deep.steps.0.encoder_from=Nobody/1", "trainers.Deep.steps.0"),
