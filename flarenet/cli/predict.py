@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.names import FILE_ENDINGS
-from ..errors import CasesFailed, DatasetError, FlarenetError, StorageError, UsageError
+from ..errors import CasesFailed, DatasetError, FlarenetError, StorageError, UsageError, some_of
 from ..workspace import find_root
 from . import shell
 from .heap import share_one_heap
@@ -77,12 +77,15 @@ def work(arguments: Namespace) -> int:
     # else torch searches all installed packages for other kinds of devices, which --device does not know
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     with shell.importing(), without_pydicom():
-        from ..data.dicom import find_scans
+        from ..data.dicom import find_scans, series_in
         from ..inference.outputs import output_names
         from ..lock import locked
 
     share_one_heap()
     images = find_scans(arguments.input)
+    if arguments.input.is_dir() and not images[0].is_dir() and (aside := series_in(arguments.input)):
+        said = f"left aside beside images, DICOM slices in {some_of([str(folder) for folder in aside])}"
+        print(f"flarenet_predict: warning: {said}", file=sys.stderr)
     if arguments.dicom_seg and not any(image.is_dir() for image in images):  # each would fail, after torch is there
         expected, remedy = "DICOM slices, of which DICOM SEG is made", "leave --dicom-seg out"
         raise DatasetError(arguments.input, found="no folder of DICOM slices", expected=expected, remedy=remedy)

@@ -6,9 +6,11 @@ file names or slice numbers. Only the elements named here are read; nothing of t
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,15 @@ import numpy as np
 from ..errors import DatasetError, GeometryError, StorageError, needs_extra
 from ..volume import Grid, Volume
 from .findings import Finding
-from .names import files_in, find_images
+from .names import FILE_ENDINGS, files_in, find_images, no_image
 from .nifti.geometry import check_shear
 from .nifti.header import LARGEST_VOXELS
 
 UNEVEN = 0.02
 """How far, relatively, the distance of two slices may be from that of the others: scanners round positions."""
+
+MOST_FOLDERS, MOST_ENTRIES = 1000, 100
+"""Looked through for series that lie too deep, as in PATIENT/STUDY/SERIES, and in each of these folders."""
 
 ALIKE = 1e-3
 """How far orientations and pixel sizes of slices may differ: they are written with few digits."""
@@ -56,11 +61,30 @@ def is_series(path: str | Path) -> bool:
 
 
 def find_scans(path: str | Path) -> list[Path]:
-    """As names.find_images; of a folder without such images, itself or its folders where they hold DICOM slices."""
+    """As names.find_images; of a folder without such images, the series in it. Raises DatasetError as it does, and
+    where there is none either, with a folder of series that lie deeper."""
     path = Path(path)
     if not path.is_dir() or files_in(path):
         return find_images(path)
-    return [folder for folder in (path, *sorted(path.iterdir())) if is_series(folder)] or find_images(path)
+    if found := series_in(path):
+        return found
+    deeper = _deeper_series(path)
+    remedy = None if deeper is None else f"-i {deeper.parent}, and so with every folder that holds series, one by one"
+    raise no_image(path, besides=", or DICOM slices in it or in its folders, not deeper", remedy=remedy)
+
+
+def series_in(folder: Path) -> list[Path]:
+    """Of a folder and its folders, by name, those with DICOM slices."""
+    return [inner for inner in (folder, *sorted(folder.iterdir())) if is_series(inner)]
+
+
+def _deeper_series(folder: Path) -> Path | None:
+    """The first folder below with DICOM slices, of the first MOST_FOLDERS."""
+    for place, inner, _ in islice(os.walk(folder), MOST_FOLDERS):
+        inner.sort()
+        if next(_files(Path(place), most=MOST_ENTRIES), None):
+            return Path(place)
+    return None
 
 
 def inspect_series(folder: str | Path) -> tuple[Volume, tuple[Finding, ...]]:
@@ -94,9 +118,12 @@ def _ordered(folder: Path) -> list[_Slice]:
     return sorted(slices, key=lambda one: float(one.position @ normal))
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for path in folder.iterdir():
-        if path.name[0] != "." and path.is_file() and path.name.upper() != "DICOMDIR" and _is_dicom(path):
+def _files(folder: Path, *, most: int | None = None) -> Iterator[Path]:
+    """The DICOM files of a folder, of its first `most` entries where that is given."""
+    for path in islice(folder.iterdir(), most):
+        if path.name[0] == "." or path.name.lower().endswith(FILE_ENDINGS) or path.name.upper() == "DICOMDIR":
+            continue
+        if path.is_file() and _is_dicom(path):
             yield path
 
 

@@ -65,10 +65,17 @@ def files_by_case(path: str | Path) -> dict[str, Path]:
         raise DatasetError(path, found="no such file or folder", expected="an image, or a folder of images")
     inside = files_in(path)
     if not inside:
-        count = sum(1 for _ in path.iterdir())
-        found = f"a folder of {count} other entries" if count else "an empty folder"
-        raise DatasetError(path, found=found, expected="images: *" + " or *".join(FILE_ENDINGS))
+        raise no_image(path)
     return by_case(inside)
+
+
+def no_image(folder: Path, *, besides: str = "", remedy: str | None = None) -> DatasetError:
+    """The error for a folder without an image, nor what was looked for `besides`."""
+    count = sum(1 for _ in folder.iterdir())
+    found = f"a folder of {count} other entries" if count else "an empty folder"
+    return DatasetError(
+        folder, found=found, expected="images: *" + " or *".join(FILE_ENDINGS) + besides, remedy=remedy
+    )
 
 
 def find_images(path: str | Path) -> list[Path]:

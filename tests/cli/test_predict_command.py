@@ -359,7 +359,9 @@ def test_series_become_dicom_segmentations(root, capsys):
     assert written(root) == ["one.nii.gz"]
     frames = dcmread(root / "out" / "dicom_seg" / "one.dcm").pixel_array
     assert frames.sum() == np.count_nonzero(nibabel.load(root / "out" / "one.nii.gz").dataobj) > 0
+    write_series(root / "scans" / "one", data)
     assert predict(root, "--dicom-seg") == 4
+    assert f"left aside beside images, DICOM slices in {root / 'scans' / 'one'}" in capsys.readouterr().err
 
 
 def test_continue_wants_a_folder_and_a_report_that_is_one(root, capsys):

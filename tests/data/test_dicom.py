@@ -153,6 +153,18 @@ def test_folders_of_slices_are_found(tmp_path):
         find_scans(tmp_path / "empty")
 
 
+def test_series_that_lie_deeper_are_named(tmp_path):
+    """Each of them is found by -i of the folder above it."""
+    (tmp_path / "in" / "a" / "notes").mkdir(parents=True)
+    for name in ("p2/s1/x", "p1/s2/x"):
+        write_series(tmp_path / "in" / name)
+    with pytest.raises(DatasetError, match=r"\*.nii, or DICOM slices in it or in its folders, not deeper") as caught:
+        find_scans(tmp_path / "in")
+    assert caught.value.found == "a folder of 3 other entries"
+    assert caught.value.remedy.startswith(f"-i {tmp_path}/in/p1/s2,")
+    assert find_scans(tmp_path / "in/p1/s2") == [tmp_path / "in/p1/s2/x"]
+
+
 @pytest.mark.parametrize("orientation", [AXIAL, turned(33)], ids=["axial", "oblique"])
 def test_labels_are_written_on_the_grid_of_a_series(tmp_path, orientation):
     scan = read_series(write_series(tmp_path / "scan", orientation=orientation))
