@@ -113,6 +113,9 @@ def _notes(
         "not in dataset.json, so scored on every label": scored - set(known),
         "without a label in dataset.json, so scored on every label": scored & unlabelled,
         "nobody stated or inferred what was looked for, so scored on every label": scored & undeclared,
+        "not the case's own label file, so read by the values that predictions have, and not by those of that file": {
+            pair.name for pair in pairs if pair.name in known and known[pair.name].values and not pair.values
+        },
         "nothing was looked for, so not scored": {pair.name for pair in pairs if not pair.asked},
         "without a prediction, left out as asked": truths - scored,
         "predictions without a ground truth, left out": predicted - truths,

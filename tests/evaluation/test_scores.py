@@ -286,9 +286,10 @@ def test_a_case_s_own_labels_are_scored_by_their_own_values(tmp_path):
         _write(tmp_path / folder, "a", data * value)
     case = Case("a", tmp_path / "a", tmp_path / "own" / "a.nii.gz", frozenset({1}), values={6: 1})
     dataset = replace(_dataset(tmp_path), cases=(case,))
-    for truth in ("own", "other"):
-        pairs, _ = pair_up(tmp_path / truth, tmp_path / "predicted", dataset=dataset)
+    for truth, told in (("own", []), ("other", ["not the case's own label file"])):
+        pairs, notes = pair_up(tmp_path / truth, tmp_path / "predicted", dataset=dataset)
         assert _pure(evaluate(pairs, LABELS)[0].scores) == {"liver": ONE}
+        assert [note.partition(",")[0] for note in notes] == told
 
 
 def test_a_missing_prediction_is_wrong_about_what_is_not_there_too_and_misses_every_lesion(tmp_path):
