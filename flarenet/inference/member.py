@@ -14,6 +14,7 @@ from ..volume import Triple
 from .engines import Engine, open_engine
 from .flips import with_mirrored
 from .model import Model
+from .openvino_engine import OpenVinoEngine
 from .views import View
 from .windows import Slab, slabs
 
@@ -56,9 +57,8 @@ class Member:
 
 
 def open_member(model: Model, *, engine: Engine | str, device: str, precision: str, batch_size: int | None) -> Member:
-    """A model with an engine, opened as open_engine says or given; batch_size None is memory.windows_at_once."""
+    """A model with an engine, opened as open_engine says or given; batch_size None is as many as make it faster."""
     patch = model.configuration.patch
-    batch_size = batch_size or windows_at_once(patch)
     if isinstance(engine, str):
         engine = open_engine(
             model.network,
@@ -67,6 +67,11 @@ def open_member(model: Model, *, engine: Engine | str, device: str, precision: s
             engine=engine,
             device=device,
             precision=precision,
-            batch_size=batch_size,
+            batch_size=batch_size or windows_at_once(patch, on_cpu=False),
         )
-    return Member(model, engine, batch_size)
+    return Member(model, engine, batch_size or _at_once(engine, patch))
+
+
+def _at_once(engine: Engine, patch: tuple[int, ...]) -> int:
+    """More than OpenVINO runs, or a CPU gains from, would only be held in memory."""
+    return 1 if isinstance(engine, OpenVinoEngine) else windows_at_once(patch, on_cpu=engine.device.type == "cpu")

@@ -57,7 +57,7 @@ class Predictor:
     models      model folders or loaded Models; the first one's fusion holds for all, its flips too
     device      as pick_device      precision  as pick_precision
     engine      as open_engine; or, for one model, one that is open, which has its own device and precision
-    batch_size  slices (2D) or blocks (3D) that run at once; None is memory.windows_at_once
+    batch_size  slices (2D) or blocks (3D) that run at once; None is as many as make it faster, see member
     changes     "fusion.FIELD=VALUE": how answers are put together, otherwise than in the plan
     roi         names of the labels that come out, None for all; see data.labels.join
 

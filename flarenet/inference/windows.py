@@ -165,11 +165,10 @@ def _blocks(
     for start, after in zip(starts, [*starts[1:], depth]):
         layer = _padded(np.stack(passing.between(start, start + patch[0])), margins, engine.device)
         row.add(engine, layer, batch_size)
-        final = row.take(after - start)
-        first, stop = max(start, below), min(after, below + shape[0])
-        if first < stop:
-            inside = (..., slice(first - start, stop - start), *_image_in(margins, shape[1:]))
-            yield first - below, {group: value[inside] for group, value in final.items()}
+        for z, final in enumerate(row.take(after - start), start - below):
+            if 0 <= z < shape[0]:
+                inside = (..., *_image_in(margins, shape[1:]))
+                yield z, {group: value[inside] for group, value in final.items()}
 
 
 class _Row:
@@ -194,17 +193,22 @@ class _Row:
                 if group not in self.sums:
                     self.sums[group] = torch.zeros((logits.shape[1], *self.total.shape), device=logits.device)
                 for inside, window in zip(batch, logits):
-                    self.sums[group][inside] += window * self.weight
+                    for summed, channel in zip(self.sums[group], window):  # a product of all would be a second window
+                        summed[inside] += channel * self.weight
             for inside in batch:
                 self.total[inside] += self.weight
 
-    def take(self, depth: int) -> dict[str, Tensor]:
-        """The blended logits of the lowest `depth` layers, which are then forgotten and the rest moved down."""
-        final = {group: value[:, :depth] / self.total[:depth] for group, value in self.sums.items()}
+    def take(self, depth: int) -> Iterator[dict[str, Tensor]]:
+        """The blended logits of each of the lowest `depth` planes. Once all are taken, these are forgotten and the rest
+        moved down."""
+        for z in range(depth):
+            plane = slice(z, z + 1)
+            yield {group: value[:, plane] / self.total[plane] for group, value in self.sums.items()}
         for kept in (self.total.unsqueeze(0), *self.sums.values()):
-            kept[:, : self.patch[0] - depth] = kept[:, depth:].clone()
+            for z in range(depth, self.patch[0], depth):  # each piece lands where nothing is left to be moved
+                piece = kept[:, z : z + depth]
+                kept[:, z - depth : z - depth + piece.shape[1]] = piece
             kept[:, self.patch[0] - depth :] = 0
-        return final
 
 
 def _margins(shape: Sequence[int], patch: Sequence[int]) -> list[tuple[int, int]]:

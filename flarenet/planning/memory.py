@@ -45,8 +45,9 @@ SETTLING_BYTES = 6
 """Bytes of a voxel, at most, while connected parts are found: the number of its part, its label, and whether that is
 looked for."""
 
-PIXELS_AT_ONCE = 8 * 224**2
-"""Pixels of all slices in one prediction batch: eight of the paper's patches."""
+PIXELS_AT_ONCE, PIXELS_AT_ONCE_ON_CPU = 8 * 224**2, 2 * 224**2
+"""Pixels of all slices in one prediction batch: eight of the paper's patches on a card, two on a CPU, where eight take
+no less time each."""
 
 PLANES_WAITING = 8
 """How many planes wait between two stages of a prediction; see inference.stages."""
@@ -106,9 +107,10 @@ def prediction_gb(
     planes   float32: those that wait, twice the windows that run at once or twice the depth of the patch, and a few of
              the scan's size. Where slices are resampled also those made together, and twice those they are made from
     network  4 bytes a parameter, and SCRATCH times what is alive while its widest layer runs
-    logits   float32: per channel three layers of windows over the whole plane (one being summed, one waiting, one
-             becoming labels) and three slices at the scan's own size. With flips three layers more, for the mirrored
-             ones and both probabilities
+    logits   float32, every channel of the whole plane: the slices that run at once and those before them, or the
+             layer as high as the patch in which blocks are summed; the network's slices about those of the scan that
+             wait or become labels; and three slices at the scan's own size. With flips the mirrored ones and both
+             probabilities too
     fusion   where it needs the whole map: a byte per voxel and group, and SETTLING_BYTES per voxel
     """
     spent = cost(network, outputs, configuration.patch)
@@ -116,23 +118,26 @@ def prediction_gb(
         return 0.0
     spacing_mm = inference_spacing(scan, configuration)
     slices, rows, columns = scan.extent_at(spacing_mm)
-    windows = windows_at_once(configuration.patch)
-    depth = windows if network.dimensions == 2 else configuration.patch[0]
+    windows = windows_at_once(configuration.patch, on_cpu=True)
+    summed, given_out = (0, windows) if network.dimensions == 2 else (configuration.patch[0], 1)
     channels = sum(1 + outputs[group] for group in network.groups)
     streams = network.dimensions == 2 and configuration.clip_hu is not None
     scan_bytes = 0 if streams else (2 if network.dimensions == 2 else 3) * scan.voxels
     plane = math.prod(scan.shape[1:])
     mixed = 0.0 if slices == scan.shape[0] else ROWS_AT_ONCE * (1 + 2 * scan.shape[0] / slices)
-    plane_bytes = 4 * ((PLANES_WAITING + 2 * depth + mixed) * rows * columns + PLANES_WAITING * plane)
+    plane_bytes = 4 * ((PLANES_WAITING + 2 * max(summed, windows) + mixed) * rows * columns + PLANES_WAITING * plane)
     network_bytes = 4 * (spent.parameters + SCRATCH * windows * spent.alive)
-    logit_bytes = 4 * channels * ((6 if fusion.flips else 3) * depth * rows * columns + 3 * plane)
+    layers = summed + 2 * given_out + (summed + 5 * given_out if fusion.flips else 0)
+    layers += 1 + (PLANES_WAITING + 2) * min(2, max(1, slices / scan.shape[0]))
+    logit_bytes = 4 * channels * (layers * rows * columns + 3 * plane)
     answer_bytes = (len(network.groups) + SETTLING_BYTES) * scan.voxels if fusion.needs_whole else 0
     return RUNTIME_GB + (scan_bytes + plane_bytes + network_bytes + logit_bytes + answer_bytes) / GB
 
 
-def windows_at_once(patch: tuple[int, ...]) -> int:
-    """How many slices of a patch prediction runs at once, at least one; blocks run one by one."""
-    return max(1, PIXELS_AT_ONCE // math.prod(patch)) if len(patch) == 2 else 1
+def windows_at_once(patch: tuple[int, ...], *, on_cpu: bool) -> int:
+    """How many slices of a patch prediction runs at once with torch, at least one; blocks run one by one."""
+    pixels = PIXELS_AT_ONCE_ON_CPU if on_cpu else PIXELS_AT_ONCE
+    return max(1, pixels // math.prod(patch)) if len(patch) == 2 else 1
 
 
 def inference_spacing(scan: Scan, configuration: Configuration) -> tuple[float | None, ...]:

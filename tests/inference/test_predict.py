@@ -20,6 +20,7 @@ from flarenet.networks import build
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
 from flarenet.volume import Grid, Volume
 from tests.data.dicom_series import PATIENT, read_series, write_series
+from tests.inference.test_engines import find_or_skip
 
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
 BODY_HU, AIR_HU = 300, -1000
@@ -135,6 +136,16 @@ def test_so_many_windows_are_run_as_the_spacing_and_the_overlap_of_prediction_sa
     scan = Volume(np.full(shape, BODY_HU, dtype=np.int16), Grid(shape, np.diag([z_mm, 1, 1, 1])[[2, 1, 0, 3]]))
     assert predictor.predict(scan).labels.shape == shape
     assert engine.windows == expected
+
+
+@pytest.mark.parametrize(("engine", "at_once"), [("torch", 2), ("openvino", 1)])
+def test_on_a_cpu_no_more_slices_run_at_once_than_make_it_faster_unless_one_asks(tmp_path, engine, at_once):
+    if engine == "openvino":
+        find_or_skip()
+    folder = model_folder(tmp_path / "model", patch=(224, 224))
+    for asked, expected in ((None, at_once), (5, 5)):
+        predictor = Predictor(folder, device="cpu", precision="fp32", engine=engine, batch_size=asked)
+        assert [member.batch_size for member in predictor.members] == [expected]
 
 
 def test_every_group_has_its_map_and_later_groups_lie_on_top(tmp_path):

@@ -94,9 +94,12 @@ def test_a_small_image_lies_in_the_middle_of_air(patch):
     np.testing.assert_array_equal(window.numpy(), inside)
 
 
-def test_blocks_keep_no_more_than_a_patch_of_slices():
-    found = run(Echo(), np.zeros((100, 20, 20), dtype=np.float32), (16, 20, 20))
-    assert max(logits["organ"].shape[1] for _, logits in found) <= 16 and len(found) >= 100 // 16
+@pytest.mark.parametrize("overlap", [0, 0.25, 0.7])
+def test_the_logits_of_blocks_come_slice_by_slice_and_hold_no_more_memory(overlap):
+    """Two channels in float32: the sums are held for a patch of slices, what is given out for itself."""
+    found = run(Echo(), np.zeros((37, 20, 20), dtype=np.float32), (16, 20, 20), overlap=overlap)
+    assert [start for start, _ in found] == list(range(37))
+    assert {logits["organ"].untyped_storage().nbytes() for _, logits in found} == {4 * 2 * 20 * 20}
 
 
 def test_windows_end_with_the_axis():

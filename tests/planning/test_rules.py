@@ -208,9 +208,9 @@ THIN_ABDOMEN = (1, 300, 512, 1.0, 0.78)
 @pytest.mark.parametrize(
     ("count", "scan", "spacing_mm", "patch"),
     [
-        (104, (1, 300, 270, 1.5, 1.5), (2.85, 2.85, 2.85), (64, 96, 128)),
-        (13, THIN_ABDOMEN, (1.1, 0.858, 0.858), (64, 128, 128)),
-        (1, (1, 2000, 512, 0.5, 0.78), (0.5, 0.78, 0.78), (128, 96, 96)),
+        (104, (1, 300, 270, 1.5, 1.5), (2.25, 2.25, 2.25), (64, 128, 128)),
+        (30, THIN_ABDOMEN, (1.1, 0.858, 0.858), (64, 128, 128)),
+        (1, (1, 3000, 512, 0.5, 0.78), (0.5, 0.78, 0.78), (112, 96, 96)),
     ],
 )
 def test_a_3d_model_whose_answer_is_the_result_fits_the_memory_of_prediction(count, scan, spacing_mm, patch):
@@ -225,7 +225,7 @@ def test_a_3d_model_whose_answer_is_the_result_fits_the_memory_of_prediction(cou
 
 
 def test_a_3d_model_that_teaches_has_the_memory_of_the_card():
-    found = of_one_group(13, THIN_ABDOMEN, unlabelled=10)
+    found = of_one_group(30, THIN_ABDOMEN, unlabelled=10)
     whole, annotated = (
         rules.make_outline(found, "auto", Budget(), unlabelled=flag).configurations["3d"] for flag in (True, False)
     )
