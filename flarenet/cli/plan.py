@@ -138,6 +138,7 @@ def _plan(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, argu
     """Plan and prepare; returns the cases that could not be prepared."""
     from ..planning.summary import print_summary
     from ..trainers.plan_set import carry_out, decide
+    from ..trainers.planner import advised
 
     plan = decide(
         fingerprint,
@@ -155,6 +156,8 @@ def _plan(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, argu
     )
     _report(unprepared)
     print(f"plan: {workspace.plan}\nprepared: {', '.join(str(workspace.store(name)) for name in plan.configurations)}")
+    if names := advised(plan):
+        print(f"next: flarenet_train -d {plan.dataset}, which trains {', '.join(names)}")
     return unprepared
 
 

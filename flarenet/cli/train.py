@@ -1,17 +1,29 @@
-"""flarenet_train: trains the steps of one trainer from a plan."""
+"""flarenet_train: trains the steps of a trainer from a plan."""
 
 from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from ..errors import UsageError
 from .heap import keep_freed_memory
 from .shell import add_changes, add_device, add_epochs, add_fold, add_planned, parser, planned, run
+
+if TYPE_CHECKING:
+    from ..planning.plan import Plan
+    from ..trainers.trainer import Trainer
+    from ..workspace import Workspace
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = parser("flarenet_train", "Train a model from a plan. Finished steps are skipped, broken ones go on.")
-    words.add_argument("trainer", help="3DOrgan, 3DCancer, MAE, DualDecoder2D, Joint, or my.module:MyTrainer")
+    words.add_argument(
+        "trainer",
+        nargs="?",
+        help="3DOrgan, 3DCancer, MAE, DualDecoder2D, Joint, or my.module:MyTrainer (default: those that flarenet_plan "
+        "advises, one after the other)",
+    )
     words.add_argument("--step", type=int, help="one step, counted from 1; all of them in order where left out")
     words.add_argument(
         "--finish", action="store_true", help="train no more: make the model of what --step had when it was broken off"
@@ -36,16 +48,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: Namespace) -> None:
-    from ..planning.epochs import with_epochs
-    from ..planning.plan_file import override
     from ..planning.planned import load_planned
     from ..trainers.own import find_trainer
+
+    named = find_trainer(arguments.trainer) if arguments.trainer else None
+    workspace = planned(arguments)
+    plan = load_planned(workspace)
+    for trainer in [named] if named else _advised(plan, workspace, arguments):
+        _train_one(trainer, plan, workspace, arguments)
+
+
+def _advised(plan: Plan, workspace: Workspace, arguments: Namespace) -> list[type[Trainer]]:
+    from ..trainers import TRAINERS
+    from ..trainers.planner import advised
+
+    for flag, value in (("--step", arguments.step), ("--epochs", arguments.epochs)):
+        if value is not None:
+            raise UsageError(flag, found="no trainer", expected="the trainer it is for, as in flarenet_train Joint")
+    if names := advised(plan):
+        return [TRAINERS[name] for name in names]
+    found = f"{workspace.plan}, where no trainer answers a label"
+    raise UsageError("flarenet_train", found=found, expected=f"the name of one: {', '.join(plan.trainers)}")
+
+
+def _train_one(chosen: type[Trainer], plan: Plan, workspace: Workspace, arguments: Namespace) -> None:
+    from ..planning.epochs import with_epochs
+    from ..planning.plan_file import override
     from ..trainers.planner import with_trainer
     from ..training.track import TensorBoard
 
-    chosen = find_trainer(arguments.trainer)
-    workspace = planned(arguments)
-    plan = override(with_trainer(load_planned(workspace), chosen, workspace), arguments.changes)
+    plan = override(with_trainer(plan, chosen, workspace), arguments.changes)
     if arguments.epochs is not None:
         plan = with_epochs(plan, chosen.name, arguments.epochs)
     if len(plan.configuration_of(chosen.name).patch) == 2:

@@ -14,9 +14,10 @@ from ..planning.plan import Plan
 from ..planning.plan_file import override
 from ..planning.planned import load_fingerprint
 from ..planning.rules import Outline, make_outline
+from ..planning.runs import Run
 from ..schema import parse
 from ..workspace import Workspace
-from . import TRAINERS
+from . import TRAINERS, TrainerDualDecoder2D, TrainerJoint
 from .trainer import Trainer
 
 
@@ -92,6 +93,29 @@ def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Pl
     _every_network_exists(changed)
     _every_step_has_cases(changed, fingerprint)
     return changed
+
+
+def advised(plan: Plan) -> tuple[str, ...]:
+    """The trainers to train, in order, where nobody says otherwise.
+
+    Joint alone where it is planned: for the same time it was better than the curriculum, organs and lesions alike
+    (docs/results.md, "Candidates at equal time"). Else DualDecoder2D, after the trainers that it builds on.
+    """
+    for last in (TrainerJoint.name, TrainerDualDecoder2D.name):
+        if last in plan.trainers:
+            needed = _with_needed(plan, last)
+            return tuple(name for name in plan.trainers if name in needed)
+    return ()
+
+
+def _with_needed(plan: Plan, name: str) -> set[str]:
+    """A trainer, with all that its steps build on, and what these build on in turn."""
+    found, open_ = set[str](), {name}
+    while open_:
+        found |= open_
+        steps = [step for each in open_ for step in plan.trainer(each).steps]
+        open_ = {Run.parse(run).trainer for step in steps for run in step.builds_on} - found
+    return found
 
 
 def _every_network_exists(plan: Plan) -> None:

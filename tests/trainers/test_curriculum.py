@@ -227,3 +227,12 @@ def test_a_compiled_network_leaves_weights_by_the_same_names(trained, tmp_path, 
     after = load_weights(folder)
     assert code == 0 and len(asked) == 1
     assert {name: tensor.shape for name, tensor in before.items()} == {name: t.shape for name, t in after.items()}
+
+
+def test_without_a_trainer_those_that_planning_advises_are_trained(workspace, capsys):
+    small = "trainers.Joint.network.features=[4,4,8,8,8,4]"
+    assert run(capsys, workspace, *EXACT, "--set", small)[0] == 0
+    assert read_about(workspace.run("Joint", 1)).trainer == "Joint"
+    for word in ("--step", "--epochs"):
+        code, said = run(capsys, workspace, word, "1")
+        assert code == 2 and f"{word}\n  found: no trainer" in said

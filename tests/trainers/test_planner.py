@@ -9,7 +9,7 @@ from flarenet.planning.budget import Budget
 from flarenet.planning.summary import remarks, step_table
 from flarenet.schema import save
 from flarenet.trainers import TRAINERS
-from flarenet.trainers.planner import make_plan, with_trainer
+from flarenet.trainers.planner import advised, make_plan, with_trainer
 from flarenet.workspace import Workspace
 from tests.planning import facts
 
@@ -79,3 +79,22 @@ def test_a_budget_that_is_none_is_refused_by_name():
         make_plan(facts.spleen(), "auto", changes=["budget.sise=m"])
     with pytest.raises(UsageError, match="s, the paper's own network"):
         make_plan(facts.spleen(), "paper", changes=["budget.size=m"])
+
+
+UNEVEN = {(1, 2): 6, (1,): 4, (): 5}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "cohorts", "changes", "expected"),
+    [
+        ("auto", UNEVEN, (), ("Joint",)),
+        ("auto", {(1, 2): 6, (): 5}, (), ("DualDecoder2D",)),  # every labelled case says the same: there is no Joint
+        ("paper", UNEVEN, (), ("3DOrgan", "3DCancer", "DualDecoder2D")),
+        ("paper", UNEVEN, ("budget.network=unetr",), ("3DOrgan", "3DCancer", "MAE", "DualDecoder2D")),
+        ("auto", {(): 5}, (), ()),
+    ],
+)
+def test_what_is_advised_is_joint_or_the_curriculum_with_all_that_it_builds_on(recipe, cohorts, changes, expected):
+    labels = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
+    found = facts.data_set("Uneven", labels, cohorts, SCANS, foreground_hu=(-60, 100, 200), hu=(-1000, 1500))
+    assert advised(make_plan(found, recipe, changes=changes)) == expected
