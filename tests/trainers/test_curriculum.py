@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from flarenet.cli import train
 from flarenet.data.store import Store
@@ -17,10 +18,14 @@ from flarenet.inference.model import load_model, load_weights
 from flarenet.planning.plan_file import load_plan
 from flarenet.schema import load, save
 from flarenet.trainers import TRAINERS
+from flarenet.trainers import trainer as segmentation
 from flarenet.training.callbacks import EpochDone
+from flarenet.training.checkpoints import Checkpoints
 from flarenet.training.run_file import RunFile
 from flarenet.workspace import Workspace
 from tests.trainers.tiny import planned
+from tests.trainers.together import train_and_finish
+from tests.training.together import end, start
 
 EXACT = ("--device", "cpu", "--precision", "fp32")
 
@@ -202,6 +207,25 @@ def test_torchrun_gives_the_losses_of_one_process(trained, tmp_path):
     assert shared == alone
 
 
+def files(root):
+    return sorted(path.relative_to(root) for path in root.rglob("*"))
+
+
+def test_two_processes_train_and_finish_of_which_the_first_alone_writes(workspace, tmp_path):
+    first, other, shared = (Workspace(tmp_path / name, "P") for name in ("first", "first-second", "shared"))
+    for each in (first, other, shared):
+        shutil.copytree(workspace.root, each.root, ignore=shutil.ignore_patterns("runs", "pseudo"))
+    before = files(other.root)
+    for code, said in end(start(first.root, train_and_finish, shared=shared.root)):
+        assert code == 0, said
+    assert files(other.root) == before
+    whole, ended = (each.run("3DOrgan", 1) for each in (first, shared))
+    assert read_about(whole).summary["epochs"] == 2
+    summary = read_about(ended).summary
+    assert (summary["epochs"], summary["batches"]) == (1, 1)
+    assert load_weights(ended).keys() == load_weights(whole).keys() and not list(ended.glob("state*"))
+
+
 def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(trained, tmp_path, capsys):
     folder = trained.run("3DCancer", 1)
     first = (folder / "weights.safetensors").read_bytes()
@@ -227,6 +251,30 @@ def test_a_compiled_network_leaves_weights_by_the_same_names(trained, tmp_path, 
     after = load_weights(folder)
     assert code == 0 and len(asked) == 1
     assert {name: tensor.shape for name, tensor in before.items()} == {name: t.shape for name, t in after.items()}
+
+
+def test_update_and_precision_reach_the_loop(workspace, monkeypatch):
+    """Seen in the last state of a run, which is kept here, and in the sizes of what the network is given."""
+    given, judge = set(), segmentation.segmentation_objective
+
+    def noting(network, batch, groups, **words):
+        given.add((network.training, len(batch.names)))
+        return judge(network, batch, groups, **words)
+
+    monkeypatch.setattr(segmentation, "segmentation_objective", noting)
+    monkeypatch.setattr(Checkpoints, "remove", lambda self: None)
+    changes = ["update.ema=0.9", "update.accumulate=2", "update.clip_norm=1e-3"]
+    changes += ["steps.0.epochs=1", "steps.0.batches_per_epoch=1", "steps.0.selection=last"]  # a CPU is slow in float16
+    words = ["3DOrgan", "--fold", "1", "--root", str(workspace.root), "--device", "cpu", "--precision", "fp16"]
+    assert train.main([*words, "--set", *(f"trainers.3DOrgan.{change}" for change in changes)]) == 0
+    assert given == {(True, 1), (False, 1)}  # of batches of two
+    state = workspace.run("3DOrgan", 1, 1) / "state-00001-00000"
+    assert json.loads(state.with_suffix(".json").read_text())["record"]["scaler"]["scale"] > 1
+    tensors = load_file(state.with_suffix(".safetensors"))
+    learned = [name.removeprefix("average.") for name in tensors if name.startswith("average.")]
+    assert any(not torch.equal(tensors[f"average.{name}"], tensors[f"network.{name}"]) for name in learned)
+    mean = torch.cat([tensor.flatten() for name, tensor in tensors.items() if name.endswith(".exp_avg")])
+    assert 0 < mean.norm() <= 1e-3  # of gradients that were cut to this length
 
 
 def test_without_a_trainer_those_that_planning_advises_are_trained(workspace, capsys):
