@@ -14,6 +14,9 @@ from contextlib import contextmanager
 FAULT, TERMINATED, INTERRUPTED = 1, 75, 130
 """Exit codes that belong to no error below; 75 is EX_TEMPFAIL of sysexits.h: try again later."""
 
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+"""Parts of the messages of torch's CPU allocator, of CUDA, and of cuDNN and cuBLAS."""
+
 
 class FlarenetError(Exception):
     """Base of all errors that flarenet raises on purpose.
@@ -116,10 +119,13 @@ def needs_extra(extra: str, thing: str, *, otherwise: str = "") -> Iterator[None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out: Python's own, or torch's of the CPU or a GPU."""
+    """Whether an exception says that memory ran out: Python's own, or torch's of the CPU or a GPU.
+
+    What CUDA, cuDNN and cuBLAS ask for beside torch's allocator comes as a RuntimeError that only its text tells.
+    """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def without_frames(error: FlarenetError) -> FlarenetError:

@@ -284,6 +284,8 @@ def test_one_bad_file_is_named_and_the_others_go_on(predictor, tmp_path):
     [
         torch.cuda.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     ],
 )
 def test_a_scan_too_large_for_the_memory_fails_alone_and_a_fault_ends_all(predictor, tmp_path, monkeypatch, problem):
