@@ -151,7 +151,9 @@ def open_engine(
 
 
 def pick_device(name: str) -> torch.device:
-    """The device with this name: "auto" (the first GPU, else the CPU), "cpu", "cuda", "cuda:1" ...
+    """The device with this name: "auto" (the first GPU, else the CPU), "cpu", "cuda" (the current GPU), "cuda:1" ...
+
+    A GPU gets its number, so that it has one name however it was asked for.
 
     Raises UsageError for a name that is no device, and for a device that this machine lacks.
     """
@@ -163,6 +165,8 @@ def pick_device(name: str) -> torch.device:
         if name == "cuda" or name.startswith("cuda:"):
             raise UsageError(f"device {name!r}", found=f"{count} CUDA devices", expected=", ".join(real))
         raise unknown("device", name, real)
+    if name == "cuda":  # before CUDA has begun, for which it is too early here, the first one is current
+        return torch.device("cuda", torch.cuda.current_device() if torch.cuda.is_initialized() else 0)
     return torch.device(name)
 
 
@@ -186,7 +190,8 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager:
 
 def _computes_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):  # torch asks the current one
+            return torch.cuda.is_bf16_supported(including_emulation=False)
     # any CPU can emulate bfloat16, slower than float32; only with these instructions it is faster
     features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(features.get("amx_bf16") or features.get("avx512_bf16"))

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -239,6 +240,32 @@ def test_a_device_that_is_not_there_is_refused():
         pick_device("cuda:99")
     with pytest.raises(UsageError, match="did you mean 'cpu'"):
         pick_device("cpuu")
+
+
+def test_a_gpu_has_its_number_however_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    assert [str(pick_device(name)) for name in ("auto", "cuda", "cuda:1")] == ["cuda:0", "cuda:0", "cuda:1"]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert str(pick_device("cuda")) == "cuda:1"
+
+
+def test_the_gpu_that_is_used_is_asked_for_bfloat16_not_the_current_one(monkeypatch):
+    """Of two the second one computes in it."""
+    current = [0]
+
+    @contextmanager
+    def made_current(device):
+        before, current[0] = current[0], device.index
+        yield
+        current[0] = before
+
+    monkeypatch.setattr(torch.cuda, "device", made_current)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: current[0] == 1)
+    found = [pick_precision(torch.device("cuda", number), "auto") for number in (0, 1)]
+    assert found == [torch.float32, torch.bfloat16] and current == [0]
 
 
 def test_autocast_computes_in_the_type_asked_for():
