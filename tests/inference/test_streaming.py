@@ -1,5 +1,7 @@
 """A scan that stays in its file is answered as one in memory, voxel for voxel, whatever way it is stored."""
 
+import time
+
 import nibabel
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ from flarenet.data.nifti import inspect_file, inspect_image, read_image
 from flarenet.data.reading import Reading
 from flarenet.errors import DatasetError
 from flarenet.inference.predict import Predictor, predict_pairs
+from flarenet.inference.slices import LabelMap
 from flarenet.inference.views import View
+from flarenet.planning.memory import PLANES_WAITING
 from flarenet.preparation.turned import TurnedFile, TurnedVolume, stays_in_file
 from flarenet.volume import Grid, Volume, orientation_of
 from tests.inference.test_ensemble import LABELS, model
@@ -93,6 +97,24 @@ def test_a_file_is_answered_as_the_array(tmp_path, name, axes):
     assert len(np.unique(expected)) >= 2
     np.testing.assert_array_equal(predict_file(predictor, path, tmp_path / "y.nii.gz"), expected)
     np.testing.assert_array_equal(predictor.predict(path).labels, expected)
+
+
+def test_a_slow_output_holds_all_stages_back(tmp_path):
+    """Between file and output are four queues; each stage has a plane in hand besides, the network a batch of four."""
+    predictor = Predictor(network(), device="cpu", precision="fp32", batch_size=4)
+    given = predictor.open(save(tmp_path / "x.nii", np.tile(scan_data(), 15), np.eye(3)))
+    read, planes, ahead = [], given.scan.planes, []
+    given.scan.planes = lambda: (read.append(None) or plane for plane in planes())
+
+    class Slow(LabelMap):
+        def take(self, finished):
+            if finished.z % 60 == 50:
+                time.sleep(0.3)  # long enough for the others to do all that they may
+            ahead.append(len(read) - finished.z)
+
+    predictor.predict_into([Slow], given)
+    assert len(ahead) == 15 * SHAPE[2]
+    assert 4 * PLANES_WAITING <= max(ahead) <= 4 * (PLANES_WAITING + 1) + 4 + 1
 
 
 def test_what_stays_in_its_file():
