@@ -9,6 +9,7 @@ case      flarenet_predict in a process of its own, the paper's 2D network (untr
 start-up  a process that imports and makes a CUDA context, and does no more
 stages    of the longest scan, as report.json has them: they run beside each other; "outside the case" is from the
           start of the process to the reading, and from the last file to the end
+--anew    each row finds no kernels that Triton compiled for one before it, as in a container of its own
 --also    the longest scan in other precisions, or with other batches of slices
 profile   what the GPU did while a scan was predicted in this process, whose model is loaded and warm: the share of the
           time in which a kernel or copy ran, and the ten that took most of it
@@ -75,6 +76,7 @@ def main() -> int:
     words.add_argument("--precision", default="auto")
     also = ["fp32", "fp16", "auto:4"]
     words.add_argument("--also", nargs="*", default=also, metavar="PRECISION[:BATCH]", help="default: %(default)s")
+    words.add_argument("--anew", action="store_true", help="an empty TRITON_CACHE_DIR for each row")
     words.add_argument("--profile", type=int, default=100, metavar="SLICES", help="0: none")
     words.add_argument("--pixels", type=int, default=PIXELS)
     words.add_argument("--narrow", action="store_true", help="a network of four channels a layer, for a quick run")
@@ -138,6 +140,8 @@ def table(folder: Path, arguments: argparse.Namespace, gpu: Gpu | None) -> None:
     for slices, precision in todo:
         word, _, batch = precision.partition(":")
         asked = ["--device", arguments.device, "--precision", word, *(["--batch-size", batch] if batch else [])]
+        if arguments.anew:
+            os.environ["TRITON_CACHE_DIR"] = tempfile.mkdtemp(dir=folder)
         try:
             cost, case, engine = measured(folder, slices, asked, gpu)
             engine += f", batch {batch}" if batch else ""

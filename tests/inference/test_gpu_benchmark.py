@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
 
 def test_a_row_for_each_length_and_the_stages_of_the_longest(folder, capsys):
     (folder / "2.nii.gz").write_bytes(b"no scan")
-    asked = argparse.Namespace(slices=[2, SLICES], device="cpu", precision="fp32", also=["fp32:2"])
+    asked = argparse.Namespace(slices=[2, SLICES], device="cpu", precision="fp32", also=["fp32:2"], anew=False)
     table7.table(folder, asked, None)
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert rows[1][0] == "| 2" and "failed" in rows[1][1]

@@ -1,6 +1,7 @@
 """predict.sh as a challenge starts it: folders in, folders out, a process for each scan, no network."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -115,6 +116,12 @@ def test_other_folders_and_words(workspace, tmp_path):
     done = run(workspace, tmp_path / "scans", tmp_path / "out", "-m", "challenge", "--precision", "fp32")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.nii.gz"]
+
+
+def test_of_what_the_image_leaves_out_no_scan_warns():
+    """Python takes the start of a message."""
+    (silenced,) = re.findall(r'PYTHONWARNINGS="ignore:([^"]+)"', (CHALLENGE / "Dockerfile").read_text())
+    assert f'warnings.warn(f"{silenced}' in (SOURCES / "flarenet" / "networks" / "norm.py").read_text()
 
 
 def test_what_the_image_copies_is_there_and_it_runs_as_who_can_write_any_outputs():
