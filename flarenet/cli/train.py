@@ -50,23 +50,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(arguments: Namespace) -> None:
     from ..planning.planned import load_planned
     from ..trainers.own import find_trainer
+    from ..training.distributed import joined, own_device
 
     named = find_trainer(arguments.trainer) if arguments.trainer else None
     workspace = planned(arguments)
     plan = load_planned(workspace)
-    for trainer in [named] if named else _advised(plan, workspace, arguments):
-        _train_one(trainer, plan, workspace, arguments)
+    with joined(own_device(arguments.device)):  # once, however many are trained
+        for trainer in [named] if named else _advised(plan, workspace, arguments):
+            _train_one(trainer, plan, workspace, arguments)
 
 
 def _advised(plan: Plan, workspace: Workspace, arguments: Namespace) -> list[type[Trainer]]:
-    from ..trainers import TRAINERS
+    from ..trainers.own import find_trainer
     from ..trainers.planner import advised
 
-    for flag, value in (("--step", arguments.step), ("--epochs", arguments.epochs)):
-        if value is not None:
+    for flag, value in (("--step", arguments.step), ("--epochs", arguments.epochs), ("--finish", arguments.finish)):
+        if value:
             raise UsageError(flag, found="no trainer", expected="the trainer it is for, as in flarenet_train Joint")
     if names := advised(plan):
-        return [TRAINERS[name] for name in names]
+        return [find_trainer(name) for name in names]
     found = f"{workspace.plan}, where no trainer answers a label"
     raise UsageError("flarenet_train", found=found, expected=f"the name of one: {', '.join(plan.trainers)}")
 

@@ -26,7 +26,10 @@ class View:
     offset: Triple = (0, 0, 0)
 
     def within(self, shape: Sequence[int], patch: Sequence[int], overlap: float) -> View:
-        """This view, moved along the windows' axes only, and so little that an image of `shape` has no more windows."""
+        """This view, moved along the windows' axes only, and so little that an image of `shape` has no more windows.
+
+        An image smaller than the window lies in its middle, so it gets twice the voxels before it to be moved as far.
+        """
         whole = len(shape) - len(patch)
         reach = [_reach(*axis, overlap) for axis in zip(self.offset[whole:], shape[whole:], patch)]
         return replace(self, offset=cast(Triple, (*[0] * whole, *reach)))
@@ -73,5 +76,7 @@ def view(number: int, augmentation: Augmentation) -> View:
 
 
 def _reach(offset: int, size: int, patch: int, overlap: float) -> int:
+    if size < patch:
+        return min(2 * offset, patch - size)
     windows = len(window_starts(size, patch, overlap))
     return next(n for n in range(offset, -1, -1) if len(window_starts(size + n, patch, overlap)) == windows)

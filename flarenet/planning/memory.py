@@ -128,8 +128,8 @@ def prediction_gb(
     plane_bytes = 4 * ((PLANES_WAITING + 2 * max(summed, windows) + mixed) * rows * columns + PLANES_WAITING * plane)
     network_bytes = 4 * (spent.parameters + SCRATCH * windows * spent.alive)
     layers = summed + 2 * given_out + (summed + 5 * given_out if fusion.flips else 0)
-    layers += 1 + (PLANES_WAITING + 2) * min(2, max(1, slices / scan.shape[0]))
-    logit_bytes = 4 * channels * (layers * rows * columns + 3 * plane)
+    waiting = 1 + (PLANES_WAITING + 2) * min(2.0, max(1.0, slices / scan.shape[0]))
+    logit_bytes = 4 * channels * ((layers + waiting) * rows * columns + 3 * plane)
     answer_bytes = (len(network.groups) + SETTLING_BYTES) * scan.voxels if fusion.needs_whole else 0
     return RUNTIME_GB + (scan_bytes + plane_bytes + network_bytes + logit_bytes + answer_bytes) / GB
 

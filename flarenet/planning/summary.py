@@ -215,7 +215,7 @@ def remarks(fingerprint: Fingerprint) -> list[str]:
         _, voxel, _ = _spread(fingerprint.spacing_mm, ".2f")
         sentences.append(
             f"the median scan is {made}, with voxels of {voxel} mm (z, y, x): the axial slices that 2D networks see "
-            "are reformatted from its slices, with coarse pixels, so the 3D trainers are advised"
+            "are reformatted from its slices, with coarse pixels. The 3D trainers, by name, may do better"
         )
     sentences += _some([f"{name}: {reason}" for name, reason in fingerprint.ambiguous.items()], "ambiguous")
     absent = fingerprint.absent.items()

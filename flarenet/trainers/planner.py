@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ..errors import PlanError, unknown
 from ..networks import NETWORKS
@@ -103,19 +103,18 @@ def advised(plan: Plan) -> tuple[str, ...]:
     """
     for last in (TrainerJoint.name, TrainerDualDecoder2D.name):
         if last in plan.trainers:
-            needed = _with_needed(plan, last)
-            return tuple(name for name in plan.trainers if name in needed)
+            return tuple(_after_what_it_needs(plan, last, set()))
     return ()
 
 
-def _with_needed(plan: Plan, name: str) -> set[str]:
-    """A trainer, with all that its steps build on, and what these build on in turn."""
-    found, open_ = set[str](), {name}
-    while open_:
-        found |= open_
-        steps = [step for each in open_ for step in plan.trainer(each).steps]
-        open_ = {Run.parse(run).trainer for step in steps for run in step.builds_on} - found
-    return found
+def _after_what_it_needs(plan: Plan, name: str, seen: set[str]) -> Iterator[str]:
+    """A trainer, after the trainers that its steps build on and that are not in `seen`, to which all are added."""
+    seen.add(name)
+    for step in plan.trainer(name).steps:
+        for run in step.builds_on:
+            if (needed := Run.parse(run).trainer) not in seen:
+                yield from _after_what_it_needs(plan, needed, seen)
+    yield name
 
 
 def _every_network_exists(plan: Plan) -> None:

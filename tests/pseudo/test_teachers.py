@@ -157,7 +157,8 @@ def test_a_case_that_is_prepared_anew_while_teachers_are_asked_is_named(blocks, 
     class Slow(Teacher):
         def predict_views(self, volume, views):
             grid = store.record("drawn").grid
-            store.write("drawn", annotated={1}, key="new", grid=grid, original=grid, image=None, maps={})
+            image = np.zeros(grid.shape, dtype=np.int16)
+            store.write("drawn", annotated={1}, key="new", grid=grid, original=grid, image=image, maps={})
             return super().predict_views(volume, views)
 
     asked = Teachers({**teachers, "Cancer/1": Slow("cancer")}, step_of(RULES), plan_of(RULES), workspace)
