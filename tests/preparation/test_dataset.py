@@ -149,7 +149,8 @@ def test_a_case_that_is_or_is_read_otherwise_is_redone_alone(workspace, tmp_path
         {"values": {value: value for value in range(1, len(dataset.labels.names))}},
         {"reading": Reading(affine="sform")},
     ):
-        before, changed = written(workspace), replace(dataset, cases=(replace(first, **change), *others))
+        before, first = written(workspace), replace(first, **change)  # one thing more each time
+        changed = replace(dataset, cases=(first, *others))
         assert preparing.prepare_dataset(changed, plan_of(dataset), workspace) == []
         redone = {folder for folder, inode in written(workspace).items() if before[folder] != inode}
         assert redone == {workspace.store(name) / first.name for name in ("2d", "3d")}, change
