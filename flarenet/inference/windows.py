@@ -104,6 +104,7 @@ def _slices(
     weight = window_weight(patch).to(engine.device)
     total = _overlaid(weight, places, [max(size, p) for size, p in zip(shape[1:], patch)])
     margins = _margins(shape[1:], patch)
+    rows_in, columns_in = _image_in(margins, shape[1:])
     depth, passing = shape[0], Passing(planes, shape[0], falling=falling)
     for start in in_order(range(0, depth, batch_size), falling):  # the same batches either way
         stop = min(start + batch_size, depth)
@@ -115,8 +116,7 @@ def _slices(
             blended = engine(slab)
         else:
             blended = _blended_slices(engine, slab, weight, total=total, places=places)
-        inside = (..., *_image_in(margins, shape[1:]))
-        yield start, {group: value[inside].transpose(0, 1) for group, value in blended.items()}
+        yield start, {group: value[..., rows_in, columns_in].transpose(0, 1) for group, value in blended.items()}
 
 
 def _overlaid(weight: Tensor, places: list[tuple[int, int]], plane: Sequence[int]) -> Tensor:
@@ -158,6 +158,7 @@ def _blocks(
     """Slabs from rows of windows, lowest z first. What no later row reaches is yielded, so one row of sums is kept."""
     depth, *plane = (max(size, p) for size, p in zip(shape, patch))
     (below, above), *margins = _margins(shape, patch)
+    rows_in, columns_in = _image_in(margins, shape[1:])
     air = np.zeros(shape[1:], dtype=np.float32)
     passing = Passing(chain(repeat(air, below), planes, repeat(air, above)), depth)
     starts = window_starts(depth, patch[0], overlap)
@@ -167,8 +168,7 @@ def _blocks(
         row.add(engine, layer, batch_size)
         for z, final in enumerate(row.take(after - start), start - below):
             if 0 <= z < shape[0]:
-                inside = (..., *_image_in(margins, shape[1:]))
-                yield z, {group: value[inside] for group, value in final.items()}
+                yield z, {group: value[..., rows_in, columns_in] for group, value in final.items()}
 
 
 class _Row:
