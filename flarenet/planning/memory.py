@@ -2,8 +2,8 @@
 
 training     RUNTIME_GB + 16 bytes * parameters
              + bytes of a number * batch * numbers at the fullest moment of the backward pass
-prediction   RUNTIME_GB + what must be held of the scan + planes in work + network + logits + rules for the whole map,
-             see prediction_gb
+prediction   RUNTIME_GB, for blocks OPENVINO_GB too + what must be held of the scan + planes in work + network + logits
+             + rules for the whole map, see prediction_gb
 a case       PREPARED_BYTES * voxels at the training spacing; what else preparing it takes depends on the scan alone
 
 1 GB is 10^9 bytes.
@@ -26,6 +26,9 @@ GB: Final = 10**9
 
 RUNTIME_GB = 0.5
 """The memory of Python with torch on a CPU, or of the context of a card."""
+
+OPENVINO_GB = 0.2
+"""What OpenVINO takes beyond torch for a network of blocks, as measured with UNETR; of slices it takes no more."""
 
 ADAM_BYTES = 16
 """Bytes of a parameter in training: its value in float32, its gradient and Adam's two moments."""
@@ -99,7 +102,7 @@ def prediction_gb(
 ) -> float:
     """The peak memory of predicting `scan` in float32 on a CPU, where network and logits share memory with the scan.
 
-    It is the sum of RUNTIME_GB and the memory of
+    It is the sum of RUNTIME_GB, for blocks OPENVINO_GB too, and the memory of
 
     scan     nothing where slices stream from the file, which they do, whatever their number, for a slice-wise network
              with a fixed window. Else int16, and for blocks the label map too, as a file may have its highest slice
@@ -131,7 +134,8 @@ def prediction_gb(
     waiting = 1 + (PLANES_WAITING + 2) * min(2.0, max(1.0, slices / scan.shape[0]))
     logit_bytes = 4 * channels * ((layers + waiting) * rows * columns + 3 * plane)
     answer_bytes = (len(network.groups) + SETTLING_BYTES) * scan.voxels if fusion.needs_whole else 0
-    return RUNTIME_GB + (scan_bytes + plane_bytes + network_bytes + logit_bytes + answer_bytes) / GB
+    runtime_gb = RUNTIME_GB + (0 if network.dimensions == 2 else OPENVINO_GB)
+    return runtime_gb + (scan_bytes + plane_bytes + network_bytes + logit_bytes + answer_bytes) / GB
 
 
 def windows_at_once(patch: tuple[int, ...], *, on_cpu: bool) -> int:

@@ -208,9 +208,9 @@ THIN_ABDOMEN = (1, 300, 512, 1.0, 0.78)
 @pytest.mark.parametrize(
     ("count", "scan", "spacing_mm", "patch"),
     [
-        (104, (1, 300, 270, 1.5, 1.5), (2.25, 2.25, 2.25), (64, 128, 128)),
-        (30, THIN_ABDOMEN, (1.1, 0.858, 0.858), (64, 128, 128)),
-        (1, (1, 3000, 512, 0.5, 0.78), (0.5, 0.78, 0.78), (112, 96, 96)),
+        (104, (1, 300, 270, 1.5, 1.5), (2.325, 2.325, 2.325), (64, 112, 128)),
+        (30, THIN_ABDOMEN, (1.15, 0.897, 0.897), (64, 128, 128)),
+        (1, (1, 3000, 512, 0.5, 0.78), (0.5, 0.78, 0.78), (80, 96, 96)),
     ],
 )
 def test_a_3d_model_whose_answer_is_the_result_fits_the_memory_of_prediction(count, scan, spacing_mm, patch):
@@ -230,7 +230,7 @@ def test_a_3d_model_that_teaches_has_the_memory_of_the_card():
         rules.make_outline(found, "auto", Budget(), unlabelled=flag).configurations["3d"] for flag in (True, False)
     )
     assert (whole.spacing_mm, whole.patch) == ((1.0, 0.78, 0.78), (96, 128, 128))
-    assert (annotated.spacing_mm, annotated.patch) == ((1.1, 0.858, 0.858), (64, 128, 128))
+    assert (annotated.spacing_mm, annotated.patch) == ((1.15, 0.897, 0.897), (64, 128, 128))
 
 
 def test_what_no_coarser_spacing_makes_fit_stays_as_it_is():
