@@ -98,8 +98,8 @@ def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Pl
 def advised(plan: Plan) -> tuple[str, ...]:
     """The trainers to train, in order, where nobody says otherwise.
 
-    Joint alone where it is planned: for the same time it was better than the curriculum, organs and lesions alike
-    (docs/results.md, "Candidates at equal time"). Else DualDecoder2D, after the trainers that it builds on.
+    Joint alone where it is planned: trained for the same time it was the best of the candidates (docs/results.md,
+    "Candidates at equal time"). Else DualDecoder2D, after the trainers that it builds on.
     """
     for last in (TrainerJoint.name, TrainerDualDecoder2D.name):
         if last in plan.trainers:
