@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 
 
 def decide(
-    found: Fingerprint,
+    fingerprint: Fingerprint,
     workspace: Workspace,
     *,
     recipe: str,
@@ -45,7 +45,8 @@ def decide(
     Other folds would deal all cases anew, which finished runs have seen: only a person may ask for that, by `changes`.
     Raises PlanError for one fold where splits.json does not state it.
     """
-    plan, before = make_plan(found, recipe, budget=budget, unlabelled=unlabelled, changes=changes), _dealt(workspace)
+    plan = make_plan(fingerprint, recipe, budget=budget, unlabelled=unlabelled, changes=changes)
+    before = _dealt(workspace)
     there = 0 if before is None else len(before.folds)
     if plan.folds == 1 and there != 1:
         remedy = f"for one fixed part, list its cases in {workspace.splits} as the only fold"
@@ -58,7 +59,7 @@ def decide(
 def carry_out(
     plan: Plan,
     dataset: Dataset,
-    found: Fingerprint,
+    fingerprint: Fingerprint,
     workspace: Workspace,
     *,
     workers: int | Pool = 1,
@@ -72,13 +73,13 @@ def carry_out(
     say     told which files of before are kept, and where    warn  told where the disk may be too small
     The caller holds the lock of `workspace.prepared`.
     """
-    settled = settle(dataset, found)
-    save(found, workspace.fingerprint)
+    settled = settle(dataset, fingerprint)
+    save(fingerprint, workspace.fingerprint)
     _keep_edited(workspace.plan, plan, say)
     _deal(settled.cases, plan, workspace, say)  # before dataset.json tells that these cases are known
     save_settled(settled, workspace.settled)
     save_plan(plan, workspace.plan)
-    _warn_of_room(plan, found, workspace, warn)
+    _warn_of_room(plan, fingerprint, workspace, warn)
     unprepared = prepare_dataset(settled, plan, workspace, workers=workers, verify=verify)
     if unprepared:  # nobody can train on these
         save_settled(settled.without(name for name, _ in unprepared), workspace.settled)
@@ -128,13 +129,13 @@ def _keep_edited(path: Path, plan: Plan, say: Say) -> None:
         say(f"it was made by another recipe or budget: {plan_again(before)}")
 
 
-def _warn_of_room(plan: Plan, found: Fingerprint, workspace: Workspace, warn: Say) -> None:
+def _warn_of_room(plan: Plan, fingerprint: Fingerprint, workspace: Workspace, warn: Say) -> None:
     """Say where the disk may not hold what is yet to be prepared. What compression saves is not known before."""
     need_gb = 0.0
     for name, configuration in plan.configurations.items():
         there = set(Store(workspace.store(name)).names())
-        cases = tuple(case for case in found.cases if case.name not in there)
-        need_gb += stored_gb(found.model_copy(update={"cases": cases}), configuration)
+        cases = tuple(case for case in fingerprint.cases if case.name not in there)
+        need_gb += stored_gb(fingerprint.model_copy(update={"cases": cases}), configuration)
     free_gb = shutil.disk_usage(workspace.prepared).free / GB
     if need_gb > free_gb:
         said = f"up to {need_gb:.1f} GB to prepare, {free_gb:.1f} GB free in {workspace.prepared}"
