@@ -28,7 +28,7 @@ def newest_model(root: Path) -> Path:
         f"root {root}",
         found="no finished model in runs/ and none in models/",
         expected="one",
-        remedy="flarenet_train DualDecoder2D, or flarenet_model install FILE.zip, or name a model folder by -m",
+        remedy="flarenet_train, or flarenet_model install FILE.zip, or name a model folder by -m",
     )
 
 
