@@ -128,6 +128,18 @@ def test_a_case_that_answers_nothing_is_not_trained_on(blocks, teachers):
     assert [sample.name for sample in train] == ["drawn", "lesion", "firm"]
 
 
+def read_asking(workspace, teachers):
+    asked = Teachers(teachers, step_of(RULES), plan_of(RULES), workspace)
+    return read_samples(
+        step_of(RULES),
+        plan=plan_of(RULES),
+        configuration="3d",
+        workspace=workspace,
+        held_out=frozenset(),
+        teachers=asked,
+    )
+
+
 def test_what_is_kept_of_a_teacher_is_held_while_it_is_asked(blocks, teachers):
     workspace, cases = blocks
     held = []
@@ -137,15 +149,7 @@ def test_what_is_kept_of_a_teacher_is_held_while_it_is_asked(blocks, teachers):
             held.append(sorted(path.parent.name.rpartition("-")[0] for path in workspace.root.glob("pseudo/*/*/.lock")))
             return super().predict_views(volume, views)
 
-    asked = Teachers({**teachers, "Cancer/1": Watched("cancer")}, step_of(RULES), plan_of(RULES), workspace)
-    read_samples(
-        step_of(RULES),
-        plan=plan_of(RULES),
-        configuration="3d",
-        workspace=workspace,
-        held_out=frozenset(),
-        teachers=asked,
-    )
+    read_asking(workspace, {**teachers, "Cancer/1": Watched("cancer")})
     assert held == [["Teacher-cancer", "Teacher-organ"]] * 2  # for `bare` and `firm`
     assert not list(workspace.root.glob("pseudo/*/*/.lock"))
 
@@ -161,16 +165,8 @@ def test_a_case_that_is_prepared_anew_while_teachers_are_asked_is_named(blocks, 
             store.write("drawn", annotated={1}, key="new", grid=grid, original=grid, image=image, maps={})
             return super().predict_views(volume, views)
 
-    asked = Teachers({**teachers, "Cancer/1": Slow("cancer")}, step_of(RULES), plan_of(RULES), workspace)
     with pytest.raises(RunError, match="1 prepared anew in the meantime: drawn") as caught:
-        read_samples(
-            step_of(RULES),
-            plan=plan_of(RULES),
-            configuration="3d",
-            workspace=workspace,
-            held_out=frozenset(),
-            teachers=asked,
-        )
+        read_asking(workspace, {**teachers, "Cancer/1": Slow("cancer")})
     assert caught.value.remedy.startswith("start the command again")
 
 
