@@ -119,25 +119,16 @@ def test_a_lesion_that_would_be_hidden_for_its_size_is_nothing_to_differ_on(bloc
     assert found.scores["bare"]["cancer"] == pytest.approx((2 * (2 * 54 / 109) + 1) / 3, abs=1e-4)
 
 
-def test_a_case_that_answers_nothing_is_not_trained_on(blocks, teachers):
-    workspace, cases = blocks
-    rules = RULES.model_copy(update={"drop_share": 0.34})
+def read_asking(workspace, teachers, rules=RULES):
     step, plan = step_of(rules), plan_of(rules)
     asked, nobody = Teachers(teachers, step, plan, workspace), frozenset()
-    train, _ = read_samples(step, plan=plan, configuration="3d", workspace=workspace, held_out=nobody, teachers=asked)
+    return read_samples(step, plan=plan, configuration="3d", workspace=workspace, held_out=nobody, teachers=asked)
+
+
+def test_a_case_that_answers_nothing_is_not_trained_on(blocks, teachers):
+    workspace, cases = blocks
+    train, _ = read_asking(workspace, teachers, RULES.model_copy(update={"drop_share": 0.34}))
     assert [sample.name for sample in train] == ["drawn", "lesion", "firm"]
-
-
-def read_asking(workspace, teachers):
-    asked = Teachers(teachers, step_of(RULES), plan_of(RULES), workspace)
-    return read_samples(
-        step_of(RULES),
-        plan=plan_of(RULES),
-        configuration="3d",
-        workspace=workspace,
-        held_out=frozenset(),
-        teachers=asked,
-    )
 
 
 def test_what_is_kept_of_a_teacher_is_held_while_it_is_asked(blocks, teachers):
