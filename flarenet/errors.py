@@ -14,7 +14,11 @@ from contextlib import contextmanager
 FAULT, TERMINATED, INTERRUPTED = 1, 75, 130
 """Exit codes that belong to no error below; 75 is EX_TEMPFAIL of sysexits.h: try again later."""
 
-_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+_NO_ENGINE = "unable to find an engine"
+"""Part of torch's message where it could run none of cuDNN's ways to compute a convolution: most often none got the
+memory to work in, an error that torch passes over; else the GPU lacks the number type."""
+
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", _NO_ENGINE)
 """Parts of the messages of torch's CPU allocator, of CUDA, and of cuDNN and cuBLAS."""
 
 
@@ -126,6 +130,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+
+
+def memory_remedy(error: BaseException, usual: str) -> str:
+    """What to do about an error of is_out_of_memory: `usual`, and what else where its words may have another cause."""
+    return usual + ("; or --precision fp32, where the GPU lacks the number type" if _NO_ENGINE in str(error) else "")
 
 
 def without_frames(error: FlarenetError) -> FlarenetError:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import FAULT, INTERRUPTED, TERMINATED, FlarenetError, StorageError, is_out_of_memory
+from ..errors import FAULT, INTERRUPTED, TERMINATED, FlarenetError, StorageError, is_out_of_memory, memory_remedy
 
 if TYPE_CHECKING:
     from ..data.cases import Pool
@@ -224,7 +224,8 @@ def _explain(error: BaseException, again: str) -> tuple[object, int]:
     if isinstance(error, _Terminated):
         return f"ended by SIGTERM; {again} goes on from here", TERMINATED
     if is_out_of_memory(error):
-        return "not enough memory: fewer workers or a smaller batch size may help", StorageError.exit_code
+        remedy = memory_remedy(error, "fewer workers or a smaller batch size may help")
+        return f"not enough memory: {remedy}", StorageError.exit_code
     if isinstance(error, OSError):
         return error, StorageError.exit_code
     first = "".join(traceback.format_exception_only(type(error), error)).strip().split("\n")[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.findings import Finding
-from ..errors import FlarenetError, StorageError, is_out_of_memory, without_frames
+from ..errors import FlarenetError, StorageError, is_out_of_memory, memory_remedy, without_frames
 from ..volume import Grid, Volume
 from .opening import OpenedScan
 
@@ -54,7 +54,6 @@ def as_case_error(image: object, problem: Exception) -> FlarenetError:
     if isinstance(problem, OSError):
         return StorageError(image, found=problem, expected="files that can be read and written")
     if is_out_of_memory(problem):
-        return StorageError(
-            image, found="not enough memory", expected="enough for this scan", remedy="a smaller --batch-size"
-        )
+        remedy = memory_remedy(problem, "a smaller --batch-size")
+        return StorageError(image, found="not enough memory", expected="enough for this scan", remedy=remedy)
     raise problem

@@ -46,6 +46,7 @@ def run_it(work, *words):
         (MemoryError(), 5, "not enough memory"),
         (OutOfMemoryError("CUDA out of memory"), 5, "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 5, "not enough memory"),
+        (RuntimeError("FIND was unable to find an engine to execute this computation"), 5, "; or --precision fp32"),
         (PermissionError(13, "Permission denied", "/x"), 5, "Permission denied: '/x'"),
         (OSError(28, "No space left on device"), 5, "No space left on device"),
         (UnsafeError("x.pkl"), 7, "x.pkl"),

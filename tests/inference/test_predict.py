@@ -286,6 +286,7 @@ def test_one_bad_file_is_named_and_the_others_go_on(predictor, tmp_path):
         RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
     ],
 )
 def test_a_scan_too_large_for_the_memory_fails_alone_and_a_fault_ends_all(predictor, tmp_path, monkeypatch, problem):
@@ -303,6 +304,7 @@ def test_a_scan_too_large_for_the_memory_fails_alone_and_a_fault_ends_all(predic
     assert [path.name for path in done] == ["a.nii.gz", "c.nii.gz"]
     ((image, error),) = failures
     assert image == images[1] and isinstance(error, StorageError) and error.found == "not enough memory"
+    assert error.remedy.startswith("a smaller --batch-size") and ("fp32" in error.remedy) == ("engine" in str(problem))
     results = [result for _, result in predict_many(predictor, images)]
     assert [isinstance(result, StorageError) for result in results] == [False, True, False]
     problem = RuntimeError("shapes do not fit")
