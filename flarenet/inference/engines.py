@@ -45,7 +45,7 @@ class TorchEngine:
                 first windows of a shape, take a second or two. So where `first` is given, a thread moves the network to
                 `device` and runs it on zeros of that shape, while the maker of the engine may read a scan. The same
                 thread runs all calls, because cuDNN remembers shapes by thread. Its errors are raised by the calls. On
-                a GPU, networks of our own are then recorded, see Recorded
+                a GPU, where is_recorded, the network is then recorded, see Recorded
     The network is left on `device`, in eval mode.
     """
 
@@ -88,7 +88,7 @@ class TorchEngine:
             return
         with OPENING:
             self._answer(torch.zeros(first))
-            if self.device.type == "cuda" and isinstance(self._network, CONVERTED):
+            if self.device.type == "cuda" and is_recorded(self._network, first):
                 self._recorded = self._record(first)
 
     def _record(self, first: tuple[int, ...]) -> Recorded | None:
@@ -108,6 +108,12 @@ class TorchEngine:
             return {
                 group: value.to(torch.float32, memory_format=torch.contiguous_format) for group, value in logits.items()
             }
+
+
+def is_recorded(network: nn.Module, shape: Sequence[int]) -> bool:
+    """Whether a GPU records `network` for windows of `shape`: one of our own for slices [b, C, y, x]. The kernels of a
+    block together take longer to run than to start, and a recorded network keeps the memory that they work in."""
+    return type(network) in CONVERTED and len(shape) == 4
 
 
 def open_engine(
@@ -138,7 +144,7 @@ def open_engine(
         raise UsageError("engine 'openvino'", found=f"device {device!r}", expected="cpu", remedy="--engine torch")
     where = torch.device("cpu") if engine == "openvino" else pick_device(device)
     pick_precision(where, precision)
-    if engine == "openvino" or (engine == "auto" and where.type == "cpu" and isinstance(network, CONVERTED)):
+    if engine == "openvino" or (engine == "auto" and where.type == "cpu" and type(network) in CONVERTED):
         from .openvino_engine import OpenVinoEngine
 
         try:

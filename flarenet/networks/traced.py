@@ -14,7 +14,8 @@ from .unet import UNet
 from .unetr import UNETR
 
 CONVERTED = (UNet, DualDecoderUNet, UNETR)
-"""Networks whose traced graph is known to answer as they do, whatever numbers the traced window held."""
+"""Networks whose traced graph is known to answer as they do, whatever numbers the traced window held. Of a class that
+derives from one of them that is not known: it may compute something else."""
 
 
 class InOrder(nn.Module):

@@ -10,9 +10,18 @@ import pytest
 import torch
 
 from flarenet.errors import UsageError
-from flarenet.inference.engines import ENGINES, TorchEngine, autocast, open_engine, pick_device, pick_precision
+from flarenet.inference.engines import (
+    ENGINES,
+    TorchEngine,
+    autocast,
+    is_recorded,
+    open_engine,
+    pick_device,
+    pick_precision,
+)
 from flarenet.inference.openvino_engine import find_openvino
 from flarenet.networks import NETWORKS, build
+from flarenet.networks.unet import UNet
 from flarenet.planning.plan import NetworkSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,6 +180,25 @@ def test_auto_takes_openvino_where_it_is_installed(monkeypatch):
         open_engine(network, channels=1, patch=(32, 32), engine="openvino")
 
 
+class Derived(UNet):
+    """A network of one's own that builds on one of flarenet's."""
+
+
+@pytest.mark.parametrize("patch, recorded", [((32, 32), True), ((16, 32, 20), False)])
+def test_a_gpu_records_networks_of_slices_and_none_of_one_s_own(patch, recorded):
+    network = network_of("unet", patch)
+    assert is_recorded(network, (2, 1, *patch)) == recorded
+    network.__class__ = Derived
+    assert not is_recorded(network, (2, 1, *patch))
+
+
+def test_a_network_of_one_s_own_stays_with_torch_whatever_it_derives_from():
+    find_or_skip()
+    network = network_of("unet", (32, 32))
+    network.__class__ = Derived
+    assert opened("auto", network, (32, 32)).name == "torch fp32"
+
+
 def test_opening_openvino_costs_less_than_a_window():
     find_or_skip()
     network = network_of("dual_decoder", (96, 94))
@@ -281,7 +309,7 @@ def test_autocast_computes_in_the_type_asked_for():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("patch", [(64, 48), (16, 32, 32)])
-def test_engines_opened_at_once_on_a_card_are_recorded_and_answer_as_unrecorded_ones(patch):
+def test_engines_opened_at_once_on_a_card_answer_as_unrecorded_ones(patch):
     windows = torch.rand(4, 1, *patch, device="cuda")
     networks = [network_of(kind, patch).cuda() for kind in ("unet", "dual_decoder")]
     expected = [TorchEngine(network, dimensions=len(patch), device="cuda")(windows) for network in networks]
@@ -289,7 +317,7 @@ def test_engines_opened_at_once_on_a_card_are_recorded_and_answer_as_unrecorded_
     engines = [TorchEngine(network, dimensions=len(patch), device="cuda", first=first) for network in networks]
     for engine, answers in zip(engines, expected):
         found, part = engine(windows), engine(windows[:3])
-        assert engine._recorded is not None
+        assert (engine._recorded is not None) == (len(patch) == 2)
         for group, logits in answers.items():
             torch.testing.assert_close(found[group], logits, rtol=1e-3, atol=1e-3)
             assert torch.equal(part[group], found[group][:3])
