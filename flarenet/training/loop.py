@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -127,13 +127,15 @@ def _train_epoch(state: TrainState, course: Course, asked: Asked, tell: Callback
     """Train on the remaining batches of an epoch; fewer where a signal to end comes."""
     step = course.step
     _train_mode(state.network)
+    # a batch is asked for twice: while the one before it is learned from, and when its turn comes
+    fetch = lru_cache(maxsize=1)(partial(_fetch, course, state.epoch))
     asked.look()  # a signal may have come during validation
     while state.index < step.batches_per_epoch and not asked.stop:
         index = state.index
         rate = learning_rate(step, state.epoch + index / step.batches_per_epoch)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        loss, dice_loss = _train_batch(state, course, index)
+        loss, dice_loss = _train_batch(state, course, index, fetch=fetch)
         for name, value in (("loss", loss), ("dice_loss", dice_loss)):
             state.sums[name] = state.sums.get(name, 0.0) + value
         state.index += 1
@@ -144,19 +146,29 @@ def _train_epoch(state: TrainState, course: Course, asked: Asked, tell: Callback
         tell(BatchDone(state.epoch + 1, index, loss))
 
 
-def _train_batch(state: TrainState, course: Course, index: int) -> tuple[float, float]:
+def _fetch(course: Course, epoch: int, index: int) -> Batch:
+    return to_device(course.batches.batch(epoch, index), course.device)
+
+
+def _train_batch(
+    state: TrainState, course: Course, index: int, *, fetch: Callable[[int], Batch]
+) -> tuple[float, float]:
     """Learn from one batch; returns (its loss, the Dice term of the loss)."""
-    batch = to_device(course.batches.batch(state.epoch, index), course.device)
+    batch = fetch(index)
 
     def judge(part: Batch) -> Loss:
         with course.autocast():
             return course.objective(state.network, part)
 
+    def meanwhile() -> None:
+        if index + 1 < course.step.batches_per_epoch:
+            fetch(index + 1)
+
     # for what a network draws, as the masked autoencoder draws its mask
     torch.manual_seed(_seed(course.batches.seed, state.epoch, index, rank()))
     where = f"{course.title}, epoch {state.epoch + 1}, batch {index + 1}"
     names = partial(course.batches.names, state.epoch, index)
-    found = learn(state, batch, judge=judge, update=course.update, where=where, names=names)
+    found = learn(state, batch, judge=judge, update=course.update, where=where, names=names, meanwhile=meanwhile)
     if state.average is not None:
         number = state.epoch * course.step.batches_per_epoch + index
         update_average(state.average, state.network, decay=course.update.ema, updates=number)

@@ -34,10 +34,12 @@ def learn(
     update: Update,
     where: str,
     names: Callable[[], Sequence[str]] | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> tuple[float, float]:
     """Take one step of the optimizer on `batch`, with `judge` as the loss; returns (the loss, its Dice term).
 
-    names  says the cases of the whole batch, of which others may work on a part; None: those of `batch`
+    names      says the cases of the whole batch, of which others may work on a part; None: those of `batch`
+    meanwhile  called once a GPU has been given its work, before the CPU waits for it; the weights are as they were
     A gradient that float16 could not hold changes nothing but the scale, as long as the scale can be smaller.
     Raises RunError that names `where` and the cases, before anything changes, if the loss or its gradient is not
     finite, or if nothing that learns has a part in the loss.
@@ -54,7 +56,9 @@ def learn(
     average_gradients(learning)
     state.scaler.unscale_(state.optimizer)
     norm = nn.utils.clip_grad_norm_(learning, update.clip_norm)
-    total, dice, length = torch.stack([*averaged(terms), norm]).tolist()  # only here the CPU waits for a GPU
+    numbers = torch.stack([*averaged(terms), norm])
+    meanwhile()
+    total, dice, length = numbers.tolist()  # only here the CPU waits for a GPU
     if not math.isfinite(total):
         raise _not_finite(where, f"loss {total}", names or (lambda: batch.names))
     if not math.isfinite(length) and state.scaler.get_scale() <= 1:  # 1 where nothing is scaled

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from flarenet.training.batches import Batches
 from flarenet.training.callbacks import Findings
 from flarenet.training.loop import fastest_convolutions, fit, learning_rate, to_device
 from flarenet.training.losses import Loss
@@ -93,6 +94,26 @@ def test_cudnn_searches_where_it_is_told_to_and_is_then_as_before():
         with fastest_convolutions(search):
             assert torch.backends.cudnn.benchmark == search
         assert torch.backends.cudnn.benchmark == before
+
+
+def test_a_batch_is_fetched_before_the_weights_learn_from_the_one_before_it(tmp_path):
+    """Of the same epoch: between two epochs the network is validated. Each is fetched once."""
+    done = []
+
+    class Noting(Batches):
+        def batch(self, epoch, index):
+            done.append((epoch, index))
+            return super().batch(epoch, index)
+
+    state, step = fresh_state(), STEP.model_copy(update={"epochs": 2})
+    state.optimizer.register_step_post_hook(lambda *_: done.append("step"))
+    given = course(tmp_path, step=step)
+    given.batches.__class__ = Noting
+    fit(state, given)
+    assert done == [
+        *((0, 0), (0, 1), "step", (0, 2), "step", "step"),
+        *((1, 0), (1, 1), "step", (1, 2), "step", "step"),
+    ]
 
 
 @pytest.mark.gpu
