@@ -4,7 +4,7 @@
     python -m benchmarks.gpu.real_run --root ROOT -d FLAREmini --device cpu --epochs 1 --batches 1    # the same, tiny
 
 ROOT/raw/NAME must hold the data set with its imagesTs and labelsTs. Epochs, batches and the 3D networks are those of
-the run on a CPU; the width of the 2D network is as planned, and so is that of MAE.
+the run on a CPU; the width of the 2D network is as planned, and so is that of MAE. The commands are run by this Python.
 """
 
 from __future__ import annotations
@@ -43,10 +43,13 @@ def main() -> int:
     words.add_argument("--batches", type=int, help="of every epoch, in place of the schedule's")
     words.add_argument("--set", dest="changes", nargs="*", default=[], help="further changes of the plan")
     arguments = words.parse_args()
+    for folder in tested(arguments):
+        if not folder.is_dir():
+            words.error(f"{folder} is no folder: the data set must lie there, with what it is tested with")
     rows = []
     for line in commands(arguments):
         began = time.perf_counter()
-        code = subprocess.run(line).returncode
+        code = subprocess.run(run_here(line)).returncode
         rows.append((" ".join(word for word in line[:2] if word[0] != "-"), time.perf_counter() - began))
         if code:
             print(f"{' '.join(line)} ended with exit code {code}", file=sys.stderr)
@@ -59,14 +62,26 @@ def commands(arguments: argparse.Namespace) -> list[list[str]]:
     """Every command with its words, in order."""
     root, name = str(arguments.root), arguments.dataset
     here, on = ["-d", name, "--root", root], ["--device", arguments.device]
-    raw, found = arguments.root / "raw" / name, str(arguments.root / "predictions")
-    images, truth = str(raw / "imagesTs"), str(raw / "labelsTs")
+    images, truth = map(str, tested(arguments))
+    found = str(arguments.root / "predictions")
     return [
         ["flarenet_plan", *here, "--set", *REST, *schedule(arguments), *arguments.changes],
         *(["flarenet_train", trainer, "--fold", "all", *here, *on] for trainer in TRAINERS),
         ["flarenet_predict", "-i", images, "-o", found, "--root", root, *on],
         ["flarenet_evaluate", "-p", found, "-g", truth, *here, "-o", str(arguments.root / "scores")],
     ]
+
+
+def tested(arguments: argparse.Namespace) -> tuple[Path, Path]:
+    """The folders of the images that are predicted and of their labels."""
+    raw = arguments.root / "raw" / arguments.dataset
+    return raw / "imagesTs", raw / "labelsTs"
+
+
+def run_here(line: list[str]) -> list[str]:
+    """A command of flarenet as this Python runs it: PATH may know none, or that of another environment."""
+    module = f"flarenet.cli.{line[0].removeprefix('flarenet_')}"
+    return [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())", *line[1:]]
 
 
 def schedule(arguments: argparse.Namespace) -> list[str]:

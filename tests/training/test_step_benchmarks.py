@@ -1,13 +1,18 @@
-"""The benchmarks of a training step, small: they run, and what they count is right."""
+"""The benchmarks of training, small: they run, and what they count is right."""
 
+import subprocess
 import sys
+from pathlib import Path
 
+import pytest
 import torch
 
+from benchmarks.gpu import real_run
 from benchmarks.gpu import step as on_gpu
 from benchmarks.training import asking, step
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_way_has_a_row_and_the_fastest_is_named(monkeypatch, capsys):
@@ -52,3 +57,16 @@ def test_the_gpu_benchmark_runs_on_a_cpu(monkeypatch, capsys):
     assert on_gpu.main() == 0
     said = capsys.readouterr().out
     assert "| eager |" in said and "convolution" in said
+
+
+def test_the_real_run_needs_no_command_on_the_path():
+    line = real_run.run_here(["flarenet_plan", "--help"])
+    done = subprocess.run(line, env={"PATH": ""}, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("usage: flarenet_plan")
+
+
+def test_the_real_run_begins_with_a_look_for_the_data_set(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["real_run", "--root", str(tmp_path), "-d", "SET"])
+    with pytest.raises(SystemExit):
+        real_run.main()
+    assert f"{tmp_path / 'raw' / 'SET' / 'imagesTs'} is no folder" in capsys.readouterr().err
