@@ -20,7 +20,8 @@ LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,),
 @pytest.mark.parametrize("precision, differ", [("fp32", 0.005), ("bf16", 0.03), ("fp16", 0.01)])
 def test_a_card_says_what_a_cpu_says_in_memory_that_does_not_grow_with_the_scan(tmp_path, precision, differ):
     """`differ` is the largest share of voxels: a card rounds otherwise (fp32 too: TF32), which decides where two labels
-    are nearly equal. The network is random, so that there are many such places."""
+    are nearly equal. The network is random, so that there are many such places. Of each further voxel less than a byte
+    is held; how many slabs are under way at the fullest moment is chance, and makes a quarter of the few MB."""
     spec = NetworkSpec(kind="dual_decoder", dimensions=2, features=(8, 8, 8, 8, 8, 8), groups=("organ", "cancer"))
     plan = plan_of(spec, LABELS, spacing_mm=(None, 1.0, 1.0), patch=(64, 64))
     torch.manual_seed(0)
@@ -30,12 +31,13 @@ def test_a_card_says_what_a_cpu_says_in_memory_that_does_not_grow_with_the_scan(
     on_card = Predictor(tmp_path / "model", device="cuda", precision=precision, batch_size=8)
     y, x = np.indices((90, 100))
     body = 100 * np.sin(y / 9.0) * np.cos(x / 11.0)
-    peaks_mb = []
-    for slices in (40, 200):
+    peaks_mb, voxels = [], []
+    for slices in (40, 400):
         data = (body * np.linspace(0.5, 1, slices)[:, None, None]).astype(np.int16)
         scan = Volume(data, Grid(data.shape, np.diag([2.0, 0.8, 0.8, 1])[[2, 1, 0, 3]]))
         here, there = on_cpu.predict(scan), on_card.predict(scan)
         assert 0.05 < (here.labels > 0).mean() < 0.95
         assert (here.labels != there.labels).mean() <= differ
         peaks_mb.append(there.peak_mb)
-    assert peaks_mb[1] <= 1.1 * peaks_mb[0]
+        voxels.append(data.size)
+    assert 2**20 * (peaks_mb[1] - peaks_mb[0]) < voxels[1] - voxels[0]
