@@ -13,11 +13,11 @@ import signal
 import sys
 import threading
 import traceback
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..errors import FAULT, INTERRUPTED, TERMINATED, FlarenetError, StorageError, is_out_of_memory, memory_remedy
 
@@ -27,9 +27,21 @@ if TYPE_CHECKING:
     from ..workspace import Fold, Workspace
 
 
+class _Words(ArgumentParser):
+    """No flag may be abbreviated: `--c`, with which nnU-Net goes on, would be --compile."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments"):
+            message += "; for words of nnU-Net see docs/from-nnunet.md"
+        super().error(message)
+
+
 def parser(command: str, description: str) -> ArgumentParser:
     """An ArgumentParser with the flags that every command has."""
-    words = ArgumentParser(prog=command, description=description)
+    words = _Words(prog=command, description=description)
     words.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return words
 
@@ -79,6 +91,8 @@ def add_changes(
 
 def add_device(words: ArgumentParser) -> None:
     words.add_argument("--device", default="auto", help="auto (the fastest there is), cpu, cuda or cuda:N")
+    # nnU-Net's spelling, which would else be -d with a data set `evice`
+    words.add_argument("-device", dest="device", default=SUPPRESS, help=SUPPRESS)
 
 
 def add_epochs(words: ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flarenet.cli.shell import add_pool, parser, path, pool, run
+from flarenet.cli.shell import add_device, add_planned, add_pool, parser, path, pool, run
 from flarenet.data.cases import Pool
 from flarenet.errors import CasesFailed, DatasetError, StorageError, UnsafeError, UsageError
 
@@ -74,6 +74,27 @@ def test_words_that_do_not_fit_are_usage(capsys):
         run_it(lambda arguments: None, "--nonsense")
     assert end.value.code == 2
     assert "--nonsense" in capsys.readouterr().err
+
+
+def test_a_flag_is_not_abbreviated_and_one_that_nnunet_spells_otherwise_is_named(capsys):
+    for given in ([], ["child"]):
+        words = parser("flarenet_x", "For tests.")
+        inner = words.add_subparsers().add_parser("child") if given else words
+        inner.add_argument("--compile", action="store_true")
+        with pytest.raises(SystemExit) as end:
+            run(words, lambda arguments: None, [*given, "--c"])
+        said = capsys.readouterr().err
+        assert end.value.code == 2 and "unrecognized arguments: --c; " in said and "docs/from-nnunet.md" in said
+
+
+def test_the_device_may_be_spelled_as_by_nnunet():
+    words = parser("flarenet_x", "For tests.")
+    add_planned(words)
+    add_device(words)
+    for given, device in (([], "auto"), (["-device", "cpu"], "cpu"), (["--device", "cuda:1"], "cuda:1")):
+        found = words.parse_args(["-d", "A", *given])
+        assert (found.dataset, found.device) == ("A", device)
+    assert words.parse_args(["-dA"]).dataset == "A"
 
 
 def test_the_flags_of_a_pool():
