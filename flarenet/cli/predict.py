@@ -38,7 +38,8 @@ def words() -> ArgumentParser:
     parser.add_argument(
         "-o", "--output", required=True, type=Path, metavar="OUT", help="a folder; for one image also a .nii.gz file"
     )
-    parser.add_argument(
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
         "-m",
         "--model",
         nargs="+",
@@ -46,6 +47,7 @@ def words() -> ArgumentParser:
         help="an installed model's name or a model folder, or several whose probabilities are averaged; a trainer's "
         "folder means the last step of its finished folds (default: the newest model of the root)",
     )
+    chosen.add_argument("-d", "--dataset", metavar="NAME", help="the newest model that was trained on this data set")
     shell.add_root(parser)
     shell.add_device(parser)
     parser.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16 (default: auto)")
@@ -261,13 +263,21 @@ def _folder(path: Path) -> Path:
 
 
 def _model_folders(arguments: Namespace) -> list[Path]:
-    """The models of -m, else the newest one. Raises UsageError, which lists the real ones."""
+    """The models of -m, else the newest one; what should be known of them is said. Raises UsageError, which lists the
+    real ones."""
     with shell.importing():
-        from ..inference.found import find_models, models_in, newest_model
+        from ..inference.found import find_folder, models_in, newest_model, remarks_on, trained_datasets
 
-    if arguments.model is None:
-        return models_in(newest_model(find_root(arguments.root)))
-    return [model for word in arguments.model for model in find_models(word, arguments.root)]
+    if arguments.model is not None:
+        chosen = [find_folder(word, arguments.root) for word in arguments.model]
+    else:
+        root = find_root(arguments.root)
+        chosen = [newest_model(root, arguments.dataset)]
+        if arguments.dataset is None and len(names := trained_datasets(root)) > 1:
+            print(f"{chosen[0]} is the newest; -d NAME takes that of a data set: {some_of(names)}", file=sys.stderr)
+    for said in remarks_on(chosen):
+        print(f"flarenet_predict: warning: {said}", file=sys.stderr)
+    return [model for folder in chosen for model in models_in(folder)]
 
 
 def _tell(

@@ -162,11 +162,20 @@ def test_an_empty_folder(root, capsys):
 def test_a_trainer_s_folder_is_its_folds_and_the_fusion_is_what_is_said(root, capsys):
     trainer = root / "runs" / "Toy" / "Toy2D"
     shutil.copytree(trainer / "step_1", trainer / "fold_2" / "step_1")
+    (trainer / "fold_3" / "step_1").mkdir(parents=True)
     assert predict(root, "-m", str(trainer)) == 0
-    assert f"{trainer / 'fold_2' / 'step_1'} + {trainer / 'step_1'} on cpu" in capsys.readouterr().err
-    assert predict(root, "--set", 'fusion.least_ml={"liver": 1000}') == 0
+    said = capsys.readouterr().err
+    assert f"{trainer / 'fold_2' / 'step_1'} + {trainer / 'step_1'} on cpu" in said
+    assert f"flarenet_predict: warning: {trainer} answers without fold_3, where step_1 is not finished" in said
+    shutil.copytree(root / "runs" / "Toy", root / "runs" / "Other")
+    assert predict(root, "-d", "Toy", "--set", 'fusion.least_ml={"liver": 1000}') == 0
+    said = capsys.readouterr().err
+    assert f"{trainer / 'fold_2' / 'step_1'} on cpu" in said and "-d NAME" not in said
     assert not nibabel.load(root / "out" / "b.nii.gz").get_fdata().any()
     assert predict(root, "--set", "fusion.largest=[liver]") == 4
+    assert "is the newest; -d NAME takes that of a data set: Other, Toy" in capsys.readouterr().err
+    assert predict(root, "-d", "Tox") == 2
+    assert "did you mean 'Toy'?" in capsys.readouterr().err
 
 
 def test_an_unknown_model_lists_the_real_ones(root, capsys):

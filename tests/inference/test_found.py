@@ -5,7 +5,12 @@ import os
 import pytest
 
 from flarenet.errors import UsageError
-from flarenet.inference.found import models_in, newest_model
+from flarenet.inference.about import About
+from flarenet.inference.found import models_in, newest_model, remarks_on, trained_datasets
+from flarenet.planning.plan import TrainerPlan
+from flarenet.planning.plan_file import save_plan
+from flarenet.schema import save
+from tests.inference.test_model_folder import small_plan
 from tests.model_files.small import train
 
 
@@ -37,3 +42,63 @@ def test_a_trainer_stands_for_the_last_step_of_each_finished_fold(tmp_path):
     (tmp_path / "fold_all/step_11").mkdir()
     (tmp_path / "fold_all/step_11/about.json").touch()
     assert models_in(tmp_path) == [tmp_path / "fold_all/step_11"]
+
+
+def finished(folder, *, second=0):
+    """What tells of a model that a run finished in TRAINER/step_N or TRAINER/fold_K/step_N, without its weights. In its
+    plan 3DOrgan and 3DCancer teach DualDecoder2D, whose four steps answer both groups of labels."""
+    fold, step = folder.parent, int(folder.name.removeprefix("step_"))
+    trainer = (fold.parent if fold.name.startswith("fold_") else fold).name
+    plan = small_plan()
+    (part,) = plan.trainers.values()
+    steps = tuple(part.steps[0].model_copy(update={"teachers": {"organ": "3DOrgan/1"} if n else {}}) for n in range(4))
+    trainers = {"DualDecoder2D": part.model_copy(update={"steps": steps})}
+    for name, group in (("3DOrgan", "organ"), ("3DCancer", "cancer")):
+        network = part.network.model_copy(update={"kind": "unet", "groups": (group,)})
+        trainers[name] = TrainerPlan(
+            configuration="2d",
+            network=network,
+            steps=(part.steps[0].model_copy(update={"groups": (group,)}),),
+        )
+    folder.mkdir(parents=True)
+    save_plan(plan.model_copy(update={"trainers": trainers}), folder / "plan.json")
+    (folder / "weights.safetensors").touch()
+    digests = {"weights.safetensors": "0", "plan.json": "0"}
+    save(About(trainer=trainer, step=step, dataset="Toy", flarenet="0", sha256=digests), folder / "about.json")
+    os.utime(folder / "about.json", (second, second))
+    return folder
+
+
+def test_a_result_goes_before_newer_teachers_and_earlier_steps_of_its_data_set(tmp_path):
+    runs = tmp_path / "runs"
+    organ = finished(runs / "A/3DOrgan/step_1", second=1)
+    assert newest_model(tmp_path) == organ  # there is no other
+    third = finished(runs / "A/DualDecoder2D/step_3", second=2)
+    assert newest_model(tmp_path) == third
+    last = finished(runs / "A/DualDecoder2D/step_4", second=3)
+    finished(runs / "A/3DCancer/step_1", second=4)
+    finished(runs / "A/DualDecoder2D/fold_1/step_3", second=5)
+    assert newest_model(tmp_path) == last
+    other = finished(runs / "B/3DOrgan/step_1", second=6)
+    assert newest_model(tmp_path) == newest_model(tmp_path, "B") == other and newest_model(tmp_path, "A") == last
+    assert trained_datasets(tmp_path) == ["A", "B"]
+    with pytest.raises(UsageError, match="'C'\n  expected: A, B"):
+        newest_model(tmp_path, "C")
+    (last / "about.json").write_text("{")
+    os.utime(last / "about.json", (3, 3))
+    assert newest_model(tmp_path, "A") == runs / "A/DualDecoder2D/fold_1/step_3"  # what is damaged does not step in
+
+
+def test_what_does_not_answer_as_one_might_think_is_said(tmp_path):
+    organ, cancer = (finished(tmp_path / name / "step_1").parent for name in ("3DOrgan", "3DCancer"))
+    assert remarks_on([organ]) == ["answers 'organ', not 'cancer'"]
+    assert remarks_on([cancer / "step_1"]) == ["answers 'cancer', not 'organ'"]
+    assert remarks_on([cancer, organ]) == []
+    whole = finished(tmp_path / "DualDecoder2D/step_4").parent
+    assert remarks_on([whole]) == []
+    for run in ("fold_all/step_2", "fold_1/step_2", "fold_2/step_4"):
+        finished(whole / run)
+    (whole / "fold_3/step_1").mkdir(parents=True)
+    assert remarks_on([whole]) == [f"{whole} answers without fold_1, fold_3, where step_4 is not finished"]
+    assert remarks_on([whole / "fold_1"]) == [f"{whole / 'fold_1/step_2'} is of step 2 of 4"]
+    assert remarks_on([whole / "fold_3", organ]) == []  # it cannot be loaded
