@@ -32,14 +32,20 @@ def training_facts(plan: Plan, part: TrainerPlan, *, step: Step) -> dict[str, Js
     """What decides the weights that a step ends with, apart from its cases, the runs it builds on and the machine.
 
     part  the plan of the step's trainer. Its other steps count only as far as this step builds on them
+    Into how many parts a batch is divided (update.accumulate) is no fact, as little as on how many processes.
     """
     return {
         "step": step.model_dump(mode="json"),
-        "trainer": part.model_dump(mode="json", exclude={"steps", "why"}),
+        "trainer": _in_one_part(part).model_dump(mode="json", exclude={"steps", "why"}),
         "configuration": plan.configurations[part.configuration].model_dump(mode="json", include=OF_TRAINING),
         "labels": plan.labels.model_dump(mode="json", include={"names", "groups"}),  # tolerances are of scores alone
         "seed": plan.seed,
     }
+
+
+def _in_one_part(part: TrainerPlan) -> TrainerPlan:
+    """`part` as where batches are not divided: facts do not differ by it, and are what they were before it could."""
+    return part.model_copy(update={"update": part.update.model_copy(update={"accumulate": 1})})
 
 
 def prediction_facts(configuration: Configuration, fusion: Fusion, *, whole: bool) -> list[JsonValue]:

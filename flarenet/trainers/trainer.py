@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from ..errors import PlanError, RunError, UsageError
+from ..errors import PlanError, RunError, UsageError, is_out_of_memory
 from ..inference.about import is_finished
 from ..inference.model import load_encoder, load_model, load_start, save_model
 from ..inference.predict import Predictor
@@ -45,6 +45,7 @@ from ..training.update import make_scaler
 from ..workspace import Fold, Workspace
 from .course import make_course
 from .foundations import Foundation, find_foundation
+from .memory import memory_gb, shortage, within_memory
 from .record import planned_otherwise, run_facts, trained_again
 from .samples import read_samples
 
@@ -161,6 +162,9 @@ class Trainer:
         foundations = self._foundations(step.builds_on)
         for run, foundation in foundations.items():
             self._tell_other_plan(Run.parse(run), foundation.folder)
+        there_gb = memory_gb(self._device)
+        if there_gb is not None and (short := shortage(self._plan, self.name, step, there_gb=there_gb)):
+            self._say(f"warning: {self._title(number)}: {short}")
         state = self._state(step, foundations)
         try:
             with Loader(self._loaders) as loader:
@@ -170,7 +174,8 @@ class Trainer:
                     does = "ends" if finish else "goes on"
                     self._say(f"{course.title}: {does} after epoch {state.epoch}, batch {state.index}")
                 wait_for_all()  # until all have read the state, which the first may soon remove
-                with fastest_convolutions(keeps_size(state.network, same_size=self._compiled)):
+                fastest = fastest_convolutions(keeps_size(state.network, same_size=self._compiled))
+                with within_memory(course.title, self._plan, self.name, step), compiling(), fastest:
                     fit(state, ended(course, state) if finish else course)
         finally:
             if self._device.type == "cuda":
@@ -334,3 +339,23 @@ def freeze(network: nn.Module, trained: Sequence[str]) -> None:
     network.requires_grad_(False)
     for name in trained:
         modules[name].requires_grad_(True)
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Raise UsageError where torch fails to compile a network, as it does at its first batch without a C++ compiler.
+
+    Only their modules tell these errors of torch from others, as it has no public name for them.
+    """
+    try:
+        yield
+    except RuntimeError as problem:
+        if is_out_of_memory(problem) or not type(problem).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        why = getattr(problem, "inner_exception", problem)
+        raise UsageError(
+            "--compile",
+            found=f"torch cannot compile the network: {type(why).__name__}: {str(why).strip().partition(chr(10))[0]}",
+            expected="what torch compiles with, such as a C++ compiler and the headers of Python",
+            remedy="install them (Debian: g++ and python3-dev), or leave --compile out",
+        ) from problem

@@ -24,6 +24,18 @@ def test_a_run_goes_on_where_tolerances_of_scores_changed_and_not_where_a_label_
     assert identity(with_labels(names=("background", "liver"))) != identity(plan)
 
 
+def test_a_run_goes_on_with_a_batch_in_other_parts_and_not_with_another_update():
+    plan = load_plan(GOLDEN / "plan_spleen_auto.json")
+
+    def updated(**fields):
+        part = plan.trainer("3DOrgan")
+        part = part.model_copy(update={"update": part.update.model_copy(update=fields)})
+        return identity(plan.model_copy(update={"trainers": {"3DOrgan": part}}))
+
+    assert updated(accumulate=2) == identity(plan)
+    assert updated(clip_norm=1.0) != identity(plan)
+
+
 def test_other_cases_and_another_start_make_another_run():
     plan = load_plan(GOLDEN / "plan_spleen_auto.json")
     a, b, changed = ("a", "1"), ("b", "2"), ("a", "3")

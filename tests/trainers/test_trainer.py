@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from flarenet.errors import PlanError, RunError
+from flarenet.errors import PlanError, RunError, UsageError
 from flarenet.inference.model import load_weights
 from flarenet.planning.plan import Update
 from flarenet.planning.split import Splits
 from flarenet.schema import save
 from flarenet.trainers import Trainer3DOrgan, trainer
 from flarenet.trainers.own import find_trainer
-from flarenet.trainers.trainer import summary_of
+from flarenet.trainers.trainer import compiling, summary_of
 from flarenet.training.callbacks import Findings
 from flarenet.training.loop import fit
 from flarenet.workspace import Workspace
@@ -137,3 +137,15 @@ def test_weight_decay_and_the_average_of_the_weights_are_those_of_the_plan(tmp_p
     plain, step = trainer_of(tmp_path)
     state = plain._state(step, {})
     assert state.average is None and state.judged is state.network
+
+
+def test_where_torch_cannot_compile_the_flag_is_named_and_other_errors_stay():
+    def without_compiler(graph, inputs):
+        raise FileNotFoundError("no g++\nlooked for in /usr/bin")
+
+    doubled = torch.compile(lambda x: 2 * x, backend=without_compiler)
+    with pytest.raises(UsageError, match="leave --compile out") as caught, compiling():
+        doubled(torch.zeros(1))
+    assert caught.value.found == "torch cannot compile the network: FileNotFoundError: no g++"
+    with pytest.raises(RuntimeError, match="shapes"), compiling():
+        torch.zeros(2, 3) @ torch.zeros(2, 3)

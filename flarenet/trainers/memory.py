@@ -1,0 +1,61 @@
+"""The memory that a step takes to train: what is said where a card has less, and where it runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from ..errors import StorageError, is_out_of_memory
+from ..planning.memory import GB, training_gb
+from ..planning.plan import Plan, Step
+from ..training.distributed import own_rows
+
+
+def memory_gb(device: torch.device) -> float | None:
+    """The memory of a card; None for what is no card."""
+    if device.type != "cuda":
+        return None
+    return float(torch.cuda.get_device_properties(device).total_memory / GB)
+
+
+def shortage(plan: Plan, trainer: str, step: Step, *, there_gb: float) -> str:
+    """What is said of a card of `there_gb` where `step` does not fit, by the estimate of planning; empty if it does."""
+    part, patch = plan.trainer(trainer), plan.configuration_of(trainer).patch
+    at_once = _at_once(plan, trainer, step)
+    need_gb = training_gb(part.network, plan.labels.outputs, patch=patch, batch_size=at_once, precision=plan.precision)
+    if need_gb <= there_gb:
+        return ""
+    planned = f"about {need_gb:.1f} GB, for {at_once} of a batch at once, on a card of {there_gb:.1f} GB"
+    return f"this step takes {planned}; where it fails: {_remedy(plan, trainer, step)}"
+
+
+@contextmanager
+def within_memory(title: str, plan: Plan, trainer: str, step: Step) -> Iterator[None]:
+    """Raise StorageError, with what to type, where memory runs out while `step` trains."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise StorageError(
+            title,
+            found="not enough memory",
+            expected=f"enough for {_at_once(plan, trainer, step)} of a batch of {step.batch_size} at once",
+            remedy=_remedy(plan, trainer, step),
+        ) from error
+
+
+def _at_once(plan: Plan, trainer: str, step: Step) -> int:
+    """How many samples this process works on together."""
+    return plan.trainer(trainer).update.at_once(len(own_rows(step.batch_size)))
+
+
+def _remedy(plan: Plan, trainer: str, step: Step) -> str:
+    smaller = f"flarenet_plan -d {plan.dataset} --gpu-memory-gb G, for a run from its start"
+    if _at_once(plan, trainer, step) == 1:
+        return smaller
+    parts = 2 * plan.trainer(trainer).update.accumulate
+    same = "the same gradient in less memory, and a run that has begun goes on"
+    return f"--set trainers.{trainer}.update.accumulate={parts}: {same}; or {smaller}"
