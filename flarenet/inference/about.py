@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import JsonValue
 
+from .. import __version__
 from ..errors import FlarenetError, RunError, UnsafeError
 from ..planning.plan import Configuration, Plan
 from ..planning.plan_file import load_plan
-from ..schema import Frozen, load
+from ..schema import Frozen, Model, parse, read_json
 from ..whole import sha256_of
 
 WEIGHTS, PLAN, ABOUT = FILES = ("weights.safetensors", "plan.json", "about.json")
 """The files of a model; other files in its folder are about its training."""
+
+_VERSION = re.compile("[0-9][0-9A-Za-z.+!]{0,39}")
 
 
 class About(Frozen):
@@ -56,7 +60,7 @@ def read_about(folder: str | Path) -> About:
         raise RunError(
             f"model {folder}", found=f"no {ABOUT}", expected="a finished model folder", remedy="finish the training run"
         )
-    about = load(About, folder / ABOUT, UnsafeError)
+    about = load_unsafe(About, folder / ABOUT)
     for name in (WEIGHTS, PLAN):
         if name not in about.sha256:
             raise UnsafeError(folder / ABOUT, found=f"no sha256 of {name}", expected=f"those of {WEIGHTS} and {PLAN}")
@@ -76,7 +80,7 @@ def read_configuration(folder: str | Path) -> Configuration:
     are not read."""
     folder = Path(folder)
     about = read_about(folder)
-    with unsafe():
+    with unsafe(about.flarenet):
         plan = read_plan(folder, about)
         with describing(folder):
             return plan.configuration_of(about.trainer)
@@ -91,15 +95,32 @@ def describing(folder: Path) -> Iterator[None]:
         raise RunError(folder, found=problem, expected="a plan that describes the network of this model") from problem
 
 
+def load_unsafe(model: type[Model], path: Path) -> Model:
+    """A JSON file that says, as `flarenet`, which version wrote it. Raises UnsafeError as `unsafe` does."""
+    content = read_json(path, UnsafeError, largest_bytes=model.largest_bytes)
+    with unsafe(content.get("flarenet") if isinstance(content, dict) else None):
+        return parse(model, content, path, UnsafeError)
+
+
 @contextmanager
-def unsafe() -> Iterator[None]:
+def unsafe(version: object) -> Iterator[None]:
     """Raise what is wrong in the files of a finished folder as UnsafeError: save_model did not write it so, and nobody
-    can tell damage from harm."""
+    can tell damage from harm.
+
+    version  of flarenet, as the files state it. Where it is another one, which may write them otherwise, that is said
+    """
     try:
         yield
     except FlarenetError as wrong:
-        words = {"found": wrong.found, "expected": wrong.expected, "remedy": wrong.remedy}
-        raise UnsafeError(wrong.thing, **words) from wrong
+        remedy = wrong.remedy or _other_version(version)
+        raise UnsafeError(wrong.thing, found=wrong.found, expected=wrong.expected, remedy=remedy) from wrong
+
+
+def _other_version(version: object) -> str | None:
+    """What to do with files of another version of flarenet; None for this one, and for what is none."""
+    if version == __version__ or not isinstance(version, str) or not _VERSION.fullmatch(version):
+        return None
+    return f"flarenet {version} wrote it, and this is {__version__}: use that version"
 
 
 def check_digest(path: Path, found: str, about: About) -> None:

@@ -127,7 +127,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     """
     folder = Path(folder)
     about = read_about(folder)
-    with unsafe():
+    with unsafe(about.flarenet):
         plan = read_plan(folder, about)
         network = _planned(plan, about, folder)
         _check_header(folder / WEIGHTS, network)
@@ -142,7 +142,7 @@ def load_weights(folder: str | Path) -> dict[str, Tensor]:
     """The weights of a finished model folder, checked by their digest, on the CPU. Raises as load_model."""
     folder = Path(folder)
     about = read_about(folder)
-    with unsafe():
+    with unsafe(about.flarenet):
         return _weights(folder, about)
 
 

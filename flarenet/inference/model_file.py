@@ -27,10 +27,10 @@ from pydantic import Field
 from .. import __version__
 from ..errors import FlarenetError, StorageError, UnsafeError, UsageError, unknown
 from ..lock import locked
-from ..schema import LARGEST_JSON_BYTES, Frozen, load, save
+from ..schema import LARGEST_JSON_BYTES, Frozen, save
 from ..whole import remove_leftovers, sha256_of, whole_file, write_text
 from ..workspace import models_folder
-from .about import ABOUT, FILES, PLAN, WEIGHTS, About, read_about
+from .about import ABOUT, FILES, PLAN, WEIGHTS, About, load_unsafe, read_about
 from .archive import MOST_BYTES, unpack
 from .found import installed_models, models_in
 from .model import check_together, load_model
@@ -256,7 +256,7 @@ def _unpacked(file: Path, home: Path) -> Iterator[Path]:
 def _verify(folder: Path, file: Path) -> tuple[Manifest, str]:
     """(manifest, its digest). Raises UnsafeError unless the unpacked members are just those listed, and are models."""
     try:
-        manifest = load(Manifest, folder / MANIFEST, UnsafeError)
+        manifest = load_unsafe(Manifest, folder / MANIFEST)
         check_model_name(manifest.name, f"name in {MANIFEST}")
         members = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         odd = sorted((members - {MANIFEST}) ^ manifest.files.keys())

@@ -48,7 +48,7 @@ def find_foundation(
             expected="one of the same folds",
             remedy=f"remove this folder, then {command}",
         )
-    with unsafe():
+    with unsafe(about.flarenet):
         plan = read_plan(folder, about)
     segments = plan.trainer(about.trainer).network.groups  # an autoencoder knows no labels
     if segments and (other := difference(plan.labels, labels)):

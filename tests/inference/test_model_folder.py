@@ -6,6 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from flarenet import __version__
 from flarenet.data.labels import LabelSet
 from flarenet.errors import FlarenetError, RunError, UnsafeError
 from flarenet.inference.about import is_finished, read_configuration
@@ -155,6 +156,29 @@ def test_weights_of_another_network_are_refused(saved, change, message):
     rewrite(folder, change)
     with pytest.raises(UnsafeError, match=message):
         load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("version", "remedy"),
+    [
+        ("99.0", f"flarenet 99.0 wrote it, and this is {__version__}: use that version"),
+        (__version__, None),
+        ("99\x1b[2J", None),  # of a stranger's file nothing else is printed
+    ],
+)
+@pytest.mark.parametrize("file", ["plan.json", "about.json"])
+def test_what_only_another_version_can_read_says_which(saved, file, version, remedy):
+    folder, _ = saved
+    contents = {name: json.loads((folder / name).read_text()) for name in ("plan.json", "about.json")}
+    contents["about.json"]["flarenet"] = version
+    contents[file]["closing_mm"] = 2.0
+    (folder / "plan.json").write_text(json.dumps(contents["plan.json"]))
+    contents["about.json"]["sha256"]["plan.json"] = sha256_of(folder / "plan.json")
+    (folder / "about.json").write_text(json.dumps(contents["about.json"]))
+    for load in (load_model, read_configuration):
+        with pytest.raises(UnsafeError, match="closing_mm") as caught:
+            load(folder)
+        assert caught.value.remedy == remedy
 
 
 def test_an_unknown_network_in_the_plan_is_refused(saved):
