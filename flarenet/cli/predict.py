@@ -70,7 +70,8 @@ def words() -> ArgumentParser:
         action="store_true",
         help="leave out cases that OUT/report.json and their files show to be done, of the same scan and model",
     )
-    shell.add_changes(parser, "change how answers are put together", "fusion.rule=probability (docs/fusion.md)")
+    example = "fusion.rule=probability (docs/fusion.md) or configurations.3d.overlap=0.5"
+    shell.add_changes(parser, "change how answers are put together, or how far windows overlap", example)
     shell.add_reading(parser)
     return parser
 

@@ -9,6 +9,7 @@ predict_pairs never holds a label map: slices go to sinks (see slices) as they a
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 import time
@@ -27,7 +28,7 @@ from ..data.labels import join
 from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError, UsageError, unknown
 from ..planning.memory import inference_spacing
-from ..planning.plan import Configuration, Scan
+from ..planning.plan import Configuration, Plan, Scan
 from ..planning.plan_file import override
 from ..preparation.passing import in_order
 from ..preparation.prepare import Frame, frame_of, normalise, prepared_planes
@@ -49,6 +50,7 @@ from .stream import Answer, Place, answer_of, collected, on_own_grid, places
 from .views import View
 
 _MB = 1 << 20
+_OVERLAP = re.compile(r"configurations\.([^.=]+)\.overlap=")
 
 
 class Predictor:
@@ -58,12 +60,13 @@ class Predictor:
     device      as pick_device      precision  as pick_precision
     engine      as open_engine; or, for one model, one that is open, which has its own device and precision
     batch_size  slices (2D) or blocks (3D) that run at once; None is as many as make it faster, see member
-    changes     "fusion.FIELD=VALUE": how answers are put together, otherwise than in the plan
+    changes     "fusion.FIELD=VALUE": how answers are put together, otherwise than in the plan; or
+                "configurations.NAME.overlap=SHARE": how far windows overlap. * stands for any NAME
     roi         names of the labels that come out, None for all; see data.labels.join
 
     Raises RunError for a model folder that cannot be used, a network that does not segment, or label tables that
-    differ. Raises UsageError for an unknown label, and for a change of anything but fusion: the rest was settled when
-    the models were trained.
+    differ. Raises UsageError for an unknown label, and for a change of anything else: the rest was settled when the
+    models were trained.
     """
 
     def __init__(
@@ -248,15 +251,30 @@ class Predictor:
 
 
 def _loaded(models: Sequence[Model | Path | str], changes: Sequence[str]) -> list[Model]:
-    """The models, all with the fusion of the first one after `changes`. Raises as Predictor."""
+    """The models after `changes`, all with the fusion of the first one. Raises as Predictor."""
     for change in changes:
-        if not change.startswith("fusion."):
-            raise UsageError(f"--set {change!r}", found="no field of fusion", expected="fusion.FIELD=VALUE")
+        if not change.startswith("fusion.") and not _OVERLAP.match(change):
+            expected = "fusion.FIELD=VALUE or configurations.NAME.overlap=SHARE"
+            raise UsageError(f"--set {change!r}", found="what was settled in training", expected=expected)
     loaded = [model if isinstance(model, Model) else load_model(model) for model in models]
     check_together(loaded)
-    plan = loaded[0].plan
-    fusion = override(plan, changes, trained=True).fusion if changes else plan.fusion
-    return [replace(model, plan=model.plan.model_copy(update={"fusion": fusion})) for model in loaded]
+    plans = _changed(loaded, changes) if changes else [model.plan for model in loaded]
+    fusion = plans[0].fusion
+    return [replace(model, plan=plan.model_copy(update={"fusion": fusion})) for model, plan in zip(loaded, plans)]
+
+
+def _changed(models: Sequence[Model], changes: Sequence[str]) -> list[Plan]:
+    """The plan of each model after those of `changes` that concern it. Raises UsageError for one that concerns none."""
+    used = [model.plan.trainer(model.trainer).configuration for model in models]
+    meant = {change: found[1] for change in changes if (found := _OVERLAP.match(change))}
+    for change, name in meant.items():
+        if name not in ("*", *used):
+            expected = f"one that a model sees by: {', '.join(sorted(set(used)))}"
+            raise UsageError(f"--set {change!r}", found=f"configuration {name!r}", expected=expected)
+    return [
+        override(model.plan, [change for change in changes if meant.get(change, own) in ("*", own)], trained=True)
+        for model, own in zip(models, used)
+    ]
 
 
 def _prepared(scan: Turned, configuration: Configuration, stages: Stages) -> tuple[Frame, Iterator[np.ndarray]]:

@@ -36,8 +36,8 @@ def save_plan(plan: Plan, path: str | Path) -> None:
 def override(plan: Plan, changes: Iterable[str], *, trained: bool = False) -> Plan:
     """`plan` with `key=value` changes, checked again.
 
-    trained  whether a model has been trained by the plan. Then only its fusion is checked: a scan is predicted whatever
-             memory was planned for
+    trained  whether a model has been trained by the plan. Then only what prediction may change is checked: a scan is
+             predicted whatever memory was planned for
 
     A key is a path into the plan, as in `trainers.DualDecoder2D.steps.0.epochs` or `configurations.2d.patch`. A `*`
     stands for every entry (`trainers.*.steps.*.epochs`), except those in which a part of the path is null

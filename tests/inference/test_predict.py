@@ -9,7 +9,7 @@ import torch
 
 from flarenet.data.labels import LabelSet
 from flarenet.data.nifti import read_image, read_labels
-from flarenet.errors import DatasetError, RunError, StorageError, UsageError
+from flarenet.errors import DatasetError, PlanError, RunError, StorageError, UsageError
 from flarenet.inference.many import predict_many
 from flarenet.inference.model import Model, save_model
 from flarenet.inference.outputs import output_names
@@ -350,4 +350,21 @@ def test_the_fusion_of_the_plan_decides_or_what_is_said_in_its_place(tmp_path):
     assert np.array_equal(predicted('fusion.largest=["liver"]'), body)
     assert np.array_equal(predicted('fusion.least_ml={"liver": 0.03}'), body)
     with pytest.raises(UsageError, match="fusion.FIELD"):
-        predicted("configurations.only.overlap=0.5")
+        predicted("configurations.only.patch=[64, 64]")
+
+
+@pytest.mark.parametrize("name", ["only", "*"])
+def test_windows_overlap_as_planned_or_as_said_for_a_trained_model(tmp_path, name):
+    model = model_folder(tmp_path / "model")
+
+    def overlaps(*changes):
+        found = Predictor(model, model, device="cpu", precision="fp32", changes=changes)
+        assert found.model.plan.fusion.flips == (len(changes) > 1)
+        return [member.model.configuration.overlap for member in found.members]
+
+    assert overlaps() == [0.25, 0.25]
+    assert overlaps(f"configurations.{name}.overlap=0.5", "fusion.flips=true") == [0.5, 0.5]
+    with pytest.raises(UsageError, match="one that a model sees by: only"):
+        overlaps("configurations.3d.overlap=0.5")
+    with pytest.raises(PlanError, match="overlap"):
+        overlaps("configurations.only.overlap=1")
