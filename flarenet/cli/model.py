@@ -115,9 +115,13 @@ def _info(arguments: Namespace) -> None:
 
 
 def _export(arguments: Namespace) -> None:
+    from ..inference.found import find_folder, models_in, remarks_on
     from ..inference.model_file import export_models
 
-    models = _models(arguments)
+    folder = find_folder(arguments.model, arguments.root)
+    for said in remarks_on([folder]):
+        print(f"warning: {said}", file=sys.stderr)
+    models = models_in(folder)
     licence = None if arguments.licence is None else _licence(arguments.licence)
     fingerprint = export_models(models, arguments.file, licence=licence, with_cases=not arguments.without_cases)
     print(f"{arguments.file}: {len(models)} model{'s' * (len(models) > 1)}, fingerprint {fingerprint}")

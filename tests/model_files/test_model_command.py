@@ -148,9 +148,11 @@ def test_info_tells_what_one_asks_before_using_a_model(root, model_file, install
     assert (root / "models").exists() == installed
 
 
-def test_cases_can_be_left_out(root, tmp_path, capsys):
+def test_cases_can_be_left_out_and_folds_only_with_a_word(root, tmp_path, capsys):
     file = tmp_path / "toy.zip"
+    (root / RUN / "fold_2" / "step_2").mkdir(parents=True)
     assert command(root, "export", root / RUN, file, "--without-cases") == 0
+    assert f"warning: {root / RUN} answers without fold_2, where step_2 is not finished" in capsys.readouterr().err
     assert not any(b"case_1" in content for content in members_of(file).values())
     command(root, "info", file)
     assert "not told" in capsys.readouterr().out
