@@ -30,10 +30,13 @@ def check(opened: Opened, arguments: Namespace) -> int:
 
     With --report the page is written too, and what is measured for it is kept as planning keeps it.
     """
+    from ..data.verify import say_ignored
     from ..schema import save
 
     found, sections = (_look_closely if arguments.report is not None else _look)(opened, arguments)
     print_findings(found.findings)
+    for said in say_ignored(found.ignored.values()):
+        print(f"note: {said}")
     path = Path(arguments.json or opened.workspace.check)
     save(found, path)
     warned = len({finding.case for finding in found.findings if finding.case} - set(found.refused))

@@ -16,6 +16,7 @@ from ..errors import DatasetError, UnsafeError
 from ..schema import Frozen
 from .dataset import Case
 from .label_table import LARGEST_VALUE, LabelTable
+from .labels import HIDDEN
 from .names import check_name, check_path, spelled
 from .problems import Problems
 from .reading import Reading
@@ -113,7 +114,7 @@ class AllCases:
             label = None if entry.label is None else self._inside(entry.label, f"{where}.label'")
         with self.problems.collected(name):
             values = self._values(entry, where)
-            annotated, declared = self._annotated(entry, where, cohort, set(values.values()) - {0})
+            annotated, declared = self._annotated(entry, where, cohort, set(values.values()) - {0, HIDDEN})
         if len(self.problems.errors) > before:
             return None
         return Case(
@@ -153,9 +154,9 @@ class AllCases:
     def _values(self, entry: CaseEntry, where: str) -> dict[int, int]:
         if self.table is None or entry.label is None:
             return {}
-        known = {0: 0, **self.table.values}
+        known = {0: 0, **self.table.as_read}
         if entry.values is None:
-            return dict(self.table.values) if self.table.has_gaps else {}
+            return {} if self.table.is_plain else self.table.as_read
         for before, after in entry.values.items():
             if after not in known or (before == 0 and after != 0):
                 expected = "a value of 'labels', or 0 for background"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .labels import LabelPattern, LabelSet
+from .labels import HIDDEN, LabelPattern, LabelSet
 from .reading import Reading
 
 
@@ -19,7 +19,8 @@ class Case:
     annotated  the values looked for
     declared   whether `annotated` was stated. If not, `annotated` holds every label that the file can hold, until
                planning infers the pattern, which it does for training cases
-    values     value in the label file -> value of the table, where the two number labels differently; else empty
+    values     value in the label file -> value of the table, or HIDDEN for IGNORE; empty where the two number labels
+               alike and nothing is ignored
     patient    who was scanned; None if no other case is known to be of the same person
     reading    how an ambiguous file is to be read
     """
@@ -48,6 +49,7 @@ class Dataset:
     cases     the cases for training
     test      the cases that are never trained on
     modality  what channel_names calls its channel; "CT" however CT is capitalised
+    ignore    the value of IGNORE in its table; None where it has none
     """
 
     name: str
@@ -56,6 +58,12 @@ class Dataset:
     cases: tuple[Case, ...]
     test: tuple[Case, ...]
     modality: str = "CT"
+    ignore: int | None = None
+
+    @property
+    def values_elsewhere(self) -> dict[int, int]:
+        """`values` for label maps that are no case's own file: those of the table, and `ignore`."""
+        return {} if self.ignore is None else {value: value for value in self.labels.values} | {self.ignore: HIDDEN}
 
     @property
     def by_name(self) -> dict[str, Case]:

@@ -130,7 +130,7 @@ def _dataset(
         return None
     _remark(cases, len(training), table, source=source, problems=problems)
     name = Path(os.path.abspath(folder)).name  # a link's own, by which commands know the set
-    return Dataset(name, folder, table.labels, cases, held_out, _modality(content))
+    return Dataset(name, folder, table.labels, cases, held_out, _modality(content), table.ignore)
 
 
 def _parse(data: Any, source: Path, problems: Problems) -> DatasetFile | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import DatasetError, did_you_mean, some_of
-from .labels import LabelSet, named_like_lesion
+from .labels import HIDDEN, IGNORE, LabelSet, named_like_lesion
 
 MOST_LABELS = 254
 """Group maps are uint8 and 255 is HIDDEN."""
@@ -28,15 +28,22 @@ class LabelTable:
 
     labels  with the values 1, 2, 3 ...
     values  the file's value of a label -> its value in `labels`
+    ignore  the file's value of IGNORE; None where it has none
     """
 
     labels: LabelSet
     values: Mapping[int, int]
+    ignore: int | None = None
 
     @property
-    def has_gaps(self) -> bool:
-        """Whether the file numbers its labels otherwise than the LabelSet."""
-        return any(before != after for before, after in self.values.items())
+    def as_read(self) -> dict[int, int]:
+        """The file's values -> those of label maps, which differ from those of `labels` by HIDDEN."""
+        return {**self.values, **({} if self.ignore is None else {self.ignore: HIDDEN})}
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether label maps have the values of the file."""
+        return self.ignore is None and all(before == after for before, after in self.values.items())
 
     def resolve(self, items: Iterable[Any], where: str) -> tuple[int, ...]:
         """The values in `labels` of `items`, which are names or values of the file.
@@ -80,12 +87,12 @@ def label_table(
 ) -> LabelTable:
     """The label table of a file. Raises DatasetError, naming `source` and the key, for the first mistake.
 
-    values        name -> value; the background is 0
+    values        name -> value; the background is 0, IGNORE the highest
     groups        name -> its labels, by value or name; None: default_groups
     tolerance_mm  label name -> tolerance
     """
     where = f"{source}: key 'labels'"
-    by_value = _by_value(values, where)
+    by_value, ignore = _by_value(values, where)
     names = (BACKGROUND, *(name for _, name in by_value[1:]))
     _check_names(names, where)
     for name in tolerance_mm:
@@ -97,12 +104,12 @@ def label_table(
                 remedy=did_you_mean(name, names[1:]),
             )
     numbers = {value: mine for mine, (value, _) in enumerate(by_value) if mine}
-    plain_table = LabelTable(LabelSet(names=names, groups=default_groups(names)), numbers)
+    plain_table = LabelTable(LabelSet(names=names, groups=default_groups(names)), numbers, ignore)
     if groups is not None:
         given = _check_groups(groups, plain_table, f"{source}: key 'groups'")
     else:
         given = plain_table.labels.groups
-    return LabelTable(LabelSet(names=names, groups=given, tolerance_mm=dict(tolerance_mm)), numbers)
+    return LabelTable(LabelSet(names=names, groups=given, tolerance_mm=dict(tolerance_mm)), numbers, ignore)
 
 
 def default_groups(names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
@@ -116,8 +123,8 @@ def default_groups(names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
     return {group: values for group, values in (("organ", organ), ("cancer", cancer)) if values}
 
 
-def _by_value(values: Mapping[str, Any], where: str) -> list[tuple[int, str]]:
-    """(value, name) of each label in the order of the values, so the background comes first."""
+def _by_value(values: Mapping[str, Any], where: str) -> tuple[list[tuple[int, str]], int | None]:
+    """(value, name) of each label in the order of the values, the background first; and the value of IGNORE."""
     for name, value in values.items():
         if isinstance(value, list):
             remedy = "regions of several values are not supported yet; name every value, and group them by 'groups'"
@@ -127,7 +134,7 @@ def _by_value(values: Mapping[str, Any], where: str) -> list[tuple[int, str]]:
         if type(value) is not int or not 0 <= value <= LARGEST_VALUE:
             expected = f"a whole number, 0 to {LARGEST_VALUE}"
             raise DatasetError(f"{where}: {name!r}", found=repr(value), expected=expected)
-    by_value = sorted((value, name) for name, value in values.items())
+    by_value, ignore = _without_ignore(sorted((value, name) for name, value in values.items()), where)
     shown = ", ".join(f"{name} {value}" for value, name in by_value) or "nothing"
     if not by_value or by_value[0][0] != 0 or plain(by_value[0][1]) != BACKGROUND:
         found = f"{by_value[0][1]!r} with value {by_value[0][0]}" if by_value else "nothing"
@@ -136,7 +143,21 @@ def _by_value(values: Mapping[str, Any], where: str) -> list[tuple[int, str]]:
         raise DatasetError(where, found=shown, expected="background 0, then a value of its own for every label")
     if len(by_value) - 1 > MOST_LABELS:
         raise DatasetError(where, found=f"{len(by_value) - 1} labels", expected=f"at most {MOST_LABELS}")
-    return by_value
+    return by_value, ignore
+
+
+def _without_ignore(by_value: list[tuple[int, str]], where: str) -> tuple[list[tuple[int, str]], int | None]:
+    """The labels but IGNORE, and its value, which as in nnU-Net must be the highest."""
+    labels = [(value, name) for value, name in by_value if plain(name) != IGNORE]
+    if labels == by_value:
+        return by_value, None
+    value, name = next(each for each in by_value if each not in labels)
+    if by_value[:-1] != labels or value in dict(labels):
+        remedy = "another value here; if label files have this one, 'values' of their cases can say what it stands for"
+        least = max((label for label, _ in labels), default=0) + 1
+        expected = f"one {IGNORE!r}, of a higher value than every label: {least} or more"
+        raise DatasetError(f"{where}: {name!r}", found=f"value {value}", expected=expected, remedy=remedy)
+    return labels, value
 
 
 def _check_names(names: tuple[str, ...], where: str) -> None:
@@ -147,9 +168,6 @@ def _check_names(names: tuple[str, ...], where: str) -> None:
     for name in names:
         if not name.strip() or not name.isprintable():
             raise DatasetError(where, found=f"the name {name!r}", expected="a printable name")
-        if name == "ignore":
-            remedy = "say what was looked for by 'annotated'"
-            raise DatasetError(where, found="the label 'ignore'", expected="no such label", remedy=remedy)
 
 
 def _check_groups(

@@ -1,8 +1,9 @@
 """Label tables, groups and patterns, and the algebra between one label map and one map per group.
 
-A *label map* holds the values of the table. A *group map* (uint8) holds, for one group, 0 for background,
-1..n for the group's labels in their order, and HIDDEN where no question is asked: there a later group is
-drawn over this one, so what lies beneath was never looked at.
+A *label map* holds the values of the table, and HIDDEN in voxels of the label IGNORE, which nobody annotated. A *group
+map* (uint8) holds, for one group, 0 for background, 1..n for the group's labels in their order, and HIDDEN where no
+question is asked: there nobody annotated anything, or a later group is drawn over this one, so what lies beneath was
+never looked at.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from pydantic import Field
 from ..schema import Frozen
 
 HIDDEN = 255
-"""The value of a group map where no question is asked, so nothing is learned there."""
+"""The value of a group map where no question is asked, so nothing is learned there; and of a label map where nobody
+annotated anything."""
+
+IGNORE = "ignore"
+"""The name, in the table of a file, of the value of voxels that nobody annotated. It is no label: reading a label file
+makes HIDDEN of it."""
 
 DEFAULT_TOLERANCE_MM = 2.0
 LESION_WORDS = ("tumor", "tumour", "cancer", "lesion")
@@ -102,12 +108,13 @@ def split(label_map: np.ndarray, labels: LabelSet, annotated: Iterable[int]) -> 
     """Split a uint8 label map of any shape into one uint8 group map per group.
 
     Values that are not in `annotated` become background of their group: the loss does not ask for them. A voxel of a
-    later group is HIDDEN in every earlier one.
+    later group is HIDDEN in every earlier one, and one that is HIDDEN in the label map in all.
     """
     looked_for = set(annotated)
     tables: dict[str, np.ndarray] = {}
     for group, values in labels.groups.items():
         table = np.zeros(256, dtype=np.uint8)
+        table[HIDDEN] = HIDDEN
         for index, value in enumerate(values, start=1):
             if value in looked_for:
                 table[value] = index
@@ -143,6 +150,18 @@ def join(maps: Mapping[str, np.ndarray], labels: LabelSet, only: Iterable[int] |
     return joined
 
 
+def ignored_in(maps: Mapping[str, np.ndarray], labels: LabelSet) -> np.ndarray:
+    """Where nobody annotated anything, bool, from hand-drawn group maps: nothing is drawn over the last group, so only
+    such voxels are HIDDEN there."""
+    *_, last = labels.groups
+    return maps[last] == HIDDEN
+
+
+def ignored_share(label_map: np.ndarray) -> float:
+    """The share of the voxels of a label map [Z, Y, X] that nobody annotated."""
+    return sum(np.count_nonzero(plane == HIDDEN) for plane in label_map) / label_map.size
+
+
 def complete(
     by_hand: Mapping[str, np.ndarray], pseudo: Mapping[str, np.ndarray], labels: LabelSet, annotated: Iterable[int]
 ) -> tuple[dict[str, np.ndarray], LabelPattern]:
@@ -151,10 +170,10 @@ def complete(
     by_hand  group maps as split gives them
     pseudo   group maps that the teachers predicted, for some or all groups
     Returns the filled maps and the pattern that they now answer. A pseudo label is taken only if nobody looked for that
-    label, and only where the hand-drawn map has background. A pseudo voxel of a later group does not hide a hand-drawn
-    voxel of an earlier one.
+    label, and only where the hand-drawn map has background. Where nobody annotated anything, all that the teacher says
+    is taken. A pseudo voxel of a later group does not hide a hand-drawn voxel of an earlier one.
     """
-    looked_for = set(annotated)
+    looked_for, ignored = set(annotated), ignored_in(by_hand, labels)
     filled, pattern = {}, set(looked_for)
     for group, values in labels.groups.items():
         drawn = by_hand[group]
@@ -167,6 +186,6 @@ def complete(
         for index, value in enumerate(values, start=1):
             if value not in looked_for:
                 table[index] = index
-        filled[group] = np.where(drawn == 0, table[pseudo[group]], drawn)
+        filled[group] = np.where(ignored, pseudo[group], np.where(drawn == 0, table[pseudo[group]], drawn))
         pattern |= set(values)
     return filled, frozenset(pattern)

@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import DatasetError
 from ..volume import Grid, Volume, canonical
 from .findings import Finding, refusal, remark
+from .labels import HIDDEN
 
 USUAL_SPACING_MM = (0.2, 10.0)
 
@@ -57,7 +58,8 @@ def doubts_on_image(grid: Grid, values: Values, file: object, *, is_ct: bool) ->
 def doubts_on_labels(image: Volume, drawn: Volume, file: object) -> list[Finding]:
     """Findings on a label map without background, or one that looks mirrored. Both volumes lie on one grid."""
     if drawn.data.all():
-        return [remark(file, found="every voxel labelled", expected="background beside the labels")]
+        found = "every voxel labelled" + (" or ignored" if (drawn.data == HIDDEN).any() else "")
+        return [remark(file, found=found, expected="background beside the labels")]
     return _mirrored(image, drawn, file)
 
 
@@ -99,6 +101,7 @@ def _mirrored(image: Volume, drawn: Volume, file: object) -> list[Finding]:
     upright, orientation = canonical(image)
     strides = sample_of(upright.data.shape)
     labels = orientation.apply(drawn.data)[strides]
+    labels = np.where(labels == HIDDEN, 0, labels)
     if np.count_nonzero(labels) < FEWEST_SAMPLES:
         return []
     values = np.clip(upright.data[strides], *np.percentile(upright.data[strides], [1, 99])).astype(np.float64)

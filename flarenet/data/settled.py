@@ -44,6 +44,7 @@ class Settled(Frozen):
     folder: str
     labels: LabelSet
     modality: str
+    ignore: int | None = None
     cases: tuple[SettledCase, ...]
     test: tuple[SettledCase, ...]
 
@@ -56,6 +57,7 @@ def save_settled(dataset: Dataset, path: str | Path) -> None:
         folder=Path(os.path.relpath(folder, path.parent)).as_posix(),
         labels=dataset.labels,
         modality=dataset.modality,
+        ignore=dataset.ignore,
         cases=tuple(_to_json(case, folder) for case in dataset.cases),
         test=tuple(_to_json(case, folder) for case in dataset.test),
     )
@@ -73,7 +75,7 @@ def load_settled(path: str | Path) -> Dataset:
     cases, test = (
         tuple(_from_json(case, folder, path) for case in part) for part in (settled.cases, settled.test)
     )
-    return Dataset(settled.name, folder, settled.labels, cases, test, settled.modality)
+    return Dataset(settled.name, folder, settled.labels, cases, test, settled.modality, settled.ignore)
 
 
 def read_with_inferred(folder: str | Path, path: str | Path, reading: Reading = STRICT) -> Dataset:

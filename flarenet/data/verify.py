@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Literal, TypeVar
 
 import numpy as np
+from pydantic import Field
 
 from ..errors import CasesFailed, DatasetError, FlarenetError, GeometryError, UnsafeError
 from ..schema import Frozen
@@ -19,7 +21,7 @@ from ..whole import sha256_of
 from .cases import Pool, map_cases
 from .dataset import Case, Dataset
 from .findings import Finding, of_case, refusal, refusals, remark
-from .labels import LabelSet
+from .labels import HIDDEN, LabelSet, ignored_share
 from .nifti import inspect_image, inspect_labels, read_grid
 from .plausible import doubts_on_image, doubts_on_labels, values_of
 
@@ -37,12 +39,14 @@ class Check(Frozen):
 
     cases     how many cases it looked at
     findings  in the order of the cases
+    ignored   case -> the share of its voxels that nobody annotated, for cases whose label file has such voxels
     """
 
     version: Literal[1] = 1
     dataset: str
     cases: int
     findings: tuple[Finding, ...]
+    ignored: dict[str, float] = Field(default_factory=dict)
 
     @property
     def refused(self) -> tuple[str, ...]:
@@ -84,13 +88,20 @@ def check_dataset(
     cases = [*dataset.cases, *dataset.test]
     work = partial(_checked, look=look, labels=dataset.labels, is_ct=dataset.modality == "CT")
     found, failed = map_cases(work, cases, workers=workers, describe=f"check {dataset.name}")
-    by_image = {case.image: findings for case, findings, _ in found}
+    by_image = {case.image: findings for case, findings, _, _ in found}
     by_image |= {case.image: (refusal(case.name, error),) for case, error in failed}
     twins = copies(dataset)
     findings = (*beside, *(said for case in cases for said in (*by_image[case.image], *twins.get(case.image, ()))))
     left_out = {finding.case for finding in refusals(beside) if finding.case}
-    check = Check(dataset=dataset.name, cases=len(cases) + len(left_out), findings=findings)
-    return check, {case.image: seen for case, _, seen in found if seen is not None}
+    ignored = {case.name: share for case, _, share, _ in found if share}
+    check = Check(dataset=dataset.name, cases=len(cases) + len(left_out), findings=findings, ignored=ignored)
+    return check, {case.image: seen for case, _, _, seen in found if seen is not None}
+
+
+def say_ignored(shares: Iterable[float]) -> list[str]:
+    """A sentence on the cases of which a share is ignored, as in Check.ignored; none where there is no such case."""
+    some = [share for share in shares if share]
+    return [f"label ignore: {mean(some):.2%} of the voxels of {len(some)} cases, on average"] if some else []
 
 
 def copies(dataset: Dataset, known: Mapping[str, str] | None = None) -> dict[Path, list[Finding]]:
@@ -157,9 +168,10 @@ def read_case(case: Case, labels: LabelSet, *, is_ct: bool = True) -> Content:
 
 def _checked(
     case: Case, *, look: Callable[[Case, Content], Seen] | None, labels: LabelSet, is_ct: bool
-) -> tuple[Case, tuple[Finding, ...], Seen | None]:
+) -> tuple[Case, tuple[Finding, ...], float, Seen | None]:
     content = read_case(case, labels, is_ct=is_ct)
-    return case, content.findings, None if look is None else look(case, content)
+    ignored = 0.0 if content.drawn is None else ignored_share(content.drawn.data)
+    return case, content.findings, ignored, None if look is None else look(case, content)
 
 
 def _refuse_larger(label: Path, case: Case, image: Volume | None) -> None:
@@ -208,7 +220,7 @@ def _check_annotated(case: Case, drawn: Volume, labels: LabelSet) -> list[Flaren
     if case.annotated.issuperset(labels.values):
         return []
     # plane by plane: counting makes an integer of eight bytes of every voxel
-    counts = np.sum([np.bincount(plane.reshape(-1), minlength=len(labels.names)) for plane in drawn.data], axis=0)
+    counts = np.sum([np.bincount(plane.reshape(-1), minlength=HIDDEN + 1) for plane in drawn.data], axis=0)
     surplus = [value for value in labels.values if counts[value] and value not in case.annotated]
     if not surplus:
         return []
@@ -226,7 +238,7 @@ def _check_annotated(case: Case, drawn: Volume, labels: LabelSet) -> list[Flaren
 
 def _check_empty(case: Case, drawn: Volume) -> list[Finding]:
     """An empty map is an answer where it was stated what was looked for, and a question where it was not."""
-    if case.declared or drawn.data.any():
+    if case.declared or any(((plane > 0) & (plane < HIDDEN)).any() for plane in drawn.data):
         return []
     expected, remedy = "labels, or a word on what is absent", "say by 'annotated' what was looked for in this case"
     return [remark(case.label, found="an empty label map", expected=expected, remedy=remedy)]

@@ -96,7 +96,7 @@ class Fingerprint(Frozen):
     cohorts     from the most labels to the fewest
     shape       sizes of the scans in voxels
     body_mm     sizes of the box around the body
-    absent      case -> the values that were looked for in it and are not there
+    absent      case -> the values that were looked for in it and are not there, of cases without ignored voxels
     ambiguous   case -> why the pattern that was inferred for it is not certain
     suspicious  sentences on what a person should look at; no case is left out because of them
     cases       the fingerprint of each case
@@ -130,8 +130,10 @@ class Fingerprint(Frozen):
 
     @property
     def hash(self) -> str:
-        """The SHA-256 of its whole content."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        """The SHA-256 of its content. The shares that are ignored have no part in it, for they decide no number: so it
+        is that of fingerprints that were written before there were any."""
+        content = self.model_dump(mode="json", exclude={"cases": {"__all__": {"ignored"}}})
+        text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def count(self, patterns: Iterable[Iterable[int]]) -> int:
@@ -289,7 +291,8 @@ def _with_pattern(case: CaseFingerprint, pattern: Pattern | None) -> CaseFingerp
 
 
 def _absent(cases: tuple[CaseFingerprint, ...]) -> dict[str, tuple[int, ...]]:
-    lacking = {case.name: tuple(value for value, count in case.voxels.items() if not count) for case in cases}
+    told = (case for case in cases if not case.ignored)
+    lacking = {case.name: tuple(value for value, count in case.voxels.items() if not count) for case in told}
     return {name: values for name, values in lacking.items() if values}
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..data.labels import LabelSet
+from ..data.labels import HIDDEN, LabelSet, ignored_share
 from ..errors import DatasetError
 from ..schema import Frozen
 from ..volume import Orientation, Volume, orientation_of, upright_grid
@@ -69,6 +69,7 @@ class CaseFingerprint(Frozen):
     histogram_of       "foreground": the voxels of `voxels`; "body": the inside of the body, where no label was drawn
     histogram          a count per bin, packed by pack_histogram
     lowest, step       the value of the first bin and the distance of bins
+    ignored            the share of its voxels that nobody annotated; none of the numbers of labels are of these
     remarks            warnings about its files; see data.verify
     image_sha256       the digest of the image file
     key                a digest of everything the numbers depend on: if it is equal, nothing has to be measured again
@@ -88,6 +89,7 @@ class CaseFingerprint(Frozen):
     histogram: str
     lowest: float = LOWEST_HU
     step: float = 1.0
+    ignored: float = 0.0
     remarks: tuple[str, ...] = ()
     image_sha256: str
     key: str
@@ -117,7 +119,7 @@ def measure(
     """The numbers of a case; `annotated` and `voxels` hold every value of the table until its pattern is settled.
 
     image  in any order of axes, which may lean; its voxels are counted as they are, without resampling
-    drawn  uint8 [Z, Y, X] on the same grid; None where there is no label file
+    drawn  uint8 [Z, Y, X] on the same grid, HIDDEN where nobody annotated anything; None where there is no label file
     """
     upright = upright_grid(image.grid)
     orientation = orientation_of(upright)
@@ -144,6 +146,7 @@ def measure(
         histogram=pack_histogram(foreground if has_foreground else _above(image.data, inside_floor, bins)),
         lowest=bins.lowest,
         step=bins.step,
+        ignored=0.0 if drawn is None else ignored_share(drawn),
         image_sha256=image_sha256,
         key=key,
     )
@@ -225,7 +228,7 @@ def _by_label(
     axis = orientation.axes[2]
     for start, part in _slabs(drawn):
         flat = part.reshape(-1)
-        inside = np.flatnonzero(flat != 0)
+        inside = np.flatnonzero((flat != 0) & (flat != HIDDEN))
         if not inside.size:
             continue
         label = flat[inside].astype(np.intp)

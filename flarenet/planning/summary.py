@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ..data.labels import LabelSet
+from ..data.verify import say_ignored
 from ..terminal import new_table
 from .assign import BY_HAND
 from .fingerprint import Fingerprint, Spread
@@ -211,6 +212,7 @@ def remarks(fingerprint: Fingerprint) -> list[str]:
             f"nobody stated what was looked for in {inferred} cases: it was inferred from the labels present in all of "
             "them; 'annotated' or 'patterns' in dataset.json states it" + _if_it_is_one(fingerprint)
         )
+    sentences += say_ignored(case.ignored for case in fingerprint.cases)
     if made := cut_across(fingerprint):
         _, voxel, _ = _spread(fingerprint.spacing_mm, ".2f")
         sentences.append(

@@ -70,7 +70,8 @@ def _volumes(cases: Cases, labels: LabelSet) -> _Said:
     def log_ml(case: CaseFingerprint, facts: LabelFacts) -> float:
         return float(np.log(facts.voxels * np.prod(case.spacing_mm) / 1000))
 
-    for name, value, volume, usual in _far(cases, log_ml, LEAST_SD_LOG):
+    whole = [case for case in cases if not case.ignored]  # of the others a part of each volume may not be drawn
+    for name, value, volume, usual in _far(whole, log_ml, LEAST_SD_LOG):
         yield name, f"{labels.names[value]} of {np.exp(volume):.3g} ml, {np.exp(usual):.3g} ml in the median case"
 
 

@@ -164,7 +164,11 @@ def count(truth: np.ndarray, said: np.ndarray, kept: np.ndarray, *, labels: int,
     either = of(true) + of(seen) - of(true[alike])
     hidden = of(true[~visible]) + of(seen[~visible]) - of(true[~visible & alike])
     voxels = np.stack([hits, drawn, either, hidden], axis=1).tolist()
-    found = [_lesions(truth == n, said == n, kept == n) if lesions else [0] * 5 for n in range(1, labels + 1)]
+    told = truth != HIDDEN
+    found = [
+        _lesions(truth == n, (said == n) & told, (kept == n) & told) if lesions else [0] * 5
+        for n in range(1, labels + 1)
+    ]
     return [Counts(*row, *counted) for row, counted in zip(voxels, found)]
 
 

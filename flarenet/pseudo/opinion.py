@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.components import find_components
 from ..data.dataset import Case
-from ..data.labels import LabelSet, complete, join, split
+from ..data.labels import LabelSet, complete, ignored_in, join, split
 from ..data.nifti import read_grid, read_labels
 from ..planning.pseudo_rules import PseudoRules
 from ..preparation.upright import on_grid
@@ -122,6 +122,7 @@ def ask(
         group: _opinion(
             sources.maps(case.name, group),
             by_hand[group],
+            ignored_in(by_hand, labels),
             labels.groups[group],
             looked_for,
             least_mm3=least_mm3 if labels.of_lesions(group) else 0.0,
@@ -138,7 +139,8 @@ def grid_of(case: Case) -> Grid:
 
 
 def drawn_map(case: Case, labels: LabelSet, grid: Grid) -> np.ndarray:
-    """What people drew in a case, uint8 [Z, Y, X] on `grid`; all 0 for a case without a label file."""
+    """What people drew in a case, uint8 [Z, Y, X] on `grid`, HIDDEN where nobody annotated anything; all 0 for a case
+    without a label file."""
     if case.label is None:
         return np.zeros(grid.shape, dtype=np.uint8)
     drawn = read_labels(case.label, labels, values=case.values, reading=case.reading)
@@ -165,6 +167,7 @@ def resolve_hosts(
 def _opinion(
     maps: Sequence[np.ndarray],
     drawn: np.ndarray,
+    ignored: np.ndarray,
     values: Sequence[int],
     looked_for: frozenset[int],
     *,
@@ -172,10 +175,11 @@ def _opinion(
     grid: Grid,
 ) -> Opinion:
     """The Opinion on a group. Labels that were looked for, and voxels that people drew, are no question: there all maps
-    say background."""
+    say background. Where nobody annotated anything (`ignored`) every label is one, as complete takes it."""
     table = np.arange(256, dtype=np.uint8)
     table[[index for index, value in enumerate(values, start=1) if value in looked_for]] = 0
-    said = [np.where(drawn == 0, table[source], np.uint8(0)) for source in maps]
+    said = [np.where(ignored, source, np.where(drawn == 0, table[source], np.uint8(0))) for source in maps]
     label, votes = vote(said)
     scores = likeness(large_enough(said, least_mm3=least_mm3, grid=grid), len(values))
-    return Opinion(label, votes, len(maps), {values[index - 1]: score for index, score in scores.items()})
+    likenesses = {values[index - 1]: score for index, score in scores.items() if values[index - 1] not in looked_for}
+    return Opinion(label, votes, len(maps), likenesses)

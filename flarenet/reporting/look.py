@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..data.dataset import Case
-from ..data.labels import LabelSet
+from ..data.labels import HIDDEN, LabelSet
 from ..data.verify import Content
 from ..evaluation.pictures import Cut, as_shown, choose_cuts, colour_of, window_of
 from ..planning.fingerprint import Fingerprint
@@ -72,7 +72,7 @@ def look_at(case: Case, content: Content, *, labels: LabelSet, is_ct: bool, thum
 def _counts(image: np.ndarray, drawn: np.ndarray, labels: LabelSet) -> dict[int, np.ndarray]:
     table = np.zeros(len(labels.names) * BINS, dtype=np.int64)
     for plane, labelled in zip(image, drawn):  # plane by plane, so that no array of the size of the scan is made
-        inside = labelled != 0
+        inside = (labelled != 0) & (labelled != HIDDEN)
         hu = plane[inside].astype(np.float32)  # a difference of int16 could overflow
         bins = np.clip((hu - LOWEST_HU) // BIN_HU, 0, BINS - 1).astype(np.int64)
         table += np.bincount(labelled[inside] * np.int64(BINS) + bins, minlength=table.size)

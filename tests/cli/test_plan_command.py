@@ -365,3 +365,24 @@ def test_numbers_that_make_no_network_are_refused_without_building_one(root, cap
     assert plan_it(root, "--set", "trainers.MAE.network.features=[768,3072]") == 4
     error = capsys.readouterr().err
     assert "trainers.MAE.network: features" in error and "8 numbers: hidden, mlp" in error
+
+
+def test_what_nobody_annotated_is_said_in_one_line_and_hidden_in_what_is_prepared(root, capsys):
+    """A quarter of the slices of one case."""
+    raw = root / "raw" / "Tiny"
+    content = json.loads((raw / "dataset.json").read_text())
+    content["labels"]["ignore"] = 7
+    (raw / "dataset.json").write_text(json.dumps(content))
+    drawn = np.asanyarray(nibabel.load(raw / "labelsTr" / "both.nii.gz").dataobj).transpose(2, 1, 0).copy()
+    drawn[9:] = 7
+    save(raw / "labelsTr" / "both.nii.gz", drawn)
+    said = "note: label ignore: 25.00% of the voxels of 1 cases, on average"
+    assert plan_it(root, "--check") == 0
+    assert said in capsys.readouterr().out
+    assert json.loads((root / "prepared" / "Tiny" / "check.json").read_text())["ignored"] == {"both": 0.25}
+    assert plan_it(root) == 0
+    assert said in capsys.readouterr().out.splitlines()
+    assert load_settled(root / "prepared" / "Tiny" / "dataset.json").ignore == 7
+    maps = Store(root / "prepared" / "Tiny" / "3d").read("both").maps
+    assert list(maps) == ["organ", "cancer"] and all((np.asarray(each) == 255).any() for each in maps.values())
+    assert plan_it(root, "--dry-run") == 0  # what is measured and prepared is found again

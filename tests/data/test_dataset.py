@@ -9,6 +9,7 @@ import pytest
 from flarenet.data.dataset import Case
 from flarenet.data.dataset_file import dataset_findings, read_dataset
 from flarenet.data.label_table import default_groups
+from flarenet.data.labels import HIDDEN
 from flarenet.data.names import check_name
 from flarenet.data.reading import Reading
 from flarenet.errors import DatasetError, UnsafeError
@@ -117,7 +118,20 @@ MISTAKES = {
     "no background": (set_key("labels", {"liver": 0, "spleen": 1}), "key 'labels'", "'background' with value 0"),
     "background alone": (set_key("labels", {"background": 0}), "key 'labels'", "background 0, then a value"),
     "region": (set_key("labels", {"background": 0, "all": [1, 2], "x": 2}), "'all'", "region"),
-    "ignore label": (set_key("labels", "ignore", 4), "key 'labels'", "the label 'ignore'"),
+    "ignore below a label": (set_key("labels", "ignore", 2), "key 'labels': 'ignore'", "every label: 4 or more"),
+    "ignore with a value of a label": (set_key("labels", "ignore", 3), "'ignore'", "'values' of their cases"),
+    "ignore twice": (lambda d: d["labels"].update(ignore=4, Ignore=5), "key 'labels': 'ignore'", "one 'ignore'"),
+    "nothing but ignore": (set_key("labels", {"background": 0, "ignore": 1}), "key 'labels'", "background 0, then"),
+    "ignore as annotated": (
+        lambda d: (set_key("labels", "ignore", 4)(d), set_key("dataset", "part", "annotated", [1, "ignore"])(d)),
+        "part.annotated",
+        "of 1 liver, 2 spleen, 3 tumor",
+    ),
+    "ignore in a group": (
+        lambda d: (set_key("labels", "ignore", 4)(d), set_key("groups", {"organ": [1, 2, 3, "ignore"]})(d)),
+        "key 'groups'",
+        "of 1 liver, 2 spleen, 3 tumor",
+    ),
     "tolerance of nothing": (set_key("tolerance_mm", {"livre": 5}), "key 'tolerance_mm'", "did you mean 'liver'?"),
     "tolerance of zero": (set_key("tolerance_mm", {"liver": 0}), "key 'tolerance_mm.liver'", "greater than 0"),
     "value without group": (set_key("groups", {"organ": [1, 2]}), "key 'groups'", "no group with tumor"),
@@ -327,3 +341,17 @@ def test_the_real_set_has_the_cohorts_its_makers_name(flaremini):
     assert counts == {12: 10, 5: 8, 2: 4, 1: 4, 0: 9}
     assert all(isinstance(c, Case) and c.annotated in (full, {1, 14}) for c in dataset.test)
     assert dataset.labels.groups == {"organ": tuple(range(1, 14)), "cancer": (14,)}
+
+
+@pytest.mark.parametrize("value", [4, 255, 300])
+def test_ignore_is_no_label_but_a_value_of_the_label_files(small_set, edit_json, value):
+    edit_json(small_set, set_key("labels", "ignore", value))
+    edit_json(small_set, set_key("dataset", "part", "values", {"7": 1, "9": value}))
+    dataset = read_dataset(small_set)
+    full, part, bare = dataset.cases
+    assert dataset.labels.names == ("background", "liver", "spleen", "tumor") and dataset.ignore == value
+    assert full.values == dataset.values_elsewhere == {1: 1, 2: 2, 3: 3, value: HIDDEN}
+    assert (full.annotated, full.declared, bare.values) == ({1, 2, 3}, False, {})
+    assert part.values == {7: 1, 9: HIDDEN} and part.annotated == {1}
+    edit_json(small_set, lambda d: d["dataset"]["part"].pop("annotated"))
+    assert read_dataset(small_set).cases[1].annotated == {1}  # all that its file can hold

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from flarenet.data.labels import HIDDEN, LabelSet, asked, complete, difference, join, split
+from flarenet.data.labels import HIDDEN, LabelSet, asked, complete, difference, ignored_in, ignored_share, join, split
 
 # values: 1 liver, 2 spleen, 3 tumor; the tumor is drawn over the organs
 TABLE = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
@@ -167,3 +167,20 @@ def test_complete_never_changes_a_voxel_drawn_by_hand(label_map, annotated, pred
         new = filled[group][(drawn == 0) & ~np.isin(filled[group], (0, HIDDEN))]
         assert not {TABLE.groups[group][index - 1] for index in new.tolist()} & annotated
     assert pattern == {1, 2, 3}
+
+
+def test_split_hides_what_nobody_annotated_in_all_groups():
+    equal(split(row(0, 1, 3, HIDDEN), TABLE, {1}), organ=[0, 1, 0, HIDDEN], cancer=[0, 0, 0, HIDDEN])
+    equal(split(row(3, HIDDEN), TABLE, {1, 2, 3}), organ=[HIDDEN, HIDDEN], cancer=[1, HIDDEN])
+    assert ignored_share(np.array([[[0, HIDDEN], [1, HIDDEN]], [[0, 0], [HIDDEN, 3]]], np.uint8)) == 3 / 8
+
+
+def test_complete_takes_all_that_a_teacher_says_where_nobody_annotated_anything():
+    """The liver was drawn, and in the last four voxels nothing; of these the teacher doubts the last."""
+    by_hand = split(row(1, 0, HIDDEN, HIDDEN, HIDDEN, HIDDEN), TABLE, {1})
+    assert ignored_in(by_hand, TABLE).tolist() == [False, False, True, True, True, True]
+    filled, _ = complete(by_hand, {"organ": row(2, 1, 1, 2, 0, HIDDEN)}, TABLE, {1})
+    equal(filled, organ=[1, 0, 1, 2, 0, HIDDEN], cancer=[0, 0, HIDDEN, HIDDEN, HIDDEN, HIDDEN])
+    covered = split(row(3), TABLE, {3})  # hidden for the organs beneath it, but somebody drew it
+    assert not ignored_in(covered, TABLE).any()
+    equal(complete(covered, {"organ": row(1)}, TABLE, {3})[0], organ=[HIDDEN], cancer=[1])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flarenet.data.dataset_file import read_dataset
+from flarenet.data.labels import HIDDEN
 from flarenet.data.layouts import LAYOUTS, read_source
 from flarenet.data.layouts.flare import FLARE23
 from flarenet.data.layouts.merge import LabelNames, merge, write_dataset_file
@@ -430,3 +431,38 @@ def test_a_label_map_is_strict(tmp_path):
         load(LabelNames, path, DatasetError)
     path.write_text('{"sources": {"A": {"x": null}}}')
     assert load(LabelNames, path, DatasetError).sources == {"A": {"x": None}}
+
+
+def test_each_source_s_ignore_gets_the_value_of_the_merged_one(tmp_path):
+    """One source has it as 2, one as 7, one has none: there the value 4 of the merged set stands for nothing."""
+    one = nnunet(tmp_path / "A", {"liver": 1, "ignore": 2}, "a", annotated=["liver"])
+    other = decathlon(tmp_path / "Task03", ("background", "cancer", "liver", "Ignore"))
+    third = nnunet(tmp_path / "C", {"liver": 1, "cancer": 2, "spleen": 3}, "c")
+    dataset = merged(tmp_path, one, other, third)
+    assert dataset.labels.names == ("background", "liver", "cancer", "spleen") and dataset.ignore == 4
+    assert dataset.labels.groups == {"organ": (1, 3), "cancer": (2,)}
+    a, liver, c = dataset.cases
+    assert (a.values, a.annotated) == ({1: 1, 2: HIDDEN}, {1})
+    assert (liver.values, liver.annotated) == ({1: 2, 2: 1, 3: HIDDEN}, {1, 2})
+    assert (c.values, c.annotated, c.declared) == ({1: 1, 2: 2, 3: 3}, {1, 2, 3}, False)
+    own = read_source(tmp_path / "raw" / "M", Reading(allow_external=True))
+    assert own.values == {1: "liver", 2: "cancer", 3: "spleen", 4: "ignore"}
+    assert own.cases[1].values == {1: "cancer", 2: "liver", 3: "ignore"}
+    table = {"labels": {"liver": 3, "cancer": 5, "spleen": 6, "ignore": 20}}
+    dataset = merged(tmp_path / "table", one, third, table=table)
+    assert dataset.ignore == 20 and dataset.cases[0].values == {1: 1, 2: HIDDEN}
+    with pytest.raises(DatasetError, match="every label: 7 or more"):
+        merged(tmp_path / "low", one, third, table={"labels": {**table["labels"], "ignore": 4}})
+
+
+def test_a_label_may_be_mapped_to_ignore(tmp_path):
+    """What a cyst in a liver is, nobody says then; a case that was searched for nothing else is unlabelled."""
+    folder = nnunet(tmp_path / "A", {"liver": 1, "cyst": 2}, "a", annotated=["liver", "cyst"])
+    dataset = merged(tmp_path, folder, sources={"A": {"cyst": "ignore"}})
+    assert (dataset.labels.names, dataset.ignore) == (("background", "liver"), 2)
+    assert (dataset.cases[0].values, dataset.cases[0].annotated) == ({1: 1, 2: HIDDEN}, {1})
+    other = nnunet(tmp_path / "B", {"liver": 1, "cyst": 2}, "b", annotated=["cyst"])
+    assert merged(tmp_path / "both", folder, other, sources={"B": {"cyst": "ignore"}}).cases[1].label is None
+    bare = touch(tmp_path / "C", "imagesTr/c_0000.nii.gz", "labelsTr/c.nii.gz")
+    dataset = merged(tmp_path / "bare", bare, sources={"C": {"6": "liver", "9": "ignore"}})
+    assert dataset.ignore == 2 and dataset.cases[0].values == {6: 1, 9: HIDDEN}

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flarenet.data.labels import HIDDEN
 from flarenet.data.nifti import inspect_labels, read_grid, read_image, read_labels, write_labels
 from flarenet.data.nifti import write as nifti
 from flarenet.data.reading import STRICT, Reading
@@ -294,6 +295,22 @@ def test_labels_that_a_file_numbers_otherwise_get_the_values_of_the_table(tmp_pa
     with pytest.raises(DatasetError) as caught:
         read_labels(path, labels, values={6: 1, 300: 3})
     assert caught.value.found == "4 (1 voxels)" and "[0, 6, 300]" in caught.value.expected
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_voxels_that_nobody_annotated_are_hidden_and_other_values_refused(tmp_path, save_nifti, labels, dtype):
+    """255 stands in a file for whatever `values` say, as any number does."""
+    drawn = np.zeros((3, 4, 5), dtype)
+    drawn[0, 0, 0], drawn[1, 0, 0], drawn[2, 0, 0] = 3, 9, 255
+    path = save_nifti(tmp_path / "x.nii.gz", drawn)
+    for values in ({3: 3, 9: HIDDEN, 255: HIDDEN}, {3: 3, 9: HIDDEN, 255: 1}):
+        volume = read_labels(path, labels, values=values)
+        assert volume.data.dtype == np.uint8
+        assert volume.data[0, 0].tolist() == [3, HIDDEN, values[255]]
+        assert np.count_nonzero(volume.data) == 3
+    with pytest.raises(DatasetError) as caught:
+        read_labels(path, labels, values={3: 3, 9: HIDDEN})
+    assert caught.value.found == "255 (1 voxels)" and "[0, 3, 9]" in caught.value.expected
 
 
 def test_fractions_are_no_labels(tmp_path, save_nifti, labels):

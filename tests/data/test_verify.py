@@ -13,7 +13,7 @@ import pytest
 
 from flarenet.data.dataset_file import read_dataset
 from flarenet.data.findings import Finding
-from flarenet.data.verify import check_dataset, copies, read_case
+from flarenet.data.verify import check_dataset, copies, read_case, say_ignored
 from tests.unreadable import refuse_to_open
 
 AFFINE_XYZ = np.array([[-2.0, 0, 0, 30], [0, 1.5, 0, -20], [0, 0, 5, 7], [0, 0, 0, 1]])
@@ -77,6 +77,23 @@ def test_values_nobody_looked_for(small_set, save_nifti):
     assert error.severity == "refuse"
     assert error.found == "drawn: 3 tumor (4 voxels)"
     assert error.expected == "only values of 'annotated': 1 liver"
+
+
+def test_voxels_that_nobody_annotated_are_no_label_and_are_told(small_set, save_nifti, edit_json):
+    """Neither surplus nor present; an empty map beside them is one, and labels without background are remarked on."""
+    edit_json(small_set, lambda d: d["labels"].update(ignore=9))
+    save_nifti(small_set / "labelsTr/part.nii.gz", drawn(v1=2, v9=12))
+    assert check(small_set, "part") == ()
+    found, _ = check_dataset(read_dataset(small_set))
+    assert found.findings == () and found.ignored == {"part": 12 / 60}
+    assert say_ignored(found.ignored.values()) == ["label ignore: 20.00% of the voxels of 1 cases, on average"]
+    assert say_ignored([0.0]) == []
+    save_nifti(small_set / "labelsTr/part.nii.gz", drawn(v3=4, v9=12))
+    assert [error.found for error in check(small_set, "part")] == ["drawn: 3 tumor (4 voxels)"]
+    save_nifti(small_set / "labelsTr/full.nii.gz", drawn(v9=12))
+    assert [remark.found for remark in check(small_set, "full")] == ["an empty label map"]
+    save_nifti(small_set / "labelsTr/full.nii.gz", drawn(v1=40, v9=20))
+    assert [remark.found for remark in check(small_set, "full")] == ["every voxel labelled or ignored"]
 
 
 def test_all_problems_of_a_case_at_once(small_set, save_nifti):

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import os
 from dataclasses import replace
 
@@ -6,11 +8,12 @@ import numpy as np
 import pytest
 
 from flarenet.data.dataset import Case, Dataset
-from flarenet.data.labels import LabelSet
+from flarenet.data.labels import HIDDEN, LabelSet
 from flarenet.errors import DatasetError
 from flarenet.planning import survey
 from flarenet.planning.fingerprint import Fingerprint, fingerprint, settle
 from flarenet.planning.inferred import Inferred
+from flarenet.planning.summary import remarks
 from flarenet.schema import load, save
 
 LABELS = LabelSet(names=("background", "liver", "spleen"), groups={"organ": (1, 2)})
@@ -262,3 +265,29 @@ def test_copies_join_the_patients_that_are_stated_for_them(dataset):
     assert {case.name: case.patient for case in found.cases} == {
         "a": "P", "b": "P", "c": "P", "d": "d", "e": "d", "f": None,
     }  # fmt: skip
+
+
+def test_what_nobody_annotated_is_in_no_number(dataset):
+    """Case a with the second of its two liver voxels ignored, and with it a voxel of air."""
+    c, a, b = dataset.cases
+    liver = np.zeros((2, 3, 4), dtype=np.uint8)
+    liver[0, 1, 1], liver[0, 1, 2], liver[1, 0, 0] = 1, 9, 9
+    write(a.label, liver, (5, 1.5, 1))
+    ignoring = replace(dataset, cases=(c, replace(a, values={1: 1, 2: 2, 9: HIDDEN}), b), ignore=9)
+    found, failures = fingerprint(ignoring)
+    assert failures == []
+    case = found.cases[0]
+    assert case.voxels == {1: 1, 2: 0} and case.ignored == pytest.approx(2 / 24)
+    assert (case.labels[1].mean_hu, case.labels[1].centre_x) == (50, 1)
+    assert (found.intensities.voxels, found.intensities.mean_hu) == (3, pytest.approx((50 + 100 + 110) / 3, abs=1e-4))
+    assert found.absent == {}  # the spleen may be where nobody annotated anything
+    assert "label ignore: 8.33% of the voxels of 1 cases, on average" in remarks(found)
+
+
+def test_the_share_that_is_ignored_has_no_part_in_the_hash(dataset):
+    """So that plans fit fingerprints that were written before there was such a share."""
+    found = fingerprint(dataset)[0]
+    content = found.model_dump(mode="json")
+    for case in content["cases"]:
+        assert case.pop("ignored") == 0
+    assert found.hash == hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -51,6 +51,17 @@ def test_sides_are_told_by_names_of_any_form(names):
     assert sentences([*USUAL, swapped], labels, in_hu=True) == (f"case12: {names[0]} lies to the right of {names[1]}",)
 
 
+def test_volumes_are_not_compared_where_a_part_may_not_be_annotated():
+    """Their intensities and sides are."""
+    partly = case(12, left=(150, 1054.0, 95.0), ignored=0.01)
+    said = sentences([*USUAL, partly], LABELS, in_hu=True)
+    assert [sentence.partition(" of ")[0] for sentence in said] == [
+        "case12: left kidney lies to the right",
+        "case12: left kidney",
+    ]
+    assert "1054 HU" in said[1]
+
+
 def test_intensities_without_a_unit_are_not_compared():
     assert sentences([*USUAL, case(12, left=(150_000, 1054.0, 10.0))], LABELS, in_hu=False) == ()
 

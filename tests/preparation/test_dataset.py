@@ -9,7 +9,7 @@ import pytest
 
 import flarenet.preparation.dataset as preparing
 from flarenet.data.dataset_file import read_dataset
-from flarenet.data.labels import split
+from flarenet.data.labels import HIDDEN, split
 from flarenet.data.nifti import read_image, read_labels
 from flarenet.data.reading import Reading
 from flarenet.data.store import Store
@@ -188,3 +188,25 @@ def test_a_broken_case_is_named_and_the_others_are_done(workspace, raw, tmp_path
     assert name == first.name and "broken.nii.gz" in str(error)
     assert len(written(workspace)) == 6
     assert not list(workspace.prepared.rglob(".*"))
+
+
+def test_what_nobody_annotated_is_hidden_in_every_map_and_has_no_places(workspace, tmp_path):
+    dataset = read_dataset(workspace.raw)
+    case = next(case for case in dataset.cases if case.label is not None)
+    drawn = nibabel.load(case.label)
+    array = np.asanyarray(drawn.dataobj).copy()
+    array[: array.shape[0] // 2] = 99
+    label = tmp_path / "label.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(array, drawn.affine, drawn.header), label)
+    values = {value: value for value in dataset.labels.values} | {99: HIDDEN}
+    plan, partly = plan_of(dataset), replace(case, label=label, values=values)
+    assert preparing.prepare_dataset(replace(dataset, cases=(case,)), plan, workspace) == []
+    whole = Store(workspace.store("3d")).read(case.name)
+    whole_maps = {group: np.asarray(found) for group, found in whole.maps.items()}
+    assert preparing.prepare_dataset(replace(dataset, cases=(partly,)), plan, workspace) == []
+    stored = Store(workspace.store("3d")).read(case.name)
+    ignored = prepare_map((array == 99).T, prepare_image(read_image(case.image), plan.configurations["3d"]).frame)
+    assert ignored.any() and not ignored.all()
+    for group, found in stored.maps.items():
+        np.testing.assert_array_equal(np.asarray(found), np.where(ignored, HIDDEN, whole_maps[group]))
+        assert not ignored.ravel()[np.asarray(stored.places[group])[:, 1]].any()

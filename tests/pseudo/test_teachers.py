@@ -1,20 +1,37 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from flarenet.data.dataset import Dataset
 from flarenet.data.labels import HIDDEN
 from flarenet.data.store import Store
 from flarenet.errors import CasesFailed, RunError
 from flarenet.planning.fusion import Fusion
 from flarenet.planning.pseudo_rules import PseudoRules
+from flarenet.preparation.dataset import prepare_dataset
 from flarenet.pseudo.report import Report
 from flarenet.pseudo.sources import Sources
 from flarenet.pseudo.teachers import Teachers
 from flarenet.schema import load
 from flarenet.trainers.samples import read_samples
 
-from .conftest import CONFIGURATION, DOUBTFUL, LIVER, RULES, SPECK, STRAY, TUMOR, Teacher, plan_of, step_of, truth
+from .conftest import (
+    CONFIGURATION,
+    DOUBTFUL,
+    LABELS,
+    LIVER,
+    RULES,
+    SPECK,
+    STRAY,
+    TUMOR,
+    Teacher,
+    plan_of,
+    step_of,
+    truth,
+    write_scan,
+)
 
 
 def complete(workspace, cases, teachers, rules=RULES):
@@ -58,6 +75,27 @@ def test_what_people_drew_never_changes(blocks, teachers):
     assert np.array_equal(drawn["organ"], np.where(truth() == 2, HIDDEN, truth()))
     assert np.array_equal(drawn["cancer"], truth() == 2) and np.array_equal(lesion["cancer"], truth() == 2)
     assert (lesion["organ"][TUMOR] == HIDDEN).all() and (lesion["organ"][DOUBTFUL] == HIDDEN).all()
+
+
+def test_what_nobody_annotated_is_filled_by_the_teacher_of_a_group_that_lacks_labels(blocks, teachers):
+    """One slice of the liver. In groups that were looked for whole, and so have no teacher, it stays hidden."""
+    workspace, cases = blocks
+    slice_ = np.s_[2, 2:12, 2:12]
+    for case in cases[:2]:
+        array = np.where(np.isin(truth(), list(case.annotated)), truth(), 0).astype(np.uint8)
+        array[slice_] = 9
+        write_scan(case.label, array)
+    values = {1: 1, 2: 2, 9: HIDDEN}
+    drawn, lesion = (replace(case, values=values) for case in cases[:2])
+    dataset = Dataset("Blocks", workspace.raw, LABELS, (drawn, lesion), ())
+    assert prepare_dataset(dataset, plan_of(RULES), workspace) == []
+    store = complete(workspace, (drawn, lesion), teachers)
+    found = maps(store, "lesion")
+    assert (found["organ"][slice_] == 1).all() and (found["cancer"][slice_] == HIDDEN).all()
+    assert np.count_nonzero(found["cancer"] == HIDDEN) == 100 and np.count_nonzero(found["cancer"] == 1) == 27
+    found = maps(store, "drawn")
+    assert (found["organ"][slice_] == HIDDEN).all() and (found["cancer"][slice_] == HIDDEN).all()
+    assert np.count_nonzero(found["organ"] == HIDDEN) == 100 + 27
 
 
 def test_the_report_counts_what_was_taken(blocks, teachers):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from flarenet.cli.plan import main
 from flarenet.data.dataset import Case
-from flarenet.data.labels import LabelSet
+from flarenet.data.labels import HIDDEN, LabelSet
 from flarenet.data.verify import Content
 from flarenet.phantom import write_phantom_set
 from flarenet.reporting.charts import histograms
@@ -104,3 +104,12 @@ def test_a_set_without_a_usable_case_still_has_a_page_of_findings(root):
     assert main(["-d", "P", "--root", str(root), "--workers", "1", "--report", str(out)]) == 4
     page = (out / "report.html").read_text()
     assert "5 cannot be used" in page and 'id="dataset"' not in page
+
+
+def test_voxels_that_nobody_annotated_are_of_no_label():
+    labels = np.full(GRID.shape, HIDDEN, dtype=np.uint8)
+    labels[2, 0:10, 0:20] = 1
+    content = Content(Volume(np.full(GRID.shape, 40, np.int16), GRID), Volume(labels, GRID), ())
+    case = Case("a", image=None, label=None, annotated=frozenset({1, 2}))
+    look = look_at(case, content, labels=LABELS, is_ct=True, thumbnails=frozenset({"a"}))
+    assert {value: int(count.sum()) for value, count in look.counts.items()} == {1: 200}

@@ -1,12 +1,14 @@
 """Batches: functions of (seed, epoch, index), padded where cases are small, placed about labels when asked."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from flarenet.data.cases import CaseFault
+from flarenet.data.labels import HIDDEN
 from flarenet.data.places import places_of
 from flarenet.planning.plan import Augmentation
 from flarenet.preparation.prepare import FULL, normalise
@@ -50,6 +52,18 @@ def test_the_same_numbers_give_the_same_batch_and_others_do_not():
     other_seed = batches(FIVE, seed=5, augmentation=settings, foreground=0.5)
     for other in (one.batch(2, 4), one.batch(3, 3), other_seed.batch(2, 3)):
         assert not torch.equal(wanted.image, other.image)
+
+
+@pytest.mark.parametrize("patch", [(16, 12), (3, 16, 12)])
+def test_a_case_of_hidden_voxels_alone_has_no_place_and_gives_patches_all_the_same(patch):
+    whole = sample("scribble")
+    maps = {group: np.full_like(array, HIDDEN) for group, array in whole.maps.items()}
+    hidden = replace(whole, maps=maps, places={group: places_of(array)[0] for group, array in maps.items()})
+    settings = Augmentation(probability=1.0, rotation_deg=10, zoom=0.1)
+    batch = batches([hidden], patch, augmentation=settings, foreground=1.0).batch(0, 0)
+    assert set(batch.labels["organ"].unique().tolist()) <= {0, HIDDEN}  # 0 is air beside the scan
+    assert case_weights([hidden], ["organ", "cancer"], balance=0, rare={("organ", 1): 5.0}) == [1.0]
+    assert rare_labels([hidden, whole, whole], 1.0).keys() == {("organ", 1), ("cancer", 2)}  # which two of three hold
 
 
 @pytest.mark.parametrize("patch", [(16, 12), (3, 16, 12)])

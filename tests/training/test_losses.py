@@ -83,6 +83,20 @@ def test_nothing_annotated_costs_nothing_and_teaches_nothing(case):
     assert torch.count_nonzero(gradient_of(loss, logits)) == 0
 
 
+@pytest.mark.parametrize("asking", [(True, True, True, True), (True, False, True, False)])
+def test_a_batch_of_hidden_voxels_costs_nothing_and_teaches_nothing(asking):
+    """As a slice or a block is in which nobody annotated anything; with another batch it changes nothing."""
+    logits, target = example()
+    hidden = torch.full_like(target, HIDDEN)
+    asked = torch.tensor([asking, asking])
+    alone = deep_loss([logits, logits[..., ::2, ::2]], hidden, asked)
+    assert alone.total.item() == 0 and torch.count_nonzero(gradient_of(alone, logits)) == 0
+    row = torch.where(asked[0][target[1].long()], target[1], 0)
+    both = marginal_loss(logits, torch.stack([hidden[0], row]), asked)
+    torch.testing.assert_close(both.total, marginal_loss(logits[1:], row[None], asked[1:]).total)
+    assert torch.count_nonzero(gradient_of(both, logits)[0]) == 0
+
+
 @given(partial(), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=60)
 def test_the_order_of_the_samples_does_not_matter(case, lot):

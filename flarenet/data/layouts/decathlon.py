@@ -18,7 +18,7 @@ from ...schema import LARGEST_TABLE_BYTES, Frozen, parse, read_json
 from ..label_table import LabelTable, label_table
 from ..names import CHANNEL, case_name, check_path, spelled, stem_of
 from ..reading import Reading
-from .source import Source, SourceCase, has_keys
+from .source import Source, SourceCase, has_keys, ignore_of
 
 
 class TrainingEntry(Frozen):
@@ -59,7 +59,7 @@ def read_decathlon(folder: Path, reading: Reading) -> Source:
         folder,
         "Medical Segmentation Decathlon",
         table.labels,
-        {value: names[mine] for value, mine in table.values.items()},
+        {value: names[mine] for value, mine in table.values.items()} | ignore_of(table.ignore),
         named[: len(cases)],
         named[len(cases) :],
         modality=next(iter(content.modality.values())),

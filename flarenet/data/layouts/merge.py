@@ -14,7 +14,7 @@ from ...errors import DatasetError, did_you_mean
 from ...schema import Frozen, escaped, to_json
 from ...whole import move_aside, write_text
 from ..label_table import BACKGROUND, LARGEST_VALUE, default_groups, label_table, plain
-from ..labels import named_like_lesion
+from ..labels import IGNORE, named_like_lesion
 from ..names import path_from, spelled
 from .source import Source, SourceCase
 
@@ -62,6 +62,7 @@ class _Part:
 def merge(sources: Sequence[Source], folder: Path, label_names: LabelNames | None = None) -> dict[str, Any]:
     """The content of a dataset.json in `folder` that holds the cases of all `sources`, by paths to where they are.
 
+    Where a source has IGNORE and the table has not, it gets the lowest value that is free above all others.
     A case whose name another source has too gets the name of its own source before it. A source without any label file
     brings no label and needs to name none, unless all are such. Raises DatasetError where a label is not in the table,
     where `label_names` speaks of a source or label that is not there, and where two sources, or two cases, have one
@@ -73,6 +74,8 @@ def merge(sources: Sequence[Source], folder: Path, label_names: LabelNames | Non
     parts = [_part(source, label_names) if source in telling else _Part(source, {}, {}) for source in sources]
     table = label_names.table or _union(part for part in parts if part.source in telling)
     labels = table.labels if BACKGROUND in map(plain, table.labels) else {BACKGROUND: 0, **table.labels}
+    if any(_is_ignore(name) for part in parts for name in part.values.values()) and not any(map(_is_ignore, labels)):
+        labels = {**labels, IGNORE: max(labels.values()) + 1}
     label_table(labels, table.groups, table.tolerance_mm, "the table of --labels")
     numbers = {plain(name): value for name, value in labels.items()}
     for part in parts:
@@ -154,7 +157,7 @@ def _part(source: Source, label_names: LabelNames) -> _Part:
     if source.labels is None:
         return _Part(source, {}, _unnamed(source, given, label_names.table))
     renamed = {plain(name): new for name, new in given.items()}
-    known = {plain(name): name for name in source.labels.names[1:]}
+    known = {plain(name): name for name in (*source.labels.names[1:], *source.values.values())}
     for name in renamed:
         if name not in known:
             raise DatasetError(
@@ -195,7 +198,7 @@ def _union(parts: Iterable[_Part]) -> TableEntry:
         orders.append(tuple(in_groups))
         group_of = {value: group for group, values in in_groups.items() for value in values}
         for value, name in enumerate(named, start=1):
-            if name is None or plain(name) in labels:
+            if name is None or _is_ignore(name) or plain(name) in labels:
                 continue
             labels[plain(name)] = name
             groups.setdefault(group_of[value], []).append(name)
@@ -241,6 +244,10 @@ def _check_known(part: _Part, labels: Mapping[str, int]) -> None:
         )
 
 
+def _is_ignore(name: str | None) -> bool:
+    return name is not None and plain(name) == IGNORE
+
+
 def _case_names(sources: Iterable[Source]) -> dict[tuple[str, str], str]:
     """(source, its case) -> case name; where two cases of the whole are called the same, their source's name stands
     before it. Raises DatasetError where that does not tell them apart."""
@@ -265,10 +272,11 @@ def _entry(case: SourceCase, part: _Part, numbers: Mapping[str, int], folder: Pa
         return entry
     annotated = None
     if case.annotated is not None:
-        wanted = [part.names[plain(name)] for name in case.annotated]
-        annotated = sorted({numbers[plain(name)] for name in wanted if name is not None})  # two may be mapped to one
+        names = [part.names[plain(name)] for name in case.annotated]
+        wanted = [name for name in names if name is not None and not _is_ignore(name)]
+        annotated = sorted({numbers[plain(name)] for name in wanted})  # two may be mapped to one
     values = part.numbers(case, numbers)
-    if annotated == [] or not any(values.values()):  # nothing that counts is drawn
+    if annotated == [] or not set(values.values()) - {0, numbers.get(IGNORE)}:  # nothing that counts is drawn
         return entry
     entry["label"] = path_from(folder, case.label)
     if annotated is not None:

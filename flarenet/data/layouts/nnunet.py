@@ -7,10 +7,10 @@ from pathlib import Path
 from ...errors import DatasetError
 from ..dataset import Case
 from ..dataset_file import read_dataset
-from ..labels import LabelSet
+from ..labels import HIDDEN, IGNORE, LabelSet
 from ..names import FILE_ENDINGS, files_in
 from ..reading import Reading
-from .source import Source, SourceCase, has_keys, pair
+from .source import Source, SourceCase, has_keys, ignore_of, pair
 
 
 def has_dataset_file(folder: Path) -> bool:
@@ -25,7 +25,7 @@ def read_dataset_file(folder: Path, reading: Reading) -> Source:
         folder,
         "nnU-Net v2",
         labels,
-        {value: labels.names[value] for value in labels.values},
+        {value: labels.names[value] for value in labels.values} | ignore_of(dataset.ignore),
         tuple(_named(case, labels) for case in dataset.cases),
         tuple(_named(case, labels) for case in dataset.test),
         modality=dataset.modality,
@@ -48,5 +48,6 @@ def read_folders(folder: Path) -> Source:
 
 def _named(case: Case, labels: LabelSet) -> SourceCase:
     annotated = labels.names_of(case.annotated) if case.declared and case.label is not None else None
-    values = {before: labels.names[after] if after else None for before, after in case.values.items()}
+    names = dict(enumerate(labels.names)) | {0: None, HIDDEN: IGNORE}
+    values = {before: names[after] for before, after in case.values.items()}
     return SourceCase(case.name, case.image, case.label, annotated, values, case.patient)

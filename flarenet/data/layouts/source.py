@@ -9,7 +9,7 @@ from pathlib import Path
 from ...errors import DatasetError
 from ...schema import LARGEST_TABLE_BYTES, read_json
 from ..folders import refuse_strays
-from ..labels import LabelSet
+from ..labels import IGNORE, LabelSet
 from ..names import by_case, refuse_further_channels
 from ..reading import Reading
 
@@ -19,7 +19,8 @@ class SourceCase:
     """One scan, its labels by name.
 
     annotated  names of the labels looked for; None where nobody said
-    values     value in the label file -> name, None for background; empty where that of the Source counts
+    values     value in the label file -> name, IGNORE among them, None for background; empty where those of the Source
+               count
     patient    as in data.dataset.Case
     """
 
@@ -36,7 +37,7 @@ class Source:
     """A folder that was recognised.
 
     labels  names, groups and tolerances; None where nothing in the folder names its labels
-    values  value in the label files -> name
+    values  value in the label files -> name, IGNORE among them
     notes   what was left aside or taken for something, for a person to read
     """
 
@@ -80,6 +81,11 @@ def has_keys(folder: Path, *keys: str) -> bool:
     path = folder / "dataset.json"
     content = read_json(path, DatasetError, largest_bytes=LARGEST_TABLE_BYTES) if path.exists() else None
     return isinstance(content, dict) and set(keys) <= set(content)
+
+
+def ignore_of(value: int | None) -> dict[int, str]:
+    """The entry of Source.values for the value of IGNORE; none where there is none."""
+    return {} if value is None else {value: IGNORE}
 
 
 def pair(images: Iterable[Path], labels: Iterable[Path]) -> tuple[SourceCase, ...]:

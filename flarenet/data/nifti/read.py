@@ -66,7 +66,7 @@ def read_grid(path: str | Path, reading: Reading = STRICT) -> Grid:
 class ReadLabels:
     """A label map and what its file says beside it.
 
-    volume      uint8, in the order of the file
+    volume      uint8, in the order of the file; HIDDEN in voxels that nobody annotated
     spacing_mm  (k, j, i), as the header states it; see geometry.stated_spacing_mm
     remarks     warnings about the file; none about its grid, for which those of the image are enough
     """
@@ -81,7 +81,8 @@ def read_labels(
 ) -> Volume:
     """A label map, uint8, in its file's order.
 
-    values  value in the file -> value of the table, for every label the file may hold; empty where they are the same
+    values  value in the file -> value of the table, or HIDDEN, for every value the file may hold; empty where they are
+            those of the table
     Raises DatasetError listing the values, and how many voxels have them, that stand for no label; otherwise as
     read_image does.
     """

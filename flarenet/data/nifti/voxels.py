@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import DatasetError
 from ..findings import Finding, remark
+from ..labels import HIDDEN
 
 MOST_NOT_FINITE = 0.001
 """The largest share of voxels that may be NaN or infinite; they are taken as air."""
@@ -21,8 +22,8 @@ WRAPPED_FROM, WRAPPED_SHARE = 61440, 0.001
 """Negative HU that a writer stored as uint16 are numbers from 61440 on (as int16: -4096 .. -1). A file is suspected of
 that where they are more than this share of its voxels."""
 
-OUTSIDE = 255
-"""Stands for "no label" in a lookup table; the largest label is 254."""
+OUTSIDE = HIDDEN
+"""Stands in a lookup table for "no label", as well as for what is to be HIDDEN; the largest label is 254."""
 
 MOST_WRONG_VALUES = 1000
 
@@ -155,15 +156,17 @@ class LookupTable:
     plain      the highest value up to which each value is its own label; -1 where the file numbers labels otherwise
     wrong      value, as text -> how many voxels have it, for values that are no label
     fractions  whether any of these is no whole number
+    hidden     the values that are to be HIDDEN
     """
 
     labels: np.ndarray
     plain: int = -1
     wrong: Counter[str] = field(default_factory=Counter)
     fractions: bool = False
+    hidden: tuple[int, ...] = ()
 
     def look_up(self, part: np.ndarray) -> np.ndarray:
-        """The labels of stored numbers, uint8; OUTSIDE where there is none."""
+        """The labels of stored numbers, uint8; OUTSIDE where there is none or the number is to be HIDDEN."""
         if part.dtype == np.uint8:
             if part.size and part.max() <= self.plain:
                 return part
@@ -173,7 +176,8 @@ class LookupTable:
             index = np.where((part >= 0) & (part < last), part, last).astype(np.intp)
             found = np.where(index == part, self.labels[index], np.uint8(OUTSIDE))
         if found.size and found.max() == OUTSIDE:
-            self._note(part[found == OUTSIDE])
+            outside = part[found == OUTSIDE]
+            self._note(outside[~np.isin(outside, self.hidden)])
         return found
 
     def _note(self, wrong: np.ndarray) -> None:
@@ -187,13 +191,14 @@ class LookupTable:
 def lookup_table(top: int, values: Mapping[int, int]) -> LookupTable:
     """The lookup table of the labels 0 to `top`.
 
-    values  file value -> label, where the file numbers labels otherwise; else empty
+    values  file value -> label, or HIDDEN, where the file numbers labels otherwise; else empty
     """
     meaning = {0: 0, **values} if values else {value: value for value in range(top + 1)}
     labels = np.full(max(256, max(meaning) + 1) + 1, OUTSIDE, dtype=np.uint8)
     for value, label in meaning.items():
         labels[value] = label
-    return LookupTable(labels, plain=-1 if values else top)
+    hidden = tuple(value for value, label in meaning.items() if label == HIDDEN)
+    return LookupTable(labels, plain=-1 if values else top, hidden=hidden)
 
 
 def label_values(parts: Iterator[np.ndarray], voxels: int, scaling: Scaling, table: LookupTable) -> np.ndarray:
