@@ -214,7 +214,8 @@ def _alike(scores: Mapping[str, Mapping[int, Metrics]], names: Sequence[str]) ->
 def _spread(by_seed: Sequence[Metrics], names: Sequence[str], measure: str) -> Spread:
     seeds = []
     for metrics in by_seed:
-        classes = [getattr(metrics.classes[name], measure) for name in names if metrics.classes[name].n]
+        of_labels = (getattr(metrics.classes[name], measure) for name in names)
+        classes = [value for value in of_labels if value is not None]
         seeds += [mean(classes)] if classes else []
     cases = list(_over_seeds([case_means(metrics, names, measure) for metrics in by_seed]).values())
     return Spread(

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from ..data.cases import Pool, map_cases
 from ..data.components import find_components
-from ..data.labels import LabelSet
+from ..data.labels import HIDDEN, LabelSet
 from ..data.nifti import read_labels
 from ..evaluation.masks import TwoMaps
 from ..evaluation.overlap import dice
@@ -54,12 +55,18 @@ def try_largest_parts(pairs: Sequence[Pair], labels: LabelSet, *, workers: int |
 def _try_pair(pair: Pair, *, labels: LabelSet) -> dict[str, tuple[float, float]]:
     """{label name: (DSC as it is, DSC with the largest part alone)}."""
     truth_map = read_labels(pair.truth, labels, values=pair.values, reading=pair.reading)
+    known = truth_map.data != HIDDEN
+    # parts are those of the whole prediction, also where the truth is hidden; what is scored are the other voxels
+    truth_map = replace(truth_map, data=truth_map.data * known)
     maps = TwoMaps(truth_map, read_labels(pair.prediction, labels, reading=pair.reading))
     found = {}
     for value in pair.asked:
         if (box := maps.box(value)) is not None:
-            truth, drawn = maps.truth.data[box] == value, maps.prediction.data[box]
-            found[labels.names[value]] = dice(truth, drawn == value), dice(truth, _largest(drawn, value, labels))
+            truth, drawn, told = maps.truth.data[box] == value, maps.prediction.data[box], known[box]
+            found[labels.names[value]] = (
+                dice(truth, told & (drawn == value)),
+                dice(truth, told & _largest(drawn, value, labels)),
+            )
     return found
 
 

@@ -46,7 +46,7 @@ def cases_in(
         # a file that is not the data set's own has the values of the label table
         own = known[name] if name in known and _same(known[name].label, truths[name]) else None
         asked = PLAIN.asked(known[name].looked_for if name in known else None, dataset.labels)
-        values = own.values if own is not None else {}
+        values = own.values if own is not None else dataset.values_elsewhere
         how = known[name].reading if name in known else reading
         cases.append(Case(name, image, truths[name], asked, values=values, reading=how))
     return _some([case for case in cases if case.annotated], f"a scan of {images} that was searched for a label")

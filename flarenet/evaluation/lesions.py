@@ -15,6 +15,7 @@ from typing import Literal, get_args
 
 import cc3d
 import numpy as np
+from scipy.ndimage import binary_dilation
 
 from ..data.labels import LabelSet
 from ..schema import Frozen
@@ -58,12 +59,19 @@ def find_lesions(maps: TwoMaps, *, labels: LabelSet, asked: Iterable[int]) -> li
     found = []
     for value in sorted(set(asked).intersection(labels.lesions)):
         if (masks := maps.masks(value)) is not None:
-            found += match_lesions(*masks, label=labels.names[value], voxel_ml=maps.voxel_ml)
+            ignored = maps.ignored(value)
+            found += match_lesions(*masks, label=labels.names[value], voxel_ml=maps.voxel_ml, ignored=ignored)
     return found
 
 
-def match_lesions(truth: np.ndarray, prediction: np.ndarray, *, label: str, voxel_ml: float) -> list[Lesion]:
-    """The lesions of one label, given by boolean masks [Z, Y, X]: those of the truth, then the false ones."""
+def match_lesions(
+    truth: np.ndarray, prediction: np.ndarray, *, label: str, voxel_ml: float, ignored: np.ndarray | None = None
+) -> list[Lesion]:
+    """The lesions of one label, given by boolean masks [Z, Y, X]: those of the truth, then the false ones.
+
+    ignored  bool [Z, Y, X]: voxels of which nothing is known, and which neither mask has. A predicted lesion beside one
+             is not false: there may be a true one
+    """
     (true, true_voxels), (said, said_voxels) = _parts(truth), _parts(prediction)
     both = truth & prediction
     of_both = true[both].astype(np.int64) * len(said_voxels) + said[both]
@@ -80,7 +88,8 @@ def match_lesions(truth: np.ndarray, prediction: np.ndarray, *, label: str, voxe
         )
         for n in range(1, len(true_voxels))
     ]
-    for n in sorted(set(range(1, len(said_voxels))).difference(of_prediction.tolist())):
+    doubtful = [] if ignored is None else np.unique(said[binary_dilation(ignored, np.ones((3, 3, 3)))]).tolist()
+    for n in sorted(set(range(1, len(said_voxels))).difference(of_prediction.tolist(), doubtful)):
         lesions.append(Lesion(label=label, outcome="false", volume_ml=float(said_voxels[n] * voxel_ml), dsc=None))
     return lesions
 

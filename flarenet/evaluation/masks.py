@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..data.labels import HIDDEN
 from ..errors import GeometryError
 from ..volume import Grid, Volume
 
@@ -18,6 +19,7 @@ class TwoMaps:
     """Truth and prediction, uint8 label maps [Z, Y, X] in the order of their files.
 
     stated_mm  the spacing that the file of the truth states; None: that of its grid, whose last digits may differ
+    Where the truth is HIDDEN nothing is known: there the prediction is cleared, so neither map has a label.
     Raises GeometryError where the grids differ (by more than 0.1 mm at a corner).
     """
 
@@ -27,6 +29,9 @@ class TwoMaps:
 
     def __post_init__(self) -> None:
         check_same_grid(self.truth.grid, self.prediction.grid)
+        if HIDDEN in self._truth_boxes:
+            cleared = np.where(self.truth.data == HIDDEN, np.uint8(0), self.prediction.data)
+            object.__setattr__(self, "prediction", Volume(cleared, self.prediction.grid))
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -39,11 +44,14 @@ class TwoMaps:
         return self.truth.grid.voxel_mm3 / 1000
 
     def box(self, value: int) -> Slices | None:
-        """The smallest box that holds `value` of the truth and of the prediction; None where neither has it."""
-        boxes = [boxes[value] for boxes in self._boxes if value in boxes]
+        """The smallest box that holds `value` of the truth and of the prediction; None where neither has it. Where the
+        truth is HIDDEN anywhere, it has a voxel more on each side where the maps have one, to show what lies beside."""
+        boxes = [boxes[value] for boxes in (self._truth_boxes, self._prediction_boxes) if value in boxes]
         if not boxes:
             return None
-        return tuple(slice(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*boxes))
+        more = 1 if HIDDEN in self._truth_boxes else 0
+        ends = [(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*boxes)]
+        return tuple(slice(max(0, a - more), min(b + more, n)) for (a, b), n in zip(ends, self.truth.data.shape))
 
     def masks(self, value: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Masks, bool, of `value` in truth and prediction, in the box that holds both; None where neither has it."""
@@ -51,9 +59,18 @@ class TwoMaps:
             return None
         return self.truth.data[box] == value, self.prediction.data[box] == value
 
+    def ignored(self, value: int) -> np.ndarray | None:
+        """Where the truth is HIDDEN in the box of `value`, bool; None where it is so nowhere."""
+        box = self.box(value) if HIDDEN in self._truth_boxes else None
+        return None if box is None else self.truth.data[box] == HIDDEN
+
     @cached_property
-    def _boxes(self) -> tuple[dict[int, Slices], dict[int, Slices]]:
-        return label_boxes(self.truth.data), label_boxes(self.prediction.data)
+    def _truth_boxes(self) -> dict[int, Slices]:
+        return label_boxes(self.truth.data)
+
+    @cached_property
+    def _prediction_boxes(self) -> dict[int, Slices]:
+        return label_boxes(self.prediction.data)
 
 
 def label_boxes(label_map: np.ndarray) -> dict[int, Slices]:

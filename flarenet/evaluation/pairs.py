@@ -13,7 +13,7 @@ import numpy as np
 
 from ..data.cases import Pool, map_cases
 from ..data.dataset import Dataset
-from ..data.labels import LabelPattern, LabelSet
+from ..data.labels import LabelPattern, LabelSet, ignored_share
 from ..data.names import by_case, files_in
 from ..data.nifti import inspect_labels, read_grid, read_labels
 from ..data.reading import STRICT, Reading
@@ -34,7 +34,7 @@ MEASURES = 2
 class Pair:
     """A truth, the prediction that should exist for it, and the values to score.
 
-    values   value in the truth's file -> value of the table; empty where they are the same
+    values   value in the truth's file -> value of the table, or HIDDEN; empty where they are the same
     reading  how both files are read, and the image that they belong to
     """
 
@@ -90,7 +90,7 @@ def pair_up(
             path,
             predicted.get(name, prediction / path.name),
             rules.asked(looked_for.get(name), dataset.labels),
-            values.get(path.resolve(), {}),
+            values.get(path.resolve(), dataset.values_elsewhere),
             reading,
         )
         for name, path in truths.items()
@@ -114,7 +114,7 @@ def _notes(
         "without a label in dataset.json, so scored on every label": scored & unlabelled,
         "nobody stated or inferred what was looked for, so scored on every label": scored & undeclared,
         "not the case's own label file, so read by the values that predictions have, and not by those of that file": {
-            pair.name for pair in pairs if pair.name in known and known[pair.name].values and not pair.values
+            pair.name for pair in pairs if pair.name in known and known[pair.name].values not in ({}, pair.values)
         },
         "nothing was looked for, so not scored": {pair.name for pair in pairs if not pair.asked},
         "without a prediction, left out as asked": truths - scored,
@@ -169,6 +169,7 @@ def score_pair(pair: Pair, *, labels: LabelSet, rules: Rules = PLAIN, keep: Path
 def _measure(pair: Pair, labels: LabelSet, rules: Rules) -> CaseScores:
     try:
         read = inspect_labels(pair.truth, labels, values=pair.values, reading=pair.reading)
+        _check_told(read.volume, pair.truth, rules)
     except (FlarenetError, OSError) as error:
         return CaseScores(pair.name, {}, f"ground truth: {error}")
     truth = read.volume
@@ -182,6 +183,16 @@ def _measure(pair: Pair, labels: LabelSet, rules: Rules) -> CaseScores:
         return _nothing_found(pair, labels, truth, str(error))
     scores = score_case(maps, labels=labels, asked=pair.asked, rules=rules)
     return CaseScores(pair.name, scores, lesions=tuple(find_lesions(maps, labels=labels, asked=pair.asked)))
+
+
+def _check_told(truth: Volume, file: Path, rules: Rules) -> None:
+    """Raise DatasetError for a truth that ignores everything, or anything where the rules have no place for that."""
+    share = ignored_share(truth.data)
+    if share == 1:
+        raise DatasetError(file, found="every voxel ignored", expected="some that somebody annotated")
+    if share and not rules.ignores:
+        expected, remedy = "a label or background in all of them", "leave --official out: then they do not count"
+        raise DatasetError(file, found=f"{share:.2%} of the voxels ignored", expected=expected, remedy=remedy)
 
 
 def _nothing_found(pair: Pair, labels: LabelSet, truth: Volume, failure: str) -> CaseScores:

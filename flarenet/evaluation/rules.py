@@ -25,6 +25,7 @@ class Rules:
                   dropped. An organ on a single slice would leave nothing, and the challenge's code would have no value
                   (0 / 0); here it is scored on that slice
     tolerance_mm  label -> tolerance, for all labels of a challenge; used where a table states none of its own
+    ignores       whether voxels that a truth ignores are left out; else such a truth is not scored
     digits        to which DSC and NSD of cases, classes and groups are rounded; None: they are not rounded
     """
 
@@ -33,6 +34,7 @@ class Rules:
     lowest_dsc: float = 0.0
     tubes: frozenset[str] = frozenset()
     tolerance_mm: Mapping[str, float] = field(default_factory=dict)
+    ignores: bool = True
     digits: int | None = None
 
     def rounded(self, value: float) -> float:
@@ -67,5 +69,6 @@ OFFICIAL = Rules(
     lowest_dsc=0.2,
     tubes=frozenset({"aorta", "inferior vena cava", "esophagus"}),
     tolerance_mm={plain(FLARE23.names[value]): FLARE23.tolerance_of(value) for value in FLARE23.values},
+    ignores=False,
     digits=4,
 )

@@ -15,7 +15,8 @@ from .surface import hausdorff_mm, surface_dice, surface_distances
 
 
 class Score(Frozen):
-    """Dice coefficient and surface Dice, 0 to 1; None where nothing was scored."""
+    """Dice coefficient and surface Dice, 0 to 1; None where nothing was scored. The surface Dice alone is None where
+    all of both surfaces lies beside ignored voxels."""
 
     dsc: float | None
     nsd: float | None
@@ -24,7 +25,7 @@ class Score(Frozen):
 class LabelScore(Score):
     """The scores of one label in one case.
 
-    hd95_mm       None where the truth, the prediction or both have nothing of the label
+    hd95_mm       None where the truth, the prediction or both have nothing of the label, or no surface that counts
     volume_ml     volume of the label in the prediction; None where there is no readable prediction
     reference_ml  volume of the label in the truth; None where it is not known
     """
@@ -64,13 +65,14 @@ def _score(maps: TwoMaps, value: int, labels: LabelSet, rules: Rules) -> LabelSc
     if rules.is_tube(labels.names[value]):
         kept = _half_open_slices(truth)
         truth, prediction = truth[kept], prediction[kept]
-    dsc, distances = dice(truth, prediction), surface_distances(truth, prediction, maps.spacing_mm)
+    dsc = dice(truth, prediction)
+    distances = surface_distances(truth, prediction, maps.spacing_mm, ignored=maps.ignored(value))
     nsd = surface_dice(distances, rules.tolerance_of(value, labels)) if dsc >= rules.lowest_dsc else 0.0
     hd95_mm = hausdorff_mm(distances, 95)
     return LabelScore(
         dsc=rules.rounded(dsc),
-        nsd=rules.rounded(nsd),
-        hd95_mm=hd95_mm if np.isfinite(hd95_mm) else None,
+        nsd=rules.rounded(nsd) if distances.has_surfels else None,
+        hd95_mm=hd95_mm if distances.has_surfels and np.isfinite(hd95_mm) else None,
         volume_ml=volume_ml,
         reference_ml=reference_ml,
     )

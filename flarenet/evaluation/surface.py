@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import permutations, product
 from typing import NamedTuple
@@ -64,7 +64,7 @@ class SurfaceDistances:
     """For every surfel of one surface its area, and the distance to the nearest surfel of the other surface.
 
     The arrays, float64, are [N] for the truth and [M] for the prediction. An empty mask has no surfels (length 0), and
-    the distances to it are infinite.
+    the distances to it are infinite. Of a mask that is not empty, all surfels may be left out.
     """
 
     truth_area_mm2: np.ndarray
@@ -72,26 +72,41 @@ class SurfaceDistances:
     prediction_area_mm2: np.ndarray
     prediction_distance_mm: np.ndarray
 
+    @property
+    def has_surfels(self) -> bool:
+        return self.truth_area_mm2.size + self.prediction_area_mm2.size > 0
+
 
 def surface_distances(
-    truth: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, float, float]
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    spacing_mm: tuple[float, float, float],
+    *,
+    ignored: np.ndarray | None = None,
 ) -> SurfaceDistances:
     """Areas and mutual distances of the surfaces of two boolean masks [Z, Y, X]; `spacing_mm` along z, y, x.
 
+    ignored  bool [Z, Y, X]: voxels of which nothing is known, and which neither mask has. A surfel whose cell has such
+             a corner is left out: what is known of a mask ends there, and no surface need be. Distances from the other
+             surfels are measured to it too
     What lies outside the array counts as background, so an object at the border is closed there.
     """
     masks = [np.packbits(mask, axis=2) for mask in (truth, prediction)]
-    box = box_where(masks[0] | masks[1])
+    unknown = np.zeros_like(masks[0]) if ignored is None else np.packbits(ignored, axis=2)
+    box = box_where(masks[0] | masks[1] | unknown)
     if box is None:
         nothing = np.zeros(0)
         return SurfaceDistances(nothing, nothing, nothing, nothing)
     frame = _Frame(box.shape, spacing_mm)
-    of_truth, of_prediction = (frame.surface(mask[box.slices]) for mask in masks)
+    of_truth, of_prediction = whole = [frame.surface(mask[box.slices]) for mask in masks]
+    truth_known, prediction_known = (
+        whole if ignored is None else [frame.away_from(surface, unknown[box.slices]) for surface in whole]
+    )
     return SurfaceDistances(
-        truth_area_mm2=of_truth.area_mm2,
-        truth_distance_mm=frame.nearest_mm(of_truth.cells, of_prediction),
-        prediction_area_mm2=of_prediction.area_mm2,
-        prediction_distance_mm=frame.nearest_mm(of_prediction.cells, of_truth),
+        truth_area_mm2=truth_known.area_mm2,
+        truth_distance_mm=frame.nearest_mm(truth_known.cells, of_prediction),
+        prediction_area_mm2=prediction_known.area_mm2,
+        prediction_distance_mm=frame.nearest_mm(prediction_known.cells, of_truth),
     )
 
 
@@ -214,15 +229,25 @@ class _Frame:
 
     def surface(self, packed: np.ndarray) -> _Surface:
         """The surface of a mask [Z, Y, bytes along X] that fills the box."""
-        inside = np.zeros(self.shape, dtype=np.uint8)
-        z, y = self.rim
-        inside[z:-z, y:-y, 1:-1] = packed
-        cut = self._cut(inside.ravel())
+        inside = self._framed(packed)
+        cut = self._cut(inside)
         filled = np.flatnonzero(cut)
         set_bits = np.flatnonzero(np.unpackbits(cut[filled]).view(bool))
         at, bit = filled[set_bits >> 3], set_bits & 7
-        codes = self._codes(inside.ravel(), at, bit)
+        codes = self._codes(inside, at, bit)
         return _Surface(8 * at + bit, surfel_areas_mm2(self.spacing_mm)[codes], cut)
+
+    def away_from(self, surface: _Surface, packed: np.ndarray) -> _Surface:
+        """A surface without the surfels whose cell has a corner inside a mask, which is given as for `surface`."""
+        free = self._codes(self._framed(packed), surface.cells >> 3, surface.cells & 7) == 0
+        return replace(surface, cells=surface.cells[free], area_mm2=surface.area_mm2[free])
+
+    def _framed(self, packed: np.ndarray) -> np.ndarray:
+        """The bits of the voxels of the frame, flat."""
+        inside = np.zeros(self.shape, dtype=np.uint8)
+        z, y = self.rim
+        inside[z:-z, y:-y, 1:-1] = packed
+        return inside.ravel()
 
     def _cut(self, inside: np.ndarray) -> np.ndarray:
         """The bits of the cells, set where a cell has corners of both kinds, from those of the voxels. The last plane,

@@ -26,7 +26,8 @@ _COLUMNS = ("dsc", "nsd", "hd95_mm", "volume_ml", "reference_ml", "volume_differ
 
 
 class ClassScore(Frozen):
-    """Means over the `n` cases in which the class was scored; None where there is nothing to take a mean of.
+    """Means over the `n` cases in which the class was scored, of NSD over those that have one; None where there is
+    nothing to take a mean of.
 
     dsc_sd, nsd_sd        standard deviations of a sample (n - 1)
     hd95_mm               mean over the `hd95_n` cases in which both truth and prediction have the class
@@ -186,7 +187,7 @@ def shown(value: float | None) -> str:
 
 def _of_class(scores: Sequence[LabelScore], rules: Rules) -> ClassScore:
     mean = _mean(scores, rules)
-    dsc_sd, nsd_sd = (_sd([getattr(score, key) for score in scores]) for key in ("dsc", "nsd"))
+    dsc_sd, nsd_sd = (_sd(_there(getattr(score, key) for score in scores)) for key in ("dsc", "nsd"))
     hd95_mm = _there(score.hd95_mm for score in scores)
     return ClassScore(
         dsc=mean.dsc,
@@ -202,10 +203,9 @@ def _of_class(scores: Sequence[LabelScore], rules: Rules) -> ClassScore:
 
 
 def _mean(scores: Sequence[Score | ClassScore], rules: Rules) -> Score:
-    if not scores:
-        return Score(dsc=None, nsd=None)
-    dsc, nsd = (sum(getattr(score, key) for score in scores) / len(scores) for key in ("dsc", "nsd"))
-    return Score(dsc=rules.rounded(dsc), nsd=rules.rounded(nsd))
+    columns = (_there(getattr(score, key) for score in scores) for key in ("dsc", "nsd"))
+    dsc, nsd = (rules.rounded(sum(column) / len(column)) if column else None for column in columns)
+    return Score(dsc=dsc, nsd=nsd)
 
 
 def _there(values: Iterable[float | None]) -> list[float]:

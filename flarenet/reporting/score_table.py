@@ -8,7 +8,7 @@ from statistics import mean, stdev
 from ..data.label_table import plain
 from ..data.labels import LabelSet
 from ..evaluation.scores import Score
-from ..evaluation.tables import Metrics, mean_score
+from ..evaluation.tables import ClassScore, Metrics, mean_score
 from .content import Cell, Heading, Table
 from .published import MARK, Printed, PublishedScores
 from .tables import PLUS_MINUS
@@ -77,7 +77,7 @@ def class_table(name: str, model: str, metrics: Metrics) -> Table:
 def case_means(metrics: Metrics, names: Sequence[str], measure: str = "dsc") -> dict[str, float]:
     """Case -> the mean of a measure, 0 to 1, over those of the labels `names` that were scored in the case."""
     scored = {
-        case: [getattr(scores[name], measure) for name in names if name in scores]
+        case: [score for name in names if name in scores and (score := getattr(scores[name], measure)) is not None]
         for case, scores in metrics.cases.items()
     }
     return {case: mean(values) for case, values in scored.items() if values}
@@ -101,7 +101,8 @@ def compared_means(models: Models, names: Sequence[str], measure: str) -> dict[s
     shared: dict[str, set[str]] = {}
     for cases in of_these.values():
         for case, scores in cases.items():
-            shared[case] = shared.get(case, set(names)) & scores.keys()
+            scored = {name for name, score in scores.items() if getattr(score, measure) is not None}
+            shared[case] = shared.get(case, set(names)) & scored
     return {
         model: {
             case: mean(getattr(scores[name], measure) for name in shared[case])
@@ -137,7 +138,7 @@ def _mean_row(
         own = names if model in compared else ()
         classes = [metrics.classes[name] for name in own if metrics.classes[name].n]
         by_case = [list(case_means(metrics, own, measure).values()) for measure in MEASURES]
-        means = [mean(getattr(score, measure) for score in classes) if classes else None for measure in MEASURES]
+        means = [_mean_of(classes, measure) for measure in MEASURES]
         found.append([(middle, stdev(cases) if len(cases) > 1 else None) for middle, cases in zip(means, by_case)])
         counts.append(len(by_case[0]))
     if title == ALL:
@@ -145,6 +146,11 @@ def _mean_row(
     else:
         printed = [[_mean_printed(column.dsc, names), _mean_printed(column.nsd, names)] for column in published]
     return _row(title, found, counts, printed)
+
+
+def _mean_of(scores: Iterable[ClassScore], measure: str) -> float | None:
+    there = [value for score in scores if (value := getattr(score, measure)) is not None]
+    return mean(there) if there else None
 
 
 def _row(

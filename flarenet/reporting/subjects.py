@@ -9,7 +9,7 @@ from statistics import mean
 
 import numpy as np
 
-from ..data.labels import LabelPattern, LabelSet
+from ..data.labels import HIDDEN, LabelPattern, LabelSet
 from ..data.names import files_by_case
 from ..data.nifti import read_image
 from ..evaluation.gallery import drawing_mb, read_on
@@ -105,6 +105,7 @@ def need_mb(subject: Subject) -> float:
 
 
 def different(truth: np.ndarray, predicted: np.ndarray, asked: LabelPattern) -> np.ndarray:
-    """Where a label map differs from the truth, bool; labels that were not looked for count as background."""
+    """Where a label map differs from the truth, bool; labels that were not looked for count as background, and nothing
+    differs where the truth is HIDDEN."""
     table = np.array([value if value in asked else 0 for value in range(256)], dtype=np.uint8)
-    return table[predicted] != table[truth]
+    return (table[predicted] != table[truth]) & (truth != HIDDEN)

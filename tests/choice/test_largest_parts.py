@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flarenet.choice.largest_parts import LargestPart, try_largest_parts
-from flarenet.data.labels import LabelSet
+from flarenet.data.labels import HIDDEN, LabelSet
 from flarenet.data.nifti import write_labels
 from flarenet.data.reading import Reading
 from flarenet.evaluation.pairs import Pair
@@ -102,3 +102,13 @@ def test_files_whose_forms_disagree_are_read_as_the_pair_says(pair):
     assert try_largest_parts([unsure], LABELS) == {}
     asked = replace(unsure, reading=Reading(affine="sform"))
     assert try_largest_parts([asked], LABELS) == {"liver": LargestPart(before=1.0, after=1.0, better=0, worse=0)}
+
+
+def test_where_the_truth_is_ignored_a_part_is_neither_right_nor_wrong(pair):
+    """The speck lies there in the first case, and in the second the larger part: the rule keeps that, and loses the
+    speck, which is right."""
+    ignored = [(255, (8, 12), (8, 12), (8, 12)), (1, *CUBE)], [(255, (0, 5), (0, 5), (0, 5)), (1, *SPECK)]
+    for truth, after in zip(ignored, (1.0, 0.0)):
+        found = pair("a", truth, [(1, *CUBE), (1, *SPECK)], asked=(1,))
+        tried = try_largest_parts([replace(found, values={1: 1, 2: 2, 3: 3, 255: HIDDEN})], LABELS)
+        assert (tried["liver"].before, tried["liver"].after) == (1.0, after)

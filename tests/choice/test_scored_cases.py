@@ -1,12 +1,13 @@
 """Which scans variants are scored on, and what is asked of each; no file is opened."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flarenet.choice.scored_cases import cases_in
 from flarenet.data.dataset import Case, Dataset
-from flarenet.data.labels import LabelSet
+from flarenet.data.labels import HIDDEN, LabelSet
 from flarenet.data.reading import Reading
 from flarenet.errors import UsageError
 
@@ -45,3 +46,10 @@ def test_what_is_asked_of_a_truth_that_was_drawn_elsewhere(given):
     (given[0] / "other.nii.gz").unlink()
     with pytest.raises(UsageError, match="searched for a label"):
         cases_in(*given, dataset_of(inferred_empty), held_out=["known"])
+
+
+def test_a_truth_that_was_drawn_elsewhere_may_ignore_voxels_too(given):
+    dataset = replace(dataset_of(), ignore=7)
+    assert {case.name: case.values for case in cases_in(*given, dataset, held_out=())} == {
+        name: {1: 1, 2: 2, 7: HIDDEN} for name in ("known", "other")
+    }

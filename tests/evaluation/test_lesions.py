@@ -81,3 +81,14 @@ def test_a_class_of_volume_begins_at_its_bound():
     counts = count_lesions([Lesion(label="tumor", outcome="missed", volume_ml=0.1, dsc=0.0)], LABELS)
     assert list(counts) == ["cyst", "tumor"]
     assert counts["tumor"][first] == LesionCount(missed=1) and counts["tumor"][third] == LesionCount()
+
+
+def test_a_predicted_lesion_beside_what_nobody_annotated_is_not_false():
+    """Two predicted ones, of which one touches an ignored voxel at a corner; a missed one of the truth stays missed."""
+    truth, prediction, ignored = _mask((1, 1, 2)), _mask((6, 6, 2), (8, 15, 2)), _mask() & False
+    ignored[3, 8, 8] = True
+    lesions = match_lesions(truth, prediction, label="tumor", voxel_ml=0.5, ignored=ignored)
+    assert [(lesion.outcome, lesion.volume_ml) for lesion in lesions] == [("missed", 4.0), ("false", 4.0)]
+    ignored[3, 8, 8], ignored[4, 8, 8] = False, True  # two slices away
+    lesions = match_lesions(truth, prediction, label="tumor", voxel_ml=0.5, ignored=ignored)
+    assert [lesion.outcome for lesion in lesions] == ["missed", "false", "false"]

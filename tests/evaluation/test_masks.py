@@ -65,3 +65,17 @@ def test_another_grid_is_refused():
         TwoMaps(_volume(), Volume(_volume().data, other))
     with pytest.raises(GeometryError, match="shape"):
         TwoMaps(_volume(), Volume(_volume().data[1:], Grid((4, 6, 7), GRID.affine)))
+
+
+def test_where_the_truth_is_hidden_neither_map_has_a_label():
+    """The box of a label shows then what lies beside it."""
+    prediction = _volume(v1=(3, 2, 1), v2=(4, 5, 6))
+    maps = TwoMaps(_volume(v1=(1, 1, 1), v255=(4, 5, 6)), prediction)
+    truth, predicted = maps.masks(1)
+    assert truth.shape == (5, 4, 3) and maps.ignored(1).shape == truth.shape and not maps.ignored(1).any()
+    assert np.argwhere(truth).tolist() == [[1, 1, 1]] and np.argwhere(predicted).tolist() == [[3, 2, 1]]
+    assert maps.masks(2) is None and maps.ignored(2) is None
+    assert prediction.data[4, 5, 6] == 2  # what was given is not changed
+    beside = TwoMaps(_volume(v1=(1, 1, 1), v255=(1, 1, 2)), _volume())
+    assert np.argwhere(beside.ignored(1)).tolist() == [[1, 1, 2]]
+    assert TwoMaps(_volume(v1=(1, 1, 1)), _volume()).ignored(1) is None

@@ -11,12 +11,13 @@ import pytest
 
 from flarenet.data.dataset import Case, Dataset
 from flarenet.data.dataset_file import read_dataset
-from flarenet.data.labels import LabelSet
+from flarenet.data.labels import HIDDEN, LabelSet
 from flarenet.data.nifti import read_grid
 from flarenet.data.reading import Reading
 from flarenet.errors import DatasetError, GeometryError
+from flarenet.evaluation.lesions import find_lesions
 from flarenet.evaluation.masks import TwoMaps
-from flarenet.evaluation.pairs import evaluate, need_mb, pair_up
+from flarenet.evaluation.pairs import CaseScores, evaluate, need_mb, pair_up
 from flarenet.evaluation.rules import OFFICIAL, PLAIN
 from flarenet.evaluation.scores import LabelScore, Score, score_case
 from flarenet.evaluation.tables import summarise
@@ -399,3 +400,62 @@ def test_the_challenge_digits_are_reproduced():
 def _as_columns(scores, columns) -> dict[str, float]:
     found = {f"{columns[name]}_DSC": score.dsc for name, score in scores.items()}
     return found | {f"{columns[name]}_NSD": score.nsd for name, score in scores.items()}
+
+
+def _ignoring(truth: np.ndarray, *along_z) -> np.ndarray:
+    truth = truth.copy()
+    for slices in along_z:
+        truth[slices] = HIDDEN
+    return truth
+
+
+def test_what_nobody_annotated_counts_for_nothing():
+    """Slices 6 and higher: of the liver truth has slices 2 to 5, the prediction 3 to 5, and what it says above is
+    nothing; the tumor that it sees there is not seen."""
+    truth, prediction = _ignoring(_map(liver=slice(2, 12)), slice(6, 12)), _map(liver=slice(3, 8), tumor=slice(6, 9))
+    scores = score_case(_maps(truth, prediction), labels=LABELS, asked=(1, 2, 3))
+    liver = scores["liver"]
+    assert (liver.dsc, liver.nsd, liver.hd95_mm) == (2 * 3 / (4 + 3), 1.0, 2.0)  # its lower face is a slice off
+    assert (liver.reference_ml, liver.volume_ml) == pytest.approx((4 * 18 * 2 / 1000, 3 * 18 * 2 / 1000))
+    assert _pure(scores)["tumor"] == ONE
+    assert find_lesions(_maps(truth, prediction), labels=LABELS, asked=(3,)) == []
+
+
+def test_without_any_surface_that_counts_there_is_no_surface_dice():
+    """Of every third slice drawn each surface lies beside a slice that is not."""
+    truth = _ignoring(_map(liver=slice(2, 10)), slice(0, 3), slice(4, 6), slice(7, 12))
+    score = score_case(_maps(truth, _map(liver=slice(2, 5))), labels=LABELS, asked=(1,))["liver"]
+    assert (score.dsc, score.nsd, score.hd95_mm) == (2 * 1 / (2 + 1), None, None)
+    told = {"liver": LabelScore(dsc=0.5, nsd=0.25)}
+    metrics = summarise([CaseScores("a", {"liver": score}), CaseScores("b", told)], LABELS)
+    liver = metrics.classes["liver"]
+    assert (liver.dsc, liver.nsd, liver.n, liver.nsd_sd) == (pytest.approx((2 / 3 + 1 / 2) / 2), 0.25, 2, None)
+    assert metrics.groups["organ"].nsd == 0.25
+    alone = summarise([CaseScores("a", {"liver": score})], LABELS)
+    assert alone.classes["liver"].nsd is None and alone.groups["organ"] == Score(dsc=score.dsc, nsd=None)
+
+
+def test_truths_with_ignored_voxels_are_read_and_scored_wherever_they_lie(tmp_path):
+    """By the values of their own file, else by those of the table and the value of `ignore`. Where all is ignored,
+    nothing is scored; the official rules score none with any."""
+    data, above = _map(liver=slice(2, 8)), np.zeros(SHAPE, bool)
+    above[6:] = True
+    for folder, liver in (("own", 6), ("other", 1)):
+        _write(tmp_path / folder, "a", np.where(above, 9, data * liver).astype(np.uint8))
+    _write(tmp_path / "other", "b", np.full(SHAPE, 9, np.uint8))
+    for name in ("a", "b"):
+        _write(tmp_path / "predicted", name, _map(liver=slice(2, 6)))
+    case = Case("a", tmp_path / "a", tmp_path / "own" / "a.nii.gz", frozenset({1}), values={6: 1, 9: HIDDEN})
+    dataset = replace(_dataset(tmp_path, b={1}), ignore=9)
+    dataset = replace(dataset, cases=(case, replace(dataset.cases[0], values=dataset.values_elsewhere)))
+    for truth, told in (("own", 0), ("other", 1)):
+        pairs, notes = pair_up(tmp_path / truth, tmp_path / "predicted", dataset=dataset)
+        assert len([note for note in notes if "not the case's own label file" in note]) == told
+        assert all(note.endswith(": a (1)") for note in notes if "label file" in note)
+        first, *rest = evaluate(pairs, LABELS)
+        assert _pure(first.scores) == {"liver": ONE} and first.failure is None
+        assert len(rest) == told and all("every voxel ignored" in case.failure for case in rest)
+    pairs, _ = pair_up(tmp_path / "own", tmp_path / "predicted", dataset=dataset, rules=OFFICIAL)
+    [official] = evaluate(pairs, LABELS, rules=OFFICIAL)
+    assert official.scores == {} and "50.00% of the voxels ignored" in official.failure
+    assert "leave --official out" in official.failure

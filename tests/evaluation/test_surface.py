@@ -140,3 +140,37 @@ def test_robust_hausdorff_ignores_a_small_outlier():
     distances = surface_distances(truth, prediction, (1.0, 1.0, 1.0))
     assert hausdorff_mm(distances) == 0.0
     assert hausdorff_mm(distances, 100) == 16.0  # cells at z 25 to those at z 9
+
+
+def test_where_nothing_is_known_no_end_of_a_surface_counts():
+    """The row of three voxels above, of which the third is ignored: truth has the first, prediction the first two.
+
+    The far end of the prediction, four triangles, lies beside the ignored voxel. What is left agrees everywhere.
+    """
+    truth, prediction, ignored = (_box((1, 1, 3), 0, 0, at) for at in (0, slice(0, 2), 2))
+    distances = surface_distances(truth, prediction, (2.0, 2.0, 2.0), ignored=ignored)
+    triangle, bevel = math.sqrt(3) / 8 * 4, math.sqrt(0.5) * 4
+    assert distances.truth_area_mm2.sum() == pytest.approx(8 * triangle)
+    assert distances.prediction_area_mm2.sum() == pytest.approx(4 * triangle + 4 * bevel)
+    assert surface_dice(distances, 0.0) == 1.0 and hausdorff_mm(distances, 100) == 0.0
+    whole = surface_distances(truth, prediction, (2.0, 2.0, 2.0))
+    assert surface_dice(whole, 0.0) == pytest.approx(1 - 4 * triangle / (16 * triangle + 4 * bevel))
+
+
+def test_distances_are_measured_to_where_what_is_known_ends():
+    """First voxel and third of a row whose second is ignored. Of each only the end that is turned away counts: to the
+    near end of the other it is two steps of 2 mm."""
+    truth, prediction, ignored = (_box((1, 1, 3), 0, 0, at) for at in (0, 2, 1))
+    distances = surface_distances(truth, prediction, (2.0, 2.0, 2.0), ignored=ignored)
+    assert distances.truth_distance_mm.tolist() == distances.prediction_distance_mm.tolist() == [4.0] * 4
+
+
+def test_nothing_ignored_is_the_same_as_no_ignored_voxels():
+    rng = np.random.default_rng(2)
+    truth, prediction = _blob(rng), _blob(rng)
+    one, other = (
+        surface_distances(truth, prediction, (2.0, 1.0, 0.7), ignored=ignored)
+        for ignored in (None, np.zeros_like(truth))
+    )
+    for field in ("truth_area_mm2", "truth_distance_mm", "prediction_area_mm2", "prediction_distance_mm"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(other, field))

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from flarenet.data.dataset_file import read_dataset
+from flarenet.data.labels import HIDDEN
 from flarenet.data.reading import Reading
 from flarenet.evaluation.pairs import CaseScores, Pair
 from flarenet.evaluation.pictures import WINDOW_HU
@@ -92,6 +93,8 @@ def test_what_nobody_looked_for_is_no_difference():
     assert different(truth, predicted, frozenset({1})).tolist() == [True, False, True, False]
     missed = np.zeros(4, dtype=np.uint8)  # a label that the truth has, and nobody was asked for in this case
     assert different(truth, missed, frozenset({2})).tolist() == [False] * 4
+    ignored = np.full(4, HIDDEN, dtype=np.uint8)
+    assert different(ignored, predicted, frozenset({1, 2})).tolist() == [False] * 4
 
 
 def test_slices_show_image_and_labels_as_they_lie(root):
