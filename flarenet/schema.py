@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from .errors import FlarenetError
 from .whole import write_text
 
-LARGEST_JSON_BYTES, LARGEST_TABLE_BYTES = 2 << 20, 64 << 20
-"""The largest size of a JSON file, and of one that grows with the cases of a data set or the epochs of a run."""
+LARGEST_JSON_BYTES, LARGEST_TABLE_BYTES, LARGEST_FINGERPRINT_BYTES = 2 << 20, 64 << 20, 1 << 30
+"""The largest size of a JSON file, of one that grows with the cases of a data set or the epochs of a run, and of one
+that grows with cases times labels: a case of 200 labels takes 60 kB of a fingerprint."""
 
 BYTES_OF_A_VALUE = 16
 """A JSON text may hold one value per so many bytes of the largest size allowed: the text `[],[],...` takes forty times
@@ -69,9 +70,7 @@ def parse_json(
     text: str, source: object, error: type[FlarenetError], *, largest_bytes: int = LARGEST_JSON_BYTES
 ) -> Any:
     """The content of a JSON text, as strictly as read_json. Raises `error`, which calls the text `source`."""
-    values, most = sum(map(text.count, "[{,")), largest_bytes // BYTES_OF_A_VALUE
-    if values > most:
-        raise error(source, found=f"{values} brackets and commas", expected=f"at most {most}")
+    _check_values(text, source, error, largest_bytes)
     try:
         return _strict_json(text, source, error)
     except json.JSONDecodeError as problem:
@@ -80,6 +79,14 @@ def parse_json(
         ) from problem
     except RecursionError as problem:
         raise error(source, found="brackets nested too deeply", expected="flat JSON") from problem
+
+
+def _check_values(
+    text: str, source: object, error: type[FlarenetError], largest_bytes: int, *, remedy: str | None = None
+) -> None:
+    values, most = sum(map(text.count, "[{,")), largest_bytes // BYTES_OF_A_VALUE
+    if values > most:
+        raise error(source, found=f"{values} brackets and commas", expected=f"at most {most}", remedy=remedy)
 
 
 @dataclass(frozen=True)
@@ -176,6 +183,17 @@ def load_or_none(model: type[Model], path: str | Path) -> Model | None:
 def save(value: BaseModel, path: str | Path) -> None:
     """Write `value` as indented JSON, whole or not at all; short lists stay on one line."""
     write_text(path, as_saved(value))
+
+
+def save_to_load(value: Frozen, path: str | Path, error: type[FlarenetError]) -> None:
+    """As save, for what grows with a data set. Raises `error`, and writes nothing, where `load` would refuse its
+    size."""
+    text, most, remedy = as_saved(value), value.largest_bytes, "a data set of fewer cases, labels or patterns of labels"
+    size = len(text.encode())
+    if size > most:
+        raise error(path, found=f"{size} bytes to write", expected=f"at most {most} bytes", remedy=remedy)
+    _check_values(text, path, error, most, remedy=remedy)
+    write_text(path, text)
 
 
 def as_saved(value: BaseModel) -> str:

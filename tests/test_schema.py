@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from flarenet.errors import DatasetError, PlanError
-from flarenet.schema import LARGEST_TABLE_BYTES, Frozen, load, load_or_none, parse, parse_all, read_json, save, to_json
+from flarenet.schema import (
+    LARGEST_TABLE_BYTES,
+    Frozen,
+    load,
+    load_or_none,
+    parse,
+    parse_all,
+    read_json,
+    save,
+    save_to_load,
+    to_json,
+)
 from flarenet.whole import write_text
 
 
@@ -149,6 +160,26 @@ def test_what_grows_with_cases_may_be_larger(tmp_path):
     assert load(Table, tmp_path / "x.json", PlanError) == table
     with pytest.raises(PlanError, match="at most 2097152 bytes"):
         load(Leaf, tmp_path / "x.json", PlanError)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ((0.5,) * 12, "found: 13 brackets and commas\n  expected: at most 10"),  # 16 bytes each
+        ((1.2345678901234567,) * 8, "found: 194 bytes to write\n  expected: at most 160 bytes"),  # 22 a line
+    ],
+)
+def test_what_could_not_be_read_again_is_not_written(tmp_path, sizes, words):
+    class Small(Frozen):
+        largest_bytes = 160
+        sizes: tuple[float, ...]
+
+    with pytest.raises(PlanError, match=words) as caught:
+        save_to_load(Small(sizes=sizes), tmp_path / "x.json", PlanError)
+    assert "fewer cases" in str(caught.value.remedy) and not list(tmp_path.iterdir())
+    least = Small(sizes=(0.5,))
+    save_to_load(least, tmp_path / "x.json", PlanError)
+    assert load(Small, tmp_path / "x.json", PlanError) == least
 
 
 def test_every_wrong_field_is_found():

@@ -124,12 +124,13 @@ def _show(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, argu
 
     It needs no torch, whose import would take longer than measuring many a case.
     """
+    from ..errors import PlanError
     from ..planning.summary import print_fingerprint
-    from ..schema import save
+    from ..schema import save_to_load
 
     print_fingerprint(fingerprint)
     if not arguments.dry_run:
-        save(fingerprint, workspace.fingerprint)
+        save_to_load(fingerprint, workspace.fingerprint, PlanError)
         print(f"fingerprint: {workspace.fingerprint}")
     return ()
 

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field
 
 from ..errors import DatasetError
-from ..schema import LARGEST_TABLE_BYTES, Frozen, load, save
+from ..schema import LARGEST_TABLE_BYTES, Frozen, load, save_to_load
 from .dataset import Case, Dataset
 from .dataset_file import read_dataset
 from .labels import LabelSet, difference
@@ -50,7 +50,10 @@ class Settled(Frozen):
 
 
 def save_settled(dataset: Dataset, path: str | Path) -> None:
-    """Write `dataset` as it is, whole or not at all; training will take each case's `annotated` from here."""
+    """Write `dataset` as it is, whole or not at all; training will take each case's `annotated` from here.
+
+    Raises DatasetError where the file would be larger than load_settled takes.
+    """
     path, folder = Path(path).absolute(), dataset.folder.absolute()
     settled = Settled(
         name=dataset.name,
@@ -61,7 +64,7 @@ def save_settled(dataset: Dataset, path: str | Path) -> None:
         cases=tuple(_to_json(case, folder) for case in dataset.cases),
         test=tuple(_to_json(case, folder) for case in dataset.test),
     )
-    save(settled, path)
+    save_to_load(settled, path, DatasetError)
 
 
 def load_settled(path: str | Path) -> Dataset:

@@ -27,7 +27,8 @@ from pydantic import Field
 from .. import __version__
 from ..errors import FlarenetError, StorageError, UnsafeError, UsageError, unknown
 from ..lock import locked
-from ..schema import LARGEST_JSON_BYTES, Frozen, save
+from ..planning.plan import Plan
+from ..schema import Frozen, save
 from ..whole import remove_leftovers, sha256_of, whole_file, write_text
 from ..workspace import models_folder
 from .about import ABOUT, FILES, PLAN, WEIGHTS, About, load_unsafe, read_about
@@ -44,7 +45,7 @@ NO_LICENCE = (
 )
 
 _MB = 1 << 20
-_LARGEST = {MANIFEST: _MB, LICENCE: _MB, PLAN: LARGEST_JSON_BYTES, ABOUT: About.largest_bytes, WEIGHTS: MOST_BYTES}
+_LARGEST = {MANIFEST: _MB, LICENCE: _MB, PLAN: Plan.largest_bytes, ABOUT: About.largest_bytes, WEIGHTS: MOST_BYTES}
 _PLACE = r"(?:fold_(?:all|0|[1-9][0-9]{0,2})/)?step_[1-9][0-9]{0,2}"
 _TOP, _INNER = ("|".join(map(re.escape, names)) for names in ((MANIFEST, LICENCE), FILES))
 _MEMBER = re.compile(rf"({_TOP})|{_PLACE}/({_INNER})")

@@ -23,7 +23,7 @@ from ..data.cases import Pool
 from ..data.dataset import Dataset
 from ..data.labels import LabelSet
 from ..errors import DatasetError, FlarenetError
-from ..schema import LARGEST_TABLE_BYTES, Frozen
+from ..schema import LARGEST_FINGERPRINT_BYTES, Frozen
 from .cache import Cache
 from .inferred import Inferred, infer_patterns
 from .measure import BINS, INSIDE_HU, Bins, CaseFingerprint, mean_and_sd, percentile, rounded, unpack_histogram
@@ -102,7 +102,7 @@ class Fingerprint(Frozen):
     cases       the fingerprint of each case
     """
 
-    largest_bytes = LARGEST_TABLE_BYTES
+    largest_bytes = LARGEST_FINGERPRINT_BYTES
     version: Literal[2] = FINGERPRINT_VERSION
     dataset: str
     modality: str = "CT"

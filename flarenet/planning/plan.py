@@ -249,6 +249,7 @@ class Plan(Frozen):
     trainers        by name
     """
 
+    largest_bytes = 16 << 20  # every step lists its patterns, of which a set may have hundreds
     version: Literal[1] = PLAN_VERSION
     recipe: Literal["auto", "paper"]
     without: Literal["unlabelled"] | None = None

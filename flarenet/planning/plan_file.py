@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import PlanError, UsageError
-from ..schema import load, parse, save
+from ..schema import load, parse, save_to_load
 from .assign import assign, key_and_value
 from .fits import check_fits
 from .fusion import check_fusion
@@ -30,7 +30,8 @@ def load_plan(path: str | Path) -> Plan:
 
 
 def save_plan(plan: Plan, path: str | Path) -> None:
-    save(plan, path)
+    """Write a plan. Raises PlanError where it is larger than load_plan takes."""
+    save_to_load(plan, path, PlanError)
 
 
 def override(plan: Plan, changes: Iterable[str], *, trained: bool = False) -> Plan:

@@ -23,7 +23,7 @@ from ..planning.plan_file import override, save_plan
 from ..planning.planned import plan_again
 from ..planning.split import Splits, load_splits, make_splits
 from ..preparation.dataset import prepare_dataset
-from ..schema import as_saved, load, load_or_none, save
+from ..schema import as_saved, load, load_or_none, save, save_to_load
 from ..whole import copy_aside, move_aside
 from ..workspace import Workspace
 from .planner import make_plan
@@ -71,10 +71,11 @@ def carry_out(
 
     verify  as prepare_dataset takes it
     say     told which files of before are kept, and where    warn  told where the disk may be too small
-    The caller holds the lock of `workspace.prepared`.
+    The caller holds the lock of `workspace.prepared`. Raises PlanError or DatasetError, before any case is prepared,
+    where one of the files would be too large to be read again.
     """
     settled = settle(dataset, fingerprint)
-    save(fingerprint, workspace.fingerprint)
+    save_to_load(fingerprint, workspace.fingerprint, PlanError)
     _keep_edited(workspace.plan, plan, say)
     _deal(settled.cases, plan, workspace, say)  # before dataset.json tells that these cases are known
     save_settled(settled, workspace.settled)

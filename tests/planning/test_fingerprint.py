@@ -14,7 +14,7 @@ from flarenet.planning import survey
 from flarenet.planning.fingerprint import Fingerprint, fingerprint, settle
 from flarenet.planning.inferred import Inferred
 from flarenet.planning.summary import remarks
-from flarenet.schema import load, save
+from flarenet.schema import BYTES_OF_A_VALUE, as_saved, load, save
 
 LABELS = LabelSet(names=("background", "liver", "spleen"), groups={"organ": (1, 2)})
 
@@ -83,6 +83,15 @@ def test_foreground_statistics_are_those_of_the_drawn_voxels(dataset):
     assert (found.source, found.voxels, found.mean_hu) == ("foreground", 4, 80)
     assert found.sd_hu == pytest.approx(25.4951, abs=1e-4)  # the root of (900 + 400 + 400 + 900) / 4
     assert (found.percentile_00_5_hu, found.median_hu, found.percentile_99_5_hu) == (50, 60, 110)
+
+
+def test_a_fingerprint_has_room_for_thousands_of_cases_with_hundreds_of_labels(dataset):
+    case = fingerprint(dataset)[0].cases[0]
+    full = {value: case.labels[1].model_copy(update={"voxels": 100_000}) for value in range(1, 201)}
+    text = as_saved(case.model_copy(update={"labels": full, "voxels": dict.fromkeys(full, 100_000)}))
+    assert len(text) > 35_000
+    assert 10_000 * len(text) < Fingerprint.largest_bytes
+    assert 10_000 * sum(map(text.count, "[{,")) < Fingerprint.largest_bytes // BYTES_OF_A_VALUE
 
 
 def test_without_any_label_the_inside_of_the_body_stands_in(dataset):

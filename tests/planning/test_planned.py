@@ -4,10 +4,10 @@ import pytest
 
 from flarenet.errors import PlanError
 from flarenet.planning.budget import PAPER, Budget
-from flarenet.planning.plan import Plan
+from flarenet.planning.plan import NetworkSpec, Plan, Step, Subset, TrainerPlan
 from flarenet.planning.plan_file import save_plan
 from flarenet.planning.planned import load_planned, plan_again
-from flarenet.schema import save
+from flarenet.schema import load, save
 from flarenet.workspace import Workspace
 from tests.planning import facts
 
@@ -36,6 +36,17 @@ def planned(**choices) -> Plan:
 )
 def test_a_plan_tells_the_command_that_made_it(choices, words):
     assert plan_again(planned(**choices)) == f"flarenet_plan -d Spleen{words}"
+
+
+def test_a_plan_has_room_for_hundreds_of_patterns(tmp_path):
+    subset = Subset(patterns=tuple(tuple(range(first, first + 60)) for first in range(400)))
+    step = Step(subset=subset, groups=("organ",), batch_size=1, batches_per_epoch=1, epochs=1, learning_rate=0.1)
+    network = NetworkSpec(kind="unet", dimensions=3, features=(8, 8), groups=("organ",))
+    trainer = TrainerPlan(configuration="3d", network=network, steps=(step,) * 6)
+    plan = planned(recipe="auto").model_copy(update={"trainers": {"Own": trainer}})
+    save_plan(plan, tmp_path / "plan.json")
+    assert (tmp_path / "plan.json").stat().st_size > 1_000_000
+    assert load(Plan, tmp_path / "plan.json", PlanError) == plan
 
 
 def test_a_plan_of_another_fingerprint_is_to_be_made_as_it_was(tmp_path):
