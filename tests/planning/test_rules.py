@@ -6,7 +6,7 @@ from flarenet.errors import UsageError
 from flarenet.planning import intensities, rules
 from flarenet.planning.budget import PAPER, Budget
 from flarenet.planning.fingerprint import Fingerprint, summarise
-from flarenet.planning.measure import BINS, LOWEST_HU, CaseFingerprint, pack_histogram
+from flarenet.planning.measure import BINS, LOWEST_HU, CaseFingerprint, LabelFacts, pack_histogram
 from flarenet.planning.memory import prediction_gb, scans_of
 from flarenet.planning.plan import Configuration
 from flarenet.planning.presets import network_3d
@@ -55,6 +55,29 @@ def test_a_plain_set_is_clipped_to_its_foreground_and_at_least_to_soft_tissue():
 
 def test_gas_and_metal_do_not_widen_the_window_without_end():
     assert intensities.clip_window(data_set(measured(foreground=(-969, 1100))))[0] == (-325, 325)
+
+
+def facts_of(mean_hu: float, reach_hu: float) -> LabelFacts:
+    return LabelFacts(
+        voxels=1000, mean_hu=mean_hu, percentile_05_hu=mean_hu - reach_hu, percentile_95_hu=mean_hu + reach_hu
+    )
+
+
+@pytest.mark.parametrize(
+    ("mean_hu", "foreground", "window"),
+    [
+        (-850, (-1005, -695), (-1005, 240)),  # a lung
+        (700, (56, 1344), (-160, 1340)),  # a femur
+        (700, (-60, 200), (-160, 740)),  # a bone so small that it moves no percentile of the foreground
+        (-320, (-700, 100), (-325, 240)),
+    ],
+)
+def test_labels_that_lie_beyond_the_widest_window_widen_it(mean_hu, foreground, window):
+    case = measured(foreground=foreground, hu=(-1024.0, 2000.0))
+    told = case.model_copy(update={"labels": {1: facts_of(mean_hu, 40)}})
+    found, why = intensities.clip_window(data_set(told))
+    assert found == window
+    assert ("liver mostly beyond -325 to 325 HU" in why) == (mean_hu != -320)
 
 
 def test_sources_cut_on_storage_are_clipped_to_what_all_of_them_kept():
