@@ -25,7 +25,7 @@ IGNORE = "ignore"
 makes HIDDEN of it."""
 
 DEFAULT_TOLERANCE_MM = 2.0
-LESION_WORDS = ("tumor", "tumour", "cancer", "lesion")
+LESION_WORDS = ("tumor", "tumour", "cancer", "carcinoma", "lesion", "metasta", "nodul", "cyst")
 
 LabelPattern = frozenset[int]
 """The values somebody *looked for* in a case; a looked-for organ may well be absent."""
@@ -55,12 +55,14 @@ class LabelSet(Frozen):
 
     @property
     def lesions(self) -> tuple[int, ...]:
-        """The values of every group but the first, which are drawn over the organs. In a table of one group, the values
-        that are named like a lesion."""
-        only, *later = self.groups.values()
+        """The values of every group but the first, which are drawn over the organs; where some of these groups are
+        named like lesions, or hold a label that is, of these alone: others hold vessels or bones. In a table of one
+        group, the values that are named like a lesion."""
+        only, *later = self.groups
         if not later:
-            return tuple(value for value in only if named_like_lesion(self.names[value]))
-        return tuple(value for values in later for value in values)
+            return tuple(value for value in self.groups[only] if named_like_lesion(self.names[value]))
+        named = [group for group in later if any(map(named_like_lesion, (group, *self.names_of(self.groups[group]))))]
+        return tuple(value for group in named or later for value in self.groups[group])
 
     def of_lesions(self, group: str) -> bool:
         """Whether all labels of a group are lesions."""
@@ -75,8 +77,8 @@ class LabelSet(Frozen):
 
 
 def named_like_lesion(name: str) -> bool:
-    """Whether a label's name holds one of LESION_WORDS."""
-    return any(word in name.lower() for word in LESION_WORDS)
+    """Whether the name of a label or a group holds one of LESION_WORDS; a cystic duct is none."""
+    return any(word in name.lower().replace("cystic", "") for word in LESION_WORDS)
 
 
 def asked(labels: LabelSet, group: str, annotated: Iterable[int]) -> np.ndarray:

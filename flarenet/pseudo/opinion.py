@@ -65,7 +65,7 @@ class Asked:
         """Where the lesions that people drew lie: the result of filters.hosts_of, by values of the label table."""
         found = {}
         for group, values in list(self.labels.groups.items())[1:]:
-            if self.annotated & set(values):
+            if self.labels.of_lesions(group) and self.annotated & set(values):
                 hosts = hosts_of(find_components(self.by_hand[group]), self.organs(group)[0])
                 found.update({values[index - 1]: shares for index, shares in hosts.items()})
         return found

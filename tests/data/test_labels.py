@@ -35,12 +35,15 @@ def equal(maps, **expected):
     [
         (TABLE.names, TABLE.groups, (3,), ["cancer"]),
         (MIXED.names, MIXED.groups, (1, 3), ["second", "third"]),
+        (("", "liver", "spine", "cyst", "stone"), {"organ": (1,), "bone": (2,), "other": (3, 4)}, (3, 4), ["other"]),
+        (("", "liver", "cystic duct", "stone"), {"organ": (1,), "duct": (2,), "Lesions": (3,)}, (3,), ["Lesions"]),
+        (("", "liver", "spine"), {"tumor bed": (1,), "bone": (2,)}, (2,), ["bone"]),
         (("background", "liver", "spleen"), {"organ": (1, 2)}, (), []),
         (("background", "liver", "Liver tumour"), {"all": (1, 2)}, (2,), []),
         (("background", "Lesion", "kidney cancer"), {"cancer": (1, 2)}, (1, 2), ["cancer"]),
     ],
 )
-def test_lesions_lie_over_the_first_group_or_are_named_so_in_the_only_one(names, groups, lesions, of_lesions):
+def test_lesions_lie_over_the_first_group_or_are_named_so(names, groups, lesions, of_lesions):
     table = LabelSet(names=names, groups=groups)
     assert table.lesions == lesions and [group for group in groups if table.of_lesions(group)] == of_lesions
 
