@@ -19,6 +19,14 @@ def resample(image, shape):  # the last three axes, linearly; the outer edges of
     return image
 
 
+def own_window(image, percentiles):  # of what is above the lowest value: padding must not count
+    for voxels in (image[image > image.min()], image):
+        low, high = np.percentile(voxels, percentiles) if voxels.size else (0, 0)
+        if high - low > 1e-30:
+            return low, high
+    return low, low + 1  # an image of one value has no width
+
+
 def run(session, frame, p):  # [C, *S] -> the logits [1 + n, *S] of each group; windows are blended by a Gaussian
     patch, size = p["patch"], frame.shape[1:]
     margins = [(max(0, m - n) // 2, (max(0, m - n) + 1) // 2) for m, n in zip(patch, size)]
@@ -38,8 +46,7 @@ def run(session, frame, p):  # [C, *S] -> the logits [1 + n, *S] of each group; 
 
 def label_map(session, p, hu, spacing):
     assert p["interpolation"] == "linear" and p["fusion"]["rule"] == "overlay" and not p["fusion"]["flips"]
-    low, high = p["clip_hu"] or np.percentile(hu, p["percentiles"])
-    high = high if high - low > 1e-30 else low + 1  # an image of one value has no width
+    low, high = p["clip_hu"] or own_window(hu, p["percentiles"])
     box = tuple(slice(at.min(), at.max() + 1) for at in np.nonzero(hu > low)) if (hu > low).any() else np.s_[:, :, :]
     image = (np.clip(hu[box], low, high).astype(np.float32) - low) * (p["levels"] / (high - low))
     keeps = [p["never_finer_z"] and spacing[0] >= (p["spacing_mm"][0] or 0), False, False]  # thick slices stay

@@ -28,7 +28,8 @@ class Processing(Frozen):
     """What processing.json holds; docs/onnx.md gives the order of the steps.
 
     orientation     axes of the arrays [Z, Y, X], in reverse order: Z rises to superior, Y to anterior, X to the right
-    clip_hu         window of intensities; None: from one of the image's own `percentiles` to the other
+    clip_hu         window of intensities; None: from one of the image's own `percentiles` to the other, of its voxels
+                    above its lowest value
     levels          intensities are scaled from 0, the window's floor, to `levels`, its ceiling; then rounded, and
                     divided by `levels`
     spacing_mm      (z, y, x) that the image is resampled to; None leaves an axis as it is

@@ -105,8 +105,8 @@ def prediction_gb(
     It is the sum of RUNTIME_GB, for blocks OPENVINO_GB too, and the memory of
 
     scan     nothing where slices stream from the file, which they do, whatever their number, for a slice-wise network
-             with a fixed window. Else int16, and for blocks the label map too, as a file may have its highest slice
-             first
+             with a fixed window. Else int16, or float32, as MR mostly is, where intensities are scaled by percentiles,
+             and for blocks the label map too, as a file may have its highest slice first
     planes   float32: those that wait, twice the windows that run at once or twice the depth of the patch, and a few of
              the scan's size. Where slices are resampled also those made together, and twice those they are made from
     network  4 bytes a parameter, and SCRATCH times what is alive while its widest layer runs
@@ -125,7 +125,8 @@ def prediction_gb(
     summed, given_out = (0, windows) if network.dimensions == 2 else (configuration.patch[0], 1)
     channels = sum(1 + outputs[group] for group in network.groups)
     streams = network.dimensions == 2 and configuration.clip_hu is not None
-    scan_bytes = 0 if streams else (2 if network.dimensions == 2 else 3) * scan.voxels
+    voxel_bytes = (4 if configuration.clip_hu is None else 2) + (network.dimensions == 3)
+    scan_bytes = 0 if streams else voxel_bytes * scan.voxels
     plane = math.prod(scan.shape[1:])
     mixed = 0.0 if slices == scan.shape[0] else ROWS_AT_ONCE * (1 + 2 * scan.shape[0] / slices)
     plane_bytes = 4 * ((PLANES_WAITING + 2 * max(summed, windows) + mixed) * rows * columns + PLANES_WAITING * plane)

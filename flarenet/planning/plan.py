@@ -56,7 +56,8 @@ class Configuration(Frozen):
     patch                 (y, x) or (z, y, x) in voxels
     neighbours            how many slices on either side a slice-wise network sees beside the one it answers
     normalisation         "window": clipped to clip_hu, then scaled to [0, 1]; "percentile": clipped to the 0.5 and 99.5
-                          percentile of the image itself, for intensities without a unit, as in MR
+                          percentile of the image's own voxels above its lowest value, for intensities without a unit,
+                          as in MR
     clip_hu               the window in HU; None where the image's own percentiles count
     interpolation         of images; label maps take the nearest voxel
     overlap               share of a window that its neighbour covers in prediction

@@ -25,12 +25,16 @@ from .prepare import prepare_image, prepare_map
 from .resample import resampled_shape
 from .upright import on_grid, upright
 
-PREPARATION_VERSION = 4
+PREPARATION_VERSION = 5
 """Part of every key. It is raised when the output of prepare changes, which makes all stored cases stale."""
 
 PROCESS_MB, BYTES_PER_VOXEL, BYTES_PER_PREPARED_VOXEL = 150, 4, 8
 """Memory to prepare a case, measured and rounded up: of Python with what it imports, of a voxel of image and labels,
 and of a voxel of the prepared ones until they are stored."""
+
+BYTES_PER_RANKED_VOXEL = 10
+"""The same of a voxel of image and labels where an image has its own percentiles: float32, as MR mostly is, what of it
+is ranked, whether a voxel is, and the label."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,9 @@ def need_mb(work: Work) -> float:
         prod(resampled_shape(turned.shape, turned.spacing_mm, configuration.spacing_mm))
         for configuration in work.configurations.values()
     )
-    return PROCESS_MB + (voxels * BYTES_PER_VOXEL + prepared * BYTES_PER_PREPARED_VOXEL) / (1 << 20)
+    ranked = any(configuration.clip_hu is None for configuration in work.configurations.values())
+    read = voxels * (BYTES_PER_RANKED_VOXEL if ranked else BYTES_PER_VOXEL)
+    return PROCESS_MB + (read + prepared * BYTES_PER_PREPARED_VOXEL) / (1 << 20)
 
 
 def prepare_case(work: Work) -> str:

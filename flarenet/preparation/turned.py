@@ -12,8 +12,8 @@ from ..planning.plan import Configuration
 from ..volume import Box, Grid, Orientation, Volume, box_where, orientation_of
 
 PERCENTILES = (0.5, 99.5)
-"""The percentiles of all voxels that an image without an intensity unit is clipped to: its tails hold noise and bright
-artefacts."""
+"""The percentiles that an image without an intensity unit is clipped to, of its voxels above its lowest value: its
+tails hold noise and bright artefacts, and how much padding or black air lies around the body must not matter."""
 
 NARROWEST = 1e-30
 """A window that is no wider counts as one of no width: float32 cannot hold the factor that would scale its image."""
@@ -39,7 +39,8 @@ class Turned(Protocol):
     def window(self, configuration: Configuration) -> tuple[float, float]:
         """The window that intensities are clipped to: the plan's, or the image's own PERCENTILES.
 
-        Where the percentiles coincide, or nearly so (NARROWEST), the window has width 1 and begins at the lower one.
+        Where the percentiles coincide, or nearly so (NARROWEST), they are those of all voxels, and where these do too,
+        the window has width 1 and begins at the lower one.
         """
 
     def box(self, floor: float) -> Box | None:
@@ -63,11 +64,21 @@ class TurnedVolume:
     def window(self, configuration: Configuration) -> tuple[float, float]:
         if configuration.clip_hu is not None:
             return configuration.clip_hu
-        low, high = (float(value) for value in np.percentile(self._data, PERCENTILES))
+        low, high = _percentiles(self._data[self._data > self._data.min()])
+        if not high - low > NARROWEST:
+            low, high = _percentiles(self._data.flatten())
         return low, high if high - low > NARROWEST else low + 1.0
 
     def box(self, floor: float) -> Box | None:
         return box_where(plane > floor for plane in self._data)
+
+
+def _percentiles(voxels: np.ndarray) -> tuple[float, float]:
+    """PERCENTILES of `voxels` [n], which are put into another order; 0 and 0 of none."""
+    if not voxels.size:
+        return 0.0, 0.0
+    low, high = (float(value) for value in np.percentile(voxels, PERCENTILES, overwrite_input=True))
+    return low, high
 
 
 class TurnedFile:

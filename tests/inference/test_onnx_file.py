@@ -1,6 +1,7 @@
 """An exported network answers as the model does, alone and in the example of docs/onnx.md."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from flarenet.errors import UsageError
 from flarenet.inference.model import load_model
 from flarenet.inference.onnx_file import export_onnx
 from flarenet.inference.predict import Predictor
+from flarenet.planning.plan import Configuration
+from flarenet.preparation.turned import PERCENTILES, TurnedVolume
 from flarenet.volume import Grid, Volume
 from tests.inference.test_predict import AIR_HU, BODY_HU, model_folder
 
@@ -49,6 +52,18 @@ def test_the_example_draws_what_the_model_draws(tmp_path, patch):
     assert found.shape == expected.shape and found.dtype == np.uint8
     assert 0.05 < (expected == 1).mean() < 0.5
     assert (found == expected).mean() >= 0.999
+
+
+def test_the_example_takes_the_window_that_an_image_has_of_its_own():
+    """Padding does not move it; two values, and one, have a window too."""
+    numbers = Configuration(
+        spacing_mm=(1, 1, 1), inference_spacing_mm=(1, 1, 1), patch=(8, 8, 8), normalisation="percentile", clip_hu=None
+    )
+    own_window = runpy.run_path(str(EXAMPLE))["own_window"]
+    signal = np.random.default_rng(0).gamma(2, 100, (6, 7, 8)).astype(np.float32)
+    for image in (np.pad(signal, 9), np.where(signal < 99, 0, 9).astype(np.int16), np.full((2, 2, 2), 5)):
+        scan = TurnedVolume(Volume(image, Grid(image.shape, np.eye(4))))
+        assert own_window(image, PERCENTILES) == scan.window(numbers)
 
 
 def test_the_file_answers_any_number_of_windows_as_the_network_does(tmp_path):

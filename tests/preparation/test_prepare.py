@@ -194,12 +194,13 @@ def window(data, grid, numbers):
 
 
 def test_an_image_without_a_unit_is_scaled_by_its_own_percentiles():
-    """Values 0 to 999, each once: 0.5 % and 99.5 % lie at 4.995 and 994.005; ten times the values, the same picture."""
+    """Values 0 to 999, each once: of 1 to 999, 0.5 % and 99.5 % lie at 1 + 4.99 and 999 - 4.99; ten times the values,
+    the same picture."""
     data = np.arange(1000, dtype=np.int16).reshape(10, 10, 10)
     grid = Grid(data.shape, scan(spacing=(1.0, 1.0, 1.0)).grid.affine)
     plain = configuration((1.0, 1.0, 1.0), patch=(8, 8, 8))
     own = plain.model_copy(update={"normalisation": "percentile", "clip_hu": None})
-    assert window(data, grid, own) == pytest.approx((4.995, 994.005))
+    assert window(data, grid, own) == pytest.approx((5.99, 994.01))
     assert window(data, grid, plain) == (-160, 240)
     one, *others = (
         prepare_image(Volume(values, grid), own).image
@@ -207,6 +208,16 @@ def test_an_image_without_a_unit_is_scaled_by_its_own_percentiles():
     )
     assert one.min() == 0 and one.max() == FULL
     assert all(np.abs(one.astype(int) - other).max() <= 1 for other in others)
+
+
+def test_padding_does_not_move_the_window_of_an_image_without_a_unit():
+    grid = Grid((10, 10, 10), np.eye(4))
+    own = configuration((1.0, 1.0, 1.0)).model_copy(update={"normalisation": "percentile", "clip_hu": None})
+    body = np.arange(1000, dtype=np.float32).reshape(grid.shape)
+    padded = np.pad(body, 20)
+    assert window(padded, Grid(padded.shape, np.eye(4)), own) == window(body, grid, own)
+    two_values = np.where(body < 500, 0, 100).astype(np.int16)  # of those above the lowest alone there is no range
+    assert window(two_values, grid, own) == (0, 100)
 
 
 def test_an_image_of_one_value_and_one_whose_range_is_nothing_are_scaled_to_finite_numbers():
