@@ -403,6 +403,22 @@ def test_sources_that_cannot_be_told_apart_or_are_of_different_kinds_are_refused
         merged(tmp_path, one, decathlon(tmp_path / "Task03"))
 
 
+def test_a_source_that_does_not_say_what_its_images_are_takes_the_word_of_the_others(tmp_path):
+    labelled, scans = decathlon(tmp_path / "Task05"), touch(tmp_path / "scans", "imagesTr/b_0000.nii.gz")
+    content = json.loads((labelled / "dataset.json").read_text())
+    write(labelled, **{**content, "modality": {"0": "MRI"}})
+    assert merged(tmp_path, labelled, scans).modality == "MRI"
+    other = nnunet(tmp_path / "B", {"liver": 1}, "a")
+    write(other, **{**json.loads((other / "dataset.json").read_text()), "channel_names": {"0": "mr"}})
+    assert merged(tmp_path / "both", scans, labelled, other).modality == "mr"
+    alone = touch(tmp_path / "C", "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
+    table = {"labels": {"liver": 1}}
+    assert merged(tmp_path / "alone", alone, table=table).modality == "CT"
+    assert merged(tmp_path / "stated", alone, table=table, modality="MR").modality == "MR"
+    with pytest.raises(DatasetError, match="found: Task03 CT, --labels MR"):
+        merged(tmp_path / "wrong", decathlon(tmp_path / "Task03"), scans, modality="MR")
+
+
 def test_files_of_the_set_s_own_folder_are_named_by_relative_paths(tmp_path):
     folder = flare(tmp_path / "raw" / "M")
     content = merge([read_source(folder)], folder)

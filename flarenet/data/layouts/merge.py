@@ -30,13 +30,15 @@ class TableEntry(Frozen):
 class LabelNames(Frozen):
     """What a person says about label names.
 
-    table    the merged table; None: every label of every source, in their order
-    sources  folder name -> {label's name there: its name in the table, or None to leave it out}; for a source that does
-             not name its labels {value: name}
+    table     the merged table; None: every label of every source, in their order
+    sources   folder name -> {label's name there: its name in the table, or None to leave it out}; for a source that
+              does not name its labels {value: name}
+    modality  what the images of sources are that do not say so; None: what those of the others are, else CT
     """
 
     table: TableEntry | None = None
     sources: dict[str, dict[str, str | None]] = Field(default_factory=dict)
+    modality: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def merge(sources: Sequence[Source], folder: Path, label_names: LabelNames | Non
     content = {
         "name": folder.name,
         "description": "; ".join(f"{source.name} ({source.layout})" for source in sources),
-        "channel_names": {"0": _modality(sources)},
+        "channel_names": {"0": _modality(sources, label_names.modality)},
         "labels": labels,
         "groups": None if table.groups is None else {group: list(items) for group, items in table.groups.items()},
         "tolerance_mm": table.tolerance_mm,
@@ -286,9 +288,17 @@ def _entry(case: SourceCase, part: _Part, numbers: Mapping[str, int], folder: Pa
     return entry
 
 
-def _modality(sources: Iterable[Source]) -> str:
-    kinds = {source.modality.upper(): source.modality for source in sources}
+def _modality(sources: Iterable[Source], stated: str | None) -> str:
+    """What the images of all sources are, by those that say so and by what a person stated; CT where nothing does."""
+    told = {source.name: source.modality for source in sources if source.modality is not None}
+    if stated is not None:
+        told["--labels"] = stated
+    kinds = {_kind(modality): modality for modality in told.values()}
     if len(kinds) > 1:
-        told = ", ".join(f"{source.name} {source.modality}" for source in sources)
-        raise DatasetError("--from", found=told, expected="images of one kind")
-    return next(iter(kinds.values()))
+        found = ", ".join(f"{name} {modality}" for name, modality in told.items())
+        raise DatasetError("--from", found=found, expected="images of one kind")
+    return next(iter(kinds.values()), "CT")
+
+
+def _kind(modality: str) -> str:
+    return "MR" if modality.upper() == "MRI" else modality.upper()

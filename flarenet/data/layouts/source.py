@@ -36,9 +36,10 @@ class SourceCase:
 class Source:
     """A folder that was recognised.
 
-    labels  names, groups and tolerances; None where nothing in the folder names its labels
-    values  value in the label files -> name, IGNORE among them
-    notes   what was left aside or taken for something, for a person to read
+    labels    names, groups and tolerances; None where nothing in the folder names its labels
+    values    value in the label files -> name, IGNORE among them
+    modality  what its images are; None where nothing in the folder says so
+    notes     what was left aside or taken for something, for a person to read
     """
 
     folder: Path
@@ -47,7 +48,7 @@ class Source:
     values: Mapping[int, str]
     cases: tuple[SourceCase, ...]
     test: tuple[SourceCase, ...] = ()
-    modality: str = "CT"
+    modality: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
