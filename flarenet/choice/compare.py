@@ -18,7 +18,7 @@ from ..evaluation.tables import ClassScore, mean_score, summarise
 from ..inference.about import PLAN
 from ..planning.plan_file import load_plan
 from ..planning.runs import Run
-from ..planning.split import load_splits
+from ..planning.split import Splits, load_splits
 from ..schema import Frozen, save
 from ..workspace import Workspace
 from .candidates import Candidate, ensembles, find_candidates, unseen
@@ -80,7 +80,7 @@ def compare(
     there, left_out = find_candidates(workspace, folds or range(len(splits.folds)), dataset.labels)
     single = _on_the_same(there, folds)
     cases = {fold: unseen(single, fold, splits, dataset.cases) for fold in single[0].folders}
-    _check_some(cases, single)
+    _check_some(cases, single, splits)
     scans, labels = scans_as_read(chain.from_iterable(cases.values())), dataset.labels
     scored = partial(score, scans=scans, workspace=workspace, labels=labels, device=device, workers=workers)
 
@@ -154,14 +154,18 @@ def _on_the_same(candidates: Sequence[Candidate], folds: Collection[int]) -> lis
     return chosen
 
 
-def _check_some(cases: Mapping[int, Sequence[Case]], candidates: Sequence[Candidate]) -> None:
+def _check_some(cases: Mapping[int, Sequence[Case]], candidates: Sequence[Candidate], splits: Splits) -> None:
     """Raise RunError where no fold has a case left."""
     if not any(cases.values()):
+        others = ", ".join(str(fold) for fold in splits.telling if fold not in cases)
+        remedy = "cases listed by hand in splits.json, or flarenet_evaluate of --fold all on cases apart"
+        if others:
+            remedy = f"flarenet_train TRAINER --fold K, then flarenet_compare --fold K, with K of {others}"
         raise RunError(
             f"cases held out by folds {', '.join(map(str, cases))}",
             found=f"none that is annotated and that none of these has seen: {', '.join(c.name for c in candidates)}",
             expected="at least one",
-            remedy="flarenet_compare --fold K of another fold, or flarenet_train TRAINER --fold K",
+            remedy=remedy,
         )
 
 

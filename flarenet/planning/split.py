@@ -38,6 +38,21 @@ class Splits(Frozen):
             raise PlanError(f"fold {fold}", found=f"{len(self.folds)} folds", expected=f"0 to {len(self.folds) - 1}")
         return frozenset(self.folds[fold])
 
+    def held_out_by_run(self, fold: Fold) -> frozenset[str]:
+        """The same for a run that is to be trained. Raises PlanError for a fold that holds out nothing too, but for
+        fold 0, which is trained where nothing is said: a set of few patients may have no other."""
+        names = self.held_out(fold)
+        if not names and fold not in (0, "all"):
+            expected = f"cases, as of fold {', '.join(map(str, self.telling)) or 'none'}"
+            remedy = "--fold all, which trains on every case"
+            raise PlanError(f"fold {fold}", found="no case that it holds out", expected=expected, remedy=remedy)
+        return names
+
+    @property
+    def telling(self) -> tuple[int, ...]:
+        """The folds that hold out some case, and so can tell how well a run does."""
+        return tuple(number for number, names in enumerate(self.folds) if names)
+
 
 @dataclass
 class _Dealt:

@@ -70,16 +70,18 @@ def carry_out(
     """Write `plan` and what it was made from, then prepare the cases; returns those that could not be prepared.
 
     verify  as prepare_dataset takes it
-    say     told which files of before are kept, and where    warn  told where the disk may be too small
+    say     told which files of before are kept, and where
+    warn    told which folds hold out nothing, and where the disk may be too small
     The caller holds the lock of `workspace.prepared`. Raises PlanError or DatasetError, before any case is prepared,
     where one of the files would be too large to be read again.
     """
     settled = settle(dataset, fingerprint)
     save_to_load(fingerprint, workspace.fingerprint, PlanError)
     _keep_edited(workspace.plan, plan, say)
-    _deal(settled.cases, plan, workspace, say)  # before dataset.json tells that these cases are known
+    splits = _deal(settled.cases, plan, workspace, say)  # before dataset.json tells that these cases are known
     save_settled(settled, workspace.settled)
     save_plan(plan, workspace.plan)
+    _warn_of_empty_folds(splits, settled.cases, warn)
     _warn_of_room(plan, fingerprint, workspace, warn)
     unprepared = prepare_dataset(settled, plan, workspace, workers=workers, verify=verify)
     if unprepared:  # nobody can train on these
@@ -92,18 +94,27 @@ def _dealt(workspace: Workspace) -> Splits | None:
     return load_splits(workspace.splits) if workspace.splits.is_file() else None
 
 
-def _deal(cases: Sequence[Case], plan: Plan, workspace: Workspace, say: Say) -> None:
-    """Write splits.json where it changes; what was there is kept."""
+def _deal(cases: Sequence[Case], plan: Plan, workspace: Workspace, say: Say) -> Splits:
+    """The folds, written to splits.json where they change; what was there is kept."""
     before = _dealt(workspace)
     splits = make_splits(cases, plan.folds, seed=plan.seed, before=before, known=_known(cases, workspace))
     if splits == before:
-        return
+        return splits
     if before is not None:
         dealt = "new cases are dealt to the folds"
         if len(before.folds) != plan.folds:
             dealt = f"all cases are dealt to {plan.folds} folds"
         say(f"{dealt}; what was in {workspace.splits.name} is kept as {copy_aside(workspace.splits)}")
     save(splits, workspace.splits)
+    return splits
+
+
+def _warn_of_empty_folds(splits: Splits, cases: Sequence[Case], warn: Say) -> None:
+    """Say which folds hold out nothing, unless no case could tell a score."""
+    empty = [str(number) for number in range(len(splits.folds)) if number not in splits.telling]
+    if empty and any(case.annotated for case in cases):
+        said = f"fold {', '.join(empty)} of splits.json holds out no case: too few patients share a pattern of labels"
+        warn(f"{said}; a run of it is not told how well it does, and flarenet_compare has nothing to score it on")
 
 
 def _known(cases: Sequence[Case], workspace: Workspace) -> frozenset[str]:

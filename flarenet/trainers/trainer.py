@@ -61,7 +61,8 @@ class Trainer:
     workers    loader processes; None: loader.default_workers. With any, a script needs the guard that data.cases shows
 
     A trainer of one's own defines `name` and `plan`, and overrides `objective` if its network does not segment.
-    Raises UsageError where `plan` has no such trainer, and PlanError where its training does not fit the plan's budget.
+    Raises UsageError where `plan` has no such trainer, and PlanError where its training does not fit the plan's budget
+    or the fold holds out nothing.
     """
 
     name: ClassVar[str]
@@ -81,7 +82,7 @@ class Trainer:
         self._plan = plan
         self._workspace = workspace
         self._fold = fold
-        self._held_out = load_splits(workspace.splits).held_out(fold)
+        self._held_out = load_splits(workspace.splits).held_out_by_run(fold)
         self._device = own_device(device)
         self._precision = precision or plan.precision
         self._compiled = compiled

@@ -161,6 +161,14 @@ def test_new_cases_are_dealt_and_the_folds_of_before_are_kept(root, capsys):
     assert "splits.previous.json" in capsys.readouterr().out
 
 
+def test_folds_that_hold_nothing_out_are_told_and_only_the_first_is_trained(root, capsys):
+    words = ["3DOrgan", "-d", "Tiny", "--root", str(root), "--device", "cpu", "--fold", "3"]
+    assert plan_it(root) == 0
+    assert "warning: fold 0, 1, 2, 3, 4 of splits.json holds out no case" in capsys.readouterr().err
+    assert train(words) == 4
+    assert "what to do: --fold all" in capsys.readouterr().err
+
+
 def test_cases_that_are_not_prepared_as_the_plan_says_are_not_trained_on(root, capsys):
     words = ["3DOrgan", "-d", "Tiny", "--root", str(root), "--device", "cpu", "--fold", "all"]
     assert plan_it(root) == 0

@@ -39,6 +39,18 @@ def test_small_cohorts_fill_different_folds():
     assert [len(fold) for fold in make_splits(cases, 5, seed=0).folds] == [2] * 5
 
 
+def test_a_fold_that_holds_out_nothing_is_not_trained_but_for_the_first():
+    splits = make_splits(cohort("a", 3, (1,)), 5, seed=0)  # three patients fill three folds
+    assert splits.telling == (0, 1, 2)
+    assert [len(splits.held_out_by_run(fold)) for fold in (0, 1, 2, "all")] == [1, 1, 1, 0]
+    with pytest.raises(PlanError, match="expected: cases, as of fold 0, 1, 2\n.*--fold all"):
+        splits.held_out_by_run(3)
+    alone = make_splits([case for name in "abcd" for case in cohort(name, 1, ("_abcd".index(name),))], 5, seed=0)
+    assert alone.telling == () and alone.held_out_by_run(0) == frozenset()
+    with pytest.raises(PlanError, match="as of fold none"):
+        alone.held_out_by_run(1)
+
+
 def test_a_patient_is_in_one_fold_with_all_cases():
     cases = cohort("a", 12, (1,)) + cohort("b", 4, (2,))
     # three scans of each of four patients, and of each of them one more that was annotated for something else
