@@ -163,13 +163,14 @@ def choose_cuts(label_map: np.ndarray, labels: LabelSet) -> list[Cut]:
 
 
 def richest(label_map: np.ndarray, labels: LabelSet, *, axis: int) -> int:
-    """The number of the slice across `axis` with the most distinct labels, of equals the one with the most labelled
-    voxels; the middle one of an empty map."""
-    others = tuple(a for a in range(3) if a != axis)
+    """The number of the slice of a uint8 map [Z, Y, X] across `axis` with the most distinct labels, of equals the one
+    with the most labelled voxels; the middle one of an empty map."""
     if not label_map.any():
         return label_map.shape[axis] // 2
-    distinct = sum((label_map == value).any(axis=others).astype(int) for value in labels.values)
-    labelled = np.count_nonzero(label_map, axis=others)
+    planes = np.moveaxis(label_map, axis, 0)
+    voxels = np.array([np.bincount(plane.ravel(), minlength=256) for plane in planes])  # [slices, values], in one pass
+    distinct = np.count_nonzero(voxels[:, list(labels.values)], axis=1)
+    labelled = voxels[:, 1:].sum(axis=1)
     return int(np.lexsort((labelled, distinct))[-1])
 
 
