@@ -123,6 +123,11 @@ class Fingerprint(Frozen):
         return tuple(cohort.pattern for cohort in self.cohorts)
 
     @property
+    def intensity(self) -> str:
+        """What its intensities are called in tables: "HU", or "value" where they have no unit."""
+        return "HU" if self.modality == "CT" else "value"
+
+    @property
     def never_annotated(self) -> tuple[int, ...]:
         """The values that were looked for in no case: nothing can be learned about them."""
         looked_for = {value for pattern in self.patterns for value in pattern}

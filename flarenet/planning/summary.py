@@ -82,9 +82,10 @@ def cohort_names(fingerprint: Fingerprint) -> dict[Pattern, str]:
 
 
 def cohort_table(fingerprint: Fingerprint) -> Table:
-    """Which labels were looked for in how many cases, and the lowest and highest HU of these."""
+    """Which labels were looked for in how many cases, and the lowest and highest intensity of these."""
     title = f"{fingerprint.dataset}: {len(fingerprint.cases)} cases by the labels looked for"
-    table = new_table(title, "cohort", "labels looked for", ">cases", ">inferred", ">lowest HU", ">highest HU")
+    ends = [f">{end} {fingerprint.intensity}" for end in ("lowest", "highest")]
+    table = new_table(title, "cohort", "labels looked for", ">cases", ">inferred", *ends)
     for cohort, name in zip(fingerprint.cohorts, cohort_names(fingerprint).values()):
         numbers = (f"{number:g}" for number in (cohort.cases, cohort.inferred, cohort.floor_hu, cohort.ceiling_hu))
         table.add_row(name, say_pattern(cohort.pattern, fingerprint.labels), *numbers)

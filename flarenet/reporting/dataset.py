@@ -206,7 +206,8 @@ def case_rows(fingerprint: Fingerprint) -> Table:
     """A row per case."""
     names = cohort_names(fingerprint)
     rows = [_case_row(case, names[case.annotated], fingerprint) for case in fingerprint.cases]
-    head = ("case", "cohort", "voxels (z, y, x)", "spacing (mm)", "lowest HU", "highest HU", "looked for and absent")
+    ends = [f"{end} {fingerprint.intensity}" for end in ("lowest", "highest")]
+    head = ("case", "cohort", "voxels (z, y, x)", "spacing (mm)", *ends, "looked for and absent")
     words = frozenset({0, 1, 6})
     return plain_table("training_cases", "Cases", head, rows, words=words, folded=len(rows) > MANY_CASES)
 

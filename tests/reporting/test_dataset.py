@@ -5,6 +5,7 @@ from flarenet.data.reading import Reading
 from flarenet.phantom import write_phantom_set
 from flarenet.planning.fingerprint import fingerprint
 from flarenet.planning.fusion import Fusion
+from flarenet.planning.summary import cohort_table
 from flarenet.reporting.dataset import annotation_table, case_rows, dataset_section
 from flarenet.reporting.planned import plan_section
 from flarenet.trainers.planner import make_plan
@@ -36,6 +37,13 @@ def test_every_case_is_a_row(found):
     assert rows == {
         **{"phantom0000": "C1", "phantom0001": "C2", "phantom0002": "C4", "phantom0003": "C5", "phantom0004": "C3"}
     }
+
+
+def test_intensities_without_a_unit_are_not_called_hu(found):
+    for modality, ends in (("CT", ["lowest HU", "highest HU"]), ("MR", ["lowest value", "highest value"])):
+        measured = found.model_copy(update={"modality": modality})
+        assert [heading.text for heading in case_rows(measured).head[0]][4:6] == ends
+        assert [column.header for column in cohort_table(measured).columns][4:] == ends
 
 
 def test_charts_hold_every_case_and_the_measured_hu(found):
