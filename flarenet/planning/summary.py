@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from ..data.labels import LabelSet
+from ..data.labels import DEFAULT_TOLERANCE_MM, LabelSet
 from ..data.verify import say_ignored
+from ..errors import some_of
 from ..terminal import new_table
 from .assign import BY_HAND
 from .fingerprint import Fingerprint, Spread
@@ -19,12 +21,16 @@ from .kinds import cost
 from .memory import prediction_gb, stored_gb, training_gb
 from .patterns import Pattern
 from .plan import Plan, Step
+from .pseudo_rules import AUTO_RULES
 from .rules import cut_across
 from .speed import prediction_seconds, preparation_seconds, pseudo_seconds, training_seconds
 
 WIDTH_WITHOUT_TERMINAL = 120
 MOST_SENTENCES = 8
 """The most sentences of one kind on the terminal."""
+
+MOST_TOLERATED_VOXELS = 5
+"""More voxels than a surface may be off by in scans of the whole body, where 2 mm are two or three."""
 
 
 def print_summary(plan: Plan, fingerprint: Fingerprint) -> None:
@@ -220,10 +226,33 @@ def remarks(fingerprint: Fingerprint) -> list[str]:
             f"the median scan is {made}, with voxels of {voxel} mm (z, y, x): the axial slices that 2D networks see "
             "are reformatted from its slices, with coarse pixels. The 3D trainers, by name, may do better"
         )
+    sentences += _out_of_scale(fingerprint)
     sentences += _some([f"{name}: {reason}" for name, reason in fingerprint.ambiguous.items()], "ambiguous")
     absent = fingerprint.absent.items()
     sentences += _some([f"{name}: absent: {', '.join(labels.names_of(values))}" for name, values in absent], "absent")
     return sentences + _some(fingerprint.suspicious, "suspicious")
+
+
+def _out_of_scale(fingerprint: Fingerprint) -> list[str]:
+    """What is so coarse, made for scans of the whole body, that it hides differences between these."""
+    labels, voxel_mm = fingerprint.labels, fingerprint.spacing_mm.median
+    voxels = DEFAULT_TOLERANCE_MM / max(voxel_mm)
+    if voxels <= MOST_TOLERATED_VOXELS:
+        return []
+    unstated, found = [name for name in labels.names[1:] if name not in labels.tolerance_mm], list[str]()
+    if unstated:
+        found.append(
+            f"the surface Dice tolerates {DEFAULT_TOLERANCE_MM:g} mm for {some_of(unstated)}, {voxels:.0f} voxels of "
+            "the median scan: 'tolerance_mm' in dataset.json states less"
+        )
+    if labels.lesions:
+        least_mm3 = AUTO_RULES.least_mm3
+        least = least_mm3 / math.prod(voxel_mm)
+        found.append(
+            f"by recipe auto pseudo labels of lesions below {least_mm3:g} mm3 are hidden, {least:.0f} voxels of the "
+            "median scan: --set trainers.*.steps.*.pseudo.least_mm3=MM3 states less"
+        )
+    return found
 
 
 def _if_it_is_one(fingerprint: Fingerprint) -> str:

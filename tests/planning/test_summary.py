@@ -43,6 +43,21 @@ def test_a_set_that_may_be_annotated_evenly_is_told_how_to_say_so():
 
 
 @pytest.mark.parametrize(
+    "voxel_mm, tolerance_mm, said",
+    [
+        (0.1, {}, ["for liver, kidney, spleen, aorta, tumor, 20 voxels", "65000 voxels"]),
+        (0.1, {name: 0.2 for name in LABELS.names[1:]}, ["65000 voxels"]),
+        (0.4, {}, []),  # 5 voxels
+    ],
+)
+def test_tolerances_and_sizes_that_are_many_voxels_are_told(voxel_mm, tolerance_mm, said):
+    case = CaseFingerprint(name="a", image_sha256="a", **{**FACTS, "spacing_mm": (voxel_mm,) * 3})
+    labels = LABELS.model_copy(update={"tolerance_mm": tolerance_mm})
+    found = [sentence for sentence in remarks(summarise("set", labels, [case])) if "states less" in sentence]
+    assert len(found) == len(said) and all(words in sentence for words, sentence in zip(said, found))
+
+
+@pytest.mark.parametrize(
     "spacing_mm, said",
     [
         ((0.5, 0.5, 4.0), ["sagittal, with voxels of 0.50 x 0.50 x 4.00 mm"]),
