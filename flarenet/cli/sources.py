@@ -96,6 +96,7 @@ def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
 
     check_name(arguments.dataset, "--dataset")
     workspace, folders = Workspace(root, arguments.dataset), [folder.absolute() for folder in arguments.sources]
+    _refuse_itself(workspace.raw, folders)
     sources = [read_source(folder, how) for folder in folders]
     label_names = load(LabelNames, arguments.label_map, DatasetError) if arguments.label_map else None
     content = merge(sources, workspace.raw, label_names)
@@ -108,6 +109,27 @@ def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
         print(f"flarenet_plan: warning: nothing of this file is used: {other}", file=sys.stderr)
     _tell(sources, content, f"{workspace.raw / 'dataset.json'}{'' if written else ' (not written)'}")
     return opened
+
+
+def _refuse_itself(raw: Path, folders: Sequence[Path]) -> None:
+    """Raise UsageError where dataset.json would be written over that of a source, be it through a link: its owner and
+    other programs read it, and the next time the source would be the set that was made of it.
+
+    A folder alone that has no dataset.json may get one.
+    """
+    from ..errors import UsageError
+
+    if len(folders) == 1 and not (raw / "dataset.json").exists():
+        return
+    for folder in folders:
+        if folder.resolve() == raw.resolve():
+            raise UsageError(
+                f"--from {folder}",
+                found=f"the folder of the set itself, {raw}",
+                expected="folders whose own dataset.json stays as it is",
+                remedy="another name after -d for what is made of them; or, to plan the set as its dataset.json says, "
+                "leave --from out, with --allow-external where files lie elsewhere",
+            )
 
 
 def _tell(sources: Sequence[Source], content: Mapping[str, Any], where: str) -> None:

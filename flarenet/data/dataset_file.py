@@ -162,7 +162,7 @@ def _check_unknown(key: str, data: Mapping[str, Any], source: Path, problems: Pr
     lacking = [name for name, field in DatasetFile.model_fields.items() if field.is_required() and name not in data]
     remedy = did_you_mean(key, ADDED, cutoff=NEAR) or did_you_mean(key, lacking)
     if key == "training" and "channel_names" in lacking:
-        remedy = f"a Medical Segmentation Decathlon file? flarenet_plan -d NAME --from {source.parent} reads it"
+        remedy = f"a Medical Segmentation Decathlon file? flarenet_plan -d ANOTHER_NAME --from {source.parent} reads it"
     place, found = f"{source}: key {key!r}", "an unknown key"
     if remedy is None:
         problems.remark(place, found=found, expected="one that is read here: it is not used")

@@ -134,6 +134,35 @@ def test_liver_is_1_here_and_6_there(tmp_path):
     assert int((read_labels(case.label, found.labels, values=case.values).data == 1).sum()) == 27
 
 
+@pytest.mark.parametrize("more", [[], ["--replace"], ["--check"], ["--dry-run"]])
+def test_a_linked_set_is_not_written_over_by_what_is_made_of_it(phantoms, tmp_path, capsys, more):
+    """nnU-Net reads the file behind the link, and would train both cohorts by it."""
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/N").symlink_to(phantoms)
+    other, before = shutil.copytree(phantoms, tmp_path / "Q"), (phantoms / "dataset.json").read_bytes()
+    words = ["-d", "N", "--root", str(tmp_path), "--workers", "1", *more]
+    for source in (phantoms, tmp_path / "raw/N"):
+        for sources in ([source], [other, source]):
+            assert main([*words, "--from", *map(str, sources)]) == 2
+            told = capsys.readouterr().err
+            assert f"--from {source}" in told and "another name after -d" in told
+    assert (phantoms / "dataset.json").read_bytes() == before
+    assert not list(phantoms.glob("*.previous.json"))
+
+
+def test_a_folder_in_its_place_without_dataset_json_gets_one_if_it_is_alone(phantoms, tmp_path, capsys):
+    (tmp_path / "map.json").write_text(json.dumps({"table": TABLE}))
+    folders_only(phantoms, tmp_path / "raw/N")
+    own, words = str(tmp_path / "raw/N"), ["--labels", str(tmp_path / "map.json"), "--fingerprint"]
+    words = ["-d", "N", "--root", str(tmp_path), "--workers", "1", *words]
+    assert main([*words, "--from", own, str(phantoms)]) == 2
+    assert main([*words, "--from", own]) == 0
+    assert (tmp_path / "raw/N/dataset.json").is_file()
+    capsys.readouterr()
+    assert main([*words, "--from", own, "--replace"]) == 2
+    assert "leave --from out" in capsys.readouterr().err
+
+
 def test_a_check_says_that_it_does_not_read_what_was_changed_in_the_file_of_before(phantoms, tmp_path, capsys):
     (tmp_path / "raw/N").mkdir(parents=True)
     (tmp_path / "raw/N/dataset.json").write_bytes("größer".encode("cp1252"))
