@@ -128,7 +128,7 @@ def test_liver_is_1_here_and_6_there(tmp_path):
     assert main(words) == 0
     found = load(Fingerprint, tmp_path / "prepared/N/fingerprint.json", DatasetError)
     assert found.labels.names == ("background", "liver", "spleen")
-    assert {case.name: case.voxels for case in found.cases} == {"A_x": {1: 8}, "B_x": {1: 27, 2: 0}}
+    assert {case.name: case.voxels for case in found.cases} == {"x": {1: 8}, "B_x": {1: 27, 2: 0}}
     case = load_settled(tmp_path / "prepared/N/dataset.json").cases[1]
     assert case.values == {2: 2, 6: 1}
     assert int((read_labels(case.label, found.labels, values=case.values).data == 1).sum()) == 27

@@ -170,7 +170,7 @@ def test_cases_that_lie_in_folders_of_their_own_are_named_by_them(tmp_path):
         (f"{name}_imaging", folder / name / "imaging.nii.gz") for name in folders
     ]
     write(folder, **content, test=["./case_00000/imaging.nii.gz"])
-    with pytest.raises(DatasetError, match="both called KiTS_case_00000_imaging"):
+    with pytest.raises(DatasetError, match="both called case_00000_imaging"):
         merged(tmp_path / "again", folder)
 
 
@@ -361,14 +361,20 @@ def test_a_source_without_names_takes_those_of_the_map(tmp_path):
     assert case.values == {6: 2, 8: 0}
 
 
-def test_cases_of_one_name_get_that_of_their_source(tmp_path):
-    one, other = (nnunet(tmp_path / name, {"liver": 1}, *cases) for name, cases in (("A", "xy"), ("B", "Xz")))
-    assert [case.name for case in merged(tmp_path, one, other).cases] == ["A_x", "y", "B_X", "z"]
+def test_a_later_case_of_one_name_gets_that_of_its_source(tmp_path):
+    """The cases of A are called as they were without B: a run that learned from them knows them by their names."""
+    one, other, third = (
+        nnunet(tmp_path / name, {"liver": 1}, *cases) for name, cases in (("A", "xy"), ("B", "Xz"), ("C", ("x", "B_x")))
+    )
+    assert [case.name for case in merged(tmp_path, one).cases] == ["x", "y"]
+    assert [case.name for case in merged(tmp_path / "two", one, other).cases] == ["x", "y", "B_X", "z"]
+    three = merged(tmp_path / "three", one, other, third).cases
+    assert [case.name for case in three] == ["x", "y", "B_X", "z", "C_x", "C_B_x"]
 
 
 def test_a_name_that_another_case_gets_from_its_source_is_refused(tmp_path):
-    one, other = nnunet(tmp_path / "A", {"liver": 1}, "x"), nnunet(tmp_path / "B", {"liver": 1}, "x", "A_x")
-    with pytest.raises(DatasetError, match="both called A_x"):
+    one, other = nnunet(tmp_path / "A", {"liver": 1}, "x"), nnunet(tmp_path / "B", {"liver": 1}, "x", "B_x")
+    with pytest.raises(DatasetError, match="both called B_x"):
         merged(tmp_path, one, other)
 
 

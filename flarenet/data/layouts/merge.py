@@ -65,7 +65,7 @@ def merge(sources: Sequence[Source], folder: Path, label_names: LabelNames | Non
     """The content of a dataset.json in `folder` that holds the cases of all `sources`, by paths to where they are.
 
     Where a source has IGNORE and the table has not, it gets the lowest value that is free above all others.
-    A case whose name another source has too gets the name of its own source before it. A source without any label file
+    A case whose name an earlier source has gets the name of its own source before it. A source without any label file
     brings no label and needs to name none, unless all are such. Raises DatasetError where a label is not in the table,
     where `label_names` speaks of a source or label that is not there, and where two sources, or two cases, have one
     name.
@@ -251,18 +251,19 @@ def _is_ignore(name: str | None) -> bool:
 
 
 def _case_names(sources: Iterable[Source]) -> dict[tuple[str, str], str]:
-    """(source, its case) -> case name; where two cases of the whole are called the same, their source's name stands
-    before it. Raises DatasetError where that does not tell them apart."""
-    cases = [(source.name, case) for source in sources for case in (*source.cases, *source.test)]
-    counts = Counter(spelled(case.name) for _, case in cases)
+    """(source, its case) -> case name; where an earlier source has a case of that name, its own source's name stands
+    before it. So a source that is added at the end renames no case, by which folds and finished runs know them. Raises
+    DatasetError where that does not tell them apart."""
     names: dict[tuple[str, str], str] = {}
     images: dict[str, Path] = {}
-    for source, case in cases:
-        name = f"{source}_{case.name}" if counts[spelled(case.name)] > 1 else case.name
-        if spelled(name) in images:
-            found = f"{images[spelled(name)]} and {case.image}, both called {name}"
-            raise DatasetError("--from", found=found, expected="cases of different names, training and test")
-        names[source, case.name], images[spelled(name)] = name, case.image
+    for source in sources:
+        earlier = set(images)
+        for case in (*source.cases, *source.test):
+            name = f"{source.name}_{case.name}" if spelled(case.name) in earlier else case.name
+            if spelled(name) in images:
+                found = f"{images[spelled(name)]} and {case.image}, both called {name}"
+                raise DatasetError("--from", found=found, expected="cases of different names, training and test")
+            names[source.name, case.name], images[spelled(name)] = name, case.image
     return names
 
 
