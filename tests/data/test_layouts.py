@@ -234,6 +234,27 @@ def test_unlabelled_images_are_known_by_several_names(tmp_path, name):
     assert (case.name, case.label) == ("a", None)
 
 
+@pytest.mark.parametrize("name", ["scans", "unlabeledTr1800", "imagesTr"])
+def test_a_folder_of_scans_alone_holds_unlabelled_cases(tmp_path, name):
+    folder = touch(tmp_path / name, "a_0000.nii.gz", "b.nii", "._b.nii", "list.csv")
+    source = read_source(folder)
+    assert (source.layout, source.labels, source.test) == ("unlabelled scans", None, ())
+    assert files(source.cases, folder) == {"a": ("a_0000.nii.gz", None), "b": ("b.nii", None)}
+
+
+@pytest.mark.parametrize("name", ["labelsTr", "pseudo-labels", "val_gt"])
+def test_label_maps_are_not_taken_for_scans(tmp_path, name):
+    with pytest.raises(DatasetError, match="one of these layouts"):
+        read_source(touch(tmp_path / name, "a.nii.gz"))
+
+
+def test_scans_with_something_beside_them_are_not_taken_for_scans_alone(tmp_path):
+    folders = touch(tmp_path / "A", "a.nii.gz", "masks/a.nii.gz"), touch(write(tmp_path / "B"), "b.nii.gz")
+    for folder in folders:
+        with pytest.raises(DatasetError, match="one of these layouts"):
+            read_source(folder)
+
+
 def test_a_label_without_image_is_an_error_of_flare_too(tmp_path):
     folder = touch(flare(tmp_path / "F"), "labelsTr2200/FLARE23_0009.nii.gz")
     with pytest.raises(DatasetError, match="FLARE23_0009.nii.gz without an image"):
@@ -312,17 +333,18 @@ def test_groups_keep_the_order_of_every_source_or_are_refused(tmp_path):
 
 
 def test_a_source_of_scans_alone_brings_no_labels_and_needs_none(tmp_path):
-    """Be it a folder of images without a table, or unlabelled ones that look like FLARE23's, or a set with its own."""
+    """Be it a folder of images without a table, or unlabelled ones as FLARE23's, or a set with its own, or files."""
     one = nnunet(tmp_path / "A", {"liver": 1, "tumor": 2}, "a")
-    scans = touch(tmp_path / "Scans", "imagesTr/x_0000.nii.gz")
+    scans, flat = touch(tmp_path / "Scans", "imagesTr/x_0000.nii.gz"), touch(tmp_path / "Flat", "f.nii.gz", "x.nii.gz")
     more = touch(tmp_path / "More", "unlabeledTr/y_0000.nii.gz")
     own = nnunet(tmp_path / "Own", {"spleen": 4}, "z")
     (own / "labelsTr/z.nii.gz").unlink()
     content = json.loads((own / "dataset.json").read_text())
     write(own, **content | {"dataset": {"z": {"images": ["imagesTr/z_0000.nii.gz"]}}})
-    dataset = merged(tmp_path, scans, one, more, own)
+    dataset = merged(tmp_path, scans, one, more, own, flat)
     assert dataset.labels.names == ("background", "liver", "tumor")
-    assert {case.name: case.label is None for case in dataset.cases} == {"x": True, "a": False, "y": True, "z": True}
+    labelled = {case.name: case.label is not None for case in dataset.cases}
+    assert labelled == {"x": False, "a": True, "y": False, "z": False, "f": False, "Flat_x": False}
     merged(tmp_path / "told", scans, one, more, table={"labels": {"liver": 1, "tumor": 2}})
     assert merged(tmp_path / "alone", more).labels == FLARE23
     with pytest.raises(DatasetError, match="values without names"):

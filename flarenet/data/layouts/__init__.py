@@ -9,6 +9,7 @@ from ..reading import STRICT, Reading
 from .decathlon import is_decathlon, read_decathlon
 from .flare import is_flare, read_flare
 from .nnunet import has_dataset_file, has_folders, read_dataset_file, read_folders
+from .scans import is_scans, read_scans
 from .source import Layout, Source, SourceCase
 
 LAYOUTS = (
@@ -35,6 +36,12 @@ LAYOUTS = (
         "imagesTr2200, labelsTr2200, unlabeledTr1800, validation, or some of them",
         is_flare,
         lambda folder, _: read_flare(folder),
+    ),
+    Layout(
+        "unlabelled scans",
+        "CASE.nii.gz or CASE_0000.nii.gz, in a folder that holds no other and is not called as one of labels",
+        is_scans,
+        lambda folder, _: read_scans(folder),
     ),
 )
 """The first that fits a folder reads it."""

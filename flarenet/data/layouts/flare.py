@@ -65,12 +65,16 @@ def read_flare(folder: Path) -> Source:
     return Source(folder, "FLARE23", FLARE23, values, cases, test, notes=tuple(notes))
 
 
+def role_of(name: str) -> str:
+    """The role of a folder that is called `name`; "" for none."""
+    return next((role for role, words in ROLES if re.fullmatch(words, name, re.IGNORECASE)), "")
+
+
 def _roles(folder: Path) -> Mapping[str, list[Path]]:
     """Role -> its folders; those without one stand under ""."""
     found = defaultdict(list)
     for path in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")):
-        role = next((role for role, words in ROLES if re.fullmatch(words, path.name, re.IGNORECASE)), "")
-        found[role].append(path)
+        found[role_of(path.name)].append(path)
     return found
 
 
