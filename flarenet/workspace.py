@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .errors import DatasetError, UsageError, unknown
+from .errors import DatasetError, UsageError, did_you_mean
 
 ROOT_VARIABLE = "FLARENET_ROOT"
 
@@ -117,7 +117,14 @@ def open_workspace(root: Path, dataset: str) -> Workspace:
     """The workspace of a data set. Raises UsageError, listing the data sets there are, where it has no raw folder."""
     workspace = Workspace(root, dataset)
     if not workspace.raw.is_dir():
-        raise unknown("data set", dataset, _folders(root / "raw"))
+        real = _folders(root / "raw")
+        raise UsageError(
+            f"unknown data set {dataset!r}",
+            found=f"no folder {workspace.raw}",
+            expected=", ".join(real) or f"a data set in {root / 'raw'}",
+            remedy=did_you_mean(dataset, real, cutoff=0.4)
+            or f"--root or {ROOT_VARIABLE} where it lies below another root",
+        )
     return workspace
 
 

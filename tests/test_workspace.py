@@ -43,6 +43,18 @@ def test_an_unknown_set_lists_the_real_ones(tmp_path):
         open_workspace(tmp_path, "flaremin")
     assert caught.value.expected == "FLAREmini"
     assert caught.value.remedy == "did you mean 'FLAREmini'?"
+    with pytest.raises(UsageError) as caught:
+        open_workspace(tmp_path, "KiTS")
+    assert caught.value.found == f"no folder {tmp_path / 'raw' / 'KiTS'}"
+    assert caught.value.remedy == "--root or FLARENET_ROOT where it lies below another root"
+
+
+def test_a_root_without_data_sets_is_named(tmp_path):
+    """As the current folder in a shell where FLARENET_ROOT is not set."""
+    with pytest.raises(UsageError) as caught:
+        open_workspace(tmp_path, "KiTS")
+    assert caught.value.expected == f"a data set in {tmp_path / 'raw'}"
+    assert "FLARENET_ROOT" in caught.value.remedy
 
 
 def test_the_only_planned_set_is_taken(tmp_path):

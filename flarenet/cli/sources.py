@@ -92,7 +92,7 @@ def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
     from ..data.names import check_name
     from ..errors import DatasetError
     from ..schema import load
-    from ..workspace import Workspace
+    from ..workspace import ROOT_VARIABLE, Workspace
 
     check_name(arguments.dataset, "--dataset")
     workspace, folders = Workspace(root, arguments.dataset), [folder.absolute() for folder in arguments.sources]
@@ -103,6 +103,8 @@ def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
     opened = Opened(workspace, how, tuple(folders), content)
     written = not (arguments.check or arguments.dry_run)
     if written:
+        if not (root / "raw").exists():  # may be the current folder by mistake
+            print(f"root: {root}, which holds no data set yet; --root or {ROOT_VARIABLE} names another")
         opened.read()  # what cannot be read is not written
         write_dataset_file(content, workspace.raw, replace=arguments.replace)
     elif other := another_file(content, workspace.raw):

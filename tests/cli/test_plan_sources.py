@@ -108,7 +108,7 @@ def test_a_source_whose_files_lie_elsewhere_is_taken_by_those_who_consent(phanto
     assert plan(tmp_path, "--from", tmp_path / "S", "--allow-external") == 0
 
 
-def test_liver_is_1_here_and_6_there(tmp_path):
+def test_liver_is_1_here_and_6_there(tmp_path, capsys):
     """Two sources of one case each; the voxels of the liver are counted under the merged table's value."""
     random = np.random.default_rng(0)
     for source, table, value, voxels in (("A", {"liver": 1}, 1, 8), ("B", {"spleen": 2, "LIVER": 6}, 6, 27)):
@@ -125,7 +125,9 @@ def test_liver_is_1_here_and_6_there(tmp_path):
         content["dataset"]["x"] |= {"label": "labelsTr/x.nii.gz", "annotated": list(table.values())}
         (tmp_path / source / "dataset.json").write_text(json.dumps(content))
     words = ["-d", "N", "--root", str(tmp_path), "--workers", "1", "--from", str(tmp_path / "A"), str(tmp_path / "B")]
-    assert main(words) == 0
+    begun = f"root: {tmp_path}, which holds no data set yet"
+    assert main(words) == 0 and begun in capsys.readouterr().out
+    assert main([*words, "--fingerprint"]) == 0 and begun not in capsys.readouterr().out
     found = load(Fingerprint, tmp_path / "prepared/N/fingerprint.json", DatasetError)
     assert found.labels.names == ("background", "liver", "spleen")
     assert {case.name: case.voxels for case in found.cases} == {"x": {1: 8}, "B_x": {1: 27, 2: 0}}
