@@ -104,5 +104,5 @@ def _write(sections: Sequence[Section], workspace: Workspace, folder: str) -> No
 def _row(members: Sequence[Finding]) -> tuple[str, ...]:
     first = members[0]
     names = [member.case or "(the set)" for member in members]
-    file = Path(first.file).name + (", ..." if len(members) > 1 else "")
+    file = first.file_name + (", ..." if len(members) > 1 else "")
     return first.severity, some_of(names, MOST_NAMES), file, first.found, first.expected, first.remedy

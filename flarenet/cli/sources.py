@@ -25,12 +25,14 @@ class Opened:
 
     sources  folders of --from
     content  the dataset.json made of them; None without --from
+    wrong    what keeps the sources from being read, where that is what a check is to tell
     """
 
     workspace: Workspace
     reading: Reading
     sources: tuple[Path, ...] = ()
     content: Mapping[str, Any] | None = None
+    wrong: tuple[Finding, ...] = ()
 
     def read(self) -> Dataset:
         """The data set. Raises the first thing that is wrong with it."""
@@ -42,6 +44,8 @@ class Opened:
         """What is left of the data set, and all that is wrong with it."""
         from ..data.dataset_file import dataset_findings
 
+        if self.wrong:
+            return None, list(self.wrong)
         return dataset_findings(self.workspace.raw, self.reading, sources=self.sources, content=self.content)
 
 
@@ -87,7 +91,7 @@ def open_set(arguments: Namespace) -> Opened:
 
 
 def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
-    from ..data.layouts import read_source
+    from ..data.layouts import read_source, source_findings
     from ..data.layouts.merge import LabelNames, another_file, merge, write_dataset_file
     from ..data.names import check_name
     from ..errors import DatasetError
@@ -97,11 +101,16 @@ def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
     check_name(arguments.dataset, "--dataset")
     workspace, folders = Workspace(root, arguments.dataset), [folder.absolute() for folder in arguments.sources]
     _refuse_itself(workspace.raw, folders)
+    checks = arguments.check or arguments.report is not None
+    if checks:
+        wrong = tuple(finding for folder in folders for finding in source_findings(folder, how))
+        if wrong:
+            return Opened(workspace, how, wrong=wrong)
     sources = [read_source(folder, how) for folder in folders]
     label_names = load(LabelNames, arguments.label_map, DatasetError) if arguments.label_map else None
     content = merge(sources, workspace.raw, label_names)
     opened = Opened(workspace, how, tuple(folders), content)
-    written = not (arguments.check or arguments.dry_run)
+    written = not (checks or arguments.dry_run)
     if written:
         if not (root / "raw").exists():  # may be the current folder by mistake
             print(f"root: {root}, which holds no data set yet; --root or {ROOT_VARIABLE} names another")

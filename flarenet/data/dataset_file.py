@@ -122,6 +122,8 @@ def _dataset(
         table = label_table(content.labels, content.groups, content.tolerance_mm, source)
     with problems.collected():
         _check_channels(content, source)
+    with problems.collected():
+        _check_ending(content, source)
     training, test = _tables(content, data, folder, problems)
     trusted = (folder.resolve(), *(source.resolve() for source in sources))
     every = AllCases(training, test, folder=folder, table=table, reading=reading, trusted=trusted, problems=problems)
@@ -214,6 +216,9 @@ def _check_channels(content: DatasetFile, source: Path) -> None:
             found=", ".join(f"{k}: {v}" for k, v in content.channel_names.items()) or "no channel",
             expected='{"0": "CT"}: one channel; more are not supported yet',
         )
+
+
+def _check_ending(content: DatasetFile, source: Path) -> None:
     if content.file_ending not in FILE_ENDINGS:
         expected = " or ".join(FILE_ENDINGS)
         raise DatasetError(f"{source}: key 'file_ending'", found=content.file_ending, expected=expected)

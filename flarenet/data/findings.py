@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Literal
 
 from ..errors import DatasetError, FlarenetError
@@ -25,6 +26,12 @@ class Finding(Frozen):
     expected: str
     remedy: str
     exit_code: int = 0
+
+    @property
+    def file_name(self) -> str:
+        """`file` without its folders; of the set as a whole with the last one, which tells its sources apart."""
+        path = Path(self.file)
+        return path.name if self.case else f"{path.parent.name}/{path.name}".lstrip("/")
 
     def __str__(self) -> str:
         remedy = f"\n  what to do: {self.remedy}" if self.remedy else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 from ..data.cases import Pool
 from ..data.dataset import Dataset
@@ -76,7 +75,7 @@ def findings_section(check: Check) -> Section:
             Cell(text, bad=members[0].severity == "refuse")
             for text in (
                 *(members[0].severity, ", ".join(member.case or "(the set)" for member in members)),
-                ", ".join(dict.fromkeys(Path(member.file).name for member in members)),
+                ", ".join(dict.fromkeys(member.file_name for member in members)),
                 *(members[0].found, members[0].expected, members[0].remedy),
             )
         )

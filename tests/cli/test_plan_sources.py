@@ -14,6 +14,7 @@ from flarenet.data.dataset_file import read_dataset
 from flarenet.data.layouts.flare import FLARE23
 from flarenet.data.nifti import read_labels
 from flarenet.data.settled import load_settled
+from flarenet.data.verify import Check
 from flarenet.errors import DatasetError
 from flarenet.phantom import write_phantom_set
 from flarenet.planning.fingerprint import Fingerprint
@@ -187,3 +188,23 @@ def test_a_check_of_folders_writes_no_dataset_json(phantoms, tmp_path, capsys):
     assert main(words) == 0
     assert "dataset.json (not written): 4 cases" in capsys.readouterr().out
     assert not (tmp_path / "raw").exists() and (tmp_path / "prepared/N/check.json").is_file()
+
+
+@pytest.mark.parametrize("how", ["--check", "--report"])
+def test_a_check_of_sources_tells_all_that_is_wrong_with_them(phantoms, tmp_path, capsys, how):
+    content = json.loads((phantoms / "dataset.json").read_text())
+    for name, wrong in (
+        ("A", {"labels": content["labels"] | {"all": [1, 2]}, "file_ending": ".mha"}),
+        ("B", {"channel_names": {"0": "CT", "1": "PET"}}),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dataset.json").write_text(json.dumps(content | wrong))
+    words = ["-d", "N", "--root", str(tmp_path), how, "--from", str(tmp_path / "A"), str(tmp_path / "B")]
+    assert main(words) == 4
+    told = capsys.readouterr().out
+    found = load(Check, tmp_path / "prepared/N/check.json", DatasetError).findings
+    keys = {"A/dataset.json: key 'labels': 'all'", "A/dataset.json: key 'file_ending'"}
+    assert {finding.file_name for finding in found} == keys | {"B/dataset.json: key 'channel_names'"}
+    assert "A/dataset.json" in told and "B/dataset.json" in told
+    assert not (tmp_path / "raw").exists()
+    assert (tmp_path / "prepared/N/report/report.html").exists() == (how == "--report")

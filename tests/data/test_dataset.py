@@ -292,6 +292,21 @@ def test_everything_that_is_wrong_is_found_at_once_and_the_other_cases_stay(smal
     assert dataset is None and len(findings) == 6
 
 
+def test_labels_channels_and_file_ending_are_each_looked_at(small_set, edit_json):
+    def change(content):
+        content["labels"]["all"] = [1, 2]
+        content |= {"channel_names": {"0": "CT", "1": "PET"}, "file_ending": ".mha"}
+
+    edit_json(small_set, change)
+    dataset, findings = dataset_findings(small_set)
+    assert dataset is None
+    assert [finding.file.partition(": ")[2] for finding in findings] == [
+        "key 'labels': 'all'",
+        "key 'channel_names'",
+        "key 'file_ending'",
+    ]
+
+
 def test_paths_may_leave_the_folder_where_a_person_allows_it(small_set, edit_json, tmp_path):
     image = (small_set / "imagesTr/part_0000.nii.gz").rename(tmp_path / "part.nii.gz")
     for path in (str(image), "../part.nii.gz"):

@@ -6,13 +6,14 @@ No layout opens an image, so the files are empty here; tests/cli/test_plan_sourc
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from flarenet.data.dataset_file import read_dataset
 from flarenet.data.labels import HIDDEN
-from flarenet.data.layouts import LAYOUTS, read_source
+from flarenet.data.layouts import LAYOUTS, read_source, source_findings
 from flarenet.data.layouts.flare import FLARE23
 from flarenet.data.layouts.merge import LabelNames, merge, write_dataset_file
 from flarenet.data.reading import Reading
@@ -269,6 +270,26 @@ def test_an_unknown_folder_lists_what_every_layout_expects_and_what_is_there(tmp
     assert all(layout.name in caught.value.expected and layout.expects in caught.value.expected for layout in LAYOUTS)
     with pytest.raises(DatasetError, match="no such folder"):
         read_source(tmp_path / "none")
+
+
+def test_all_that_keeps_a_folder_from_being_read_is_found(tmp_path):
+    """Of the set as a whole, for a source is taken whole; a case's path that leads out is refused as unsafe."""
+    folder = nnunet(tmp_path / "A", {"liver": 1}, "a")
+    assert source_findings(folder) == ()
+    content = json.loads((folder / "dataset.json").read_text())
+    content["dataset"]["a"]["label"] = "/a.nii.gz"
+    write(folder, **content | {"channel_names": {"0": "CT", "1": "PET"}})
+    found = source_findings(folder)
+    assert [(f.case, f.file_name, f.exit_code) for f in found] == [
+        ("", "A/dataset.json: key 'channel_names'", 4),
+        ("", "A/dataset.json: key 'dataset.a.label'", 7),
+    ]
+    bare = decathlon(tmp_path / "Task03", ("background",))
+    for other in (bare, touch(tmp_path / "X", "readme.txt"), tmp_path / "none"):
+        [finding] = source_findings(other)
+        assert finding.severity == "refuse" and finding.exit_code == 4
+        with pytest.raises(DatasetError, match=re.escape(finding.found)):
+            read_source(other)
 
 
 # several made one

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...errors import DatasetError, some_of
+from ..dataset_file import dataset_findings
+from ..findings import Finding, of_case, refusals
+from ..problems import Problems
 from ..reading import STRICT, Reading
 from .decathlon import is_decathlon, read_decathlon
 from .flare import is_flare, read_flare
@@ -18,6 +21,7 @@ LAYOUTS = (
         'dataset.json with "channel_names" and "labels"',
         has_dataset_file,
         read_dataset_file,
+        lambda folder, reading: dataset_findings(folder, reading)[1],
     ),
     Layout(
         "Medical Segmentation Decathlon, nnU-Net v1",
@@ -46,7 +50,7 @@ LAYOUTS = (
 )
 """The first that fits a folder reads it."""
 
-__all__ = ["LAYOUTS", "Layout", "Source", "SourceCase", "read_source"]
+__all__ = ["LAYOUTS", "Layout", "Source", "SourceCase", "read_source", "source_findings"]
 
 
 def read_source(folder: str | Path, reading: Reading = STRICT) -> Source:
@@ -54,12 +58,28 @@ def read_source(folder: str | Path, reading: Reading = STRICT) -> Source:
 
     reading  whether the paths of its own dataset.json may lead out of it; the cases are read when they are planned
     """
+    return _layout(Path(folder)).read(Path(folder), reading)
+
+
+def source_findings(folder: str | Path, reading: Reading = STRICT) -> tuple[Finding, ...]:
+    """All that keeps read_source from reading a folder, as refusals of the set; none where it reads it."""
     folder = Path(folder)
+    problems = Problems()
+    with problems.collected():
+        layout = _layout(folder)
+        if layout.findings is None:
+            layout.read(folder, reading)
+        else:
+            problems.findings += layout.findings(folder, reading)
+    return of_case("", refusals(problems.findings))  # a source is read whole or not at all
+
+
+def _layout(folder: Path) -> Layout:
     if not folder.is_dir():
         raise DatasetError(folder, found="no such folder", expected="the folder of a data set")
     for layout in LAYOUTS:
         if layout.fits(folder):
-            return layout.read(folder, reading)
+            return layout
     names = sorted(p.name + "/" * p.is_dir() for p in folder.iterdir())
     raise DatasetError(
         folder,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...errors import DatasetError
 from ...schema import LARGEST_TABLE_BYTES, read_json
+from ..findings import Finding
 from ..folders import refuse_strays
 from ..labels import IGNORE, LabelSet
 from ..names import by_case, refuse_further_channels
@@ -65,16 +66,18 @@ class Source:
 class Layout:
     """A way to lay out a data set.
 
-    expects  what such a folder holds, in words
-    fits     whether a folder looks like it; cheap
-    read     the Source of a folder that does, as a person said to read it. Raises DatasetError where something in it
-             does not
+    expects   what such a folder holds, in words
+    fits      whether a folder looks like it; cheap
+    read      the Source of a folder that does, as a person said to read it. Raises DatasetError where something in it
+              does not
+    findings  what is wrong with such a folder, where `read` raises the first of it alone; None: `read` knows no more
     """
 
     name: str
     expects: str
     fits: Callable[[Path], bool]
     read: Callable[[Path, Reading], Source]
+    findings: Callable[[Path, Reading], Sequence[Finding]] | None = None
 
 
 def has_keys(folder: Path, *keys: str) -> bool:
