@@ -211,7 +211,8 @@ def _check_grids(case: Case, image: Grid, label: Grid) -> list[FlarenetError]:
             case.label,
             found=f"voxels up to {apart_mm:.3g} mm away from those of {case.image}",
             expected=f"at most {SAME_GRID_MM} mm",
-            remedy="find out which of the two headers is right",
+            remedy="find out which of the two headers is right; where it is the image's, docs/bad-input.md shows how "
+            "to give it to the label",
         )
     ]
 

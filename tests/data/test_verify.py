@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import gzip
+import re
+import runpy
 import shutil
 import struct
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -16,6 +19,7 @@ from flarenet.data.findings import Finding
 from flarenet.data.verify import check_dataset, copies, read_case, say_ignored
 from tests.unreadable import refuse_to_open
 
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "bad-input.md"
 AFFINE_XYZ = np.array([[-2.0, 0, 0, 30], [0, 1.5, 0, -20], [0, 0, 5, 7], [0, 0, 0, 1]])
 
 
@@ -54,6 +58,23 @@ def test_a_label_beside_its_image(small_set, save_nifti, shift_mm, problems):
     errors = check(small_set, "full")
     assert len(errors) == problems
     assert all("0.4 mm" in error.found and "0.1 mm" in error.expected for error in errors)
+
+
+def test_a_label_with_a_wrong_header_is_mended_as_the_document_says(small_set, save_nifti, monkeypatch):
+    """A label of floats whose origin is 0.4 mm off, and its image in a type of its own: places and voxels are kept."""
+    affine, path = AFFINE_XYZ.copy(), small_set / "labelsTr/full.nii.gz"
+    affine[0, 3] += 0.4
+    save_nifti(path, drawn(v1=2, v3=1).astype(np.float32), affine)
+    [error] = check(small_set, "full")
+    assert "docs/bad-input.md" in error.remedy
+    [block] = re.findall(r"^```python\n(.*?)^```$", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(small_set)
+    Path("mend.py").write_text(block.replace("CASE", "full"))
+    runpy.run_path("mend.py")
+    assert check(small_set, "full") == ()
+    mended = nibabel.load(path)
+    np.testing.assert_array_equal(mended.affine, AFFINE_XYZ)
+    np.testing.assert_array_equal(mended.get_fdata(), drawn(v1=2, v3=1))
 
 
 def test_a_label_drawn_mirrored(small_set, save_nifti):
