@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def processing_of(model: Model) -> Processing:
 
 def _converted(model: Model, processing: Processing) -> bytes:
     onnx = _library()
-    network = InOrder(model.network, tuple(processing.outputs)).to("cpu").eval()
+    network = InOrder(deepcopy(model.network), tuple(processing.outputs)).to("cpu").eval()  # a predictor may run it
     windows = torch.zeros(2, processing.channels, *processing.patch)  # of one, the number would be a constant
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, about parts of its own

@@ -35,7 +35,7 @@ class OpenVinoEngine:
 
     The network's input is [b, channels, *patch]. Windows run one by one, because the last batch of a scan is seldom
     full, and one window keeps the threads busy. There are torch.get_num_threads() threads. All calls share one request,
-    so calls from several threads take turns.
+    so calls from several threads take turns. The network is left on the CPU, in eval mode.
     Raises UsageError where OpenVINO is not installed, does not know `precision` or cannot convert the network.
     """
 
@@ -82,9 +82,10 @@ def _core(library: Any) -> openvino.Core:
 
 
 def _converted(library: Any, network: nn.Module, groups: Sequence[str], window: Tensor) -> openvino.Model:
-    graph, names = traced(network, groups, window), ("GeneralFailure", "OpConversionFailure", "OpValidationFailure")
+    names = ("GeneralFailure", "OpConversionFailure", "OpValidationFailure")
     refusals = (RuntimeError, *(getattr(library.frontend, name) for name in names))
     try:
+        graph = traced(network.to("cpu"), groups, window)
         return library.convert_model(graph, input=list(window.shape))
     except refusals as problem:
         *_, said = str(problem).strip().splitlines()

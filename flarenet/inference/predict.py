@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from itertools import repeat, tee
@@ -56,7 +57,8 @@ _OVERLAP = re.compile(r"configurations\.([^.=]+)\.overlap=")
 class Predictor:
     """One or several loaded models, for one scan after the other. Several models answer as one, see ensemble.
 
-    models      model folders or loaded Models; the first one's fusion holds for all, its flips too
+    models      model folders or loaded Models; the first one's fusion holds for all, its flips too. A loaded Model
+                stays as it is: what runs is a copy of its network
     device      as pick_device      precision  as pick_precision
     engine      as open_engine; or, for one model, one that is open, which has its own device and precision
     batch_size  slices (2D) or blocks (3D) that run at once; None is as many as make it faster, see member
@@ -256,7 +258,8 @@ def _loaded(models: Sequence[Model | Path | str], changes: Sequence[str]) -> lis
         if not change.startswith("fusion.") and not _OVERLAP.match(change):
             expected = "fusion.FIELD=VALUE or configurations.NAME.overlap=SHARE"
             raise UsageError(f"--set {change!r}", found="what was settled in training", expected=expected)
-    loaded = [model if isinstance(model, Model) else load_model(model) for model in models]
+    # a copy, as another predictor may be running the network that is given, on another device
+    loaded = [_copied(model) if isinstance(model, Model) else load_model(model) for model in models]
     check_together(loaded)
     plans = _changed(loaded, changes) if changes else [model.plan for model in loaded]
     fusion = plans[0].fusion
@@ -275,6 +278,10 @@ def _changed(models: Sequence[Model], changes: Sequence[str]) -> list[Plan]:
         override(model.plan, [change for change in changes if meant.get(change, own) in ("*", own)], trained=True)
         for model, own in zip(models, used)
     ]
+
+
+def _copied(model: Model) -> Model:
+    return replace(model, network=deepcopy(model.network))
 
 
 def _prepared(scan: Turned, configuration: Configuration, stages: Stages) -> tuple[Frame, Iterator[np.ndarray]]:

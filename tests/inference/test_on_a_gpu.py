@@ -6,11 +6,15 @@ import torch
 
 from benchmarks.one_network import plan_of
 from flarenet.data.labels import LabelSet
-from flarenet.inference.model import save_model
+from flarenet.inference.engines import ENGINES
+from flarenet.inference.model import load_model, save_model
+from flarenet.inference.onnx_file import export_onnx
 from flarenet.inference.predict import Predictor
 from flarenet.networks import build
 from flarenet.planning.plan import NetworkSpec
 from flarenet.volume import Grid, Volume
+from tests.inference.test_engines import find_or_skip
+from tests.inference.test_predict import AIR_HU, BODY_HU, model_folder
 
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
 
@@ -41,3 +45,22 @@ def test_a_card_says_what_a_cpu_says_in_memory_that_does_not_grow_with_the_scan(
         peaks_mb.append(there.peak_mb)
         voxels.append(data.size)
     assert 2**20 * (peaks_mb[1] - peaks_mb[0]) < voxels[1] - voxels[0]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_one_model_runs_on_a_card_and_on_the_cpu_and_is_exported_meanwhile(tmp_path, engine):
+    if engine == "openvino":
+        find_or_skip()
+    model = load_model(model_folder(tmp_path / "model"), device="cuda")
+    data = np.full((4, 40, 36), AIR_HU, dtype=np.int16)
+    data[1:3, 8:20, 6:18] = BODY_HU
+    scan = Volume(data, Grid(data.shape, np.eye(4)[[2, 1, 0, 3]]))
+    on_card = Predictor(model, device="cuda", precision="fp32")
+    on_cpu = Predictor(on_card.model, device="cpu", precision="fp32", engine=engine)
+    assert np.array_equal(on_cpu.predict(scan).labels, data == BODY_HU)
+    pytest.importorskip("onnxscript")
+    export_onnx(on_card.model, tmp_path / "onnx")
+    assert np.array_equal(on_card.predict(scan).labels, data == BODY_HU)
+    assert {parameter.device.type for parameter in model.network.parameters()} == {"cuda"}

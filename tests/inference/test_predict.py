@@ -10,8 +10,9 @@ import torch
 from flarenet.data.labels import LabelSet
 from flarenet.data.nifti import read_image, read_labels
 from flarenet.errors import DatasetError, PlanError, RunError, StorageError, UsageError
+from flarenet.inference.engines import ENGINES
 from flarenet.inference.many import predict_many
-from flarenet.inference.model import Model, save_model
+from flarenet.inference.model import Model, load_model, save_model
 from flarenet.inference.outputs import output_names
 from flarenet.inference.predict import Predictor, predict_pairs
 from flarenet.inference.probabilities import Probabilities
@@ -329,6 +330,20 @@ def test_a_network_without_groups_does_not_predict(tmp_path):
     save_model(tmp_path, network, plan=plan, trainer="Threshold", step=1, summary={})
     with pytest.raises(RunError, match="one that segments"):
         Predictor(tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_model_that_is_given_to_several_predictors_stays_as_it_was(tmp_path, engine):
+    if engine == "openvino":
+        find_or_skip()
+    model = load_model(model_folder(tmp_path / "model"))
+    model.network.train()  # an engine sets what it runs to eval mode
+    predictors = [Predictor(model, device="cpu", precision="fp32", engine=engine) for _ in range(2)]
+    networks = [model.network, *(predictor.model.network for predictor in predictors)]
+    assert len({parameter.data_ptr() for network in networks for parameter in network.parameters()}) == sum(
+        len(list(network.parameters())) for network in networks
+    )
+    assert [network.training for network in networks] == [True, False, False]
 
 
 def test_the_fusion_of_the_plan_decides_or_what_is_said_in_its_place(tmp_path):
