@@ -14,7 +14,7 @@ PACKAGE = ROOT / "flarenet"
 # A room imports only from floors below its own. Rooms of one floor are neighbours and do not know each other.
 FLOORS = (
     {"errors"},
-    {"whole", "lock", "terminal"},
+    {"whole", "lock", "terminal", "silence"},
     {"schema", "volume", "workspace"},
     {"data"},
     {"planning", "evaluation", "phantom"},

@@ -7,7 +7,6 @@ file names or slice numbers. Only the elements named here are read; nothing of t
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DatasetError, GeometryError, StorageError, needs_extra
+from ..silence import silent
 from ..volume import Grid, Volume
 from .findings import Finding
 from .names import FILE_ENDINGS, files_in, find_images, no_image
@@ -142,8 +142,7 @@ def _read(path: Path, names: Sequence[str]) -> Any:
         from pydicom.filereader import read_file_meta_info
         from pydicom.uid import DeflatedExplicitVRLittleEndian
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with silent():
             deflated = read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
             if not deflated:
                 return dcmread(path, specific_tags=list(names), stop_before_pixels="PixelData" not in names)
@@ -277,8 +276,7 @@ def _hounsfield(path: Path) -> np.ndarray:
     content = _read(path, (*_PIXELS, "PixelData"))
     content.SamplesPerPixel, content.PhotometricInterpretation = 1, _GREY  # as _slice took them, said or not
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with silent():
             pixels = content.pixel_array
     except Exception as error:  # noqa: BLE001 - damaged or compressed pixels raise whatever the decoder raises
         remedy = "copy it again; if its pixels are compressed, unpack them (gdcmconv --raw)"

@@ -7,7 +7,6 @@ a series, it names the patient and the study.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from .. import __version__
 from ..data.dicom import series_files
 from ..data.labels import LabelSet
 from ..errors import DatasetError, FlarenetError, StorageError, needs_extra
+from ..silence import silent
 from ..volume import Grid
 from ..whole import whole_file
 from .outputs import WrittenAtEnd, beside
@@ -89,8 +89,7 @@ class DicomSegSink(WrittenAtEnd):
         with _told_of(self.series):
             sources = {z: _source(self.slices[z], apart_mm=self.grid.spacing_mm[0]) for z in places}
             with whole_file(self.path) as temporary:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # pydicom's warnings quote values, which may be the patient's
+                with silent():  # pydicom's warnings quote values, which may be the patient's
                     segmentation(drawn[places], list(sources.values()), self.labels).save_as(temporary)
                 self._compare(temporary, sources)
 
@@ -207,8 +206,7 @@ def _read(path: Path, names: Sequence[str] | None = None) -> Dataset:
     """A slice without its pixels, or only its elements `names`. Warnings are not shown: they quote values."""
     from pydicom import dcmread
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with silent():
         return dcmread(path, stop_before_pixels=True, specific_tags=None if names is None else list(names))
 
 

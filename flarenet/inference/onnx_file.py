@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ..planning.fusion import Fusion
 from ..preparation.prepare import FULL
 from ..preparation.turned import PERCENTILES
 from ..schema import Frozen, save
+from ..silence import silent
 from ..whole import whole_file
 from .model import Model
 from .windows import LEAST_WEIGHT, SIGMA_SHARE
@@ -114,8 +114,7 @@ def _converted(model: Model, processing: Processing) -> bytes:
     onnx = _library()
     network = InOrder(deepcopy(model.network), tuple(processing.outputs)).to("cpu").eval()  # a predictor may run it
     windows = torch.zeros(2, processing.channels, *processing.patch)  # of one, the number would be a constant
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch, about parts of its own
+    with torch.inference_mode(), silent():  # torch warns of parts of its own
         program = torch.onnx.export(
             network,
             (windows,),

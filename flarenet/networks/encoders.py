@@ -5,13 +5,13 @@ A masked autoencoder and the network that begins with its weights hold the same 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from ..planning.network_numbers import SWIN_DEPTH, SWIN_HEADS, SWIN_WINDOW, TOKEN_VOXELS
+from ..silence import silent
 
 
 def vision_transformer(
@@ -23,8 +23,7 @@ def vision_transformer(
     """
     from monai.networks.nets.vit import ViT
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.meshgrid", category=UserWarning)  # MONAI's, harmless
+    with silent(UserWarning, message="torch.meshgrid"):  # MONAI's, harmless
         return ViT(
             in_channels=channels,
             img_size=tuple(patch),

@@ -7,7 +7,6 @@ He et al.'s autoencoder (arXiv 2111.06377) for the vision transformer, SimMIM (X
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from ..planning.network_numbers import MAE_NUMBERS, SWIN_MULTIPLE, TOKEN_VOXELS, Outputs, Patch
 from ..planning.plan import NetworkSpec
+from ..silence import silent
 from .encoders import swin_transformer, vision_transformer
 
 MASKED = 0.75
@@ -60,8 +60,7 @@ class MaskedViT(MaskedAutoencoder):
         self.embed = nn.Linear(numbers["hidden"], width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
         nn.init.trunc_normal_(self.mask_token, std=0.02)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.meshgrid", category=UserWarning)
+        with silent(UserWarning, message="torch.meshgrid"):
             self.positions = build_sincos_position_embedding([n // TOKEN_VOXELS for n in patch], width, 3)
         self.blocks = nn.Sequential(
             *(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from ..silence import silent
 from .dual_decoder import DualDecoderUNet
 from .unet import UNet
 from .unetr import UNETR
@@ -37,10 +37,8 @@ def traced(network: nn.Module, groups: Sequence[str], window: Tensor) -> torch.j
     and an engine would take a third longer to open.
     """
     in_order = InOrder(network, groups).eval()
-    with torch.inference_mode(), _constant(network), warnings.catch_warnings():
+    with torch.inference_mode(), _constant(network), silent(torch.jit.TracerWarning, DeprecationWarning):
         # the warning that sizes become constants: they should. torch's successor of trace takes seven times as long
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
         return torch.jit.trace(lambda x: in_order(x), _small(network, window), check_trace=False)
 
 
