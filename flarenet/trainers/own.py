@@ -26,11 +26,16 @@ def find_trainer(typed: str) -> type[Trainer]:
     found = getattr(_imported(module), name, None)
     if not (isinstance(found, type) and issubclass(found, Trainer)):
         raise UsageError(f"trainer {typed}", found=repr(found), expected="a subclass of flarenet.trainers.Trainer")
-    own = getattr(found, "name", None)
-    if not isinstance(own, str) or TRAINERS.get(own, found) is not found:
+    check_own_name(found, typed)
+    return found
+
+
+def check_own_name(trainer: type[Trainer], typed: str) -> None:
+    """Raise UsageError for a trainer without a name of its own, UnsafeError for a name that no folder can have."""
+    own = getattr(trainer, "name", None)
+    if not isinstance(own, str) or TRAINERS.get(own, trainer) is not trainer:
         raise UsageError(f"trainer {typed}", found=f"name {own!r}", expected="a name of its own, which its runs get")
     check_name(own, f"trainer {typed}")
-    return found
 
 
 def _imported(module: str) -> object:

@@ -18,6 +18,7 @@ from ..planning.runs import Run
 from ..schema import parse
 from ..workspace import Workspace
 from . import TRAINERS, TrainerDualDecoder2D, TrainerJoint
+from .own import check_own_name
 from .trainer import Trainer
 
 
@@ -73,8 +74,10 @@ def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Pl
 
     The new part uses the plan's configurations, budget and seed, edited or not, and leaves out the cases that the plan
     leaves out. plan.json is not changed: the folder of each run keeps the whole plan.
-    Raises PlanError where the data set has nothing for the trainer, and as make_plan.
+    Raises UsageError or UnsafeError as own.check_own_name, PlanError where the data set has nothing for the trainer,
+    and as make_plan.
     """
+    check_own_name(trainer, f"{trainer.__module__}:{trainer.__qualname__}")  # or it would pass for the one of that name
     if trainer.name in plan.trainers:
         return plan
     fingerprint = load_fingerprint(workspace)

@@ -3,12 +3,12 @@
 import pytest
 
 from flarenet.data.labels import LabelSet
-from flarenet.errors import PlanError, UsageError
+from flarenet.errors import PlanError, UnsafeError, UsageError
 from flarenet.networks import build
 from flarenet.planning.budget import Budget
 from flarenet.planning.summary import remarks, step_table
 from flarenet.schema import save
-from flarenet.trainers import TRAINERS
+from flarenet.trainers import TRAINERS, Trainer, TrainerMAE
 from flarenet.trainers.planner import advised, make_plan, with_trainer
 from flarenet.workspace import Workspace
 from tests.planning import facts
@@ -43,6 +43,30 @@ def test_a_set_without_labels_gets_a_plan_for_its_images_alone(tmp_path, recipe)
     for name in ("3DOrgan", "3DCancer", "DualDecoder2D", "Joint"):
         with pytest.raises(PlanError, match="(?s)no training case is labelled.*one of MAE"):
             with_trainer(made, TRAINERS[name], workspace)
+
+
+class Nameless(TrainerMAE):
+    """Would be trained, and kept, as the MAE that is planned already."""
+
+
+class Unsafe(TrainerMAE):
+    name = "../MAE"
+
+
+@pytest.mark.parametrize(
+    ("trainer", "error", "said"),
+    [
+        (Nameless, UsageError, "test_planner:Nameless\n.*found: name 'MAE'.*a name of its own"),
+        (Trainer, UsageError, "trainer:Trainer\n.*found: name None.*a name of its own"),
+        (Unsafe, UnsafeError, "'../MAE'"),
+    ],
+    ids=["the name of another one", "no name", "no name for a folder"],
+)
+def test_a_trainer_needs_a_name_of_its_own_from_python_too(tmp_path, trainer, error, said):
+    made = make_plan(facts.spleen(), "auto")
+    assert with_trainer(made, TrainerMAE, Workspace(tmp_path, "P")) is made
+    with pytest.raises(error, match=f"(?s){said}"):
+        with_trainer(made, trainer, Workspace(tmp_path, "P"))
 
 
 def test_a_few_slices_are_shown_often_enough_to_learn_from():
