@@ -232,6 +232,12 @@ def test_dependencies_are_those_imported():
     }
 
 
+def test_the_source_archive_holds_every_folder_that_make_test_reads():
+    (checked,) = re.findall(r"ruff check (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    held = re.findall(r"^graft (\w+)$", (ROOT / "MANIFEST.in").read_text(), re.MULTILINE)
+    assert "benchmarks" in checked.split() and set(checked.split()) <= {PACKAGE.name, *held}
+
+
 @pytest.mark.parametrize("command, module", commands().items())
 def test_help_is_instant(command, module):
     script = (
