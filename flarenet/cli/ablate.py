@@ -24,6 +24,7 @@ from .shell import (
     reading,
     run,
 )
+from .threads import keep_to_quota
 
 if TYPE_CHECKING:
     from ..choice.ablation_table import AblationResults
@@ -65,6 +66,7 @@ def work(arguments: Namespace) -> None:
 
     Raises CasesFailed, after everything else is done, where a variant or a case failed.
     """
+    keep_to_quota()
     from ..choice.trials import open_ablation
     from ..choice.variants import find_list, shipped_lists
     from ..errors import UsageError

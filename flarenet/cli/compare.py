@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .shell import add_device, add_planned, add_pool, parser, planned, pool, run
+from .threads import keep_to_quota
 
 if TYPE_CHECKING:
     from ..choice.compare import Comparison
@@ -36,6 +37,7 @@ def work(arguments: Namespace) -> None:
     Raises LockedError where another run compares this data set, and CasesFailed, after everything else is done, where a
     case could not be predicted or scored.
     """
+    keep_to_quota()
     from ..choice.compare import compare
     from ..errors import CasesFailed
     from ..lock import locked

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+from ..data.memory import processors
 from .check import check
 from .shell import add_changes, add_pool, add_raw, add_reading, parser, pool, run
 from .sources import add_sources, open_set
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_sources(words)
     add_reading(words)
-    add_pool(words, workers=min(len(os.sched_getaffinity(0)), MOST_WORKERS))
+    add_pool(words, workers=min(processors(), MOST_WORKERS))
     return run(words, work, argv)
 
 

@@ -16,6 +16,7 @@ from ..errors import CasesFailed, DatasetError, FlarenetError, StorageError, Usa
 from ..workspace import find_root
 from . import shell
 from .heap import share_one_heap
+from .threads import keep_to_quota
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -85,6 +86,7 @@ def work(arguments: Namespace) -> int:
         from ..lock import locked
 
     share_one_heap()
+    keep_to_quota()
     images = find_scans(arguments.input)
     if arguments.input.is_dir() and not images[0].is_dir() and (aside := series_in(arguments.input)):
         said = f"left aside beside images, DICOM slices in {some_of([str(folder) for folder in aside])}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .shell import add_changes, add_device, add_fold, add_planned, parser, planned, run
+from .threads import keep_to_quota
 
 if TYPE_CHECKING:
     from ..planning.plan import Plan
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(arguments: Namespace) -> None:
     """Ask the teachers about cases whose truth is known, measure, print and write."""
+    keep_to_quota()
     from ..errors import UsageError
     from ..planning.plan_file import override
     from ..planning.planned import load_planned

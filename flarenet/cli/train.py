@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import UsageError
 from .heap import keep_freed_memory
 from .shell import add_changes, add_device, add_epochs, add_fold, add_planned, parser, planned, run
+from .threads import keep_to_quota
 
 if TYPE_CHECKING:
     from ..planning.plan import Plan
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(arguments: Namespace) -> None:
+    keep_to_quota()
     from ..planning.planned import load_planned
     from ..trainers.own import find_trainer
     from ..training.distributed import joined, own_device

@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..errors import FlarenetError, NoRoom, StorageError, is_out_of_memory, needs_extra, without_frames
-from .memory import available_mb
+from .memory import available_mb, processors
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -202,7 +202,7 @@ class _Processes(AbstractContextManager):
 
     def _another(self) -> ProcessPool:
         # spawn: a forked child would inherit locks that threads of torch or BLAS hold
-        context, threads = multiprocessing.get_context("spawn"), max(1, len(os.sched_getaffinity(0)) // self.slots)
+        context, threads = multiprocessing.get_context("spawn"), max(1, processors() // self.slots)
         return ProcessPool(1, initializer=_begin, initargs=(threads,), context=context)
 
 

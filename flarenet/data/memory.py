@@ -1,8 +1,12 @@
-"""How much memory one process may still take: what the machine has left, within the limits set on this process."""
+"""How much memory one process may still take, and how many processors: what the machine has, within the limits set on
+this process."""
 
 from __future__ import annotations
 
+import math
+import os
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 _MB = 1 << 20
@@ -14,8 +18,15 @@ def available_mb(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgrou
     It is the least of: MemAvailable of the machine, what each control group of this process has left, and the address
     space that a process may have (`ulimit -v`).
     """
-    known = [_machine(proc / "meminfo"), _address_space(), *_groups(proc / "self" / "cgroup", cgroups)]
+    known = [_machine(proc / "meminfo"), _address_space(), *_left(proc / "self" / "cgroup", cgroups)]
     return min(known) / _MB
+
+
+def processors(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """The processors that this process may keep busy: those it may run on, or fewer where a control group of it is
+    granted less time (`docker run --cpus`). A part of one counts as one."""
+    granted = map(math.ceil, _granted(proc / "self" / "cgroup", cgroups))
+    return min([len(os.sched_getaffinity(0)), *granted])
 
 
 def _machine(meminfo: Path) -> float:
@@ -28,31 +39,39 @@ def _address_space() -> float:
     return float("inf") if soft == resource.RLIM_INFINITY else float(soft)
 
 
-def _groups(membership: Path, cgroups: Path) -> list[float]:
-    """Bytes left in each control group (version 1 or 2) of this process, from its own up to the root."""
-    left = []
+def _groups(membership: Path, cgroups: Path, controller: str) -> Iterator[tuple[Path, int]]:
+    """The folder and the version, 1 or 2, of each control group of this process, from its own up to the root."""
     for line in _lines(membership):
         _, controllers, own = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         # inside a container the path may be the host's: then only the root exists here, and it is the container's group
-        root = cgroups / "memory" if controllers else cgroups
+        root = cgroups / controller if controllers else cgroups
         folder = root / own.lstrip("/")
         for group in (folder, *folder.parents):
-            left += _group(group, version=1 if controllers else 2)
+            yield group, 1 if controllers else 2
             if group == root:
                 break
-    return left
 
 
-def _group(folder: Path, *, version: int) -> list[float]:
-    names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if version == 1 else ("memory.max", "memory.current")
-    cache = "total_inactive_file" if version == 1 else "inactive_file"
-    limit, used = (_number(folder / name) for name in names)
-    if limit is None or used is None:
-        return []
-    # file pages that nobody used lately are given back on demand
-    return [max(0.0, limit - used + _table(folder / "memory.stat").get(cache, 0))]
+def _left(membership: Path, cgroups: Path) -> Iterator[float]:
+    """Bytes left in each control group that has a limit."""
+    for folder, version in _groups(membership, cgroups, "memory"):
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if version == 1 else ("memory.max", "memory.current")
+        cache = "total_inactive_file" if version == 1 else "inactive_file"
+        limit, used = (_number(folder / name) for name in names)
+        if limit is not None and used is not None:
+            # file pages that nobody used lately are given back on demand
+            yield max(0.0, limit - used + _table(folder / "memory.stat").get(cache, 0))
+
+
+def _granted(membership: Path, cgroups: Path) -> Iterator[float]:
+    """Seconds of processors a second that each control group is granted, where that is limited."""
+    for folder, version in _groups(membership, cgroups, "cpu"):
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if version == 1 else ("cpu.max",)
+        said = [word for name in names for line in _lines(folder / name)[:1] for word in line.split()]
+        if len(said) == 2 and all(word.isdigit() for word in said):  # no limit is "max" or -1
+            yield int(said[0]) / int(said[1])
 
 
 def _number(path: Path) -> int | None:

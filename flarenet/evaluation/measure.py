@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..data.memory import processors
 from ..data.names import case_name
 from ..data.nifti import read_grid
 from ..errors import FlarenetError, RunError, UsageError
@@ -188,4 +189,4 @@ def _processor() -> str:
     """The number of processors and their name, as Linux gives it."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(os.sched_getaffinity(0))} x {names[0] if names else platform.machine()}"
+    return f"{processors()} x {names[0] if names else platform.machine()}"

@@ -25,6 +25,7 @@ from typing import NoReturn, cast
 import torch
 
 from ..data.cases import CaseFault, end_with_parent
+from ..data.memory import processors
 from ..errors import FlarenetError, StorageError
 from .batches import Batch, Batches, Sample
 from .distributed import processes_here
@@ -40,7 +41,7 @@ Key = tuple[int, int, int]
 
 def default_workers(device: torch.device) -> int:
     """How many loader processes training on `device` gets: enough to keep a GPU busy; none where a CPU trains."""
-    return min(MOST_WORKERS, len(os.sched_getaffinity(0)) // processes_here() - 1) if device.type == "cuda" else 0
+    return max(0, min(MOST_WORKERS, processors() // processes_here() - 1)) if device.type == "cuda" else 0
 
 
 class Loader(AbstractContextManager):

@@ -1,12 +1,13 @@
-"""Memory left: the machine's, and the limits of control groups, from files as the kernel writes them."""
+"""Memory and processors: the machine's, and the limits of control groups, from files as the kernel writes them."""
 
 from __future__ import annotations
 
+import os
 import resource
 
 import pytest
 
-from flarenet.data.memory import available_mb
+from flarenet.data.memory import available_mb, processors
 
 MB = 1 << 20
 
@@ -74,3 +75,49 @@ def test_the_address_space_of_a_process_is_a_limit_too(kernel, monkeypatch):
 
 def test_this_machine_has_some():
     assert 1 < available_mb() < float("inf")
+
+
+@pytest.fixture
+def granted(kernel, tmp_path, monkeypatch):
+    """The processors of eight, by files below proc/ and cgroups/."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+
+    def write(files: dict[str, str]):
+        kernel(files)
+        return processors(tmp_path / "proc", tmp_path / "cgroups")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [
+        ("max 100000", 8),
+        ("200000 100000", 2),
+        ("150000 100000", 2),  # docker run --cpus=1.5
+        ("10000 100000", 1),
+        ("6400000 100000", 8),
+    ],
+)
+def test_a_control_group_grants_a_share_of_the_processors(granted, quota, expected):
+    assert granted({"proc/self/cgroup": "0::/docker/abc\n", "cgroups/cpu.max": f"{quota}\n"}) == expected
+
+
+def test_the_group_that_is_granted_least_counts(granted):
+    files = {"proc/self/cgroup": "0::/slice/job\n", "cgroups/slice/cpu.max": "300000 100000\n"}
+    assert granted({**files, "cgroups/slice/job/cpu.max": "max 100000\n"}) == 3
+
+
+@pytest.mark.parametrize(("quota", "expected"), [("-1", 8), ("250000", 3)])
+def test_version_1_grants_by_two_files(granted, quota, expected):
+    folder = "cgroups/cpu/job"
+    files = {
+        "proc/self/cgroup": "4:memory:/elsewhere\n9:cpu,cpuacct:/job\n",
+        f"{folder}/cpu.cfs_quota_us": f"{quota}\n",
+        f"{folder}/cpu.cfs_period_us": "100000\n",
+    }
+    assert granted(files) == expected
+
+
+def test_without_control_groups_all_processors_are_granted(granted):
+    assert granted({}) == 8

@@ -99,3 +99,10 @@ def test_what_goes_to_a_process_is_small(samples):
 
 def test_a_processor_trains_alone():
     assert default_workers(torch.device("cpu")) == 0
+
+
+@pytest.mark.parametrize(("granted", "trained", "expected"), [(16, 1, 12), (4, 1, 3), (2, 1, 1), (1, 1, 0), (2, 4, 0)])
+def test_a_gpu_gets_the_processors_that_are_granted_less_one_for_each_training(monkeypatch, granted, trained, expected):
+    monkeypatch.setattr("flarenet.training.loader.processors", lambda: granted)
+    monkeypatch.setattr("flarenet.training.loader.processes_here", lambda: trained)
+    assert default_workers(torch.device("cuda")) == expected
