@@ -17,7 +17,7 @@ import secrets
 import shutil
 import signal
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from itertools import count
 from pathlib import Path
@@ -57,7 +57,7 @@ def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[P
     except OSError as error:
         raise not_written(target, error, size_bytes=size_bytes) from error
     finally:
-        if temporary.exists():
+        with suppress(OSError):  # after a clean exit it is gone; where it cannot be removed, the error above says why
             temporary.unlink()
 
 
@@ -165,7 +165,10 @@ def _flush(path: Path) -> None:
 
 
 def _free(folder: Path) -> str:
-    return f", {shutil.disk_usage(folder).free} bytes free" if folder.is_dir() else ""
+    try:
+        return f", {shutil.disk_usage(folder).free} bytes free" if folder.is_dir() else ""
+    except OSError:  # a place that one may not look into, or whose name is too long
+        return ""
 
 
 def _fail_at(stage: str, target: Path, temporary: Path) -> None:

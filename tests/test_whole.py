@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import os
@@ -93,6 +94,12 @@ def test_what_the_disk_refuses_is_a_storage_error(tmp_path):
     with pytest.raises(StorageError, match="folder"):
         write_text(tmp_path / "folder", "x")
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_place_that_cannot_be_looked_for_is_a_storage_error_too(tmp_path):
+    with pytest.raises(StorageError, match="File name too long\n  expected: a folder that can be written") as caught:
+        write_text(tmp_path / ("x" * 300) / "a.txt", "new")
+    assert caught.value.__cause__.errno == errno.ENAMETOOLONG
 
 
 @pytest.mark.parametrize("size", [0, 1, (1 << 20) + 1])
