@@ -198,7 +198,7 @@ def _opened_ahead(
 
 def _beside(arguments: Namespace, predictor: Predictor) -> list[Output]:
     """The outputs to write beside the label maps."""
-    labels, is_ct = predictor.model.labels, predictor.model.configuration.normalisation == "window"
+    labels, is_ct = predictor.model.labels, predictor.model.configuration.is_ct
     outputs: list[Output] = []
     if arguments.statistics:  # only what is asked for is imported
         from ..inference.statistics import Statistics

@@ -69,8 +69,7 @@ def _opened(
     else:
         volume, said = inspect_image(image, reading)
         scan, values = TurnedVolume(volume), values_of(volume.data)
-    is_ct = configurations[0].normalisation == "window"
-    doubts = doubts_on_image(scan.original, values, image, is_ct=is_ct)
+    doubts = doubts_on_image(scan.original, values, image, is_ct=configurations[0].is_ct)
     if refused := refusals(doubts):
         raise as_error(refused)
     return scan, (*said, *doubts)

@@ -36,10 +36,11 @@ _Kept = tuple[int, np.ndarray, np.ndarray]
 class Preview:
     """The Output that writes previews/CASE.png.
 
-    is_ct  whether slices are shown in the window of the abdomen; else over their own range
+    is_ct  whether slices are shown in the window of the abdomen, else over their own range; Configuration.is_ct of the
+           model
     """
 
-    def __init__(self, labels: LabelSet, *, is_ct: bool = True) -> None:
+    def __init__(self, labels: LabelSet, *, is_ct: bool) -> None:
         self.labels, self.is_ct = labels, is_ct
 
     def __call__(self, image: Path, output: Path, grid: Grid) -> PreviewSink:

@@ -74,6 +74,11 @@ class Configuration(Frozen):
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
     why: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def is_ct(self) -> bool:
+        """Whether images are taken to be in HU."""
+        return self.normalisation == "window"
+
 
 class Subset(Frozen):
     """The cases that a step trains on: those whose annotated labels are exactly one of `patterns`.

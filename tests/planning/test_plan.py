@@ -257,3 +257,8 @@ def test_a_subset_holds_exact_patterns_in_any_order():
     cases = [Case(name, Path(), None, frozenset(values)) for name, values in (("b", {1, 2}), ("c", {1}), ("a", ()))]
     assert [case.name for case in subset.of(cases)] == ["b", "a"]
     assert subset.of(()) == ()
+
+
+def test_only_what_is_clipped_to_a_window_of_hu_is_ct(plan):
+    ct = plan.configurations["2d"]
+    assert ct.is_ct and not ct.model_copy(update={"normalisation": "percentile", "clip_hu": None}).is_ct
