@@ -24,8 +24,8 @@ CHUNK_SLICES = 16
 
 Window = tuple[int | slice, ...] | int
 
-# cases are read and written by several processes side by side; threads within each would only get in their way
-blosc2.set_nthreads(1)
+_ALONE = blosc2.DParams(nthreads=1)
+"""Cases are read and written by several processes side by side; threads within each would only get in their way."""
 
 
 def pack(array: np.ndarray) -> bytes:
@@ -73,6 +73,7 @@ class Packed:
         content = np.memmap(self.path, dtype=np.uint8, mode="r")
         _check_same(self.path, self.mtime_ns)
         frame = blosc2.ndarray_from_cframe(content)
+        frame.schunk.dparams = _ALONE
         if frame.shape != self.shape or frame.dtype != self.dtype:
             raise damaged(self.path, found=f"{frame.dtype} {frame.shape}", expected=self._kind)
         return frame

@@ -117,7 +117,8 @@ class Trainer:
             raise UsageError("--finish", found="no --step", expected="the step to finish, as in --step 1 --finish")
         self._plan.step(self.name, 1 if step is None else step)
         numbers = range(1, len(self._part.steps) + 1) if step is None else [step]
-        with joined(self._device):
+        cards = [self._device] if self._device.type == "cuda" else []
+        with joined(self._device), torch.random.fork_rng(cards):  # a script's own random numbers go on as they would
             self._check_rows(numbers)
             for number in numbers:
                 folder = self._workspace.run(self.name, number, self._fold)

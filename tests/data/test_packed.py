@@ -1,5 +1,8 @@
 """Packed arrays: any window is what numpy would give."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -44,3 +47,21 @@ def test_a_file_of_another_kind_or_none_is_named(stored):
     packed.path.unlink()
     with pytest.raises(DatasetError, match="a.b2nd"):
         packed[0]
+
+
+THREADS = """
+import sys
+from pathlib import Path
+import blosc2
+import numpy as np
+blosc2.set_nthreads(3)
+from flarenet.data.packed import Packed
+packed = Packed(Path(sys.argv[1]), (4, 5, 6), np.dtype(np.int16))
+print(blosc2.nthreads, packed._open().schunk.dparams.nthreads, packed[1:3].sum())
+"""
+
+
+def test_a_read_takes_one_thread_and_leaves_a_users_own_arrays_their_threads(stored):
+    packed = stored(np.ones((4, 5, 6), np.int16))
+    done = subprocess.run([sys.executable, "-c", THREADS, packed.path], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["3", "1", "60"]

@@ -112,6 +112,17 @@ def trainer_of(root, **changes):
     return Threshold(plan, workspace, device="cpu", precision="fp32"), part.steps[0]
 
 
+def test_a_script_that_trains_goes_on_with_its_own_random_numbers(tmp_path, monkeypatch):
+    one, step = trainer_of(tmp_path)
+    monkeypatch.setattr(one, "_train_step", lambda number, finish: one._state(step, {}))  # which seeds torch
+    torch.manual_seed(7)
+    expected = torch.rand(2, 3)[1]
+    torch.manual_seed(7)
+    torch.rand(3)
+    one.train(1)
+    assert torch.equal(torch.rand(3), expected)
+
+
 def test_the_model_of_a_run_has_the_weights_of_its_best_epoch(tmp_path):
     dice, weights = iter([0.2, 0.7, 0.5, 0.6]), []
 
