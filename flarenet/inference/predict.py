@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import resource
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -248,8 +247,7 @@ class Predictor:
     def _peak_mb(self) -> float:
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / _MB
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak / _MB if sys.platform == "darwin" else peak / 1024  # bytes there, KiB elsewhere
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # from KiB
 
 
 def _loaded(models: Sequence[Model | Path | str], changes: Sequence[str]) -> list[Model]:

@@ -160,3 +160,11 @@ def test_a_reader_that_leaves_is_no_matter_for_words(words):
         err = process.stderr.read()
     assert err == ""
     assert process.returncode == (0 if words else 5)
+
+
+@pytest.mark.parametrize("system", ["darwin", "win32"])
+def test_on_another_system_than_linux_a_command_says_so_in_place_of_a_traceback(system):
+    program = f"import sys; sys.platform = {system!r}; from flarenet.cli.plan import main"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == StorageError.exit_code == 5
+    assert done.stderr.startswith(f"flarenet: this system\n  found: {system}\n  expected: linux\n")

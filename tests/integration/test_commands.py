@@ -108,6 +108,7 @@ def predicted(call, trained):
 def test_the_commands_are_those_of_the_wheel(call):
     where = call("python", "-c", "import flarenet; print(flarenet.__file__)")
     assert "site-packages" in where and str(ROOT) not in where
+    assert Path(where.strip()).with_name("py.typed").is_file()
 
 
 def test_every_step_leaves_a_finished_model(trained):
