@@ -62,10 +62,11 @@ def _assign(node: Any, path: list[str], value: Any, key: str, *, starred: bool =
 
 
 def _note(reasons: dict[str, str], path: list[str]) -> None:
-    """Set to BY_HAND the reason of a value that was changed: that of its name, or of the network it is part of."""
+    """Set to BY_HAND the reason of a value that was changed: that of its name, or of what has one reason for all its
+    values and holds this one."""
     below = ".".join(path)
     for name in reasons:
-        if name == path[-1] or fnmatch(name, below) or (name == "network" and path[0] == name):
+        if name == path[-1] or fnmatch(name, below) or (name in ("network", "augmentation") and path[0] == name):
             reasons[name] = BY_HAND
 
 

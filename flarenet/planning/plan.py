@@ -178,8 +178,7 @@ class Update(Frozen):
 
     accumulate  into how many parts a batch is divided, which are worked on one after another: the same loss and
                 gradient in less memory, for the time of another forward pass
-    clip_norm   longest gradient; nnU-Net's number, far above the norms of a healthy run, so that it stops a single bad
-                batch
+    clip_norm   longest gradient, see CLIP_WHY
     ema         decay of the average over all weights so far, which is then validated and kept; 0: no average
     """
 
@@ -190,6 +189,9 @@ class Update(Frozen):
     def at_once(self, batch_size: int) -> int:
         """How many samples of a batch are worked on together, and so have to fit in memory."""
         return -(-batch_size // self.accumulate)
+
+
+CLIP_WHY: Final = "nnU-Net's, far above the norms of a healthy run: it stops a single bad batch"
 
 
 class TrainerPlan(Frozen):

@@ -120,11 +120,14 @@ def configuration_table(plan: Plan) -> Table:
 
 
 def reason_table(plan: Plan) -> Table:
-    """Why each trainer's network, batch and epochs are what they are."""
-    table = new_table("reasons", "trainer", "choice", "why", show_lines=True)
+    """Why the numbers of the trainers are what they are; what trainers have in common is said once."""
+    table = new_table("reasons", "trainers", "choice", "why", show_lines=True)
+    said: dict[tuple[str, str], list[str]] = {}
     for name, trainer in plan.trainers.items():
-        for field, why in trainer.why.items():
-            table.add_row(name, field, why)
+        for reason in trainer.why.items():
+            said.setdefault(reason, []).append(name)
+    for (field, why), names in said.items():
+        table.add_row(", ".join(names), field, why)
     return table
 
 

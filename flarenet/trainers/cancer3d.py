@@ -6,7 +6,7 @@ from ..planning.fingerprint import Fingerprint
 from ..planning.patterns import asking
 from ..planning.plan import TrainerPlan
 from ..planning.rules import Outline
-from .stages import Stage, plan_3d
+from .stages import RATE_3D, Stage, plan_3d
 from .trainer import Trainer
 
 
@@ -25,7 +25,7 @@ class Trainer3DCancer(Trainer):
         stage = Stage(
             asking(fingerprint.patterns, values),
             tuple(later),
-            5e-4,
+            RATE_3D,
             "every case in which a label of these groups was looked for, as the paper's D_c",
             warmup_epochs=5,
             paper_epochs=60,

@@ -12,7 +12,7 @@ from ..planning.rules import Outline
 from ..planning.runs import Run
 from .cancer3d import Trainer3DCancer
 from .organ3d import Trainer3DOrgan
-from .stages import UPDATES_OF_A_DECODER, Stage, plan_2d
+from .stages import RATE, RATE_OF_A_DECODER, UPDATES_OF_A_DECODER, Stage, plan_2d
 from .trainer import Trainer
 
 
@@ -73,11 +73,11 @@ def _auto(fingerprint: Fingerprint, outline: Outline) -> list[Stage]:
     patterns = fingerprint.patterns if outline.unlabelled else annotated
     groups, stages = tuple(labels.groups), []
     if len(patterns) > 1:  # with one pattern there is nothing to fill in
-        stages.append(Stage(patterns, groups, 1e-3, teachers=_teachers(fingerprint, outline, patterns)))
-    stages.append(Stage(annotated, groups, 1e-3))
+        stages.append(Stage(patterns, groups, RATE, teachers=_teachers(fingerprint, outline, patterns)))
+    stages.append(Stage(annotated, groups, RATE))
     for group, values in labels.groups.items() if len(groups) > 1 else ():
         if serving := asking(patterns, values):
-            stages.append(_of_decoder(group, serving, 5e-4))
+            stages.append(_of_decoder(group, serving, RATE_OF_A_DECODER))
     return stages
 
 

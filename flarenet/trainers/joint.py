@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..planning.fingerprint import Fingerprint
 from ..planning.plan import TrainerPlan
 from ..planning.rules import Outline
-from .stages import Stage, plan_2d
+from .stages import RATE, Stage, plan_2d
 from .trainer import Trainer
 
 
@@ -24,6 +24,6 @@ class TrainerJoint(Trainer):
         if outline.recipe == "paper" or len(fingerprint.patterns) < 2:
             return None
         annotated = tuple(pattern for pattern in fingerprint.patterns if pattern)
-        stage = Stage(annotated, tuple(fingerprint.labels.groups), 1e-3)
+        stage = Stage(annotated, tuple(fingerprint.labels.groups), RATE)
         why = "every annotated case at once; the loss merges what nobody looked for with background"
         return plan_2d(cls.name, fingerprint, outline, stages=(stage,), why=why)

@@ -9,7 +9,7 @@ from torch import nn
 from ..networks import MaskedAutoencoder
 from ..planning.epochs import CROPS_PER_CASE, LONGEST_EPOCH, batches_of
 from ..planning.fingerprint import Fingerprint
-from ..planning.plan import Augmentation, Step, Subset, TrainerPlan
+from ..planning.plan import CLIP_WHY, Augmentation, Step, Subset, TrainerPlan
 from ..planning.presets import batch_size, masked_autoencoder
 from ..planning.rules import Outline
 from ..training.batches import Batch
@@ -50,7 +50,14 @@ class TrainerMAE(Trainer):
                 "network": _NETWORK_WHY[spec.kind],
                 "subset": "every scan: nothing but the image is needed",
                 "batch_size": batch_why,
-                "learning_rate": "and weight_decay, warm-up and cosine: the paper's reference [3]",
+                "batches_per_epoch": f"{CROPS_PER_CASE} patches a case, at most {LONGEST_EPOCH} batches",
+                **dict.fromkeys(
+                    ("learning_rate", "warmup_epochs", "schedule", "weight_decay"), "the paper's reference [3]"
+                ),
+                "augmentation": "none but the place of a patch: He et al. found that filling in asks for no more",
+                "balance": "every case alike: nothing is asked about labels",
+                "clip_norm": CLIP_WHY,
+                "selection": "the last weights: there is no truth to judge others by",
                 "epochs": "as long as pre-training of this kind takes; the paper does not say",
             },
         )

@@ -6,7 +6,7 @@ from ..planning.fingerprint import Fingerprint
 from ..planning.patterns import asking, fullest
 from ..planning.plan import TrainerPlan
 from ..planning.rules import Outline
-from .stages import Stage, plan_3d
+from .stages import RATE_3D, Stage, plan_3d
 from .trainer import Trainer
 
 
@@ -25,7 +25,7 @@ class Trainer3DOrgan(Trainer):
         every = Stage(
             asking(fingerprint.patterns, values),
             (group,),
-            5e-4,
+            RATE_3D,
             "every case in which any label of the group was looked for; the loss merges the others with background",
             warmup_epochs=10,
             paper_epochs=60,
@@ -34,7 +34,7 @@ class Trainer3DOrgan(Trainer):
         best = Stage(
             fullest(fingerprint.patterns, values),
             (group,),
-            5e-4,
+            RATE_3D,
             "the cases with the most labels of the group, as the paper's D_o13",
             warmup_epochs=10,
             paper_epochs=250,
