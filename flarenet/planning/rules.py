@@ -122,10 +122,10 @@ def spacing_2d(fingerprint: Fingerprint, budget: Budget) -> tuple[Spacing, str]:
     return _held((None, pixel, pixel), fingerprint, budget, why)
 
 
-def patch_2d(fingerprint: Fingerprint, budget: Budget) -> tuple[tuple[int, int], str]:
+def patch_2d(fingerprint: Fingerprint, budget: Budget, spacing_mm: Spacing) -> tuple[tuple[int, int], str]:
     """(y, x): the size of the median body, rounded up to multiples of MULTIPLE_2D, but at most LARGEST_2D_PATCH and
-    what the card holds."""
-    pixel = spacing_2d(fingerprint, budget)[0][1]
+    what the card holds. `spacing_mm` is that of its pixels."""
+    pixel = spacing_mm[1]
     body = fingerprint.body_mm.median[1:]
     whole = [_up(mm / pixel, MULTIPLE_2D) for mm in body]
     limit = LARGEST_2D_PATCH
@@ -164,15 +164,10 @@ def cut_across(fingerprint: Fingerprint) -> Literal["sagittal", "coronal"] | Non
     return "sagittal" if x > y else "coronal"
 
 
-def patch_3d(
-    fingerprint: Fingerprint, budget: Budget, spacing_mm: Spacing | None = None
-) -> tuple[tuple[int, int, int], str]:
+def patch_3d(fingerprint: Fingerprint, budget: Budget, spacing_mm: Spacing) -> tuple[tuple[int, int, int], str]:
     """(z, y, x): near a cube in mm, no longer than the median body, and so large that the card holds two patches.
-
-    spacing_mm  the spacing of its voxels; None: that of spacing_3d
-    The shortest edge leaves four voxels at the fourth resolution of a U-Net.
-    """
-    spacing = cast(tuple[float, float, float], spacing_mm or spacing_3d(fingerprint, budget)[0])
+    `spacing_mm` is that of its voxels. The shortest edge leaves four voxels at the fourth resolution of a U-Net."""
+    spacing = cast(tuple[float, float, float], spacing_mm)
     body = fingerprint.body_mm.median
     edges = _edges(budget)
     edge = edges.longest
@@ -248,18 +243,18 @@ def _derived(fingerprint: Fingerprint, budget: Budget, *, unlabelled: bool) -> d
         "interpolation": ("linear", "as in the paper; a cubic spline costs more, and gains little across thick slices"),
         "clip_hu": clip_window(fingerprint) if kind == "window" else (None, "each image has its own"),
     }
-    spacing = spacing_3d(fingerprint, budget)
+    voxel, pixel = spacing_3d(fingerprint, budget), spacing_2d(fingerprint, budget)
     deep = _configuration(
         **common,
-        spacing_mm=spacing,
-        inference_spacing_mm=(spacing[0], "as in training"),
-        patch=patch_3d(fingerprint, budget),
+        spacing_mm=voxel,
+        inference_spacing_mm=(voxel[0], "as in training"),
+        patch=patch_3d(fingerprint, budget, voxel[0]),
     )
     flat = _configuration(
         **common,
-        spacing_mm=spacing_2d(fingerprint, budget),
-        inference_spacing_mm=(spacing_2d(fingerprint, budget)[0], "as in training"),
-        patch=patch_2d(fingerprint, budget),
+        spacing_mm=pixel,
+        inference_spacing_mm=(pixel[0], "as in training"),
+        patch=patch_2d(fingerprint, budget, pixel[0]),
         neighbours=(NEIGHBOURS_2D, "one slice on either side tells a vessel from a fold, at no cost in time"),
     )
     deep = _answered_3d(deep, fingerprint, budget, answer_gb=_answer_gb(fingerprint, budget, unlabelled=unlabelled))

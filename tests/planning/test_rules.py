@@ -145,10 +145,10 @@ def test_a_specimen_is_thinned_by_its_own_size():
 def test_2d_patch_holds_the_median_body():
     # 115 x 165 pixels of 2 mm: the next multiples of 32 are 128 and 192
     small = data_set(measured(spacing_mm=(3.0, 2.0, 2.0), body_shape=(90, 115, 165)))
-    assert rules.patch_2d(small, BUDGET)[0] == (128, 192)
+    assert rules.patch_2d(small, BUDGET, (None, 2.0, 2.0))[0] == (128, 192)
     # exactly 128 stays 128; 600 pixels are more than the largest patch
     wide = data_set(measured(spacing_mm=(3.0, 1.0, 1.0), body_shape=(90, 128, 600)))
-    assert rules.patch_2d(wide, BUDGET)[0] == (128, 512)
+    assert rules.patch_2d(wide, BUDGET, (None, 1.0, 1.0))[0] == (128, 512)
 
 
 def test_3d_pixels_are_no_finer_than_half_the_slice_distance():
@@ -173,29 +173,30 @@ def test_the_coarsest_axis_is_the_one_that_is_whichever_way_the_slices_lie(media
 def test_3d_patch_is_a_cube_in_space_of_at_most_128_cubed_voxels():
     # 1 mm cubes and a body of 300 mm: 128 each way
     body = data_set(measured(spacing_mm=(1.0, 1.0, 1.0), body_shape=(300, 300, 300)))
-    assert rules.patch_3d(body, BUDGET)[0] == (128, 128, 128)
+    assert rules.patch_3d(body, BUDGET, (1.0, 1.0, 1.0))[0] == (128, 128, 128)
     # 3 x 2 x 2 mm: the cube root of 12 times 128 is 293 mm, 97 x 146 x 146 voxels, down to multiples of 16
     body = data_set(measured(spacing_mm=(3.0, 2.0, 2.0), body_shape=(200, 200, 200)))
-    assert rules.patch_3d(body, BUDGET)[0] == (96, 144, 144)
+    assert rules.patch_3d(body, BUDGET, (3.0, 2.0, 2.0))[0] == (96, 144, 144)
 
 
 def test_3d_patch_is_not_larger_than_the_body():
     # 40 planes of 3 mm need 48; the other axes keep the cube's 144
     body = data_set(measured(spacing_mm=(3.0, 2.0, 2.0), body_shape=(40, 200, 200)))
-    assert rules.patch_3d(body, BUDGET)[0] == (48, 144, 144)
+    assert rules.patch_3d(body, BUDGET, (3.0, 2.0, 2.0))[0] == (48, 144, 144)
     # a body of ten planes still gets the shortest axis that four halvings can work with
     body = data_set(measured(spacing_mm=(3.0, 2.0, 2.0), body_shape=(10, 200, 200)))
-    patch, why = rules.patch_3d(body, BUDGET)
+    patch, why = rules.patch_3d(body, BUDGET, (3.0, 2.0, 2.0))
     assert patch == (32, 144, 144)
-    assert "but no fewer than 32" in why and "but no fewer" not in rules.patch_3d(data_set(measured()), BUDGET)[1]
+    usual = rules.patch_3d(data_set(measured()), BUDGET, (2.5, 1.25, 1.25))
+    assert "but no fewer than 32" in why and "but no fewer" not in usual[1]
 
 
 def test_a_small_card_gets_a_smaller_patch_and_says_so():
     body = data_set(measured(spacing_mm=(1.0, 1.0, 1.0), body_shape=(300, 300, 400)))
-    large, small = (rules.patch_3d(body, Budget(gpu_memory_gb=gb)) for gb in (16.0, 4.0))
+    large, small = (rules.patch_3d(body, Budget(gpu_memory_gb=gb), (1.0, 1.0, 1.0)) for gb in (16.0, 4.0))
     assert large[0] == (128, 128, 128) and small[0] == (96, 96, 96)
     assert "card holds two" in small[1]
-    patch, why = rules.patch_2d(body, Budget(gpu_memory_gb=8.0))
+    patch, why = rules.patch_2d(body, Budget(gpu_memory_gb=8.0), (None, 1.0, 1.0))
     assert patch == (224, 224) and "the card holds 16 or more" in why
 
 
