@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue
 
 from ..data.names import check_name
 from ..errors import FlarenetError, UsageError, unknown
-from ..planning.budget import Budget, default_budget
+from ..planning.budget import RECIPES, Budget, Recipe, Request
 from ..planning.epochs import with_epochs
 from ..planning.fingerprint import Fingerprint
 from ..planning.patterns import asking
@@ -42,7 +42,7 @@ class Variant(Frozen):
     """
 
     name: str
-    recipe: Literal["auto", "paper"] | None = None
+    recipe: Recipe | None = None
     budget: dict[str, JsonValue] = Field(default_factory=dict)
     without: Literal["unlabelled", "nothing"] | None = None
     heads: Literal["decoders", "networks", "joint"] = "decoders"
@@ -138,11 +138,11 @@ def list_changes(ablation: AblationList, variant: Variant, more: Iterable[str]) 
 
 def _plan(variant: Variant, base: Plan, fingerprint: Fingerprint, changes: Sequence[str]) -> Plan:
     recipe = variant.recipe or base.recipe
-    budget = base.budget if recipe == base.recipe else default_budget(recipe)
+    budget = base.budget if recipe == base.recipe else RECIPES[recipe].budget
     budget = parse(Budget, budget.model_dump() | variant.budget, "budget", UsageError)
+    without = None if variant.without == "nothing" else variant.without or base.without
     facts = _in_one_group(fingerprint) if variant.heads == "joint" else fingerprint
-    unlabelled = (variant.without or base.without) != "unlabelled"
-    return make_plan(facts, recipe, budget=budget, unlabelled=unlabelled, changes=changes)
+    return make_plan(facts, Request(recipe, budget, without), changes=changes)
 
 
 def _in_one_group(fingerprint: Fingerprint) -> Fingerprint:

@@ -16,7 +16,7 @@ from .sources import add_sources, open_set
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
     from ..errors import FlarenetError
-    from ..planning.budget import Budget
+    from ..planning.budget import Request
     from ..planning.fingerprint import Fingerprint
     from ..workspace import Workspace
 
@@ -141,14 +141,7 @@ def _plan(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, argu
     from ..trainers.plan_set import carry_out, decide
     from ..trainers.planner import advised
 
-    plan = decide(
-        fingerprint,
-        workspace,
-        recipe=arguments.recipe,
-        budget=_budget(arguments),
-        unlabelled=arguments.without != "unlabelled",
-        changes=arguments.changes,
-    )
+    plan = decide(fingerprint, workspace, request=_request(arguments), changes=arguments.changes)
     print_summary(plan, fingerprint)
     if arguments.dry_run:
         return ()
@@ -162,17 +155,18 @@ def _plan(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, argu
     return unprepared
 
 
-def _budget(arguments: Namespace) -> Budget:
-    """The recipe's budget with the numbers of the command line. Raises UsageError for a number that is not above 0."""
+def _request(arguments: Namespace) -> Request:
+    """What the command line asks for. Raises UsageError for a number of the budget that is not above 0."""
     from ..errors import UsageError
-    from ..planning.budget import default_budget
+    from ..planning.budget import RECIPES, Budget, Request
     from ..schema import parse
 
     stated = {name: getattr(arguments, name) for name in ("gpu_memory_gb", "inference_memory_gb", "inference_seconds")}
     stated |= {"size": arguments.size, "network": arguments.network}
     stated = {name: value for name, value in stated.items() if value is not None}
-    budget = default_budget(arguments.recipe)
-    return parse(type(budget), budget.model_dump() | stated, "the budget", UsageError)
+    usual = RECIPES[arguments.recipe].budget
+    budget = parse(Budget, usual.model_dump() | stated, "the budget", UsageError)
+    return Request(arguments.recipe, budget, arguments.without)
 
 
 def _report(failures: Failures) -> None:

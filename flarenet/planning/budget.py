@@ -1,13 +1,17 @@
-"""What training and prediction may use. The planner chooses every size to fit it, and a plan is checked against it."""
+"""What a plan is asked for, and above all what training and prediction may use: the planner chooses every size to fit
+that, and a plan is checked against it."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from ..schema import Frozen
 
+Recipe = Literal["auto", "paper"]
+Without = Literal["unlabelled"]
 Size = Literal["s", "m", "l"]
 Network3D = Literal["unet", "unetr", "swin_unetr"]
 Positive = Annotated[float, Field(gt=0)]
@@ -32,10 +36,22 @@ class Budget(Frozen):
     network: Network3D = "unet"
 
 
-PAPER = Budget(gpu_memory_gb=64.0)
+@dataclass(frozen=True)
+class Request:
+    """How a plan is asked for.
+
+    recipe   whose rules make it: "auto" follows the data, "paper" has the published numbers
+    without  the cases that the 2D curriculum leaves out; None: it uses all
+    """
+
+    recipe: Recipe
+    budget: Budget
+    without: Without | None = None
+
+
+AUTO: Final = Request("auto", Budget())
+PAPER: Final = Request("paper", Budget(gpu_memory_gb=64.0))
 """The paper trained on two V100 with 32 GB (Table 1)."""
 
-
-def default_budget(recipe: str) -> Budget:
-    """The budget of a recipe where nobody states another."""
-    return PAPER if recipe == "paper" else Budget()
+RECIPES: Final[dict[Recipe, Request]] = {"auto": AUTO, "paper": PAPER}
+"""What each recipe is asked for where nobody states otherwise."""

@@ -16,7 +16,7 @@ from ..data.dataset import Case
 from ..data.labels import LabelSet
 from ..errors import UsageError, unknown
 from ..schema import Frozen
-from .budget import Budget
+from .budget import Budget, Recipe, Request, Without
 from .fusion import Fusion
 from .pseudo_rules import UNFILTERED, PseudoRules
 
@@ -243,14 +243,12 @@ class Scan(Frozen):
 class Plan(Frozen):
     """Everything between a fingerprint and a prediction.
 
-    recipe          whose rules made it: "auto" follows the data, "paper" has the published numbers
-    without         the cases that the 2D curriculum leaves out, as by flarenet_plan --without; None: it uses all
+    recipe          with budget and without, how it was asked for; see budget.Request
     seed            seed of all that is random: weights, order, patches, augmentation, and how cases are dealt to folds
     folds           into how many parts planning deals the annotated cases; a run holds out one of them, in every step;
                     1 where a person wrote splits.json with one
     precision       "auto" is bf16 autocast where the processor has it, else fp32
     save_every_s    seconds of training that can be lost; the state is saved after every epoch too
-    budget          what training and prediction may use
     fusion          how the answers of the groups become one label map
     scans           sizes of scans of the set, by memory.scans_of: what has to fit in the budget
     configurations  by name
@@ -259,8 +257,8 @@ class Plan(Frozen):
 
     largest_bytes = 16 << 20  # every step lists its patterns, of which a set may have hundreds
     version: Literal[1] = PLAN_VERSION
-    recipe: Literal["auto", "paper"]
-    without: Literal["unlabelled"] | None = None
+    recipe: Recipe
+    without: Without | None = None
     dataset: str
     labels: LabelSet
     fingerprint_hash: str
@@ -273,6 +271,10 @@ class Plan(Frozen):
     scans: dict[str, Scan] = Field(default_factory=dict)
     configurations: dict[str, Configuration]
     trainers: dict[str, TrainerPlan]
+
+    @property
+    def request(self) -> Request:
+        return Request(self.recipe, self.budget, self.without)
 
     @property
     def final_trainers(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import PlanError
 from ..schema import load
 from ..workspace import Workspace
-from .budget import default_budget
+from .budget import RECIPES
 from .fingerprint import Fingerprint
 from .plan import Plan
 from .plan_file import load_plan
@@ -36,7 +36,7 @@ def load_planned(workspace: Workspace) -> Plan:
 
 def plan_again(plan: Plan) -> str:
     """The command that plans the data set again with the recipe and budget of `plan`; other changes of it are lost."""
-    words, usual = [f"flarenet_plan -d {plan.dataset}"], default_budget(plan.recipe)
+    words, usual = [f"flarenet_plan -d {plan.dataset}"], RECIPES[plan.recipe].budget
     if plan.recipe != "auto":  # which the command takes unless told
         words.append(f"--recipe {plan.recipe}")
     if plan.without is not None:

@@ -13,8 +13,8 @@ from typing import Literal, cast
 
 import numpy as np
 
-from ..errors import UsageError, unknown
-from .budget import Budget
+from ..errors import UsageError
+from .budget import Budget, Request
 from .fingerprint import Fingerprint
 from .intensities import clip_window, normalisation
 from .memory import GB, PREPARED_BYTES, prediction_gb, scans_of, training_gb
@@ -52,15 +52,10 @@ Spacing = tuple[float | None, float, float]
 
 @dataclass(frozen=True)
 class Outline:
-    """What every trainer's part of a plan starts from.
+    """What every trainer's part of a plan starts from."""
 
-    unlabelled  whether the 2D curriculum uses unlabelled cases
-    """
-
-    recipe: Literal["auto", "paper"]
-    budget: Budget
+    request: Request
     configurations: dict[str, Configuration]
-    unlabelled: bool = True
 
 
 @dataclass(frozen=True)
@@ -82,17 +77,14 @@ TRANSFORMER_EDGES = _Edges(longest=96, multiple=32, shortest=64)
 halves five times, and its norms need two voxels after that."""
 
 
-def make_outline(fingerprint: Fingerprint, recipe: str, budget: Budget, *, unlabelled: bool = True) -> Outline:
-    """The configurations "3d" and "2d" of a recipe, "paper" or "auto".
-
-    Raises UsageError for another name, and for recipe "paper" with another size than the paper's.
-    """
-    if recipe not in ("auto", "paper"):
-        raise unknown("recipe", recipe, ("auto", "paper"))
-    if recipe == "paper" and budget.size != "s":
-        raise UsageError(f"--size {budget.size}", found="recipe 'paper'", expected="s, the paper's own network")
-    made = _paper(fingerprint, budget) if recipe == "paper" else _derived(fingerprint, budget, unlabelled=unlabelled)
-    return Outline(cast(Literal["auto", "paper"], recipe), budget, made, unlabelled)
+def make_outline(fingerprint: Fingerprint, request: Request) -> Outline:
+    """The configurations "3d" and "2d". Raises UsageError for recipe "paper" with another size than the paper's."""
+    if request.recipe == "auto":
+        return Outline(request, _derived(fingerprint, request))
+    if request.budget.size != "s":
+        size = request.budget.size
+        raise UsageError(f"--size {size}", found="recipe 'paper'", expected="s, the paper's own network")
+    return Outline(request, _paper(fingerprint, request.budget))
 
 
 def _paper(fingerprint: Fingerprint, budget: Budget) -> dict[str, Configuration]:
@@ -236,8 +228,8 @@ def _coarser(spacing: Spacing, factor: float) -> Spacing:
     return cast(Spacing, tuple(None if mm is None else round(mm * factor, 3) for mm in spacing))
 
 
-def _derived(fingerprint: Fingerprint, budget: Budget, *, unlabelled: bool) -> dict[str, Configuration]:
-    kind, why = normalisation(fingerprint)
+def _derived(fingerprint: Fingerprint, request: Request) -> dict[str, Configuration]:
+    budget, (kind, why) = request.budget, normalisation(fingerprint)
     common = {
         "normalisation": (kind, why),
         "interpolation": ("linear", "as in the paper; a cubic spline costs more, and gains little across thick slices"),
@@ -257,14 +249,14 @@ def _derived(fingerprint: Fingerprint, budget: Budget, *, unlabelled: bool) -> d
         patch=patch_2d(fingerprint, budget, pixel[0]),
         neighbours=(NEIGHBOURS_2D, "one slice on either side tells a vessel from a fold, at no cost in time"),
     )
-    deep = _answered_3d(deep, fingerprint, budget, answer_gb=_answer_gb(fingerprint, budget, unlabelled=unlabelled))
+    deep = _answered_3d(deep, fingerprint, budget, answer_gb=_answer_gb(fingerprint, request))
     return {"3d": _timed_3d(deep, fingerprint, budget), "2d": _timed_2d(flat, fingerprint, budget)}
 
 
-def _answer_gb(fingerprint: Fingerprint, budget: Budget, *, unlabelled: bool) -> float:
+def _answer_gb(fingerprint: Fingerprint, request: Request) -> float:
     """The memory that a 3D model may need for a large scan. Where it answers a set of one group, that is the memory of
     a process that predicts; where it teaches the 2D network, that of the machine that trains. See fits.check_fits."""
-    seen = [pattern for pattern in fingerprint.patterns if pattern or unlabelled]
+    budget, seen = request.budget, [pattern for pattern in fingerprint.patterns if pattern or not request.without]
     if len(fingerprint.labels.groups) == 1 and len(seen) == 1:
         return budget.inference_memory_gb
     return max(budget.host_memory_gb, budget.gpu_memory_gb)

@@ -38,14 +38,14 @@ class TrainerDualDecoder2D(Trainer):
         With few cases no cohort is worth leaving out, and the last steps, which decide, see only what people drew.
 
         Where the data set lacks a cohort that a step of `paper` wants, all cases that could serve take its place. A
-        group that nobody looked for has no step of its own. If outline.unlabelled is false, the first step of `paper`
-        is left out, and that of `auto` has no unlabelled cases. None where no case is labelled at all.
+        group that nobody looked for has no step of its own. By Request.without the first step of `paper` is left
+        out, and that of `auto` has no unlabelled cases. None where no case is labelled at all.
         """
         if not any(fingerprint.patterns):
             return None
-        stages = (_paper if outline.recipe == "paper" else _auto)(fingerprint, outline)
+        stages = (_paper if outline.request.recipe == "paper" else _auto)(fingerprint, outline)
         why = "the whole network on what is plenty, then each group's decoder on what is best"
-        why += "" if outline.unlabelled else "; unlabelled cases are left out, as was asked for"
+        why += "; unlabelled cases are left out, as was asked for" if outline.request.without else ""
         return plan_2d(cls.name, fingerprint, outline, stages=stages, why=why)
 
 
@@ -58,7 +58,7 @@ def _paper(fingerprint: Fingerprint, outline: Outline) -> list[Stage]:
         for serving, epochs, rate in (
             (unlabelled(patterns) or patterns, 20, 1e-4),
             (touching_all_groups(patterns, labels) or annotated, 30, 5e-4),
-        )[0 if outline.unlabelled else 1 :]
+        )[1 if outline.request.without else 0 :]
     ]
     for group, values in labels.groups.items():
         best = fullest(patterns, values) if group == first else only(patterns, values)
@@ -70,7 +70,7 @@ def _paper(fingerprint: Fingerprint, outline: Outline) -> list[Stage]:
 
 def _auto(fingerprint: Fingerprint, outline: Outline) -> list[Stage]:
     labels, annotated = fingerprint.labels, tuple(pattern for pattern in fingerprint.patterns if pattern)
-    patterns = fingerprint.patterns if outline.unlabelled else annotated
+    patterns = annotated if outline.request.without else fingerprint.patterns
     groups, stages = tuple(labels.groups), []
     if len(patterns) > 1:  # with one pattern there is nothing to fill in
         stages.append(Stage(patterns, groups, RATE, teachers=_teachers(fingerprint, outline, patterns)))

@@ -21,7 +21,7 @@ class TrainerJoint(Trainer):
     def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
         """One step, from random weights. None for the recipe `paper`, and where all cases have the same pattern: then
         the curriculum begins with this very step."""
-        if outline.recipe == "paper" or len(fingerprint.patterns) < 2:
+        if outline.request.recipe == "paper" or len(fingerprint.patterns) < 2:
             return None
         annotated = tuple(pattern for pattern in fingerprint.patterns if pattern)
         stage = Stage(annotated, tuple(fingerprint.labels.groups), RATE)

@@ -26,9 +26,9 @@ class TrainerMAE(Trainer):
     @classmethod
     def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
         """One step on all cases, by AdamW with learning rate 3e-4, weight decay 0.05, a long warm-up and a cosine."""
-        spec = masked_autoencoder(outline.budget)
+        budget, spec = outline.request.budget, masked_autoencoder(outline.request.budget)
         patch, outputs = outline.configurations["3d"].patch, fingerprint.labels.outputs
-        samples, batch_why = batch_size(spec, outputs, patch, budget=outline.budget)
+        samples, batch_why = batch_size(spec, outputs, patch, budget=budget)
         patches = CROPS_PER_CASE * fingerprint.count(fingerprint.patterns)
         step = Step(
             subset=Subset(patterns=fingerprint.patterns),

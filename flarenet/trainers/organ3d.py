@@ -39,8 +39,8 @@ class Trainer3DOrgan(Trainer):
             warmup_epochs=10,
             paper_epochs=250,
         )
-        if outline.budget.network == "unet" or every.patterns == best.patterns:
-            stages = [best if outline.recipe == "paper" else every]
+        if outline.request.budget.network == "unet" or every.patterns == best.patterns:
+            stages = [best if outline.request.recipe == "paper" else every]
         else:
             stages = [every, best]
         return plan_3d(cls.name, fingerprint, outline, stages=stages)

@@ -15,7 +15,7 @@ from ..data.dataset import Case, Dataset
 from ..data.settled import Settled, save_settled
 from ..data.store import Store
 from ..errors import FlarenetError, PlanError
-from ..planning.budget import Budget
+from ..planning.budget import Request
 from ..planning.fingerprint import Fingerprint, settle
 from ..planning.memory import GB, stored_gb
 from ..planning.plan import Plan
@@ -32,20 +32,14 @@ Say = Callable[[str], None]
 
 
 def decide(
-    fingerprint: Fingerprint,
-    workspace: Workspace,
-    *,
-    recipe: str,
-    budget: Budget | None = None,
-    unlabelled: bool = True,
-    changes: Sequence[str] = (),
+    fingerprint: Fingerprint, workspace: Workspace, *, request: Request, changes: Sequence[str] = ()
 ) -> Plan:
     """The plan of what was measured, as make_plan, with as many folds as the set has; nothing is written.
 
     Other folds would deal all cases anew, which finished runs have seen: only a person may ask for that, by `changes`.
     Raises PlanError for one fold where splits.json does not state it.
     """
-    plan = make_plan(fingerprint, recipe, budget=budget, unlabelled=unlabelled, changes=changes)
+    plan = make_plan(fingerprint, request, changes=changes)
     before = _dealt(workspace)
     there = 0 if before is None else len(before.folds)
     if plan.folds == 1 and there != 1:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ..errors import PlanError, unknown
 from ..networks import NETWORKS
 from ..planning.assign import assign, key_and_value
-from ..planning.budget import Budget, default_budget
+from ..planning.budget import Budget, Request
 from ..planning.fingerprint import Fingerprint
 from ..planning.memory import scans_of
 from ..planning.plan import Plan
@@ -22,32 +23,23 @@ from .own import check_own_name
 from .trainer import Trainer
 
 
-def make_plan(
-    fingerprint: Fingerprint,
-    recipe: str,
-    *,
-    budget: Budget | None = None,
-    unlabelled: bool = True,
-    changes: Sequence[str] = (),
-) -> Plan:
+def make_plan(fingerprint: Fingerprint, request: Request, *, changes: Sequence[str] = ()) -> Plan:
     """The Plan of a data set that was measured: configurations by rule, then the part of every trainer that has
     something to train on, then `changes`. Changes of the budget are made first, as every size is chosen to fit it.
 
-    budget      None is the recipe's own
-    unlabelled  whether the 2D curriculum uses unlabelled cases
-    changes     "KEY=VALUE", as planning.plan_file.override takes them
+    changes  "KEY=VALUE", as planning.plan_file.override takes them
     Raises UsageError or PlanError for a change that does not fit, and PlanError for a plan that exceeds its budget.
     """
-    budget = _changed_budget(budget or default_budget(recipe), changes)
-    outline = make_outline(fingerprint, recipe, budget, unlabelled=unlabelled)
+    request = replace(request, budget=_changed_budget(request.budget, changes))
+    outline = make_outline(fingerprint, request)
     parts = {name: trainer.plan(fingerprint, outline) for name, trainer in TRAINERS.items()}
     plan = Plan(
-        recipe=outline.recipe,
-        without=None if outline.unlabelled else "unlabelled",
+        recipe=request.recipe,
+        without=request.without,
         dataset=fingerprint.dataset,
         labels=fingerprint.labels,
         fingerprint_hash=fingerprint.hash,
-        budget=outline.budget,
+        budget=request.budget,
         scans=scans_of(fingerprint),
         configurations=outline.configurations,
         trainers={name: part for name, part in parts.items() if part is not None},
@@ -81,8 +73,7 @@ def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Pl
     if trainer.name in plan.trainers:
         return plan
     fingerprint = load_fingerprint(workspace)
-    outline = Outline(plan.recipe, plan.budget, plan.configurations, unlabelled=plan.without is None)
-    part = trainer.plan(fingerprint, outline)
+    part = trainer.plan(fingerprint, Outline(plan.request, plan.configurations))
     if part is None:
         groups, patterns = ", ".join(plan.labels.groups), len([pattern for pattern in fingerprint.patterns if pattern])
         labelled = f"labelled cases of {patterns} pattern{'s' * (patterns != 1)}"

@@ -74,15 +74,15 @@ def plan_2d(name: str, fingerprint: Fingerprint, outline: Outline, *, stages: Se
 
     why  the reason for these stages
     """
-    paper, flat = outline.recipe == "paper", outline.configurations["2d"]
+    paper, budget, flat = outline.request.recipe == "paper", outline.request.budget, outline.configurations["2d"]
     spec = network(
-        outline.budget.size,
+        budget.size,
         flat.patch,
         tuple(fingerprint.labels.groups),
         depth=PAPER_RESOLUTIONS if paper else 0,
         channels=1 + 2 * flat.neighbours,
     )
-    samples, batch_why = batch_size(spec, fingerprint.labels.outputs, flat.patch, budget=outline.budget, paper=paper)
+    samples, batch_why = batch_size(spec, fingerprint.labels.outputs, flat.patch, budget=budget, paper=paper)
     steps, epochs_why = _steps(name, fingerprint, stages, dimensions=2, batch_size=samples, paper=paper)
     return TrainerPlan(
         configuration="2d",
@@ -119,11 +119,12 @@ def plan_3d(name: str, fingerprint: Fingerprint, outline: Outline, *, stages: Se
     """
     if not stages[0].patterns:
         return None
-    paper, patch = outline.recipe == "paper", outline.configurations["3d"].patch
-    spec = network_3d(outline.budget, patch, stages[0].groups, depth=PAPER_RESOLUTIONS if paper else 0)
-    samples, batch_why = batch_size(spec, fingerprint.labels.outputs, patch, budget=outline.budget, paper=paper)
+    paper, budget = outline.request.recipe == "paper", outline.request.budget
+    patch = outline.configurations["3d"].patch
+    spec = network_3d(budget, patch, stages[0].groups, depth=PAPER_RESOLUTIONS if paper else 0)
+    samples, batch_why = batch_size(spec, fingerprint.labels.outputs, patch, budget=budget, paper=paper)
     encoder: str | None = None
-    if outline.budget.network != "unet":
+    if budget.network != "unet":
         encoder = str(Run(TrainerMAE.name, 1))
         stages = [replace(stage, trained=("decoder", "heads")) for stage in stages]
     steps, epochs_why = _steps(

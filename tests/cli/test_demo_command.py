@@ -5,6 +5,7 @@ import pytest
 from flarenet.cli.demo import QUICK, _commands, main
 from flarenet.data.dataset_file import read_dataset
 from flarenet.phantom import write_phantom_set
+from flarenet.planning.budget import AUTO
 from flarenet.planning.fingerprint import fingerprint
 from flarenet.trainers.planner import make_plan
 
@@ -35,7 +36,7 @@ def test_the_schedule_fits_the_plan(tmp_path):
     write_phantom_set(tmp_path / "PHANTOM", cases=6, test_cases=0, seed=0, detail=0.4)
     found, failures = fingerprint(read_dataset(tmp_path / "PHANTOM"), workers=1)
     assert failures == []
-    plan = make_plan(found, "auto", changes=QUICK)
+    plan = make_plan(found, AUTO, changes=QUICK)
     assert plan.configurations["3d"].patch == (32, 32, 48)
     assert len(plan.trainers["DualDecoder2D"].steps) == 4
     for name in ("3DOrgan", "3DCancer", "MAE", "DualDecoder2D"):

@@ -4,6 +4,7 @@ import pytest
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import FlarenetError, PlanError
+from flarenet.planning.budget import AUTO
 from flarenet.planning.fusion import Fusion, check_fusion
 from flarenet.planning.memory import prediction_gb
 from flarenet.planning.plan_file import load_plan, override, save_plan
@@ -37,7 +38,7 @@ def test_only_connected_parts_need_the_whole_map():
 
 
 def test_a_plan_says_how_groups_are_fused_and_older_ones_mean_the_overlay(tmp_path):
-    plan = make_plan(facts.flare_mini(), "auto")
+    plan = make_plan(facts.flare_mini(), AUTO)
     assert plan.fusion == Fusion()
     save_plan(plan, tmp_path / "plan.json")
     data = read_json(tmp_path / "plan.json", PlanError)
@@ -54,12 +55,12 @@ def test_a_plan_says_how_groups_are_fused_and_older_ones_mean_the_overlay(tmp_pa
 )
 def test_what_does_not_fit_is_refused(change):
     with pytest.raises(FlarenetError, match="fusion"):
-        override(make_plan(facts.flare_mini(), "auto"), [change])
+        override(make_plan(facts.flare_mini(), AUTO), [change])
 
 
 def test_a_rule_that_the_budget_has_no_memory_for_is_refused_in_planning_alone():
     """A large scan of these has 157 million voxels: answer and search for its parts take 1.3 GB."""
-    plan = make_plan(facts.kidneys(), "auto")
+    plan = make_plan(facts.kidneys(), AUTO)
     large, outputs = plan.scans["large"], plan.labels.outputs
     need_gb = max(
         prediction_gb(large, plan.configuration_of(name), plan.trainer(name).network, outputs)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flarenet.planning.budget import Budget
+from flarenet.planning.budget import AUTO, PAPER, Budget, Request
 from flarenet.planning.kinds import cost
 from flarenet.planning.patterns import asking, fullest
 from flarenet.planning.plan import Step, Update
@@ -20,24 +20,24 @@ from tests.planning import facts
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
-LARGE = Budget(gpu_memory_gb=80.0, inference_memory_gb=8.0, inference_seconds=60.0, size="l")
+LARGE = Request("auto", Budget(gpu_memory_gb=80.0, inference_memory_gb=8.0, inference_seconds=60.0, size="l"))
 
 PLANS = {
-    "flare23_paper": (facts.flare23, "paper", None),
-    "flare23_auto": (facts.flare23, "auto", None),
-    "flare23_auto_l_80gb": (facts.flare23, "auto", LARGE),
-    "flaremini_auto": (facts.flare_mini, "auto", None),
-    "kidneys_auto": (facts.kidneys, "auto", None),
-    "prostate_mr_auto": (facts.prostate, "auto", None),
-    "spleen_auto": (facts.spleen, "auto", None),
+    "flare23_paper": (facts.flare23, PAPER),
+    "flare23_auto": (facts.flare23, AUTO),
+    "flare23_auto_l_80gb": (facts.flare23, LARGE),
+    "flaremini_auto": (facts.flare_mini, AUTO),
+    "kidneys_auto": (facts.kidneys, AUTO),
+    "prostate_mr_auto": (facts.prostate, AUTO),
+    "spleen_auto": (facts.spleen, AUTO),
 }
 
 
 @cache
 def planned(name):
-    set_of, recipe, budget = PLANS[name]
+    set_of, request = PLANS[name]
     # the hash covers the whole form of a fingerprint, which a plan does not depend on
-    return make_plan(set_of(), recipe, budget=budget).model_copy(update={"fingerprint_hash": "of the fingerprint"})
+    return make_plan(set_of(), request).model_copy(update={"fingerprint_hash": "of the fingerprint"})
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -112,7 +112,7 @@ def test_real_geometry_gives_the_golden_numbers(test_data):
     found = facts.data_set(
         "FLARE23", facts.ABDOMEN, facts.FLARE23_COHORTS, scans, foreground_hu=(-969, 90, 277), hu=(-1024, 1500)
     )
-    real, golden = make_plan(found, "auto"), planned("flare23_auto")
+    real, golden = make_plan(found, AUTO), planned("flare23_auto")
     assert real.configurations["3d"].patch == golden.configurations["3d"].patch
     assert real.configurations["2d"].patch == golden.configurations["2d"].patch
     for name in ("3d", "2d"):

@@ -2,7 +2,7 @@ import pytest
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError
-from flarenet.planning.budget import Budget
+from flarenet.planning.budget import AUTO, Budget, Request
 from flarenet.planning.fits import check_fits, check_training_fits
 from flarenet.planning.fusion import Fusion
 from flarenet.planning.kinds import cost
@@ -116,20 +116,20 @@ def test_three_groups_at_the_sizes_of_flare23_fit_four_gb():
     vessels = tuple(v for v in groups["organ"] if fingerprint.labels.names[v] in ("aorta", "inferior vena cava"))
     groups = {"organ": tuple(v for v in groups["organ"] if v not in vessels), "vessels": vessels, "tumor": (14,)}
     labels = fingerprint.labels.model_copy(update={"groups": groups})
-    plan = make_plan(fingerprint.model_copy(update={"labels": labels}), "auto")
+    plan = make_plan(fingerprint.model_copy(update={"labels": labels}), AUTO)
     check_fits(plan, "plan")
     assert plan.budget.inference_memory_gb == 4 and len(plan.labels.groups) == 3
 
 
 def test_a_card_that_is_too_small_for_a_trainer_that_nothing_needs_is_none_for_that_alone():
     found = facts.spleen()
-    plan = make_plan(found, "auto", budget=Budget(gpu_memory_gb=2))
+    plan = make_plan(found, Request("auto", Budget(gpu_memory_gb=2)))
     assert plan.spare_trainers == ("MAE",)
     check_training_fits(plan, "3DOrgan", "plan")
     with pytest.raises(PlanError, match=r"plan: trainers.MAE.steps.0.batch_size 2 with patch .*\n.*needs about 2.3 GB"):
         check_training_fits(plan, "MAE", "plan")
     with pytest.raises(PlanError, match="trainers.3DOrgan.steps.0.batch_size 640"):
-        make_plan(found, "auto", budget=Budget(gpu_memory_gb=2), changes=["trainers.*.steps.*.batch_size=640"])
+        make_plan(found, Request("auto", Budget(gpu_memory_gb=2)), changes=["trainers.*.steps.*.batch_size=640"])
 
 
 STATED = ("patch=[96,128,128]", "spacing_mm=[1,0.5,0.5]", "inference_spacing_mm=[1,0.5,0.5]")
@@ -141,6 +141,6 @@ def test_a_set_of_one_group_with_thin_slices_is_planned():
     labels = LabelSet(names=("background", *facts.ORGANS), groups={"organ": every})
     scans = [(1, 300, 512, 1.0, 0.78)]
     found = facts.data_set("A", labels, {every: 40}, scans, foreground_hu=(-60, 100, 200), hu=(-1000, 1500))
-    assert make_plan(found, "auto").final_trainers == ("3DOrgan", "DualDecoder2D")
+    assert make_plan(found, AUTO).final_trainers == ("3DOrgan", "DualDecoder2D")
     with pytest.raises(PlanError, match=r"(?s)inference_spacing_mm.*6.3 GB.*4 GB"):  # what a person states stays
-        make_plan(found, "auto", changes=[f"configurations.3d.{key}" for key in STATED])
+        make_plan(found, AUTO, changes=[f"configurations.3d.{key}" for key in STATED])

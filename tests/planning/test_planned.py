@@ -25,9 +25,9 @@ def planned(**choices) -> Plan:
     ("choices", "words"),
     [
         ({"recipe": "auto"}, ""),
-        ({"recipe": "auto", "budget": PAPER}, " --gpu-memory-gb 64"),
-        ({"recipe": "paper", "budget": PAPER}, " --recipe paper"),
-        ({"recipe": "paper", "budget": PAPER, "without": "unlabelled"}, " --recipe paper --without unlabelled"),
+        ({"recipe": "auto", "budget": PAPER.budget}, " --gpu-memory-gb 64"),
+        ({"recipe": "paper", "budget": PAPER.budget}, " --recipe paper"),
+        ({"recipe": "paper", "budget": PAPER.budget, "without": "unlabelled"}, " --recipe paper --without unlabelled"),
         (
             {"recipe": "auto", "budget": LARGE},
             " --gpu-memory-gb 40.5 --set budget.host_memory_gb=64 --size m --network unetr",
@@ -52,6 +52,6 @@ def test_a_plan_has_room_for_hundreds_of_patterns(tmp_path):
 def test_a_plan_of_another_fingerprint_is_to_be_made_as_it_was(tmp_path):
     workspace = Workspace(tmp_path, "Spleen")
     save(facts.spleen(), workspace.fingerprint)
-    save_plan(planned(recipe="paper", budget=PAPER), workspace.plan)
+    save_plan(planned(recipe="paper", budget=PAPER.budget), workspace.plan)
     with pytest.raises(PlanError, match="what to do: flarenet_plan -d Spleen --recipe paper, with the changes"):
         load_planned(workspace)

@@ -3,6 +3,7 @@ import re
 import pytest
 
 from flarenet.errors import PlanError, UsageError
+from flarenet.planning.budget import AUTO, PAPER
 from flarenet.planning.plan_file import override
 from flarenet.planning.pseudo_rules import AUTO_RULES, FILTERS, UNFILTERED, PseudoRules
 from flarenet.trainers.planner import make_plan
@@ -13,11 +14,11 @@ STEP = "trainers.DualDecoder2D.steps.0.pseudo"
 
 @pytest.fixture(scope="module")
 def plan():
-    return make_plan(facts.flare_mini(), "auto")
+    return make_plan(facts.flare_mini(), AUTO)
 
 
 def test_the_paper_filters_nothing_and_auto_says_why_it_does(plan):
-    steps = make_plan(facts.flare23(), "paper").trainers["DualDecoder2D"].steps
+    steps = make_plan(facts.flare23(), PAPER).trainers["DualDecoder2D"].steps
     assert [step.pseudo for step in steps] == [UNFILTERED, UNFILTERED, None, None]
     assert all(step.pseudo_rules == UNFILTERED for step in steps)
     part = plan.trainers["DualDecoder2D"]

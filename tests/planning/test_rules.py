@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import UsageError
 from flarenet.planning import intensities, rules
-from flarenet.planning.budget import PAPER, Budget
+from flarenet.planning.budget import AUTO, PAPER, Budget, Request
 from flarenet.planning.fingerprint import Fingerprint, summarise
 from flarenet.planning.measure import BINS, LOWEST_HU, CaseFingerprint, LabelFacts, pack_histogram
 from flarenet.planning.memory import prediction_gb, scans_of
@@ -121,7 +123,7 @@ def test_2d_pixels_are_the_median_and_let_the_body_fit_into_the_largest_patch():
 
 
 def seen_2d(found, **budget):
-    return rules.make_outline(found, "auto", Budget(**budget)).configurations["2d"]
+    return rules.make_outline(found, Request("auto", Budget(**budget))).configurations["2d"]
 
 
 def test_2d_prediction_sees_all_slices_of_the_median_scan_where_there_is_time():
@@ -240,7 +242,7 @@ THIN_ABDOMEN = (1, 300, 512, 1.0, 0.78)
 def test_a_3d_model_whose_answer_is_the_result_fits_the_memory_of_prediction(count, scan, spacing_mm, patch):
     """First the patch is thinner, then all is coarser, in training and prediction alike."""
     found, budget = of_one_group(count, scan), Budget()
-    deep = rules.make_outline(found, "auto", budget).configurations["3d"]
+    deep = rules.make_outline(found, Request("auto", budget)).configurations["3d"]
     assert (deep.spacing_mm, deep.inference_spacing_mm, deep.patch) == (spacing_mm, spacing_mm, patch)
     spec = network_3d(budget, patch, ("organ",))
     assert 3 < prediction_gb(scans_of(found)["large"], deep, spec, found.labels.outputs) <= 4
@@ -251,14 +253,16 @@ def test_a_3d_model_whose_answer_is_the_result_fits_the_memory_of_prediction(cou
 def test_a_3d_model_that_teaches_has_the_memory_of_the_card():
     found = of_one_group(30, THIN_ABDOMEN, unlabelled=10)
     whole, annotated = (
-        rules.make_outline(found, "auto", Budget(), unlabelled=flag).configurations["3d"] for flag in (True, False)
+        rules.make_outline(found, replace(AUTO, without=left_out)).configurations["3d"]
+        for left_out in (None, "unlabelled")
     )
     assert (whole.spacing_mm, whole.patch) == ((1.0, 0.78, 0.78), (96, 128, 128))
     assert (annotated.spacing_mm, annotated.patch) == ((1.15, 0.897, 0.897), (64, 128, 128))
 
 
 def test_what_no_coarser_spacing_makes_fit_stays_as_it_is():
-    deep = rules.make_outline(of_one_group(13, THIN_ABDOMEN), "auto", Budget(inference_memory_gb=0.5))
+    request = Request("auto", Budget(inference_memory_gb=0.5))
+    deep = rules.make_outline(of_one_group(13, THIN_ABDOMEN), request)
     assert deep.configurations["3d"].spacing_mm == (1.0, 0.78, 0.78)
 
 
@@ -270,13 +274,13 @@ def test_ct_has_a_window_and_anything_else_its_own_percentiles():
 
 def test_the_paper_s_recipe_has_only_the_paper_s_size():
     with pytest.raises(UsageError, match="--size m"):
-        rules.make_outline(data_set(measured()), "paper", Budget(size="m"))
+        rules.make_outline(data_set(measured()), Request("paper", Budget(size="m")))
 
 
 def test_the_paper_s_numbers_do_not_depend_on_the_data():
     other = data_set(measured(spacing_mm=(5.0, 2.0, 2.0), hu=(-125.0, 200.0)))
-    first = rules.make_outline(data_set(measured()), "paper", PAPER).configurations
-    second = rules.make_outline(other, "paper", PAPER).configurations
+    first = rules.make_outline(data_set(measured()), PAPER).configurations
+    second = rules.make_outline(other, PAPER).configurations
     assert first == second
     assert first["3d"].spacing_mm == (1, 1, 1) and first["3d"].patch == (128, 128, 128)
     assert first["2d"].spacing_mm == (None, 1, 1) and first["2d"].patch == (224, 224)
@@ -286,7 +290,7 @@ def test_the_paper_s_numbers_do_not_depend_on_the_data():
 
 def test_the_paper_s_window_is_of_hu_and_not_asked_of_other_images():
     mr = data_set(measured()).model_copy(update={"modality": "MR"})
-    made, ct = (rules.make_outline(found, "paper", PAPER).configurations for found in (mr, data_set(measured())))
+    made, ct = (rules.make_outline(found, PAPER).configurations for found in (mr, data_set(measured())))
     for name, configuration in made.items():
         assert (configuration.normalisation, configuration.clip_hu) == ("percentile", None)
         assert "not the paper's window, which is of HU: MR has no unit" in configuration.why["normalisation"]
@@ -294,14 +298,9 @@ def test_the_paper_s_window_is_of_hu_and_not_asked_of_other_images():
         assert configuration.model_dump(exclude=unlike) == ct[name].model_dump(exclude=unlike)
 
 
-@pytest.mark.parametrize("recipe", ["auto", "paper"])
-def test_every_number_has_a_reason(recipe):
-    for name, configuration in rules.make_outline(data_set(measured()), recipe, BUDGET).configurations.items():
+@pytest.mark.parametrize("asked", [AUTO, PAPER])
+def test_every_number_has_a_reason(asked):
+    for name, configuration in rules.make_outline(data_set(measured()), asked).configurations.items():
         numbers = set(Configuration.model_fields) - {"why"} - ({"neighbours"} if name == "3d" else set())
         assert set(configuration.why) == numbers
         assert all(len(why) > 10 for why in configuration.why.values())
-
-
-def test_an_unknown_recipe_names_the_real_ones():
-    with pytest.raises(UsageError, match="auto, paper"):
-        rules.make_outline(data_set(measured()), "papr", BUDGET)

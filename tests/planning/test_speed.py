@@ -3,6 +3,7 @@
 import pytest
 
 from flarenet.data.labels import LabelSet
+from flarenet.planning.budget import AUTO
 from flarenet.planning.plan_file import override
 from flarenet.planning.speed import prediction_seconds, pseudo_seconds
 from flarenet.planning.summary import need_table
@@ -17,7 +18,7 @@ SCANS = [(1, 40, 100, 3.0, 2.0)]
 def test_pseudo_labels_take_a_prediction_of_each_pass_for_every_case_that_lacks_the_group():
     """The liver lacks in 3 + 4 cases, the tumor in 2 + 4; an earlier model is asked once beside the three passes."""
     found = facts.data_set("set", LABELS, COHORTS, SCANS, foreground_hu=(-60, 100, 200), hu=(-1000, 1000))
-    plan = make_plan(found, "auto")
+    plan = make_plan(found, AUTO)
     once_s = {
         name: prediction_seconds([plan.scans["median"]], plan.configurations["3d"], part.network, LABELS.outputs)
         for name, part in plan.trainers.items()
@@ -37,7 +38,7 @@ def test_pseudo_labels_take_a_prediction_of_each_pass_for_every_case_that_lacks_
 
 def test_the_estimates_tell_the_time_of_pseudo_labels_where_there_are_any():
     found = facts.flare23()
-    (what, needs, _) = need_table(make_plan(found, "auto"), found).columns
+    (what, needs, _) = need_table(make_plan(found, AUTO), found).columns
     rows = dict(zip(what.cells, needs.cells))
     assert [name for name in rows if "pseudo labels" in name] == ["DualDecoder2D: time of its pseudo labels on a card"]
     assert float(rows["DualDecoder2D: time of its pseudo labels on a card"].removesuffix(" h")) > 10

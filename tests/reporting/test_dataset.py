@@ -3,6 +3,7 @@ import pytest
 from flarenet.data.dataset_file import read_dataset
 from flarenet.data.reading import Reading
 from flarenet.phantom import write_phantom_set
+from flarenet.planning.budget import AUTO
 from flarenet.planning.fingerprint import fingerprint
 from flarenet.planning.fusion import Fusion
 from flarenet.planning.summary import cohort_table
@@ -57,7 +58,7 @@ def test_charts_hold_every_case_and_the_measured_hu(found):
 
 
 def test_a_plan_s_reasons_are_shown(found):
-    plan = make_plan(found, "auto")
+    plan = make_plan(found, AUTO)
     section = plan_section(plan, found)
     names = [part.name for part in section.parts if part.kind == "table"]
     assert names == ["plan_configurations", "plan_networks", "plan_steps", "plan_reasons", "plan_estimates"]

@@ -10,7 +10,7 @@ from flarenet.cli import plan, train
 from flarenet.inference.model import load_weights
 from flarenet.networks import blocks
 from flarenet.phantom import write_phantom_set
-from flarenet.planning.budget import Budget
+from flarenet.planning.budget import AUTO, PAPER, RECIPES, Budget, Request
 from flarenet.trainers.planner import make_plan
 from flarenet.workspace import Workspace
 from tests.planning import facts
@@ -18,7 +18,7 @@ from tests.trainers.tiny import GRIDS
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
-LARGE = Budget(gpu_memory_gb=80.0, inference_memory_gb=6.0)
+LARGE = {recipe: Request(recipe, Budget(gpu_memory_gb=80.0, inference_memory_gb=6.0)) for recipe in RECIPES}
 GROUPS = {"organ": [1, 2, 3, 4, 5, 6, 7, 8, 9, 13], "gut": [10, 11, 12], "cancer": [14]}
 TINY = [
     *GRIDS,
@@ -91,9 +91,9 @@ def three_groups():
     )
 
 
-@pytest.mark.parametrize("recipe", ["auto", "paper"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_the_curriculum_of_k_groups_has_two_steps_and_one_for_each(recipe):
-    made = make_plan(three_groups(), recipe, budget=LARGE)
+    made = make_plan(three_groups(), LARGE[recipe])
     part = made.trainers["DualDecoder2D"]
     assert part.network.groups == tuple(GROUPS)
     assert [step.trained for step in part.steps] == [(), (), *((f"decoders.{group}",) for group in GROUPS)]
@@ -105,13 +105,13 @@ def test_the_curriculum_of_k_groups_has_two_steps_and_one_for_each(recipe):
     assert made.trainers["3DCancer"].network.groups == ("gut", "cancer")
 
 
-@pytest.mark.parametrize("recipe", ["auto", "paper"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_a_group_that_nobody_looked_for_has_no_step_of_its_own(recipe):
     cohorts = {tuple(range(1, 14)): 20, (): 10}
     found = facts.data_set(
         "Organs", facts.ABDOMEN, cohorts, facts.FLARE23_SCANS, foreground_hu=(-969, 90, 277), hu=(-1024, 1500)
     )
-    made = make_plan(found, recipe, budget=LARGE)
+    made = make_plan(found, LARGE[recipe])
     part = made.trainers["DualDecoder2D"]
     assert [step.trained for step in part.steps] == [(), (), ("decoders.organ",)]
     assert part.network.groups == ("organ", "cancer") and "3DCancer" not in made.trainers
@@ -119,21 +119,21 @@ def test_a_group_that_nobody_looked_for_has_no_step_of_its_own(recipe):
 
 def test_the_paper_s_second_step_asks_teachers_for_the_groups_its_cases_do_not_answer_in_full():
     """No case answers organs, gut and tumor, so all annotated ones serve, and each lacks some label of some group."""
-    step = make_plan(three_groups(), "paper", budget=LARGE).trainers["DualDecoder2D"].steps[1]
+    step = make_plan(three_groups(), LARGE["paper"]).trainers["DualDecoder2D"].steps[1]
     assert set(step.subset.patterns) == {pattern for pattern in facts.FLARE23_COHORTS if pattern}
     assert set(step.teachers) == set(GROUPS)
 
 
 def test_the_joint_step_is_planned_where_it_differs_from_the_curriculum_s_first():
-    joint = make_plan(facts.flare_mini(), "auto").trainers["Joint"]
+    joint = make_plan(facts.flare_mini(), AUTO).trainers["Joint"]
     (step,) = joint.steps
     assert set(step.subset.patterns) == {p for p in facts.flare_mini().patterns if p}
     assert (step.starts_from, step.trained, step.teachers, step.groups) == (None, (), {}, ("organ", "cancer"))
     assert step.balance == 0.5
-    assert joint.network == make_plan(facts.flare_mini(), "auto").trainers["DualDecoder2D"].network
-    assert "Joint" not in make_plan(facts.flare23(), "paper").trainers
-    assert "Joint" not in make_plan(facts.spleen(), "auto").trainers
+    assert joint.network == make_plan(facts.flare_mini(), AUTO).trainers["DualDecoder2D"].network
+    assert "Joint" not in make_plan(facts.flare23(), PAPER).trainers
+    assert "Joint" not in make_plan(facts.spleen(), AUTO).trainers
 
 
 def test_both_final_trainers_are_named_and_no_teacher_is():
-    assert make_plan(facts.flare_mini(), "auto").final_trainers == ("DualDecoder2D", "Joint")
+    assert make_plan(facts.flare_mini(), AUTO).final_trainers == ("DualDecoder2D", "Joint")

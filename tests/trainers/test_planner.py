@@ -5,7 +5,7 @@ import pytest
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError, UnsafeError, UsageError
 from flarenet.networks import build
-from flarenet.planning.budget import Budget
+from flarenet.planning.budget import AUTO, PAPER, RECIPES, Budget, Request
 from flarenet.planning.summary import remarks, step_table
 from flarenet.schema import save
 from flarenet.trainers import TRAINERS, Trainer, TrainerMAE
@@ -26,15 +26,15 @@ SCANS = [(1, 40, 100, 3.0, 2.0)]
     ],
 )
 def test_a_change_of_the_budget_decides_what_the_budget_decides(change, budget):
-    made, usual = make_plan(facts.spleen(), "auto", changes=[change]), make_plan(facts.spleen(), "auto")
-    assert made == make_plan(facts.spleen(), "auto", budget=budget)
+    made, usual = make_plan(facts.spleen(), AUTO, changes=[change]), make_plan(facts.spleen(), AUTO)
+    assert made == make_plan(facts.spleen(), Request("auto", budget))
     assert (made.configurations, made.trainers) != (usual.configurations, usual.trainers)
 
 
-@pytest.mark.parametrize("recipe", ["auto", "paper"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_a_set_without_labels_gets_a_plan_for_its_images_alone(tmp_path, recipe):
     found = facts.data_set("Bare", facts.ABDOMEN, {(): 6}, SCANS, foreground_hu=(-60, 100, 200), hu=(-1000, 1500))
-    made = make_plan(found, recipe)
+    made = make_plan(found, RECIPES[recipe])
     assert list(made.trainers) == ["MAE"] and made.spare_trainers == ()
     assert [sentence for sentence in remarks(found) if "annotated in no case" in sentence] == []
     assert "no training case is labelled" in remarks(found)[0]
@@ -74,7 +74,7 @@ def test_a_few_slices_are_shown_often_enough_to_learn_from():
     labels = LabelSet(names=("background", "liver"), groups={"organ": (1,)})
     scans = [(1, 5, 100, 8.0, 2.0)]
     made = make_plan(
-        facts.data_set("Few", labels, {(1,): 3}, scans, foreground_hu=(-60, 100, 200), hu=(-1000, 1500)), "auto"
+        facts.data_set("Few", labels, {(1,): 3}, scans, foreground_hu=(-60, 100, 200), hu=(-1000, 1500)), AUTO
     )
     (flat,), (deep,) = made.trainers["DualDecoder2D"].steps, made.trainers["3DOrgan"].steps
     assert (flat.batches_per_epoch, flat.epochs) == (20, 200)
@@ -85,24 +85,25 @@ def test_a_few_slices_are_shown_often_enough_to_learn_from():
 
 def test_a_patch_is_refused_by_the_networks_that_are_needed_alone():
     found, patch = facts.flare_mini(), ["configurations.3d.patch=[40,144,144]"]
-    made = make_plan(found, "auto", changes=patch)
+    transformer = Request("auto", Budget(network="unetr"))
+    made = make_plan(found, AUTO, changes=patch)
     assert made.spare_trainers == ("MAE",)
     marked = [cell for cell in step_table(made, found).columns[0].cells if "nothing needs it" in str(cell)]
     assert marked == ["MAE/1 (nothing needs it)"]
     with pytest.raises(PlanError, match="three multiples of 16"):
         build(made.trainers["MAE"].network, {}, made.configurations["3d"].patch)
     with pytest.raises(PlanError, match="trainers.3DOrgan.network: patch"):
-        make_plan(found, "auto", budget=Budget(network="unetr"), changes=patch)
-    assert make_plan(found, "auto", budget=Budget(network="unetr")).spare_trainers == ()
+        make_plan(found, transformer, changes=patch)
+    assert make_plan(found, transformer).spare_trainers == ()
 
 
 def test_a_budget_that_is_none_is_refused_by_name():
     with pytest.raises(PlanError, match="--set budget: key 'size'"):
-        make_plan(facts.spleen(), "auto", changes=["budget.size=xl"])
+        make_plan(facts.spleen(), AUTO, changes=["budget.size=xl"])
     with pytest.raises(UsageError, match="did you mean 'size'"):
-        make_plan(facts.spleen(), "auto", changes=["budget.sise=m"])
+        make_plan(facts.spleen(), AUTO, changes=["budget.sise=m"])
     with pytest.raises(UsageError, match="s, the paper's own network"):
-        make_plan(facts.spleen(), "paper", changes=["budget.size=m"])
+        make_plan(facts.spleen(), PAPER, changes=["budget.size=m"])
 
 
 UNEVEN = {(1, 2): 6, (1,): 4, (): 5}
@@ -121,4 +122,4 @@ UNEVEN = {(1, 2): 6, (1,): 4, (): 5}
 def test_what_is_advised_is_joint_or_the_curriculum_with_all_that_it_builds_on(recipe, cohorts, changes, expected):
     labels = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
     found = facts.data_set("Uneven", labels, cohorts, SCANS, foreground_hu=(-60, 100, 200), hu=(-1000, 1500))
-    assert advised(make_plan(found, recipe, changes=changes)) == expected
+    assert advised(make_plan(found, RECIPES[recipe], changes=changes)) == expected

@@ -1,5 +1,7 @@
 """The transformer systems of the paper, tiny: planned, trained step by step, stopped and resumed, and predicting."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from flarenet.inference.model import load_encoder, load_weights
 from flarenet.inference.predict import Predictor
 from flarenet.networks import build
 from flarenet.phantom import write_phantom_set
-from flarenet.planning.budget import Budget
+from flarenet.planning.budget import AUTO, PAPER, Budget, Request
 from flarenet.planning.plan_file import load_plan
 from flarenet.schema import save
 from flarenet.trainers import TRAINERS
@@ -43,7 +45,7 @@ FEATURES = {
 
 @pytest.mark.parametrize("network", ["unetr", "swin_unetr"])
 def test_the_paper_s_steps_of_a_transformer(network):
-    planned = make_plan(facts.flare23(), "paper", budget=Budget(gpu_memory_gb=64, network=network))
+    planned = make_plan(facts.flare23(), Request("paper", Budget(gpu_memory_gb=64, network=network)))
     parts = planned.trainers
     organ, cancer, mae = (parts[name].steps for name in ("3DOrgan", "3DCancer", "MAE"))
     assert set(mae[0].subset.patterns) == {D_U, D_L1, D_L2, D_L3, D_L4}
@@ -57,7 +59,8 @@ def test_the_paper_s_steps_of_a_transformer(network):
 
 def test_without_unlabelled_cases_the_second_step_is_the_first_and_random():
     whole, less = (
-        make_plan(facts.flare23(), "paper", unlabelled=flag).trainers["DualDecoder2D"] for flag in (True, False)
+        make_plan(facts.flare23(), replace(PAPER, without=left_out)).trainers["DualDecoder2D"]
+        for left_out in (None, "unlabelled")
     )
     assert [step.subset.patterns for step in less.steps] == [(D_L3,), (D_L1,), (D_L4,)]
     assert [step.starts_from for step in less.steps] == [None, "DualDecoder2D/1", "DualDecoder2D/2"]
@@ -65,14 +68,14 @@ def test_without_unlabelled_cases_the_second_step_is_the_first_and_random():
     assert [step.model_dump(exclude=unlike) for step in less.steps] == [
         step.model_dump(exclude=unlike) for step in whole.steps[1:]
     ]
-    first = make_plan(facts.flare23(), "auto", unlabelled=False).trainers["DualDecoder2D"].steps[0]
+    first = make_plan(facts.flare23(), replace(AUTO, without="unlabelled")).trainers["DualDecoder2D"].steps[0]
     assert D_U not in first.subset.patterns and first.teachers
 
 
 def test_a_trainer_that_gets_its_part_later_leaves_out_what_the_plan_does(tmp_path):
     found, workspace, name = facts.flare_mini(), Workspace(tmp_path, "FLAREmini"), "DualDecoder2D"
     save(found, workspace.fingerprint)
-    whole = make_plan(found, "auto", unlabelled=False)
+    whole = make_plan(found, replace(AUTO, without="unlabelled"))
     assert whole.without == "unlabelled"
     others = {trainer: part for trainer, part in whole.trainers.items() if trainer != name}
     later = with_trainer(whole.model_copy(update={"trainers": others}), TRAINERS[name], workspace)
