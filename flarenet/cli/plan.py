@@ -110,13 +110,11 @@ def work(arguments: Namespace) -> int | None:
 
 def _measured(dataset: Dataset, workspace: Workspace, arguments: Namespace) -> tuple[Fingerprint, Failures]:
     from ..planning.fingerprint import fingerprint
-    from ..planning.survey import trained_on
 
     remember = not arguments.dry_run
-    measured, broken = fingerprint(
+    return fingerprint(
         dataset, workers=pool(arguments), cached=workspace.measured, rehash=arguments.rehash, remember=remember
     )
-    return measured, [*broken, *trained_on(dataset, measured.cases)]
 
 
 def _show(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, arguments: Namespace) -> Failures:

@@ -28,7 +28,7 @@ from .cache import Cache
 from .inferred import Inferred, infer_patterns
 from .measure import BINS, INSIDE_HU, Bins, CaseFingerprint, mean_and_sd, percentile, rounded, unpack_histogram
 from .patterns import Pattern, cohorts
-from .survey import measure_cases
+from .survey import leaked_test_cases, measure_cases
 from .suspicious import sentences
 
 FINGERPRINT_VERSION: Final = 2
@@ -155,7 +155,8 @@ def fingerprint(
     rehash: bool = False,
     remember: bool = True,
 ) -> tuple[Fingerprint, list[tuple[str, FlarenetError]]]:
-    """Check and measure every training case; returns the Fingerprint and (case name, error) of the cases that failed.
+    """Check and measure every training case; returns the Fingerprint and (case name, error) of the cases that failed,
+    and of test cases that are trained on.
 
     A case that fails is left out of the numbers. Raises DatasetError where no case can be used.
 
@@ -176,7 +177,7 @@ def fingerprint(
     summary = summarise(
         dataset.name, dataset.labels, settled, modality=dataset.modality, ambiguous=inferred.ambiguous
     )
-    return summary, failures
+    return summary, [*failures, *leaked_test_cases(dataset, usable)]
 
 
 def settle(dataset: Dataset, fingerprint: Fingerprint) -> Dataset:

@@ -38,7 +38,7 @@ def measure_cases(
     return [*known.values(), *measured], [(job.name, error) for job, error in failed]
 
 
-def trained_on(dataset: Dataset, measured: Iterable[CaseFingerprint]) -> list[tuple[str, FlarenetError]]:
+def leaked_test_cases(dataset: Dataset, measured: Iterable[CaseFingerprint]) -> list[tuple[str, FlarenetError]]:
     """(case name, error) of the test cases whose image is that of a training case.
 
     measured  the training cases, so that their images are not read again

@@ -246,6 +246,13 @@ def test_a_set_of_broken_cases_only_is_an_error_that_names_them(dataset):
         fingerprint(dataset)
 
 
+def test_a_test_case_whose_image_is_trained_on_is_named(dataset):
+    leaked = replace(dataset.cases[0], name="t", label=None, annotated=frozenset())
+    found, failures = fingerprint(replace(dataset, test=(leaked,)))
+    assert [name for name, _ in failures] == ["t"] and "not trained on" in str(failures[0][1])
+    assert len(found.cases) == 3
+
+
 def test_the_same_image_under_two_names_is_suspicious(dataset):
     c = dataset.cases[0]
     twice = Dataset("tiny", dataset.folder, LABELS, (c, Case("d", c.image, None, frozenset())), ())
