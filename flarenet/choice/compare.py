@@ -17,7 +17,7 @@ from ..evaluation.scores import Score
 from ..evaluation.tables import ClassScore, mean_score, summarise
 from ..inference.about import PLAN
 from ..planning.plan_file import load_plan
-from ..planning.runs import Run
+from ..planning.runs import as_run
 from ..planning.split import Splits, load_splits
 from ..schema import Frozen, save
 from ..workspace import Workspace
@@ -186,7 +186,7 @@ def _best_steps(candidates: Iterable[Candidate], rows: Mapping[str, Row]) -> lis
     """For each trainer, its step with the best mean over the groups that it answers; among equal ones the last."""
     best: dict[str, tuple[float, Candidate]] = {}
     for candidate in candidates:
-        trainer = Run.parse(candidate.name).trainer
+        trainer = as_run(candidate.name).trainer
         dsc = mean_score(rows[candidate.name].groups).dsc or 0.0
         if trainer not in best or dsc >= best[trainer][0]:
             best[trainer] = dsc, candidate

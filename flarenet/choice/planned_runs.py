@@ -9,7 +9,7 @@ from ..errors import PlanError
 from ..planning.facts import prediction_facts, training_facts
 from ..planning.fingerprint import Fingerprint
 from ..planning.plan import Plan
-from ..planning.runs import Run, runs_of
+from ..planning.runs import Run
 from ..pseudo.sources import runs_asked
 from ..schema import digest
 from .variants import Answer
@@ -20,20 +20,15 @@ class PlannedRun:
     """A training run to be made.
 
     key       SHA-256 of all that determines its weights
-    needs     run of the same plan, as "TRAINER/STEP" -> its key, for every run that it builds on, directly or not
+    needs     run of the same plan -> its key, for every run that it builds on, directly or not
     teachers  keys of the runs whose models make its pseudo labels
     """
 
     key: str
     plan: Plan
-    trainer: str
-    step: int
-    needs: Mapping[str, str]
+    run: Run
+    needs: Mapping[Run, str]
     teachers: frozenset[str]
-
-    @property
-    def run(self) -> str:
-        return str(Run(self.trainer, self.step))
 
     @property
     def name(self) -> str:
@@ -45,7 +40,7 @@ def data_key(fingerprint: Fingerprint) -> str:
     return digest([[case.key, list(case.annotated)] for case in fingerprint.cases])
 
 
-def planned_runs(answer: Answer, held_out: Collection[str], *, data: str) -> dict[str, PlannedRun]:
+def planned_runs(answer: Answer, held_out: Collection[str], *, data: str) -> dict[Run, PlannedRun]:
     """Run -> PlannedRun, for the run of `answer` and all that it builds on; each run after those that it needs.
 
     data  as data_key gives it
@@ -56,22 +51,21 @@ def planned_runs(answer: Answer, held_out: Collection[str], *, data: str) -> dic
     Raises PlanError where runs build on each other in a circle.
     """
     plan, order = answer.plan, _order(answer.plan, answer.run)
-    teaching = {teacher for run in runs_of(plan) for teacher in runs_asked(plan.step(*run))}
-    made: dict[str, PlannedRun] = {}
+    teaching = {teacher for run in plan.runs for teacher in runs_asked(plan.step(*run))}
+    made: dict[Run, PlannedRun] = {}
     for run in order:
-        trainer, number = Run.parse(run)
-        step = plan.step(trainer, number)
+        step = plan.step(*run)
         keys = {each: made[each].key for each in step.builds_on}
         needs = {name: key for each in keys for name, key in [*made[each].needs.items(), (each, keys[each])]}
         key = _key(plan, run, keys, held_out, data=data, teaches=run in teaching)
         teachers = frozenset(made[each].key for each in runs_asked(step))
-        made[run] = PlannedRun(key, plan, trainer, number, needs, teachers)
+        made[run] = PlannedRun(key, plan, run, needs, teachers)
     return made
 
 
-def name_of(run: str, key: str) -> str:
+def name_of(run: Run, key: str) -> str:
     """The name of a run, for its folder and in messages."""
-    return f"{run.replace('/', '-step_')}-{key[:12]}"
+    return f"{run.trainer}-step_{run.step}-{key[:12]}"
 
 
 def waves(runs: Iterable[PlannedRun], done: Collection[str]) -> list[list[PlannedRun]]:
@@ -94,15 +88,15 @@ def waves(runs: Iterable[PlannedRun], done: Collection[str]) -> list[list[Planne
     return turns
 
 
-def _order(plan: Plan, last: str) -> list[str]:
-    order: list[str] = []
+def _order(plan: Plan, last: Run) -> list[Run]:
+    order: list[Run] = []
 
-    def visit(run: str, above: tuple[str, ...]) -> None:
+    def visit(run: Run, above: tuple[Run, ...]) -> None:
         if run in above:
-            circle = " on ".join([*above[above.index(run) :], run])
+            circle = " on ".join(map(str, [*above[above.index(run) :], run]))
             raise PlanError("runs of the plan", found=f"{circle}, which build on each other", expected="no circle")
         if run not in order:
-            for before in plan.step(*Run.parse(run)).builds_on:
+            for before in plan.step(*run).builds_on:
                 visit(before, (*above, run))
             order.append(run)
 
@@ -110,8 +104,8 @@ def _order(plan: Plan, last: str) -> list[str]:
     return order
 
 
-def _key(plan: Plan, run: str, needs: Mapping[str, str], held_out: Collection[str], *, data: str, teaches: bool) -> str:
-    trainer, step = Run.parse(run)
+def _key(plan: Plan, run: Run, needs: Mapping[Run, str], held_out: Collection[str], *, data: str, teaches: bool) -> str:
+    trainer, step = run
     part = plan.trainer(trainer)
     predicts = prediction_facts(plan.configuration_of(trainer), plan.fusion, whole=False)
     return digest(
@@ -122,6 +116,6 @@ def _key(plan: Plan, run: str, needs: Mapping[str, str], held_out: Collection[st
             "precision": plan.precision,
             "data": data,
             "held_out": sorted(held_out),
-            "needs": dict(sorted(needs.items())),
+            "needs": dict(sorted((str(needed), key) for needed, key in needs.items())),
         }
     )

@@ -71,17 +71,17 @@ class PieceWorkspace(Workspace):
     """The workspace of one run. Prepared cases, the run, and the runs that it builds on lie where their keys say.
 
     stores   configuration -> folder of prepared cases
-    folders  "TRAINER/STEP" -> model folder
+    folders  run -> model folder
     """
 
     stores: Mapping[str, Path]
-    folders: Mapping[str, Path]
+    folders: Mapping[Run, Path]
 
     def store(self, configuration: str) -> Path:
         return self.stores[configuration]
 
     def run(self, trainer: str, step: int, fold: Fold = 0) -> Path:
-        return self.folders[str(Run(trainer, step))]
+        return self.folders[Run(trainer, step)]
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class Ablation:
         failed: dict[Path, dict[str, FlarenetError]] = {}
         with locked(self.workspace.prepared):  # else files that another process is writing would be taken for leftovers
             for run in _each_once(trials).values():
-                workspace, name = self._workspace(run), run.plan.trainer(run.trainer).configuration
+                workspace, name = self._workspace(run), run.plan.trainer(run.run.trainer).configuration
                 store = workspace.store(name)
                 if store not in failed:
                     plan = run.plan.model_copy(update={"configurations": {name: run.plan.configurations[name]}})
@@ -258,7 +258,7 @@ class Ablation:
 
     def _workspace(self, run: PlannedRun) -> PieceWorkspace:
         runs = self.workspace.ablations / "runs"
-        folders = {name: runs / name_of(name, key) for name, key in run.needs.items()}
+        folders = {needed: runs / name_of(needed, key) for needed, key in run.needs.items()}
         stores = {name: self._store(run.plan, name) for name in run.plan.configurations}
         return PieceWorkspace(
             self.workspace.root, self.workspace.dataset, stores, {**folders, run.run: self.folder(run)}
@@ -266,8 +266,8 @@ class Ablation:
 
     def _lost(self, run: PlannedRun, unprepared: Unprepared) -> list[str]:
         """The cases of a run's step that are not prepared, each with the reason."""
-        reasons = unprepared[self._store(run.plan, run.plan.trainer(run.trainer).configuration)]
-        chosen = run.plan.step(run.trainer, run.step).subset.of(self.dataset.cases)
+        reasons = unprepared[self._store(run.plan, run.plan.trainer(run.run.trainer).configuration)]
+        chosen = run.plan.step(*run.run).subset.of(self.dataset.cases)
         return [f"{case.name}: {reasons[case.name]}" for case in chosen if case.name in reasons]
 
     def _store(self, plan: Plan, name: str) -> Path:
@@ -322,11 +322,11 @@ def _train(training: Training) -> None:
     run = training.run
     # a daemon process, as a cluster's workers are, may not start loader processes
     loaders = 0 if multiprocessing.current_process().daemon else None
-    trainer = TRAINERS[run.trainer](
+    trainer = TRAINERS[run.run.trainer](
         run.plan, training.workspace, fold=training.fold, device=training.device, workers=loaders
     )
     try:
-        trainer.train(run.step)
+        trainer.train(run.run.step)
     except FlarenetError:
         raise
     except Exception as error:
@@ -336,7 +336,7 @@ def _train(training: Training) -> None:
 def _score(scoring: Scoring) -> tuple[str, Metrics]:
     """Predict and score one trial, with its own plan: a run may be shared by variants that predict differently."""
     answers = scoring.trial.answers
-    labelled = ((answer.plan, answer.plan.trainer(answer.trainer).network.groups) for answer in answers)
+    labelled = ((answer.plan, answer.plan.trainer(answer.run.trainer).network.groups) for answer in answers)
     known = {value for plan, groups in labelled for group in groups for value in plan.labels.groups[group]}
 
     def opened() -> Predictor:
@@ -361,6 +361,6 @@ def _score_key(answers: Sequence[Answer], models: Sequence[Path], images: Mappin
     used: list[object] = []
     for answer, folder in zip(answers, models):
         plan = answer.plan
-        facts = prediction_facts(plan.configuration_of(answer.trainer), plan.fusion, whole=True)
+        facts = prediction_facts(plan.configuration_of(answer.run.trainer), plan.fusion, whole=True)
         used.append([read_about(folder).sha256[WEIGHTS], *facts, plan.labels.model_dump(mode="json")])
     return digest([used, dict(sorted(images.items()))])

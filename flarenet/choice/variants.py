@@ -65,14 +65,10 @@ class AblationList(Frozen):
 
 @dataclass(frozen=True)
 class Answer:
-    """A run whose model is scored, as "TRAINER/STEP", and the plan that it is trained by."""
+    """A run whose model is scored, and the plan that it is trained by."""
 
     plan: Plan
-    run: str
-
-    @property
-    def trainer(self) -> str:
-        return Run.parse(self.run).trainer
+    run: Run
 
 
 def shipped_lists() -> dict[str, AblationList]:
@@ -151,7 +147,7 @@ def _in_one_group(fingerprint: Fingerprint) -> Fingerprint:
     return fingerprint.model_copy(update={"labels": labels})
 
 
-def _run(plan: Plan, typed: str) -> str:
+def _run(plan: Plan, typed: str) -> Run:
     trainer, _, step = typed.partition("/")
     if trainer not in TRAINERS:
         raise unknown("trainer", trainer, TRAINERS)
@@ -160,12 +156,12 @@ def _run(plan: Plan, typed: str) -> str:
         raise UsageError(f"score {typed!r}", found=f"step {step}", expected=f"1 to {last}")
     if not plan.trainer(trainer).network.groups:
         raise UsageError(f"score {typed!r}", found="a trainer that does not segment", expected="one that does")
-    return str(Run(trainer, int(step or last)))
+    return Run(trainer, int(step or last))
 
 
-def _of_group(plan: Plan, run: str, group: str) -> Plan:
+def _of_group(plan: Plan, run: Run, group: str) -> Plan:
     """A plan in which the trainer of `run` answers `group` alone, on the cases that ask for it."""
-    trainer = Run.parse(run).trainer
+    trainer = run.trainer
     changes = [f'trainers.{trainer}.network.groups=["{group}"]', f'trainers.{trainer}.steps.*.groups=["{group}"]']
     for number, step in enumerate(plan.trainer(trainer).steps):
         if step.trained or step.teachers:

@@ -66,7 +66,4 @@ def work(arguments: Namespace) -> None:
 
 def _first(plan: Plan) -> str:
     """The first step with teachers, as "TRAINER/STEP"; else the first of all."""
-    from ..planning.runs import runs_of
-
-    runs = runs_of(plan)
-    return str(next((run for run in runs if plan.step(*run).teachers), runs[0]))
+    return str(next((run for run in plan.runs if plan.step(*run).teachers), plan.runs[0]))

@@ -19,6 +19,7 @@ from ..schema import Frozen
 from .budget import Budget, Recipe, Request, Without
 from .fusion import Fusion
 from .pseudo_rules import UNFILTERED, PseudoRules
+from .runs import Run, RunName
 
 PLAN_VERSION: Final = 1
 
@@ -100,12 +101,12 @@ class Step(Frozen):
     """One training run.
 
     subset                which patterns it trains on
-    starts_from           the run whose weights it begins with, as "TRAINER/STEP"; None: random weights
+    starts_from           the run whose weights it begins with; None: random weights
     encoder_from          in place of starts_from, the run from which it takes the weights of `encoder`; the rest is
                           random
     trained               submodules that learn, everything else is frozen; empty: all learn
     groups                the groups whose loss counts
-    teachers              group -> run, as "TRAINER/STEP", whose predictions fill in what nobody looked for
+    teachers              group -> run whose predictions fill in what nobody looked for
     pseudo                how often the teachers are asked, and which of their predictions count; None: once, and all
     batch_size            samples (slices or blocks) of one update of the weights, over all processes together
     batches_per_epoch     batches that an epoch draws
@@ -122,11 +123,11 @@ class Step(Frozen):
     """
 
     subset: Subset
-    starts_from: str | None = None
-    encoder_from: str | None = None
+    starts_from: RunName | None = None
+    encoder_from: RunName | None = None
     trained: tuple[str, ...] = ()
     groups: tuple[str, ...]
-    teachers: dict[str, str] = Field(default_factory=dict)
+    teachers: dict[str, RunName] = Field(default_factory=dict)
     pseudo: PseudoRules | None = None
     batch_size: Count
     batches_per_epoch: Count
@@ -144,7 +145,7 @@ class Step(Frozen):
         return self.pseudo or UNFILTERED
 
     @property
-    def builds_on(self) -> tuple[str, ...]:
+    def builds_on(self) -> tuple[Run, ...]:
         """The runs that must be finished before this step."""
         labelling = (*self.teachers.values(), *self.pseudo_rules.earlier.values())
         return tuple(run for run in (self.starts_from, self.encoder_from, *labelling) if run is not None)
@@ -277,10 +278,15 @@ class Plan(Frozen):
         return Request(self.recipe, self.budget, self.without)
 
     @property
+    def runs(self) -> tuple[Run, ...]:
+        """Every run, trainer by trainer."""
+        return tuple(Run(name, n) for name, part in self.trainers.items() for n in range(1, len(part.steps) + 1))
+
+    @property
     def final_trainers(self) -> tuple[str, ...]:
         """The trainers that answer every group and teach no other trainer: what they predict is the result."""
         steps = [step for part in self.trainers.values() for step in part.steps]
-        teachers = {run.partition("/")[0] for step in steps for run in step.teachers.values()}
+        teachers = {run.trainer for step in steps for run in step.teachers.values()}
         every = set(self.labels.groups)
         return tuple(n for n, part in self.trainers.items() if set(part.network.groups) == every and n not in teachers)
 
@@ -291,7 +297,7 @@ class Plan(Frozen):
         if not any(part.network.groups for part in self.trainers.values()):
             return ()
         steps = [step for part in self.trainers.values() for step in part.steps]
-        needed = {run.partition("/")[0] for step in steps for run in step.builds_on}
+        needed = {run.trainer for step in steps for run in step.builds_on}
         return tuple(name for name, part in self.trainers.items() if not part.network.groups and name not in needed)
 
     def trainer(self, name: str) -> TrainerPlan:

@@ -10,6 +10,7 @@ from pydantic import Field
 from ..data.labels import LabelSet
 from ..errors import PlanError
 from ..schema import Frozen
+from .runs import Run, RunName
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -19,7 +20,7 @@ class PseudoRules(Frozen):
 
     passes      how often each teacher predicts a scan: as it is, then moved by some voxels and a little brighter or
                 darker. It is never mirrored, because left and right are different labels
-    earlier     group -> run, as "TRAINER/STEP", of an earlier round, which is asked beside the teacher
+    earlier     group -> run of an earlier round, which is asked beside the teacher
     agreement   a voxel gets the label that most of these sources name if at least this share of them names it; else no
                 question is asked there
     least_mm3   lesions (LabelSet.lesions) smaller than this are hidden
@@ -30,7 +31,7 @@ class PseudoRules(Frozen):
     """
 
     passes: Annotated[int, Field(ge=1, le=16)] = 1
-    earlier: dict[str, str] = Field(default_factory=dict)
+    earlier: dict[str, RunName] = Field(default_factory=dict)
     agreement: Share = 0.0
     least_mm3: Annotated[float, Field(ge=0)] = 0.0
     hosts: Literal["any", "drawn"] | dict[str, tuple[str, ...]] = "any"
@@ -58,7 +59,7 @@ AUTO_RULES_WHY: Final = {
 }
 
 
-def check_rules(rules: PseudoRules, teachers: Mapping[str, str], labels: LabelSet, where: str) -> None:
+def check_rules(rules: PseudoRules, teachers: Mapping[str, Run], labels: LabelSet, where: str) -> None:
     """Raise PlanError where rules of a step name what does not exist, or ask for the agreement of a single source."""
     for group in rules.earlier:
         if group not in teachers:

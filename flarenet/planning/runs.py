@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Annotated, NamedTuple
 
-if TYPE_CHECKING:
-    from .plan import Plan
+from pydantic import PlainSerializer, PlainValidator
+from pydantic_core import PydanticCustomError
 
 
 class Run(NamedTuple):
-    """Step `step`, counted from 1, of a trainer. In plans and on the command line it is written "TRAINER/STEP"."""
+    """Step `step`, counted from 1, of a trainer. In files and on the command line it is written "TRAINER/STEP"."""
 
     trainer: str
     step: int
-
-    @classmethod
-    def parse(cls, text: str) -> Run:
-        """The run that `text`, from a checked plan, names."""
-        trainer, _, step = text.rpartition("/")
-        return cls(trainer, int(step))
 
     def __str__(self) -> str:
         return f"{self.trainer}/{self.step}"
 
 
-def runs_of(plan: Plan) -> list[Run]:
-    """Every run of a plan, trainer by trainer."""
-    return [Run(name, number) for name, part in plan.trainers.items() for number in range(1, len(part.steps) + 1)]
+def as_run(value: object) -> Run:
+    """The run that `value` is, or that it names as "TRAINER/STEP". Raises a ValueError for anything else."""
+    if isinstance(value, Run):
+        return value
+    trainer, _, step = value.rpartition("/") if isinstance(value, str) else ("", "", "")
+    if not (trainer and step.isdecimal()):
+        raise PydanticCustomError("run", 'a run, as "TRAINER/STEP"')
+    return Run(trainer, int(step))
+
+
+RunName = Annotated[Run, PlainValidator(as_run), PlainSerializer(Run.__str__)]
+"""A run as a field of data: a Run, but "TRAINER/STEP" in JSON."""

@@ -49,7 +49,7 @@ def prediction_seconds(
 def pseudo_seconds(step: Step, plan: Plan, fingerprint: Fingerprint) -> float:
     """The time of the predictions that a step learns from: each teacher predicts, as often as the step says, every case
     that lacks a label of its groups. A model that teaches several groups answers all of them at once."""
-    lacking = defaultdict[str, set[Pattern]](set)
+    lacking = defaultdict[Run, set[Pattern]](set)
     for group, run in step.teachers.items():
         values = set(plan.labels.groups[group])
         lacks = [pattern for pattern in fingerprint.patterns if step.subset.holds(pattern) and values - set(pattern)]
@@ -58,11 +58,10 @@ def pseudo_seconds(step: Step, plan: Plan, fingerprint: Fingerprint) -> float:
                 lacking[asked].update(lacks)
     total = 0.0
     for run, patterns in lacking.items():
-        trainer = Run.parse(run).trainer
-        network = plan.trainer(trainer).network
+        network = plan.trainer(run.trainer).network
         cases = (case for case in fingerprint.cases if case.annotated in patterns)
         scans = (Scan(shape=case.shape, spacing_mm=case.spacing_mm) for case in cases)
-        once = prediction_seconds(scans, plan.configuration_of(trainer), network, plan.labels.outputs)
+        once = prediction_seconds(scans, plan.configuration_of(run.trainer), network, plan.labels.outputs)
         total += once * (step.pseudo_rules.passes if run in step.teachers.values() else 1)
     return total
 

@@ -8,27 +8,26 @@ from ..data.labels import LabelSet
 from ..errors import PlanError
 from .plan import Plan, Step
 from .pseudo_rules import check_rules
-from .runs import Run, runs_of
+from .runs import Run
 
 
 def check_step(step: Step, plan: Plan, own: Run, where: str) -> None:
     """Raise PlanError for a step, the run `own`, that names a group that `plan` has not, a run that it has not or that
     its trainer comes to later, or a teacher of other groups."""
     check_groups((*step.groups, *step.teachers), plan.labels, where)
-    runs = [str(run) for run in runs_of(plan)]
     check_rules(step.pseudo_rules, step.teachers, plan.labels, f"{where}.pseudo")
     if step.starts_from and step.encoder_from:
         raise PlanError(where, found="starts_from and encoder_from", expected="one of them, or neither")
     for run in step.builds_on:
-        if run not in runs:
-            raise PlanError(where, found=f"run {run!r}", expected=f"a run of this plan: {', '.join(runs)}")
-        trainer, number = Run.parse(run)
-        if trainer == own.trainer and number >= own.step:
+        if run not in plan.runs:
+            expected = f"a run of this plan: {', '.join(map(str, plan.runs))}"
+            raise PlanError(where, found=f"run '{run}'", expected=expected)
+        if run.trainer == own.trainer and run.step >= own.step:
             remedy = "to train for more epochs, add a further step that starts from it"
-            raise PlanError(where, found=f"run {run!r}, for {own}", expected="an earlier step", remedy=remedy)
+            raise PlanError(where, found=f"run '{run}', for {own}", expected="an earlier step", remedy=remedy)
     for key, asked in (("teachers", step.teachers), ("pseudo.earlier", step.pseudo_rules.earlier)):
         for group, run in asked.items():
-            answered = plan.trainers[run.partition("/")[0]].network.groups
+            answered = plan.trainers[run.trainer].network.groups
             if group not in answered:
                 found = f"{run}, which answers {', '.join(answered) or 'no group'}"
                 raise PlanError(f"{where}.{key}.{group}", found=found, expected=f"a run that answers {group}")

@@ -197,7 +197,7 @@ def step_table(plan: Plan, fingerprint: Fingerprint) -> Table:
                 f"{name}/{number}{spare}",
                 ", ".join(name for pattern, name in names.items() if step.subset.holds(pattern)),
                 str(fingerprint.count(step.subset.patterns)),
-                step.starts_from or (f"encoder of {step.encoder_from}" if step.encoder_from else "random"),
+                str(step.starts_from or (f"encoder of {step.encoder_from}" if step.encoder_from else "random")),
                 ", ".join(step.trained) or "all",
                 _teachers(step),
                 str(step.epochs),

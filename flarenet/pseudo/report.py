@@ -10,6 +10,7 @@ from rich.console import Console
 
 from ..data.labels import LabelSet
 from ..planning.pseudo_rules import PseudoRules
+from ..planning.runs import RunName
 from ..schema import Frozen, as_saved, load_or_none, save
 from ..terminal import new_table
 from ..whole import remove_leftovers
@@ -51,13 +52,13 @@ class Fate(Frozen):
 class Report(Frozen):
     """What report.json holds.
 
-    teachers  group -> its teacher, as "TRAINER/STEP"
+    teachers  group -> its teacher
     hosts     lesion -> the organs in which it is believed; a lesion without an entry is believed anywhere
     scores    case -> group -> mean of the group's scores
     cases     case -> Fate of its pseudo labels
     """
 
-    teachers: dict[str, str]
+    teachers: dict[str, RunName]
     rules: PseudoRules
     hosts: dict[str, tuple[str, ...]]
     scores: dict[str, dict[str, float]]

@@ -22,6 +22,7 @@ from ..inference.views import view
 from ..lock import locked
 from ..planning.facts import prediction_facts
 from ..planning.plan import Step
+from ..planning.runs import Run
 from ..preparation.upright import upright
 from ..schema import digest
 from ..whole import sha256_of
@@ -30,8 +31,8 @@ from ..workspace import Workspace
 PSEUDO_VERSION = 1
 """Part of every key. A change of views or filters that changes results raises it, so that stored results are stale."""
 
-Source = tuple[str, int]
-"""(a run, as "TRAINER/STEP"; the number of the view of the scan that it saw)."""
+Source = tuple[Run, int]
+"""(a run; the number of the view of the scan that it saw)."""
 
 
 class Sources:
@@ -40,7 +41,7 @@ class Sources:
     predictors  run -> its Predictor, for every run of runs_asked(step)
     """
 
-    def __init__(self, predictors: Mapping[str, Predictor], step: Step, workspace: Workspace) -> None:
+    def __init__(self, predictors: Mapping[Run, Predictor], step: Step, workspace: Workspace) -> None:
         self._predictors, self._step, self._workspace = dict(predictors), step, workspace
         self._keys = {run: _model_key(asked.model) for run, asked in self._predictors.items()}
 
@@ -100,15 +101,15 @@ class Sources:
     def _holds(self, source: Source, name: str, key: str) -> bool:
         return self._store(*source).is_current(name, key, verify=True)
 
-    def _store(self, run: str, number: int) -> Store:
+    def _store(self, run: Run, number: int) -> Store:
         return Store(self._folder(run) / f"pass_{number}")
 
-    def _folder(self, run: str) -> Path:
+    def _folder(self, run: Run) -> Path:
         return self._workspace.pseudo(self._predictors[run].model.trainer, self._keys[run])
 
 
-def runs_asked(step: Step) -> tuple[str, ...]:
-    """The runs, as "TRAINER/STEP", that have to be finished for a step's pseudo labels; each once."""
+def runs_asked(step: Step) -> tuple[Run, ...]:
+    """The runs that have to be finished for a step's pseudo labels; each once."""
     return tuple(dict.fromkeys((*step.teachers.values(), *step.pseudo_rules.earlier.values())))
 
 

@@ -26,6 +26,7 @@ from ..errors import CasesFailed
 from ..inference.predict import Predictor
 from ..planning.plan import Plan, Step
 from ..planning.pseudo_rules import UNFILTERED
+from ..planning.runs import Run
 from ..preparation.prepare import frame_between, prepare_map
 from ..schema import digest
 from ..workspace import Workspace
@@ -61,10 +62,10 @@ class Verdict:
 class Teachers:
     """The finished models that a step names as teachers, and the maps that they complete.
 
-    predictors  run, as "TRAINER/STEP" -> its Predictor, for every run of sources.runs_asked(step)
+    predictors  run -> its Predictor, for every run of sources.runs_asked(step)
     """
 
-    def __init__(self, predictors: Mapping[str, Predictor], step: Step, plan: Plan, workspace: Workspace) -> None:
+    def __init__(self, predictors: Mapping[Run, Predictor], step: Step, plan: Plan, workspace: Workspace) -> None:
         self.sources = Sources(predictors, step, workspace)
         self._step, self._labels, self._workspace = step, plan.labels, workspace
         self._console = Console(stderr=True)

@@ -88,7 +88,7 @@ def _of_decoder(group: str, serving: tuple[Pattern, ...], learning_rate: float, 
     )
 
 
-def _teachers(fingerprint: Fingerprint, outline: Outline, patterns: Sequence[Pattern]) -> dict[str, str]:
+def _teachers(fingerprint: Fingerprint, outline: Outline, patterns: Sequence[Pattern]) -> dict[str, Run]:
     """{group: last step of the 3D trainer that answers it}, for groups of which some case of `patterns` lacks a label
     and for which there are cases to train such a model on."""
     runs = {}
@@ -99,5 +99,5 @@ def _teachers(fingerprint: Fingerprint, outline: Outline, patterns: Sequence[Pat
         for group in part.network.groups:
             values = set(fingerprint.labels.groups[group])
             if asking(fingerprint.patterns, values) and not all(values <= set(pattern) for pattern in patterns):
-                runs[group] = str(Run(trainer.name, len(part.steps)))
+                runs[group] = Run(trainer.name, len(part.steps))
     return runs

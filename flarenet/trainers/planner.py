@@ -15,7 +15,6 @@ from ..planning.plan import Plan
 from ..planning.plan_file import override
 from ..planning.planned import load_fingerprint
 from ..planning.rules import Outline, make_outline
-from ..planning.runs import Run
 from ..schema import parse
 from ..workspace import Workspace
 from . import TRAINERS, TrainerDualDecoder2D, TrainerJoint
@@ -106,8 +105,8 @@ def _after_what_it_needs(plan: Plan, name: str, seen: set[str]) -> Iterator[str]
     seen.add(name)
     for step in plan.trainer(name).steps:
         for run in step.builds_on:
-            if (needed := Run.parse(run).trainer) not in seen:
-                yield from _after_what_it_needs(plan, needed, seen)
+            if run.trainer not in seen:
+                yield from _after_what_it_needs(plan, run.trainer, seen)
     yield name
 
 

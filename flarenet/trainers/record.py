@@ -26,11 +26,11 @@ def run_facts(
     *,
     plan: Plan,
     workspace: Workspace,
-    models: Mapping[str, str],
+    models: Mapping[Run, str],
 ) -> RunFile:
     """What run.json holds of a run before its first process.
 
-    models  "TRAINER/STEP" -> SHA-256 of its weights, for every model that the run starts from or learns from
+    models  run -> SHA-256 of its weights, for every model that the run starts from or learns from
     """
     cases = [{sample.name: sample.key for sample in samples} for samples in (train, held_out)]
     return RunFile(
@@ -40,22 +40,22 @@ def run_facts(
             "plan": hashlib.sha256(as_saved(plan).encode()).hexdigest(),
             "dataset": sha256_of(workspace.settled),
             "cases": digest(cases),
-            **models,
+            **{str(run): sha256 for run, sha256 in models.items()},
         },
     )
 
 
-def trained_again(folder: Path, runs: Mapping[str, Path]) -> list[str]:
+def trained_again(folder: Path, runs: Mapping[Run, Path]) -> list[Run]:
     """The runs whose weights are no longer those that the run in `folder` used.
 
-    runs  "TRAINER/STEP" -> model folder
+    runs  run -> model folder
     A run is left out where its folder no longer holds a whole model, or where run.json is missing, damaged or does not
     name it: a finished run needs neither.
     """
     record = load_or_none(RunFile, folder / RUN_FILE)
     taken = record.sha256 if record else {}
-    there = {run: weights for run, its in runs.items() if run in taken and (weights := _weights_of(its))}
-    return [run for run, sha256 in there.items() if sha256 != taken[run]]
+    there = {run: weights for run, its in runs.items() if str(run) in taken and (weights := _weights_of(its))}
+    return [run for run, sha256 in there.items() if sha256 != taken[str(run)]]
 
 
 def planned_otherwise(folder: Path, run: Run, plan: Plan) -> tuple[str, str]:

@@ -50,7 +50,7 @@ class Stage:
 
     patterns       of the cases that it trains on
     why            the reason for the patterns
-    teachers       group -> run, as "TRAINER/STEP"
+    teachers       as Step.teachers
     trained        the submodules that learn; empty: all
     updates        how many updates of the weights recipe auto aims at; with the size of the data they give the epochs
     paper_epochs   epochs of recipe paper; 0: as for auto
@@ -61,7 +61,7 @@ class Stage:
     groups: tuple[str, ...]
     learning_rate: float
     why: str = ""
-    teachers: Mapping[str, str] = field(default_factory=dict)
+    teachers: Mapping[str, Run] = field(default_factory=dict)
     trained: tuple[str, ...] = ()
     updates: int = UPDATES
     warmup_epochs: int = 0
@@ -123,9 +123,9 @@ def plan_3d(name: str, fingerprint: Fingerprint, outline: Outline, *, stages: Se
     patch = outline.configurations["3d"].patch
     spec = network_3d(budget, patch, stages[0].groups, depth=PAPER_RESOLUTIONS if paper else 0)
     samples, batch_why = batch_size(spec, fingerprint.labels.outputs, patch, budget=budget, paper=paper)
-    encoder: str | None = None
+    encoder: Run | None = None
     if budget.network != "unet":
-        encoder = str(Run(TrainerMAE.name, 1))
+        encoder = Run(TrainerMAE.name, 1)
         stages = [replace(stage, trained=("decoder", "heads")) for stage in stages]
     steps, epochs_why = _steps(
         name, fingerprint, stages, dimensions=3, batch_size=samples, paper=paper, encoder_from=encoder
@@ -183,7 +183,7 @@ def _steps(
     dimensions: int,
     batch_size: int,
     paper: bool,
-    encoder_from: str | None = None,
+    encoder_from: Run | None = None,
 ) -> tuple[tuple[Step, ...], list[str]]:
     """(the steps, each of which starts from the weights of the one before; for each the reason for its epochs).
 
@@ -203,7 +203,7 @@ def _steps(
             why = stage.epochs_why or PAPER_TABLE[dimensions]
         step = Step(
             subset=Subset(patterns=stage.patterns),
-            starts_from=str(Run(name, before)) if before else None,
+            starts_from=Run(name, before) if before else None,
             encoder_from=None if before else encoder_from,
             trained=stage.trained,
             groups=stage.groups,

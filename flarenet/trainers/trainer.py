@@ -147,7 +147,7 @@ class Trainer:
         title, step = self._title(number), self._plan.step(self.name, number)
         self._say(f"{title}: finished before, skipped")
         self._tell_other_plan(Run(self.name, number), folder)
-        models = {run: self._workspace.run(*Run.parse(run), self._fold) for run in step.builds_on}
+        models = {run: self._workspace.run(*run, self._fold) for run in step.builds_on}
         for run in trained_again(folder, models):
             self._say(f"warning: {title} was trained from an earlier {run}; remove {folder} to train it again")
 
@@ -163,7 +163,7 @@ class Trainer:
         step = self._plan.step(self.name, number)
         foundations = self._foundations(step.builds_on)
         for run, foundation in foundations.items():
-            self._tell_other_plan(Run.parse(run), foundation.folder)
+            self._tell_other_plan(run, foundation.folder)
         there_gb = memory_gb(self._device)
         if there_gb is not None and (short := shortage(self._plan, self.name, step, there_gb=there_gb)):
             self._say(f"warning: {self._title(number)}: {short}")
@@ -187,7 +187,7 @@ class Trainer:
             course.checkpoints.remove()
         wait_for_all()
 
-    def _course(self, step: Step, number: int, *, loader: Loader, foundations: Mapping[str, Foundation]) -> Course:
+    def _course(self, step: Step, number: int, *, loader: Loader, foundations: Mapping[Run, Foundation]) -> Course:
         train, held_out = read_samples(
             step,
             plan=self._plan,
@@ -210,21 +210,21 @@ class Trainer:
             objective=partial(self.objective, step),
             device=self._device,
             precision=self._precision,
-            starts_from=begun and models[begun],
+            starts_from=models[begun] if begun else None,
             folder=folder,
             title=title,
             callbacks=(*self._watching(title, train, held_out, models), *self._callbacks) if rank() == 0 else (),
         )
 
     def _watching(
-        self, title: str, train: Sequence[Sample], held_out: Sequence[Sample], models: Mapping[str, str]
+        self, title: str, train: Sequence[Sample], held_out: Sequence[Sample], models: Mapping[Run, str]
     ) -> tuple[Callback, ...]:
         """The callbacks of every run."""
         facts = run_facts(title, train, held_out, plan=self._plan, workspace=self._workspace, models=models)
         process = this_process(self._device, self._precision, self._workspace.root)
         return Display(self._console), RunRecord(facts, process), Log(), Curve(), Overlays(self._plan.labels)
 
-    def _state(self, step: Step, foundations: Mapping[str, Foundation]) -> TrainState:
+    def _state(self, step: Step, foundations: Mapping[Run, Foundation]) -> TrainState:
         """The network that the step starts from, on the device, and an optimizer for the parts that learn."""
         torch.manual_seed(self._plan.seed)
         patch = self._plan.configuration_of(self.name).patch
@@ -247,7 +247,7 @@ class Trainer:
             network.compile()  # in place: the names of the weights stay as they are
         return state
 
-    def _save(self, state: TrainState, course: Course, *, number: int, foundations: Mapping[str, Foundation]) -> None:
+    def _save(self, state: TrainState, course: Course, *, number: int, foundations: Mapping[Run, Foundation]) -> None:
         if state.best is not None:
             state.judged.load_state_dict(state.best)
         own = {sample.name for sample in course.batches.samples}
@@ -270,13 +270,13 @@ class Trainer:
         }
         return Teachers(predictors, step, self._plan, self._workspace)
 
-    def _foundations(self, runs: Iterable[str]) -> dict[str, Foundation]:
-        """The Foundation of each of `runs`, "TRAINER/STEP", in the same fold. Raises as find_foundation."""
+    def _foundations(self, runs: Iterable[Run]) -> dict[Run, Foundation]:
+        """The Foundation of each of `runs`, in the same fold. Raises as find_foundation."""
         words = f" --fold {self._fold}" if self._fold else ""
         found = {}
-        for run in map(Run.parse, runs):
+        for run in runs:
             typed = self._typed if run.trainer == self.name else run.trainer
-            found[str(run)] = find_foundation(
+            found[run] = find_foundation(
                 run,
                 self._workspace.run(*run, self._fold),
                 trainer=self.name,

@@ -127,7 +127,7 @@ def test_a_run_that_lacks_a_case_of_its_step_fails_until_the_case_is_prepared(ti
 
     def train(training):
         assert not lock.exists()
-        trained.append(training.run.run)
+        trained.append(str(training.run.run))
         raise RunError("the end of this test")
 
     def reasons():

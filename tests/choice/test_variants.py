@@ -9,6 +9,7 @@ from flarenet.choice.variants import AblationList, Answer, Variant, answers_of, 
 from flarenet.errors import FlarenetError, PlanError, UnsafeError, UsageError
 from flarenet.planning.plan_file import load_plan, override
 from flarenet.planning.planned import load_fingerprint
+from flarenet.planning.runs import Run
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +43,13 @@ def variant(**fields):
 
 
 def keys(answer, held_out=(), data="of the set"):
-    return {run: planned.key for run, planned in planned_runs(answer, held_out, data=data).items()}
+    return {str(run): planned.key for run, planned in planned_runs(answer, held_out, data=data).items()}
 
 
 def test_the_papers_list_differs_by_the_unlabelled_cases_alone(plans):
     (with_,), (without,) = plans("paper").values()
     assert with_.plan.recipe == without.plan.recipe == "paper"
-    assert (with_.run, without.run) == ("DualDecoder2D/4", "DualDecoder2D/3")
+    assert (with_.run, without.run) == (Run("DualDecoder2D", 4), Run("DualDecoder2D", 3))
     assert with_.plan.step("DualDecoder2D", 1).subset.patterns == ((),)
     assert all(() not in step.subset.patterns for step in without.plan.trainer("DualDecoder2D").steps)
     shared = set(keys(with_).values()) & set(keys(without).values())
@@ -127,14 +128,14 @@ def test_a_network_for_each_group_needs_a_trainer_of_whole_networks(base, found)
     ],
 )
 def test_a_run_is_another_where_anything_differs_that_determines_it(base, change, same):
-    before = keys(Answer(base, "DualDecoder2D/4"))
-    after = keys(Answer(override(base, [change]), "DualDecoder2D/4"))
+    before = keys(Answer(base, Run("DualDecoder2D", 4)))
+    after = keys(Answer(override(base, [change]), Run("DualDecoder2D", 4)))
     assert list(before) == ["3DOrgan/1", "3DCancer/1", *(f"DualDecoder2D/{step}" for step in (1, 2, 3, 4))]
     assert sum(before[run] == after[run] for run in before) == same
 
 
 def test_another_fold_is_another_run(base):
-    answer = Answer(base, "DualDecoder2D/1")
+    answer = Answer(base, Run("DualDecoder2D", 1))
     assert set(keys(answer, {"a", "b"}).values()).isdisjoint(keys(answer, {"a"}).values())
     assert keys(answer, ["b", "a"]) == keys(answer, {"a", "b"})
 
@@ -142,7 +143,7 @@ def test_another_fold_is_another_run(base):
 def test_tolerances_of_scores_and_remarks_are_no_part_of_a_run(base, found):
     labels = base.labels.model_copy(update={"tolerance_mm": {base.labels.names[1]: 9.0}})
     of_labels = keys(Answer(base.model_copy(update={"labels": labels, "fingerprint_hash": "1"}), "DualDecoder2D/1"))
-    assert of_labels == keys(Answer(base, "DualDecoder2D/1"))
+    assert of_labels == keys(Answer(base, Run("DualDecoder2D", 1)))
     assert data_key(found.model_copy(update={"labels": labels, "suspicious": ("look at it",)})) == data_key(found)
 
 
@@ -150,19 +151,20 @@ def test_tolerances_of_scores_and_remarks_are_no_part_of_a_run(base, found):
 def test_other_bytes_or_another_pattern_are_other_data_and_other_runs(base, found, changed):
     cases = tuple(case.model_copy(update=changed) if case.annotated else case for case in found.cases)
     other = data_key(found.model_copy(update={"cases": cases}))
-    answer = Answer(base, "DualDecoder2D/1")
+    answer = Answer(base, Run("DualDecoder2D", 1))
     assert set(keys(answer, data=other).values()).isdisjoint(keys(answer, data=data_key(found)).values())
 
 
 def test_a_teacher_that_is_scored_itself_is_not_trained_twice(base):
-    assert keys(Answer(base, "3DOrgan/1"))["3DOrgan/1"] == keys(Answer(base, "DualDecoder2D/4"))["3DOrgan/1"]
+    alone, teaching = (keys(Answer(base, run)) for run in (Run("3DOrgan", 1), Run("DualDecoder2D", 4)))
+    assert alone["3DOrgan/1"] == teaching["3DOrgan/1"]
 
 
 def test_turns_train_each_run_after_those_it_needs_and_pseudo_labels_in_one_place_at_a_time(plans):
     (on,), (off,) = plans("filters").values()
     runs = {run.key: run for answer in (on, off) for run in planned_runs(answer, (), data="of the set").values()}
     turns = waves(runs.values(), ())
-    assert [sorted(run.run for run in turn) for turn in turns] == [
+    assert [sorted(str(run.run) for run in turn) for turn in turns] == [
         ["3DCancer/1", "3DOrgan/1"],
         ["DualDecoder2D/1"],  # on: it has the same teachers as off, which waits
         ["DualDecoder2D/1", "DualDecoder2D/2"],
@@ -171,13 +173,13 @@ def test_turns_train_each_run_after_those_it_needs_and_pseudo_labels_in_one_plac
         ["DualDecoder2D/4"],
     ]
     there = [run.key for turn in turns[:5] for run in turn]
-    assert [[run.run for run in turn] for turn in waves(runs.values(), there)] == [["DualDecoder2D/4"]]
+    assert [[run.run for run in turn] for turn in waves(runs.values(), there)] == [[Run("DualDecoder2D", 4)]]
 
 
 def test_runs_in_a_circle_are_refused(base):
     circle = override(base, ["trainers.3DOrgan.steps.0.starts_from=DualDecoder2D/1"])
     with pytest.raises(PlanError, match="DualDecoder2D/1 on 3DOrgan/1 on DualDecoder2D/1"):
-        planned_runs(Answer(circle, "DualDecoder2D/4"), (), data="of the set")
+        planned_runs(Answer(circle, Run("DualDecoder2D", 4)), (), data="of the set")
 
 
 @pytest.mark.parametrize(

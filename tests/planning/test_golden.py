@@ -15,6 +15,7 @@ from flarenet.planning.kinds import cost
 from flarenet.planning.patterns import asking, fullest
 from flarenet.planning.plan import Step, Update
 from flarenet.planning.plan_file import save_plan
+from flarenet.planning.runs import Run
 from flarenet.trainers.planner import make_plan
 from tests.planning import facts
 
@@ -134,7 +135,8 @@ def test_sets_without_a_second_group_or_without_gaps_get_no_empty_work():
     ]  # fmt: skip
     assert all(not step.teachers for part in kidneys.trainers.values() for step in part.steps)
     # zones in some cases and lesions in others: each is the other's teacher
-    assert prostate.trainers["DualDecoder2D"].steps[0].teachers == {"zone": "3DOrgan/1", "lesion": "3DCancer/1"}
+    teachers = {"zone": Run("3DOrgan", 1), "lesion": Run("3DCancer", 1)}
+    assert prostate.trainers["DualDecoder2D"].steps[0].teachers == teachers
 
 
 def test_images_without_a_unit_have_no_window():

@@ -9,6 +9,7 @@ from flarenet.errors import PlanError, UsageError
 from flarenet.planning.memory import training_gb
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Scan, Step, Subset, TrainerPlan
 from flarenet.planning.plan_file import load_plan, override, save_plan
+from flarenet.planning.runs import Run
 
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
 
@@ -243,7 +244,7 @@ def test_a_file_edited_into_nonsense_names_file_and_key(plan, tmp_path):
 
 
 def test_steps_are_counted_from_one(plan):
-    assert plan.step("Flat", 2).starts_from == "Flat/1"
+    assert plan.step("Flat", 2).starts_from == Run("Flat", 1)
     with pytest.raises(UsageError, match="1 to 2"):
         plan.step("Flat", 3)
     with pytest.raises(UsageError, match="did you mean 'Flat'"):

@@ -18,6 +18,7 @@ from flarenet.planning.fusion import Fusion
 from flarenet.planning.plan import Augmentation, Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
 from flarenet.planning.plan_file import save_plan
 from flarenet.planning.pseudo_rules import PseudoRules
+from flarenet.planning.runs import Run
 from flarenet.preparation.dataset import prepare_dataset
 from flarenet.workspace import Workspace
 
@@ -85,7 +86,7 @@ class Teacher:
 
 
 def make_teachers():
-    return {"Organ/1": Teacher("organ"), "Cancer/1": Teacher("cancer", "1" * 64)}
+    return {Run("Organ", 1): Teacher("organ"), Run("Cancer", 1): Teacher("cancer", "1" * 64)}
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def step_of(rules):
     return Step(
         subset=Subset(patterns=((), (2,), (1, 2))),
         groups=("organ", "cancer"),
-        teachers={"organ": "Organ/1", "cancer": "Cancer/1"},
+        teachers={"organ": Run("Organ", 1), "cancer": Run("Cancer", 1)},
         pseudo=rules,
         batch_size=1,
         batches_per_epoch=1,

@@ -10,6 +10,7 @@ from flarenet.data.store import Store
 from flarenet.errors import CasesFailed, RunError
 from flarenet.planning.fusion import Fusion
 from flarenet.planning.pseudo_rules import PseudoRules
+from flarenet.planning.runs import Run
 from flarenet.preparation.dataset import prepare_dataset
 from flarenet.pseudo.report import Report
 from flarenet.pseudo.sources import Sources
@@ -132,7 +133,7 @@ def test_the_worst_cases_lose_their_pseudo_labels_of_that_group(blocks, teachers
 
 def test_where_no_source_sees_a_lesion_no_case_is_the_worst(blocks, teachers):
     workspace, cases = blocks
-    teachers["Cancer/1"] = Teacher("cancer", "1" * 64, knows=False)
+    teachers[Run("Cancer", 1)] = Teacher("cancer", "1" * 64, knows=False)
     found = report(complete(workspace, cases, teachers, RULES.model_copy(update={"drop_share": 0.5})))
     assert found.scores["bare"].keys() == {"organ"}
     assert not any("cancer" in fate.dropped for fate in found.cases.values())
@@ -150,7 +151,7 @@ class Unsteady(Teacher):
 
 def test_a_lesion_that_would_be_hidden_for_its_size_is_nothing_to_differ_on(blocks, teachers):
     workspace, cases = blocks
-    teachers["Cancer/1"] = Unsteady("cancer", "1" * 64)
+    teachers[Run("Cancer", 1)] = Unsteady("cancer", "1" * 64)
     assert report(complete(workspace, cases, teachers)).scores["bare"]["cancer"] == 1.0
     # taken as they are, 55 and twice 54 voxels
     found = report(complete(workspace, cases, teachers, RULES.model_copy(update={"least_mm3": 0.0})))
@@ -178,7 +179,7 @@ def test_what_is_kept_of_a_teacher_is_held_while_it_is_asked(blocks, teachers):
             held.append(sorted(path.parent.name.rpartition("-")[0] for path in workspace.root.glob("pseudo/*/*/.lock")))
             return super().predict_views(volume, views)
 
-    read_asking(workspace, {**teachers, "Cancer/1": Watched("cancer")})
+    read_asking(workspace, {**teachers, Run("Cancer", 1): Watched("cancer")})
     assert held == [["Teacher-cancer", "Teacher-organ"]] * 2  # for `bare` and `firm`
     assert not list(workspace.root.glob("pseudo/*/*/.lock"))
 
@@ -195,7 +196,7 @@ def test_a_case_that_is_prepared_anew_while_teachers_are_asked_is_named(blocks, 
             return super().predict_views(volume, views)
 
     with pytest.raises(RunError, match="1 prepared anew in the meantime: drawn") as caught:
-        read_asking(workspace, {**teachers, "Cancer/1": Slow("cancer")})
+        read_asking(workspace, {**teachers, Run("Cancer", 1): Slow("cancer")})
     assert caught.value.remedy.startswith("start the command again")
 
 
@@ -215,7 +216,7 @@ def test_only_what_rules_or_teachers_change_is_made_again(blocks, teachers):
     complete(workspace, cases, teachers, RULES.model_copy(update={"passes": 4}))
     assert [len(teacher.asked) for teacher in teachers.values()] == [12, 8]
 
-    teachers["Cancer/1"] = Teacher("cancer", "2" * 64)
+    teachers[Run("Cancer", 1)] = Teacher("cancer", "2" * 64)
     complete(workspace, cases, teachers)
     assert [len(teacher.asked) for teacher in teachers.values()] == [12, 6]
 
@@ -253,9 +254,9 @@ def test_a_scan_that_was_replaced_is_predicted_again(blocks, teachers):
         return sources.maps("bare", "organ")[1]
 
     assert not second_pass()[DOUBTFUL].any() and not second_pass()[DOUBTFUL].any()
-    assert len(teachers["Organ/1"].asked) == 3
+    assert len(teachers[Run("Organ", 1)].asked) == 3
     shutil.copyfile(firm.image, bare.image)
-    assert second_pass()[DOUBTFUL].all() and len(teachers["Organ/1"].asked) == 6
+    assert second_pass()[DOUBTFUL].all() and len(teachers[Run("Organ", 1)].asked) == 6
 
 
 def predicting(**fields):
@@ -276,9 +277,9 @@ def predicting(**fields):
 def test_the_same_weights_are_asked_again_where_they_predict_otherwise(blocks, teachers, how, again):
     workspace, cases = blocks
     before = complete(workspace, cases, teachers)
-    teachers["Organ/1"] = Teacher("organ", **how)
+    teachers[Run("Organ", 1)] = Teacher("organ", **how)
     after = complete(workspace, cases, teachers)
-    assert (len(teachers["Organ/1"].asked), len(teachers["Cancer/1"].asked)) == (9 if again else 0, 6)
+    assert (len(teachers[Run("Organ", 1)].asked), len(teachers[Run("Cancer", 1)].asked)) == (9 if again else 0, 6)
     assert (after.folder != before.folder) == again
     stores = list(workspace.root.glob("pseudo/Blocks/Teacher-organ-*"))
     assert len(stores) == 1 + again  # who comes back to the first finds its answers
@@ -286,8 +287,8 @@ def test_the_same_weights_are_asked_again_where_they_predict_otherwise(blocks, t
 
 def test_an_earlier_round_is_a_source_of_its_own(blocks, teachers):
     workspace, cases = blocks
-    teachers["Student/1"] = Teacher("organ", "3" * 64, knows=False)
-    rules = PseudoRules(earlier={"organ": "Student/1"}, agreement=1.0, hosts={"tumor": ("liver",)})
+    teachers[Run("Student", 1)] = Teacher("organ", "3" * 64, knows=False)
+    rules = PseudoRules(earlier={"organ": Run("Student", 1)}, agreement=1.0, hosts={"tumor": ("liver",)})
     found = maps(complete(workspace, cases, teachers, rules), "bare")
     assert (found["organ"][LIVER] != 1).all() and (found["organ"] == HIDDEN).sum() == 6 * 10 * 10 - 28
 
@@ -301,7 +302,7 @@ def test_a_damaged_map_is_predicted_again(blocks, teachers):
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
     again = complete(workspace, cases, teachers, RULES.model_copy(update={"least_mm3": 9.0}))
-    assert len(teachers["Organ/1"].asked) == 10
+    assert len(teachers[Run("Organ", 1)].asked) == 10
     assert all(np.array_equal(before[group], array) for group, array in maps(again, "bare").items())
 
 

@@ -11,6 +11,7 @@ from flarenet.inference.model import load_weights
 from flarenet.networks import blocks
 from flarenet.phantom import write_phantom_set
 from flarenet.planning.budget import AUTO, PAPER, RECIPES, Budget, Request
+from flarenet.planning.runs import Run
 from flarenet.trainers.planner import make_plan
 from flarenet.workspace import Workspace
 from tests.planning import facts
@@ -98,8 +99,8 @@ def test_the_curriculum_of_k_groups_has_two_steps_and_one_for_each(recipe):
     assert part.network.groups == tuple(GROUPS)
     assert [step.trained for step in part.steps] == [(), (), *((f"decoders.{group}",) for group in GROUPS)]
     assert [step.groups for step in part.steps] == [tuple(GROUPS)] * 2 + [(group,) for group in GROUPS]
-    assert [step.starts_from for step in part.steps] == [None, *(f"DualDecoder2D/{n}" for n in range(1, 5))]
-    runs = {"organ": "3DOrgan/1", "gut": "3DCancer/1", "cancer": "3DCancer/1"}
+    assert [step.starts_from for step in part.steps] == [None, *(Run("DualDecoder2D", n) for n in range(1, 5))]
+    runs = {"organ": Run("3DOrgan", 1), "gut": Run("3DCancer", 1), "cancer": Run("3DCancer", 1)}
     assert part.steps[0].teachers == runs
     assert all(not step.teachers for step in part.steps[2:])
     assert made.trainers["3DCancer"].network.groups == ("gut", "cancer")

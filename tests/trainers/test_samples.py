@@ -10,6 +10,7 @@ from flarenet.data.settled import save_settled
 from flarenet.errors import RunError
 from flarenet.planning.cache import Cache
 from flarenet.planning.plan import Subset
+from flarenet.planning.runs import Run
 from flarenet.planning.survey import measure_cases
 from flarenet.preparation.dataset import prepare_dataset
 from flarenet.trainers.samples import read_samples
@@ -48,7 +49,7 @@ def samples_of(workspace, **changes):
     return train
 
 
-@pytest.mark.parametrize("starts_from", [None, "Organ/1"])
+@pytest.mark.parametrize("starts_from", [None, Run("Organ", 1)])
 def test_a_group_that_nobody_looked_for_is_taught_as_empty_by_every_case(workspace, starts_from):
     train = samples_of(workspace, starts_from=starts_from)
     asked = {sample.name: {group: flags.tolist() for group, flags in sample.asked.items()} for sample in train}
@@ -57,7 +58,7 @@ def test_a_group_that_nobody_looked_for_is_taught_as_empty_by_every_case(workspa
     assert asked["lesion"]["organ"] == [False, False] and asked["bare"]["cancer"] == [False, False]
 
 
-@pytest.mark.parametrize(("starts_from", "organ"), [(None, [True, True]), ("Organ/1", [False, False])])
+@pytest.mark.parametrize(("starts_from", "organ"), [(None, [True, True]), (Run("Organ", 1), [False, False])])
 def test_a_label_that_only_cases_of_other_steps_answer_is_never_there_for_random_weights(workspace, starts_from, organ):
     """Nobody looked for a liver in `lesion`; a run that is gone on from may have learned it elsewhere."""
     (lesion,) = samples_of(workspace, starts_from=starts_from, subset=Subset(patterns=((2,),)))

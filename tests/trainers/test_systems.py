@@ -15,6 +15,7 @@ from flarenet.networks import build
 from flarenet.phantom import write_phantom_set
 from flarenet.planning.budget import AUTO, PAPER, Budget, Request
 from flarenet.planning.plan_file import load_plan
+from flarenet.planning.runs import Run
 from flarenet.schema import save
 from flarenet.trainers import TRAINERS
 from flarenet.trainers.planner import make_plan, with_trainer
@@ -51,10 +52,11 @@ def test_the_paper_s_steps_of_a_transformer(network):
     assert set(mae[0].subset.patterns) == {D_U, D_L1, D_L2, D_L3, D_L4}
     assert [set(step.subset.patterns) for step in organ] == [{D_L1, D_L2, D_L3}, {D_L1}]
     assert set(cancer[0].subset.patterns) == {D_L3, D_L4} and len(cancer) == 1
-    assert [(step.starts_from, step.encoder_from) for step in organ] == [(None, "MAE/1"), ("3DOrgan/1", None)]
+    starts = [(None, Run("MAE", 1)), (Run("3DOrgan", 1), None)]
+    assert [(step.starts_from, step.encoder_from) for step in organ] == starts
     assert {step.trained for step in (*organ, *cancer)} == {("decoder", "heads")}
     assert planned.configurations["3d"].patch == (96, 96, 96)
-    assert parts["DualDecoder2D"].steps[0].teachers == {"organ": "3DOrgan/2", "cancer": "3DCancer/1"}
+    assert parts["DualDecoder2D"].steps[0].teachers == {"organ": Run("3DOrgan", 2), "cancer": Run("3DCancer", 1)}
 
 
 def test_without_unlabelled_cases_the_second_step_is_the_first_and_random():
@@ -63,7 +65,7 @@ def test_without_unlabelled_cases_the_second_step_is_the_first_and_random():
         for left_out in (None, "unlabelled")
     )
     assert [step.subset.patterns for step in less.steps] == [(D_L3,), (D_L1,), (D_L4,)]
-    assert [step.starts_from for step in less.steps] == [None, "DualDecoder2D/1", "DualDecoder2D/2"]
+    assert [step.starts_from for step in less.steps] == [None, Run("DualDecoder2D", 1), Run("DualDecoder2D", 2)]
     unlike = {"starts_from"}
     assert [step.model_dump(exclude=unlike) for step in less.steps] == [
         step.model_dump(exclude=unlike) for step in whole.steps[1:]

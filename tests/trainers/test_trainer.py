@@ -8,6 +8,7 @@ import torch
 from flarenet.errors import PlanError, RunError, UsageError
 from flarenet.inference.model import load_weights
 from flarenet.planning.plan import Update
+from flarenet.planning.runs import Run
 from flarenet.planning.split import Splits
 from flarenet.schema import save
 from flarenet.trainers import Trainer3DOrgan, trainer
@@ -27,9 +28,9 @@ class Mine(Trainer3DOrgan):
 @pytest.mark.parametrize(
     ("chosen", "run", "typed"),
     [
-        (Mine, "Own/1", f"{__name__}:Mine"),
-        (Mine, "3DOrgan/1", "3DOrgan"),
-        (Trainer3DOrgan, "3DOrgan/1", "3DOrgan"),
+        (Mine, Run("Own", 1), f"{__name__}:Mine"),
+        (Mine, Run("3DOrgan", 1), "3DOrgan"),
+        (Trainer3DOrgan, Run("3DOrgan", 1), "3DOrgan"),
     ],
 )
 def test_a_run_that_is_missing_is_named_by_a_command_that_makes_it(tmp_path, chosen, run, typed):
@@ -39,7 +40,7 @@ def test_a_run_that_is_missing_is_named_by_a_command_that_makes_it(tmp_path, cho
     with pytest.raises(RunError) as caught:
         one._foundations([run])
     assert caught.value.remedy == f"flarenet_train {typed} --step 1 -d P"
-    assert f"{find_trainer(typed).name}/1" == run
+    assert Run(find_trainer(typed).name, 1) == run
 
 
 def test_states_are_removed_when_every_process_has_read_them(tmp_path, monkeypatch):
