@@ -203,11 +203,11 @@ def _show(models: Mapping[str, Path]) -> None:
 
 
 def _facts(model: Path, about: About, plan: Plan) -> Iterator[tuple[str, str]]:
-    trainer = plan.trainer(about.trainer)
-    yield "trainer", f"{about.trainer}, step {about.step} of {len(trainer.steps)}, by flarenet {about.flarenet}"
-    yield "network", f"{trainer.network.kind}, {trainer.network.dimensions}D, patch {_patch(plan, about)}"
+    part = plan.trainer(about.trainer)
+    yield "trainer", f"{about.trainer}, step {about.step} of {len(part.steps)}, by flarenet {about.flarenet}"
+    yield "network", f"{part.network.kind}, {part.network.dimensions}D, patch {_patch(plan, about)}"
     yield "data set", about.dataset
-    for group in trainer.network.groups:
+    for group in part.network.groups:
         values = plan.labels.groups[group]
         yield group, ", ".join(f"{value} {plan.labels.names[value]}" for value in values)
     patterns = plan.step(about.trainer, about.step).subset.patterns

@@ -21,16 +21,16 @@ def check_fits(plan: Plan, source: object) -> None:
             where = f"{source}: configurations.{name}.spacing_mm {_mm(configuration.spacing_mm)}"
             purpose = f"for a scan of {_mm(scan.extent_mm)} mm"
             _within(need_gb, plan, "host_memory_gb", where, purpose=purpose, remedy="larger spacing")
-    for name, trainer in plan.trainers.items():
+    for name, part in plan.trainers.items():
         if name not in plan.spare_trainers:
             check_training_fits(plan, name, source)
-        if "large" in plan.scans and trainer.network.groups:
+        if "large" in plan.scans and part.network.groups:
             configuration = plan.configuration_of(name)
             need_gb = prediction_gb(
-                plan.scans["large"], configuration, trainer.network, plan.labels.outputs, fusion=plan.fusion
+                plan.scans["large"], configuration, part.network, plan.labels.outputs, fusion=plan.fusion
             )
             field = "inference_memory_gb" if name in plan.final_trainers else _larger(plan)
-            where = f"{source}: configurations.{trainer.configuration}.inference_spacing_mm"
+            where = f"{source}: configurations.{part.configuration}.inference_spacing_mm"
             where += f" {_mm(configuration.inference_spacing_mm)}, prediction by {name}"
             _within(need_gb, plan, field, where, purpose="for a large scan", remedy="larger spacing")
 
@@ -41,11 +41,11 @@ def _larger(plan: Plan) -> str:
 
 def check_training_fits(plan: Plan, name: str, source: object) -> None:
     """Raise PlanError, as check_fits, where a step of one trainer asks for more than `gpu_memory_gb` to train."""
-    trainer, patch = plan.trainers[name], plan.configuration_of(name).patch
-    for number, step in enumerate(trainer.steps):
-        samples = trainer.update.at_once(step.batch_size)
+    part, patch = plan.trainers[name], plan.configuration_of(name).patch
+    for number, step in enumerate(part.steps):
+        samples = part.update.at_once(step.batch_size)
         need_gb = training_gb(
-            trainer.network, plan.labels.outputs, patch=patch, batch_size=samples, precision=plan.precision
+            part.network, plan.labels.outputs, patch=patch, batch_size=samples, precision=plan.precision
         )
         key = f"{source}: trainers.{name}.steps.{number}.batch_size {step.batch_size} with patch {_mm(patch)}"
         remedy = "a smaller batch, patch or network, more parts by update.accumulate"

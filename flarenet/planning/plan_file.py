@@ -67,20 +67,20 @@ def _check(plan: Plan, source: object) -> None:
     """Raise PlanError where the parts of a plan do not fit each other, which their types alone cannot ensure."""
     for name, configuration in plan.configurations.items():
         _check_configuration(configuration, f"{source}: configurations.{name}")
-    for name, trainer in plan.trainers.items():
+    for name, part in plan.trainers.items():
         where = f"{source}: trainers.{name}"
-        if trainer.configuration not in plan.configurations:
+        if part.configuration not in plan.configurations:
             real = ", ".join(plan.configurations)
-            raise PlanError(f"{where}.configuration", found=trainer.configuration, expected=real)
+            raise PlanError(f"{where}.configuration", found=part.configuration, expected=real)
         configuration = plan.configuration_of(name)
         patch = configuration.patch
-        if len(patch) != trainer.network.dimensions:
-            raise PlanError(f"{where}: patch", found=patch, expected=f"{trainer.network.dimensions} numbers")
-        _check_channels(trainer, configuration, where)
-        check_groups(trainer.network.groups, plan.labels, f"{where}.network")
+        if len(patch) != part.network.dimensions:
+            raise PlanError(f"{where}: patch", found=patch, expected=f"{part.network.dimensions} numbers")
+        _check_channels(part, configuration, where)
+        check_groups(part.network.groups, plan.labels, f"{where}.network")
         # a patch is not refused for a trainer that nothing needs; whoever trains it is told when it is built
-        check_numbers(trainer.network, patch, f"{where}.network", sized=name not in plan.spare_trainers)
-        for number, step in enumerate(trainer.steps):
+        check_numbers(part.network, patch, f"{where}.network", sized=name not in plan.spare_trainers)
+        for number, step in enumerate(part.steps):
             check_step(step, plan, Run(name, number + 1), f"{where}.steps.{number}")
     check_fusion(plan.fusion, plan.labels, f"{source}: fusion")
     check_fits(plan, source)
@@ -107,8 +107,8 @@ def _check_window(configuration: Configuration, where: str) -> None:
         raise PlanError(where, found=window, expected="the lower bound first")
 
 
-def _check_channels(trainer: TrainerPlan, configuration: Configuration, where: str) -> None:
+def _check_channels(part: TrainerPlan, configuration: Configuration, where: str) -> None:
     channels = 1 + 2 * configuration.neighbours
-    if trainer.network.input_channels != channels:
+    if part.network.input_channels != channels:
         expected = f"{channels}: a slice and {configuration.neighbours} neighbours on either side"
-        raise PlanError(f"{where}.network.input_channels", found=trainer.network.input_channels, expected=expected)
+        raise PlanError(f"{where}.network.input_channels", found=part.network.input_channels, expected=expected)

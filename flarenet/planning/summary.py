@@ -123,8 +123,8 @@ def reason_table(plan: Plan) -> Table:
     """Why the numbers of the trainers are what they are; what trainers have in common is said once."""
     table = new_table("reasons", "trainers", "choice", "why", show_lines=True)
     said: dict[tuple[str, str], list[str]] = {}
-    for name, trainer in plan.trainers.items():
-        for reason in trainer.why.items():
+    for name, part in plan.trainers.items():
+        for reason in part.why.items():
             said.setdefault(reason, []).append(name)
     for (field, why), names in said.items():
         table.add_row(", ".join(names), field, why)
@@ -145,21 +145,21 @@ def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
     """The memory and time that the plan needs, by the formulas of planning.memory and .speed, beside its budget."""
     table = new_table("estimates", "what", ">needs", ">budget")
     budget = plan.budget
-    for name, trainer in plan.trainers.items():
+    for name, part in plan.trainers.items():
         patch = plan.configuration_of(name).patch
-        steps = [training_seconds(step, trainer.network, plan.labels.outputs, patch) for step in trainer.steps]
-        most = max(trainer.update.at_once(step.batch_size) for step in trainer.steps)
+        steps = [training_seconds(step, part.network, plan.labels.outputs, patch) for step in part.steps]
+        most = max(part.update.at_once(step.batch_size) for step in part.steps)
         need_gb = training_gb(
-            trainer.network, plan.labels.outputs, patch=patch, batch_size=most, precision=plan.precision
+            part.network, plan.labels.outputs, patch=patch, batch_size=most, precision=plan.precision
         )
         table.add_row(f"{name}: memory to train", f"{need_gb:.1f} GB", f"{budget.gpu_memory_gb:g} GB")
         table.add_row(f"{name}: time to train on a card", f"{sum(steps) / 3600:.1f} h", "")
-        if any(step.teachers for step in trainer.steps):
-            seconds = sum(pseudo_seconds(step, plan, fingerprint) for step in trainer.steps)
+        if any(step.teachers for step in part.steps):
+            seconds = sum(pseudo_seconds(step, plan, fingerprint) for step in part.steps)
             table.add_row(f"{name}: time of its pseudo labels on a card", f"{seconds / 3600:.1f} h", "")
     for name in plan.final_trainers:
-        trainer = plan.trainers[name]
-        choice = plan.configuration_of(name), trainer.network, plan.labels.outputs
+        part = plan.trainers[name]
+        choice = plan.configuration_of(name), part.network, plan.labels.outputs
         need_gb = prediction_gb(plan.scans["large"], *choice, fusion=plan.fusion)
         seconds = prediction_seconds([plan.scans["median"]], *choice)
         table.add_row(f"{name}: memory, a large scan", f"{need_gb:.1f} GB", f"{budget.inference_memory_gb:g} GB")
@@ -175,14 +175,14 @@ def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
 def network_table(plan: Plan) -> Table:
     """The networks by trainer, with their size. GMAC are 10^9 multiply-adds for a patch; "-" means not counted."""
     table = new_table("networks", "trainer", "network", "sees", "answers", "features", ">parameters", ">GMAC")
-    for name, trainer in plan.trainers.items():
-        network = trainer.network
+    for name, part in plan.trainers.items():
+        network = part.network
         answers = ", ".join(f"{group} ({plan.labels.outputs[group]})" for group in network.groups) or "the image itself"
         features = ", ".join(str(feature) for feature in network.features)
         kind = f"{network.kind} ({network.dimensions}D)"
         spent = cost(network, plan.labels.outputs, plan.configuration_of(name).patch)
         size = (f"{spent.parameters:,}", f"{spent.products / 1e9:.1f}") if spent else ("-", "-")
-        table.add_row(name, kind, trainer.configuration, answers, features, *size)
+        table.add_row(name, kind, part.configuration, answers, features, *size)
     return table
 
 
@@ -190,9 +190,9 @@ def step_table(plan: Plan, fingerprint: Fingerprint) -> Table:
     """The runs in order: what each trains on, and from what it starts; one that nothing needs is marked."""
     names = cohort_names(fingerprint)
     table = new_table("training", "run", "cohorts", ">cases", "starts from", "learns", "pseudo labels", ">epochs")
-    for name, trainer in plan.trainers.items():
+    for name, part in plan.trainers.items():
         spare = " (nothing needs it)" if name in plan.spare_trainers else ""
-        for number, step in enumerate(trainer.steps, start=1):
+        for number, step in enumerate(part.steps, start=1):
             table.add_row(
                 f"{name}/{number}{spare}",
                 ", ".join(name for pattern, name in names.items() if step.subset.holds(pattern)),

@@ -111,14 +111,14 @@ def _after_what_it_needs(plan: Plan, name: str, seen: set[str]) -> Iterator[str]
 
 
 def _every_network_exists(plan: Plan) -> None:
-    for trainer in plan.trainers.values():
-        if trainer.network.kind not in NETWORKS:
-            raise unknown("network", trainer.network.kind, NETWORKS)
+    for part in plan.trainers.values():
+        if part.network.kind not in NETWORKS:
+            raise unknown("network", part.network.kind, NETWORKS)
 
 
 def _every_step_has_cases(plan: Plan, fingerprint: Fingerprint) -> None:
-    for name, trainer in plan.trainers.items():
-        for number, step in enumerate(trainer.steps):
+    for name, part in plan.trainers.items():
+        for number, step in enumerate(part.steps):
             if fingerprint.count(step.subset.patterns) == 0:
                 raise PlanError(
                     f"trainers.{name}.steps.{number}.subset",
