@@ -172,7 +172,7 @@ def _predict(network: str, patch: tuple[int, ...], shape: list[int], slice_mm: f
     from flarenet.inference.predict import Predictor, predict_pairs
     from flarenet.networks import build
     from flarenet.planning.memory import prediction_gb
-    from flarenet.planning.plan import Scan
+    from flarenet.planning.plan import ScanSize
     from flarenet.planning.plan_file import override
 
     from ..one_network import plan_of
@@ -190,7 +190,7 @@ def _predict(network: str, patch: tuple[int, ...], shape: list[int], slice_mm: f
         _, failures = predict_pairs(predictor, {scan: Path(folder) / "scan.nii.gz"}, progress=lambda *_: None)
     if failures:
         raise SystemExit(str(failures))
-    asked = Scan(shape=tuple(shape), spacing_mm=(slice_mm, 0.8, 0.8))
+    asked = ScanSize(shape=tuple(shape), spacing_mm=(slice_mm, 0.8, 0.8))
     return prediction_gb(asked, plan.configurations["only"], spec, OUTPUTS, fusion=plan.fusion)
 
 

@@ -28,7 +28,7 @@ from ..data.labels import join
 from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError, UsageError, unknown
 from ..planning.memory import inference_spacing
-from ..planning.plan import Configuration, Plan, Scan
+from ..planning.plan import Configuration, Plan, ScanSize
 from ..planning.plan_file import override
 from ..preparation.passing import in_order
 from ..preparation.prepare import Frame, frame_of, normalise, prepared_planes
@@ -285,7 +285,7 @@ def _copied(model: Model) -> Model:
 def _prepared(scan: Turned, configuration: Configuration, stages: Stages) -> tuple[Frame, Iterator[np.ndarray]]:
     """The Frame of the image that a network of `configuration` sees, and its planes, float32 [Y, X] in [0, 1]."""
     window = scan.window(configuration)
-    size = Scan(shape=scan.grid.shape, spacing_mm=scan.grid.spacing_mm)
+    size = ScanSize(shape=scan.grid.shape, spacing_mm=scan.grid.spacing_mm)
     frame = frame_of(scan, window[0], inference_spacing(size, configuration))
     # in a stage of its own, as unpacking planes takes as long as resampling them
     planes = prepared_planes(scan, frame, configuration, window, ahead=partial(stages.ahead, "unpack"))

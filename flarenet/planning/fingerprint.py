@@ -25,7 +25,7 @@ from ..data.labels import LabelSet
 from ..errors import DatasetError, FlarenetError
 from ..schema import LARGEST_FINGERPRINT_BYTES, Frozen
 from .cache import Cache
-from .inferred import Inferred, infer_patterns
+from .inferred import Inferred, Namer, infer_patterns
 from .measure import BINS, INSIDE_HU, Bins, CaseFingerprint, mean_and_sd, percentile, rounded, unpack_histogram
 from .patterns import Pattern, cohorts
 from .survey import leaked_test_cases, measure_cases
@@ -263,7 +263,7 @@ def _infer(dataset: Dataset, measured: Iterable[CaseFingerprint]) -> Inferred:
     declared = {name: tuple(sorted(cases[name].annotated)) for name in present if cases[name].declared}
     if len(declared) == len(present):
         return Inferred({}, {})
-    found = infer_patterns(present, declared=declared, findings=_findings(dataset.labels), say=_namer(dataset.labels))
+    found = infer_patterns(present, declared=declared, findings=_findings(dataset.labels), namer=_namer(dataset.labels))
     # nobody looked for a label that the case's file has no value for
     patterns = {
         name: tuple(value for value in pattern if value in cases[name].annotated)
@@ -278,7 +278,7 @@ def _findings(labels: LabelSet) -> tuple[int, ...]:
     return labels.values if len(labels.values) == 1 else labels.lesions
 
 
-def _namer(labels: LabelSet):
+def _namer(labels: LabelSet) -> Namer:
     return lambda values: ", ".join(labels.names_of(values)) or "nothing"
 
 

@@ -21,7 +21,7 @@ from .patterns import Pattern
 DOUBT = math.log(20)
 """A case is ambiguous if another explanation is at least a twentieth as likely as the one chosen."""
 
-Say = Callable[[Iterable[int]], str]
+Namer = Callable[[Iterable[int]], str]
 Words = Callable[[np.ndarray], str]
 Doubts = Iterator[tuple[int, str]]
 
@@ -64,14 +64,14 @@ def infer_patterns(
     *,
     declared: Mapping[str, Pattern] | None = None,
     findings: Collection[int] = (),
-    say: Say = say_values,
+    namer: Namer = say_values,
 ) -> Inferred:
     """Infer the labels looked for in every case from the labels present in all of them.
 
     present   case -> the values in its mask, for declared cases too; an empty mask is an empty collection
     declared  case -> its pattern, where it was stated; this is kept, and counts as known
     findings  the values of labels that patients may well be without, such as tumors
-    say       turns values into words, for the reasons
+    namer     turns values into words, for the reasons
 
     The result depends neither on the order of the cases nor on which numbers the labels have.
     """
@@ -84,7 +84,7 @@ def infer_patterns(
     rows, evidence = _evidence(Counter(kinds.values()), values, stated, findings)
     owner, cohorts = partition(evidence)
     patterns = [_values_of(row, values) for row in cohorts.pattern]
-    doubts = _doubts(evidence, owner, cohorts, lambda row: say(_values_of(row, values)))
+    doubts = _doubts(evidence, owner, cohorts, lambda row: namer(_values_of(row, values)))
     ambiguous = {name: doubts[rows[kind]] for name, kind in kinds.items() if rows[kind] in doubts}
     return Inferred({name: patterns[owner[rows[kind]]] for name, kind in kinds.items()}, ambiguous)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from .fusion import Fusion
 from .kinds import cost
-from .plan import Configuration, NetworkSpec, Scan
+from .plan import Configuration, NetworkSpec, ScanSize
 
 if TYPE_CHECKING:
     from .fingerprint import Fingerprint  # scipy with it, and a prediction imports this file
@@ -63,7 +63,7 @@ AS_IN_PAPER = Fusion()
 """Fusion as in the paper: without flips, and without rules that need the whole map."""
 
 
-def scans_of(fingerprint: Fingerprint) -> dict[str, Scan]:
+def scans_of(fingerprint: Fingerprint) -> dict[str, ScanSize]:
     """The scans of a set that decide what fits, by name:
 
     median       the one with the median number of voxels
@@ -78,7 +78,7 @@ def scans_of(fingerprint: Fingerprint) -> dict[str, Scan]:
         "most voxels": by_voxels[-1],
         "longest": max(by_voxels, key=lambda case: math.prod(case.shape) * math.prod(case.spacing_mm)),
     }
-    return {name: Scan(shape=case.shape, spacing_mm=case.spacing_mm) for name, case in chosen.items()}
+    return {name: ScanSize(shape=case.shape, spacing_mm=case.spacing_mm) for name, case in chosen.items()}
 
 
 def training_gb(
@@ -93,7 +93,7 @@ def training_gb(
 
 
 def prediction_gb(
-    scan: Scan,
+    scan: ScanSize,
     configuration: Configuration,
     network: NetworkSpec,
     outputs: Mapping[str, int],
@@ -145,7 +145,7 @@ def windows_at_once(patch: tuple[int, ...], *, on_cpu: bool) -> int:
     return max(1, pixels // math.prod(patch)) if len(patch) == 2 else 1
 
 
-def inference_spacing(scan: Scan, configuration: Configuration) -> tuple[float | None, ...]:
+def inference_spacing(scan: ScanSize, configuration: Configuration) -> tuple[float | None, ...]:
     """The spacing to which `scan` is resampled for prediction. For a slice-wise network slices that lie as far apart as
     asked, or farther, stay as they are."""
     z_mm, *plane = configuration.inference_spacing_mm
@@ -154,7 +154,7 @@ def inference_spacing(scan: Scan, configuration: Configuration) -> tuple[float |
     return z_mm, *plane
 
 
-def prepared_gb(scan: Scan, configuration: Configuration) -> float:
+def prepared_gb(scan: ScanSize, configuration: Configuration) -> float:
     """The memory of `scan` at the training spacing alone: what the plan asks for, beyond the scan's own size."""
     return PREPARED_BYTES * scan.voxels_at(configuration.spacing_mm) / GB
 
@@ -165,6 +165,6 @@ def stored_gb(fingerprint: Fingerprint, configuration: Configuration) -> float:
     groups = len(fingerprint.labels.groups)
     total = 0.0
     for case in fingerprint.cases:
-        scan = Scan(shape=case.shape, spacing_mm=case.spacing_mm)
+        scan = ScanSize(shape=case.shape, spacing_mm=case.spacing_mm)
         total += (2 + (groups if case.annotated else 0)) * scan.voxels_at(configuration.spacing_mm)
     return total / GB

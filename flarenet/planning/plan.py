@@ -216,7 +216,7 @@ class TrainerPlan(Frozen):
     why: dict[str, str] = Field(default_factory=dict)
 
 
-class Scan(Frozen):
+class ScanSize(Frozen):
     """The size of a scan: voxels and mm, both (z, y, x)."""
 
     shape: tuple[int, int, int]
@@ -269,7 +269,7 @@ class Plan(Frozen):
     save_every_s: Annotated[float, Field(ge=0)] = 600.0
     budget: Budget = Budget()
     fusion: Fusion = Fusion()
-    scans: dict[str, Scan] = Field(default_factory=dict)
+    scans: dict[str, ScanSize] = Field(default_factory=dict)
     configurations: dict[str, Configuration]
     trainers: dict[str, TrainerPlan]
 

@@ -10,7 +10,7 @@ from .fingerprint import Fingerprint
 from .kinds import cost
 from .memory import inference_spacing
 from .patterns import Pattern
-from .plan import Configuration, NetworkSpec, Plan, Scan, Step
+from .plan import Configuration, NetworkSpec, Plan, ScanSize, Step
 from .runs import Run
 
 CARD_PRODUCTS_PER_S = 4e12
@@ -30,7 +30,7 @@ def windows_along(size: float, patch: int, overlap: float) -> int:
 
 
 def prediction_seconds(
-    scans: Iterable[Scan], configuration: Configuration, network: NetworkSpec, outputs: Mapping[str, int]
+    scans: Iterable[ScanSize], configuration: Configuration, network: NetworkSpec, outputs: Mapping[str, int]
 ) -> float:
     """The time to predict all of `scans`, uncropped; 0 for a network without a known cost."""
     spent = cost(network, outputs, configuration.patch)
@@ -60,7 +60,7 @@ def pseudo_seconds(step: Step, plan: Plan, fingerprint: Fingerprint) -> float:
     for run, patterns in lacking.items():
         network = plan.trainer(run.trainer).network
         cases = (case for case in fingerprint.cases if case.annotated in patterns)
-        scans = (Scan(shape=case.shape, spacing_mm=case.spacing_mm) for case in cases)
+        scans = (ScanSize(shape=case.shape, spacing_mm=case.spacing_mm) for case in cases)
         once = prediction_seconds(scans, plan.configuration_of(run.trainer), network, plan.labels.outputs)
         total += once * (step.pseudo_rules.passes if run in step.teachers.values() else 1)
     return total

@@ -11,7 +11,7 @@ from flarenet.errors import PlanError, RunError
 from flarenet.inference.model import Model
 from flarenet.inference.predict import Predictor
 from flarenet.planning.fusion import Fusion
-from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Scan, TrainerPlan
+from flarenet.planning.plan import Configuration, NetworkSpec, Plan, ScanSize, TrainerPlan
 from flarenet.volume import Grid, Volume
 
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
@@ -105,7 +105,7 @@ def test_every_model_sees_a_scan_mirrored_where_the_first_one_does(flips):
 
 
 def test_a_rule_may_be_set_whatever_memory_the_models_were_planned_for(scan):
-    large = Scan(shape=(2000, 512, 512), spacing_mm=(1.0, 1.0, 1.0))  # more than 4 GB with the rule
+    large = ScanSize(shape=(2000, 512, 512), spacing_mm=(1.0, 1.0, 1.0))  # more than 4 GB with the rule
     one = model({"organ": 0.7, "cancer": 0.4})
     one = replace(one, plan=one.plan.model_copy(update={"scans": {"large": large}}))
     predictor = Predictor(one, device="cpu", precision="fp32", changes=['fusion.largest=["liver"]'])

@@ -7,7 +7,7 @@ from flarenet.planning.fits import check_fits, check_training_fits
 from flarenet.planning.fusion import Fusion
 from flarenet.planning.kinds import cost
 from flarenet.planning.memory import inference_spacing, prediction_gb, prepared_gb, training_gb, windows_at_once
-from flarenet.planning.plan import Configuration, NetworkSpec, Scan
+from flarenet.planning.plan import Configuration, NetworkSpec, ScanSize
 from flarenet.trainers.planner import make_plan
 from tests.planning import facts
 
@@ -16,7 +16,7 @@ UNET = NetworkSpec(kind="unet", dimensions=2, features=(16, 32, 64, 128, 256, 12
 FLAT = Configuration(
     spacing_mm=(None, 1.0, 1.0), inference_spacing_mm=(2.5, 1.0, 1.0), patch=(224, 224), clip_hu=(-200.0, 300.0)
 )
-SCAN = Scan(shape=(100, 500, 500), spacing_mm=(1.0, 0.8, 0.8))
+SCAN = ScanSize(shape=(100, 500, 500), spacing_mm=(1.0, 0.8, 0.8))
 
 
 def test_a_scan_is_resampled_axis_by_axis():

@@ -7,7 +7,7 @@ from flarenet.data.dataset import Case
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError, UsageError
 from flarenet.planning.memory import training_gb
-from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Scan, Step, Subset, TrainerPlan
+from flarenet.planning.plan import Configuration, NetworkSpec, Plan, ScanSize, Step, Subset, TrainerPlan
 from flarenet.planning.plan_file import load_plan, override, save_plan
 from flarenet.planning.runs import Run
 
@@ -190,7 +190,7 @@ def test_a_warm_up_that_somebody_wrote_into_the_plan_stays(plan, tmp_path):
 
 def test_a_spacing_that_would_not_fit_in_memory_is_refused_with_both_numbers(plan, tmp_path):
     """400 mm each way at 0.05 mm: 8000 voxels an axis, 5.12e11 of 3 bytes."""
-    scans = {"longest": Scan(shape=(400, 400, 400), spacing_mm=(1.0, 1.0, 1.0))}
+    scans = {"longest": ScanSize(shape=(400, 400, 400), spacing_mm=(1.0, 1.0, 1.0))}
     sized = plan.model_copy(update={"scans": scans})
     with pytest.raises(PlanError, match=r"(?s)configurations.3d.spacing_mm 0.05.*1536.0 GB.*400 x 400 x 400 mm.*8 GB"):
         override(sized, ["configurations.3d.spacing_mm=[0.05,0.05,0.05]"])
@@ -203,7 +203,7 @@ def test_a_spacing_that_would_not_fit_in_memory_is_refused_with_both_numbers(pla
 
 
 def test_a_prediction_that_would_not_fit_is_refused(plan):
-    sized = plan.model_copy(update={"scans": {"large": Scan(shape=(400, 400, 400), spacing_mm=(1.0, 1.0, 1.0))}})
+    sized = plan.model_copy(update={"scans": {"large": ScanSize(shape=(400, 400, 400), spacing_mm=(1.0, 1.0, 1.0))}})
     with pytest.raises(PlanError, match=r"(?s)inference_spacing_mm.*prediction by Deep.*budget.gpu_memory_gb"):
         override(sized, ["configurations.3d.inference_spacing_mm=[0.05,0.05,0.05]"])
 

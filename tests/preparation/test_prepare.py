@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import zoom
 
 from flarenet.planning.memory import inference_spacing
-from flarenet.planning.plan import Configuration, Scan
+from flarenet.planning.plan import Configuration, ScanSize
 from flarenet.preparation.prepare import (
     FULL,
     frame_between,
@@ -98,7 +98,7 @@ def test_the_prepared_spacing_is_the_one_asked_for():
 
 
 def inference_shape(volume, numbers):
-    size = Scan(shape=volume.grid.shape, spacing_mm=volume.grid.spacing_mm)
+    size = ScanSize(shape=volume.grid.shape, spacing_mm=volume.grid.spacing_mm)
     return frame_of(TurnedVolume(volume), -160, inference_spacing(size, numbers)).grid.shape
 
 
