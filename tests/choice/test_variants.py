@@ -142,8 +142,8 @@ def test_another_fold_is_another_run(base):
 
 def test_tolerances_of_scores_and_remarks_are_no_part_of_a_run(base, found):
     labels = base.labels.model_copy(update={"tolerance_mm": {base.labels.names[1]: 9.0}})
-    of_labels = keys(Answer(base.model_copy(update={"labels": labels, "fingerprint_hash": "1"}), "DualDecoder2D/1"))
-    assert of_labels == keys(Answer(base, Run("DualDecoder2D", 1)))
+    other, run = base.model_copy(update={"labels": labels, "fingerprint_hash": "1"}), Run("DualDecoder2D", 1)
+    assert keys(Answer(other, run)) == keys(Answer(base, run))
     assert data_key(found.model_copy(update={"labels": labels, "suspicious": ("look at it",)})) == data_key(found)
 
 
