@@ -161,7 +161,7 @@ def parse_all(
             fault["loc"]: error(
                 f"{source}: key {'.'.join(str(part) for part in fault['loc']) or '(top level)'!r}",
                 found="nothing" if fault["type"] == "missing" else _short(fault["input"]),
-                expected=fault["msg"],
+                expected=fault["msg"].removeprefix("Value error, "),  # of a validator of ours, which says it all
             )
             for fault in problem.errors(include_url=False)
         }

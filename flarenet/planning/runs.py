@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, NamedTuple
 
 from pydantic import PlainSerializer, PlainValidator
-from pydantic_core import PydanticCustomError
 
 
 class Run(NamedTuple):
@@ -24,7 +23,7 @@ def as_run(value: object) -> Run:
         return value
     trainer, _, step = value.rpartition("/") if isinstance(value, str) else ("", "", "")
     if not (trainer and step.isdecimal()):
-        raise PydanticCustomError("run", 'a run, as "TRAINER/STEP"')
+        raise ValueError('a run, as "TRAINER/STEP"')  # what was expected, as schema.parse_all has it
     return Run(trainer, int(step))
 
 
