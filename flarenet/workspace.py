@@ -20,7 +20,7 @@ from typing import Literal
 
 from .errors import DatasetError, UsageError, did_you_mean
 
-ROOT_VARIABLE = "FLARENET_ROOT"
+ROOT_VARIABLE, CACHE_VARIABLE = "FLARENET_ROOT", "FLARENET_CACHE"
 
 Fold = int | Literal["all"]
 """Which cases a run holds out: those of one fold, or none."""
@@ -156,6 +156,17 @@ def only_planned(root: Path) -> Workspace:
 def models_folder(root: Path) -> Path:
     """The folder of the installed models, with a folder for each."""
     return root / "models"
+
+
+def cache_folder() -> Path | None:
+    """Where commands keep what they can make anew: FLARENET_CACHE, else `flarenet` in XDG_CACHE_HOME or ~/.cache.
+
+    None where FLARENET_CACHE is set and empty, and where there is no home: then nothing is kept.
+    """
+    if CACHE_VARIABLE in os.environ:
+        return Path(os.environ[CACHE_VARIABLE]).absolute() if os.environ[CACHE_VARIABLE] else None
+    path = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "flarenet"
+    return path if path.is_absolute() else None
 
 
 def _folders(path: Path) -> list[str]:

@@ -18,6 +18,7 @@ def pytest_configure(config):
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     _write_into_memory()
+    os.environ["FLARENET_CACHE"] = ""  # what one test makes is not there for another, nor in the home of a user
     if not os.environ.get("FLARENET_TESTS_NETWORK"):
         _refuse_the_network(config)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flarenet.errors import DatasetError, UsageError
-from flarenet.workspace import Workspace, find_root, only_planned, open_workspace
+from flarenet.workspace import Workspace, cache_folder, find_root, only_planned, open_workspace
 
 
 def test_paths(tmp_path):
@@ -34,6 +34,19 @@ def test_root_is_the_flag_then_the_variable_then_here(tmp_path, monkeypatch):
     assert find_root(str(tmp_path / "flag")) == tmp_path / "flag"
     with pytest.raises(UsageError, match="no such folder"):
         find_root(str(tmp_path / "none"))
+
+
+def test_the_cache_is_the_one_named_else_in_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLARENET_CACHE", "")
+    assert cache_folder() is None
+    monkeypatch.setenv("FLARENET_CACHE", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"
+    monkeypatch.delenv("FLARENET_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "flarenet"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "flarenet"
 
 
 def test_an_unknown_set_lists_the_real_ones(tmp_path):

@@ -182,7 +182,7 @@ def _predict(network: str, patch: tuple[int, ...], shape: list[int], slice_mm: f
     labels = LabelSet(names=names, groups={"organ": tuple(range(1, 14)), "cancer": (14,)})
     spec = _spec(network)
     plan = override(plan_of(spec, labels, spacing_mm=(2.5, 1.0, 1.0), patch=patch), changes)
-    model = Model(build(spec, OUTPUTS, patch).eval(), plan, "Net", 1, Path(), "")
+    model = Model(plan, "Net", 1, Path(), "", build(spec, OUTPUTS, patch).eval())
     with tempfile.TemporaryDirectory() as folder:
         scan = Path(folder) / "scan.nii"
         _write_scan(scan, shape, slice_mm)

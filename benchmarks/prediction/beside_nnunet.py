@@ -98,7 +98,7 @@ def predict(scan: str, out: str, patch: list[int], pixels_mm: list[float], chann
 
     spec = NetworkSpec(kind="unet", dimensions=2, features=(2,) * 6, groups=("all",))
     plan = plan_of(spec, ALL, spacing_mm=(None, *pixels_mm), patch=tuple(patch))
-    predictor = Predictor(Model(Net(channels), plan, "Net", 1, Path(), ""), device="cpu", precision="fp32")
+    predictor = Predictor(Model(plan, "Net", 1, Path(), "", Net(channels)), device="cpu", precision="fp32")
     _, failures = predict_pairs(predictor, {Path(scan): Path(out)}, progress=lambda *_: None)
     if failures:
         raise SystemExit(str(failures))

@@ -98,7 +98,7 @@ def whole_cases(predictors, cases, labels, repeats):
 
 
 def _finish(device):
-    if device.type == "cuda":
+    if "cuda" in str(device):
         torch.cuda.synchronize(device)
 
 

@@ -5,10 +5,11 @@
 
 Medians of several processes, the lines taken in turn, every one from its start to its end:
 
-  python, import torch       what no prediction is without
+  python, import torch       what a prediction begins with, the latter where OpenVINO's graph of the network is not kept
   flarenet_predict --help    the target is 0.2 s
   flarenet_predict, 1 slice  one slice of 512 x 512 read, predicted by the paper's 2D network (random weights), written
-    to its first slice       of the same processes, until the label file is given the finished slice; the target is 3 s
+    nothing kept             the same without OpenVINO's graph, as the first process of a model (docs/engines.md)
+    to its first slice       of both, until the label file is given the finished slice; the target is 3 s
   nnU-Net's                  the -h of its command, and the import of its predictor, without a model
 
 Beside them the processor seconds, which a busy machine changes less. Then the packages that the one-slice process spent
@@ -18,6 +19,7 @@ most time importing, by -X importtime (their own modules only; under it all impo
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import resource
 import subprocess
@@ -64,14 +66,18 @@ def main() -> int:
     words.add_argument("--nnunet", type=Path, metavar="VENV", help="a virtual environment that holds nnU-Net")
     arguments = words.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["FLARENET_CACHE"] = f"{folder}/cache"
         scan, model = make_scan(Path(folder)), make_model(Path(folder))
         asked = ["-i", scan, "-o", f"{folder}/out.nii.gz", "-m", model, "--device", arguments.device]
         here = [sys.executable, "-c"]
+        predict = [*here, FIRST_SLICE, *asked]
+        subprocess.run(predict, cwd=ROOT, check=True)  # keeps the graph
         lines = {
             "python": [*here, "pass"],
             "import torch": [*here, "import torch"],
             "flarenet_predict --help": [*here, PREDICT, "--help"],
-            "flarenet_predict, 1 slice": [*here, FIRST_SLICE, *asked],
+            "flarenet_predict, 1 slice": predict,
+            "nothing kept": ["env", "FLARENET_CACHE=", *predict],
         }
         if arguments.nnunet:
             lines["nnUNetv2_predict -h"] = [str(arguments.nnunet / "bin" / "nnUNetv2_predict"), "-h"]
@@ -85,18 +91,20 @@ def main() -> int:
 def print_medians(lines: dict[str, list[str]], runs: int) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in lines}
     processor: dict[str, list[float]] = {name: [] for name in lines}
-    first_slice: list[float] = []
+    first_slice: dict[str, list[float]] = {}
     for _ in range(runs):
         for name, line in lines.items():
             began, before = time.time(), processor_s()
             said = subprocess.run(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT, check=True).stderr
             seconds[name].append(time.time() - began)
             processor[name].append(processor_s() - before)
-            first_slice += [float(moment) - began for moment in re.findall(rb"^first slice (\S+)$", said, re.MULTILINE)]
+            for moment in re.findall(rb"^first slice (\S+)$", said, re.MULTILINE):
+                first_slice.setdefault(name, []).append(float(moment) - began)
     print(f"| process | seconds, median of {runs} | least | processor seconds |\n|---|---|---|---|")
     for name, taken in seconds.items():
         print(f"| {name} | {median(taken):.2f} | {min(taken):.2f} | {median(processor[name]):.2f} |")
-    print(f"| to its first slice | {median(first_slice):.2f} | {min(first_slice):.2f} | |")
+    for name, taken in first_slice.items():
+        print(f"| {name}: to its first slice | {median(taken):.2f} | {min(taken):.2f} | |")
 
 
 def processor_s() -> float:

@@ -130,15 +130,15 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
     with shell.importing():
         from ..inference.predict import Predictor, predict_pairs
 
-    predictor = Predictor(
-        *folders,
-        device=arguments.device,
-        precision=arguments.precision,
-        engine=arguments.engine,
-        batch_size=arguments.batch_size,
-        changes=arguments.changes,
-        roi=arguments.roi,
-    )
+        predictor = Predictor(  # imports torch, where it is needed
+            *folders,
+            device=arguments.device,
+            precision=arguments.precision,
+            engine=arguments.engine,
+            batch_size=arguments.batch_size,
+            changes=arguments.changes,
+            roi=arguments.roi,
+        )
     print(f"{' + '.join(map(str, folders))} on {predictor.device}, {predictor.engine_names}", file=sys.stderr)
     beside = _beside(arguments, predictor)
     answers = {
@@ -188,11 +188,11 @@ def _opened_ahead(
 ) -> Iterator[tuple[Path, Future[OpenedScan]]]:
     """The images as predict_pairs takes them; a thread has begun to read the first, for the models in `folders`."""
     with shell.importing():
-        from ..inference.about import read_configuration
+        from ..inference.about import describe
         from ..inference.one_ahead import one_ahead
         from ..inference.opening import open_scan
 
-    configurations = [read_configuration(folder) for folder in folders]
+    configurations = [describe(folder).configuration for folder in folders]
     return one_ahead(partial(open_scan, configurations=configurations, reading=reading), images)
 
 

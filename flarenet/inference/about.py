@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import JsonValue
 
 from .. import __version__
+from ..data.labels import LabelSet, difference
 from ..errors import FlarenetError, RunError, UnsafeError
 from ..planning.plan import Configuration, Plan
 from ..planning.plan_file import load_plan
 from ..schema import Frozen, Model, parse, read_json
 from ..whole import sha256_of
+
+if TYPE_CHECKING:
+    from .model import Model
 
 WEIGHTS, PLAN, ABOUT = FILES = ("weights.safetensors", "plan.json", "about.json")
 """The files of a model; other files in its folder are about its training."""
@@ -45,6 +51,51 @@ class About(Frozen):
     summary: dict[str, JsonValue] = {}
 
 
+@dataclass(frozen=True, eq=False)
+class Described:
+    """What a model folder says of its network, which itself is not loaded."""
+
+    is_loaded: ClassVar[bool] = False
+    plan: Plan
+    trainer: str
+    step: int
+    folder: Path
+    weights_sha256: str
+
+    @property
+    def configuration(self) -> Configuration:
+        """How an image becomes what this network sees."""
+        return self.plan.configuration_of(self.trainer)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network's input."""
+        return self.plan.trainer(self.trainer).network.input_channels
+
+    @property
+    def labels(self) -> LabelSet:
+        return self.plan.labels
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups that the network answers; empty for a network that does not segment."""
+        return self.plan.trainer(self.trainer).network.groups
+
+    def loaded(self) -> Model:
+        """The model with its network. Raises as model.load_model, and RunError where it is another one by now."""
+        from .model import load_model
+
+        model = load_model(self.folder)
+        if model.weights_sha256 != self.weights_sha256:
+            raise RunError(f"model {self.folder}", found="weights that changed meanwhile", expected="a finished model")
+        return model
+
+    def check_segments(self) -> None:
+        """Raise RunError for a network that does not segment."""
+        if not self.groups:
+            raise RunError(f"model {self.folder}", found=f"a network of {self.trainer}", expected="one that segments")
+
+
 def is_finished(folder: str | Path) -> bool:
     """Whether a training run has ended in this folder. The model may be damaged all the same."""
     return (Path(folder) / ABOUT).is_file()
@@ -71,19 +122,39 @@ def read_about(folder: str | Path) -> About:
 
 def read_plan(folder: Path, about: About) -> Plan:
     """The plan that a model was trained from, checked by its digest. Raises RunError where plan.json was changed."""
-    check_digest(folder / PLAN, sha256_of(folder / PLAN), about)
+    check_digest(folder / PLAN, sha256_of(folder / PLAN), about.sha256[PLAN])
     return load_plan(folder / PLAN)
 
 
-def read_configuration(folder: str | Path) -> Configuration:
-    """How images are prepared for the network of a finished model folder. Raises as model.load_model, but the weights
-    are not read."""
+def describe(folder: str | Path) -> Described:
+    """What a finished model folder says of its network. Raises as model.load_model, but the weights are not read."""
     folder = Path(folder)
     about = read_about(folder)
     with unsafe(about.flarenet):
         plan = read_plan(folder, about)
         with describing(folder):
-            return plan.configuration_of(about.trainer)
+            plan.configuration_of(about.trainer)
+    return Described(plan, about.trainer, about.step, folder, about.sha256[WEIGHTS])
+
+
+def check_weights(model: Described) -> None:
+    """Raise UnsafeError where the weights in the folder of a model are not those that it was described with."""
+    path = model.folder / WEIGHTS
+    with unsafe(None):
+        check_digest(path, sha256_of(path), model.weights_sha256)
+
+
+def check_together(models: Sequence[Described]) -> None:
+    """Raise RunError for the first model that does not segment, or has another label table than the first model."""
+    first = models[0]
+    for model in models:
+        model.check_segments()
+        if other := difference(model.labels, first.labels):
+            raise RunError(
+                f"model {model.folder}",
+                found=f"other labels: {other[0]}",
+                expected=f"those of {first.folder}: {other[1]}",
+            )
 
 
 @contextmanager
@@ -123,8 +194,7 @@ def _other_version(version: object) -> str | None:
     return f"flarenet {version} wrote it, and this is {__version__}: use that version"
 
 
-def check_digest(path: Path, found: str, about: About) -> None:
-    expected = about.sha256[path.name]
+def check_digest(path: Path, found: str, expected: str) -> None:
     if found != expected:
         raise RunError(
             path,

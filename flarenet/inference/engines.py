@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError, unknown
 from ..networks.traced import CONVERTED
+from .processor import computes_bf16
 from .recorded import OPENING, Recorded
+
+if TYPE_CHECKING:
+    import openvino
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ENGINES = ("torch", "openvino")
@@ -24,7 +28,7 @@ class Engine(Protocol):
     """A network made ready for one device and number type.
 
     name    its name in reports, such as "torch fp32"
-    device  the device of its logits
+    device  the device of its logits, or its name
 
     Called with windows [b, C, *patch], float32 on any device, it gives {group: logits [b, 1 + n, *patch]}, float32 and
     contiguous; later calls do not change them. b may differ from call to call. The same windows give the same bits. It
@@ -32,7 +36,9 @@ class Engine(Protocol):
     """
 
     name: str
-    device: torch.device
+
+    @property
+    def device(self) -> torch.device | str: ...
 
     def __call__(self, windows: Tensor) -> dict[str, Tensor]: ...
 
@@ -125,6 +131,7 @@ def open_engine(
     device: str = "auto",
     precision: str = "auto",
     batch_size: int = 1,
+    keep: Callable[[openvino.Model], openvino.Model] | None = None,
 ) -> Engine:
     """`network`, whose input is [b, channels, *patch], in an engine by its name.
 
@@ -135,6 +142,7 @@ def open_engine(
     device      as pick_device takes it
     precision   as pick_precision takes it; OpenVINO has no fp16
     batch_size  windows in most calls; on a GPU the network is made ready for these, see TorchEngine
+    keep        as OpenVinoEngine.of takes it, for networks that "auto" converts
     Raises UsageError for an unknown name. Raises it for "openvino" with another device than a CPU, where OpenVINO is
     not installed, and where it cannot convert the network.
     """
@@ -143,12 +151,13 @@ def open_engine(
     if engine == "openvino" and device not in ("auto", "cpu"):
         raise UsageError("engine 'openvino'", found=f"device {device!r}", expected="cpu", remedy="--engine torch")
     where = torch.device("cpu") if engine == "openvino" else pick_device(device)
-    pick_precision(where, precision)
+    word = WORDS[pick_precision(where, precision)]
     if engine == "openvino" or (engine == "auto" and where.type == "cpu" and type(network) in CONVERTED):
         from .openvino_engine import OpenVinoEngine
 
         try:
-            return OpenVinoEngine(network, channels=channels, patch=patch, precision=precision)
+            keep = keep if type(network) in CONVERTED else None  # another class may change what it does
+            return OpenVinoEngine.of(network, channels=channels, patch=patch, precision=word, keep=keep)
         except UsageError:
             if engine == "openvino":
                 raise
@@ -198,6 +207,4 @@ def _computes_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         with torch.cuda.device(device):  # torch asks the current one
             return torch.cuda.is_bf16_supported(including_emulation=False)
-    # any CPU can emulate bfloat16, slower than float32; only with these instructions it is faster
-    features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(features.get("amx_bf16") or features.get("avx512_bf16"))
+    return computes_bf16()

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ..preparation.prepare import Frame
 from .fuse import decided
+from .interpolated import logits_between
 from .member import Member
 from .stream import Answer, Place
-from .upsample import Planes, logits_between
 
 
 def mean_answer(
@@ -36,7 +36,7 @@ def mean_answer(
     first = members[0]
     size = frames[0].orientation.apply_to_grid(frames[0].original).shape[1:]
     logits = [None if place is None else logits_between(*place) for place in row]
-    totals: Planes = {}
+    totals: dict[str, Tensor] = {}
     for group in groups:
         count = 1 + len(first.model.labels.groups[group])
         totals[group] = torch.zeros((count, *size), device=first.engine.device)

@@ -18,8 +18,9 @@ def with_mirrored(straight: Iterable[Slab], flipped: Iterable[Slab], labels: Lab
     labels exchanged.
     """
     order = {group: _channels(labels, group) for group in labels.groups}
-    for (start, one), (_, other) in zip(straight, flipped, strict=True):
-        back = {group: value.flip(-1)[order[group]] for group, value in other.items()}
+    for (start, answer), (_, other) in zip(straight, flipped, strict=True):
+        one = {group: torch.as_tensor(value) for group, value in answer.items()}
+        back = {group: torch.as_tensor(value).flip(-1)[order[group]] for group, value in other.items()}
         # log(p + q), not halved: halving would add the same to every channel
         yield start, {g: torch.logaddexp(one[g].log_softmax(0), back[g].log_softmax(0)) for g in one}
 

@@ -14,14 +14,16 @@ rule takes a lesion of 40 % where two organs share the other 60.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..data.labels import LabelSet
 from ..planning.fusion import Fusion
-from .upsample import NetworkSlice, best, labels_between, logits_between
+from .upsample import NetworkSlice, labels_between
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def slice_maps(
@@ -29,13 +31,17 @@ def slice_maps(
 ) -> dict[str, np.ndarray]:
     """{group: uint8 [Y, X]} of a slice between two network slices: `lower` at `share` 0, `upper` at `share` 1."""
     if fusion.rule == "overlay":
-        return labels_between(lower, upper, share)
+        return labels_between(lower, upper, share)  # needs no torch
+    from .interpolated import logits_between
+
     logits = logits_between(lower, upper, share)
     return decided({group: value.softmax(0) for group, value in logits.items()}, fusion=fusion, labels=labels)
 
 
 def decided(probabilities: Mapping[str, Tensor], *, fusion: Fusion, labels: LabelSet) -> dict[str, np.ndarray]:
     """{group: uint8 [Y, X]} from {group: probabilities [1 + n, Y, X]}, which need not add up to 1."""
+    from .interpolated import best
+
     if fusion.rule == "overlay":
         return {group: best(value).cpu().numpy() for group, value in probabilities.items()}
     return most_probable({group: probabilities[group] for group in labels.groups if group in probabilities})
@@ -43,6 +49,10 @@ def decided(probabilities: Mapping[str, Tensor], *, fusion: Fusion, labels: Labe
 
 def most_probable(probabilities: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     """{group: uint8 [Y, X]} by the chain rule, from {group: [1 + n, Y, X]} in drawing order; in a tie background."""
+    import torch
+
+    from .interpolated import best
+
     latest_first = list(probabilities)[::-1]
     own = {group: value / value.sum(0) for group, value in probabilities.items()}
     rest = torch.ones_like(own[latest_first[0]][0])

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import safetensors
 import safetensors.torch
@@ -20,14 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from .. import __version__
-from ..data.labels import LabelSet, difference
 from ..errors import RunError
 from ..networks import build
-from ..planning.plan import Configuration, Plan
+from ..planning.plan import Plan
 from ..planning.plan_file import save_plan
 from ..schema import parse_json, save
 from ..whole import sha256_of, whole_file
-from .about import ABOUT, PLAN, WEIGHTS, About, check_digest, describing, read_about, read_plan, unsafe
+from .about import ABOUT, PLAN, WEIGHTS, About, Described, check_digest, describing, read_about, read_plan, unsafe
 
 LARGEST_HEADER_BYTES = 4 << 20
 """Most bytes of the header of a weights file; that of the largest network here takes a fiftieth of it."""
@@ -40,39 +39,14 @@ _Kinds = dict[str, tuple[tuple[int, ...], object]]
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class Model(Described):
     """A trained network, in eval mode, with the plan it came from."""
 
+    is_loaded: ClassVar[bool] = True
     network: nn.Module
-    plan: Plan
-    trainer: str
-    step: int
-    folder: Path
-    weights_sha256: str
 
-    @property
-    def configuration(self) -> Configuration:
-        """How an image becomes what this network sees."""
-        return self.plan.configuration_of(self.trainer)
-
-    @property
-    def channels(self) -> int:
-        """Channels of the network's input."""
-        return self.plan.trainer(self.trainer).network.input_channels
-
-    @property
-    def labels(self) -> LabelSet:
-        return self.plan.labels
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """The groups that the network answers; empty for a network that does not segment."""
-        return self.plan.trainer(self.trainer).network.groups
-
-    def check_segments(self) -> None:
-        """Raise RunError for a network that does not segment."""
-        if not self.groups:
-            raise RunError(f"model {self.folder}", found=f"a network of {self.trainer}", expected="one that segments")
+    def loaded(self) -> Model:
+        return self
 
 
 def save_model(
@@ -135,7 +109,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
         _fit(network, state, folder)
         _check_finite(state, folder)
     network = network.to(device).eval()
-    return Model(network, plan, about.trainer, about.step, folder, about.sha256[WEIGHTS])
+    return Model(plan, about.trainer, about.step, folder, about.sha256[WEIGHTS], network)
 
 
 def load_weights(folder: str | Path) -> dict[str, Tensor]:
@@ -144,19 +118,6 @@ def load_weights(folder: str | Path) -> dict[str, Tensor]:
     about = read_about(folder)
     with unsafe(about.flarenet):
         return _weights(folder, about)
-
-
-def check_together(models: Sequence[Model]) -> None:
-    """Raise RunError for the first model that does not segment, or has another label table than the first model."""
-    first = models[0]
-    for model in models:
-        model.check_segments()
-        if other := difference(model.labels, first.labels):
-            raise RunError(
-                f"model {model.folder}",
-                found=f"other labels: {other[0]}",
-                expected=f"those of {first.folder}: {other[1]}",
-            )
 
 
 def load_start(network: nn.Module, folder: str | Path) -> None:
@@ -241,7 +202,7 @@ def _kind(entry: Any) -> tuple[tuple[int, ...], object]:
 def _weights(folder: Path, about: About) -> dict[str, Tensor]:
     _read_header(folder / WEIGHTS)
     content = (folder / WEIGHTS).read_bytes()
-    check_digest(folder / WEIGHTS, hashlib.sha256(content).hexdigest(), about)
+    check_digest(folder / WEIGHTS, hashlib.sha256(content).hexdigest(), about.sha256[WEIGHTS])
     try:
         return safetensors.torch.load(content)
     except safetensors.SafetensorError as problem:

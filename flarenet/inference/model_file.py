@@ -31,10 +31,10 @@ from ..planning.plan import Plan
 from ..schema import Frozen, save
 from ..whole import remove_leftovers, sha256_of, whole_file, write_text
 from ..workspace import models_folder
-from .about import ABOUT, FILES, PLAN, WEIGHTS, About, load_unsafe, read_about
+from .about import ABOUT, FILES, PLAN, WEIGHTS, About, check_together, load_unsafe, read_about
 from .archive import MOST_BYTES, unpack
 from .found import installed_models, models_in
-from .model import check_together, load_model
+from .model import load_model
 
 MANIFEST, LICENCE = "manifest.json", "LICENCE.txt"
 ENDING = ".zip"

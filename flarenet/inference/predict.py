@@ -14,14 +14,13 @@ import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from itertools import repeat, tee
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from ..data.findings import Finding, remark
 from ..data.labels import join
@@ -35,11 +34,9 @@ from ..preparation.prepare import Frame, frame_of, normalise, prepared_planes
 from ..preparation.turned import Turned, TurnedVolume
 from ..preparation.upright import upright
 from ..volume import Grid, Volume
-from .engines import Engine
-from .ensemble import mean_answer
+from .about import Described, check_together, describe
 from .label_file import LabelFile
 from .member import open_member
-from .model import Model, check_together, load_model
 from .one_ahead import one_ahead
 from .opening import OpenedScan, open_scan
 from .outcome import Image, Outcome, Prediction, as_case_error
@@ -49,6 +46,9 @@ from .stages import Stages
 from .stream import Answer, Place, answer_of, collected, on_own_grid, places
 from .views import View
 
+if TYPE_CHECKING:
+    from .engines import Engine
+
 _MB = 1 << 20
 _OVERLAP = re.compile(r"configurations\.([^.=]+)\.overlap=")
 
@@ -56,8 +56,8 @@ _OVERLAP = re.compile(r"configurations\.([^.=]+)\.overlap=")
 class Predictor:
     """One or several loaded models, for one scan after the other. Several models answer as one, see ensemble.
 
-    models      model folders or loaded Models; the first one's fusion holds for all, its flips too. A loaded Model
-                stays as it is: what runs is a copy of its network
+    models      model folders, or models, loaded or not; the first one's fusion holds for all, its flips too. A loaded
+                Model stays as it is: what runs is a copy of its network
     device      as pick_device      precision  as pick_precision
     engine      as open_engine; or, for one model, one that is open, which has its own device and precision
     batch_size  slices (2D) or blocks (3D) that run at once; None is as many as make it faster, see member
@@ -72,7 +72,7 @@ class Predictor:
 
     def __init__(
         self,
-        *models: Model | Path | str,
+        *models: Described | Path | str,
         device: str = "auto",
         precision: str = "auto",
         engine: Engine | str = "auto",
@@ -82,16 +82,17 @@ class Predictor:
     ) -> None:
         if len(models) > 1 and not isinstance(engine, str):
             raise ValueError("an open engine runs the network of one model")
-        loaded = _loaded(models, changes)
-        answered = {group for model in loaded for group in model.groups}
-        self.model = loaded[0]
+        described = _described(models, changes)
+        answered = {group for model in described for group in model.groups}
+        self.model = described[0]
         self.groups = tuple(group for group in self.model.labels.groups if group in answered)
         self.shown = self._values(roi)
         self.members = tuple(
             open_member(model, engine=engine, device=device, precision=precision, batch_size=batch_size)
-            for model in loaded
+            for model in described
         )
         self.device = self.members[0].engine.device
+        self._on_gpu = "cuda" in str(self.device)
 
     def _values(self, roi: Sequence[str] | None) -> tuple[int, ...]:
         """The label values of `roi`, or of all labels that are answered for None, in the order of the label table."""
@@ -126,7 +127,9 @@ class Predictor:
         """
         given = image if isinstance(image, OpenedScan) else self.open(image, reading)
         scan, remarks, began = given.scan, given.remarks, time.perf_counter() - given.seconds
-        if self.device.type == "cuda":
+        if self._on_gpu:
+            import torch
+
             torch.cuda.reset_peak_memory_stats(self.device)
         with Stages() as stages:
             stages.seconds["read"] = given.seconds
@@ -233,6 +236,8 @@ class Predictor:
     def _answer(self, z: int, row: Sequence[Place | None], frames: Sequence[Frame], *, probabilities: bool) -> Answer:
         """The answer for slice `z`, from the place that each member gives for it."""
         if len(self.members) > 1:
+            from .ensemble import mean_answer
+
             return mean_answer(z, row, frames, members=self.members, groups=self.groups, probabilities=probabilities)
         return answer_of(
             z,
@@ -245,26 +250,27 @@ class Predictor:
         )
 
     def _peak_mb(self) -> float:
-        if self.device.type == "cuda":
+        if self._on_gpu:
+            import torch
+
             return torch.cuda.max_memory_allocated(self.device) / _MB
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # from KiB
 
 
-def _loaded(models: Sequence[Model | Path | str], changes: Sequence[str]) -> list[Model]:
+def _described(models: Sequence[Described | Path | str], changes: Sequence[str]) -> list[Described]:
     """The models after `changes`, all with the fusion of the first one. Raises as Predictor."""
     for change in changes:
         if not change.startswith("fusion.") and not _OVERLAP.match(change):
             expected = "fusion.FIELD=VALUE or configurations.NAME.overlap=SHARE"
             raise UsageError(f"--set {change!r}", found="what was settled in training", expected=expected)
-    # a copy, as another predictor may be running the network that is given, on another device
-    loaded = [_copied(model) if isinstance(model, Model) else load_model(model) for model in models]
-    check_together(loaded)
-    plans = _changed(loaded, changes) if changes else [model.plan for model in loaded]
+    described = [model if isinstance(model, Described) else describe(model) for model in models]
+    check_together(described)
+    plans = _changed(described, changes) if changes else [model.plan for model in described]
     fusion = plans[0].fusion
-    return [replace(model, plan=plan.model_copy(update={"fusion": fusion})) for model, plan in zip(loaded, plans)]
+    return [replace(model, plan=plan.model_copy(update={"fusion": fusion})) for model, plan in zip(described, plans)]
 
 
-def _changed(models: Sequence[Model], changes: Sequence[str]) -> list[Plan]:
+def _changed(models: Sequence[Described], changes: Sequence[str]) -> list[Plan]:
     """The plan of each model after those of `changes` that concern it. Raises UsageError for one that concerns none."""
     used = [model.plan.trainer(model.trainer).configuration for model in models]
     meant = {change: found[1] for change in changes if (found := _OVERLAP.match(change))}
@@ -276,10 +282,6 @@ def _changed(models: Sequence[Model], changes: Sequence[str]) -> list[Plan]:
         override(model.plan, [change for change in changes if meant.get(change, own) in ("*", own)], trained=True)
         for model, own in zip(models, used)
     ]
-
-
-def _copied(model: Model) -> Model:
-    return replace(model, network=deepcopy(model.network))
 
 
 def _prepared(scan: Turned, configuration: Configuration, stages: Stages) -> tuple[Frame, Iterator[np.ndarray]]:

@@ -18,7 +18,7 @@ from ..data.reading import Reading
 from ..errors import FlarenetError, RunError
 from ..schema import LARGEST_TABLE_BYTES, Frozen, digest, escaped, load, to_json
 from ..whole import remove_leftovers, sha256_of, temporary_end, write_text
-from .model import Model
+from .about import Described
 from .outputs import Output
 from .predict import Outcome, Predictor
 
@@ -219,7 +219,7 @@ def settings_of(predictor: Predictor, reading: Reading, outputs: Sequence[Output
     )
 
 
-def _of_model(model: Model) -> ModelReport:
+def _of_model(model: Described) -> ModelReport:
     plan = digest(model.plan.model_dump(mode="json"))
     return ModelReport(trainer=model.trainer, step=model.step, weights_sha256=model.weights_sha256, plan_sha256=plan)
 

@@ -17,7 +17,7 @@ from ..preparation.prepare import Frame
 from ..preparation.upright import planes_on_grid
 from ..volume import Grid, Triple
 from .fuse import slice_maps
-from .upsample import NetworkSlice, logits_between, source_slices
+from .upsample import NetworkSlice, source_slices
 from .windows import Slab
 
 Place = tuple[NetworkSlice, NetworkSlice, float]
@@ -79,6 +79,8 @@ def answer_of(
     maps = {group: _pasted(drawn.get(group), frame, np.zeros(size, dtype=np.uint8)) for group in groups}
     if not probabilities:
         return Answer(z, maps)
+    from .interpolated import logits_between
+
     logits = {} if place is None else logits_between(*place)
     chances = {}
     for group in groups:

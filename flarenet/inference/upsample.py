@@ -7,7 +7,8 @@ torch's trilinear interpolation (align_corners=False), whose logits these are up
 Linear interpolation never leaves the range of its inputs. So if one label is the best at all eight corners of a cell
 (four pixels in each of two network slices), it is the best everywhere inside the cell. Most cells are like that, and on
 a CPU only the others are interpolated. The labels are, bit for bit, those of interpolating everything: "the best" here
-means the best by more than the rounding errors on the way can make up for (MARGIN).
+means the best by more than the rounding errors on the way can make up for (MARGIN). That needs no torch; what gives all
+logits is in interpolated.
 
     slices = [NetworkSlice(logits, size=(512, 512)) for logits in ...]
     labels = labels_between(slices[k], slices[k + 1], share)
@@ -15,18 +16,18 @@ means the best by more than the rounding errors on the way can make up for (MARG
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-Planes = dict[str, Tensor]
-"""{group: logits [1 + n, y, x]} of one slice."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Planes = Mapping[str, "np.ndarray | Tensor"]
+"""{group: logits [1 + n, y, x]} of one slice: arrays of numpy, or tensors."""
 
 UNSURE = 255
 """Stands for a label in a cell where the best label depends on the place within the cell, or on rounding."""
@@ -54,7 +55,7 @@ class NetworkSlice:
     def cells(self) -> dict[str, np.ndarray]:
         """{group: uint8 map of the cells}: the label that is the best all over a cell, or UNSURE. A cell lies between
         neighbouring pixels; where size is that of the logits, each pixel is a cell."""
-        return {group: self._cells(_best_by_far(logits.numpy())) for group, logits in self.logits.items()}
+        return {group: self._cells(_best_by_far(np.asarray(logits))) for group, logits in self.logits.items()}
 
     def _cells(self, labels: np.ndarray) -> np.ndarray:
         if labels.shape == self.size:
@@ -68,16 +69,12 @@ class NetworkSlice:
 def labels_between(lower: NetworkSlice, upper: NetworkSlice, share: float) -> dict[str, np.ndarray]:
     """{group: uint8 [Y, X]}, 0 background, 1..n the group's labels, for a slice between two network slices: it is
     `lower` at `share` 0 and `upper` at `share` 1."""
-    mixed = _Mix.of(lower, upper, share)
-    if next(iter(lower.logits.values())).is_cuda:  # so fast that looking for cells would cost time
-        every = torch.stack([best(logits) for logits in mixed.logits().values()])
-        return dict(zip(lower.logits, every.cpu().numpy()))  # the CPU waits for the GPU once
-    return {group: mixed.labels(group) for group in lower.logits}
+    if getattr(next(iter(lower.logits.values())), "is_cuda", False):  # so fast that looking for cells would cost time
+        from .interpolated import labels_on_gpu
 
-
-def logits_between(lower: NetworkSlice, upper: NetworkSlice, share: float) -> Planes:
-    """{group: float32 [1 + n, Y, X]}: all logits of the slice that labels_between answers; for probabilities."""
-    return _Mix.of(lower, upper, share).logits()
+        return labels_on_gpu(lower, upper, share)
+    between = Mix.of(lower, upper, share)
+    return {group: between.labels(group) for group in lower.logits}
 
 
 @lru_cache(maxsize=64)
@@ -91,41 +88,17 @@ def source_slices(count: int, network_count: int) -> tuple[np.ndarray, np.ndarra
     return below, (place - below).astype(np.float32)
 
 
-def best(logits: Tensor) -> Tensor:
-    """The argmax over the first axis, uint8; in a tie the lower label. On a CPU several times faster than torch's."""
-    if logits.is_cuda:  # one kernel; the loop below starts three for each label
-        return logits.argmax(0).to(torch.uint8)
-    highest, label = logits[0], torch.zeros(logits.shape[1:], dtype=torch.uint8, device=logits.device)
-    for index in range(1, logits.shape[0]):
-        label.masked_fill_(logits[index] > highest, index)
-        highest = torch.maximum(highest, logits[index])
-    return label
-
-
 @dataclass(frozen=True, eq=False)
-class _Mix:
+class Mix:
     """One slice of the scan: the one or two network slices that it is made of, and the share of the second."""
 
     slices: tuple[NetworkSlice, ...]
     share: np.float32
 
     @classmethod
-    def of(cls, lower: NetworkSlice, upper: NetworkSlice, share: float) -> _Mix:
+    def of(cls, lower: NetworkSlice, upper: NetworkSlice, share: float) -> Mix:
         slices = (lower,) if share == 0 else (upper,) if share == 1 else (lower, upper)
         return cls(slices, np.float32(share))
-
-    def logits(self) -> Planes:
-        return {group: self._all(group) for group in self.slices[0].logits}
-
-    def _all(self, group: str) -> Tensor:
-        logits = _mixed([each.logits[group] for each in self.slices], self.share)
-        if logits.is_cuda:  # one kernel: starting one for each axis takes longer than they run
-            size = self.slices[0].size
-            return F.interpolate(logits.unsqueeze(0), size=size, mode="bilinear", align_corners=False).squeeze(0)
-        for axis, count in ((2, self.slices[0].size[1]), (1, self.slices[0].size[0])):
-            if logits.shape[axis] != count:
-                logits = _along(logits, axis, count)
-        return logits
 
     def labels(self, group: str) -> np.ndarray:
         """The labels of a group, uint8 [Y, X]; on the CPU."""
@@ -136,7 +109,7 @@ class _Mix:
         labels = cells.take(columns, 1).take(rows, 0)
         unsure = np.flatnonzero(labels == UNSURE)
         if unsure.size:
-            corners = _Corners.of([each.logits[group].numpy() for each in self.slices], self.share, cells)
+            corners = _Corners.of([np.asarray(each.logits[group]) for each in self.slices], self.share, cells)
             for part in np.split(unsure, range(AT_ONCE, unsure.size, AT_ONCE)):
                 y, x = np.divmod(part.astype(np.int32), labels.shape[1])
                 labels.reshape(-1)[part] = corners.best_at(rows[y] * cells.shape[1] + columns[x], down[y], right[x])
@@ -164,7 +137,7 @@ class _Corners:
         number[unsure] = np.arange(unsure.size)
         flat = [plane.reshape(count, -1) for plane in planes]
         corners = tuple(
-            _mixed([plane.take(corner, 1) for plane in flat], share)
+            mixed([plane.take(corner, 1) for plane in flat], share)
             for corner in _corner_pixels(unsure, cells.shape[1], height, width)
         )
         possible = _possible(corners)
@@ -174,7 +147,7 @@ class _Corners:
         """The best labels, uint8 [n], at the places `down` and `right` (0 to 1) within `cells`."""
         at = self.number[cells]
         a, b, c, d = (corner.take(at, 1) for corner in self.logits)
-        values = _mixed([_mixed([a, b], right), _mixed([c, d], right)], down)
+        values = mixed([mixed([a, b], right), mixed([c, d], right)], down)
         highest, label = values[0], np.zeros(at.size, dtype=np.uint8)
         for index in range(1, len(values)):
             np.copyto(label, index, where=values[index] > highest)
@@ -229,21 +202,7 @@ def _all_bits(where: np.ndarray) -> np.ndarray:
     return -where.view(np.uint8)
 
 
-def _along(logits: Tensor, axis: int, count: int) -> Tensor:
-    first, second, weight = _taps(count, logits.shape[axis])
-    parts = [logits.index_select(axis, index) for index in (first, second)]
-    return _mixed(parts, weight if axis == 2 else weight.unsqueeze(1))
-
-
-@lru_cache(maxsize=64)
-def _taps(count: int, network_count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each of `count` outputs: (its first input, its second input, the share of the second)."""
-    below, share = source_slices(count, network_count)
-    first = torch.from_numpy(below)
-    return first, (first + 1).clamp_(max=network_count - 1), torch.from_numpy(share)
-
-
-def _mixed(parts: Sequence[Any], share: Any) -> Any:
+def mixed(parts: Sequence[Any], share: Any) -> Any:
     """The only part, or the mean of two parts (arrays or tensors), in which the second has the weight `share`.
 
     Every product and sum is rounded by itself, so a few pixels come out the same as if all were computed.

@@ -15,8 +15,7 @@ import numpy as np
 from ..data.dataset import Case
 from ..data.nifti import read_image
 from ..data.store import Store
-from ..inference.about import read_about
-from ..inference.model import Model
+from ..inference.about import Described, read_about
 from ..inference.predict import Predictor
 from ..inference.views import view
 from ..lock import locked
@@ -113,6 +112,6 @@ def runs_asked(step: Step) -> tuple[Run, ...]:
     return tuple(dict.fromkeys((*step.teachers.values(), *step.pseudo_rules.earlier.values())))
 
 
-def _model_key(model: Model) -> str:
+def _model_key(model: Described) -> str:
     """Identifies all that a model's answers depend on, beside the scan and the view of it."""
     return digest([model.weights_sha256, *prediction_facts(model.configuration, model.plan.fusion, whole=False)])

@@ -137,7 +137,7 @@ def predictor(spacing_mm: tuple[float, float, float], network: nn.Module | None 
         configurations={"2d": configuration(spacing_mm)},
         trainers={"Seen": TrainerPlan(configuration="2d", network=spec, steps=(step,))},
     )
-    model = Model(network or Seen(), plan, "Seen", 1, Path("nowhere"), "0")
+    model = Model(plan, "Seen", 1, Path("nowhere"), "0", network or Seen())
     return Predictor(model, device="cpu", precision="fp32", batch_size=64)
 
 

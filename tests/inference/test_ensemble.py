@@ -51,7 +51,7 @@ def model(chances, *, pixel_mm=1.0, window=WIDE, labels=LABELS):
         configurations={"2d": configuration},
         trainers={"Toy": TrainerPlan(configuration="2d", network=network, steps=())},
     )
-    return Model(Constant(chances), plan, "Toy", 1, "toy", "0")
+    return Model(plan, "Toy", 1, "toy", "0", Constant(chances))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import torch
 from flarenet import __version__
 from flarenet.data.labels import LabelSet
 from flarenet.errors import FlarenetError, RunError, UnsafeError
-from flarenet.inference.about import is_finished, read_configuration
+from flarenet.inference.about import describe, is_finished
 from flarenet.inference.model import load_model, load_start, load_weights, save_model
 from flarenet.networks import build
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
@@ -61,7 +61,7 @@ def test_a_model_comes_back_as_it_was(saved):
     assert (model.trainer, model.step, model.groups) == ("DualDecoder2D", 1, ("organ", "cancer"))
     assert model.plan == small_plan()
     assert model.weights_sha256 == sha256_of(folder / "weights.safetensors")
-    assert read_configuration(folder) == model.configuration
+    assert describe(folder).configuration == model.configuration
     assert model.configuration.patch == (32, 32) and not model.network.training
     x = torch.rand(1, 1, 32, 32)
     for group, logits in network.eval()(x).items():
@@ -117,7 +117,7 @@ def test_without_its_weights_the_same_is_said_of_a_folder(saved, harm):
     folder, _ = saved
     harm(folder)
     said = []
-    for load in (load_model, read_configuration):
+    for load in (load_model, describe):
         with pytest.raises(FlarenetError) as caught:
             load(folder)
         said.append((type(caught.value), str(caught.value)))

@@ -133,7 +133,7 @@ def test_so_many_windows_are_run_as_the_spacing_and_the_overlap_of_prediction_sa
     numbers = {"inference_spacing_mm": (2.5, 1.0, 1.0), "overlap": 0.5}
     plan = plan.model_copy(update={"configurations": {"only": plan.configurations["only"].model_copy(update=numbers)}})
     engine = Counting()
-    predictor = Predictor(Model(torch.nn.Identity(), plan, "Threshold", 1, tmp_path, ""), engine=engine)
+    predictor = Predictor(Model(plan, "Threshold", 1, tmp_path, "", torch.nn.Identity()), engine=engine)
     scan = Volume(np.full(shape, BODY_HU, dtype=np.int16), Grid(shape, np.diag([z_mm, 1, 1, 1])[[2, 1, 0, 3]]))
     assert predictor.predict(scan).labels.shape == shape
     assert engine.windows == expected

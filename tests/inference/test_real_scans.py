@@ -33,7 +33,7 @@ def predictor(name):
     spec = NetworkSpec(kind="unet", dimensions=len(patch), features=(4,) * 6, groups=tuple(LABELS.groups))
     torch.manual_seed(0)
     network = build(spec, LABELS.outputs, patch).eval()
-    model = Model(network, plan_of(spec, LABELS, **MODELS[name]), "Net", 1, Path(), "")
+    model = Model(plan_of(spec, LABELS, **MODELS[name]), "Net", 1, Path(), "", network)
     return Predictor(model, device="cpu", precision="fp32", engine="torch")
 
 

@@ -92,7 +92,7 @@ def test_l02_a_long_scan_of_15_classes(tmp_path):
     labels = LabelSet(names=names, groups={"organ": tuple(range(1, CLASSES)), "cancer": (CLASSES,)})
     plan = plan_for(("organ", "cancer"), 2, (512, 512)).model_copy(update={"labels": labels})
     engine = Bands()
-    predictor = Predictor(Model(torch.nn.Identity(), plan, "Threshold", 1, tmp_path, ""), engine=engine)
+    predictor = Predictor(Model(plan, "Threshold", 1, tmp_path, "", torch.nn.Identity()), engine=engine)
     lowest_hu, highest_hu = plan.configurations["only"].clip_hu
     band_hu = np.rint(np.linspace(lowest_hu, highest_hu, 1 + CLASSES)).astype(np.int16)
     classes = np.zeros((512, 512), dtype=np.uint8)

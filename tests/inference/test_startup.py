@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.data.dicom_series import SHAPE, write_series
+from tests.inference.test_engines import find_or_skip
 from tests.model_files.small import train
 
 SOURCES = Path(__file__).resolve().parents[2]
@@ -43,10 +44,16 @@ sys.exit(code)
 
 
 @pytest.fixture
-def loaded(tmp_path):
+def width():
+    """Of a scan that is wider than the network's window."""
+    return 40, 36
+
+
+@pytest.fixture
+def loaded(tmp_path, width):
     """The modules of a process that predicted one scan, with further words."""
     train(tmp_path / "model" / "step_2")
-    data = np.random.default_rng(0).integers(-1000, 1000, (40, 36, 5)).astype(np.int16)
+    data = np.random.default_rng(0).integers(-1000, 1000, (*width, 5)).astype(np.int16)
     nibabel.save(nibabel.Nifti1Image(data, np.diag([-1, -1, 3, 1])), tmp_path / "scan.nii.gz")
 
     def predict(*words):
@@ -62,6 +69,18 @@ def loaded(tmp_path):
 
     return predict
 
+
+PROCESSOR = """
+import sys
+from flarenet.inference.processor import computes_bf16, may_have_gpu, threads
+said = computes_bf16(), may_have_gpu(), threads()
+assert "torch" not in sys.modules
+import torch
+features = torch.cpu.get_capabilities()
+print(*said)
+found = may_have_gpu() if not torch.cuda.is_available() else True  # a driver without a GPU is asked by torch
+print(bool(features.get("amx_bf16") or features.get("avx512_bf16")), found, torch.get_num_threads())
+"""
 
 OPENED = """
 import sys
@@ -121,6 +140,33 @@ def test_a_prediction_imports_only_what_it_needs(loaded):
     modules = loaded()
     assert {"torch", "nibabel", "flarenet.inference.predict"} <= modules
     assert NOT_NEEDED & modules == set()
+
+
+@pytest.mark.parametrize("width", [(30, 32)])  # one window sees a whole slice
+def test_where_the_graph_of_the_network_is_kept_torch_is_not_imported(loaded, width, tmp_path, monkeypatch):
+    find_or_skip()
+    monkeypatch.setenv("FLARENET_CACHE", str(tmp_path / "cache"))
+    modules, first = loaded(), (tmp_path / "out" / "scan.nii.gz").read_bytes()
+    assert "torch" in modules
+    modules = loaded()
+    assert "openvino" in modules and "torch" not in modules
+    assert (tmp_path / "out" / "scan.nii.gz").read_bytes() == first
+    weights = tmp_path / "model" / "step_2" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        loaded()
+    assert refused.value.returncode == 7 and "weights.safetensors" in refused.value.stderr
+
+
+@pytest.mark.parametrize("asked", [{}, {"OMP_NUM_THREADS": "1"}])
+def test_what_torch_would_say_of_the_processor_is_known_without_it(asked, monkeypatch):
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in asked.items():
+        monkeypatch.setenv(name, value)
+    done = subprocess.run([sys.executable, "-c", PROCESSOR], cwd=SOURCES, capture_output=True, text=True, check=True)
+    without, by_torch = done.stdout.splitlines()
+    assert without == by_torch
 
 
 def test_torch_alone_imports_no_other_engine(loaded):

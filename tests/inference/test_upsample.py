@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flarenet.inference.upsample import UNSURE, NetworkSlice, labels_between, logits_between, source_slices
+from flarenet.inference.interpolated import logits_between
+from flarenet.inference.upsample import UNSURE, NetworkSlice, labels_between, source_slices
 
 
 def plain(lower, upper, share, size):

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from flarenet.inference.blended import window_weight
 from flarenet.inference.engines import TorchEngine
-from flarenet.inference.windows import slabs, window_starts, window_weight
+from flarenet.inference.windows import padded, slabs, window_starts
 
 
 class Echo(nn.Module):
@@ -116,6 +117,14 @@ def test_a_window_weighs_most_at_its_centre():
     # (sigma = 9 / 8; one voxel away: exp(-1 / (2 * 81 / 64)))
     assert weight[2, 3].item() == pytest.approx(np.exp(-64 / 162))
     assert weight[0, 0].item() == pytest.approx(1e-3)
+
+
+def test_an_image_is_padded_with_zeros_on_its_last_axes():
+    image = np.arange(1, 7).reshape(1, 2, 3)
+    found = padded(image, [(1, 0), (0, 2)])
+    assert found.dtype == np.float32
+    assert found.tolist() == [[[0, 0, 0, 0, 0], [1, 2, 3, 0, 0], [4, 5, 6, 0, 0]]]
+    assert padded(image, [(0, 0), (0, 0)]).tolist() == image.tolist()
 
 
 def test_an_image_without_voxels_yields_nothing():

@@ -30,7 +30,7 @@ from flarenet.cli.model import main
 from flarenet.cli.predict import main as predict
 from flarenet.errors import FlarenetError, UnsafeError
 from flarenet.inference import archive
-from flarenet.inference.about import read_about, read_configuration
+from flarenet.inference.about import describe, read_about
 from flarenet.inference.model import load_encoder, load_model, load_weights
 from flarenet.inference.model_file import install
 from tests.model_files.small import files_below, members_of, sealed, zipped
@@ -121,7 +121,7 @@ def test_s01_pickled_code_is_not_run_by_any_load_path(root, members, refused, tm
             kept = (model / part).read_bytes()
             (model / part).write_bytes(content)
             encoder = partial(load_encoder, torch.nn.Module())
-            for load in (load_model, load_weights, read_about, read_configuration, encoder):
+            for load in (load_model, load_weights, read_about, describe, encoder):
                 try:
                     load(model)
                 except FlarenetError:
