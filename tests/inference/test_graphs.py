@@ -111,7 +111,7 @@ def test_a_damaged_graph_is_named_and_made_anew(cache, model, name, damage):
     if damage == "missing":
         (folder / name).unlink()
     else:
-        (folder / name).write_bytes(before[name][:-1])
+        (folder / name).write_bytes(before[name][: len(before[name]) // 2])
     with pytest.warns(UserWarning, match="is damaged, and is made anew"):
         predictor(model)
     assert kept(cache) == [folder]
