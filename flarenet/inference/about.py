@@ -16,7 +16,8 @@ from ..data.labels import LabelSet, difference
 from ..errors import FlarenetError, RunError, UnsafeError
 from ..planning.plan import Configuration, Plan
 from ..planning.plan_file import load_plan
-from ..schema import Frozen, Model, parse, read_json
+from ..schema import Frozen, parse, read_json
+from ..schema import Model as Content
 from ..whole import sha256_of
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def describing(folder: Path) -> Iterator[None]:
         raise RunError(folder, found=problem, expected="a plan that describes the network of this model") from problem
 
 
-def load_unsafe(model: type[Model], path: Path) -> Model:
+def load_unsafe(model: type[Content], path: Path) -> Content:
     """A JSON file that says, as `flarenet`, which version wrote it. Raises UnsafeError as `unsafe` does."""
     content = read_json(path, UnsafeError, largest_bytes=model.largest_bytes)
     with unsafe(content.get("flarenet") if isinstance(content, dict) else None):

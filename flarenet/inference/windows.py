@@ -136,8 +136,8 @@ def padded(image: np.ndarray, margins: Sequence[tuple[int, int]]) -> np.ndarray:
     if not any(map(any, margins)):
         return np.ascontiguousarray(image, dtype=np.float32)
     before = image.ndim - len(margins)
-    inside = image_in(margins, image.shape[before:])
+    inside = (slice(None),) * before + image_in(margins, image.shape[before:])
     sizes = [sum(margin) + size for margin, size in zip(margins, image.shape[before:])]
     larger = np.zeros((*image.shape[:before], *sizes), dtype=np.float32)
-    larger[(..., *inside)] = image
+    larger[inside] = image
     return larger

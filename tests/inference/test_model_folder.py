@@ -175,7 +175,7 @@ def test_what_only_another_version_can_read_says_which(saved, file, version, rem
     (folder / "plan.json").write_text(json.dumps(contents["plan.json"]))
     contents["about.json"]["sha256"]["plan.json"] = sha256_of(folder / "plan.json")
     (folder / "about.json").write_text(json.dumps(contents["about.json"]))
-    for load in (load_model, read_configuration):
+    for load in (load_model, describe):
         with pytest.raises(UnsafeError, match="closing_mm") as caught:
             load(folder)
         assert caught.value.remedy == remedy
