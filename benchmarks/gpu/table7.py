@@ -180,7 +180,7 @@ def stages(slices: int, engine: str, cost: ProcessCost, case: CaseReport) -> Ite
 
 def profiled(model: Path, folder: Path, arguments: argparse.Namespace) -> None:
     predictor = Predictor(model, device=arguments.device, precision=arguments.precision)
-    on_gpu = predictor.device.type == "cuda"
+    on_gpu = "cuda" in str(predictor.device)
     pair = {scan_of(folder, arguments.profile): folder / "profiled.nii.gz"}
 
     def predicted() -> float:

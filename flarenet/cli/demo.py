@@ -7,6 +7,7 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 
 from .shell import add_device, parser, run
+from .threads import keep_to_quota
 
 NAME = "PHANTOM"
 TEST_CASES = 8
@@ -56,6 +57,7 @@ def _count(text: str) -> int:
 
 def work(arguments: Namespace) -> int:
     """Write the data set, then call one command after the other; returns the first exit code that is not 0."""
+    keep_to_quota()  # before numpy is imported
     from pathlib import Path
 
     from rich.console import Console

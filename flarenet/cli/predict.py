@@ -78,6 +78,7 @@ def words() -> ArgumentParser:
 
 
 def work(arguments: Namespace) -> int:
+    keep_to_quota()  # before numpy is imported
     # else torch searches all installed packages for other kinds of devices, which --device does not know
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     with shell.importing(), without_pydicom():
@@ -86,7 +87,6 @@ def work(arguments: Namespace) -> int:
         from ..lock import locked
 
     share_one_heap()
-    keep_to_quota()
     images = find_scans(arguments.input)
     if arguments.input.is_dir() and not images[0].is_dir() and (aside := series_in(arguments.input)):
         said = f"left aside beside images, DICOM slices in {some_of([str(folder) for folder in aside])}"

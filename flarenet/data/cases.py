@@ -208,7 +208,8 @@ class _Processes(AbstractContextManager):
 
 def _begin(threads: int) -> None:
     """Runs in a new process before its work is imported: limits its threads, and ties its life to its parent's."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    asked = os.environ.get("OMP_NUM_THREADS", "")  # for the whole command, which has several such processes
+    os.environ["OMP_NUM_THREADS"] = str(min(threads, int(asked)) if asked.isdecimal() else threads)
     end_with_parent()
 
 

@@ -25,7 +25,8 @@ def newest_model(root: Path, dataset: str | None = None) -> Path:
     """
     if dataset is not None and dataset not in (real := trained_datasets(root)):
         raise unknown("data set with finished runs", dataset, real)
-    named = {run: run for run in finished_models(root) if dataset in (None, _dataset(run, root))}
+    runs = {run for run in finished_models(root) if dataset in (None, _dataset(run, root))}
+    named = {run: run for run in runs}
     if dataset is None:
         for folder in installed_models(root):  # its folds answer as one
             named |= {model: folder for model in models_in(folder)}
@@ -38,10 +39,10 @@ def newest_model(root: Path, dataset: str | None = None) -> Path:
             expected="one",
             remedy="flarenet_train, or flarenet_model install FILE.zip, or name a model folder by -m",
         )
-    if named[newest] != newest:
+    if newest not in runs:
         return named[newest]
-    runs = (run for run in ordered if named[run] == run and _dataset(run, root) == _dataset(newest, root))
-    return next((run for run in runs if _ends_its_plan(run, unread=run == newest)), newest)
+    beside = (run for run in ordered if run in runs and _dataset(run, root) == _dataset(newest, root))
+    return next((run for run in beside if _ends_its_plan(run, unread=run == newest)), newest)
 
 
 def trained_datasets(root: Path) -> list[str]:

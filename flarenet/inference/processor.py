@@ -16,7 +16,7 @@ def computes_bf16() -> bool:
     try:
         with open("/proc/cpuinfo") as lines:
             return any(BF16_FLAGS & set(line.split()) for line in lines if line.startswith("flags"))
-    except OSError:  # no Linux: of the processors there none has them
+    except OSError:  # a sandbox without /proc
         return False
 
 
@@ -44,8 +44,6 @@ def threads() -> int:
 
 def _cores() -> int:
     """The cores that this process may use; a core that works on two threads is one."""
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
     return len({_core_of(number) for number in os.sched_getaffinity(0)})
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from ..errors import StorageError, is_out_of_memory
+from ..errors import StorageError, is_out_of_memory, memory_remedy
 from ..planning.memory import GB, training_gb
 from ..planning.plan import Plan, Step
 from ..training.distributed import own_rows
@@ -20,15 +20,15 @@ def memory_gb(device: torch.device) -> float | None:
     return float(torch.cuda.get_device_properties(device).total_memory / GB)
 
 
-def shortage(plan: Plan, trainer: str, step: Step, *, there_gb: float) -> str:
-    """What is said of a card of `there_gb` where `step` does not fit, by the estimate of planning; empty if it does."""
+def shortage(plan: Plan, trainer: str, step: Step, *, precision: str, there_gb: float) -> str:
+    """What is said of a card of `there_gb` where `step` may not fit, by the estimate of planning; empty if it does."""
     part, patch = plan.trainer(trainer), plan.configuration_of(trainer).patch
     at_once = _at_once(plan, trainer, step)
-    need_gb = training_gb(part.network, plan.labels.outputs, patch=patch, batch_size=at_once, precision=plan.precision)
+    need_gb = training_gb(part.network, plan.labels.outputs, patch=patch, batch_size=at_once, precision=precision)
     if need_gb <= there_gb:
         return ""
     planned = f"about {need_gb:.1f} GB, for {at_once} of a batch at once, on a card of {there_gb:.1f} GB"
-    return f"this step takes {planned}; where it fails: {_remedy(plan, trainer, step)}"
+    return f"this step may take {planned}; where it fails: {_remedy(plan, trainer, step)}"
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def within_memory(title: str, plan: Plan, trainer: str, step: Step) -> Iterator[
             title,
             found="not enough memory",
             expected=f"enough for {_at_once(plan, trainer, step)} of a batch of {step.batch_size} at once",
-            remedy=_remedy(plan, trainer, step),
+            remedy=memory_remedy(error, _remedy(plan, trainer, step)),
         ) from error
 
 

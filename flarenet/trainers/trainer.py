@@ -15,7 +15,7 @@ from torch import nn
 
 from ..errors import PlanError, RunError, UsageError, is_out_of_memory
 from ..inference.about import is_finished
-from ..inference.model import load_encoder, load_model, load_start, save_model
+from ..inference.model import load_encoder, load_start, save_model
 from ..inference.predict import Predictor
 from ..lock import locked
 from ..networks import build
@@ -165,8 +165,10 @@ class Trainer:
         for run, foundation in foundations.items():
             self._tell_other_plan(run, foundation.folder)
         there_gb = memory_gb(self._device)
-        if there_gb is not None and (short := shortage(self._plan, self.name, step, there_gb=there_gb)):
-            self._say(f"warning: {self._title(number)}: {short}")
+        if there_gb is not None:
+            short = shortage(self._plan, self.name, step, precision=self._precision, there_gb=there_gb)
+            if short:
+                self._say(f"warning: {self._title(number)}: {short}")
         state = self._state(step, foundations)
         try:
             with Loader(self._loaders) as loader:
@@ -265,7 +267,7 @@ class Trainer:
         """The models of a step's pseudo labels. Raises RunError, with the command to type, where one is missing."""
         predictors = {
             # torch, not the fastest engine installed: what is learned must not depend on what is installed
-            run: Predictor(load_model(foundation.folder), engine="torch", device=str(self._device))
+            run: Predictor(foundation.folder, engine="torch", device=str(self._device))
             for run, foundation in self._foundations(runs_asked(step)).items()
         }
         return Teachers(predictors, step, self._plan, self._workspace)

@@ -9,6 +9,7 @@ from flarenet.inference.about import About
 from flarenet.inference.found import models_in, newest_model, remarks_on, trained_datasets
 from flarenet.planning.plan import TrainerPlan
 from flarenet.planning.plan_file import save_plan
+from flarenet.planning.runs import Run
 from flarenet.schema import save
 from tests.inference.test_model_folder import small_plan
 from tests.model_files.small import train
@@ -51,7 +52,8 @@ def finished(folder, *, second=0):
     trainer = (fold.parent if fold.name.startswith("fold_") else fold).name
     plan = small_plan()
     (part,) = plan.trainers.values()
-    steps = tuple(part.steps[0].model_copy(update={"teachers": {"organ": "3DOrgan/1"} if n else {}}) for n in range(4))
+    taught = {"organ": Run("3DOrgan", 1)}
+    steps = tuple(part.steps[0].model_copy(update={"teachers": taught if n else {}}) for n in range(4))
     trainers = {"DualDecoder2D": part.model_copy(update={"steps": steps})}
     for name, group in (("3DOrgan", "organ"), ("3DCancer", "cancer")):
         network = part.network.model_copy(update={"kind": "unet", "groups": (group,)})

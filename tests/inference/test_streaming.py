@@ -49,7 +49,7 @@ def network(*, patch=(16, 16), z_mm=None, neighbours=0, pixel_mm=2.0, seed=0, wi
     plan = made.plan.model_copy(
         update={"configurations": {"2d": numbers}, "fusion": made.plan.fusion.model_copy(update=fusion)}
     )
-    return type(made)(Net(dimensions, 1 + 2 * neighbours, seed), plan, "Toy", 1, "toy", "0")
+    return type(made)(plan, "Toy", 1, "toy", "0", Net(dimensions, 1 + 2 * neighbours, seed))
 
 
 MODELS = {

@@ -31,8 +31,8 @@ def test_a_card_that_is_too_small_is_told_before_and_after(accumulate, samples, 
     plan = override(PLAN, [f"trainers.3DOrgan.update.accumulate={accumulate}"])
     step, need = plan.step("3DOrgan", 1), need_gb(plan, samples)
     assert step.batch_size == 4
-    assert shortage(plan, "3DOrgan", step, there_gb=need + 0.01) == ""
-    said = shortage(plan, "3DOrgan", step, there_gb=need - 0.01)
+    assert shortage(plan, "3DOrgan", step, precision="auto", there_gb=need + 0.01) == ""
+    said = shortage(plan, "3DOrgan", step, precision="auto", there_gb=need - 0.01)
     assert f"about {need:.1f} GB, for {samples} of a batch at once" in said and f"where it fails: {remedy}" in said
     with pytest.raises(StorageError) as caught, within_memory("3DOrgan step 1", plan, "3DOrgan", step):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

@@ -63,7 +63,7 @@ class Unsafe(TrainerMAE):
     ids=["the name of another one", "no name", "no name for a folder"],
 )
 def test_a_trainer_needs_a_name_of_its_own_from_python_too(tmp_path, trainer, error, said):
-    made = make_plan(facts.spleen(), "auto")
+    made = make_plan(facts.spleen(), AUTO)
     assert with_trainer(made, TrainerMAE, Workspace(tmp_path, "P")) is made
     with pytest.raises(error, match=f"(?s){said}"):
         with_trainer(made, trainer, Workspace(tmp_path, "P"))
