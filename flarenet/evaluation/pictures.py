@@ -170,7 +170,7 @@ def richest(label_map: np.ndarray, labels: LabelSet, *, axis: int) -> int:
     planes = np.moveaxis(label_map, axis, 0)
     voxels = np.array([np.bincount(plane.ravel(), minlength=256) for plane in planes])  # [slices, values], in one pass
     distinct = np.count_nonzero(voxels[:, list(labels.values)], axis=1)
-    labelled = voxels[:, 1:].sum(axis=1)
+    labelled = voxels[:, 1:HIDDEN].sum(axis=1)
     return int(np.lexsort((labelled, distinct))[-1])
 
 

@@ -48,6 +48,10 @@ SETTLING_BYTES = 6
 """Bytes of a voxel, at most, while connected parts are found: the number of its part, its label, and whether that is
 looked for."""
 
+RANKED_BYTES = 9
+"""Bytes of a voxel, at most, while the percentiles of an image are found: float32, a copy to be ranked, and whether the
+voxel is."""
+
 PIXELS_AT_ONCE, PIXELS_AT_ONCE_ON_CPU = 8 * 224**2, 2 * 224**2
 """Pixels of all slices in one prediction batch: eight of the paper's patches on a card, two on a CPU, where eight take
 no less time each."""
@@ -115,6 +119,8 @@ def prediction_gb(
              wait or become labels; and three slices at the scan's own size. With flips the mirrored ones and both
              probabilities too
     fusion   where it needs the whole map: a byte per voxel and group, and SETTLING_BYTES per voxel
+
+    or, if that is more, RANKED_BYTES a voxel while percentiles are found.
     """
     spent = cost(network, outputs, configuration.patch)
     if spent is None:
@@ -136,7 +142,9 @@ def prediction_gb(
     logit_bytes = 4 * channels * ((layers + waiting) * rows * columns + 3 * plane)
     answer_bytes = (len(network.groups) + SETTLING_BYTES) * scan.voxels if fusion.needs_whole else 0
     runtime_gb = RUNTIME_GB + (0 if network.dimensions == 2 else OPENVINO_GB)
-    return runtime_gb + (scan_bytes + plane_bytes + network_bytes + logit_bytes + answer_bytes) / GB
+    answering = scan_bytes + plane_bytes + network_bytes + logit_bytes + answer_bytes
+    ranking = RANKED_BYTES * scan.voxels if configuration.clip_hu is None else 0
+    return runtime_gb + max(answering, ranking) / GB
 
 
 def windows_at_once(patch: tuple[int, ...], *, on_cpu: bool) -> int:

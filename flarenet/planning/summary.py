@@ -248,7 +248,7 @@ def _out_of_scale(fingerprint: Fingerprint) -> list[str]:
             f"the surface Dice tolerates {DEFAULT_TOLERANCE_MM:g} mm for {some_of(unstated)}, {voxels:.0f} voxels of "
             "the median scan: 'tolerance_mm' in dataset.json states less"
         )
-    if labels.lesions:
+    if len(fingerprint.patterns) > 1 and any(map(labels.of_lesions, labels.groups)):  # else nothing is filtered
         least_mm3 = AUTO_RULES.least_mm3
         least = least_mm3 / math.prod(voxel_mm)
         found.append(

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image
 
-from ..data.labels import LabelSet
+from ..data.labels import HIDDEN, LabelSet
 from ..evaluation.pictures import Cut, as_shown, choose_cuts, colour_of
 from .content import Picture, Strip
 from .pixels import grey_pixels, jpeg, label_pixels
@@ -53,10 +53,15 @@ def make_strip(subject: Subject, scan: ShownScan, labels: LabelSet) -> Strip:
 
 def _chosen(scan: ShownScan) -> list[int]:
     depth = len(scan.image.data)
-    labelled = np.flatnonzero(np.any([layer.any(axis=(1, 2)) for layer in scan.layers.values()], axis=0))
+    labelled = np.flatnonzero(np.any([_labelled(layer) for layer in scan.layers.values()], axis=0))
     first, last = (labelled[0], labelled[-1]) if labelled.size else (0, depth - 1)
     first, last = max(0, first - MARGIN), min(depth - 1, last + MARGIN)
     return sorted({int(z) for z in np.linspace(first, last, min(MOST_SLICES, last - first + 1)).round()})
+
+
+def _labelled(layer: np.ndarray) -> np.ndarray:
+    """bool [Z]: in which slices of a label map there is a label."""
+    return np.asarray(((layer > 0) & (layer < HIDDEN)).any(axis=(1, 2)))
 
 
 def _mosaic(planes: Iterable[np.ndarray], across: int, size: tuple[int, int]) -> np.ndarray:
