@@ -62,7 +62,8 @@ def read_flare(folder: Path) -> Source:
     test = pair(_files(roles[TEST]), _labels(roles[TEST_LABELS], notes).values())
     notes += _about_unlabelled(cases, roles[IMAGES])
     values = {value: FLARE23.names[value] for value in FLARE23.values}
-    return Source(folder, "FLARE23", FLARE23, values, cases, test, modality="CT" if labels else None, notes=tuple(notes))
+    modality = "CT" if labels else None  # scans alone may be anything
+    return Source(folder, "FLARE23", FLARE23, values, cases, test, modality=modality, notes=tuple(notes))
 
 
 def role_of(name: str) -> str:
