@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from pydantic import JsonValue
 
-from ..inference.engines import autocast
+from ..planning.facts import training_facts
 from ..planning.plan import Plan, Step, TrainerPlan
 from ..training.batches import Batches, Sample, case_weights, rare_labels
 from ..training.callbacks import Callback
@@ -18,7 +19,6 @@ from ..training.distributed import own_rows
 from ..training.loader import Loader
 from ..training.loop import Course, Objective
 from ..training.validate import HeldOut
-from .identity import identity_of
 
 HELD_OUT_SHARE = 5
 """One held-out batch is judged for every so many training batches of an epoch: the paper holds out 20 % of slices."""
@@ -39,7 +39,6 @@ def make_course(
     loader: Loader,
     objective: Objective,
     device: torch.device,
-    precision: str,
     starts_from: str | None,
     folder: Path,
     title: str,
@@ -49,7 +48,7 @@ def make_course(
 
     starts_from  as identity_of takes it
     """
-    draw, context = _drawing(step, plan, part), partial(autocast, device, precision)
+    draw = _drawing(step, plan, part)
     validate = None
     if held_out:
         count = held_out_batches(step, len(held_out))
@@ -61,7 +60,6 @@ def make_course(
             groups=step.groups,
             objective=objective,
             device=device,
-            autocast=context,
             update=part.update,
         )
     identity = identity_of(step, train, held_out, plan=plan, part=part, starts_from=starts_from)
@@ -74,13 +72,36 @@ def make_course(
         objective=objective,
         validate=validate,
         device=device,
-        autocast=context,
         folder=folder,
         checkpoints=Checkpoints(folder, identity, save_every_s=plan.save_every_s),
         title=title,
         callbacks=tuple(callbacks),
         update=part.update,
     )
+
+
+def identity_of(
+    step: Step,
+    train: Sequence[Sample],
+    held_out: Sequence[Sample],
+    *,
+    plan: Plan,
+    part: TrainerPlan,
+    starts_from: str | None,
+) -> dict[str, JsonValue]:
+    """The facts of a step's training, and each of its cases with the key of what it was made from.
+
+    A run that was broken off goes on only where its identity is still the same. Device, precision and the numbers of
+    workers and processes are no part of it: a run may go on elsewhere. Nor are the other steps of the plan.
+
+    starts_from  the SHA-256 of the weights that the step begins with; None where they are random
+    """
+    return {
+        **training_facts(plan, part, step=step),
+        "starts_from": starts_from,
+        "train": {sample.name: sample.key for sample in train},
+        "held_out": {sample.name: sample.key for sample in held_out},
+    }
 
 
 def held_out_batches(step: Step, cases: int) -> int:

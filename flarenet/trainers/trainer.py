@@ -15,6 +15,7 @@ from torch import nn
 
 from ..errors import PlanError, RunError, UsageError, is_out_of_memory
 from ..inference.about import is_finished
+from ..inference.engines import autocast
 from ..inference.model import load_encoder, load_start, save_model
 from ..inference.predict import Predictor
 from ..lock import locked
@@ -209,14 +210,18 @@ class Trainer:
             plan=self._plan,
             part=self._part,
             loader=loader,
-            objective=partial(self.objective, step),
+            objective=partial(self._judged, step),
             device=self._device,
-            precision=self._precision,
             starts_from=models[begun] if begun else None,
             folder=folder,
             title=title,
             callbacks=(*self._watching(title, train, held_out, models), *self._callbacks) if rank() == 0 else (),
         )
+
+    def _judged(self, step: Step, network: nn.Module, batch: Batch) -> Loss:
+        """The objective, in the precision of the run."""
+        with autocast(self._device, self._precision):
+            return self.objective(step, network, batch)
 
     def _watching(
         self, title: str, train: Sequence[Sample], held_out: Sequence[Sample], models: Mapping[Run, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -41,7 +41,6 @@ class Course:
     objective: Objective
     validate: Validation | None
     device: torch.device
-    autocast: Callable[[], AbstractContextManager]
     folder: Path
     checkpoints: Checkpoints
     title: str
@@ -156,10 +155,6 @@ def _train_batch(
     """Learn from one batch; returns (its loss, the Dice term of the loss)."""
     batch = fetch(index)
 
-    def judge(part: Batch) -> Loss:
-        with course.autocast():
-            return course.objective(state.network, part)
-
     def meanwhile() -> None:
         if index + 1 < course.step.batches_per_epoch:
             fetch(index + 1)
@@ -168,6 +163,7 @@ def _train_batch(
     torch.manual_seed(_seed(course.batches.seed, state.epoch, index, rank()))
     where = f"{course.title}, epoch {state.epoch + 1}, batch {index + 1}"
     names = partial(course.batches.names, state.epoch, index)
+    judge = partial(course.objective, state.network)
     found = learn(state, batch, judge=judge, update=course.update, where=where, names=names, meanwhile=meanwhile)
     if state.average is not None:
         number = state.epoch * course.step.batches_per_epoch + index

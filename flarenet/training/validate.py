@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ..data.labels import HIDDEN, LabelSet
 from ..planning.plan import Update
-from .batches import Batch, Batches
+from .batches import Batches
 from .callbacks import Findings
 from .distributed import all_summed, averaged
 from .examples import Examples
 from .loader import Ahead
 from .loop import Objective, to_device
-from .losses import Loss
 from .sums import in_turns
 
 
@@ -41,24 +40,19 @@ class HeldOut:
         groups: Sequence[str],
         objective: Objective,
         device: torch.device,
-        autocast: Callable[[], AbstractContextManager],
         update: Update,
     ) -> None:
         self._batches, self._count, self._labels, self._groups = batches, count, labels, tuple(groups)
-        self._objective, self._device, self._autocast, self._update = objective, device, autocast, update
+        self._objective, self._device, self._update = objective, device, update
         self._examples = Examples(labels, groups)
 
     @torch.inference_mode()
     def __call__(self, network: nn.Module) -> Findings:
-        def judge(part: Batch) -> Loss:
-            with self._autocast():
-                return self._objective(network, part)
-
         loss, counts = 0.0, dict[str, Tensor]()
         for index in range(self._count):
             batch = to_device(self._batches.batch(0, index), self._device)
             parts = batch.parts(self._update.at_once(len(batch.names)))
-            for part, judged in zip(parts, in_turns(parts, judge)):
+            for part, judged in zip(parts, in_turns(parts, partial(self._objective, network))):
                 loss += (judged.dice if self._groups else judged.total).item() / (self._count * len(parts))
                 predicted = {group: logits.argmax(1) for group, logits in judged.logits.items()}
                 for group, answer in predicted.items():

@@ -47,7 +47,6 @@ def course_of(folder, train, held_out=(), *, objective=None, **changes):
         loader=Loader(0),
         objective=objective,
         device=CPU,
-        precision="fp32",
         starts_from=None,
         folder=folder,
         title="test",

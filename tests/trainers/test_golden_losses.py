@@ -71,7 +71,6 @@ def test_the_losses_are_those_on_file(tmp_path):
         loader=Loader(0),
         objective=partial(one.objective, step),
         device=CPU,
-        precision="fp32",
         starts_from=None,
         folder=tmp_path / "run",
         title="test",

@@ -1,8 +1,6 @@
 """One update of the weights: what stops it, what limits it, what it leaves beside the weights."""
 
 import math
-from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -53,7 +51,7 @@ def fresh(scaler=None, average=False):
 def course(folder, *, objective=judge, update=None, drawn=None, validate=None):
     drawn = drawn or batches()
     kept, update = checkpoints(folder), update or Update()
-    return Course(STEP, drawn, objective, validate, CPU, nullcontext, folder, kept, "test", update=update)
+    return Course(STEP, drawn, objective, validate, CPU, folder, kept, "test", update=update)
 
 
 def weights(network):
@@ -159,8 +157,13 @@ def test_float16_makes_the_scale_smaller_until_the_gradient_fits():
 def test_half_precision_learns_what_float32_does(tmp_path, precision):
     losses = []
     for word in ("fp32", precision):
+
+        def judge_in_word(network, batch, word=word):
+            with autocast(CPU, word):
+                return judge(network, batch)
+
         state = fresh(make_scaler(CPU, word))
-        fit(state, replace(course(tmp_path / word), autocast=partial(autocast, CPU, word)))
+        fit(state, course(tmp_path / word, objective=judge_in_word))
         losses.append([record.losses["loss"] for record in state.history])
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
     assert losses[1] != losses[0]

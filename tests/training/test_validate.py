@@ -1,4 +1,3 @@
-from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -70,7 +69,6 @@ def test_what_processes_average_lies_on_the_device_of_the_run(monkeypatch):
         groups=(),
         objective=lambda network, batch: Loss(nothing, nothing),
         device=device,
-        autocast=nullcontext,
         update=Update(),
     )
     judged(Network())

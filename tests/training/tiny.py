@@ -1,7 +1,5 @@
 """A run of seconds: a network of two layers that learns to tell bright voxels from dark ones."""
 
-from contextlib import nullcontext
-
 import numpy as np
 import torch
 from torch import nn
@@ -54,7 +52,6 @@ def held_out(accumulate=1):
         groups=STEP.groups,
         objective=objective,
         device=CPU,
-        autocast=nullcontext,
         update=Update(accumulate=accumulate),
     )
 
@@ -65,7 +62,7 @@ def checkpoints(folder, identity=IDENTITY, *, save_every_s=600.0):
 
 def course(folder, *callbacks, objective=objective, validate=None, step=STEP, save_every_s=600.0):
     kept = checkpoints(folder, save_every_s=save_every_s)
-    return Course(step, batches(), objective, validate, CPU, nullcontext, folder, kept, "test", callbacks)
+    return Course(step, batches(), objective, validate, CPU, folder, kept, "test", callbacks)
 
 
 def fresh_state(width=4):

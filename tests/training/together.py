@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import socket
-from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -65,7 +64,7 @@ def train(folder, harm=None, accumulate=1):
 
     checkpoints, update = Checkpoints(folder, {}, save_every_s=1e9), Update(accumulate=accumulate)
     checkpoints.load(state, print)
-    course = Course(STEP, batches, objective, None, CPU, nullcontext, folder, checkpoints, "test", update=update)
+    course = Course(STEP, batches, objective, None, CPU, folder, checkpoints, "test", update=update)
     fit(state, course)
     if rank() == 0:
         save_file(network.state_dict(), folder / "weights.safetensors")
