@@ -75,10 +75,10 @@ def _print(found: Comparison) -> None:
     if found.best is None:
         print("no model answers every group: none is best")
     else:
-        _print_best(found)
+        print_best(found)
 
 
-def _print_best(found: Comparison) -> None:
+def print_best(found: Comparison) -> None:
     from ..evaluation.tables import shown
 
     rule = ""

@@ -53,7 +53,7 @@ def augment(
     draw = _draws(seed)
     turn = _drawn_turn(settings, draw)
     if turn is not None:
-        image, maps = _turned(image, maps, turn, image.shape[1:] if patch is None else patch)
+        image, maps = turned(image, maps, turn, image.shape[1:] if patch is None else patch)
     return _change_intensity(image, settings, draw), dict(maps)
 
 
@@ -87,7 +87,7 @@ def _change_intensity(image: np.ndarray, settings: Augmentation, draw: np.random
     return sample
 
 
-def _turned(
+def turned(
     image: np.ndarray, maps: Mapping[str, np.ndarray], turn: Turn, patch: Sequence[int]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The middle of the turned image and maps, of the size of `patch`. Beyond the image there is unlabelled air."""

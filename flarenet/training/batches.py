@@ -156,7 +156,7 @@ class Batches:
             window = self._window(sample.image.shape, self._centre(sample, draw), draw)
             turn = None if self.augmentation is None else turn_of(self.augmentation, seed)
             reach = (0,) * len(self.patch) if turn is None else turn.reach(self.patch)
-            inside, missing = _within(window, sample.image.shape, reach)
+            inside, missing = grown_window(window, sample.image.shape, reach)
             image = np.stack([_pad(normalise(channel), missing) for channel in self._channels(sample.image, inside)])
             maps = {
                 group: _pad(sample.maps[group][inside], missing)
@@ -270,7 +270,7 @@ def _within_memory(samples: Sequence[Sample]) -> Iterator[None]:
         ) from error
 
 
-def _within(window: tuple, shape: Sequence[int], reach: Sequence[int]) -> tuple[tuple, list[tuple[int, int]]]:
+def grown_window(window: tuple, shape: Sequence[int], reach: Sequence[int]) -> tuple[tuple, list[tuple[int, int]]]:
     """Grow a window by `reach` voxels at both ends of each axis of the patch; returns the part of it that lies inside a
     case of `shape`, and for each axis the voxels that are missing (before, behind).
     """

@@ -56,7 +56,7 @@ class HeldOut:
                 loss += (judged.dice if self._groups else judged.total).item() / (self._count * len(parts))
                 predicted = {group: logits.argmax(1) for group, logits in judged.logits.items()}
                 for group, answer in predicted.items():
-                    found = _counts(answer, part.labels[group], part.asked[group])
+                    found = dice_counts(answer, part.labels[group], part.asked[group])
                     counts[group] = counts[group] + found if group in counts else found
                 if predicted:
                     self._examples.add(part, predicted)
@@ -76,12 +76,12 @@ class HeldOut:
 
 
 def _dice(counts: Tensor) -> dict[int, float]:
-    """Label, counted from 0 in its group -> Dice, from what _counts gives; labels without a Dice are left out."""
+    """Label, counted from 0 in its group -> Dice, from what dice_counts gives; labels without a Dice are left out."""
     twice_overlap, sizes = counts.tolist()
     return {index: twice / size for index, (twice, size) in enumerate(zip(twice_overlap, sizes)) if size}
 
 
-def _counts(predicted: Tensor, target: Tensor, asked: Tensor) -> Tensor:
+def dice_counts(predicted: Tensor, target: Tensor, asked: Tensor) -> Tensor:
     """[2, n] float64: for each label twice the overlap, and the sum of both sizes, over the samples that ask for it.
 
     predicted  [B, *S] integers

@@ -49,6 +49,12 @@ def nifti_bytes(array: np.ndarray, affine: np.ndarray = AFFINE, *, kind=nibabel.
     return header.binaryblock + content[size:]
 
 
+def geometry_of(path: Path) -> dict[str, bytes]:
+    """The fields of a header that say where its voxels lie."""
+    header = nibabel.load(path).header
+    return {name: header[name].tobytes() for name in GEOMETRY}
+
+
 class Set:
     """A data set of one good case, and of `bad` beside it once its files are written."""
 

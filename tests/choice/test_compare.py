@@ -137,7 +137,7 @@ def test_a_label_that_is_better_in_one_part_is_named_with_the_rule_to_type(works
 
 def test_the_command_to_type_names_folders_as_a_shell_takes_them(capsys):
     row = SimpleNamespace(models=("/my runs/step_2", "/runs/step_2"))
-    compare._print_best(SimpleNamespace(best="DualDecoder2D/2", rows=[row], keep=()))
+    compare.print_best(SimpleNamespace(best="DualDecoder2D/2", rows=[row], keep=()))
     assert shlex.split(capsys.readouterr().out)[-3:] == ["-m", "/my runs/step_2", "/runs/step_2"]
 
 

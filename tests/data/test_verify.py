@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from flarenet.data.dataset_file import read_dataset
-from flarenet.data.findings import Finding
 from flarenet.data.verify import check_dataset, copies, read_case, say_ignored
 from tests.unreadable import refuse_to_open
 
@@ -41,25 +40,6 @@ def test_a_sound_set_has_no_problem(small_set, workers):
     assert check_dataset(read_dataset(small_set), workers=workers)[0].findings == ()
 
 
-def test_a_label_of_another_shape(small_set, save_nifti):
-    save_nifti(small_set / "labelsTr/full.nii.gz", np.ones((3, 4, 6), np.uint8))
-    (error,) = check(small_set, "full")
-    assert isinstance(error, Finding) and error.severity == "refuse"
-    assert error.file.endswith("labelsTr/full.nii.gz")
-    assert "(6, 4, 3)" in error.found
-    assert "(5, 4, 3)" in error.expected and "imagesTr/full_0000.nii.gz" in error.expected
-
-
-@pytest.mark.parametrize(("shift_mm", "problems"), [(0.05, 0), (0.4, 1)])
-def test_a_label_beside_its_image(small_set, save_nifti, shift_mm, problems):
-    affine = AFFINE_XYZ.copy()
-    affine[0, 3] += shift_mm
-    save_nifti(small_set / "labelsTr/full.nii.gz", drawn(v1=2), affine)
-    errors = check(small_set, "full")
-    assert len(errors) == problems
-    assert all("0.4 mm" in error.found and "0.1 mm" in error.expected for error in errors)
-
-
 def test_a_label_with_a_wrong_header_is_mended_as_the_document_says(small_set, save_nifti, monkeypatch):
     """A label of floats whose origin is 0.4 mm off, and its image in a type of its own: places and voxels are kept."""
     affine, path = AFFINE_XYZ.copy(), small_set / "labelsTr/full.nii.gz"
@@ -75,29 +55,6 @@ def test_a_label_with_a_wrong_header_is_mended_as_the_document_says(small_set, s
     mended = nibabel.load(path)
     np.testing.assert_array_equal(mended.affine, AFFINE_XYZ)
     np.testing.assert_array_equal(mended.get_fdata(), drawn(v1=2, v3=1))
-
-
-def test_a_label_drawn_mirrored(small_set, save_nifti):
-    """Same shape, x turned about: (2 * 2 mm) + (2 * 2 mm) apart at most, the width of three voxels twice."""
-    affine = AFFINE_XYZ.copy()
-    affine[0, :] = [2, 0, 0, 30]
-    save_nifti(small_set / "labelsTr/full.nii.gz", drawn(v1=2), affine)
-    (error,) = check(small_set, "full")
-    assert "8 mm" in error.found
-
-
-def test_values_outside_the_table(small_set, save_nifti):
-    save_nifti(small_set / "labelsTr/full.nii.gz", drawn(v9=4, v1=2))
-    (error,) = check(small_set, "full")
-    assert error.found == "9 (4 voxels)"
-
-
-def test_values_nobody_looked_for(small_set, save_nifti):
-    save_nifti(small_set / "labelsTr/part.nii.gz", drawn(v3=4, v1=2))
-    (error,) = check(small_set, "part")
-    assert error.severity == "refuse"
-    assert error.found == "drawn: 3 tumor (4 voxels)"
-    assert error.expected == "only values of 'annotated': 1 liver"
 
 
 def test_voxels_that_nobody_annotated_are_no_label_and_are_told(small_set, save_nifti, edit_json):

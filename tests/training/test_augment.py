@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from flarenet.planning.plan import Augmentation
-from flarenet.training.augment import Turn, _turned, augment, turn_of
+from flarenet.training.augment import Turn, augment, turn_of, turned
 
 STILL = {"noise_sd": 0.0, "scale": 0.0, "shift": 0.0}
 
@@ -171,6 +171,6 @@ def test_a_turn_is_the_affine_map_it_says(shape):
         data = torch.from_numpy(array.astype(np.float32))[None]
         return functional.grid_sample(data, grid, mode=mode, align_corners=False)[0].numpy()
 
-    turned, labels = _turned(image, {"organ": label}, Turn(angle, zoom), shape[1:])
-    np.testing.assert_allclose(turned, sampled(image, "bilinear"), atol=1e-4)
+    found, labels = turned(image, {"organ": label}, Turn(angle, zoom), shape[1:])
+    np.testing.assert_allclose(found, sampled(image, "bilinear"), atol=1e-4)
     assert (labels["organ"] != sampled(label[None], "nearest")[0]).mean() < 1e-3  # where two are equally near

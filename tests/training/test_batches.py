@@ -13,7 +13,7 @@ from flarenet.data.places import places_of
 from flarenet.planning.plan import Augmentation
 from flarenet.preparation.prepare import FULL, normalise
 from flarenet.training.augment import augment
-from flarenet.training.batches import Batches, Sample, _within, case_weights, rare_labels
+from flarenet.training.batches import Batches, Sample, case_weights, grown_window, rare_labels
 
 
 def sample(name, shape=(5, 24, 20), value=0, looked_for=True):
@@ -120,7 +120,7 @@ def test_what_turns_into_a_patch_is_what_lies_beside_it(patch):
 
 def test_no_more_is_read_beside_a_patch_than_the_case_has():
     window = (slice(3, 5), slice(0, 8), slice(4, 6))
-    inside, missing = _within(window, (8, 8, 100), (50, 50, 50))
+    inside, missing = grown_window(window, (8, 8, 100), (50, 50, 50))
     assert inside == (slice(0, 8), slice(0, 8), slice(0, 56)) and missing == [(0, 0), (0, 0), (46, 0)]
 
 

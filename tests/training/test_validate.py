@@ -50,7 +50,7 @@ def test_counts_are_over_what_was_asked_and_is_not_hidden():
     predicted = torch.tensor([[[1, 1, 0, 2]], [[2, 1, 0, 0]], [[1, 2, 0, 0]]])
     asked = torch.tensor([[True, True, True], [True, True, False], [False, False, False]])
     # label 1: a hit in each of two rows, sizes 1 + 2 and 2 + 1; label 2, asked in the first row: drawn once
-    assert validate._counts(predicted, target, asked).tolist() == [[4, 0], [6, 1]]
+    assert validate.dice_counts(predicted, target, asked).tolist() == [[4, 0], [6, 1]]
 
 
 def test_what_processes_average_lies_on_the_device_of_the_run(monkeypatch):
