@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 
-from ..data.cases import Pool
+from ..data.cases import HERE, Pool
 from ..data.dataset import Case
 from ..data.labels import LabelSet
 from ..data.settled import load_settled
@@ -69,7 +69,7 @@ class Comparison(Frozen):
 
 
 def compare(
-    workspace: Workspace, *, folds: Collection[int] = (), device: str = "auto", workers: int | Pool = 1
+    workspace: Workspace, *, folds: Collection[int] = (), device: str = "auto", pool: Pool = HERE
 ) -> Comparison:
     """Score every finished trainer and step, then ensembles of each trainer's best step; writes compare.json.
 
@@ -82,7 +82,7 @@ def compare(
     cases = {fold: unseen(single, fold, splits, dataset.cases) for fold in single[0].folders}
     _check_some(cases, single, splits)
     scans, labels = scans_as_read(chain.from_iterable(cases.values())), dataset.labels
-    scored = partial(score, scans=scans, workspace=workspace, labels=labels, device=device, workers=workers)
+    scored = partial(score, scans=scans, workspace=workspace, labels=labels, device=device, pool=pool)
 
     def row(candidate: Candidate) -> Row:
         found = [case for fold, held_out in cases.items() for case in scored(candidate, fold, held_out)]
@@ -94,7 +94,7 @@ def compare(
     rows |= {name: row(candidate) for name, candidate in together.items()}
     ordered = sorted(rows.values(), key=lambda row: (-(row.mean.dsc or 0), -(row.mean.nsd or 0), row.name))
     best = None if ordered[0].mean.dsc is None else (candidates | together)[ordered[0].name]
-    parts = _try_parts(best, cases, workspace=workspace, labels=labels, workers=workers)
+    parts = _try_parts(best, cases, workspace=workspace, labels=labels, pool=pool)
     found = Comparison(
         dataset=dataset.name,
         cases={str(fold): tuple(case.name for case in held_out) for fold, held_out in cases.items()},
@@ -114,7 +114,7 @@ def _try_parts(
     *,
     workspace: Workspace,
     labels: LabelSet,
-    workers: int | Pool,
+    pool: Pool,
 ) -> dict[str, LargestPart]:
     """`parts` of a Comparison."""
     if best is None:
@@ -124,7 +124,7 @@ def _try_parts(
         for fold, held_out in cases.items()
         for pair in predicted_pairs(best, fold, held_out, workspace=workspace, labels=labels)
     ]
-    return try_largest_parts(pairs, labels, workers=workers)
+    return try_largest_parts(pairs, labels, pool=pool)
 
 
 def _kept(best: Candidate, parts: Mapping[str, LargestPart]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from ..data.cases import Pool, map_cases
+from ..data.cases import HERE, Pool, map_cases
 from ..data.components import find_components
 from ..data.labels import HIDDEN, LabelSet
 from ..data.nifti import read_labels
@@ -40,11 +40,11 @@ class LargestPart(Frozen):
         return self.after > self.before and self.better > self.worse
 
 
-def try_largest_parts(pairs: Sequence[Pair], labels: LabelSet, *, workers: int | Pool = 1) -> dict[str, LargestPart]:
+def try_largest_parts(pairs: Sequence[Pair], labels: LabelSet, *, pool: Pool = HERE) -> dict[str, LargestPart]:
     """{label name: LargestPart}, for labels that are asked for and occur in some case. Pairs that cannot be read are
     left out: scoring reports them."""
     work = partial(_try_pair, labels=labels)
-    tried, _ = map_cases(work, pairs, workers=workers, describe="largest parts", need_mb=need_mb)
+    tried, _ = map_cases(work, pairs, pool=pool, describe="largest parts", need_mb=need_mb)
     scores: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for case in tried:
         for name, both in case.items():

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from rich.console import Console
 from rich.progress import track
 
-from ..data.cases import Pool
+from ..data.cases import HERE, Pool
 from ..data.dataset import Case
 from ..data.labels import LabelSet
 from ..errors import FlarenetError
@@ -53,7 +53,7 @@ def score(
     workspace: Workspace,
     labels: LabelSet,
     device: str = "auto",
-    workers: int | Pool = 1,
+    pool: Pool = HERE,
 ) -> list[CaseScores]:
     """The scores of `cases`, each for the labels that were looked for in it and that the candidate answers.
 
@@ -70,7 +70,7 @@ def score(
         known=_known(candidate, labels),
         labels=labels,
         title=f"{candidate.name}, fold {fold}",
-        workers=workers,
+        pool=pool,
     )
     return [CaseScores(name, scores, found.failed.get(name)) for name, scores in found.cases.items()]
 
@@ -91,7 +91,7 @@ def score_cases(
     known: Collection[int],
     labels: LabelSet,
     title: str,
-    workers: int | Pool = 1,
+    pool: Pool = HERE,
 ) -> Metrics:
     """Predict `cases` into `folder`, score them, and write metrics.json and scores.csv beside the predictions.
 
@@ -103,7 +103,7 @@ def score_cases(
     asked = [case for case in cases if case.annotated & set(known)]
     remove_leftovers(folder / SCANS)
     _predict(asked, folder, scans=scans, opened=opened, title=title)
-    return score_pairs(_pairs(cases, folder, known), labels, folder, workers=workers)
+    return score_pairs(_pairs(cases, folder, known), labels, folder, pool=pool)
 
 
 def _pairs(cases: Sequence[Case], folder: Path, known: Collection[int]) -> list[Pair]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from ..data.cases import Pool, map_cases
+from ..data.cases import HERE, Pool, map_cases
 from ..data.dataset import Case, Dataset
 from ..data.labels import LabelSet
 from ..data.settled import load_settled
@@ -114,7 +114,7 @@ class Scoring:
     scans: Mapping[str, ScanAsRead]
     labels: LabelSet
     device: str
-    workers: int | Pool
+    pool: Pool
 
     @property
     def name(self) -> str:
@@ -193,9 +193,7 @@ class Ablation:
                 if store not in failed:
                     plan = run.plan.model_copy(update={"configurations": {name: run.plan.configurations[name]}})
                     own = store != self.workspace.store(name)  # verify those, as flarenet_plan --rehash does not
-                    failed[store] = dict(
-                        prepare_dataset(self.dataset, plan, workspace, workers=self.pool, verify=own)
-                    )
+                    failed[store] = dict(prepare_dataset(self.dataset, plan, workspace, pool=self.pool, verify=own))
         return failed
 
     def train(self, trials: Iterable[Trial], unprepared: Unprepared) -> dict[str, str]:
@@ -238,8 +236,8 @@ class Ablation:
                 continue
             models = tuple(self.folder(run) for run in trial.scored)
             folder = out / trial.variant / f"seed_{trial.seed}-{_score_key(trial.answers, models, images)[:12]}"
-            labels, workers = self.dataset.labels, 1 if self.pool.scheduler else self.pool
-            able.append(Scoring(trial, models, folder, tuple(cases), scans, labels, self.device, workers))
+            labels, pool = self.dataset.labels, HERE if self.pool.scheduler else self.pool
+            able.append(Scoring(trial, models, folder, tuple(cases), scans, labels, self.device, pool))
         done, failures = self._map(_score, able, "predict and score")
         return found | dict(done) | {scoring.name: str(error) for scoring, error in failures}
 
@@ -282,7 +280,7 @@ class Ablation:
     ) -> tuple[list[Result], list[tuple[Item, FlarenetError]]]:
         """As map_cases, on the cluster if there is one, else here, one item after the other."""
         if self.pool.scheduler:
-            return map_cases(function, items, workers=replace(self.pool, timeout_s=None), describe=describe)
+            return map_cases(function, items, pool=replace(self.pool, timeout_s=None), describe=describe)
         done, failures = list[Result](), list[tuple[Item, FlarenetError]]()
         for item in items:
             self.say(f"{describe}: {getattr(item, 'name', item)}")
@@ -351,7 +349,7 @@ def _score(scoring: Scoring) -> tuple[str, Metrics]:
         known=known,
         labels=scoring.labels,
         title=scoring.name,
-        workers=scoring.workers,
+        pool=scoring.pool,
     )
     return scoring.name, found
 

@@ -68,7 +68,7 @@ def _look(opened: Opened, arguments: Namespace) -> tuple[Check, list[Section]]:
     dataset, findings = opened.findings()
     if dataset is None:
         return Check(dataset=opened.workspace.dataset, cases=0, findings=tuple(findings)), []
-    return check_dataset(dataset, workers=pool(arguments), beside=findings)[0], []
+    return check_dataset(dataset, pool=pool(arguments), beside=findings)[0], []
 
 
 def _look_closely(opened: Opened, arguments: Namespace) -> tuple[Check, list[Section]]:
@@ -82,14 +82,14 @@ def _look_closely(opened: Opened, arguments: Namespace) -> tuple[Check, list[Sec
     if dataset is None:
         found = Check(dataset=opened.workspace.dataset, cases=0, findings=tuple(findings))
         return found, [findings_section(found)]
-    workers, cached = pool(arguments), opened.workspace.measured
+    where, cached = pool(arguments), opened.workspace.measured
     try:
         with locked(opened.workspace.prepared):
-            measured, _ = fingerprint(dataset, workers=workers, cached=cached, rehash=arguments.rehash)
+            measured, _ = fingerprint(dataset, pool=where, cached=cached, rehash=arguments.rehash)
     except DatasetError:  # no case can be used: the check says why for each
         found, _ = _look(opened, arguments)
         return found, [findings_section(found)]
-    return look_sections(dataset, measured, workers=workers, beside=findings)
+    return look_sections(dataset, measured, pool=where, beside=findings)
 
 
 def _write(sections: Sequence[Section], workspace: Workspace, folder: str) -> None:

@@ -44,7 +44,7 @@ def work(arguments: Namespace) -> None:
 
     workspace = planned(arguments)
     with locked(workspace.compare):  # else one run would remove what another has just predicted
-        found = compare(workspace, folds=arguments.fold, device=arguments.device, workers=pool(arguments))
+        found = compare(workspace, folds=arguments.fold, device=arguments.device, pool=pool(arguments))
     _print(found)
     print(f"written: {workspace.compare / 'compare.json'}")
     failed = {case: f"{row.name}: {reason}" for row in found.rows for case, reason in row.failed.items()}

@@ -62,7 +62,7 @@ def work(arguments: Namespace) -> None:
     with locked(arguments.out):
         remove_leftovers(arguments.out / PICTURES)
         metrics = score_pairs(
-            pairs, by.dataset.labels, arguments.out, rules=by.rules, workers=pool(arguments), notes=notes
+            pairs, by.dataset.labels, arguments.out, rules=by.rules, pool=pool(arguments), notes=notes
         )
         print_metrics(metrics)
         if arguments.images or arguments.report:
@@ -84,10 +84,8 @@ def _report(arguments: Namespace, pairs: list[Pair], metrics: Metrics, dataset: 
 
     pictures: dict[str, Path] = {}
     if arguments.images:
-        out, workers = arguments.out / PICTURES, pool(arguments)
-        pictures, undrawn = draw_cases(
-            pairs, metrics, dataset=dataset, images=arguments.images, out=out, workers=workers
-        )
+        out, where = arguments.out / PICTURES, pool(arguments)
+        pictures, undrawn = draw_cases(pairs, metrics, dataset=dataset, images=arguments.images, out=out, pool=where)
         for drawing, error in undrawn:
             print(f"flarenet_evaluate: no picture of {drawing.name}: {error}", file=sys.stderr)
     captions = list(pictures)

@@ -113,7 +113,7 @@ def _measured(dataset: Dataset, workspace: Workspace, arguments: Namespace) -> t
 
     remember = not arguments.dry_run
     return fingerprint(
-        dataset, workers=pool(arguments), cached=workspace.measured, rehash=arguments.rehash, remember=remember
+        dataset, pool=pool(arguments), cached=workspace.measured, rehash=arguments.rehash, remember=remember
     )
 
 
@@ -144,7 +144,7 @@ def _plan(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, argu
     if arguments.dry_run:
         return ()
     unprepared = carry_out(
-        plan, dataset, fingerprint, workspace, workers=pool(arguments), verify=arguments.rehash, warn=_warn
+        plan, dataset, fingerprint, workspace, pool=pool(arguments), verify=arguments.rehash, warn=_warn
     )
     _report(unprepared)
     print(f"plan: {workspace.plan}\nprepared: {', '.join(str(workspace.store(name)) for name in plan.configurations)}")

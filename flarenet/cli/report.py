@@ -124,8 +124,8 @@ def _sections(arguments: Namespace, models: list[ScoredModel], dataset: Dataset)
     if arguments.images:
         from ..reporting.pictures import picture_section
 
-        browsed, workers = arguments.browse, pool(arguments)
-        yield picture_section(models, dataset, arguments.images, browsed=browsed, workers=workers)
+        browsed, where = arguments.browse, pool(arguments)
+        yield picture_section(models, dataset, arguments.images, browsed=browsed, pool=where)
     costs = {model.name: model.efficiency for model in models if model.efficiency}
     if costs:
         yield efficiency_section(costs, published=printed.efficiency if EFFICIENCY in tables else ())

@@ -49,6 +49,10 @@ class Pool:
     scheduler: str | None = None
 
 
+HERE = Pool()
+"""This process, one case after the other."""
+
+
 class CaseFault(Exception):
     """A fault of the program in the work on a case; its cause holds the traceback."""
 
@@ -57,13 +61,13 @@ def map_cases(
     function: Callable[[Item], Result],
     items: Iterable[Item],
     *,
-    workers: int | Pool = 1,
+    pool: Pool = HERE,
     describe: str,
     need_mb: Callable[[Item], float] | None = None,
 ) -> tuple[list[Result], list[tuple[Item, FlarenetError]]]:
     """Call `function` for every item; returns the results, and (item, error) of the items that failed, both in order.
 
-    workers   a Pool, or its number of processes. Beyond one, `function` and the items must be picklable
+    pool      where; beyond one process, `function` and the items must be picklable
     describe  what is being done, for the progress bar on stderr
     need_mb   the memory that an item's process needs at its peak, in MB. The largest items then start first, only as
               many run at once as fit in memory, and an item that does not even fit alone is refused
@@ -73,7 +77,7 @@ def map_cases(
     raised. Any other exception is a fault of the program: it ends the work and is raised as CaseFault, which names the
     case.
     """
-    items, pool = list(items), workers if isinstance(workers, Pool) else Pool(workers)
+    items = list(items)
     if not items:
         return [], []
     with _progress() as progress, _place(pool, len(items)) as place:

@@ -18,7 +18,7 @@ from ..errors import CasesFailed, DatasetError, FlarenetError, GeometryError, Un
 from ..schema import Frozen
 from ..volume import Grid, Volume
 from ..whole import sha256_of
-from .cases import Pool, map_cases
+from .cases import HERE, Pool, map_cases
 from .dataset import Case, Dataset
 from .findings import Finding, of_case, refusal, refusals, remark
 from .labels import HIDDEN, LabelSet, ignored_share
@@ -76,18 +76,18 @@ def check_dataset(
     dataset: Dataset,
     look: Callable[[Case, Content], Seen] | None = None,
     *,
-    workers: int | Pool = 1,
+    pool: Pool = HERE,
     beside: Sequence[Finding] = (),
 ) -> tuple[Check, dict[Path, Seen]]:
     """Everything that is wrong with the cases, training and test, in their order; and what `look` made of each case.
 
-    look     called for each case while its files are in memory; what it returns is given back by the case's image file
-    workers  processes, as in map_cases
-    beside   what dataset_findings found, which comes first; the cases it refused are no longer in `dataset`
+    look    called for each case while its files are in memory; what it returns is given back by the case's image file
+    pool    where the cases are looked at
+    beside  what dataset_findings found, which comes first; the cases it refused are no longer in `dataset`
     """
     cases = [*dataset.cases, *dataset.test]
     work = partial(_checked, look=look, labels=dataset.labels, is_ct=dataset.modality == "CT")
-    found, failed = map_cases(work, cases, workers=workers, describe=f"check {dataset.name}")
+    found, failed = map_cases(work, cases, pool=pool, describe=f"check {dataset.name}")
     by_image = {case.image: findings for case, findings, _, _ in found}
     by_image |= {case.image: (refusal(case.name, error),) for case, error in failed}
     twins = copies(dataset)

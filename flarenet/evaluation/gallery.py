@@ -8,7 +8,7 @@ from functools import partial
 from math import prod
 from pathlib import Path
 
-from ..data.cases import Pool, map_cases
+from ..data.cases import HERE, Pool, map_cases
 from ..data.dataset import Dataset
 from ..data.labels import LabelSet
 from ..data.names import files_by_case
@@ -39,7 +39,7 @@ class Drawing:
 
 
 def draw_cases(
-    pairs: Sequence[Pair], metrics: Metrics, *, dataset: Dataset, images: Path, out: Path, workers: int | Pool = 1
+    pairs: Sequence[Pair], metrics: Metrics, *, dataset: Dataset, images: Path, out: Path, pool: Pool = HERE
 ) -> tuple[dict[str, Path], list[tuple[Drawing, FlarenetError]]]:
     """Write `out`/CASE.png for every case that did not fail and whose image is in the folder `images`.
 
@@ -53,7 +53,7 @@ def draw_cases(
         if pair.name in found and pair.name not in metrics.failed
     ]
     draw = partial(draw_case, labels=dataset.labels, is_ct=dataset.modality == "CT")
-    drawn, failures = map_cases(draw, drawings, workers=workers, describe="drawing", need_mb=_need_mb)
+    drawn, failures = map_cases(draw, drawings, pool=pool, describe="drawing", need_mb=_need_mb)
     return {drawing.caption: drawing.path for drawing in drawn}, failures
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.cases import Pool, map_cases
+from ..data.cases import HERE, Pool, map_cases
 from ..data.dataset import Dataset
 from ..data.labels import LabelPattern, LabelSet, ignored_share
 from ..data.names import by_case, files_in
@@ -134,7 +134,7 @@ def evaluate(
     labels: LabelSet,
     *,
     rules: Rules = PLAIN,
-    workers: int | Pool = 1,
+    pool: Pool = HERE,
     keep: Path | None = None,
 ) -> list[CaseScores]:
     """The scores of every pair, in their order; nothing that happens to one case is lost or stops the others.
@@ -142,7 +142,7 @@ def evaluate(
     keep  a folder for a file per scored case: what lies there of the same files and settings is not scored again
     """
     score = partial(score_pair, labels=labels, rules=rules, keep=keep)
-    done, failures = map_cases(score, pairs, workers=workers, describe="scoring", need_mb=need_mb)
+    done, failures = map_cases(score, pairs, pool=pool, describe="scoring", need_mb=need_mb)
     by_name = {case.name: case for case in done}
     by_name |= {pair.name: _lost(pair, labels, str(error)) for pair, error in failures}
     return [by_name[pair.name] for pair in pairs]

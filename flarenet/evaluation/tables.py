@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 from rich.console import Console
 
-from ..data.cases import Pool
+from ..data.cases import HERE, Pool
 from ..data.labels import LabelSet
 from ..errors import DatasetError
 from ..schema import LARGEST_TABLE_BYTES, Frozen, load, save
@@ -80,7 +80,7 @@ def score_pairs(
     folder: Path,
     *,
     rules: Rules = PLAIN,
-    workers: int | Pool = 1,
+    pool: Pool = HERE,
     notes: Iterable[str] = (),
 ) -> Metrics:
     """Score `pairs` and write the metrics into `folder`, as write_metrics does. The scores of each case are kept there,
@@ -90,7 +90,7 @@ def score_pairs(
     """
     for place in (folder, folder / CASES):
         remove_leftovers(place)
-    cases = evaluate(pairs, labels, rules=rules, workers=workers, keep=folder / CASES)
+    cases = evaluate(pairs, labels, rules=rules, pool=pool, keep=folder / CASES)
     metrics = summarise(cases, labels, rules=rules, notes=notes)
     write_metrics(folder, metrics)
     return metrics

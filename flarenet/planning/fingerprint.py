@@ -19,7 +19,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..data.cases import Pool
+from ..data.cases import HERE, Pool
 from ..data.dataset import Dataset
 from ..data.labels import LabelSet
 from ..errors import DatasetError, FlarenetError
@@ -150,7 +150,7 @@ class Fingerprint(Frozen):
 def fingerprint(
     dataset: Dataset,
     *,
-    workers: int | Pool = 1,
+    pool: Pool = HERE,
     cached: Path | None = None,
     rehash: bool = False,
     remember: bool = True,
@@ -164,7 +164,7 @@ def fingerprint(
     rehash    whether files count as unchanged only by their bytes, not by size, time and inode
     remember  whether what is measured is kept in `cached`
     """
-    usable, failures = measure_cases(dataset, Cache(cached, writable=remember), workers=workers, rehash=rehash)
+    usable, failures = measure_cases(dataset, Cache(cached, writable=remember), pool=pool, rehash=rehash)
     if not usable:
         listed = "".join(f"\n  {name}: {error}" for name, error in failures)
         raise DatasetError(

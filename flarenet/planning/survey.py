@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from ..data.cases import Pool, map_cases
+from ..data.cases import HERE, Pool, map_cases
 from ..data.dataset import Case, Dataset
 from ..data.file_state import FileState, looks_unchanged, state_of
 from ..data.findings import as_error, refusals
@@ -25,7 +25,7 @@ of the scan."""
 
 
 def measure_cases(
-    dataset: Dataset, cache: Cache, *, workers: int | Pool = 1, rehash: bool = False
+    dataset: Dataset, cache: Cache, *, pool: Pool = HERE, rehash: bool = False
 ) -> tuple[list[CaseFingerprint], list[tuple[str, FlarenetError]]]:
     """The training cases that can be used, each with every label of the table, and (case name, error) of the others.
 
@@ -34,7 +34,7 @@ def measure_cases(
     is_ct = dataset.modality == "CT"
     known = {} if rehash else _unchanged(dataset, cache, is_ct=is_ct)
     jobs = [_Job(case, dataset.labels, is_ct, cache) for case in dataset.cases if case.name not in known]
-    measured, failed = map_cases(_measure, jobs, workers=workers, describe="fingerprint", need_mb=_need_mb)
+    measured, failed = map_cases(_measure, jobs, pool=pool, describe="fingerprint", need_mb=_need_mb)
     return [*known.values(), *measured], [(job.name, error) for job, error in failed]
 
 

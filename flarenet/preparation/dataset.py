@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from ..data.cases import Pool, map_cases
+from ..data.cases import HERE, Pool, map_cases
 from ..data.dataset import Case, Dataset
 from ..data.labels import LabelSet, split
 from ..data.nifti import read_grid, read_image, read_labels
@@ -58,7 +58,7 @@ class Work:
 
 
 def prepare_dataset(
-    dataset: Dataset, plan: Plan, workspace: Workspace, *, workers: int | Pool = 1, verify: bool = False
+    dataset: Dataset, plan: Plan, workspace: Workspace, *, pool: Pool = HERE, verify: bool = False
 ) -> list[tuple[str, FlarenetError]]:
     """Fill the stores of `plan` with the training cases of `dataset`.
 
@@ -75,7 +75,7 @@ def prepare_dataset(
         for case in dataset.cases
     ]
     todo = [item for item in work if item.inputs is None or _stale(item, item.inputs)]
-    _, failed = map_cases(prepare_case, todo, workers=workers, describe="prepare", need_mb=need_mb)
+    _, failed = map_cases(prepare_case, todo, pool=pool, describe="prepare", need_mb=need_mb)
     return [(item.name, error) for item, error in failed]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ..data.cases import Pool
+from ..data.cases import HERE, Pool
 from ..data.dataset import Dataset
 from ..data.findings import Finding, alike
 from ..data.verify import Check, check_dataset
@@ -47,16 +47,16 @@ def dataset_section(fingerprint: Fingerprint) -> Section:
 
 
 def look_sections(
-    dataset: Dataset, fingerprint: Fingerprint, *, workers: int | Pool = 1, beside: Sequence[Finding] = ()
+    dataset: Dataset, fingerprint: Fingerprint, *, pool: Pool = HERE, beside: Sequence[Finding] = ()
 ) -> tuple[Check, list[Section]]:
     """The check of a data set, and the sections on it before training: every finding of the check, dataset_section, HU
     by label, thumbnails, what is odd, and the cases.
 
-    workers, beside  as in check_dataset
+    pool, beside  as in check_dataset
     """
     thumbs = worth_a_thumbnail(fingerprint)
     look = partial(look_at, labels=fingerprint.labels, is_ct=fingerprint.modality == "CT", thumbnails=frozenset(thumbs))
-    check, seen = check_dataset(dataset, look, workers=workers, beside=beside)
+    check, seen = check_dataset(dataset, look, pool=pool, beside=beside)
     by_case = {case.name: seen[case.image] for case in dataset.cases if case.image in seen}
     sections = [findings_section(check), dataset_section(fingerprint)]
     if fingerprint.modality == "CT" and (chart := histogram_chart(fingerprint, by_case)):

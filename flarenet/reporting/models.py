@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.cases import Pool
+from ..data.cases import HERE, Pool
 from ..data.dataset import Dataset
 from ..data.names import check_name
 from ..data.reading import STRICT, Reading
@@ -44,7 +44,7 @@ class Reader:
     dataset: Dataset
     rules: Rules
     scores: Path
-    workers: int | Pool = 1
+    pool: Pool = HERE
     reading: Reading = STRICT
 
     def read(self, name: str, folder: Path) -> ScoredModel:
@@ -59,7 +59,7 @@ class Reader:
             return ScoredModel(name, metrics, efficiency=read_efficiency(folder))
         pairs, notes = pair_up(self.truth, folder, dataset=self.dataset, rules=self.rules, reading=self.reading)
         labels, rules = self.dataset.labels, self.rules
-        metrics = score_pairs(pairs, labels, self.scores / name, rules=rules, workers=self.workers, notes=notes)
+        metrics = score_pairs(pairs, labels, self.scores / name, rules=rules, pool=self.pool, notes=notes)
         return ScoredModel(name, metrics, tuple(pairs), read_efficiency(folder))
 
     def _check(self, metrics: Metrics, path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..data.cases import Pool, map_cases
+from ..data.cases import HERE, Pool, map_cases
 from ..data.dataset import Dataset
 from ..data.labels import LabelSet
 from ..evaluation.pictures import Row
@@ -47,7 +47,7 @@ class Drawn:
 
 
 def picture_section(
-    models: Sequence[ScoredModel], dataset: Dataset, images: Path, *, browsed: int, workers: int | Pool = 1
+    models: Sequence[ScoredModel], dataset: Dataset, images: Path, *, browsed: int, pool: Pool = HERE
 ) -> Section:
     """The section with pictures of the cases that have an image in the folder `images`; it names those that could not
     be drawn.
@@ -56,7 +56,7 @@ def picture_section(
     """
     subjects, names = find_subjects(models, images), [model.name for model in models if model.pairs]
     work = partial(draw, models=names, labels=dataset.labels, is_ct=dataset.modality == "CT")
-    drawn, failed = map_cases(work, _jobs(subjects, browsed), workers=workers, describe="pictures", need_mb=_need_mb)
+    drawn, failed = map_cases(work, _jobs(subjects, browsed), pool=pool, describe="pictures", need_mb=_need_mb)
     parts: list[Part] = [_about(models, subjects, browsed)]
     if failed:
         lines = tuple(f"{job.subject.case}: {error}" for job, error in failed)

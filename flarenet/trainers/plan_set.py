@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..data.cases import Pool
+from ..data.cases import HERE, Pool
 from ..data.dataset import Case, Dataset
 from ..data.settled import Settled, save_settled
 from ..data.store import Store
@@ -56,7 +56,7 @@ def carry_out(
     fingerprint: Fingerprint,
     workspace: Workspace,
     *,
-    workers: int | Pool = 1,
+    pool: Pool = HERE,
     verify: bool = False,
     say: Say = print,
     warn: Say = print,
@@ -77,7 +77,7 @@ def carry_out(
     save_plan(plan, workspace.plan)
     _warn_of_empty_folds(splits, settled.cases, warn)
     _warn_of_room(plan, fingerprint, workspace, warn)
-    unprepared = prepare_dataset(settled, plan, workspace, workers=workers, verify=verify)
+    unprepared = prepare_dataset(settled, plan, workspace, pool=pool, verify=verify)
     if unprepared:  # nobody can train on these
         save_settled(settled.without(name for name, _ in unprepared), workspace.settled)
     return unprepared

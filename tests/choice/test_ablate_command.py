@@ -121,7 +121,7 @@ def test_a_run_that_lacks_a_case_of_its_step_fails_until_the_case_is_prepared(ti
     broken, trained = [("phantom0002", DatasetError("image", found="half a file"))], []
     lock = tiny_set.prepared / LOCK
 
-    def prepare(*_, workers, verify):
+    def prepare(*_, pool, verify):
         assert lock.exists()
         return broken
 

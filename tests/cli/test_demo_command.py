@@ -34,7 +34,7 @@ def test_too_few_cases_are_refused(count, tmp_path, capsys):
 
 def test_the_schedule_fits_the_plan(tmp_path):
     write_phantom_set(tmp_path / "PHANTOM", cases=6, test_cases=0, seed=0, detail=0.4)
-    found, failures = fingerprint(read_dataset(tmp_path / "PHANTOM"), workers=1)
+    found, failures = fingerprint(read_dataset(tmp_path / "PHANTOM"))
     assert failures == []
     plan = make_plan(found, AUTO, changes=QUICK)
     assert plan.configurations["3d"].patch == (32, 32, 48)

@@ -37,9 +37,9 @@ def divide(item: Item) -> float:
     return 1 / item.number
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2, Pool(1, timeout_s=60)])
-def test_failures_are_reported_and_the_others_go_on_in_order(workers):
-    results, failures = map_cases(square_or_fail, ITEMS, workers=workers, describe="square")
+@pytest.mark.parametrize("pool", [Pool(0), Pool(1), Pool(2), Pool(1, timeout_s=60)])
+def test_failures_are_reported_and_the_others_go_on_in_order(pool):
+    results, failures = map_cases(square_or_fail, ITEMS, pool=pool, describe="square")
     assert results == [0, 4]
     assert [item.name for item, _ in failures] == ["case1", "case3", "case4"]
     bad_file, full_disk, large = (error for _, error in failures)
@@ -58,27 +58,27 @@ def store(item: Item) -> None:
         raise NoRoom("where cases are stored", found="No space left on device", expected="room")
 
 
-@pytest.mark.parametrize("workers", [1, Pool(1, timeout_s=60)])
-def test_a_full_disk_ends_the_work_at_once(workers):
+@pytest.mark.parametrize("pool", [Pool(), Pool(1, timeout_s=60)])
+def test_a_full_disk_ends_the_work_at_once(pool):
     with pytest.raises(NoRoom, match="where cases are stored") as raised:
-        map_cases(store, ITEMS, workers=workers, describe="store")
+        map_cases(store, ITEMS, pool=pool, describe="store")
     assert (raised.value.found, raised.value.exit_code) == ("No space left on device", 5)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_fault_of_the_program_is_not_hidden(workers):
     with pytest.raises(CaseFault, match="case0: ZeroDivisionError: division by zero") as raised:
-        map_cases(divide, ITEMS, workers=workers, describe="divide")
+        map_cases(divide, ITEMS, pool=Pool(workers), describe="divide")
     assert "return 1 / item.number" in str(raised.value.__cause__)  # the traceback of the other process
 
 
 def test_no_item_gives_no_result_and_no_bar(capsys):
-    assert map_cases(divide, [], workers=4, describe="nothing") == ([], [])
+    assert map_cases(divide, [], pool=Pool(4), describe="nothing") == ([], [])
     assert capsys.readouterr().err == ""
 
 
 def test_progress_goes_to_stderr(capfd):
-    map_cases(square_or_fail, ITEMS[:1], workers=1, describe="squares")
+    map_cases(square_or_fail, ITEMS[:1], describe="squares")
     out, err = capfd.readouterr()
     assert out == ""
     assert "squares" in err and "1/1" in err and "left" in err
@@ -117,7 +117,7 @@ def test_no_more_run_at_once_than_fit_in_memory_and_the_largest_start_first(monk
     monkeypatch.setattr(cases, "_place", lambda pool, count: place)
     monkeypatch.setattr(cases, "wait", place.wait)
     items = [Item(str(mb), mb) for mb in (10, 30, 95, 60, 101, 40)]
-    results, failures = map_cases(identity, items, workers=3, describe="sizes", need_mb=lambda item: item.number)
+    results, failures = map_cases(identity, items, pool=Pool(3), describe="sizes", need_mb=lambda item: item.number)
     assert results == [10, 30, 95, 60, 40]
     # 95 leaves no room; 60 and 40 fill it; when 40, begun last, is done, 30 fits beside 60, and 10 beside both
     assert place.seen == [[95], [40, 60], [10, 30, 60], [30, 60], [60]]

@@ -79,22 +79,22 @@ def files_of(items):
 
 
 def test_the_same_results_files_and_failures_as_on_one_machine(scheduler, items):
-    here, failed_here = map_cases(write_or_fail, items, workers=1, describe="here")
+    here, failed_here = map_cases(write_or_fail, items, describe="here")
     files = files_of(items)
     for name in files:
         (items[0].folder / name).unlink()
-    there, failed_there = map_cases(write_or_fail, items, workers=Pool(scheduler=scheduler), describe="there")
+    there, failed_there = map_cases(write_or_fail, items, pool=Pool(scheduler=scheduler), describe="there")
     assert there == here and files_of(items) == files
     assert [(item, str(error)) for item, error in failed_there] == [(item, str(error)) for item, error in failed_here]
 
 
 def test_a_case_whose_worker_died_is_done_by_another(scheduler, items):
-    done, failed = map_cases(die_at_first, items, workers=Pool(scheduler=scheduler), describe="die once")
+    done, failed = map_cases(die_at_first, items, pool=Pool(scheduler=scheduler), describe="die once")
     assert (done, failed) == ([0, 1, 2, 3, 4, 5], [])
 
 
 def test_a_case_that_kills_every_worker_is_named_and_the_rest_is_done(scheduler, items):
-    done, failed = map_cases(die_at_two, items, workers=Pool(scheduler=scheduler), describe="die")
+    done, failed = map_cases(die_at_two, items, pool=Pool(scheduler=scheduler), describe="die")
     assert done == [0, 1, 3, 4, 5]
     [(item, error)] = failed
     assert item.number == 2 and isinstance(error, StorageError) and "its process died" in error.found
@@ -102,7 +102,7 @@ def test_a_case_that_kills_every_worker_is_named_and_the_rest_is_done(scheduler,
 
 def test_a_stuck_case_is_given_up_and_its_worker_started_anew(scheduler, items):
     began = time.monotonic()
-    done, failed = map_cases(stuck_at_two, items, workers=Pool(scheduler=scheduler, timeout_s=1), describe="stuck")
+    done, failed = map_cases(stuck_at_two, items, pool=Pool(scheduler=scheduler, timeout_s=1), describe="stuck")
     assert time.monotonic() - began < 15
     assert done == [0, 1, 3, 4, 5]
     [(item, error)] = failed
@@ -121,12 +121,12 @@ def test_cases_do_not_wait_for_workers_that_stay_away(monkeypatch, items):
 
 def test_a_fault_names_its_case(scheduler, items):
     with pytest.raises(CaseFault, match="case0: ZeroDivisionError"):
-        map_cases(divide, items, workers=Pool(scheduler=scheduler), describe="divide")
+        map_cases(divide, items, pool=Pool(scheduler=scheduler), describe="divide")
 
 
 def test_a_case_larger_than_a_worker_is_refused(scheduler, items):
     done, failed = map_cases(
-        write_or_fail, items[2:], workers=Pool(scheduler=scheduler), describe="large", need_mb=lambda i: 250 * i.number
+        write_or_fail, items[2:], pool=Pool(scheduler=scheduler), describe="large", need_mb=lambda i: 250 * i.number
     )
     assert len(done) == 2  # 500 and 750 MB; a worker has 10^9 bytes
     assert [(item.number, error.found) for item, error in failed] == [(4, "954 MB of memory"), (5, "954 MB of memory")]
@@ -135,10 +135,10 @@ def test_a_case_larger_than_a_worker_is_refused(scheduler, items):
 def test_no_scheduler_is_an_error_of_the_environment(monkeypatch, items):
     monkeypatch.setattr("flarenet.data.cluster.ANSWER_S", 0.5)
     with pytest.raises(StorageError, match="tcp://127.0.0.1:9"):
-        map_cases(divide, items, workers=Pool(scheduler="tcp://127.0.0.1:9"), describe="nobody")
+        map_cases(divide, items, pool=Pool(scheduler="tcp://127.0.0.1:9"), describe="nobody")
 
 
 def test_without_the_extra_it_is_said_how_to_install_it(monkeypatch, items):
     monkeypatch.setitem(sys.modules, "flarenet.data.cluster", None)
     with pytest.raises(UsageError, match="flarenet\\[cluster\\]"):
-        map_cases(divide, items, workers=Pool(scheduler="tcp://127.0.0.1:9"), describe="nobody")
+        map_cases(divide, items, pool=Pool(scheduler="tcp://127.0.0.1:9"), describe="nobody")

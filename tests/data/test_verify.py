@@ -14,6 +14,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from flarenet.data.cases import Pool
 from flarenet.data.dataset_file import read_dataset
 from flarenet.data.verify import check_dataset, copies, read_case, say_ignored
 from tests.unreadable import refuse_to_open
@@ -37,7 +38,7 @@ def drawn(**values):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_sound_set_has_no_problem(small_set, workers):
-    assert check_dataset(read_dataset(small_set), workers=workers)[0].findings == ()
+    assert check_dataset(read_dataset(small_set), pool=Pool(workers))[0].findings == ()
 
 
 def test_a_label_with_a_wrong_header_is_mended_as_the_document_says(small_set, save_nifti, monkeypatch):
@@ -100,7 +101,7 @@ def test_a_set_names_each_bad_case_and_goes_on(small_set, save_nifti):
     path = small_set / "imagesTr/full_0000.nii.gz"
     path.write_bytes(path.read_bytes()[:-20])
     save_nifti(small_set / "labelsTr/part.nii.gz", drawn(v7=1))
-    found, _ = check_dataset(read_dataset(small_set), workers=2)
+    found, _ = check_dataset(read_dataset(small_set), pool=Pool(2))
     assert [(finding.case, finding.severity) for finding in found.findings] == [("full", "refuse"), ("part", "refuse")]
     assert "damaged gzip" in found.findings[0].found
     assert found.findings[1].found == "7 (1 voxels)"
@@ -135,4 +136,4 @@ def test_an_image_in_a_closed_folder_is_refused_and_is_no_copy(small_set, monkey
 
 
 def test_the_real_set_is_sound(flaremini):
-    assert check_dataset(read_dataset(flaremini), workers=1)[0].findings == ()
+    assert check_dataset(read_dataset(flaremini))[0].findings == ()

@@ -67,7 +67,7 @@ def note(item: Item, what: str) -> None:
 
 def test_a_killed_process_loses_its_own_case_only_and_it_is_tried_again_alone(tmp_path):
     began = time.monotonic()
-    results, failures = map_cases(die_at_two, items(tmp_path), workers=2, describe="die")
+    results, failures = map_cases(die_at_two, items(tmp_path), pool=Pool(2), describe="die")
     assert time.monotonic() - began < 10
     assert results == [0, 1, 3, 4, 5]
     [(item, error)] = failures
@@ -79,7 +79,7 @@ def test_a_killed_process_loses_its_own_case_only_and_it_is_tried_again_alone(tm
 
 
 def test_cases_whose_processes_died_once_are_done_the_second_time(tmp_path):
-    results, failures = map_cases(die_at_first, items(tmp_path), workers=2, describe="die once")
+    results, failures = map_cases(die_at_first, items(tmp_path), pool=Pool(2), describe="die once")
     assert (results, failures) == ([0, 1, 2, 3, 4, 5], [])
 
 
@@ -100,7 +100,7 @@ def spin_at_one(item: Item) -> int:
 def test_a_stuck_case_is_given_up_and_the_rest_is_done(tmp_path, work, workers):
     os.mkfifo(tmp_path / "scan.nii.gz")
     began = time.monotonic()
-    results, failures = map_cases(work, items(tmp_path, 4), workers=Pool(workers, timeout_s=1), describe="stuck")
+    results, failures = map_cases(work, items(tmp_path, 4), pool=Pool(workers, timeout_s=1), describe="stuck")
     assert time.monotonic() - began < 6
     assert results == [0, 4, 9]
     [(item, error)] = failures
@@ -145,7 +145,7 @@ def give_unsendable(item: Item) -> object:
 def test_what_cannot_be_sent_is_a_fault_with_the_name_of_its_case(work, said):
     began = time.monotonic()
     with pytest.raises(CaseFault, match=f"case case1: .*{said}"):
-        map_cases(work, items(), workers=2, describe="send")
+        map_cases(work, items(), pool=Pool(2), describe="send")
     assert time.monotonic() - began < 10
 
 
@@ -157,7 +157,7 @@ def fill(item: Item) -> int:
 
 
 def test_a_case_that_needs_more_memory_than_it_may_have_is_named_and_the_rest_is_done():
-    results, failures = map_cases(fill, items(count=10), workers=2, describe="fill")
+    results, failures = map_cases(fill, items(count=10), pool=Pool(2), describe="fill")
     assert results == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert [(item.number, error.found) for item, error in failures] == [(3, "not enough memory")]
 
@@ -167,7 +167,7 @@ import sys, time
 from flarenet.data.cases import map_cases
 if __name__ == "__main__":
     print("begun", flush=True)
-    map_cases(time.sleep, [60, 60], workers=2, describe="sleep")
+    map_cases(time.sleep, [60, 60], pool=Pool(2), describe="sleep")
 """
 
 

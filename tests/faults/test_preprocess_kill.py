@@ -10,6 +10,7 @@ from flarenet.phantom import write_phantom_set
 PREPARE = f"""
 import sys
 from pathlib import Path
+from flarenet.data.cases import Pool
 from flarenet.data.dataset_file import read_dataset
 from flarenet.planning.plan import Configuration, Plan
 from flarenet.preparation.dataset import prepare_dataset
@@ -31,7 +32,7 @@ plan = Plan(
     configurations=numbers,
     trainers={{}},
 )
-assert prepare_dataset(dataset, plan, workspace, workers=workers) == []
+assert prepare_dataset(dataset, plan, workspace, pool=Pool(workers)) == []
 """
 RECORDS = 12  # two configurations of six cases
 

@@ -7,6 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
+from flarenet.data.cases import Pool
 from flarenet.data.dataset import Case, Dataset
 from flarenet.data.labels import HIDDEN, LabelSet
 from flarenet.errors import DatasetError
@@ -103,7 +104,7 @@ def test_without_any_label_the_inside_of_the_body_stands_in(dataset):
 
 def test_the_number_of_workers_and_the_order_of_cases_change_nothing(dataset):
     turned = Dataset("tiny", dataset.folder, LABELS, dataset.cases[::-1], ())
-    one, two = fingerprint(dataset, workers=1)[0], fingerprint(turned, workers=2)[0]
+    one, two = fingerprint(dataset)[0], fingerprint(turned, pool=Pool(2))[0]
     assert one == two and one.hash == two.hash
 
 

@@ -45,7 +45,7 @@ def plan_at(dataset, spacing_mm):
 def test_a_spacing_that_no_memory_can_hold_is_refused_at_once(workspace):
     """A trunk of 0.2 x 0.25 x 0.34 m at 0.01 mm: 10^13 voxels."""
     dataset = read_dataset(workspace.raw)
-    failures = prepare_dataset(dataset, plan_at(dataset, (0.01, 0.01, 0.01)), workspace, workers=1)
+    failures = prepare_dataset(dataset, plan_at(dataset, (0.01, 0.01, 0.01)), workspace)
     assert [name for name, _ in failures] == [case.name for case in dataset.cases]
     for _, error in failures:
         assert isinstance(error, StorageError)
