@@ -80,10 +80,10 @@ def map_cases(
     items = list(items)
     if not items:
         return [], []
-    with _progress() as progress, _place(pool, len(items)) as place:
+    with _progress() as progress, _workers(pool, len(items)) as workers:
         task = progress.add_task(describe, total=len(items))
         needs = [_need(need_mb, item) if need_mb else 0.0 for item in items]
-        outcomes = _Queue(place, _Call(function), items, needs).work(lambda: progress.advance(task))
+        outcomes = _Queue(workers, _Call(function), items, needs).work(lambda: progress.advance(task))
     results = [outcome for outcome in outcomes if not isinstance(outcome, _Failure)]
     failures = [(item, outcome.error) for item, outcome in zip(items, outcomes) if isinstance(outcome, _Failure)]
     return results, failures
@@ -132,8 +132,8 @@ class _Call(Generic[Item, Result]):
             return _Fault(summary, traceback.format_exc())
 
 
-class Place(Protocol):
-    """Where calls run. The future of a call ends with its result, or with an exception that says what became of it.
+class Workers(Protocol):
+    """What calls run on. The future of a call ends with its result, or with an exception that says what became of it.
 
     slots       how many calls run side by side
     memory_mb   the memory that all of them together may take
@@ -152,7 +152,7 @@ class Place(Protocol):
     def submit(self, call: Callable[[Any], Any], item: Any) -> Future: ...
 
 
-def _place(pool: Pool, items: int) -> AbstractContextManager[Place]:
+def _workers(pool: Pool, items: int) -> AbstractContextManager[Workers]:
     if pool.scheduler is not None:
         return _cluster(pool)
     if pool.timeout_s is None and (pool.workers <= 1 or items <= 1):
@@ -160,7 +160,7 @@ def _place(pool: Pool, items: int) -> AbstractContextManager[Place]:
     return _Processes(max(1, min(pool.workers, items)), pool.timeout_s)
 
 
-def _cluster(pool: Pool) -> AbstractContextManager[Place]:
+def _cluster(pool: Pool) -> AbstractContextManager[Workers]:
     with needs_extra("cluster", "a scheduler"):
         from .cluster import Cluster
     return Cluster(str(pool.scheduler), pool.timeout_s)
@@ -230,11 +230,13 @@ def end_with_parent() -> None:
 
 
 class _Queue(Generic[Item, Result]):
-    """Items on their way through a Place."""
+    """Items on their way through the workers."""
 
-    def __init__(self, place: Place, call: _Call[Item, Result], items: Sequence[Item], needs: Sequence[float]) -> None:
-        self.place, self.call, self.items, self.needs = place, call, items, needs
-        self.memory_mb = place.memory_mb
+    def __init__(
+        self, workers: Workers, call: _Call[Item, Result], items: Sequence[Item], needs: Sequence[float]
+    ) -> None:
+        self.workers, self.call, self.items, self.needs = workers, call, items, needs
+        self.memory_mb = workers.memory_mb
         self.outcomes: list[Any] = [None] * len(items)
         # items are taken from the end: the largest that fits, and of equal ones the first
         self.waiting = sorted(range(len(items)), key=lambda index: (needs[index], -index))
@@ -253,7 +255,7 @@ class _Queue(Generic[Item, Result]):
         return self.outcomes
 
     def _refuse(self, step: Callable[[], None]) -> None:
-        largest_mb = self.place.largest_mb
+        largest_mb = self.workers.largest_mb
         while self.waiting and self.needs[self.waiting[-1]] > largest_mb:
             index = self.waiting.pop()
             found, needed = f"{largest_mb:.0f} MB of memory", f"about {self.needs[index]:.0f} MB for this case"
@@ -261,8 +263,8 @@ class _Queue(Generic[Item, Result]):
             step()
 
     def _start(self) -> None:
-        while len(self.running) < self.place.slots and (index := self._next()) is not None:
-            self.running[self.place.submit(self.call, self.items[index])] = index
+        while len(self.running) < self.workers.slots and (index := self._next()) is not None:
+            self.running[self.workers.submit(self.call, self.items[index])] = index
 
     def _next(self) -> int | None:
         if not self.waiting:
@@ -290,7 +292,7 @@ def _outcome(item: Any, future: Future) -> Any:
         return _Failure(_death(item, error))
     if isinstance(error, OutOfTime):
         return _Failure(_failure(item, "not done when its time was up", "a case that ends: see --timeout-s"))
-    if isinstance(error, FlarenetError):  # of the place, not of the case
+    if isinstance(error, FlarenetError):  # of the workers, not of the case
         raise error
     if error is not None:
         raise CaseFault(f"case {name_of(item)}: {type(error).__name__}: {error}") from error

@@ -29,7 +29,7 @@ ABSENT_S = 120.0
 
 
 class Cluster(AbstractContextManager):
-    """A Place for map_cases: as many calls side by side as the workers have threads.
+    """The Workers of map_cases: as many calls side by side as the workers have threads.
 
     address    the scheduler's, as "tcp://host:8786"
     timeout_s  seconds that a call may take. Then its worker is started anew, where it has a nanny to do so

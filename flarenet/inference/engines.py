@@ -47,11 +47,9 @@ class TorchEngine:
     """The network itself, run by torch with channels last; see Engine.
 
     dimensions  those of the patch: 2 or 3
-    first       the shape of windows in most calls, or None. Setting up a GPU, and what cuDNN loads and tries for the
-                first windows of a shape, take a second or two. So where `first` is given, a thread moves the network to
-                `device` and runs it on zeros of that shape, while the maker of the engine may read a scan. The same
-                thread runs all calls, because cuDNN remembers shapes by thread. Its errors are raised by the calls. On
-                a GPU, where is_recorded, the network is then recorded, see Recorded
+    first       the shape of windows in most calls, or None. Where given, a thread makes the network ready for it
+                while the maker of the engine goes on; its errors are raised by the calls. On a GPU, where is_recorded,
+                it records the network too, see Recorded
     The network is left on `device`, in eval mode.
     """
 
@@ -76,6 +74,8 @@ class TorchEngine:
             return
         if self.device.type == "cuda":
             torch.cuda.init()  # here, so that asking for the memory in use need not wait for the thread
+        # setting up a GPU, and what cuDNN loads and tries for the first windows of a shape, take a second or two, in
+        # which a scan can be read. This thread runs all calls, because cuDNN remembers shapes by thread
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._opened = self._worker.submit(self._open, first)
 

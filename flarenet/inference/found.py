@@ -102,13 +102,13 @@ def find_folder(word: str, root: str | None = None) -> Path:
 
 
 def models_in(folder: Path) -> list[Path]:
-    """The models that a folder stands for: itself; or, where it is a trainer's or a fold's, the last step of each
-    finished fold in it. A fold that has not come to the last step of the others is left out, and so is fold_all, which
-    held nothing out, where a numbered one has: it is no fold beside them, but the same training with all cases.
+    """The models that a folder stands for: itself; or, where it is a trainer's or a fold's, the last step of each fold
+    that is finished as far as any. fold_all counts only where there is no other.
     """
     finished = _finished(folder, "step_*", "fold_*/step_*")
     last = max(finished.values(), default=0)
     models = sorted(model for model, step in finished.items() if step == last)
+    # fold_all held nothing out: it is no fold beside the others, but the same training with all cases
     return [model for model in models if model.parent.name != "fold_all"] or models or [folder]
 
 

@@ -38,8 +38,8 @@ class Opinion:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """A case about which the sources were asked.
+class CaseOpinion:
+    """What people drew of a case, and what the sources say about the rest.
 
     labels     the label table
     grid       grid of all maps
@@ -111,7 +111,7 @@ def ask(
     annotated: Iterable[int],
     groups: Sequence[str],
     least_mm3: float,
-) -> Asked:
+) -> CaseOpinion:
     """Read what people drew of `annotated`, and what the sources said about `groups`, of a case that was predicted.
 
     least_mm3  as in PseudoRules: smaller lesions will be hidden, and so do not count where sources are compared
@@ -130,7 +130,7 @@ def ask(
         )
         for group in groups
     }
-    return Asked(labels, grid, by_hand, looked_for, opinions)
+    return CaseOpinion(labels, grid, by_hand, looked_for, opinions)
 
 
 def grid_of(case: Case) -> Grid:
@@ -150,7 +150,7 @@ def drawn_map(case: Case, labels: LabelSet, grid: Grid) -> np.ndarray:
 def resolve_hosts(
     rules: PseudoRules, labels: LabelSet, drawn: Iterable[Mapping[int, Mapping[int, float]]]
 ) -> dict[int, frozenset[int]]:
-    """The hosts of each lesion label, as the rules state them or as `drawn` shows: Asked.drawn_hosts of each case."""
+    """The hosts of each lesion label, as the rules state them or as `drawn` shows, the drawn_hosts of each case."""
     if rules.hosts == "any":
         return {}
     if isinstance(rules.hosts, dict):

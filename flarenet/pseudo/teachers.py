@@ -31,7 +31,7 @@ from ..preparation.prepare import frame_between, prepare_map
 from ..schema import digest
 from ..workspace import Workspace
 from .filters import beside_others, tally, worst
-from .opinion import Asked, Hosts, ask, resolve_hosts
+from .opinion import CaseOpinion, Hosts, ask, resolve_hosts
 from .report import Fate, Looked, Report, keep, load_kept, print_report
 from .sources import Sources
 
@@ -141,7 +141,7 @@ class Teachers:
 
         return looked | for_cases([case for case in cases if case.name not in looked], "pseudo labels", ask_about)
 
-    def ask(self, case: Case, annotated: Iterable[int]) -> Asked:
+    def ask(self, case: Case, annotated: Iterable[int]) -> CaseOpinion:
         """What the models say about a case, on the grid of its scan, as if people had looked for `annotated` only."""
         known = frozenset(annotated)
         groups = [group for group in self.sources.groups if not known.issuperset(self._labels.groups[group])]
@@ -164,7 +164,7 @@ class Teachers:
             dropped[group] = worst(beside_others(scores), rules.drop_share)
         return Verdict(resolve_hosts(rules, self._labels, drawn), dropped)
 
-    def _looked(self, said: Asked, key: str) -> Looked:
+    def _looked(self, said: CaseOpinion, key: str) -> Looked:
         names = self._labels.names
         scores = {
             group: {names[value]: round(score, 4) for value, score in opinion.likeness.items()}

@@ -150,15 +150,12 @@ def _check_whole(cases: Sequence[Case], store: Store, plan: Plan) -> None:
 def never_there(
     step: Step, labels: LabelSet, cases: Sequence[Case], patterns: Sequence[Sequence[int]]
 ) -> frozenset[int]:
-    """The labels to be taught as "never there", because no case tells where they are.
+    """The labels to be taught as "never there": those that no case tells of.
 
-    cases     the cases of the whole data set
-    patterns  the labels that each case of the step answers
-    Such a label would always be merged with background. The network could put it anywhere at no cost, and would put it
-    somewhere. In a step that starts from another run, these are the labels that nobody looked for in the whole data
-    set; in a step that starts from random weights, those that none of its cases answers. A group that has only such
-    labels is taught as empty by every case. In another group, the cases that answer some of its labels teach them.
+    cases     the cases of the whole data set, which tell in a step that starts from another run
+    patterns  the labels that each case of the step answers, which tell in one that starts from random weights
     """
+    # always merged with background, such a label could be put anywhere at no cost, and would be put somewhere
     told = {value for case in cases for value in case.annotated}
     if step.starts_from is None:
         told = {value for pattern in patterns for value in pattern}
@@ -175,6 +172,7 @@ def _sample(
     flags = {}
     for group, values in labels.groups.items():
         looked_for = pattern & set(values)
+        # a group of which nothing is ever there is taught as empty by every case, any other by cases that answer some
         teaches = looked_for or absent.issuperset(values)
         flags[group] = asked(labels, group, looked_for | absent if teaches else ())
     places = {group: stored.places[group] for group in step.groups if group in stored.places}

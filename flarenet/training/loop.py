@@ -24,7 +24,7 @@ from .distributed import rank
 from .ema import update_average
 from .loader import Ahead
 from .losses import Loss
-from .signals import Asked, noted
+from .signals import Requests, noted
 from .state import EpochRecord, TrainState
 from .update import learn
 
@@ -57,15 +57,15 @@ def fit(state: TrainState, course: Course) -> None:
     signal to end did not end the process, so that an unfinished run is never taken for a finished one.
     """
     with watched(course.callbacks, Started(course.title, course.folder, course.step, tuple(state.history))) as tell:
-        with noted() as asked:
+        with noted() as requests:
             while state.epoch < course.step.epochs:
-                findings = _epoch(state, course, asked, tell)
+                findings = _epoch(state, course, requests, tell)
                 if findings is None:
                     break
                 _keep_best(state, course.step)
                 course.checkpoints.save(state)
                 tell(EpochDone(tuple(state.history), findings.examples))
-                asked.look()
+                requests.check()
         if state.epoch < course.step.epochs:  # the signal did not end the process: the caller has its own handler
             raise RunError(
                 course.title,
@@ -75,14 +75,14 @@ def fit(state: TrainState, course: Course) -> None:
             )
 
 
-def _epoch(state: TrainState, course: Course, asked: Asked, tell: Callback) -> Findings | None:
+def _epoch(state: TrainState, course: Course, requests: Requests, tell: Callback) -> Findings | None:
     """Train what is left of an epoch, validate, and append the epoch's record to `state.history`.
 
     None where a signal to end came meanwhile; the state is saved then.
     """
     step, first, started = course.step, state.index, time.perf_counter()
-    _train_epoch(state, course, asked, tell)
-    if asked.stop:
+    _train_epoch(state, course, requests, tell)
+    if requests.stop:
         return None
     trained = time.perf_counter()
     findings = Findings()
@@ -122,14 +122,14 @@ def learning_rate(step: Step, epoch: float) -> float:
     return step.learning_rate
 
 
-def _train_epoch(state: TrainState, course: Course, asked: Asked, tell: Callback) -> None:
+def _train_epoch(state: TrainState, course: Course, requests: Requests, tell: Callback) -> None:
     """Train on the remaining batches of an epoch; fewer where a signal to end comes."""
     step = course.step
     _train_mode(state.network)
     # a batch is asked for twice: while the one before it is learned from, and when its turn comes
     fetch = lru_cache(maxsize=1)(partial(_fetch, course, state.epoch))
-    asked.look()  # a signal may have come during validation
-    while state.index < step.batches_per_epoch and not asked.stop:
+    requests.check()  # a signal may have come during validation
+    while state.index < step.batches_per_epoch and not requests.stop:
         index = state.index
         rate = learning_rate(step, state.epoch + index / step.batches_per_epoch)
         for group in state.optimizer.param_groups:
@@ -138,9 +138,9 @@ def _train_epoch(state: TrainState, course: Course, asked: Asked, tell: Callback
         for name, value in (("loss", loss), ("dice_loss", dice_loss)):
             state.sums[name] = state.sums.get(name, 0.0) + value
         state.index += 1
-        asked.look()
-        if asked.stop or asked.save or course.checkpoints.due:
-            asked.save = False
+        requests.check()
+        if requests.stop or requests.save or course.checkpoints.due:
+            requests.save = False
             course.checkpoints.save(state)
         tell(BatchDone(state.epoch + 1, index, loss))
 

@@ -1,4 +1,4 @@
-"""What signals ask of a training run. Handlers only note them; the loop acts on them between two batches.
+"""What signals request of a training run. Handlers only note them; the loop acts on them between two batches.
 
 SIGTERM, SIGINT   save the state and end
 SIGUSR1           save the state and go on
@@ -18,14 +18,14 @@ from .distributed import highest
 
 
 @dataclass
-class Asked:
-    """What was asked of the processes that train together, as of the last look, which all of them take together.
+class Requests:
+    """What signals have requested, agreed by all processes that train together at each check.
 
-    stop    whether the end was
-    save    whether a state was; whoever saves one sets it back
-    ending  the signal that asked any of them for the end; 0: none
-    heard   the signal that asked this process for the end, and `wanted` whether it was asked for a state: what signals
-            write, at any moment, and a look only reads, or sets back where it passed it on
+    stop    whether to end
+    save    whether to save the state; whoever saves it sets this back
+    ending  the signal by which any process was told to end; 0: none
+    heard   the signal by which this process was told to end, as its handler notes at any moment; 0: none
+    wanted  whether this process was told to save since the last check, noted likewise
     """
 
     stop: bool = False
@@ -34,8 +34,8 @@ class Asked:
     heard: int = 0
     wanted: bool = False
 
-    def look(self) -> None:
-        wanted = self.wanted
+    def check(self) -> None:
+        wanted = self.wanted  # its handler may run while the others are waited for
         self.ending, saving = highest(self.heard, wanted)
         self.stop, self.save = self.ending > 0, self.save or saving > 0
         if wanted:
@@ -43,33 +43,33 @@ class Asked:
 
 
 @contextmanager
-def noted() -> Iterator[Asked]:
+def noted() -> Iterator[Requests]:
     """Within this context signals are noted; a signal to end is raised again when the context is left.
 
     Signals that the process ignores stay ignored. Outside the main thread no handler can be set, so nothing is noted.
     """
-    asked, owner = Asked(), os.getpid()
+    requests, owner = Requests(), os.getpid()
 
     def end(number: int, _: FrameType | None) -> None:
         if os.getpid() == owner:
-            asked.heard = asked.heard or number
+            requests.heard = requests.heard or number
         elif number == signal.SIGTERM:  # a forked child, which has no state to save
             os._exit(128 + number)
 
     def save(number: int, _: FrameType | None) -> None:
-        asked.wanted = True
+        requests.wanted = True
 
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield requests
         return
     wanted = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGUSR1: save}
     # a command started in the background may have been told to ignore Ctrl-C, and then goes on ignoring it
     heard = [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, wanted[number]) for number in heard}
     try:
-        yield asked
+        yield requests
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if ending := asked.ending or asked.heard:
+    if ending := requests.ending or requests.heard:
         signal.raise_signal(ending)

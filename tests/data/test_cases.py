@@ -85,7 +85,7 @@ def test_progress_goes_to_stderr(capfd):
 
 
 class Recorder(AbstractContextManager):
-    """A place where the call that began last ends when somebody waits; notes what ran side by side."""
+    """Workers of which the call that began last ends when somebody waits; notes what ran side by side."""
 
     def __init__(self, slots: int, memory_mb: float) -> None:
         self.slots, self.memory_mb, self.largest_mb = slots, memory_mb, memory_mb
@@ -113,14 +113,14 @@ def identity(item: Item) -> int:
 
 
 def test_no_more_run_at_once_than_fit_in_memory_and_the_largest_start_first(monkeypatch):
-    place = Recorder(slots=3, memory_mb=100)
-    monkeypatch.setattr(cases, "_place", lambda pool, count: place)
-    monkeypatch.setattr(cases, "wait", place.wait)
+    workers = Recorder(slots=3, memory_mb=100)
+    monkeypatch.setattr(cases, "_workers", lambda pool, count: workers)
+    monkeypatch.setattr(cases, "wait", workers.wait)
     items = [Item(str(mb), mb) for mb in (10, 30, 95, 60, 101, 40)]
     results, failures = map_cases(identity, items, pool=Pool(3), describe="sizes", need_mb=lambda item: item.number)
     assert results == [10, 30, 95, 60, 40]
     # 95 leaves no room; 60 and 40 fill it; when 40, begun last, is done, 30 fits beside 60, and 10 beside both
-    assert place.seen == [[95], [40, 60], [10, 30, 60], [30, 60], [60]]
+    assert workers.seen == [[95], [40, 60], [10, 30, 60], [30, 60], [60]]
     [(refused, error)] = failures
     assert refused.number == 101 and isinstance(error, StorageError)
     assert error.found == "100 MB of memory" and error.expected == "about 101 MB for this case"

@@ -19,7 +19,7 @@ from flarenet.pseudo.filters import (
     vote,
     worst,
 )
-from flarenet.pseudo.opinion import Asked, Opinion
+from flarenet.pseudo.opinion import CaseOpinion, Opinion
 from flarenet.volume import Grid
 
 GRID = Grid((1, 1, 1), np.diag([1.0, 1.0, 2.0, 1.0]))  # voxels of 2 mm3; its shape is of no account
@@ -79,7 +79,7 @@ def test_small_lesions_are_hidden_and_organs_are_never_too_small():
 def test_what_the_only_group_of_a_set_holds_is_told_by_its_name(name, expected):
     labels = LabelSet(names=("background", name), groups={"only": (1,)})
     opinion = Opinion(row(1, 1, 0, 1), row(1, 1, 1, 1), 1, {})
-    asked = Asked(labels, Grid((1, 1, 4), np.eye(4)), {"only": row(0, 0, 0, 0)}, frozenset(), {"only": opinion})
+    asked = CaseOpinion(labels, Grid((1, 1, 4), np.eye(4)), {"only": row(0, 0, 0, 0)}, frozenset(), {"only": opinion})
     kept, _ = asked.filtered("only", PseudoRules(least_mm3=2.0, hosts="drawn"), {})
     assert kept.ravel().tolist() == expected
 
@@ -87,7 +87,7 @@ def test_what_the_only_group_of_a_set_holds_is_told_by_its_name(name, expected):
 def test_hosts_are_those_of_lesions_and_vessels_have_none():
     names, groups = ("background", "liver", "vein", "tumor"), {"organ": (1,), "vessel": (2,), "cancer": (3,)}
     drawn = {"organ": row(1, HIDDEN, 1, 0, HIDDEN), "vessel": row(0, 0, 0, 0, 1), "cancer": row(0, 1, 0, 0, 0)}
-    asked = Asked(LabelSet(names=names, groups=groups), GRID, drawn, frozenset({1, 2, 3}), {})
+    asked = CaseOpinion(LabelSet(names=names, groups=groups), GRID, drawn, frozenset({1, 2, 3}), {})
     assert asked.drawn_hosts() == {3: {1: 1.0}}
 
 

@@ -10,37 +10,37 @@ import time
 import pytest
 
 from flarenet.training import signals
-from flarenet.training.signals import Asked, noted
+from flarenet.training.signals import Requests, noted
 
 
-def test_nothing_is_asked_without_a_signal():
+def test_nothing_is_requested_without_a_signal():
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
-    with noted() as asked:
-        assert asked == Asked(stop=False, save=False)
+    with noted() as requests:
+        assert requests == Requests(stop=False, save=False)
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)] == before
 
 
 def test_an_interrupt_waits_for_the_end(capsys):
     reached = False
-    with pytest.raises(KeyboardInterrupt), noted() as asked:
+    with pytest.raises(KeyboardInterrupt), noted() as requests:
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         reached = True
-        asked.look()
-        assert asked.stop and not asked.save
+        requests.check()
+        assert requests.stop and not requests.save
     assert reached
 
 
 def test_a_request_to_save_ends_nothing():
-    with noted() as asked:
+    with noted() as requests:
         signal.raise_signal(signal.SIGUSR1)
-        asked.look()
-        asked.look()  # after a validation too, where nothing is saved
-        assert asked == Asked(stop=False, save=True)
+        requests.check()
+        requests.check()  # after a validation too, where nothing is saved
+        assert requests == Requests(stop=False, save=True)
 
 
-def test_what_comes_during_a_look_is_found_at_the_next(monkeypatch):
-    """The others are waited for within a look, which takes as long as the slowest."""
+def test_what_comes_during_a_check_is_found_at_the_next(monkeypatch):
+    """The others are waited for within a check, which takes as long as the slowest."""
     came = [signal.SIGUSR1, signal.SIGTERM]
 
     def waiting(*numbers):
@@ -51,18 +51,18 @@ def test_what_comes_during_a_look_is_found_at_the_next(monkeypatch):
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     monkeypatch.setattr(signals, "highest", waiting)
     try:
-        with noted() as asked:
-            asked.look()
-            assert not asked.stop and not asked.save
-            asked.look()
-            assert asked.stop and asked.save and asked.ending == signal.SIGTERM
+        with noted() as requests:
+            requests.check()
+            assert not requests.stop and not requests.save
+            requests.check()
+            assert requests.stop and requests.save and requests.ending == signal.SIGTERM
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def test_a_signal_after_the_last_look_is_not_lost():
-    with pytest.raises(KeyboardInterrupt), noted() as asked:
-        asked.look()
+def test_a_signal_after_the_last_check_is_not_lost():
+    with pytest.raises(KeyboardInterrupt), noted() as requests:
+        requests.check()
         signal.raise_signal(signal.SIGINT)
 
 
@@ -76,13 +76,13 @@ def test_a_thread_sets_no_handlers():
     found = []
 
     def work():
-        with noted() as asked:
-            found.append((asked, signal.getsignal(signal.SIGTERM)))
+        with noted() as requests:
+            found.append((requests, signal.getsignal(signal.SIGTERM)))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [(Asked(), signal.getsignal(signal.SIGTERM))]
+    assert found == [(Requests(), signal.getsignal(signal.SIGTERM))]
 
 
 def test_a_forked_child_ends_by_sigterm_as_ever():
@@ -102,9 +102,9 @@ def test_a_forked_child_ends_by_sigterm_as_ever():
 def test_what_is_ignored_stays_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what it starts in the background
     try:
-        with noted() as asked:
+        with noted() as requests:
             signal.raise_signal(signal.SIGINT)
-            asked.look()
-        assert not asked.stop and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            requests.check()
+        assert not requests.stop and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, before)
