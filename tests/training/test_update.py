@@ -39,6 +39,14 @@ def judge(network, batch):
     return marginal_loss(network(batch.image), batch.labels["organ"], batch.asked["organ"])
 
 
+def judge_in(precision):
+    def objective(network, batch):
+        with autocast(CPU, precision):
+            return judge(network, batch)
+
+    return objective
+
+
 def fresh(scaler=None, average=False):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1))
@@ -157,13 +165,8 @@ def test_float16_makes_the_scale_smaller_until_the_gradient_fits():
 def test_half_precision_learns_what_float32_does(tmp_path, precision):
     losses = []
     for word in ("fp32", precision):
-
-        def judge_in_word(network, batch, word=word):
-            with autocast(CPU, word):
-                return judge(network, batch)
-
         state = fresh(make_scaler(CPU, word))
-        fit(state, course(tmp_path / word, objective=judge_in_word))
+        fit(state, course(tmp_path / word, objective=judge_in(word)))
         losses.append([record.losses["loss"] for record in state.history])
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
     assert losses[1] != losses[0]
