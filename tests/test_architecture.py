@@ -34,7 +34,9 @@ COMES_WITH_TORCH = {"triton"}  # with its wheels for GPUs, under a name for each
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 FORBIDDEN_MODULES |= {"importlib", "pkgutil", "pydoc", "runpy"}  # what imports by name
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "tempfile.mktemp"}
-FORBIDDEN_CALLS |= {"torch.load", "torch.save", "torch.jit.load", "torch.hub.load"}
+FORBIDDEN_CALLS |= {"torch.load", "torch.save", "torch.jit.load", "torch.hub.load", "shutil.unpack_archive"}
+# these unpickle, or run what a file says of how its values are made
+FORBIDDEN_CALLS |= {f"blosc2.{name}" for name in ("open", "unpack", "unpack_array", "load_array", "load_tensor")}
 # reading the package's own files and version is no import of a name found in data
 ALLOWED_SUBMODULES = {"importlib.resources", "importlib.metadata"}
 # a trainer of one's own, by the name that its owner typed
@@ -287,6 +289,12 @@ def test_a_wrong_import_is_found(module, source):
         "exec(text)",
         "subprocess.run(line, shell=True)",
         "archive.extractall(folder)",
+        "import shutil\nshutil.unpack_archive(path)",
+        "blosc2.open(path)",
+        "import blosc2 as b\nb.unpack(content)",
+        "from blosc2 import unpack_array\nunpack_array(content)",
+        "blosc2.load_array(path)",
+        "blosc2.load_tensor(path)",
         "tempfile.mktemp()",
         "yaml.load(text)",
         "np.load(path)",
@@ -315,6 +323,7 @@ def test_what_is_allowed_is_not_found():
     harmless = "network.eval()\nnp.load(path, mmap_mode='r', allow_pickle=False)\nimport importlib.resources\n"
     harmless += "from ..schema import load\nload(Plan, path)\nfrom re import compile\ncompile(pattern)\n"
     harmless += "from numpy import load as read\nread(path, allow_pickle=False)\nsafetensors.torch.load(content)"
+    harmless += "\nimport blosc2\nblosc2.ndarray_from_cframe(content)\nopen(path)"
     assert danger_faults(harmless) == []
     downward = "from ..data import labels\nfrom .plan import Plan\nimport numpy"
     assert floor_faults(downward, "flarenet.planning.rules") == []
