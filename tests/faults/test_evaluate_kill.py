@@ -15,6 +15,7 @@ from flarenet.data.labels import LabelSet
 from flarenet.evaluation.pairs import Pair, evaluate
 from flarenet.evaluation.rules import OFFICIAL, PLAIN
 from flarenet.whole import FAILPOINT
+from tests.full_disk import longest_file
 
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
 NAMES = ("a", "b", "c", "d")
@@ -75,6 +76,23 @@ def test_killed_and_run_again(root, kill, done):
     assert _tables(root / "broken") == _tables(root / "unbroken")
     left = {path.name for path in (root / "broken" / "cases").iterdir()}
     assert left == set(after) == {f"{name}.json" for name in NAMES}  # no temporary file either
+
+
+@pytest.mark.filterwarnings("ignore:.*scores are not kept")
+@pytest.mark.parametrize("size", [100, 1000])
+def test_a_full_disk_and_run_again(root, capsys, size):
+    """100 bytes hold no scores of a case, 1000 hold those and the tables, but no metrics.json of four."""
+    assert main(_words(root, "unbroken")) == 0
+    capsys.readouterr()
+    with longest_file(size):
+        code = main(_words(root, "full"))
+    assert code == 5 and "bytes free" in capsys.readouterr().err
+    tables, cases = (0, 0) if size == 100 else (2, 4)
+    whole = _tables(root / "unbroken")
+    assert len(_tables(root / "full")) == tables and _tables(root / "full").items() <= whole.items()
+    assert len(_written(root / "full")) == cases and not list((root / "full").rglob(".*"))
+    assert main(_words(root, "full")) == 0
+    assert _tables(root / "full") == whole
 
 
 def test_a_killed_process_costs_its_own_case_only(root):

@@ -7,9 +7,11 @@ import signal
 
 import pytest
 
+from flarenet.errors import StorageError
 from flarenet.pseudo.teachers import Teachers
 from flarenet.whole import sha256_of
 from flarenet.workspace import Workspace
+from tests.full_disk import longest_file
 from tests.pseudo.conftest import RULES, make_blocks, make_teachers, plan_of, step_of
 
 ASKED = [9, 6]  # three passes of three cases that lack organs, and of two that lack lesions
@@ -79,4 +81,14 @@ def test_killed_and_run_again(unbroken, tmp_path, monkeypatch, share):
     assert process.exitcode == -signal.SIGKILL
     done = sum(len(list(folder.glob("[!.]*/record.json"))) for folder in workspace.root.glob("pseudo/*/*/pass_*"))
     assert sum(complete(workspace, cases)) == sum(ASKED) - done  # no case is predicted twice
+    assert content_of(workspace) == wanted
+
+
+def test_a_full_disk_and_run_again(unbroken, tmp_path):
+    prepared, cases, wanted, _ = unbroken
+    workspace = Workspace(tmp_path / "root", prepared.dataset)
+    shutil.copytree(prepared.root, workspace.root)
+    with pytest.raises(StorageError, match="bytes free"), longest_file(100):
+        complete(workspace, cases)
+    assert complete(workspace, cases) == ASKED  # nothing half-written counts
     assert content_of(workspace) == wanted

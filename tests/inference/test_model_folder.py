@@ -8,12 +8,13 @@ import torch
 
 from flarenet import __version__
 from flarenet.data.labels import LabelSet
-from flarenet.errors import FlarenetError, RunError, UnsafeError
+from flarenet.errors import FlarenetError, RunError, StorageError, UnsafeError
 from flarenet.inference.about import describe, is_finished
 from flarenet.inference.model import load_model, load_start, load_weights, save_model
 from flarenet.networks import build
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
 from flarenet.whole import sha256_of
+from tests.full_disk import longest_file
 
 LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
 
@@ -53,6 +54,20 @@ def saved(tmp_path):
     folder = tmp_path / "step_1"
     save_model(folder, network, plan=plan, trainer="DualDecoder2D", step=1, summary={"best_dice": 0.5, "epochs": 3})
     return folder, network
+
+
+@pytest.mark.parametrize("size", [100, 2000])
+def test_a_full_disk_leaves_no_finished_model_and_with_room_it_is_the_same(saved, tmp_path, size):
+    """2000 bytes hold the plan, but no weights."""
+    (folder, network), other = saved, tmp_path / "again"
+    words = {"plan": small_plan(), "trainer": "DualDecoder2D", "step": 1, "summary": {"best_dice": 0.5, "epochs": 3}}
+    with pytest.raises(StorageError, match="bytes free"), longest_file(size):
+        save_model(other, network, **words)
+    assert not is_finished(other) and not list(other.glob(".*"))
+    save_model(other, network, **words)
+    assert {path.name: path.read_bytes() for path in other.iterdir()} == {
+        path.name: path.read_bytes() for path in folder.iterdir()
+    }
 
 
 def test_a_model_comes_back_as_it_was(saved):

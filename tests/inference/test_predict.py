@@ -21,6 +21,7 @@ from flarenet.networks import build
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
 from flarenet.volume import Grid, Volume
 from tests.data.dicom_series import PATIENT, read_series, write_series
+from tests.full_disk import longest_file
 from tests.inference.test_engines import find_or_skip
 
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
@@ -311,6 +312,31 @@ def test_a_scan_too_large_for_the_memory_fails_alone_and_a_fault_ends_all(predic
     problem = RuntimeError("shapes do not fit")
     with pytest.raises(RuntimeError, match="do not fit"):
         predict_pairs(predictor, output_names(images, tmp_path / "out"), progress=lambda *_: None)
+
+
+def test_a_full_disk_leaves_no_part_of_an_answer_and_with_room_it_is_that_of_an_unbroken_run(predictor, tmp_path):
+    """The label map of noise takes 1 kB, a bit a voxel."""
+    write_scan(tmp_path / "x.nii.gz", np.random.default_rng(0).random((32, 32, 8)) > 0.5, np.eye(4))
+    beside = {"labels": [], "both": [Probabilities(predictor.model.labels, predictor.groups)]}
+
+    def predict(place):
+        outputs = output_names([tmp_path / "x.nii.gz"], tmp_path / place)
+        return predict_pairs(predictor, outputs, progress=lambda *_: None, openers=beside[place.split("/")[1]])
+
+    def written(place):
+        files = (path for path in (tmp_path / place).rglob("*") if path.is_file())
+        return {path.relative_to(tmp_path / place).as_posix(): path.read_bytes() for path in files}
+
+    for kind, count in (("labels", 1), ("both", 3)):
+        with longest_file(400):
+            done, ((_, error),) = predict(f"broken/{kind}")
+        assert done == [] and isinstance(error, StorageError) and "bytes free" in error.found
+        assert written(f"broken/{kind}") == {}
+        for place in ("broken", "unbroken"):
+            done, failures = predict(f"{place}/{kind}")
+            assert len(done) == 1 and failures == []
+        assert written(f"broken/{kind}") == written(f"unbroken/{kind}")
+        assert len(written(f"broken/{kind}")) == count
 
 
 def test_outputs_that_would_be_lost_are_refused_before_any_work(predictor, tmp_path):
