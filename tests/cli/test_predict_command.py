@@ -16,7 +16,10 @@ from pydicom import dcmread
 
 from flarenet.cli.predict import main
 from flarenet.data.labels import LabelSet
+from flarenet.errors import StorageError
+from flarenet.inference.label_file import LabelFile
 from flarenet.inference.model import save_model
+from flarenet.inference.predict import Predictor
 from flarenet.networks import build
 from flarenet.networks.traced import CONVERTED
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
@@ -69,6 +72,16 @@ def predict(root, *more, scans="scans"):
 
 def written(root):
     return sorted(path.name for path in (root / "out").glob("*.nii*")) if (root / "out").exists() else []
+
+
+def is_as_unbroken(root):
+    """Whether the label maps are, byte for byte, those of a run in a folder of its own."""
+    place = root / "unbroken"
+    assert main(["-i", str(root / "scans"), "-o", str(place), "--root", str(root), "--device", "cpu"]) == 0
+    names = {path.name for path in place.glob("*.nii.gz")}
+    return set(written(root)) == names and all(
+        (root / "out" / name).read_bytes() == (place / name).read_bytes() for name in names
+    )
 
 
 def test_an_ambiguous_scan_needs_a_word_and_is_told_of(root, capsys):
@@ -296,11 +309,33 @@ def test_a_scan_that_gets_the_process_killed_is_named_and_keeps_no_other_from_be
     done = subprocess.run([*map(str, line), "--root", str(root)], env=killed, capture_output=True)
     assert done.returncode == -signal.SIGKILL
     assert "the process ended before it was done" in report(root)["cases"]["a"]["error"]
+    assert [name for name in sorted(os.listdir(root / "out")) if name[0] != "."] == ["report.json"]
     assert predict(root, "--continue") == 0
     said = capsys.readouterr()
     assert "begun before and not ended, so now the last ones: a_0000.nii.gz" in said.err
     assert [line.split()[0] for line in said.out.splitlines()] == ["b.nii.gz", "a_0000.nii.gz"]
     assert written(root) == ["a.nii.gz", "b.nii.gz"] and report(root)["cases"]["a"]["error"] is None
+    assert is_as_unbroken(root)
+
+
+def test_sigterm_in_the_middle_of_a_scan_leaves_nothing_of_it_and_the_rest_is_done_later(root, capsys, monkeypatch):
+    take, taken = LabelFile.take, []
+
+    def told_to_end(self, finished):
+        take(self, finished)
+        taken.append(finished.z)
+        if len(taken) == 5 + 2:  # the second slice of b
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(LabelFile, "take", told_to_end)
+    assert predict(root) == 75
+    monkeypatch.undo()
+    assert "ended by SIGTERM; the same command with --continue goes on" in capsys.readouterr().err
+    assert sorted(os.listdir(root / "out")) == ["a.nii.gz", "report.json"]
+    assert predict(root, "--continue") == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("a_0000.nii.gz") and first.endswith("done before") and second.startswith("b.nii.gz")
+    assert is_as_unbroken(root)
 
 
 def test_leftovers_of_this_runs_files_are_removed_and_another_runs_file_is_left_alone(root):
@@ -325,6 +360,18 @@ def test_a_scan_that_fails_leaves_no_answer_of_an_earlier_run(root, capsys):
     assert written(root) == ["a.nii.gz"]
     assert [path.name for path in (root / "out" / "statistics").iterdir()] == ["a.json"]
     assert main(one) == 4 and not (root / "alone.nii.gz").exists()
+
+
+def test_a_scan_that_lacked_room_leaves_the_answer_of_an_earlier_run(root, monkeypatch):
+    def without_room(self, openers, image, *more):
+        raise StorageError("a label file", found="no room", expected="room")
+
+    assert predict(root) == 0
+    before = {name: (root / "out" / name).read_bytes() for name in written(root)}
+    monkeypatch.setattr(Predictor, "predict_into", without_room)
+    assert predict(root) == 5
+    assert {name: (root / "out" / name).read_bytes() for name in written(root)} == before and len(before) == 2
+    assert all("no room" in case["error"] and case["files"] == {} for case in report(root)["cases"].values())
 
 
 def test_the_report_tells_no_folders(root):
