@@ -100,6 +100,23 @@ def test_the_numbers_of_a_run_are_those_of_the_epoch_that_is_kept(tmp_path):
     assert summary_of(state)["batches"] == 2
 
 
+def test_pseudo_labels_come_from_torch_whatever_engine_is_installed(tmp_path, monkeypatch):
+    """What OpenVINO says may differ, and the models of two machines would with it."""
+    opened = []
+
+    def predictor(model, **words):
+        opened.append((model, words))
+        return SimpleNamespace()
+
+    monkeypatch.setattr(trainer, "Predictor", predictor)
+    monkeypatch.setattr(trainer, "load_model", lambda folder: f"model of {folder}")
+    monkeypatch.setattr(trainer, "Teachers", lambda predictors, *_: predictors)
+    one, step = trainer_of(tmp_path)
+    one.__dict__["_foundations"] = lambda runs: {run: SimpleNamespace(folder=run) for run in runs}
+    assert list(one.teachers(step.model_copy(update={"teachers": {"organ": "Other/1"}}))) == ["Other/1"]
+    assert opened == [("model of Other/1", {"engine": "torch", "device": "cpu"})]
+
+
 class Threshold(Trainer3DOrgan):
     name = "Threshold"
 
