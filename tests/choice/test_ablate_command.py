@@ -144,6 +144,17 @@ def test_a_run_that_lacks_a_case_of_its_step_fails_until_the_case_is_prepared(ti
     assert reasons() == ["the end of this test"] * 2 and trained == ["3DOrgan/1", "3DOrgan/1", "3DCancer/1"]
 
 
+def test_results_that_another_run_writes_are_left_alone(tiny_set, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("flarenet.lock._PATIENCE_S", 0.05)
+    monkeypatch.setattr("flarenet.choice.trials._train", lambda training: pytest.fail("trained"))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / LOCK).write_text("4711\nanother-host\n")
+    assert main(words(tiny_set, write(tmp_path, VARIANTS[:1]), "-o", str(out))) == 6
+    assert "process 4711 on another-host" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == [LOCK]
+
+
 def test_over_a_cluster_the_same_runs_have_the_same_weights(ablated):
     distributed = pytest.importorskip("distributed", reason="needs the extra `cluster`")
     workspace, listed, _ = ablated

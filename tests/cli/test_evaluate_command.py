@@ -176,6 +176,17 @@ def test_files_whose_forms_disagree_are_scored_and_drawn_as_was_asked(root):
     assert {path.stem for path in (root / "out" / "pictures").iterdir()} == set(TABLE)
 
 
+def test_a_folder_in_which_another_run_is_at_work_is_left_alone(root, capsys, monkeypatch):
+    monkeypatch.setattr("flarenet.lock._PATIENCE_S", 0.05)
+    (root / "out" / "pictures").mkdir(parents=True)
+    left = [root / "out" / ".lock", root / "out" / "pictures" / ".0123456789ab.tmp.first.png"]
+    for path in left:
+        path.write_text("4711\nanother-host\n")
+    assert _evaluate(root) == 6
+    assert "process 4711 on another-host" in capsys.readouterr().err
+    assert [path for path in sorted((root / "out").rglob("*")) if path.is_file()] == left
+
+
 def test_unknown_set_and_missing_folder(root, capsys):
     assert _evaluate(root, dataset="Tiyn") == 2
     assert "Tiny" in capsys.readouterr().err

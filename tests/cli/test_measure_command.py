@@ -158,6 +158,16 @@ def test_a_command_that_cannot_work_is_refused_before_anything_runs(images, tmp_
     assert said in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+def test_a_folder_in_which_another_run_is_at_work_is_left_alone(images, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("flarenet.lock._PATIENCE_S", 0.05)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".lock").write_text("4711\nanother-host\n")
+    assert measure(images, out, predictor(tmp_path)) == 6
+    assert "process 4711 on another-host" in capsys.readouterr().err
+    assert [path.name for path in out.iterdir()] == [".lock"] and not (tmp_path / "runs").exists()
+
+
 def test_a_measurement_that_is_ended_ends_its_command_and_goes_on_later(images, tmp_path):
     out, pid = tmp_path / "out", tmp_path / "pid"
     words = predictor(tmp_path, f"open({str(pid)!r}, 'w').write(str(os.getpid()))\nif case == 'b': time.sleep(600)")

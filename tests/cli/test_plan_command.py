@@ -116,6 +116,17 @@ def test_a_plan_of_another_recipe_or_budget_says_how_the_last_one_was_made(root,
     assert "another recipe" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("words", [[], ["--fingerprint"], ["--report"]])
+def test_a_set_that_another_run_plans_is_left_alone(root, capsys, monkeypatch, words):
+    monkeypatch.setattr("flarenet.lock._PATIENCE_S", 0.05)
+    lock = root / "prepared" / "Tiny" / ".lock"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("4711\nanother-host\n")
+    assert plan_it(root, *words) == 6
+    assert "process 4711 on another-host" in capsys.readouterr().err
+    assert [path for path in (root / "prepared").rglob("*") if path.is_file()] == [lock]
+
+
 def test_cases_are_dealt_anew_only_where_folds_are_asked_for(root, capsys):
     prepared = root / "prepared" / "Tiny"
     assert plan_it(root, "--set", "folds=2") == 0

@@ -74,6 +74,17 @@ def test_names_that_name_nothing(workspace, capsys, words, named):
     assert named in said and "Traceback" not in said
 
 
+def test_a_step_that_another_run_trains_is_left_alone(workspace, capsys, monkeypatch):
+    monkeypatch.setattr("flarenet.lock._PATIENCE_S", 0.05)
+    folder = workspace.run("3DOrgan", 1, fold=1)
+    folder.mkdir(parents=True)
+    (folder / ".lock").write_text("4711\nanother-host\n")
+    code, said = run(capsys, workspace, "3DOrgan", "--fold", "1", "--device", "cpu")
+    assert code == 6 and "process 4711 on another-host" in said
+    assert [path.name for path in folder.iterdir()] == [".lock"]
+    shutil.rmtree(folder.parent)
+
+
 @pytest.mark.parametrize(("step", "learns"), [(3, "decoders.organ."), (4, "decoders.cancer.")])
 def test_the_last_steps_change_one_decoder_and_nothing_else(trained, step, learns):
     before = load_weights(trained.run("DualDecoder2D", step - 1))
