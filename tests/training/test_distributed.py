@@ -63,16 +63,32 @@ def test_the_first_process_alone_writes(twice):
     assert list(second(twice[0]).iterdir()) == []
 
 
-def test_a_signal_to_one_process_is_one_to_all_and_they_go_on_to_the_same_bytes(twice, tmp_path):
-    folder = tmp_path / "run"
+def test_a_signal_to_one_process_is_one_to_all_and_they_go_on_to_the_same_bytes(twice, alone, tmp_path):
+    """And one process goes on to the same weights."""
+    folder, single = tmp_path / "run", tmp_path / "single"
     assert [code for code, _ in end(start(folder, harm="signals"))] == [-signal.SIGTERM] * 2
     names = sorted(path.name for path in folder.iterdir())
     assert names == files_of("00001-00001", "00001-00002")  # as the second was asked for a state, and for the end
     shutil.copytree(folder, second(folder), dirs_exist_ok=True)
+    shutil.copytree(folder, single)
+    together.train(single)
+    same(alone, single)
     for code, said in end(start(folder)):
         assert code == 0, said
     assert (folder / "weights.safetensors").read_bytes() == (twice[0] / "weights.safetensors").read_bytes()
     assert sorted(path.name for path in second(folder).iterdir()) == names
+
+
+def test_two_processes_go_on_with_what_one_has_begun(alone, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    together.train(folder)
+    for path in (*folder.glob("state-00002-*"), folder / "weights.safetensors"):
+        path.unlink()  # as after the third of six batches
+    shutil.copytree(folder, second(folder))
+    for code, said in end(start(folder)):
+        assert code == 0, said
+    same(alone, folder)
 
 
 @pytest.mark.parametrize("harm", ["killed", "nan"])

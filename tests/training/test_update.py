@@ -183,6 +183,21 @@ def test_a_run_in_float16_goes_on_with_its_scale(tmp_path):
     assert again.scaler.get_scale() == 8.0 * 2**5
 
 
+@pytest.mark.parametrize(("first", "then"), [("fp16", "fp32"), ("fp32", "fp16"), ("bf16", "fp16"), ("fp16", "bf16")])
+def test_a_run_goes_on_in_another_precision(tmp_path, first, then):
+    """With the weights, and from float16 without its scale, which the other does not use."""
+    state = fresh(make_scaler(CPU, first))
+    fit(state, replace(course(tmp_path), autocast=partial(autocast, CPU, first)))
+    again = fresh(make_scaler(CPU, then))
+    assert checkpoints(tmp_path).load(again, print) and again.epoch == 3
+    assert same(weights(again.network), weights(state.network))
+    assert again.scaler.state_dict() == make_scaler(CPU, then).state_dict()
+    before, longer = weights(again.network), STEP.model_copy(update={"epochs": 4})
+    fit(again, replace(course(tmp_path), step=longer, autocast=partial(autocast, CPU, then)))
+    assert len(again.history) == 4 and not same(weights(again.network), before)
+    assert again.history[3].losses["loss"] == pytest.approx(state.history[2].losses["loss"], rel=0.2)
+
+
 def test_the_average_is_the_sum_written_out():
     network, decay = nn.Linear(1, 1, bias=False), 0.5
     network.weight.data.fill_(1.0)
