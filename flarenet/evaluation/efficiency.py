@@ -9,8 +9,9 @@ from pydantic import Field
 from rich.console import Console
 
 from ..errors import DatasetError
-from ..schema import LARGEST_TABLE_BYTES, Frozen, load
+from ..schema import LARGEST_TABLE_BYTES, Frozen, escaped, load, to_json
 from ..terminal import new_table
+from ..whole import write_text
 
 EFFICIENCY = "efficiency.json"
 
@@ -97,6 +98,31 @@ class Efficiency(Frozen):
             slow=sum(cost.seconds > TOLERATED_S for cost in costs),
             large=sum(peak > TOLERATED_MB for peak in peaks),
         )
+
+
+class EfficiencyFile:
+    """Writes efficiency.json in `folder`, again after each case. A case is put into JSON once: it has hundreds of
+    samples, and those of all cases would take seconds each time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / EFFICIENCY
+        self._texts: dict[str, tuple[CaseCost, str]] = {}
+
+    def write(self, found: Efficiency) -> None:
+        """Write `found`, whole or not at all."""
+        fields = found.model_copy(update={"cases": {}}).model_dump(mode="json")
+        texts = {name: to_json(value, 1) for name, value in fields.items()}
+        if found.cases:
+            # by escaped names: one read from the file is the same as that of the scan, and no key comes twice
+            cases = {escaped(name): self._text(name, cost) for name, cost in found.cases.items()}
+            texts["cases"] = "{\n" + ",\n".join(f"  {to_json(name)}: {text}" for name, text in cases.items()) + "\n }"
+        write_text(self._path, "{\n" + ",\n".join(f' "{name}": {text}' for name, text in texts.items()) + "\n}\n")
+
+    def _text(self, name: str, cost: CaseCost) -> str:
+        kept = self._texts.get(name)
+        if kept is None or kept[0] is not cost:  # a case may be measured anew
+            kept = self._texts[name] = cost, to_json(cost.model_dump(mode="json"), 2)
+        return kept[1]
 
 
 def read_efficiency(folder: Path) -> Efficiency | None:

@@ -16,9 +16,8 @@ from ..data.memory import processors
 from ..data.names import case_name
 from ..data.nifti import read_grid
 from ..errors import FlarenetError, RunError, UsageError
-from ..schema import save
 from ..whole import remove_leftovers
-from .efficiency import EFFICIENCY, CaseCost, Efficiency, Sample, read_efficiency
+from .efficiency import EFFICIENCY, CaseCost, Efficiency, EfficiencyFile, Sample, read_efficiency
 from .gpu_memory import Gpu
 from .process_cost import ProcessCost, run_measured
 
@@ -82,7 +81,7 @@ def measure(
     A case fails where its scan has no readable header, or its command ends with an exit code or by a signal, or leaves
     no prediction; the others go on. Raises UsageError where `out` holds measurements of another command or device.
     """
-    found = _before(out, command, gpu.name if gpu else _processor())
+    found, file = _before(out, command, gpu.name if gpu else _processor()), EfficiencyFile(out)
     remove_leftovers(out)
     for image in images:
         case = case_name(image)
@@ -98,7 +97,7 @@ def measure(
             failed = {name: reason for name, reason in found.failed.items() if name != case}
             found = found.model_copy(update={"cases": {**found.cases, case: result}, "failed": failed})
             tell(case, result)
-        save(found, out / EFFICIENCY)
+        file.write(found)
     return found
 
 
