@@ -109,12 +109,12 @@ def test_pseudo_labels_come_from_torch_whatever_engine_is_installed(tmp_path, mo
         return SimpleNamespace()
 
     monkeypatch.setattr(trainer, "Predictor", predictor)
-    monkeypatch.setattr(trainer, "load_model", lambda folder: f"model of {folder}")
     monkeypatch.setattr(trainer, "Teachers", lambda predictors, *_: predictors)
     one, step = trainer_of(tmp_path)
     one.__dict__["_foundations"] = lambda runs: {run: SimpleNamespace(folder=run) for run in runs}
-    assert list(one.teachers(step.model_copy(update={"teachers": {"organ": "Other/1"}}))) == ["Other/1"]
-    assert opened == [("model of Other/1", {"engine": "torch", "device": "cpu"})]
+    other = Run("Other", 1)
+    assert list(one.teachers(step.model_copy(update={"teachers": {"organ": other}}))) == [other]
+    assert opened == [(other, {"engine": "torch", "device": "cpu"})]
 
 
 class Threshold(Trainer3DOrgan):

@@ -1,6 +1,7 @@
 """One update of the weights: what stops it, what limits it, what it leaves beside the weights."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -187,13 +188,13 @@ def test_a_run_in_float16_goes_on_with_its_scale(tmp_path):
 def test_a_run_goes_on_in_another_precision(tmp_path, first, then):
     """With the weights, and from float16 without its scale, which the other does not use."""
     state = fresh(make_scaler(CPU, first))
-    fit(state, replace(course(tmp_path), autocast=partial(autocast, CPU, first)))
+    fit(state, course(tmp_path, objective=judge_in(first)))
     again = fresh(make_scaler(CPU, then))
     assert checkpoints(tmp_path).load(again, print) and again.epoch == 3
     assert same(weights(again.network), weights(state.network))
     assert again.scaler.state_dict() == make_scaler(CPU, then).state_dict()
     before, longer = weights(again.network), STEP.model_copy(update={"epochs": 4})
-    fit(again, replace(course(tmp_path), step=longer, autocast=partial(autocast, CPU, then)))
+    fit(again, replace(course(tmp_path, objective=judge_in(then)), step=longer))
     assert len(again.history) == 4 and not same(weights(again.network), before)
     assert again.history[3].losses["loss"] == pytest.approx(state.history[2].losses["loss"], rel=0.2)
 
