@@ -20,7 +20,7 @@ from flarenet.training.loop import fit
 from tests.trainers.test_trainer import trainer_of
 from tests.training.tiny import CPU
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "losses.json"
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 PROCESSORS = 1e-3
 """By how much the losses of two processors, or of two versions of torch, may differ, relative to them."""
 
@@ -36,7 +36,7 @@ STEP = Step(
     learning_rate=3e-3,
     warmup_epochs=1,
 )
-PART = {
+FLAT = {
     "network": NetworkSpec(
         kind="dual_decoder", dimensions=2, features=(4, 4, 8, 8, 8, 4), groups=GROUPS, deep_supervision=2
     ),
@@ -45,13 +45,20 @@ PART = {
     "update": Update(accumulate=2, ema=0.9),
     "steps": (STEP,),
 }
+DEEP = {
+    "network": NetworkSpec(kind="unet", dimensions=3, features=(4, 4, 8, 8, 8, 4), groups=GROUPS),
+    "augmentation": Augmentation(gamma=0.2, foreground=0.5),
+    "steps": (STEP.model_copy(update={"batch_size": 2, "batches_per_epoch": 3, "epochs": 2, "warmup_epochs": 0}),),
+}
+TRAININGS = {"losses": (2, FLAT), "losses_3d": (3, DEEP)}
+"""Name of the file -> dimensions of the patches, the trainer's part of the plan."""
 
 
-def sample(number, *answered):
+def sample(number, *answered, slices):
     """Noise with a brighter organ and, within it, a tumor that is brighter still; of some cases one is not drawn."""
-    image = np.random.default_rng(number).integers(0, 600, (4, 40, 40))
+    image = np.random.default_rng(number).integers(0, 600, (slices, 40, 40))
     organ, cancer = np.zeros((2, *image.shape), dtype=np.uint8)
-    organ[1:, 8 : 24 + number, 10:30], cancer[1:3, 12:18, 14:20] = 1, 1
+    organ[1:, 8 : 24 + number, 10:30], cancer[1 : slices - 1, 12:18, 14:20] = 1, 1
     image[organ > 0] += 600
     image[cancer > 0] += 600
     maps = {group: drawn for group, drawn in (("organ", organ), ("cancer", cancer)) if group in answered}
@@ -60,27 +67,37 @@ def sample(number, *answered):
     return Sample(f"case {number}", image.astype(np.int16), maps, asked, places)
 
 
-def test_the_losses_are_those_on_file(tmp_path):
-    one, step = trainer_of(tmp_path, **PART)
+def losses_of(name, folder):
+    """The losses of each epoch."""
+    dimensions, part = TRAININGS[name]
+    one, step = trainer_of(folder, dimensions=dimensions, **part)
+    drawn = partial(sample, slices=4 if dimensions == 2 else 34)
     course = make_course(
         step,
-        [sample(0, *GROUPS), sample(1, *GROUPS), sample(2, "organ"), sample(3, "cancer")],
-        [sample(4, *GROUPS)],
+        [drawn(0, *GROUPS), drawn(1, *GROUPS), drawn(2, "organ"), drawn(3, "cancer")],
+        [drawn(4, *GROUPS)],
         plan=one._plan,
         part=one._part,
         loader=Loader(0),
         objective=partial(one.objective, step),
         device=CPU,
         starts_from=None,
-        folder=tmp_path / "run",
+        folder=folder / "run",
         title="test",
     )
     state = one._state(step, {})
     fit(state, course)
-    losses = [record.losses for record in state.history]
+    return [record.losses for record in state.history]
+
+
+@pytest.mark.parametrize("name", TRAININGS)
+def test_the_losses_are_those_on_file_and_the_same_each_time(tmp_path, name):
+    path = GOLDEN / f"{name}.json"
+    losses, again = (losses_of(name, tmp_path / each) for each in ("first", "again"))
+    assert losses == again
     if os.environ.get("WRITE_GOLDEN"):
-        GOLDEN.write_text(json.dumps(losses, indent=1) + "\n")
-    expected = json.loads(GOLDEN.read_text())
-    assert len(losses) == len(expected) == step.epochs
+        path.write_text(json.dumps(losses, indent=1) + "\n")
+    expected = json.loads(path.read_text())
+    assert len(losses) == len(expected) == TRAININGS[name][1]["steps"][0].epochs
     for found, wanted in zip(losses, expected):
         assert found == pytest.approx(wanted, rel=PROCESSORS)

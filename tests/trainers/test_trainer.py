@@ -121,9 +121,9 @@ class Threshold(Trainer3DOrgan):
     name = "Threshold"
 
 
-def trainer_of(root, **changes):
-    """A trainer of a small slice-wise U-Net, its part of the plan changed."""
-    plan, workspace = plan_for(("organ", "cancer"), 2, (32, 32)), Workspace(root, "Toy")
+def trainer_of(root, *, dimensions=2, **changes):
+    """A trainer of a small U-Net, its part of the plan changed."""
+    plan, workspace = plan_for(("organ", "cancer"), dimensions, (32,) * dimensions), Workspace(root, "Toy")
     save(Splits(folds=((), ())), workspace.splits)
     part = plan.trainers["Threshold"].model_copy(update=changes)
     plan = plan.model_copy(update={"trainers": {"Threshold": part}})
