@@ -78,6 +78,15 @@ def test_a_file_is_copied_aside_and_stays(tmp_path):
     assert {kept.read_text() for kept in tmp_path.iterdir()} == {"0"} and path.exists()
 
 
+def test_s11_a_link_in_the_place_of_a_file_is_replaced_and_what_it_led_to_is_left_alone(tmp_path):
+    victim, link = tmp_path / "victim", tmp_path / "a.txt"
+    victim.write_text("of somebody else")
+    link.symlink_to(victim)
+    write_text(link, "x")
+    assert victim.read_text() == "of somebody else"
+    assert link.read_text() == "x" and not link.is_symlink()
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
 def test_an_error_leaves_the_old_file_as_it_was(tmp_path, error):
     path = tmp_path / "a.txt"

@@ -264,6 +264,14 @@ def test_oblique_headers_come_back_byte_for_byte(tmp_path_factory, angles, spaci
     assert read_grid(folder / "out.nii.gz").is_near(read_grid(folder / "like.nii.gz"), 0)
 
 
+def test_a_link_in_the_place_of_a_label_file_is_replaced_and_what_it_led_to_is_left_alone(tmp_path, save_nifti):
+    like = save_nifti(tmp_path / "like.nii.gz", numbers(np.int16), np.eye(4))
+    before = like.read_bytes()
+    (tmp_path / "out.nii.gz").symlink_to(like)
+    write_labels(tmp_path / "out.nii.gz", np.ones((5, 4, 3), np.uint8), like=like)
+    assert like.read_bytes() == before and not (tmp_path / "out.nii.gz").is_symlink()
+
+
 @pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
 @pytest.mark.parametrize("shape", [(3, 4, 5), (3, 4, 5, 1)])
