@@ -1,4 +1,5 @@
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ from flarenet.data.dataset import Dataset
 from flarenet.data.labels import HIDDEN
 from flarenet.data.store import Store
 from flarenet.errors import CasesFailed, RunError
+from flarenet.lock import LOCK, locked
 from flarenet.planning.fusion import Fusion
 from flarenet.planning.pseudo_rules import PseudoRules
 from flarenet.planning.runs import Run
@@ -182,6 +184,31 @@ def test_what_is_kept_of_a_teacher_is_held_while_it_is_asked(blocks, teachers):
     read_asking(workspace, {**teachers, Run("Cancer", 1): Watched("cancer")})
     assert held == [["Teacher-cancer", "Teacher-organ"]] * 2  # for `bare` and `firm`
     assert not list(workspace.root.glob("pseudo/*/*/.lock"))
+
+
+def test_who_waits_for_another_run_s_answers_is_told_whose(blocks, teachers, monkeypatch, capsys):
+    """Of two teachers one is asked by a run on another host, which ends once it is waited for."""
+    workspace, cases = blocks
+    ended = []
+
+    @contextmanager
+    def with_another(folder, *, wait):
+        def tell(line):
+            wait(line)
+            (folder / LOCK).unlink()
+            ended.append(folder)
+
+        if "Teacher-organ" in folder.name:
+            folder.mkdir(parents=True)
+            (folder / LOCK).write_text("4711\nanother-host\n")
+        with locked(folder, wait=tell):
+            yield
+
+    monkeypatch.setattr("flarenet.lock._PATIENCE_S", 0.01)
+    monkeypatch.setattr("flarenet.pseudo.sources.locked", with_another)
+    read_asking(workspace, teachers)
+    [folder] = ended
+    assert f"{folder} is in use by process 4711 on another-host, whose end is waited for" in capsys.readouterr().err
 
 
 def test_a_case_that_is_prepared_anew_while_teachers_are_asked_is_named(blocks, teachers):
