@@ -59,6 +59,20 @@ def plan_it(root, *words):
     return main(["-d", "Tiny", "--root", str(root), "--workers", "1", *words])
 
 
+def test_d01_the_plan_does_not_depend_on_where_or_in_which_order_cases_are_listed(root):
+    assert plan_it(root) == 0
+    other = root / "elsewhere"
+    shutil.copytree(root / "raw", other / "raw")
+    path = other / "raw" / "Tiny" / "dataset.json"
+    content = json.loads(path.read_text())
+    content["dataset"] = dict(reversed(content["dataset"].items()))
+    path.write_text(json.dumps(content))
+    assert plan_it(other) == 0
+    for name in ("fingerprint.json", "plan.json", "splits.json"):
+        one, two = (folder / "prepared" / "Tiny" / name for folder in (root, other))
+        assert one.read_bytes() == two.read_bytes(), name
+
+
 def test_a_set_is_measured_planned_and_prepared(root, capsys):
     assert plan_it(root) == 0
     prepared = root / "prepared" / "Tiny"

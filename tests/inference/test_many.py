@@ -9,7 +9,7 @@ import pytest
 from flarenet.errors import DatasetError
 from flarenet.inference.many import predict_many
 from flarenet.inference.one_ahead import one_ahead
-from flarenet.inference.predict import Predictor
+from flarenet.inference.predict import Predictor, predict_pairs
 from flarenet.volume import Grid, Volume
 from tests.inference.test_predict import AIR_HU, BODY_HU, model_folder, write_scan
 
@@ -46,6 +46,19 @@ def test_a_scan_that_fails_is_given_with_its_error_and_the_others_go_on(predicto
     )
     assert results[tmp_path / "c.nii.gz"].labels.any()
     assert results[tmp_path / "b.nii.gz"].__traceback__ is None  # through which it would hold the scan
+
+
+def test_d04_a_scan_gets_the_same_file_alone_and_among_others_in_any_order(predictor, tmp_path):
+    images = [tmp_path / f"{name}.nii.gz" for name in "abc"]
+    for number, image in enumerate(images):
+        write_scan(image, np.random.default_rng(number).random((9, 10, 5 + number)) > 0.5, np.eye(4))
+    written = set()
+    for number, order in enumerate((images, images[::-1], *([image] for image in images))):
+        outputs = {image: tmp_path / f"out_{number}" / image.name for image in order}
+        done, failed = predict_pairs(predictor, outputs, progress=lambda image, result: None)
+        assert done == list(outputs.values()) and not failed
+        written |= {(file.name, file.read_bytes()) for file in done}
+    assert sorted(name for name, _ in written) == [image.name for image in images]
 
 
 def test_the_next_item_is_worked_on_while_one_is_used():
