@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from flarenet.data.store import Store
 from flarenet.errors import RunError
 from flarenet.inference.about import read_about
 from flarenet.inference.model import load_model, load_weights
+from flarenet.inference.predict import Predictor
 from flarenet.planning.plan_file import load_plan
 from flarenet.schema import load, save
 from flarenet.trainers import TRAINERS
@@ -22,6 +24,7 @@ from flarenet.trainers import trainer as segmentation
 from flarenet.training.callbacks import EpochDone
 from flarenet.training.checkpoints import Checkpoints
 from flarenet.training.run_file import RunFile
+from flarenet.whole import sha256_of
 from flarenet.workspace import Workspace
 from tests.trainers.tiny import planned
 from tests.trainers.together import train_and_finish
@@ -102,6 +105,16 @@ def test_finished_steps_are_skipped(trained, capsys):
     code, said = run(capsys, trained, "DualDecoder2D")
     assert code == 0 and said.count("skipped") == 4 and "warning" not in said
     assert [path.stat().st_mtime_ns for path in files] == before
+
+
+def test_a_run_tells_what_it_was_made_from(trained):
+    runs = ("3DOrgan", "3DCancer", "DualDecoder2D")
+    told = {name: load(RunFile, trained.run(name, 1) / "run.json", RunError).sha256 for name in runs}
+    for name, sha256 in told.items():
+        assert sha256["plan"] == sha256_of(trained.run(name, 1) / "plan.json")
+        assert sha256["dataset"] == sha256_of(trained.settled)
+    assert len({sha256["cases"] for sha256 in told.values()}) == 3  # each learns from others, or from more of them
+    assert told["DualDecoder2D"]["3DOrgan/1"] == sha256_of(trained.run("3DOrgan", 1) / "weights.safetensors")
 
 
 def test_what_was_trained_by_another_plan_is_named_where_it_is_skipped(trained, capsys):
@@ -235,6 +248,22 @@ def test_two_processes_train_and_finish_of_which_the_first_alone_writes(workspac
     summary = read_about(ended).summary
     assert (summary["epochs"], summary["batches"]) == (1, 1)
     assert load_weights(ended).keys() == load_weights(whole).keys() and not list(ended.glob("state*"))
+
+
+def test_sigterm_before_the_first_batch_or_after_the_last_loses_nothing(trained, tmp_path, monkeypatch, capsys):
+    """While cases are read, teachers asked, and the model saved: no handler of the loop notes it then."""
+    other = Workspace(tmp_path / "root", "P")
+    shutil.copytree(trained.root, other.root, ignore=shutil.ignore_patterns("pseudo", "DualDecoder2D"))
+    words = ("DualDecoder2D", "--step", "1", *EXACT)
+    for place in ((segmentation, "read_samples"), (Predictor, "predict_views"), (segmentation, "save_model")):
+        with monkeypatch.context() as patch:
+            patch.setattr(*place, lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+            code, said = run(capsys, other, *words)
+        assert code == 75 and "ended by SIGTERM; the same command goes on from here" in said, place
+        assert not list(other.root.rglob(".lock")) and not (other.run("DualDecoder2D", 1) / "about.json").exists()
+    assert run(capsys, other, *words)[0] == 0
+    whole, ended = (each.run("DualDecoder2D", 1) / "weights.safetensors" for each in (trained, other))
+    assert ended.read_bytes() == whole.read_bytes()
 
 
 def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(trained, tmp_path, capsys):
