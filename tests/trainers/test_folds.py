@@ -1,12 +1,15 @@
 """Folds through the commands: who is held out, where runs lie, and that nothing held out is learned from."""
 
 import json
+import shutil
 
 import pytest
+import torch
 
 from flarenet.cli import train
 from flarenet.inference.about import read_about
-from flarenet.inference.model import load_model
+from flarenet.inference.found import models_in
+from flarenet.inference.model import load_model, load_weights
 from flarenet.planning.split import load_splits
 from tests.trainers.tiny import planned
 
@@ -85,6 +88,28 @@ def test_the_steps_of_a_run_hand_on_what_they_have_seen(trained):
     first, second = (read_about(trained.run("DualDecoder2D", step)).seen for step in (1, 2))
     assert set(read_about(trained.run("3DOrgan", 1)).seen) <= set(first) <= set(second)
     assert not set(second) & load_splits(trained.splits).held_out(0)
+
+
+def test_a_further_step_trains_a_finished_network_for_more_epochs(trained, capsys):
+    """Added by hand as docs/resume.md says; it learns so little that the weights stay near those it starts from."""
+    kept = trained.plan.read_text()
+    plan, first = json.loads(kept), trained.run("3DOrgan", 1, 1)
+    [step] = plan["trainers"]["3DOrgan"]["steps"]
+    plan["trainers"]["3DOrgan"]["steps"].append({**step, "starts_from": "3DOrgan/1", "learning_rate": 1e-6})
+    trained.plan.write_text(json.dumps(plan))
+    further = trained.run("3DOrgan", 2, 1)
+    try:
+        assert run(trained, "3DOrgan", "--fold", "1") == 0
+        before, after = load_weights(first), load_weights(further)
+        assert models_in(further.parent) == [further]  # by which its trainer is said to predict
+    finally:
+        trained.plan.write_text(kept)
+        shutil.rmtree(further, ignore_errors=True)
+    said = capsys.readouterr().err
+    assert said.count("skipped") == 1 and "warning" not in said
+    assert before.keys() == after.keys() and not all(torch.equal(before[name], after[name]) for name in before)
+    # an update of AdamW moves no weight by more than about the learning rate, and there were two
+    assert all(torch.allclose(before[name], after[name], rtol=0, atol=1e-5) for name in before)
 
 
 def test_a_fold_that_is_not_there(workspace, capsys):
