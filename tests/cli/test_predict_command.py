@@ -142,6 +142,14 @@ def test_where_nothing_can_be_written_the_scans_are_not_to_blame(root, capsys):
     assert "no image could be predicted\n  found: failures in b.nii.gz" in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_made_is_told_before_any_work(root, capsys, monkeypatch):
+    monkeypatch.setattr("flarenet.inference.predict.Predictor", lambda *_, **__: pytest.fail("a model is read"))
+    (root / "notes").write_text("no folder")
+    assert main(["-i", str(root / "scans"), "-o", str(root / "notes" / "out"), "--root", str(root)]) == 5
+    said = capsys.readouterr().err
+    assert str(root / "notes" / "out") in said and "expected: a folder that can be written" in said
+
+
 def test_one_who_interrupts_is_told_how_the_rest_is_done(root, capsys, monkeypatch):
     words = ["-i", str(root / "scans"), "-o", str(root / "out"), "--root", str(root)]
 
