@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 FAULT, TERMINATED, INTERRUPTED = 1, 75, 130
 """Exit codes that belong to no error below; 75 is EX_TEMPFAIL of sysexits.h: try again later."""
@@ -148,6 +149,14 @@ def without_frames(error: FlarenetError) -> FlarenetError:
             one.__traceback__ = None
             todo += [one.__cause__, one.__context__]
     return error
+
+
+def without_folders(text: str, folders: Iterable[Path]) -> str:
+    """A message without `folders` before the names of their files, for reports: their readers need not know them."""
+    for folder in folders:
+        if folder.is_absolute():
+            text = text.replace(f"{folder}/", "")
+    return text
 
 
 def some_of(names: Sequence[str], most: int = 10) -> str:

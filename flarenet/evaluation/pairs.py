@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ..data.labels import LabelPattern, LabelSet, ignored_share
 from ..data.names import by_case, files_in
 from ..data.nifti import inspect_labels, read_grid, read_labels
 from ..data.reading import STRICT, Reading
-from ..errors import DatasetError, FlarenetError, StorageError
+from ..errors import DatasetError, FlarenetError, StorageError, without_folders
 from ..schema import Frozen, digest, load_or_none, save
 from ..volume import Volume
 from ..whole import sha256_of
@@ -99,7 +99,7 @@ def pair_up(
     if not pairs:
         raise DatasetError(truth, found=f"{len(every)} label maps to score", expected="CASE.nii.gz in both folders")
     notes = _notes(pairs, dataset, rules, truths=set(truths), predicted=set(predicted))
-    return pairs, notes if predicted else [f"no label map in {prediction}", *notes]
+    return pairs, notes if predicted else [f"no label map in {prediction.name}", *notes]
 
 
 def _notes(
@@ -145,7 +145,14 @@ def evaluate(
     done, failures = map_cases(score, pairs, pool=pool, describe="scoring", need_mb=need_mb)
     by_name = {case.name: case for case in done}
     by_name |= {pair.name: _lost(pair, labels, str(error)) for pair, error in failures}
-    return [by_name[pair.name] for pair in pairs]
+    return [_without_folders(by_name[pair.name], pair) for pair in pairs]
+
+
+def _without_folders(case: CaseScores, pair: Pair) -> CaseScores:
+    """`case` with a failure that names its files alone, for tables and pages are passed on."""
+    if case.failure is None:
+        return case
+    return replace(case, failure=without_folders(case.failure, (pair.truth.parent, pair.prediction.parent)))
 
 
 def score_pair(pair: Pair, *, labels: LabelSet, rules: Rules = PLAIN, keep: Path | None = None) -> CaseScores:

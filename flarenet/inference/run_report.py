@@ -15,7 +15,7 @@ from ..data.file_state import FileState, looks_unchanged, state_of
 from ..data.findings import Finding
 from ..data.names import case_name
 from ..data.reading import Reading
-from ..errors import FlarenetError, RunError
+from ..errors import FlarenetError, RunError, without_folders
 from ..schema import LARGEST_TABLE_BYTES, Frozen, digest, escaped, load, to_json
 from ..whole import remove_leftovers, sha256_of, temporary_end, write_text
 from .about import Described
@@ -184,11 +184,8 @@ class RunReport:
         return said.model_copy(update={name: self._without_folders(text, image) for name, text in words.items()})
 
     def _without_folders(self, text: str, image: Path) -> str:
-        """`text` without the folders of the scan and of the report, which readers of the report need not know."""
-        for folder in (image.parent, self.path.parent):
-            if folder.is_absolute():
-                text = text.replace(f"{folder}/", "")
-        return text
+        """`text` without the folders of the scan and of the report."""
+        return without_folders(text, (image.parent, self.path.parent))
 
     def _is_verified(self, case: CaseReport, image: Path) -> bool:
         """Whether the case is done, from the same bytes, and every file of its answer is unchanged."""

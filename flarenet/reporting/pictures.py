@@ -10,6 +10,7 @@ from pathlib import Path
 from ..data.cases import HERE, Pool, map_cases
 from ..data.dataset import Dataset
 from ..data.labels import LabelSet
+from ..errors import without_folders
 from ..evaluation.pictures import Row
 from .content import Browser, Gallery, Listing, Part, Section, Strip, Words
 from .extremes import BEST, WORST, extreme_row, extremes_picture
@@ -59,8 +60,8 @@ def picture_section(
     drawn, failed = map_cases(work, _jobs(subjects, browsed), pool=pool, describe="pictures", need_mb=_need_mb)
     parts: list[Part] = [_about(models, subjects, browsed)]
     if failed:
-        lines = tuple(f"{job.subject.case}: {error}" for job, error in failed)
-        parts.append(Listing(f"Could not be drawn: {len(failed)}", lines, bad=True))
+        lines = [f"{job.subject.case}: {without_folders(str(error), job.subject.folders)}" for job, error in failed]
+        parts.append(Listing(f"Could not be drawn: {len(failed)}", tuple(lines), bad=True))
     if rows := [each.row for each in drawn if each.row]:
         parts.append(Gallery((extremes_picture(rows, names, labels=dataset.labels),)))
     if strips := tuple(each.strip for each in drawn if each.strip):

@@ -41,6 +41,11 @@ class Subject:
     def caption(self) -> str:
         return f"{self.case}: mean DSC {', '.join(f'{100 * dsc:.2f} ({model})' for model, dsc in self.dsc.items())}"
 
+    @property
+    def folders(self) -> set[Path]:
+        """Where its files lie."""
+        return {file.parent for file in (self.image, self.pair.truth, *self.predictions.values())}
+
 
 @dataclass(frozen=True, eq=False)
 class ShownScan:

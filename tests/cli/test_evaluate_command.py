@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flarenet.cli.evaluate import main
+from flarenet.data.cases import map_cases
 from flarenet.data.dataset_file import read_dataset
 from flarenet.data.settled import save_settled
 from tests.unsure import move_the_qform
@@ -113,11 +114,32 @@ def test_a_missing_prediction_is_exit_code_3_after_everything_is_written(root, c
 
 
 def test_folders_typed_as_seen_from_here_are_told_to_the_workers_as_seen_from_anywhere(root, monkeypatch, capsys):
-    (root / "predicted" / "first.nii.gz").unlink()
+    told = []
+
+    def noting(score, pairs, **words):
+        told.extend(file for pair in pairs for file in (pair.truth, pair.prediction))
+        return map_cases(score, pairs, **words)
+
+    monkeypatch.setattr("flarenet.evaluation.pairs.map_cases", noting)
     monkeypatch.chdir(root)
-    assert main(["-p", "predicted", "-g", "raw/Tiny/labelsTs", "-o", "out", "-d", "Tiny"]) == 3
-    assert _metrics(root)["failed"] == {"first": f"no prediction {root / 'predicted' / 'first.nii.gz'}"}
+    assert main(["-p", "predicted", "-g", "raw/Tiny/labelsTs", "-o", "out", "-d", "Tiny"]) == 0
+    folders = (root / "raw" / "Tiny" / "labelsTs", root / "predicted")
+    assert told == [folder / f"{name}.nii.gz" for name in TABLE for folder in folders]
     assert f"written: {root / 'out'}" in capsys.readouterr().out
+
+
+def test_s15_what_is_written_tells_no_folders(root):
+    (root / "predicted" / "first.nii.gz").unlink()
+    (root / "raw" / "Tiny" / "labelsTs" / "second.nii.gz").write_bytes(b"this is no image")
+    assert _evaluate(root, "--report") == 3
+    failed = _metrics(root)["failed"]
+    assert failed["first"] == "no prediction first.nii.gz"
+    assert failed["second"].startswith("ground truth: second.nii.gz\n")
+    (root / "predicted" / "second.nii.gz").unlink()
+    assert _evaluate(root, "--report") == 3
+    assert _metrics(root)["notes"] == ["no label map in predicted"]
+    for path in (root / "out").rglob("*"):
+        assert path.is_dir() or str(root).encode() not in path.read_bytes(), path
 
 
 def test_a_missing_prediction_is_left_out_where_that_is_asked(root):

@@ -148,6 +148,7 @@ def test_a_case_that_cannot_be_drawn_is_named_and_the_others_are_there(root):
     section = _section(root, _model(root, a=1.0, b=0.9))
     listing = _of(section, Listing)
     assert listing.bad and "b: " in listing.lines[0] and "grid" in listing.lines[0]
+    assert str(root) not in listing.lines[0]
     assert [strip.case for strip in _of(section, Browser).strips] == ["a"]
 
 
