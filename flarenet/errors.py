@@ -139,8 +139,7 @@ def memory_remedy(error: BaseException, usual: str) -> str:
 
 
 def without_frames(error: FlarenetError) -> FlarenetError:
-    """`error` as it can be kept: it and what it came from forget where they were raised, for a frame that is remembered
-    keeps all that it held, as a whole scan."""
+    """`error`, with tracebacks stripped from it and its causes: a kept frame would keep the whole scan alive."""
     done, todo = set[int](), list[BaseException | None]([error])
     while todo:
         one = todo.pop()

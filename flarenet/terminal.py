@@ -10,7 +10,7 @@ from rich.table import Table
 
 
 class _Words(Table):
-    """A table whose cells are words: a label "lesion [benign]" is no lesion in a style of rich that is named benign."""
+    """A table whose cells are words: "lesion [benign]" must not be read as rich markup for a style called 'benign'."""
 
     def add_row(self, *cells: RenderableType | None, **how: Any) -> None:
         super().add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in cells), **how)

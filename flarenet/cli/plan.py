@@ -40,12 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     words.add_argument(
         "--rehash",
         action="store_true",
-        help="take no file for unchanged by its size and time, nor a prepared case for whole; compare the bytes",
+        help="compare bytes: do not trust size and time, nor that prepared cases are intact",
     )
     words.add_argument(
         "--without",
         choices=("unlabelled",),
-        help="an ablation: DualDecoder2D without unlabelled cases, by recipe paper without its step 1",
+        help="ablation: train DualDecoder2D without unlabelled cases (recipe paper: drops step 1)",
     )
     _add_budget(words)
     words.add_argument(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = parser("flarenet_train", "Train a model from a plan. Finished steps are skipped, broken ones go on.")
+    words = parser("flarenet_train", "Train a model from a plan. Finished steps are skipped, interrupted ones resume.")
     words.add_argument(
         "trainer",
         nargs="?",
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     words.add_argument("--step", type=int, help="one step, counted from 1; all of them in order where left out")
     words.add_argument(
-        "--finish", action="store_true", help="train no more: make the model of what --step had when it was broken off"
+        "--finish", action="store_true", help="stop training --step and turn its last saved state into a model"
     )
     add_fold(words)
     add_epochs(words)

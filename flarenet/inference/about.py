@@ -176,8 +176,8 @@ def load_unsafe(model: type[Content], path: Path) -> Content:
 
 @contextmanager
 def unsafe(version: object) -> Iterator[None]:
-    """Raise what is wrong in the files of a finished folder as UnsafeError: save_model did not write it so, and nobody
-    can tell damage from harm.
+    """Raise what is wrong in the files of a finished folder as UnsafeError: save_model did not write it so, and
+    corruption cannot be told from tampering.
 
     version  of flarenet, as the files state it. Where it is another one, which may write them otherwise, that is said
     """

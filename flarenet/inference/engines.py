@@ -103,7 +103,7 @@ class TorchEngine:
         except RuntimeError as problem:  # a network that cannot be recorded still runs
             reason = str(problem).strip().splitlines()[0]
             warnings.warn(
-                f"prediction takes more time than it need: no CUDA graph could be made ({reason})", stacklevel=2
+                f"prediction is slower than it needs to be: no CUDA graph could be made ({reason})", stacklevel=2
             )
             return None
 

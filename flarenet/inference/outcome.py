@@ -46,9 +46,9 @@ Image = Volume | Path | str | OpenedScan
 
 
 def as_case_error(image: object, problem: Exception) -> FlarenetError:
-    """What ended the prediction of one scan and lets the others go on, as what is told of the scan: one of flarenet's
-    own errors, a file's, or memory that ran out. It holds nothing of the scan and may be kept. Raises `problem` itself
-    where it is anything else."""
+    """The error to report for a scan whose failure need not stop the others: one of flarenet's own errors, a file's, or
+    memory that ran out. It holds nothing of the scan and may be kept. Raises `problem` itself where it is anything
+    else."""
     if isinstance(problem, FlarenetError):
         return without_frames(problem)
     if isinstance(problem, OSError):

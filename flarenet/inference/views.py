@@ -1,4 +1,6 @@
-"""Slightly changed views of the same scan, and answers brought back: what holds in all views is no chance."""
+"""Slightly changed views of the same scan, and answers brought back.
+
+What all views agree on is unlikely to be chance."""
 
 from __future__ import annotations
 

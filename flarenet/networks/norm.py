@@ -78,6 +78,6 @@ def kernels_run_on(device: torch.device) -> bool:
         _forward(one.view(1, 1, 1, 1), one, one, 1.0)
     except Exception as error:  # noqa: BLE001 - Triton, a C compiler and a driver fail in ways of their own
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        warnings.warn(f"instance norm takes more time than it need: Triton fails on {device} ({reason})", stacklevel=2)
+        warnings.warn(f"instance norm is slower than it needs to be: Triton fails on {device} ({reason})", stacklevel=2)
         return False
     return True

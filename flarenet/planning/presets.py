@@ -123,7 +123,7 @@ def batch_size(
 
 def network_why(spec: NetworkSpec, patch: Sequence[int], *, paper: bool = False) -> str:
     if spec.kind in TRANSFORMERS:
-        return "MONAI's, in the size of its own paper; its encoder is the one that MAE has trained, and rests"
+        return "MONAI's, in the size of its own paper; its encoder comes from MAE and stays frozen"
     if paper:
         return "the network whose number of parameters is the paper's"
     coarse = " x ".join(str(n // 2 ** (len(spec.features) - 2)) for n in patch)

@@ -129,7 +129,7 @@ def patch_2d(fingerprint: Fingerprint, budget: Budget, spacing_mm: Spacing) -> t
         f"pixels; rounded up to multiples of {MULTIPLE_2D}, so that a slice is seen whole"
     )
     if max(whole) > limit:
-        why += f", but at most {limit}, of which the card holds {FEWEST_SAMPLES[2]} or more"
+        why += f", but at most {limit}; the card holds {FEWEST_SAMPLES[2]} or more of that size"
     return (y, x), why
 
 

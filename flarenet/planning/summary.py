@@ -266,7 +266,7 @@ def _if_it_is_one(fingerprint: Fingerprint) -> str:
     everything = {"annotated": fingerprint.labels.names_of(fingerprint.labels.values), "cases": ["*"]}
     line = f'"patterns": {json.dumps({"all": everything}, ensure_ascii=False)}'
     where = "in it (of a set that --from made, plan then with --allow-external in place of --from)"
-    return f". Were all labelled cases searched for every label, say so {where}: {line}"
+    return f". If every labelled case was searched for every label, say so {where}: {line}"
 
 
 def _some(sentences: Sequence[str], field: str) -> list[str]:

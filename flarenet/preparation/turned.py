@@ -16,7 +16,8 @@ PERCENTILES = (0.5, 99.5)
 tails hold noise and bright artefacts, and how much padding or black air lies around the body must not matter."""
 
 NARROWEST = 1e-30
-"""A window that is no wider counts as one of no width: float32 cannot hold the factor that would scale its image."""
+"""A window this narrow or narrower is treated as having zero width: float32 cannot hold the factor that would scale its
+image."""
 
 
 class Turned(Protocol):

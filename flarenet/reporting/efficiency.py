@@ -82,7 +82,7 @@ def _table(costs: Costs, on_a_gpu: bool) -> Table:
 
 
 def _compared(costs: Costs) -> Costs:
-    """What those cases cost that all models finished which finished any: an easy case more is no merit."""
+    """Costs over the cases that every model with results finished, so that an extra easy case helps none."""
     finished = [set(each.cases) for each in costs.values() if each.cases]
     shared = set.intersection(*finished) if finished else set()
     return {

@@ -52,7 +52,7 @@ def read_samples(
     if all(case.name in held_out for case in chosen):
         raise RunError(
             f"the cases of patterns {list(step.subset.patterns)}",
-            found=f"{len(chosen)} cases, of which none is not held out",
+            found=f"{len(chosen)} cases, all of them held out",
             expected="at least one to train on",
             remedy="another subset in the plan",
         )

@@ -89,10 +89,10 @@ class Trainer:
         self._compiled = compiled
         self._loaders = default_workers(self._device) if workers is None else workers
         self._part: TrainerPlan = plan.trainer(self.name)
-        check_training_fits(plan, self.name, "the plan")  # of one that nothing else needs, nobody has asked before
+        check_training_fits(plan, self.name, "the plan")  # not checked earlier if no other trainer needs it
         self._callbacks = tuple(callbacks)
         self._console = Console(stderr=True)
-        self._told: set[Path] = set()  # the finished runs whose plan was told to be another
+        self._told: set[Path] = set()  # finished runs already reported as trained by a different plan
 
     @classmethod
     def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
@@ -104,14 +104,14 @@ class Trainer:
         return segmentation_objective(network, batch, step.groups, exclusion=step.exclusion, same_size=self._compiled)
 
     def train(self, step: int | None = None, *, finish: bool = False) -> None:
-        """Train one step, or all in order; finished ones are skipped. Goes on where a run was broken off.
+        """Train one step, or all in order; finished ones are skipped, an interrupted run resumes.
 
         Warns of finished runs, skipped or built on, that were trained by another plan, and of skipped ones where what
         they were built on was trained again.
 
-        finish  train no more: what was trained of `step` before it was broken off becomes its model
+        finish  stop training `step` and turn its last saved state into a model
         Raises RunError, with the command to type, where an earlier run is missing or there is nothing to finish,
-        LockedError where another process trains the step, UsageError where a run that was broken off is of another
+        LockedError where another process trains the step, UsageError where an interrupted run has another
         plan or data set, or no step is named to finish, and PlanError where more processes train than a batch has rows.
         """
         if finish and step is None:
@@ -314,7 +314,7 @@ def ended(course: Course, state: TrainState) -> Course:
         raise RunError(
             f"{course.title} --finish",
             found=f"no state of a finished epoch in {course.folder}",
-            expected="a run that was broken off after its first epoch",
+            expected="a run that was interrupted after its first epoch",
             remedy="the same command without --finish",
         )
     return replace(course, step=course.step.model_copy(update={"epochs": state.epoch}))
