@@ -1,6 +1,6 @@
 #!/bin/sh
-# Label maps of every scan in inputs/, in outputs/: CASE_0000.nii.gz or CASE.nii.gz becomes CASE.nii.gz. Each scan gets a
-# process of its own, as challenges time them. Needs no network.
+# Writes label maps of every scan in inputs/ to outputs/: CASE_0000.nii.gz or CASE.nii.gz becomes CASE.nii.gz. Each scan
+# gets a separate process, as challenges time them. Needs no network.
 #
 #     sh predict.sh                                the folders inputs and outputs here
 #     sh predict.sh INPUTS OUTPUTS [WORDS ...]     other folders, and words of flarenet_predict, as in -m NAME

@@ -55,7 +55,7 @@ def read_json(path: str | Path, error: type[FlarenetError], *, largest_bytes: in
     path = Path(path)
     try:
         if path.exists() and not path.is_file():
-            raise error(path, found="a folder" if path.is_dir() else "no regular file", expected="a JSON file")
+            raise error(path, found="a folder" if path.is_dir() else "not a regular file", expected="a JSON file")
         if path.stat().st_size > largest_bytes:
             raise error(path, found=f"{path.stat().st_size} bytes", expected=f"at most {largest_bytes} bytes")
         text = path.read_text(encoding="utf-8")

@@ -123,7 +123,7 @@ def open_workspace(root: Path, dataset: str) -> Workspace:
             found=f"no folder {workspace.raw}",
             expected=", ".join(real) or f"a data set in {root / 'raw'}",
             remedy=did_you_mean(dataset, real, cutoff=0.4)
-            or f"--root or {ROOT_VARIABLE} where it lies below another root",
+            or f"--root or {ROOT_VARIABLE} if it is below another root",
         )
     return workspace
 
@@ -148,7 +148,7 @@ def only_planned(root: Path) -> Workspace:
             root / "prepared",
             found="no planned data set",
             expected="one",
-            remedy=f"flarenet_plan -d NAME, or --root or {ROOT_VARIABLE} where it was planned below another root",
+            remedy=f"flarenet_plan -d NAME, or --root or {ROOT_VARIABLE} if it was planned below another root",
         )
     raise UsageError(f"root {root}", found=f"planned data sets {', '.join(planned)}", expected="one, or -d NAME")
 

@@ -131,7 +131,7 @@ def test_what_would_take_long_is_refused_at_once(tmp_path):
     with pytest.raises(DatasetError, match="52428800 bytes"):
         read_json(path, DatasetError, largest_bytes=32 << 20)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DatasetError, match="no regular file"):
+    with pytest.raises(DatasetError, match="not a regular file"):
         read_json(tmp_path / "pipe", DatasetError)
 
 

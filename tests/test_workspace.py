@@ -59,7 +59,7 @@ def test_an_unknown_set_lists_the_real_ones(tmp_path):
     with pytest.raises(UsageError) as caught:
         open_workspace(tmp_path, "KiTS")
     assert caught.value.found == f"no folder {tmp_path / 'raw' / 'KiTS'}"
-    assert caught.value.remedy == "--root or FLARENET_ROOT where it lies below another root"
+    assert caught.value.remedy == "--root or FLARENET_ROOT if it is below another root"
 
 
 def test_a_root_without_data_sets_is_named(tmp_path):

@@ -97,7 +97,7 @@ def raw(arguments: argparse.Namespace) -> str:
 
 def check(code: int, command: str) -> None:
     if code:
-        sys.exit(f"{command} ended with exit code {code}; the same command goes on from here")
+        sys.exit(f"{command} ended with exit code {code}; the same command resumes from here")
 
 
 if __name__ == "__main__":

@@ -272,7 +272,7 @@ def call(line: list[str]) -> None:
 
 def check(code: int, line: list[str]) -> None:
     if code:
-        sys.exit(f"{line[0]} ended with exit code {code}; the same command goes on from here")
+        sys.exit(f"{line[0]} ended with exit code {code}; the same command resumes from here")
 
 
 def table(contests: dict[str, Contest], arguments: argparse.Namespace) -> str:

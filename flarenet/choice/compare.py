@@ -149,7 +149,7 @@ def _on_the_same(candidates: Sequence[Candidate], folds: Collection[int]) -> lis
             "finished runs by fold",
             found="; ".join(there),
             expected="runs of the same folds",
-            remedy="flarenet_train TRAINER --fold K where one lacks, or flarenet_compare --fold K",
+            remedy="flarenet_train TRAINER --fold K where one is missing, or flarenet_compare --fold K",
         )
     return chosen
 

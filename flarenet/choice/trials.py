@@ -304,7 +304,7 @@ def open_ablation(workspace: Workspace, *, fold: Fold, device: str, pool: Pool, 
     if lost := sorted({case.name for case in found.cases} - {case.name for case in dataset.cases}):
         raise DatasetError(
             workspace.settled,
-            found=f"{len(lost)} cases less than were measured: {some_of(lost)}",
+            found=f"{len(lost)} cases fewer than were measured: {some_of(lost)}",
             expected="every case, prepared",
             remedy=f"{plan_again(base)}, with the changes of this plan by --set",
         )

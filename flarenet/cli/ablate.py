@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = parser("flarenet_ablate", "Train, predict and score variants of a plan: mean, sd and significance.")
-    words.add_argument("variants", nargs="?", metavar="LIST", help="a list that --list shows, or LIST.json of your own")
-    words.add_argument("--list", action="store_true", help="show the lists that come with flarenet, and end")
+    words.add_argument("variants", nargs="?", metavar="LIST", help="a list shown by --list, or your own LIST.json")
+    words.add_argument("--list", action="store_true", help="show the lists that come with flarenet, and exit")
     add_planned(words)
     words.add_argument(
-        "--seeds", type=index, nargs="+", default=[0], metavar="S", help="train each variant with these (default: 0)"
+        "--seeds", type=index, nargs="+", default=[0], metavar="S", help="seeds to train each variant with (default: 0)"
     )
     add_fold(words)
     add_changes(words, "change values of every variant's plan", "trainers.*.steps.*.batch_size=2")
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_cases(words)
     add_reading(words)
     words.add_argument("-o", "--out", type=path, metavar="DIR", help="default: ROOT/ablations/NAME/LIST")
-    words.add_argument("--dry-run", action="store_true", help="show what would be trained, and what is there already")
+    words.add_argument("--dry-run", action="store_true", help="show what would be trained, and what exists already")
     add_device(words)
     add_pool(words, workers=1)
     return run(words, work, argv)
@@ -101,7 +101,7 @@ def _end(found: AblationResults, out: Path) -> None:
             f"{len(failed)} parts of the ablation",
             found="; ".join(failed),
             expected="every variant trained and every case scored; the reasons are above and in ablation.json",
-            remedy="mend it and run the same command again; what is done is kept",
+            remedy="fix it and run the same command again; what is done is kept",
         )
 
 
@@ -125,7 +125,7 @@ def _tell(trials: Sequence[Trial], ablation: Ablation) -> None:
     runs = {key: run for trial in trials for key, run in trial.runs.items()}
     for key, one in runs.items():
         users = list(dict.fromkeys(trial.name for trial in trials if key in trial.runs))
-        there = " (there already)" if is_finished(ablation.folder(one)) else ""
+        there = " (exists already)" if is_finished(ablation.folder(one)) else ""
         _say(f"{one.name}: {'; '.join(users)}{there}")
     _say(f"{len(trials)} trials, {len(runs)} runs, {sum(len(trial.runs) for trial in trials)} if none were shared")
 

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         nargs="+",
         default=[],
         metavar="K",
-        help="compare on these (default: all that every run has)",
+        help="folds to compare on (default: all that every run has)",
     )
     add_device(words)
     add_pool(words, workers=1)
@@ -84,7 +84,7 @@ def print_best(found: Comparison) -> None:
     rule = ""
     if found.keep:
         rule = f" --set {shlex.quote(f'fusion.largest={json.dumps(found.keep)}')}"
-        print("better there with their largest connected part alone (docs/fusion.md), mean DSC:")
+        print("better there with only their largest connected part (docs/fusion.md), mean DSC:")
         for name, part in ((name, part) for name, part in found.parts.items() if part.helps):
             print(f"  {name}  {shown(part.before)} -> {shown(part.after)}, better {part.better}, worse {part.worse}")
     print(f"best: {found.best}\nuse it: flarenet_predict -i IN -o OUT -m {shlex.join(found.rows[0].models)}{rule}")

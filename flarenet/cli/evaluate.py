@@ -30,13 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=path,
         required=True,
         metavar="DIR",
-        help="where metrics.json, scores.csv and lesions.csv are written; a killed evaluation goes on from there",
+        help="where metrics.json, scores.csv and lesions.csv are written; a killed evaluation resumes from there",
     )
     add_scoring(words)
     words.add_argument(
         "--skip-missing",
         action="store_true",
-        help="leave cases without a prediction out (named in a note); otherwise they count as 0",
+        help="leave out cases without a prediction (named in a note); otherwise they count as 0",
     )
     words.add_argument(
         "--images", type=path, metavar="DIR", help="the scans: writes a picture of each case, and report.html"

@@ -21,7 +21,7 @@ PLACES = (
 def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     at = given.index("--") if "--" in given else len(given)
-    words = parser("flarenet_measure", "Predict scans by any command, a process each, and measure what that costs.")
+    words = parser("flarenet_measure", "Predict scans with any command, one process per scan, and measure the cost.")
     words.usage, words.epilog = FORM, PLACES
     words.add_argument("-i", "--input", type=Path, required=True, metavar="IN", help="a scan, or a folder of scans")
     words.add_argument(
@@ -30,10 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         required=True,
         metavar="OUT",
-        help="where predictions, efficiency.json and logs/ go; a killed measurement goes on from there",
+        help="where predictions, efficiency.json and logs/ go; a killed measurement resumes from there",
     )
     words.add_argument(
-        "--gpu", type=index, metavar="K", help="whose memory counts (default: the first of CUDA_VISIBLE_DEVICES, or 0)"
+        "--gpu", type=index, metavar="K", help="GPU to measure (default: the first of CUDA_VISIBLE_DEVICES, or 0)"
     )
     add_timeout(words)
     words.set_defaults(command=tuple(given[at + 1 :]))

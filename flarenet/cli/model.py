@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MB = 1 << 20
 _LONGEST_LICENCE = _MB
-_UNVERIFIED = "digests show that the file is whole, not who made it: compare the fingerprint with its authors'"
+_UNVERIFIED = "digests show that the file is intact, not who made it: compare the fingerprint with its authors'"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,14 +26,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def words() -> ArgumentParser:
-    parser = shell.parser("flarenet_model", "Finished models: list them, look at them, pass them on as files.")
+    parser = shell.parser("flarenet_model", "List, inspect and share finished models.")
     shell.add_root(parser)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     model = "an installed model's name, or a model folder; a trainer's folder means all its finished folds"
 
-    actions.add_parser("list", help="what flarenet_predict -m can name")
+    actions.add_parser("list", help="list what flarenet_predict -m accepts")
 
-    one = actions.add_parser("info", help="what a model knows, from which cases, how well, under which licence")
+    one = actions.add_parser("info", help="show a model's labels, training cases, scores and licence")
     one.add_argument("model", metavar="MODEL", help=f"{model}; or a model file")
 
     one = actions.add_parser("export", help="write a model file")
@@ -43,7 +43,7 @@ def words() -> ArgumentParser:
         "--licence",
         "--license",
         metavar="TEXT|FILE",
-        help="what others may do with it (default: what it was installed with, else that nothing was stated)",
+        help="what others may do with it (default: as it was installed, else a note that none was stated)",
     )
     one.add_argument(
         "--without-cases", action="store_true", help="leave out the names of the cases that it learned from"
@@ -51,11 +51,11 @@ def words() -> ArgumentParser:
 
     one = actions.add_parser("onnx", help="write network.onnx and processing.json for other programs (docs/onnx.md)")
     one.add_argument("model", metavar="MODEL", help=model)
-    one.add_argument("folder", type=Path, metavar="OUT", help="a folder; with several folds, one in it for each")
+    one.add_argument("folder", type=Path, metavar="OUT", help="a folder; with several folds it gets one for each")
 
     one = actions.add_parser("install", help="check a model file and put it into the root's models/")
     one.add_argument("file", type=Path, metavar="FILE.zip")
-    one.add_argument("--name", help="call it so (default: as it was exported)")
+    one.add_argument("--name", help="install under this name (default: as it was exported)")
 
     one = actions.add_parser("remove", help="remove an installed model; runs are never removed")
     one.add_argument("name", metavar="NAME")
@@ -90,7 +90,7 @@ def _list(arguments: Namespace) -> None:
         print("  ".join(_plain(word).ljust(width) for word, width in zip(row, widths)).rstrip())
     if failed:
         found = ", ".join(failed)
-        raise CasesFailed(f"{len(failed)} of {len(named)} models", found=found, expected="sound model folders")
+        raise CasesFailed(f"{len(failed)} of {len(named)} models", found=found, expected="undamaged model folders")
 
 
 def _row(name: str, models: Sequence[Path]) -> tuple[str, str, str, str, str, str]:
@@ -212,7 +212,7 @@ def _facts(model: Path, about: About, plan: Plan) -> Iterator[tuple[str, str]]:
         yield group, ", ".join(f"{value} {plan.labels.names[value]}" for value in values)
     patterns = plan.step(about.trainer, about.step).subset.patterns
     yield "cohorts", "; ".join(_pattern(pattern, plan) for pattern in patterns)
-    yield "cases", "not told" if about.seen is None else f"{len(about.seen)}: {', '.join(about.seen)}"
+    yield "cases", "not stated" if about.seen is None else f"{len(about.seen)}: {', '.join(about.seen)}"
     for name, value in _flat(about.summary):
         yield name, str(value)
     for path in _parts(model):

@@ -51,14 +51,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     words.add_argument(
         "--dry-run", action="store_true", help="show the plan, the disk and the time it takes; write nothing"
     )
-    words.add_argument("--check", action="store_true", help="only look for what is wrong or odd, and report all of it")
+    words.add_argument("--check", action="store_true", help="only check the data set, and report all findings")
     words.add_argument("--json", metavar="FILE", help="what --check writes (default: ROOT/prepared/NAME/check.json)")
     words.add_argument(
         "--report",
         nargs="?",
         const="",
         metavar="DIR",
-        help="--check, and show the data set and all that was found as a page (default: ROOT/prepared/NAME/report)",
+        help="like --check, and write a page of the data set and all findings (default: ROOT/prepared/NAME/report)",
     )
     add_sources(words)
     add_reading(words)
@@ -69,19 +69,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _add_budget(words: ArgumentParser) -> None:
     """Flags whose default, None, leaves the recipe's own budget as it is; see planning.budget."""
     words.add_argument(
-        "--gpu-memory-gb", type=float, metavar="G", help="of the card that trains (default: 16; recipe paper: 64)"
+        "--gpu-memory-gb", type=float, metavar="G", help="memory of the training card (default: 16; recipe paper: 64)"
     )
     words.add_argument(
-        "--inference-memory-gb", type=float, metavar="G", help="of a process that predicts (default: 4)"
+        "--inference-memory-gb", type=float, metavar="G", help="memory to predict with (default: 4)"
     )
-    words.add_argument("--inference-seconds", type=float, metavar="S", help="for a median scan (default: 15)")
+    words.add_argument("--inference-seconds", type=float, metavar="S", help="to predict a median scan (default: 15)")
     words.add_argument(
         "--size", choices=("s", "m", "l"), help="U-Nets: s, the paper's; m, l: wider, residual (default: s)"
     )
     words.add_argument(
         "--network",
         choices=("unet", "unetr", "swin_unetr"),
-        help="of 3DOrgan and 3DCancer; the transformers begin with the encoder that MAE trains (default: unet)",
+        help="network of 3DOrgan and 3DCancer; transformers start from the encoder that MAE trains (default: unet)",
     )
 
 
@@ -184,6 +184,6 @@ def _end_with(broken: Failures, unprepared: Failures, total: int) -> None:
         raise CasesFailed(
             f"{len(names)} of {total} cases failed",
             found=", ".join(names),
-            expected="every case whole",
-            remedy="mend or remove them and run the same command again; the other cases are ready",
+            expected="every case intact",
+            remedy="fix or remove them and run the same command again; the other cases are ready",
         )

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def words() -> ArgumentParser:
-    parser = shell.parser("flarenet_predict", "Label maps of scans: X_0000.nii.gz or X.nii.gz becomes X.nii.gz.")
+    parser = shell.parser("flarenet_predict", "Predict label maps: X_0000.nii.gz or X.nii.gz becomes X.nii.gz.")
     kinds = "an image, a folder of images, or one of DICOM slices"
     parser.add_argument("-i", "--input", required=True, type=Path, metavar="IN", help=kinds)
     parser.add_argument(
@@ -60,19 +60,19 @@ def words() -> ArgumentParser:
     )
     parser.add_argument("--statistics", action="store_true", help="volume, HU and lesions of each label: CSV and JSON")
     parser.add_argument("--preview", action="store_true", help="a picture of each case")
-    parser.add_argument("--probabilities", action="store_true", help="those of each group of labels, as 4D NIfTI files")
+    parser.add_argument("--probabilities", action="store_true", help="also write those of each group, as 4D NIfTI")
     parser.add_argument("--dicom-seg", action="store_true", help="a DICOM Segmentation of each series")
     parser.add_argument(
-        "--roi", nargs="+", metavar="LABEL", help="only these labels; another one shows what lies beneath it"
+        "--roi", nargs="+", metavar="LABEL", help="keep only these labels; others show what lies beneath"
     )
     parser.add_argument(
         "--continue",
         dest="resume",
         action="store_true",
-        help="leave out cases that OUT/report.json and their files show to be done, of the same scan and model",
+        help="skip cases that are done with the same scan and model, by OUT/report.json and their files",
     )
     example = "fusion.rule=probability (docs/fusion.md) or configurations.3d.overlap=0.5"
-    shell.add_changes(parser, "change how answers are put together, or how far windows overlap", example)
+    shell.add_changes(parser, "change how answers are fused, or how far windows overlap", example)
     shell.add_reading(parser)
     return parser
 
@@ -89,10 +89,10 @@ def work(arguments: Namespace) -> int:
     share_one_heap()
     images = find_scans(arguments.input)
     if arguments.input.is_dir() and not images[0].is_dir() and (aside := series_in(arguments.input)):
-        said = f"left aside beside images, DICOM slices in {some_of([str(folder) for folder in aside])}"
+        said = f"ignored next to images: DICOM slices in {some_of([str(folder) for folder in aside])}"
         print(f"flarenet_predict: warning: {said}", file=sys.stderr)
     if arguments.dicom_seg and not any(image.is_dir() for image in images):  # each would fail, after torch is there
-        expected, remedy = "DICOM slices, of which DICOM SEG is made", "leave --dicom-seg out"
+        expected, remedy = "DICOM slices, from which DICOM SEG is made", "leave --dicom-seg out"
         raise DatasetError(arguments.input, found="no folder of DICOM slices", expected=expected, remedy=remedy)
     if (one := _one_file(arguments)) and arguments.resume:
         raise UsageError("--continue", found="-o with a file", expected="a folder, which has a report.json")
@@ -171,14 +171,14 @@ def _left_to_do(outputs: Mapping[Path, Path], report: RunReport) -> tuple[int, l
     """
     verified, unfinished = report.resume()
     if not verified:
-        print(f"{report.path}: no case is done as it would be now; all are predicted", file=sys.stderr)
+        print(f"{report.path}: no case was done with these settings; all are predicted", file=sys.stderr)
     for image in outputs:
         if image in verified:
             print(f"{image.name} -> {outputs[image]}  done before")
     last = [image for image in outputs if image in unfinished]
     if last:
         names = ", ".join(image.name for image in last)
-        print(f"begun before and not ended, so now the last ones: {names}", file=sys.stderr)
+        print(f"begun before but not finished, so these come last: {names}", file=sys.stderr)
     rest = {image: output for image, output in outputs.items() if image not in verified | unfinished}
     return len(verified), [rest, *({image: outputs[image]} for image in last)]
 
@@ -277,7 +277,7 @@ def _model_folders(arguments: Namespace) -> list[Path]:
         root = find_root(arguments.root)
         chosen = [newest_model(root, arguments.dataset)]
         if arguments.dataset is None and len(names := trained_datasets(root)) > 1:
-            print(f"{chosen[0]} is the newest; -d NAME takes that of a data set: {some_of(names)}", file=sys.stderr)
+            print(f"{chosen[0]} is the newest; -d NAME chooses that of a data set: {some_of(names)}", file=sys.stderr)
     for said in remarks_on(chosen):
         print(f"flarenet_predict: warning: {said}", file=sys.stderr)
     return [model for folder in chosen for model in models_in(folder)]
@@ -304,7 +304,7 @@ def _remove_earlier(files: Sequence[Path]) -> None:
     for file in files:
         if file.is_file():
             file.unlink()
-            print(f"  removed, for it was of an earlier run: {file}", file=sys.stderr, flush=True)
+            print(f"  removed, since it was from an earlier run: {file}", file=sys.stderr, flush=True)
 
 
 def _end(done: int, failures: Sequence[tuple[Path, FlarenetError]]) -> int:

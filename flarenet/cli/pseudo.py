@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = parser("flarenet_pseudo", "The effect of each filter of pseudo labels, on cases whose truth is known.")
+    words = parser("flarenet_pseudo", "Show the effect of each filter of pseudo labels on cases whose truth is known.")
     add_planned(words)
     words.add_argument("--step", metavar="TRAINER/STEP", help="whose pseudo labels (default: the first with teachers)")
     words.add_argument(
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="held-out",
         help="training cases that the teachers did not learn from, or test cases with labels (default: %(default)s)",
     )
-    add_fold(words, "of the teachers, as in flarenet_train")
+    add_fold(words, "fold of the teachers, as in flarenet_train")
     add_changes(words, "try other rules", "trainers.DualDecoder2D.steps.0.pseudo.agreement=0.6")
     add_device(words)
     words.add_argument(

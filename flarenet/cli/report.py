@@ -36,7 +36,7 @@ def words() -> ArgumentParser:
         required=True,
         nargs="+",
         metavar="NAME=DIR",
-        help="models: predictions CASE.nii.gz, or what flarenet_evaluate made of them (NAME=: else the folder's name)",
+        help="models: predictions CASE.nii.gz, or the output of flarenet_evaluate (default NAME: the folder's)",
     )
     given.add_argument("-o", "--out", type=path, required=True, metavar="DIR", help="where report.html and files/ go")
     add_scoring(given)
@@ -46,13 +46,13 @@ def words() -> ArgumentParser:
 
 def _add_sections(given: ArgumentParser) -> None:
     """The flags for what the page holds beside the scores."""
-    given.add_argument("--images", type=path, metavar="DIR", help="the scans: adds pictures and slices to leaf through")
+    given.add_argument("--images", type=path, metavar="DIR", help="the scans: adds pictures and slices to browse")
     given.add_argument(
         "--browse",
         type=index,
         default=12,
         metavar="N",
-        help="with --images: of so many cases, half the worst and half the best, slices (default: %(default)s)",
+        help="with --images: slices of this many cases, half worst, half best (default: %(default)s)",
     )
     given.add_argument(
         "--model",
@@ -68,7 +68,7 @@ def _add_sections(given: ArgumentParser) -> None:
         nargs="*",
         choices=(4, 5, 6, EFFICIENCY),
         metavar="TABLE",
-        help="show the paper's own rows beside: its tables 4, 5, 6 (default: 6) and 7, efficiency",
+        help="also show the paper's own rows: its tables 4, 5, 6 (default: 6) and 7, efficiency",
     )
 
 

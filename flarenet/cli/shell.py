@@ -35,7 +35,7 @@ class _Words(ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("unrecognized arguments"):
-            message += "; for words of nnU-Net see docs/from-nnunet.md"
+            message += "; for options of nnU-Net see docs/from-nnunet.md"
         super().error(message)
 
 
@@ -51,7 +51,7 @@ def add_root(words: ArgumentParser) -> None:
     words.add_argument(
         "--root",
         metavar="DIR",
-        help="the folder that holds raw/, prepared/, runs/ and models/ (default: FLARENET_ROOT, else here)",
+        help="the folder that holds raw/, prepared/, runs/ and models/ (default: FLARENET_ROOT, else the current folder)",
     )
 
 
@@ -66,7 +66,7 @@ def add_raw(words: ArgumentParser) -> None:
 def add_planned(words: ArgumentParser) -> None:
     """Add the flags that name a planned data set; `planned` reads them."""
     words.add_argument(
-        "-d", "--dataset", metavar="NAME", help="the planned data set; may be left out where there is only one"
+        "-d", "--dataset", metavar="NAME", help="the planned data set; may be left out if there is only one"
     )
     add_root(words)
 
@@ -90,13 +90,13 @@ def add_changes(
 
 
 def add_device(words: ArgumentParser) -> None:
-    words.add_argument("--device", default="auto", help="auto (the fastest there is), cpu, cuda or cuda:N")
+    words.add_argument("--device", default="auto", help="auto (the fastest available), cpu, cuda or cuda:N")
     # nnU-Net's spelling, which would else be -d with a data set `evice`
     words.add_argument("-device", dest="device", default=SUPPRESS, help=SUPPRESS)
 
 
 def add_epochs(words: ArgumentParser) -> None:
-    words.add_argument("--epochs", type=count, metavar="N", help="of every step trained, instead of the plan's")
+    words.add_argument("--epochs", type=count, metavar="N", help="epochs of every step trained, instead of the plan's")
 
 
 def add_fold(
@@ -110,7 +110,7 @@ def _fold(text: str) -> Fold:
     if text == "all":
         return "all"
     if not text.isdigit():
-        raise ArgumentTypeError(f"{text!r} is not a whole number from 0 on, nor all")
+        raise ArgumentTypeError(f"{text!r} is neither a whole number from 0 nor all")
     return int(text)
 
 
@@ -121,17 +121,17 @@ def add_pool(words: ArgumentParser, *, workers: int) -> None:
         type=int,
         default=workers,
         metavar="N",
-        help="processes that work on cases side by side (default: %(default)s)",
+        help="processes that work on cases in parallel (default: %(default)s)",
     )
     add_timeout(words)
     words.add_argument(
-        "--scheduler", metavar="ADDRESS", help="work on a dask cluster instead, as tcp://HOST:PORT of its scheduler"
+        "--scheduler", metavar="ADDRESS", help="work on a dask cluster instead: tcp://HOST:PORT of its scheduler"
     )
 
 
 def add_timeout(words: ArgumentParser) -> None:
     words.add_argument(
-        "--timeout-s", type=_seconds, metavar="S", help="give a case up after so many seconds (default: never)"
+        "--timeout-s", type=_seconds, metavar="S", help="give up on a case after this many seconds (default: never)"
     )
 
 
@@ -145,13 +145,13 @@ def pool(arguments: Namespace) -> Pool:
 def add_reading(words: ArgumentParser) -> None:
     """Add the flags that decide how ambiguous images are read; `reading` reads them."""
     words.add_argument(
-        "--affine", choices=("sform", "qform"), default="agree", help="what counts where the two differ (else refused)"
+        "--affine", choices=("sform", "qform"), default="agree", help="which one to use if they differ (else refused)"
     )
     words.add_argument(
         "--assume-affine", action="store_true", help="take images without sform and qform as RAS (else refused)"
     )
     words.add_argument(
-        "--volume", type=index, metavar="K", help="which volume of a 4D image counts, from 0 on (else refused)"
+        "--volume", type=index, metavar="K", help="which volume of a 4D image to use, from 0 on (else refused)"
     )
 
 
@@ -234,16 +234,16 @@ def _explain(error: BaseException, again: str) -> tuple[object, int]:
     if isinstance(error, FlarenetError):
         return error, error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return f"interrupted; {again} goes on from here", INTERRUPTED
+        return f"interrupted; {again} resumes from here", INTERRUPTED
     if isinstance(error, _Terminated):
-        return f"ended by SIGTERM; {again} goes on from here", TERMINATED
+        return f"ended by SIGTERM; {again} resumes from here", TERMINATED
     if is_out_of_memory(error):
         remedy = memory_remedy(error, "fewer workers or a smaller batch size may help")
         return f"not enough memory: {remedy}", StorageError.exit_code
     if isinstance(error, OSError):
         return error, StorageError.exit_code
     first = "".join(traceback.format_exception_only(type(error), error)).strip().split("\n")[0]
-    return f"a fault of flarenet: {first} (where: --debug)", FAULT
+    return f"a bug in flarenet: {first} (where: --debug)", FAULT
 
 
 def _flush() -> None:

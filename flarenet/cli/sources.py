@@ -65,7 +65,7 @@ def add_sources(words: ArgumentParser) -> None:
         "--labels", dest="label_map", type=Path, metavar="MAP.json", help="how --from matches the labels of its folders"
     )
     words.add_argument(
-        "--replace", action="store_true", help="let --from take the place of another dataset.json, which is kept beside"
+        "--replace", action="store_true", help="let --from replace a different dataset.json; a copy is kept"
     )
     words.add_argument(
         "--allow-external", action="store_true", help="trust paths of any dataset.json that lead out of its folder"
@@ -117,7 +117,7 @@ def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
         opened.read()  # what cannot be read is not written
         write_dataset_file(content, workspace.raw, replace=arguments.replace)
     elif other := another_file(content, workspace.raw):
-        print(f"flarenet_plan: warning: nothing of this file is used: {other}", file=sys.stderr)
+        print(f"flarenet_plan: warning: this file is not used: {other}", file=sys.stderr)
     _tell(sources, content, f"{workspace.raw / 'dataset.json'}{'' if written else ' (not written)'}")
     return opened
 
@@ -138,8 +138,8 @@ def _refuse_itself(raw: Path, folders: Sequence[Path]) -> None:
                 f"--from {folder}",
                 found=f"the folder of the set itself, {raw}",
                 expected="folders whose own dataset.json stays as it is",
-                remedy="another name after -d for what is made of them; or, to plan the set as its dataset.json says, "
-                "leave --from out, with --allow-external where files lie elsewhere",
+                remedy="another name after -d for the combined set; or, to plan the set as its dataset.json says, "
+                "leave --from out, with --allow-external if files lie elsewhere",
             )
 
 

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="3DOrgan, 3DCancer, MAE, DualDecoder2D, Joint, or my.module:MyTrainer (default: those that flarenet_plan "
         "advises, one after the other)",
     )
-    words.add_argument("--step", type=int, help="one step, counted from 1; all of them in order where left out")
+    words.add_argument("--step", type=int, help="one step, counted from 1 (default: all of them in order)")
     words.add_argument(
         "--finish", action="store_true", help="stop training --step and turn its last saved state into a model"
     )
@@ -34,17 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_planned(words)
     add_changes(words, "change values of the plan for this run")
     add_device(words)
-    words.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="else as the plan says")
+    words.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: as the plan says")
     words.add_argument(
-        "--compile", action="store_true", help="let torch compile the network: a slow start, then may be faster: try it"
+        "--compile", action="store_true", help="let torch compile the network: slow to start, may be faster afterwards"
     )
     words.add_argument(
         "--workers",
         type=int,
         metavar="N",
-        help="processes that make batches beside the training (default: by device and cores); the result is the same",
+        help="processes that make batches (default: by device and cores); the result is the same",
     )
-    words.add_argument("--track", choices=("tensorboard",), help="write the curves for it too (pip extra: track)")
+    words.add_argument("--track", choices=("tensorboard",), help="also write the curves for it (pip extra: track)")
     return run(words, _train, argv)
 
 

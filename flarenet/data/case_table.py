@@ -174,7 +174,7 @@ class AllCases:
         if any(real.is_relative_to(other) for other in others):
             return full
         remedy = (
-            "the same --from as before, where that wrote this file; --allow-external, if you trust it; or copy or "
+            "the same --from as before, if that wrote this file; --allow-external, if you trust it; or copy or "
             "hard-link the files into the folder"
         )
         parts = re.split(r"[/\\]", path)
@@ -195,7 +195,7 @@ class AllCases:
             by_image[case.image.resolve()].append(case.name)
         for names in by_name.values():
             if len(names) > 1:
-                expected = "names that differ in more than capitals and the spelling of accents, training and test"
+                expected = "names that differ in more than case and the spelling of accents, training and test"
                 self.problems.add(DatasetError(self._source, found=f"cases {', '.join(names)}", expected=expected))
         for image, names in by_image.items():
             if len(names) > 1:

@@ -308,9 +308,9 @@ def _death(item: object, error: BaseException) -> StorageError:
     how = f"with exit code {error.exitcode}" if isinstance(error, ProcessExpired) else f"({error})"
     return StorageError(
         f"case {name_of(item)}",
-        found=f"its process died {how}, and again when nothing ran beside it",
+        found=f"its process died {how}, and again when nothing else ran",
         expected="a process that lives to the end",
-        remedy="most often memory ran out: use a machine with more of it",
+        remedy="most likely memory ran out: use a machine with more of it",
     )
 
 

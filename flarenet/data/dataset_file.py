@@ -167,7 +167,7 @@ def _check_unknown(key: str, data: Mapping[str, Any], source: Path, problems: Pr
         remedy = f"a Medical Segmentation Decathlon file? flarenet_plan -d ANOTHER_NAME --from {source.parent} reads it"
     place, found = f"{source}: key {key!r}", "an unknown key"
     if remedy is None:
-        problems.remark(place, found=found, expected="one that is read here: it is not used")
+        problems.remark(place, found=found, expected="a key that flarenet reads; this one is not used")
     else:
         expected = "one of " + ", ".join(DatasetFile.model_fields)
         problems.add(DatasetError(place, found=found, expected=expected, remedy=remedy))
@@ -203,7 +203,7 @@ def _scan(folder: Path, part: str, ending: str, problems: Problems) -> dict[str,
             problems.remark(
                 folder / "labelsTr",
                 found=f"no label for {len(unlabelled)} images: {some_of(unlabelled)}",
-                expected="a label for each, or unlabelled cases on purpose: that is what they are taken for",
+                expected="a label for each, unless they are meant to be unlabelled: they are used as such",
             )
         return {name: CaseEntry(images=(image,), label=label) for name, (image, label) in cases.items()}
     return {}
@@ -233,7 +233,7 @@ def _remark(
     cases: tuple[Case, ...], listed: int, table: LabelTable, *, source: Path, problems: Problems
 ) -> None:
     if listed == 1:
-        expected = "several: nothing can be held out to watch the training"
+        expected = "several: nothing can be held out to monitor the training"
         problems.remark(source, found="one training case", expected=expected)
     told = {value for case in cases for value in case.annotated}
     silent = table.labels.names_of(set(table.labels.values) - told)

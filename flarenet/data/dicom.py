@@ -69,7 +69,7 @@ def find_scans(path: str | Path) -> list[Path]:
     if found := series_in(path):
         return found
     deeper = _deeper_series(path)
-    remedy = None if deeper is None else f"-i {deeper.parent}, and so with every folder that holds series, one by one"
+    remedy = None if deeper is None else f"-i {deeper.parent}, and one command for every other folder of series"
     raise no_image(path, besides=", or DICOM slices in it or in its folders, not deeper", remedy=remedy)
 
 
@@ -194,7 +194,8 @@ def _numbers(content: Any, name: str, path: Path) -> np.ndarray:
         value = content.get(name)
         return np.array([] if value in (None, "") else value, dtype=float).ravel()
     except Exception as error:  # noqa: BLE001 - pydicom may raise anything here, and the text quotes what stands there
-        raise DatasetError(path, found=f"{name} that is no number ({type(error).__name__})", expected="one") from error
+        found = f"{name} that is not a number ({type(error).__name__})"
+        raise DatasetError(path, found=found, expected="one") from error
 
 
 def _rectangular(orientation: np.ndarray, path: Path) -> np.ndarray:
@@ -243,7 +244,7 @@ def _step(slices: Sequence[_Slice], normal: np.ndarray, folder: Path) -> np.ndar
     step = (places[-1] - places[0]) / (len(slices) - 1)
     off_mm = np.linalg.norm(places - places[0] - np.arange(len(slices))[:, None] * step, axis=1)
     if off_mm.max() > max(slices[0].spacing_mm.max(), UNEVEN * usual_mm):
-        found = f"{slices[int(off_mm.argmax())].path.name} {off_mm.max():.3g} mm beside the line of the others"
+        found = f"{slices[int(off_mm.argmax())].path.name} {off_mm.max():.3g} mm off the line of the others"
         raise GeometryError(folder, found=found, expected="slices along one line")
     return step
 

@@ -140,7 +140,7 @@ def _by_value(values: Mapping[str, Any], where: str) -> tuple[list[tuple[int, st
         found = f"{by_value[0][1]!r} with value {by_value[0][0]}" if by_value else "nothing"
         raise DatasetError(where, found=found, expected=f"{BACKGROUND!r} with value 0")
     if len(by_value) < 2 or len({value for value, _ in by_value}) < len(by_value):
-        raise DatasetError(where, found=shown, expected="background 0, then a value of its own for every label")
+        raise DatasetError(where, found=shown, expected="background 0, then a different value for every label")
     if len(by_value) - 1 > MOST_LABELS:
         raise DatasetError(where, found=f"{len(by_value) - 1} labels", expected=f"at most {MOST_LABELS}")
     return by_value, ignore
@@ -163,7 +163,7 @@ def _without_ignore(by_value: list[tuple[int, str]], where: str) -> tuple[list[t
 def _check_names(names: tuple[str, ...], where: str) -> None:
     for name, count in Counter(plain(name) for name in names).items():
         if count > 1:
-            found = f"{name!r} {count} times (capitals, spaces, _ and - aside)"
+            found = f"{name!r} {count} times (ignoring case, spaces, _ and -)"
             raise DatasetError(where, found=found, expected="once")
     for name in names:
         if not name.strip() or not name.isprintable():

@@ -96,7 +96,7 @@ def refuse_further_channels(images: Iterable[Path]) -> None:
                 image.parent,
                 found=f"{image.name}, a further channel",
                 expected=f"CASE{CHANNEL}{FILE_ENDINGS[0]}: one channel; more are not supported yet",
-                remedy=f"if it is a case of its own, call it {stem}{CHANNEL}{FILE_ENDINGS[0]}",
+                remedy=f"if it is a separate case, call it {stem}{CHANNEL}{FILE_ENDINGS[0]}",
             )
 
 

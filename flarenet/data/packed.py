@@ -107,9 +107,9 @@ def _check_same(path: Path, mtime_ns: int | None) -> None:
     if mtime_ns is not None and path.stat().st_mtime_ns != mtime_ns:
         raise RunError(
             path,
-            found="a case that was prepared anew in the meantime",
+            found="a case that was prepared again in the meantime",
             expected="the files that this run began with",
-            remedy="start the command again; it says what else is to be done",
+            remedy="start the command again; it says what else to do",
         )
 
 

@@ -59,7 +59,7 @@ def doubts_on_labels(image: Volume, drawn: Volume, file: object) -> list[Finding
     """Findings on a label map without background, or one that looks mirrored. Both volumes lie on one grid."""
     if drawn.data.all():
         found = "every voxel labelled" + (" or ignored" if (drawn.data == HIDDEN).any() else "")
-        return [remark(file, found=found, expected="background beside the labels")]
+        return [remark(file, found=found, expected="background around the labels")]
     return _mirrored(image, drawn, file)
 
 
@@ -76,7 +76,7 @@ def _hounsfield(values: Values, file: object) -> list[Finding]:
     low, high = values.lowest, values.highest
     found = f"values from {low:.4g} to {high:.4g}"
     if -SCALED_HU < low and high < SCALED_HU:
-        remedy = "undo the scaling, or name the modality in 'channel_names' if this is no CT"
+        remedy = "undo the scaling, or name the modality in 'channel_names' if this is not a CT"
         return [refusal("", DatasetError(file, found=found, expected="HU: air near -1000, water 0", remedy=remedy))]
     if high < AIR_ONLY_HU:
         return [remark(file, found=found, expected="tissue, near 0 HU", remedy="is this the right scan?")]

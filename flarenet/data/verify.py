@@ -211,7 +211,7 @@ def _check_grids(case: Case, image: Grid, label: Grid) -> list[FlarenetError]:
             case.label,
             found=f"voxels up to {apart_mm:.3g} mm away from those of {case.image}",
             expected=f"at most {SAME_GRID_MM} mm",
-            remedy="find out which of the two headers is right; where it is the image's, docs/bad-input.md shows how "
+            remedy="find out which of the two headers is right; if it is the image's, docs/bad-input.md shows how "
             "to give it to the label",
         )
     ]
@@ -241,5 +241,5 @@ def _check_empty(case: Case, drawn: Volume) -> list[Finding]:
     """An empty map is an answer where it was stated what was looked for, and a question where it was not."""
     if case.declared or any(((plane > 0) & (plane < HIDDEN)).any() for plane in drawn.data):
         return []
-    expected, remedy = "labels, or a word on what is absent", "say by 'annotated' what was looked for in this case"
+    expected, remedy = "labels, or a note on what is absent", "state in 'annotated' what was looked for in this case"
     return [remark(case.label, found="an empty label map", expected=expected, remedy=remedy)]

@@ -102,6 +102,6 @@ def check_same_grid(truth: Grid, prediction: Grid) -> None:
     if not truth.is_near(prediction):
         raise GeometryError(
             "grid of the prediction",
-            found=f"voxels up to {truth.largest_distance_mm(prediction):.1f} mm beside those of the ground truth",
+            found=f"voxels up to {truth.largest_distance_mm(prediction):.1f} mm away from those of the ground truth",
             expected="the grid of the ground truth",
         )

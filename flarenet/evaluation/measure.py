@@ -161,7 +161,7 @@ def _check(cost: ProcessCost, case: str, log: Path, timeout_s: float | None) -> 
     else:
         return
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    last = f"; its last words: {lines[-1].strip()[:200]}" if lines else ""
+    last = f"; its last output: {lines[-1].strip()[:200]}" if lines else ""
     raise RunError(f"the command for {case}", found=found + last, expected="exit code 0", remedy=f"see {log}")
 
 

@@ -113,16 +113,16 @@ def _notes(
         "not in dataset.json, so scored on every label": scored - set(known),
         "without a label in dataset.json, so scored on every label": scored & unlabelled,
         "nobody stated or inferred what was looked for, so scored on every label": scored & undeclared,
-        "not the case's own label file, so read by the values that predictions have, and not by those of that file": {
+        "not the case's own label file, so read with the values that predictions have, not with that file's": {
             pair.name for pair in pairs if pair.name in known and known[pair.name].values not in ({}, pair.values)
         },
         "nothing was looked for, so not scored": {pair.name for pair in pairs if not pair.asked},
-        "without a prediction, left out as asked": truths - scored,
+        "without a prediction, left out as requested": truths - scored,
         "predictions without a ground truth, left out": predicted - truths,
-        "labels of the challenge that the data set does not name, so no digits of the challenge": (
+        "labels of the challenge that the data set does not name, so not the challenge's own digits": (
             rules.lacking(dataset.labels)
         ),
-        "tolerances of dataset.json that are not the challenge's, so no digits of the challenge": (
+        "tolerances of dataset.json that are not the challenge's, so not the challenge's own digits": (
             rules.differing(dataset.labels)
         ),
     }

@@ -54,7 +54,7 @@ def unpack(file: Path, folder: Path, allowed: Allowed) -> list[str]:
                 for member in members:
                     _unpack_one(file, archive, member, folder)
     except _DAMAGED as problem:
-        raise UnsafeError(file, found=f"no sound zip file: {problem}", expected="a model file") from problem
+        raise UnsafeError(file, found=f"not a sound zip file: {problem}", expected="a model file") from problem
     return [member.filename for member in members]
 
 
@@ -69,7 +69,7 @@ def _check_end(file: Path, stream: BinaryIO) -> int:
     before = stream.read(start - stream.tell())
     end = stream.read()
     if len(end) < _END_SIZE or end[:4] != b"PK\5\6":
-        raise UnsafeError(file, found="no zip file, or one that is cut off", expected="a model file")
+        raise UnsafeError(file, found="not a zip file, or a truncated one", expected="a model file")
     _, disk, first_disk, here, entries, length, offset, comment = _END.unpack(end)
     plain = disk == first_disk == comment == 0 and here == entries and before[:4] != b"PK\6\7"
     if not plain or offset + length != start:

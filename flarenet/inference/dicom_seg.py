@@ -54,7 +54,7 @@ class DicomSeg:
 
     def __call__(self, image: Path, output: Path, grid: Grid) -> DicomSegSink:
         if not image.is_dir():
-            raise DatasetError(image, found="a file", expected="a folder of DICOM slices, of which DICOM SEG is made")
+            raise DatasetError(image, found="a file", expected="a folder of DICOM slices, from which DICOM SEG is made")
         slices = series_files(image)
         with _told_of(image):
             for path in slices:
@@ -115,7 +115,7 @@ class DicomSegSink(WrittenAtEnd):
             z, value = list(sources)[int(away_mm.argmin())], values[segment.ReferencedSegmentNumber]
             plane = seg.get_stored_frame(number) > 0
             if away_mm.min() > _NEAR_MM or not np.array_equal(plane, self._map.labels[z] == value):
-                raise StorageError(self.path, found=f"another frame {number} when read back", expected="its label")
+                raise StorageError(self.path, found=f"a different frame {number} when read back", expected="its label")
             seen[value] += plane.sum()
         there = np.zeros(256, dtype=np.int64)
         for drawn in self._map.labels:
@@ -197,8 +197,8 @@ def _told_of(series: Path) -> Iterator[None]:
     except (FlarenetError, OSError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - an odd value may raise anything, and the text may quote the patient
-        found = f"what highdicom makes no DICOM Segmentation of ({type(error).__name__})"
-        expected = "a series and label names as the standard has them"
+        found = f"input that highdicom makes no DICOM Segmentation from ({type(error).__name__})"
+        expected = "a series and label names that follow the standard"
         raise DatasetError(series, found=found, expected=expected, remedy="leave --dicom-seg out") from error
 
 

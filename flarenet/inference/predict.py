@@ -296,7 +296,7 @@ def _prepared(scan: Turned, configuration: Configuration, stages: Stages) -> tup
 
 def _nothing_found(name: object) -> Finding:
     remedy = "is it the part of the body that the model was trained on?"
-    return remark(name, found="no label anywhere", expected="some of what the model knows", remedy=remedy)
+    return remark(name, found="no label anywhere", expected="some of the model's labels", remedy=remedy)
 
 
 Progress = Callable[[Path, Outcome | FlarenetError], None]

@@ -25,7 +25,7 @@ def assign(data: Any, key: str, text: str) -> None:
     Raises UsageError for a key that names nothing. See plan_file.override.
     """
     if not _assign(data, key.split("."), _value(text), key):
-        expected = "at least one entry that has this part; the others are passed over"
+        expected = "at least one entry that has this part; the others are skipped"
         raise UsageError(f"--set {f'{key}={text}'!r}", found="null, or nothing, wherever * stands", expected=expected)
 
 

@@ -19,7 +19,7 @@ def load_fingerprint(workspace: Workspace) -> Fingerprint:
 def load_planned(workspace: Workspace) -> Plan:
     """The plan of `workspace`, edited or not.
 
-    Raises PlanError where it is broken, or was made from another fingerprint than the one beside it: for another data
+    Raises PlanError where it is broken, or was made from another fingerprint than the one next to it: for another data
     set, or before cases were added.
     """
     plan = load_plan(workspace.plan)

@@ -51,10 +51,10 @@ UNFILTERED: Final = PseudoRules()
 AUTO_RULES: Final = PseudoRules(passes=3, agreement=1.0, least_mm3=65.0, hosts="drawn", drop_share=0.1)
 
 AUTO_RULES_WHY: Final = {
-    "passes": "three tell a firm answer from a chance one, for three times the time of a prediction",
-    "agreement": "where one pass differs nothing is taught",
+    "passes": "three passes tell a firm answer from chance, in three times the time of one prediction",
+    "agreement": "nothing is taught where one pass differs",
     "least_mm3": "a ball 5 mm across; RECIST calls lesions of less than 10 mm not measurable",
-    "hosts": "a lesion is believed where people drew lesions",
+    "hosts": "a lesion is trusted where people drew lesions",
     "drop_share": "the tenth of the cases on which the passes differ most is left out",
 }
 

@@ -97,7 +97,7 @@ def _paper(fingerprint: Fingerprint, budget: Budget) -> dict[str, Configuration]
     kind, why = normalisation(fingerprint)
     if kind == "window":
         return made
-    reasons = {"normalisation": f"not the paper's window, which is of HU: {why}", "clip_hu": "each image has its own"}
+    reasons = {"normalisation": f"not the paper's window, which is in HU: {why}", "clip_hu": "each image has its own"}
     own = {"normalisation": kind, "clip_hu": None}
     return {name: _explained(part.model_copy(update=own), **reasons) for name, part in made.items()}
 
@@ -143,7 +143,7 @@ def spacing_3d(fingerprint: Fingerprint, budget: Budget) -> tuple[Spacing, str]:
     else:
         why = f"voxels are {' x '.join(f'{mm:.2f}' for mm in median)} mm (z, y, x) in the median case; no axis finer "
         why += "than half of the coarsest"
-    why += ", so that a voxel is near a cube and a patch sees far enough"
+    why += ", so that voxels are nearly cubic and a patch sees far enough"
     return _held((z, y, x), fingerprint, budget, why)
 
 
@@ -167,12 +167,12 @@ def patch_3d(fingerprint: Fingerprint, budget: Budget, spacing_mm: Spacing) -> t
         edge -= edges.multiple
     z, y, x = _cuboid(edge, spacing, body, edges)
     side_mm = edge * math.prod(spacing) ** (1 / 3)
-    limit = "that one patch may have" if edge == edges.longest else "of which the card holds two"
+    limit = "that one patch may have" if edge == edges.longest else "with which the card holds two patches"
     flat = min(_up(extent / mm, edges.multiple) for mm, extent in zip(spacing, body)) < edges.shortest
     return (z, y, x), (
         f"a cube of {side_mm:.0f} mm fills the {edge}^3 voxels {limit}; no axis longer than the "
         f"median body of {' x '.join(f'{mm:.0f}' for mm in body)} mm; multiples of {edges.multiple}, which halve evenly"
-        + (f", but no fewer than {edges.shortest}, of which the coarsest resolution keeps enough" if flat else "")
+        + (f", but no fewer than {edges.shortest}, so that the coarsest resolution keeps enough" if flat else "")
     )
 
 

@@ -23,7 +23,7 @@ def check_step(step: Step, plan: Plan, own: Run, where: str) -> None:
             expected = f"a run of this plan: {', '.join(map(str, plan.runs))}"
             raise PlanError(where, found=f"run '{run}'", expected=expected)
         if run.trainer == own.trainer and run.step >= own.step:
-            remedy = "to train for more epochs, add a further step that starts from it"
+            remedy = "to train for more epochs, add another step that starts from it"
             raise PlanError(where, found=f"run '{run}', for {own}", expected="an earlier step", remedy=remedy)
     for key, asked in (("teachers", step.teachers), ("pseudo.earlier", step.pseudo_rules.earlier)):
         for group, run in asked.items():

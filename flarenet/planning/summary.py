@@ -252,7 +252,7 @@ def _out_of_scale(fingerprint: Fingerprint) -> list[str]:
         least_mm3 = AUTO_RULES.least_mm3
         least = least_mm3 / math.prod(voxel_mm)
         found.append(
-            f"by recipe auto pseudo labels of lesions below {least_mm3:g} mm3 are hidden, {least:.0f} voxels of the "
+            f"with recipe auto, pseudo labels of lesions below {least_mm3:g} mm3 are hidden, {least:.0f} voxels of the "
             "median scan: --set trainers.*.steps.*.pseudo.least_mm3=MM3 states less"
         )
     return found
@@ -265,7 +265,7 @@ def _if_it_is_one(fingerprint: Fingerprint) -> str:
         return ""
     everything = {"annotated": fingerprint.labels.names_of(fingerprint.labels.values), "cases": ["*"]}
     line = f'"patterns": {json.dumps({"all": everything}, ensure_ascii=False)}'
-    where = "in it (of a set that --from made, plan then with --allow-external in place of --from)"
+    where = "in it (for a set made with --from, then plan with --allow-external instead of --from)"
     return f". If every labelled case was searched for every label, say so {where}: {line}"
 
 

@@ -160,5 +160,5 @@ def _published(cases: Sequence[PublishedCase]) -> Table:
     ]
     head = ("case", "size", COLUMNS["seconds"], *ON_A_GPU.values())
     title = f"{MARK} published, Table 7"
-    note = f"{MARK} As published, of other cases on another machine: to be read beside, not against."
+    note = f"{MARK} As published, of other cases on another machine: for orientation only."
     return plain_table("efficiency_published", title, head, rows, notes=(note,))

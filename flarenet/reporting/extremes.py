@@ -64,7 +64,7 @@ def extremes_picture(rows: Sequence[Row], models: Sequence[str], *, labels: Labe
     caption = (
         "The best and the worst cases by mean DSC over the models: the axial slice of each in which most voxels differ "
         f"from the ground truth. Framed: what differs at least {THICK} pixels deep. A label that nobody looked for in "
-        "a case is shown where it was predicted, and is no difference. The patient's left is on the right."
+        "a case is shown where it was predicted, and is not a difference. The patient's left is on the right."
     )
     return Picture("best_and_worst", caption, _saved(figure, "webp", dpi=160), "image/webp", files)
 

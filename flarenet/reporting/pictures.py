@@ -25,7 +25,7 @@ class Job:
     """A case to draw.
 
     note     what the picture of extremes says of the case; empty where the case is not in that picture
-    browsed  whether its slices can be leafed through
+    browsed  whether its slices can be browsed
     """
 
     subject: Subject
@@ -53,7 +53,7 @@ def picture_section(
     """The section with pictures of the cases that have an image in the folder `images`; it names those that could not
     be drawn.
 
-    browsed  how many cases can be leafed through: one half the worst, the other the best
+    browsed  how many cases can be browsed: one half the worst, the other the best
     """
     subjects, names = find_subjects(models, images), [model.name for model in models if model.pairs]
     work = partial(draw, models=names, labels=dataset.labels, is_ct=dataset.modality == "CT")
@@ -97,9 +97,9 @@ def _about(models: Sequence[ScoredModel], subjects: Sequence[Subject], browsed: 
     lines = []
     without = [model.name for model in models if not model.pairs]
     if without:
-        lines.append(f"Not shown: {', '.join(without)}; of them only scores are at hand, no predictions.")
+        lines.append(f"Not shown: {', '.join(without)}; of them only scores are available, no predictions.")
     if len(subjects) > browsed > 0:
-        lines.append(f"{browsed} of {len(subjects)} cases can be leafed through: the worst and the best by mean DSC.")
+        lines.append(f"{browsed} of {len(subjects)} cases can be browsed: the worst and the best by mean DSC.")
     if not subjects:
         lines.append("No case has an image, a ground truth and a prediction that was scored.")
     return Words(tuple(lines))

@@ -18,5 +18,5 @@ def plan_section(plan: Plan, fingerprint: Fingerprint) -> Section:
     ]
     notes = [Words(tuple(f"Note: {note}" for note in remarks(fingerprint)))]
     if plan.fingerprint_hash != fingerprint.hash:
-        notes.append(Words(("This plan was made from another fingerprint than the one beside it.",), bad=True))
+        notes.append(Words(("This plan was made from another fingerprint than the one next to it.",), bad=True))
     return Section("plan", "Plan", (*notes, *tables))

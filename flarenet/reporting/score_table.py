@@ -209,5 +209,5 @@ def _notes(*, several: bool, published: bool) -> tuple[str, ...]:
             "one has stands in no mean with it."
         )
     if published:
-        notes.append(f"{MARK} As published, on other cases: to be read beside, not against. Group means computed here.")
+        notes.append(f"{MARK} As published, on other cases: for orientation only. Group means computed here.")
     return tuple(notes)

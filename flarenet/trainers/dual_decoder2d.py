@@ -44,8 +44,8 @@ class TrainerDualDecoder2D(Trainer):
         if not any(fingerprint.patterns):
             return None
         stages = (_paper if outline.request.recipe == "paper" else _auto)(fingerprint, outline)
-        why = "the whole network on what is plenty, then each group's decoder on what is best"
-        why += "; unlabelled cases are left out, as was asked for" if outline.request.without else ""
+        why = "the whole network on the most cases, then each group's decoder on the best ones"
+        why += "; unlabelled cases are left out, as requested" if outline.request.without else ""
         return plan_2d(cls.name, fingerprint, outline, stages=stages, why=why)
 
 

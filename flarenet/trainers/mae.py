@@ -54,7 +54,7 @@ class TrainerMAE(Trainer):
                 **dict.fromkeys(
                     ("learning_rate", "warmup_epochs", "schedule", "weight_decay"), "the paper's reference [3]"
                 ),
-                "augmentation": "none but the place of a patch: He et al. found that filling in asks for no more",
+                "augmentation": "none but the position of a patch: He et al. found that filling in needs no more",
                 "balance": "every case alike: nothing is asked about labels",
                 "clip_norm": CLIP_WHY,
                 "selection": "the last weights: there is no truth to judge others by",

@@ -57,5 +57,5 @@ def _remedy(plan: Plan, trainer: str, step: Step) -> str:
     if _at_once(plan, trainer, step) == 1:
         return smaller
     parts = 2 * plan.trainer(trainer).update.accumulate
-    same = "the same gradient in less memory, and a run that has begun goes on"
+    same = "the same gradient in less memory, and a run that has begun can resume"
     return f"--set trainers.{trainer}.update.accumulate={parts}: {same}; or {smaller}"

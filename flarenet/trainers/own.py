@@ -34,7 +34,7 @@ def check_own_name(trainer: type[Trainer], typed: str) -> None:
     """Raise UsageError for a trainer without a name of its own, UnsafeError for a name that no folder can have."""
     own = getattr(trainer, "name", None)
     if not isinstance(own, str) or TRAINERS.get(own, trainer) is not trainer:
-        raise UsageError(f"trainer {typed}", found=f"name {own!r}", expected="a name of its own, which its runs get")
+        raise UsageError(f"trainer {typed}", found=f"name {own!r}", expected="its own name, which its runs get")
     check_name(own, f"trainer {typed}")
 
 

@@ -108,7 +108,7 @@ def _warn_of_empty_folds(splits: Splits, cases: Sequence[Case], warn: Say) -> No
     empty = [str(number) for number in range(len(splits.folds)) if number not in splits.telling]
     if empty and any(case.annotated for case in cases):
         said = f"fold {', '.join(empty)} of splits.json holds out no case: too few patients share a pattern of labels"
-        warn(f"{said}; a run of it is not told how well it does, and flarenet_compare has nothing to score it on")
+        warn(f"{said}; its runs cannot be monitored, and flarenet_compare has nothing to score them on")
 
 
 def _known(cases: Sequence[Case], workspace: Workspace) -> frozenset[str]:
@@ -126,13 +126,13 @@ def _keep_edited(path: Path, plan: Plan, say: Say) -> None:
     if not path.is_file() or path.read_bytes() == as_saved(plan).encode():
         return
     kept = move_aside(path)
-    say(f"the plan that was there is kept as {kept}")
+    say(f"the previous plan is kept as {kept}")
     try:
         before = load(Plan, kept, PlanError)
     except PlanError:
         return  # edited into none, or of another version: it tells no recipe and no budget
     if plan_again(before) != plan_again(plan):
-        say(f"it was made by another recipe or budget: {plan_again(before)}")
+        say(f"it was made with a different recipe or budget: {plan_again(before)}")
 
 
 def _warn_of_room(plan: Plan, fingerprint: Fingerprint, workspace: Workspace, warn: Say) -> None:
@@ -145,4 +145,4 @@ def _warn_of_room(plan: Plan, fingerprint: Fingerprint, workspace: Workspace, wa
     free_gb = shutil.disk_usage(workspace.prepared).free / GB
     if need_gb > free_gb:
         said = f"up to {need_gb:.1f} GB to prepare, {free_gb:.1f} GB free in {workspace.prepared}"
-        warn(f"{said}; a full disk ends the command, which then goes on")
+        warn(f"{said}; if the disk is full the command ends, and can be resumed")

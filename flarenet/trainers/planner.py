@@ -78,7 +78,7 @@ def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Pl
         labelled = f"labelled cases of {patterns} pattern{'s' * (patterns != 1)}"
         raise PlanError(
             f"trainer {trainer.name}",
-            found=f"nothing for it in {plan.dataset} by recipe {plan.recipe}: groups {groups}, "
+            found=f"nothing for it in {plan.dataset} with recipe {plan.recipe}: groups {groups}, "
             + (labelled if patterns else "no training case is labelled"),
             expected=f"one of {', '.join(plan.trainers)}",
         )

@@ -93,7 +93,7 @@ def _check_prepared(
         if record is None:
             return "not prepared"
         if record.numbers != wanted:
-            return "prepared by other numbers than the plan's"
+            return "prepared with other numbers than the plan's"
         if not is_made_from(record, case, measured, configuration=numbers, labels=plan.labels):
             return "prepared before their files, or what was looked for in them, changed"
         return None
@@ -104,7 +104,7 @@ def _check_prepared(
         raise RunError(
             f"{store.folder}: {len(cases)} cases",
             found=f"{found}: {some_of(list(faults))}",
-            expected="every case prepared by the spacing, window and groups of the plan, from what planning measured",
+            expected="every case prepared with the spacing, window and groups of the plan, from what planning measured",
             remedy=f"{plan_again(plan)}, with what was changed in the plan by --set",
         )
     return records
@@ -116,9 +116,9 @@ def _check_same(records: Mapping[str, CaseRecord], store: Store) -> None:
     if other:
         raise RunError(
             f"{store.folder}: {len(records)} cases",
-            found=f"{len(other)} prepared anew in the meantime: {some_of(other)}",
+            found=f"{len(other)} prepared again in the meantime: {some_of(other)}",
             expected="the cases that this run began with",
-            remedy="start the command again; it says what else is to be done",
+            remedy="start the command again; it says what else to do",
         )
 
 

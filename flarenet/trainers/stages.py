@@ -166,10 +166,10 @@ def _constants_why(stages: Sequence[Stage], *, dimensions: int, paper: bool) -> 
         return why
     least = fewest_batches(MOST_EPOCHS[dimensions])
     why["batches_per_epoch"] += f", at least {least} and at most {LONGEST_EPOCH} batches"
-    why["augmentation"] = "more than the paper's: a small set holds few of the phases of contrast that a scan may show"
+    why["augmentation"] = "more than the paper's: a small set holds few of the contrast phases that a scan may show"
     why["balance"] = "by the square root of the labels that a case answers; completed by teachers, all answer alike"
     if dimensions == 2:
-        why["learning_rate"] = f"{RATE:g} was used on real scans (docs/results.md) and compared with no other"
+        why["learning_rate"] = f"{RATE:g} was used on real scans (docs/results.md) but not compared with others"
         if any(stage.trained for stage in stages):
             why["learning_rate"] += f"; a single decoder has {RATE_OF_A_DECODER:g}, the paper's for organs"
     return why

@@ -157,7 +157,7 @@ class Trainer:
         was, now = planned_otherwise(folder, run, self._plan)
         if was and folder not in self._told:
             self._told.add(folder)
-            found = f"warning: {run.trainer} step {run.step} was trained by another plan: {was}, now {now}"
+            found = f"warning: {run.trainer} step {run.step} was trained by a different plan: {was}, now {now}"
             self._say(f"{found}; remove {folder} to train it again, or keep it as it is")
 
     def _train_step(self, number: int, *, finish: bool) -> None:
@@ -176,7 +176,7 @@ class Trainer:
                 with first_before_others():  # the first makes the pseudo labels, the others find them
                     course = self._course(step, number, loader=loader, foundations=foundations)
                 if course.checkpoints.load(state, self._say):
-                    does = "ends" if finish else "goes on"
+                    does = "ends" if finish else "resumes"
                     self._say(f"{course.title}: {does} after epoch {state.epoch}, batch {state.index}")
                 wait_for_all()  # until all have read the state, which the first may soon remove
                 fastest = fastest_convolutions(keeps_size(state.network, same_size=self._compiled))

@@ -266,7 +266,7 @@ def _within_memory(samples: Sequence[Sample]) -> Iterator[None]:
             f"a batch of {', '.join(sample.name for sample in samples)}",
             found=f"no memory for it: {type(error).__name__}: {error}",
             expected="memory for the batches that all loader processes make",
-            remedy="use fewer --workers, or free memory; the same command goes on from here",
+            remedy="use fewer --workers, or free memory; the same command resumes from here",
         ) from error
 
 

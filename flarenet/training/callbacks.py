@@ -128,7 +128,7 @@ def _tell(callbacks: Sequence[Callback], event: Event) -> None:
                 f"callback {getattr(callback, '__name__', type(callback).__name__)} on {type(event).__name__}",
                 found=f"{type(error).__name__}: {error}",
                 expected="a callback that raises nothing",
-                remedy="mend or leave it out: the same command goes on from the last epoch",
+                remedy="fix it or leave it out: the same command resumes from the last epoch",
             ) from error
 
 

@@ -192,7 +192,7 @@ class _Worker:
             f"the loader process that made a batch of {', '.join(cases) or 'nothing'}",
             found=f"it died with exit code {self._process.exitcode}",
             expected="a process that lives to the end",
-            remedy="most often memory ran out: use fewer --workers; the same command goes on from here",
+            remedy="most likely memory ran out: use fewer --workers; the same command resumes from here",
         )
 
 

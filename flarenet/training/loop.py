@@ -71,7 +71,7 @@ def fit(state: TrainState, course: Course) -> None:
                 course.title,
                 found=f"a signal that asked for the end after epoch {state.epoch}, batch {state.index}",
                 expected=f"{course.step.epochs} epochs",
-                remedy="the same command goes on from there",
+                remedy="the same command resumes from there",
             )
 
 

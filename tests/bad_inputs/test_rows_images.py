@@ -428,9 +428,9 @@ def test_row32_dimensions(rows, dim, found):
 @pytest.mark.parametrize(
     ("make", "found"),
     [
-        row(33, "fifo", os.mkfifo, "no regular file"),
+        row(33, "fifo", os.mkfifo, "not a regular file"),
         row(33, "directory", os.mkdir, "a folder"),
-        row(33, "dangling-link", lambda path: path.symlink_to("nothing"), "a link to nothing"),
+        row(33, "dangling-link", lambda path: path.symlink_to("nothing"), "a broken link"),
     ],
 )
 def test_row33_no_files(rows, make, found):

@@ -99,7 +99,7 @@ def test_cases_prepared_by_the_plan_are_used_and_nothing_is_made_twice(ablated, 
     assert main(words(workspace, listed, "-o", str(workspace.ablations / "mine"))) == 3
     assert ({path: path.stat().st_mtime_ns for path in before[0]}, runs(workspace)) == before
     said = capsys.readouterr()
-    assert "(there already)" in said.err and "4 trials, 3 runs" in said.err and "all labels" in said.out
+    assert "(exists already)" in said.err and "4 trials, 3 runs" in said.err and "all labels" in said.out
 
 
 def test_one_head_is_prepared_apart_and_scored_by_the_sets_own_labels(tiny_set, tmp_path):

@@ -147,7 +147,7 @@ def test_a_missing_prediction_is_left_out_where_that_is_asked(root):
     assert _evaluate(root, "--skip-missing") == 0
     metrics = _metrics(root)
     assert list(metrics["cases"]) == ["second"] and metrics["expected"] == metrics["scored"] == 1
-    assert metrics["notes"] == ["without a prediction, left out as asked: first (1)"]
+    assert metrics["notes"] == ["without a prediction, left out as requested: first (1)"]
 
 
 def test_pictures_and_report(root):

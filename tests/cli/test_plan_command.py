@@ -125,9 +125,9 @@ def test_a_plan_of_another_recipe_or_budget_says_how_the_last_one_was_made(root,
     assert plan_it(root, "--recipe", "paper", "--without", "unlabelled") == 0
     assert plan_it(root, "--gpu-memory-gb", "24") == 0
     said = capsys.readouterr().out
-    assert "made by another recipe or budget: flarenet_plan -d Tiny --recipe paper --without unlabelled\n" in said
+    assert "made with a different recipe or budget: flarenet_plan -d Tiny --recipe paper --without unlabelled\n" in said
     assert plan_it(root, "--gpu-memory-gb", "24", "--set", "seed=5") == 0
-    assert "another recipe" not in capsys.readouterr().out
+    assert "different recipe" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [[], ["--fingerprint"], ["--report"]])
@@ -199,7 +199,7 @@ def test_cases_that_are_not_prepared_as_the_plan_says_are_not_trained_on(root, c
     assert plan_it(root) == 0
     assert train([*words, "--set", "configurations.3d.spacing_mm=[4,4,4]"]) == 4
     said = capsys.readouterr().err
-    assert "3 prepared by other numbers" in said and "flarenet_plan -d Tiny" in said
+    assert "3 prepared with other numbers" in said and "flarenet_plan -d Tiny" in said
     shutil.rmtree(root / "prepared" / "Tiny" / "3d" / "liver")
     assert train(words) == 4
     assert "1 not prepared: liver" in capsys.readouterr().err

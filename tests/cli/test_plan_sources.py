@@ -171,7 +171,7 @@ def test_a_check_says_that_it_does_not_read_what_was_changed_in_the_file_of_befo
     (tmp_path / "raw/N/dataset.json").write_bytes("größer".encode("cp1252"))
     assert main(["-d", "N", "--root", str(tmp_path), "--workers", "1", "--check", "--from", str(phantoms)]) == 0
     told = capsys.readouterr().err
-    assert "nothing of this file is used" in told and "leave --from out and give --allow-external" in told
+    assert "this file is not used" in told and "leave --from out and give --allow-external" in told
 
 
 def test_words_that_belong_to_from_alone(tmp_path, capsys):

@@ -161,7 +161,7 @@ def test_one_who_interrupts_is_told_how_the_rest_is_done(root, capsys, monkeypat
     monkeypatch.setattr("builtins.print", interrupted)
     code = main(words)
     monkeypatch.undo()
-    assert code == 130 and "the same command with --continue goes on" in capsys.readouterr().err
+    assert code == 130 and "the same command with --continue resumes" in capsys.readouterr().err
     assert sorted(os.listdir(root / "out")) == ["a.nii.gz", "report.json"]
     assert main([*words, "--continue"]) == 0
     first, second = capsys.readouterr().out.splitlines()
@@ -170,7 +170,7 @@ def test_one_who_interrupts_is_told_how_the_rest_is_done(root, capsys, monkeypat
     monkeypatch.setattr("builtins.print", interrupted)
     code = main(["-i", str(root / "scans" / "b.nii.gz"), "-o", str(root / "data.nii.gz"), "--root", str(root)])
     monkeypatch.undo()
-    assert code == 130 and "the same command goes on" in capsys.readouterr().err
+    assert code == 130 and "the same command resumes" in capsys.readouterr().err
 
 
 def test_an_empty_folder(root, capsys):
@@ -194,7 +194,7 @@ def test_a_trainer_s_folder_is_its_folds_and_the_fusion_is_what_is_said(root, ca
     assert f"{trainer / 'fold_2' / 'step_1'} on cpu" in said and "-d NAME" not in said
     assert not nibabel.load(root / "out" / "b.nii.gz").get_fdata().any()
     assert predict(root, "--set", "fusion.largest=[liver]") == 4
-    assert "is the newest; -d NAME takes that of a data set: Other, Toy" in capsys.readouterr().err
+    assert "is the newest; -d NAME chooses that of a data set: Other, Toy" in capsys.readouterr().err
     assert predict(root, "-d", "Tox") == 2
     assert "did you mean 'Toy'?" in capsys.readouterr().err
 
@@ -320,7 +320,7 @@ def test_a_scan_that_gets_the_process_killed_is_named_and_keeps_no_other_from_be
     assert [name for name in sorted(os.listdir(root / "out")) if name[0] != "."] == ["report.json"]
     assert predict(root, "--continue") == 0
     said = capsys.readouterr()
-    assert "begun before and not ended, so now the last ones: a_0000.nii.gz" in said.err
+    assert "begun before but not finished, so these come last: a_0000.nii.gz" in said.err
     assert [line.split()[0] for line in said.out.splitlines()] == ["b.nii.gz", "a_0000.nii.gz"]
     assert written(root) == ["a.nii.gz", "b.nii.gz"] and report(root)["cases"]["a"]["error"] is None
     assert is_as_unbroken(root)
@@ -364,7 +364,7 @@ def test_a_scan_that_fails_leaves_no_answer_of_an_earlier_run(root, capsys):
     (root / "scans" / "b.nii.gz").write_bytes(b"cut")
     capsys.readouterr()
     assert predict(root, "--statistics", "--set", "fusion.flips=true") == 3
-    assert f"removed, for it was of an earlier run: {root / 'out' / 'b.nii.gz'}" in capsys.readouterr().err
+    assert f"removed, since it was from an earlier run: {root / 'out' / 'b.nii.gz'}" in capsys.readouterr().err
     assert written(root) == ["a.nii.gz"]
     assert [path.name for path in (root / "out" / "statistics").iterdir()] == ["a.json"]
     assert main(one) == 4 and not (root / "alone.nii.gz").exists()
@@ -425,7 +425,7 @@ def test_series_become_dicom_segmentations(root, capsys):
     assert frames.sum() == np.count_nonzero(nibabel.load(root / "out" / "one.nii.gz").dataobj) > 0
     write_series(root / "scans" / "one", data)
     assert predict(root, "--dicom-seg") == 4
-    assert f"left aside beside images, DICOM slices in {root / 'scans' / 'one'}" in capsys.readouterr().err
+    assert f"ignored next to images: DICOM slices in {root / 'scans' / 'one'}" in capsys.readouterr().err
 
 
 def test_continue_wants_a_folder_and_a_report_that_is_one(root, capsys):

@@ -36,7 +36,7 @@ def run_it(work, *words):
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (ZeroDivisionError("division by zero"), 1, "a fault of flarenet: ZeroDivisionError: division by zero"),
+        (ZeroDivisionError("division by zero"), 1, "a bug in flarenet: ZeroDivisionError: division by zero"),
         (ValueError("one\ntwo\nthree"), 1, "ValueError: one (where: --debug)"),
         (AssertionError(), 1, "AssertionError"),
         (UsageError("-o x", found="nothing"), 2, "-o x\n  found: nothing"),
@@ -50,7 +50,7 @@ def run_it(work, *words):
         (PermissionError(13, "Permission denied", "/x"), 5, "Permission denied: '/x'"),
         (OSError(28, "No space left on device"), 5, "No space left on device"),
         (UnsafeError("x.pkl"), 7, "x.pkl"),
-        (KeyboardInterrupt(), 130, "interrupted; the same command goes on from here"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command resumes from here"),
     ],
 )
 def test_what_goes_wrong_is_a_message_and_a_code(capsys, error, code, said):
@@ -142,7 +142,7 @@ def test_a_signal_ends_a_command_with_its_code(ending, code, said):
         process.send_signal(ending)
         _, err = process.communicate(timeout=10)
     assert process.returncode == code
-    assert said in err and "goes on from here" in err and "Traceback" not in err
+    assert said in err and "resumes from here" in err and "Traceback" not in err
 
 
 def test_a_file_name_that_is_no_utf8_is_printed_with_escapes(monkeypatch):

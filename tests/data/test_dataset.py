@@ -116,7 +116,7 @@ MISTAKES = {
     "wrong count": (set_key("numTraining", 4), "key 'numTraining'", "expected: 3"),
     "value twice": (set_key("labels", {"background": 0, "a": 1, "b": 1}), "key 'labels'", "a 1, b 1"),
     "no background": (set_key("labels", {"liver": 0, "spleen": 1}), "key 'labels'", "'background' with value 0"),
-    "background alone": (set_key("labels", {"background": 0}), "key 'labels'", "background 0, then a value"),
+    "background alone": (set_key("labels", {"background": 0}), "key 'labels'", "background 0, then a different value"),
     "region": (set_key("labels", {"background": 0, "all": [1, 2], "x": 2}), "'all'", "region"),
     "ignore below a label": (set_key("labels", "ignore", 2), "key 'labels': 'ignore'", "every label: 4 or more"),
     "ignore with a value of a label": (set_key("labels", "ignore", 3), "'ignore'", "'values' of their cases"),

@@ -104,7 +104,7 @@ def deflated(k, content):
         (setting(3, SeriesInstanceUID="1.2.3"), "2 series of 4, 1 files", "one series"),
         (setting(3, ImagePositionPatient=[-30, 12, 105]), "slice002.dcm and slice003.dcm at one place", "one slice"),
         (setting(4, ImagePositionPatient=[-30, 12, 109.5]), "2 mm between slice003.dcm and slice004.dcm", "2.5 mm"),
-        (setting(2, ImagePositionPatient=[-30, 19, 105]), "slice002.dcm 7 mm beside the line", "one line"),
+        (setting(2, ImagePositionPatient=[-30, 19, 105]), "slice002.dcm 7 mm off the line", "one line"),
         (setting(1, Rows=7, Columns=6), "(7, 6) pixels", "(6, 7), as slice000.dcm"),
         (setting(1, PixelSpacing=[0.8, 1.3]), "spacing_mm [0.8, 1.3]", "[0.8, 1.2]"),
         (setting(1, ImageOrientationPatient=[0, 1, 0, -1, 0, 0]), "orientation [0.0, 1.0", "[1.0, 0.0"),
@@ -116,7 +116,7 @@ def deflated(k, content):
         (setting(1, PixelData=b"\0\0" * 10), "pixels that cannot be read", "pixels"),
         (deflated, "a deflated file", "not compressed as a whole"),
         (setting(1, RescaleSlope=[1, 2]), "RescaleSlope [1.0, 2.0]", "one finite number"),
-        (lambda k, content: content.add_new(0x00281052, "LO", "none"), "RescaleIntercept that is no number", "one"),
+        (lambda k, content: content.add_new(0x00281052, "LO", "none"), "RescaleIntercept that is not a number", "one"),
     ],
 )
 def test_what_is_no_scan_is_refused_and_nothing_is_told_of_the_patient(tmp_path, change, found, expected, capfd):

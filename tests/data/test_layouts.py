@@ -212,11 +212,11 @@ def test_the_distribution_of_flare23(tmp_path):
         ("FLARE23Ts_0002", True),
     ]
     assert source.notes == (
-        "left aside, pseudo labels: aladdin5-pseudo-labels-FLARE23",
-        "left aside, pseudo labels: labelsTu1800",
-        "left aside, not known: notes",
+        "ignored, pseudo labels: aladdin5-pseudo-labels-FLARE23",
+        "ignored, pseudo labels: labelsTu1800",
+        "ignored, unknown: notes",
         "1 corrected labels taken: labelsTr2200/20230507-fix",
-        "taken as unlabelled, for want of a label file: 1 of the labelled images' folder: FLARE23_0003",
+        "used as unlabelled, since they have no label file: 1 of the labelled images' folder: FLARE23_0003",
     )
 
 
@@ -433,7 +433,7 @@ def test_two_labels_may_be_mapped_to_one(tmp_path):
         ({"table": {"labels": {"liver": 1}}}, "cancer: not in the table"),
         ({"sources": {"Task3": {}}}, "did you mean 'Task03'"),
         ({"sources": {"Task03": {"cancr": "tumor"}}}, "did you mean 'cancer'"),
-        ({"table": {"labels": {"liver": 1, "cancer": 1}}}, "a value of its own"),
+        ({"table": {"labels": {"liver": 1, "cancer": 1}}}, "a different value for every label"),
         ({"table": {"labels": {"liver": 1, "cancer": 2}}, "sources": {"Task03": {"cancer": "tumor"}}}, "tumor: not in"),
     ],
 )

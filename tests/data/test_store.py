@@ -167,7 +167,7 @@ def test_what_was_opened_is_not_read_from_a_case_that_took_its_place(tmp_path):
     put(store, image=IMAGE + np.int16(1))
     arrays = (case.image, case.maps["organ"], case.places["organ"])
     for array, file in zip(arrays, ("image.b2nd", "map_organ.b2nd", "places_organ.npy")):
-        with pytest.raises(RunError, match=rf"{file}\n.*prepared anew"):
+        with pytest.raises(RunError, match=rf"{file}\n.*prepared again"):
             np.asarray(array)
     np.testing.assert_array_equal(store.read("a").image, IMAGE + 1)
 

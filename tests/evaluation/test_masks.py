@@ -61,7 +61,7 @@ def test_a_voxel_whose_axes_lean_is_as_large_as_it_is():
 
 def test_another_grid_is_refused():
     other = Grid(GRID.shape, GRID.affine * [[1.1], [1], [1], [1]])
-    with pytest.raises(GeometryError, match="mm beside"):
+    with pytest.raises(GeometryError, match="mm away"):
         TwoMaps(_volume(), Volume(_volume().data, other))
     with pytest.raises(GeometryError, match="shape"):
         TwoMaps(_volume(), Volume(_volume().data[1:], Grid((4, 6, 7), GRID.affine)))

@@ -141,7 +141,7 @@ def test_official_knows_the_labels_of_the_challenge_however_they_are_written(tmp
 
     (lacking,) = notes(labels)
     assert lacking.startswith("labels of the challenge") and "aorta, duodenum" in lacking and lacking.endswith("(12)")
-    differing = "tolerances of dataset.json that are not the challenge's, so no digits of the challenge: Liver (1)"
+    differing = "tolerances of dataset.json that are not the challenge's, so not the challenge's own digits: Liver (1)"
     assert notes(stated) == [lacking, differing]
     assert notes(labels.model_copy(update={"tolerance_mm": {"Liver": 5.0}})) == [lacking]
     assert notes(stated, PLAIN) == []
@@ -322,7 +322,7 @@ def test_missing_ones_are_left_out_only_where_that_is_asked(tmp_path):
     dataset = _dataset(tmp_path, a={1}, b={1})
     pairs, notes = pair_up(tmp_path / "truth", tmp_path / "predicted", dataset=dataset, skip_missing=True)
     assert [pair.name for pair in pairs] == ["a"]
-    assert notes == ["without a prediction, left out as asked: b (1)"]
+    assert notes == ["without a prediction, left out as requested: b (1)"]
 
 
 def test_files_whose_forms_disagree_are_read_as_was_asked_and_scored_anew_where_that_changes(tmp_path):
@@ -338,7 +338,7 @@ def test_files_whose_forms_disagree_are_read_as_was_asked_and_scored_anew_where_
 
     assert "--affine sform" in scored("agree")[1]
     assert scored("sform") == ({"liver": ONE}, None)
-    assert "10.0 mm beside" in scored("qform")[1]
+    assert "10.0 mm away" in scored("qform")[1]
 
 
 def test_the_memory_of_a_case_is_known_where_its_truth_is_read_as_was_asked(tmp_path):

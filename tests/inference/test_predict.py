@@ -199,7 +199,7 @@ def test_rows_41_and_42_an_empty_answer_is_told(predictor, tmp_path):
     nibabel.save(image, tmp_path / "x.nii.gz")
     prediction = predictor.predict(tmp_path / "x.nii.gz")
     assert not prediction.labels.any()
-    assert [said.expected for said in prediction.remarks] == ["tissue, near 0 HU", "some of what the model knows"]
+    assert [said.expected for said in prediction.remarks] == ["tissue, near 0 HU", "some of the model's labels"]
 
 
 def test_a_patient_without_a_tumor_is_no_reason_for_a_warning(predictor, tmp_path):

@@ -255,5 +255,5 @@ def test_a_file_that_changes_between_the_readings_is_refused(tmp_path):
     path = save(tmp_path / "x.nii.gz", scan_data(), np.eye(3))
     file = inspect_file(path, [])
     save(path, scan_data(), np.eye(3), (2.0, 2.0, 2.0))
-    with pytest.raises(DatasetError, match="another header"):
+    with pytest.raises(DatasetError, match="a different header"):
         next(file.planes())

@@ -155,7 +155,7 @@ def test_cases_can_be_left_out_and_folds_only_with_a_word(root, tmp_path, capsys
     assert f"warning: {root / RUN} answers without fold_2, where step_2 is not finished" in capsys.readouterr().err
     assert not any(b"case_1" in content for content in members_of(file).values())
     command(root, "info", file)
-    assert "not told" in capsys.readouterr().out
+    assert "not stated" in capsys.readouterr().out
 
 
 def test_no_member_names_a_folder_user_or_host(root, tmp_path):

@@ -293,7 +293,7 @@ def test_the_paper_s_window_is_of_hu_and_not_asked_of_other_images():
     made, ct = (rules.make_outline(found, PAPER).configurations for found in (mr, data_set(measured())))
     for name, configuration in made.items():
         assert (configuration.normalisation, configuration.clip_hu) == ("percentile", None)
-        assert "not the paper's window, which is of HU: MR has no unit" in configuration.why["normalisation"]
+        assert "not the paper's window, which is in HU: MR has no unit" in configuration.why["normalisation"]
         unlike = {"normalisation", "clip_hu", "why"}
         assert configuration.model_dump(exclude=unlike) == ct[name].model_dump(exclude=unlike)
 

@@ -222,7 +222,7 @@ def test_a_case_that_is_prepared_anew_while_teachers_are_asked_is_named(blocks, 
             store.write("drawn", annotated={1}, key="new", grid=grid, original=grid, image=image, maps={})
             return super().predict_views(volume, views)
 
-    with pytest.raises(RunError, match="1 prepared anew in the meantime: drawn") as caught:
+    with pytest.raises(RunError, match="1 prepared again in the meantime: drawn") as caught:
         read_asking(workspace, {**teachers, Run("Cancer", 1): Slow("cancer")})
     assert caught.value.remedy.startswith("start the command again")
 

@@ -121,7 +121,7 @@ def test_what_was_trained_by_another_plan_is_named_where_it_is_skipped(trained, 
     code, said = run(capsys, trained, "DualDecoder2D", "--epochs", "3")
     warnings = [line for line in said.splitlines() if "warning" in line]
     assert code == 0 and said.count("skipped") == len(warnings) == 4
-    wanted = "DualDecoder2D step 1 was trained by another plan: step.epochs=2, now step.epochs=3; remove "
+    wanted = "DualDecoder2D step 1 was trained by a different plan: step.epochs=2, now step.epochs=3; remove "
     assert wanted + str(trained.run("DualDecoder2D", 1)) in warnings[0]
 
 
@@ -150,7 +150,7 @@ def test_a_step_that_starts_from_another_network_says_what_to_do(without_last, c
     features = "trainers.DualDecoder2D.network.features=[4,4,8,8,12,4]"
     code, said = run(capsys, without_last, "DualDecoder2D", "--step", "4", "--device", "cpu", "--set", features)
     assert code == 4 and "DualDecoder2D/step_3/weights.safetensors" in said and "the same --set" in said
-    assert "warning: DualDecoder2D step 3 was trained by another plan: trainer.network.features=" in said
+    assert "warning: DualDecoder2D step 3 was trained by a different plan: trainer.network.features=" in said
 
 
 def test_a_run_of_another_label_table_is_not_built_on(without_last):

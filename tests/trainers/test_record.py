@@ -56,5 +56,5 @@ def test_a_run_of_another_plan_is_told_once_and_with_what_to_do(plan, tried):
     one._tell_other_plan(ORGAN, tried)
     one._tell_other_plan(ORGAN, tried)
     [warning] = said
-    assert warning.startswith("warning: 3DOrgan step 1 was trained by another plan: step.epochs=1")
+    assert warning.startswith("warning: 3DOrgan step 1 was trained by a different plan: step.epochs=1")
     assert warning.endswith(f"; remove {tried} to train it again, or keep it as it is")

@@ -43,7 +43,7 @@ LAYOUTS = (
     ),
     Layout(
         "unlabelled scans",
-        "CASE.nii.gz or CASE_0000.nii.gz, in a folder that holds no other and is not called as one of labels",
+        "CASE.nii.gz or CASE_0000.nii.gz, in a folder that holds no other and is not named like one of labels",
         is_scans,
         lambda folder, _: read_scans(folder),
     ),

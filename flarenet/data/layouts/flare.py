@@ -53,8 +53,8 @@ def is_flare(folder: Path) -> bool:
 def read_flare(folder: Path) -> Source:
     """The source of such a folder. Cases without a label file are unlabelled; pseudo labels are left aside."""
     roles = _roles(folder)
-    notes = [f"left aside, {PSEUDO}: {path.name}" for path in roles[PSEUDO]]
-    notes += [f"left aside, not known: {path.name}" for path in roles[""]]
+    notes = [f"ignored, {PSEUDO}: {path.name}" for path in roles[PSEUDO]]
+    notes += [f"ignored, unknown: {path.name}" for path in roles[""]]
     labels = _labels(roles[LABELS], notes)
     cases = pair([*_files(roles[IMAGES]), *_files(roles[UNLABELLED])], labels.values())
     if not cases:
@@ -89,7 +89,7 @@ def _labels(folders: Iterable[Path], notes: list[str]) -> dict[str, Path]:
     for inner in sorted(p for folder in folders for p in folder.iterdir() if p.is_dir()):
         fixes = files_in(inner) if "fix" in inner.name.lower() else []
         found |= {case_name(path): path for path in fixes}
-        how = f"{len(fixes)} corrected labels taken" if fixes else "left aside, not known"
+        how = f"{len(fixes)} corrected labels taken" if fixes else "ignored, unknown"
         notes.append(f"{how}: {inner.parent.name}/{inner.name}")
     return found
 
@@ -99,7 +99,7 @@ def _about_unlabelled(cases: Iterable[SourceCase], images: list[Path]) -> list[s
     if not lacking:
         return []
     what = f"{len(lacking)} of the labelled images' folder: {some_of(lacking)}"
-    return [f"taken as unlabelled, for want of a label file: {what}"]
+    return [f"used as unlabelled, since they have no label file: {what}"]
 
 
 def _listed(roles: Mapping[str, list[Path]]) -> str:

@@ -129,8 +129,8 @@ def another_file(content: Mapping[str, Any], folder: Path) -> DatasetError | Non
         path,
         found="another dataset.json",
         expected="none, or the one that --from makes",
-        remedy="to keep what was changed in it, leave --from out and give --allow-external; else another NAME, or "
-        "--replace, which keeps it beside, as dataset.previous.json",
+        remedy="to keep changes made in it, leave --from out and give --allow-external; else another NAME, or "
+        "--replace, which keeps it as dataset.previous.json",
     )
 
 
@@ -142,7 +142,7 @@ def _check_sources(sources: Sequence[Source], label_names: LabelNames) -> None:
     counts = Counter(source.name for source in sources)
     for name, count in counts.items():
         if count > 1:
-            expected = "folders of different names, by which they are told apart"
+            expected = "folders of different names, which identify them"
             raise DatasetError("--from", found=f"{count} folders called {name}", expected=expected)
     for name in label_names.sources:
         if name not in counts:

@@ -56,7 +56,7 @@ def _unit(raw: nibabel.Nifti1Header, path: Path) -> tuple[float, list[Finding]]:
     code = int(raw["xyzt_units"]) & 7
     if code in _UNIT_MM:
         return _UNIT_MM[code], []
-    return 1.0, [remark(f"{path}: xyzt_units", found="no unit of length", expected="mm, as which it is taken")]
+    return 1.0, [remark(f"{path}: xyzt_units", found="no unit of length", expected="mm, which is assumed")]
 
 
 def _spacing(raw: nibabel.Nifti1Header, path: Path) -> tuple[np.ndarray, list[Finding]]:
@@ -113,17 +113,17 @@ def _check_sizes(sform: np.ndarray, spacing: np.ndarray, path: Path, reading: Re
     if reading.affine == "agree":
         remedy = "find out which is right; --affine sform trusts the sform, --affine qform the pixdim"
         raise GeometryError(where, found=found, expected=expected, remedy=remedy)
-    return [remark(where, found=found, expected=expected, remedy=f"read by --affine {reading.affine}, as asked")]
+    return [remark(where, found=found, expected=expected, remedy=f"read by --affine {reading.affine}, as requested")]
 
 
 def _assumed(spacing: np.ndarray, path: Path, reading: Reading) -> tuple[dict[str, np.ndarray], list[Finding]]:
     """The form of a header without sform and qform: RAS with the sizes of pixdim and the first voxel at 0, as METHOD 1
     of the standard. Raises GeometryError unless a person allowed that."""
-    where, expected = f"{path}: sform_code, qform_code", "an sform or a qform: without one nobody knows left from right"
+    where, expected = f"{path}: sform_code, qform_code", "an sform or a qform: without one left and right are unknown"
     if not reading.assume_affine:
         remedy = "--assume-affine takes it as RAS with its pixdim"
         raise GeometryError(where, found="both 0", expected=expected, remedy=remedy)
-    said = remark(where, found="both 0", expected=expected, remedy="taken as RAS with its pixdim, as asked")
+    said = remark(where, found="both 0", expected=expected, remedy="taken as RAS with its pixdim, as requested")
     return {"pixdim": np.diag([*spacing, 1.0])}, [said]
 
 
@@ -142,16 +142,16 @@ def _check_forms(grids: dict[str, Grid], path: Path, reading: Reading) -> list[F
     where = f"{path}: sform and qform"
     found, expected = f"{apart_mm:.3g} mm apart at a corner", f"at most {FORMS_AGREE_MM} mm"
     if reading.affine == "agree":
-        remedy = "look which one is right in a viewer, then --affine sform or --affine qform"
+        remedy = "check in a viewer which one is right, then --affine sform or --affine qform"
         raise GeometryError(where, found=found, expected=expected, remedy=remedy)
-    return [remark(where, found=found, expected=expected, remedy=f"the {reading.affine} counts, as asked")]
+    return [remark(where, found=found, expected=expected, remedy=f"the {reading.affine} is used, as requested")]
 
 
 def check_shear(grid: Grid, file: object) -> list[Finding]:
     """A warning where the axes lean."""
     if not grid.leans:
         return []
-    found = f"axes that lean by {grid.shear:.2%}, as of a tilted gantry"
+    found = f"axes that lean by {grid.shear:.2%}, as with a tilted gantry"
     remedy = "it is resampled to upright axes for the network, and label maps go back to its own grid"
     return [remark(file, found=found, expected="axes at right angles", remedy=remedy)]
 

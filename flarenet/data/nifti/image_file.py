@@ -51,7 +51,7 @@ class ImageFile:
         with opened_image(self.path, self.reading) as (source, header):
             if header.raw.binaryblock != self.header.raw.binaryblock:
                 remedy = "predict it again once nothing writes to it"
-                found = "another header than a moment ago"
+                found = "a different header than a moment ago"
                 raise DatasetError(self.path, found=found, expected="the same file", remedy=remedy)
             for part in _planes(source, header, self.path):
                 plane = plane_values(part, header.scaling)

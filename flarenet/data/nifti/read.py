@@ -136,7 +136,7 @@ def _refuse_bomb(source: Source, header: Header, path: Path) -> None:
         path,
         found=f"{header.data_bytes >> 20} MB of voxels in a file of {source.size} bytes",
         expected=f"a scan, which gzip makes at most {LARGEST_IMAGE_RATIO} times smaller",
-        remedy="if it is to be read all the same, unpack it to .nii",
+        remedy="to read it anyway, unpack it to .nii",
     )
 
 

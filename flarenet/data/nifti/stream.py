@@ -106,9 +106,9 @@ def _refuse_no_file(path: Path) -> None:
     if path.is_file():
         return
     if path.is_symlink() and not path.exists():
-        found = "a link to nothing"
+        found = "a broken link"
     elif not path.exists():
         found = "no such file"
     else:
-        found = "a folder" if path.is_dir() else "no regular file"
+        found = "a folder" if path.is_dir() else "not a regular file"
     raise DatasetError(path, found=found, expected="a NIfTI file")
