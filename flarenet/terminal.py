@@ -19,7 +19,7 @@ class _Words(Table):
 def new_table(title: str, *names: str, show_lines: bool = False) -> Table:
     """An empty table with a column for each of `names`. A name that begins with ">" aligns its column to the right.
 
-    A cell that is too long for its column goes on in the next line, so that nothing is cut off. Title, names and cells
+    A cell that is too long for its column is wrapped, so that nothing is cut off. Title, names and cells
     are printed as they are: they are escaped, so the console that prints the table has to read markup.
     """
     table = _Words(title=escape(title), title_justify="left", show_lines=show_lines)

@@ -30,7 +30,7 @@ _LONGEST_END_BYTES = 255 - len(".0123456789ab.tmp.")
 """How much of the final name a temporary name can hold: most file systems allow names of 255 bytes."""
 
 _CANNOT_BE_FLUSHED = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES}
-"""Errors of opening or flushing a folder that are no failure: some network file systems cannot flush folders, and a
+"""Errors of opening or flushing a folder that are not failures: some network file systems cannot flush folders, and a
 folder may be writable but not readable."""
 
 

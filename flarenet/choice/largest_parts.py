@@ -36,7 +36,7 @@ class LargestPart(Frozen):
 
     @property
     def helps(self) -> bool:
-        """Whether the mean rises, and more cases get better than worse: one lucky case among many is no reason."""
+        """Whether the mean rises, and more cases get better than worse: one lucky case among many is not enough."""
         return self.after > self.before and self.better > self.worse
 
 
@@ -73,8 +73,8 @@ def _try_pair(pair: Pair, *, labels: LabelSet) -> dict[str, tuple[float, float]]
 def _largest(drawn: np.ndarray, value: int, labels: LabelSet) -> np.ndarray:
     """Where the largest part of a label is, bool [Z, Y, X].
 
-    The rule acts on the map of the label's group, where an organ goes on beneath a lesion: so what lies over the label
-    is taken to join its parts, and the largest is the one of which most is seen.
+    The rule acts on the map of the label's group, where an organ continues beneath a lesion. So what lies over the
+    label is taken to join its parts, and the largest is the one of which most is visible.
     """
     own, groups = drawn == value, list(labels.groups.values())
     group = next(at for at, values in enumerate(groups) if value in values)

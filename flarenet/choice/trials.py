@@ -130,7 +130,7 @@ class Ablation:
     held_out     names of the cases that every run holds out
     fold         the fold that holds them out; "all" holds out none
     pool         where cases are prepared and scored; with a scheduler also where runs are trained and cases predicted
-    say          is told what happens
+    say          called with what happens
     """
 
     workspace: Workspace

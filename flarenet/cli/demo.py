@@ -102,7 +102,7 @@ def _main_of(command: str):
 
 
 def _claim(root, **numbers: int) -> None:
-    """Mark `root` as the folder of this demo, so that a second start goes on and no other files are overwritten.
+    """Mark `root` as the folder of this demo, so that a second start resumes it and no other files are overwritten.
 
     Raises UsageError where `root` holds something else, or a demo with other numbers.
     """

@@ -1,7 +1,7 @@
 """What all commands share. Errors become one message and an exit code; --debug adds a traceback.
 
 Exit codes are those of flarenet.errors. A command that SIGTERM ends (a preempted job, say) stops its processes and
-exits with 75; one that is interrupted from the keyboard exits with 130. The same command then goes on from there.
+exits with 75; one that is interrupted from the keyboard exits with 130. The same command then resumes from there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class _Words(ArgumentParser):
-    """No flag may be abbreviated: `--c`, with which nnU-Net goes on, would be --compile."""
+    """No flag may be abbreviated: `--c`, with which nnU-Net resumes, would be --compile."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
@@ -51,7 +51,7 @@ def add_root(words: ArgumentParser) -> None:
     words.add_argument(
         "--root",
         metavar="DIR",
-        help="the folder that holds raw/, prepared/, runs/ and models/ (default: FLARENET_ROOT, else the current folder)",
+        help="the folder with raw/, prepared/, runs/ and models/ (default: FLARENET_ROOT, else the current folder)",
     )
 
 
@@ -169,7 +169,7 @@ def run(
     *,
     going_on: Callable[[Namespace], str] = lambda arguments: "the same command",
 ) -> int:
-    """Parse `argv`, do `work`, and return the exit code; errors are told on stderr.
+    """Parse `argv`, do `work`, and return the exit code; errors are reported on stderr.
 
     going_on  gives what to type to have the rest done, for the message of a command that is ended early
     Errors that flarenet raises on purpose are shown as they are, anything else in one line.

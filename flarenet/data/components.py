@@ -57,7 +57,7 @@ class Components:
 
 
 def find_components(drawn: np.ndarray, only: int | None = None) -> Components:
-    """The connected parts of all labels of a uint8 map [Z, Y, X], or of the label `only`; HIDDEN is no label.
+    """The connected parts of all labels of a uint8 map [Z, Y, X], or of the label `only`; HIDDEN is not a label.
 
     Beside the map itself, memory is needed only for the box that holds what was looked for.
     """

@@ -62,7 +62,7 @@ class Dataset:
 
     @property
     def values_elsewhere(self) -> dict[int, int]:
-        """`values` for label maps that are no case's own file: those of the table, and `ignore`."""
+        """`values` for label maps that are not a case's own file: those of the table, and `ignore`."""
         return {} if self.ignore is None else {value: value for value in self.labels.values} | {self.ignore: HIDDEN}
 
     @property

@@ -48,7 +48,7 @@ class LabelTable:
     def resolve(self, items: Iterable[Any], where: str) -> tuple[int, ...]:
         """The values in `labels` of `items`, which are names or values of the file.
 
-        Raises DatasetError where an item is no label, or one is given twice.
+        Raises DatasetError where an item is not a label, or one is given twice.
         """
         items = tuple(items)
         found = [self._value(item) for item in items]
@@ -63,7 +63,7 @@ class LabelTable:
         return tuple(value for value in found if value is not None)
 
     def _value(self, item: Any) -> int | None:
-        if type(item) is int:  # True is no number
+        if type(item) is int:  # True is not a number
             return self.values.get(item)
         names = [plain(name) for name in self.labels.names]
         return names.index(plain(item)) if isinstance(item, str) and plain(item) in names[1:] else None

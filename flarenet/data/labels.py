@@ -21,8 +21,8 @@ HIDDEN = 255
 annotated anything."""
 
 IGNORE = "ignore"
-"""The name, in the table of a file, of the value of voxels that nobody annotated. It is no label: reading a label file
-makes HIDDEN of it."""
+"""The name, in the table of a file, of the value of voxels that nobody annotated. It is not a label: reading a label
+file turns it into HIDDEN."""
 
 DEFAULT_TOLERANCE_MM = 2.0
 LESION_WORDS = ("tumor", "tumour", "cancer", "carcinoma", "lesion", "metasta", "nodul", "cyst")

@@ -1,4 +1,4 @@
-"""What a file is that is no NIfTI, told from its first bytes."""
+"""What a file that is not NIfTI really is, judged by its first bytes."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class CaseRecord(Frozen):
     numbers                          a digest of the plan's numbers it was prepared by; "" in a store of label maps
     shape, affine                    the grid of the stored arrays
     original_shape, original_affine  the grid of the scan
-    voxels                           group -> label -> how many voxels its map has of it; HIDDEN is no label
+    voxels                           group -> label -> how many voxels its map has of it; HIDDEN is not a label
     files                            file name -> what was written
     """
 

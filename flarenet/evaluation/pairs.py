@@ -78,7 +78,7 @@ def pair_up(
     """The pairs of two folders of CASE.nii.gz (or .nii), and notes on what does not fit.
 
     Every file of `truth` makes a pair; with `skip_missing` only those that have a prediction. Raises DatasetError where
-    there is none, or either is no folder.
+    there is none, or either is not a folder.
     """
     truths, predicted, known = _label_maps(truth), _label_maps(prediction), dataset.by_name
     looked_for = {name: case.looked_for for name, case in known.items()}

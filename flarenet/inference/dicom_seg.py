@@ -43,8 +43,8 @@ _SIDES = {"left": "Left", "right": "Right"}
 class DicomSeg:
     """The Output that writes dicom_seg/CASE.dcm.
 
-    A call raises DatasetError, before the network runs, for a scan that is no series, and for a series in which a slice
-    lacks an element that a Segmentation refers to.
+    A call raises DatasetError, before the network runs, for a scan that is not a series, and for a series in which a
+    slice lacks an element that a Segmentation refers to.
     """
 
     def __init__(self, labels: LabelSet) -> None:

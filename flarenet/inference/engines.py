@@ -170,7 +170,7 @@ def pick_device(name: str) -> torch.device:
 
     A GPU gets its number, so that it has one name however it was asked for.
 
-    Raises UsageError for a name that is no device, and for a device that this machine lacks.
+    Raises UsageError for a name that is not a device, and for a device that this machine lacks.
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":

@@ -162,7 +162,7 @@ def _left_out(folder: Path, models: Sequence[Path]) -> list[str]:
 
 
 def _finished(folder: Path, *below: str) -> dict[Path, int]:
-    """{model folder: its step}, for finished ones that match a pattern below `folder`. step_4_backup is no step."""
+    """{model folder: its step}, for finished ones that match a pattern below `folder`. step_4_backup is not a step."""
     models = [about.parent for pattern in below for about in folder.glob(f"{pattern}/{ABOUT}")]
     steps = {model: _STEP.fullmatch(model.name) for model in models}
     return {model: int(step[1]) for model, step in steps.items() if step}

@@ -44,7 +44,7 @@ def open_scan(
 
     configurations  those of the networks that will see the scan. They decide whether it may stay in its file, and what
                     is measured while the file is checked
-    Raises DatasetError for a file that cannot be read or is no scan.
+    Raises DatasetError for a file that cannot be read or is not a scan.
     """
     began = time.perf_counter()
     scan, remarks = _opened(image, configurations, reading)

@@ -1,6 +1,6 @@
 """What a run of predictions did, case by case: report.json in the folder of the label maps.
 
-It is written whole before and after each case. A later run goes on from it: a case is skipped only if everything that
+It is written whole before and after each case. A later run resumes from it: a case is skipped only if everything that
 its answer depends on, and every file of the answer, is as the report says.
 """
 
@@ -123,7 +123,7 @@ class RunReport:
         """(scans that need no prediction, scans that an earlier run has begun and not ended).
 
         Cases of the same settings that are not asked for now stay in the report as long as their files are there.
-        Raises RunError for a file report.json that is no report.
+        Raises RunError for a file report.json that is not a report.
         """
         verified: set[Path] = set()
         unfinished: set[Path] = set()

@@ -27,7 +27,7 @@ class LabelStatistics(Frozen):
 
     mean_hu     mean of its voxels, in HU or, for a scan that is no CT, in the units of the scan; None without voxels
     sd_hu       standard deviation likewise, with n as the divisor
-    lesions     number of parts that are connected by faces, edges or corners; None for a label that is no lesion
+    lesions     number of parts that are connected by faces, edges or corners; None for a label that is not a lesion
                 (LabelSet.lesions)
     lesions_ml  volumes of these parts, the largest first
     """

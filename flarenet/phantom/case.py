@@ -244,7 +244,7 @@ def _draw_trunk(points: np.ndarray, anatomy: _Anatomy, tissue: np.ndarray) -> No
 def _scan(
     tissue: np.ndarray, tumours: np.ndarray, anatomy: _Anatomy, grid: Grid, rng: np.random.Generator
 ) -> np.ndarray:
-    """The scan, int16 HU: the tissues with texture, blurred as by a scanner (sd 1.8 mm), with noise that neighbouring
+    """The scan, int16 HU: the tissues with texture, blurred as in a scanner (sd 1.8 mm), with noise that neighbouring
     voxels share."""
     hu = anatomy.hu[tissue]
     for number, tumour in enumerate(anatomy.tumours, start=1):

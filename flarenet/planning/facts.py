@@ -32,7 +32,7 @@ def training_facts(plan: Plan, part: TrainerPlan, *, step: Step) -> dict[str, Js
     """What decides the weights that a step ends with, apart from its cases, the runs it builds on and the machine.
 
     part  the plan of the step's trainer. Its other steps count only as far as this step builds on them
-    Into how many parts a batch is divided (update.accumulate) is no fact, as little as on how many processes.
+    Into how many parts a batch is divided (update.accumulate) is not a fact, nor is the number of processes.
     """
     return {
         "step": step.model_dump(mode="json"),

@@ -183,7 +183,7 @@ def pack_histogram(counts: np.ndarray) -> str:
 
 
 def unpack_histogram(text: str) -> np.ndarray:
-    """The inverse of pack_histogram, int64 [BINS]. Raises DatasetError where the text is no histogram."""
+    """The inverse of pack_histogram, int64 [BINS]. Raises DatasetError where the text is not a histogram."""
     try:
         data = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), 4 * BINS + 1)
     except (ValueError, zlib.error) as problem:

@@ -118,7 +118,7 @@ class Step(Frozen):
     epochs                how many epochs there are
     learning_rate         the highest of AdamW; that of an update follows from the warm-up and the schedule
     warmup_epochs         epochs over which the learning rate rises linearly from 0
-    schedule              how the learning rate goes on after the warm-up
+    schedule              how the learning rate continues after the warm-up
     selection             which epoch's weights are kept
     """
 

@@ -1,4 +1,4 @@
-"""Scans whose axes lean, as by a tilted gantry: resampled to upright axes for the network, and label maps back to the
+"""Scans whose axes lean, as with a tilted gantry: resampled to upright axes for the network, and label maps back to the
 axes of the scan."""
 
 from __future__ import annotations

@@ -174,8 +174,8 @@ def _opinion(
     least_mm3: float,
     grid: Grid,
 ) -> Opinion:
-    """The Opinion on a group. Labels that were looked for, and voxels that people drew, are no question: there all maps
-    say background. Where nobody annotated anything (`ignored`) every label is one, as complete takes it."""
+    """The Opinion on a group. Labels that were looked for, and voxels that people drew, are not in question: there
+    all maps say background. Where nobody annotated anything (`ignored`) every label is in question, as in complete."""
     table = np.arange(256, dtype=np.uint8)
     table[[index for index, value in enumerate(values, start=1) if value in looked_for]] = 0
     said = [np.where(ignored, source, np.where(drawn == 0, table[source], np.uint8(0))) for source in maps]

@@ -57,7 +57,7 @@ class Sources:
 
     @contextmanager
     def locked(self, wait: Callable[[str], object]) -> Iterator[None]:
-        """Lock the stored answers of every model. Where another run holds one, `wait` is told, and its end awaited."""
+        """Lock the stored answers of every model. If another run holds one, `wait` is called, and its end awaited."""
         folders = sorted({self._folder(run) for run in self._predictors})  # in one order: nobody waits in a ring
         with ExitStack() as held:
             for folder in folders:

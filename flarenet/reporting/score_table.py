@@ -85,7 +85,7 @@ def case_means(metrics: Metrics, names: Sequence[str], measure: str = "dsc") -> 
 
 def alike(models: Mapping[str, Iterable[Metrics]], names: Sequence[str]) -> list[str]:
     """The models, of each its scores, that have one of every label of `names` that any of them has: a mean over fewer
-    labels is no match for theirs."""
+    labels cannot be compared with theirs."""
     scored = {
         model: {name for metrics in found for name in names if metrics.classes[name].n}
         for model, found in models.items()

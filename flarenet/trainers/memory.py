@@ -14,7 +14,7 @@ from ..training.distributed import own_rows
 
 
 def memory_gb(device: torch.device) -> float | None:
-    """The memory of a card; None for what is no card."""
+    """The memory of a card; None for a device that is not a card."""
     if device.type != "cuda":
         return None
     return float(torch.cuda.get_device_properties(device).total_memory / GB)

@@ -16,7 +16,7 @@ def find_trainer(typed: str) -> type[Trainer]:
     """The trainer class that `typed` names. Modules are looked for in the current folder first, as `python -m` does.
 
     This is the package's only import by name, and the name comes from the person at the keyboard, never from a file.
-    Raises UsageError for a name that does not exist or is no trainer, RunError for a module that cannot be imported.
+    Raises UsageError for a name that does not exist or is not a trainer, RunError for a module that cannot be imported.
     """
     module, colon, name = typed.partition(":")
     if not colon:

@@ -64,8 +64,8 @@ def carry_out(
     """Write `plan` and what it was made from, then prepare the cases; returns those that could not be prepared.
 
     verify  as prepare_dataset takes it
-    say     told which files of before are kept, and where
-    warn    told which folds hold out nothing, and where the disk may be too small
+    say     called with which earlier files are kept, and where
+    warn    called with which folds hold out nothing, and if the disk may be too small
     The caller holds the lock of `workspace.prepared`. Raises PlanError or DatasetError, before any case is prepared,
     where one of the files would be too large to be read again.
     """

@@ -130,7 +130,7 @@ class Trainer:
                         self._train_step(number, finish=finish)
 
     def _check_rows(self, numbers: Iterable[int]) -> None:
-        """Each process needs a row of every batch; told before the hours that cases, teachers and other steps take."""
+        """Each process needs a row of every batch; checked before cases, teachers and other steps take hours."""
         for number in numbers:
             rows, count = self._plan.step(self.name, number).batch_size, processes()
             if rows < count and not is_finished(self._workspace.run(self.name, number, self._fold)):

@@ -5,7 +5,7 @@
             print(event.record.epoch, event.record.dice)
 
 Events are plain data, and nothing that a callback does changes the run: its weights are the same bytes. An exception
-from a callback stops the run, after its state was saved; the same command goes on from there.
+from a callback stops the run, after its state was saved; the same command resumes from there.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Started:
-    """A process begins to train or goes on with a run; `history` holds the epochs done before."""
+    """A process begins to train or resumes a run; `history` holds the epochs done before."""
 
     title: str
     folder: Path

@@ -88,7 +88,7 @@ class Checkpoints:
     def load(self, state: TrainState, say: Callable[[str], None]) -> bool:
         """Fill `state` from the newest saved state that is sound; False where none was ever saved.
 
-        say  is told what is wrong with newer states
+        say  called with what is wrong with newer states
         Where none of the saved states can be used, the fault of the newest is raised: RunError for damage, UsageError,
         which names the differences, for another identity.
         """
@@ -194,7 +194,7 @@ def _fill_optimizer(optimizer: torch.optim.Optimizer, moments: Weights) -> None:
 
 
 def _leaves(value: JsonValue, key: str = "") -> Iterator[tuple[str, JsonValue]]:
-    """(dotted key, value) of every part of a JSON value that is no dictionary itself."""
+    """(dotted key, value) of every part of a JSON value that is not itself a dictionary."""
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from _leaves(inner, f"{key}.{name}".lstrip("."))

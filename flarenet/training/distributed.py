@@ -2,7 +2,7 @@
 
 What a loss sums over a batch goes through sums.summed. Gradients are averaged over the processes, as torch's
 DistributedDataParallel does. It is not used itself for two reasons: the order in which it adds numbers changes after
-the first batch of a process, so a run that was broken off would end otherwise than an unbroken one; and it knows only
+the first batch of a process, so an interrupted run would end differently from an uninterrupted one; and it knows only
 a network's `forward`, beside which objectives call other methods.
 """
 

@@ -80,7 +80,7 @@ class RunFile(Frozen):
 
 
 class RunRecord:
-    """Callback: keeps run.json up to date. A process that goes on with a run adds itself to the earlier ones."""
+    """Callback: keeps run.json up to date. A process that resumes a run adds itself to the earlier ones."""
 
     def __init__(self, facts: RunFile, process: Process) -> None:
         self._facts, self._process = facts, process

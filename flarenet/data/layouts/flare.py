@@ -1,4 +1,4 @@
-"""The distribution of FLARE23: folders without a dataset.json, told apart by their names.
+"""The distribution of FLARE23: folders without a dataset.json, recognised by their names.
 
 Seen in public: imagesTr2200, labelsTr2200 (with a folder of corrected labels in it, 20230507-fix), unlabeledTr1800 or
 unlabelTr1800 or FLARE_UnlabeledCase1-1000, validation, val-gt-50cases-for-sanity-check, and pseudo labels of earlier

@@ -101,7 +101,7 @@ def in_range(seen: Seen, scaling: Scaling) -> tuple[float, float]:
 
 
 def check_seen(seen: Seen, voxels: int, scaling: Scaling, path: object) -> list[Finding]:
-    """Raise DatasetError for numbers that are no scan. Returns a warning where a few, which `fill` replaces, are not
+    """Raise DatasetError for numbers that are not a scan. Returns a warning where a few, which `fill` replaces, are not
     finite."""
     lowest, highest = in_range(seen, scaling)
     remarks = _check_finite(seen, voxels, path)
@@ -150,12 +150,12 @@ def _fits_int16(part: np.ndarray) -> bool:
 
 @dataclass
 class LookupTable:
-    """Looks up labels by the values of a file, and counts the values that are no label.
+    """Looks up labels by the values of a file, and counts the values that are not labels.
 
     labels     uint8: the label of each value; the last entry is for all other values
     plain      the highest value up to which each value is its own label; -1 where the file numbers labels otherwise
-    wrong      value, as text -> how many voxels have it, for values that are no label
-    fractions  whether any of these is no whole number
+    wrong      value, as text -> how many voxels have it, for values that are not labels
+    fractions  whether any of these is not a whole number
     hidden     the values that are to be HIDDEN
     """
 
