@@ -38,7 +38,7 @@ def locked(folder: Path, *, wait: Callable[[str], object] | None = None) -> Iter
             lock.acquire()
         except Timeout as problem:
             holder = _holder(path)
-            gone = f"where {holder} is gone for certain, remove {path}"
+            gone = f"if {holder} is certainly gone, remove {path}"
             if wait is None:
                 raise LockedError(
                     folder,
@@ -46,7 +46,7 @@ def locked(folder: Path, *, wait: Callable[[str], object] | None = None) -> Iter
                     expected="no other run in this folder",
                     remedy=f"wait until it has ended; {gone}",
                 ) from problem
-            wait(f"{folder} is in use by {holder}, whose end is waited for; {gone}")
+            wait(f"{folder} is in use by {holder}: waiting until it ends; {gone}")
             lock.acquire(timeout=-1, poll_interval=_POLL_S)
     except OSError as problem:
         found = problem.strerror or problem

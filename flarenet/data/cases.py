@@ -291,7 +291,7 @@ def _outcome(item: Any, future: Future) -> Any:
     if isinstance(error, _DEATHS):
         return _Failure(_death(item, error))
     if isinstance(error, OutOfTime):
-        return _Failure(_failure(item, "not done when its time was up", "a case that ends: see --timeout-s"))
+        return _Failure(_failure(item, "not done within its time", "a case that ends: see --timeout-s"))
     if isinstance(error, FlarenetError):  # of the workers, not of the case
         raise error
     if error is not None:

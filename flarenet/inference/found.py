@@ -65,7 +65,7 @@ def remarks_on(folders: Sequence[Path]) -> list[str]:
         except (FlarenetError, OSError):
             return said
         if about.step < len(trainer.steps):
-            said.append(f"{models[0]} is of step {about.step} of {len(trainer.steps)}")
+            said.append(f"{models[0]} is from step {about.step} of {len(trainer.steps)}")
         answered.update(trainer.network.groups)
         groups |= dict.fromkeys(plan.labels.groups)
     # quoted, for a stranger's name may steer a terminal

@@ -262,7 +262,7 @@ def _described(models: Sequence[Described | Path | str], changes: Sequence[str])
     for change in changes:
         if not change.startswith("fusion.") and not _OVERLAP.match(change):
             expected = "fusion.FIELD=VALUE or configurations.NAME.overlap=SHARE"
-            raise UsageError(f"--set {change!r}", found="what was settled in training", expected=expected)
+            raise UsageError(f"--set {change!r}", found="a value settled in training", expected=expected)
     described = [model if isinstance(model, Described) else describe(model) for model in models]
     check_together(described)
     plans = _changed(described, changes) if changes else [model.plan for model in described]
@@ -276,7 +276,7 @@ def _changed(models: Sequence[Described], changes: Sequence[str]) -> list[Plan]:
     meant = {change: found[1] for change in changes if (found := _OVERLAP.match(change))}
     for change, name in meant.items():
         if name not in ("*", *used):
-            expected = f"one that a model sees by: {', '.join(sorted(set(used)))}"
+            expected = f"one that a model uses: {', '.join(sorted(set(used)))}"
             raise UsageError(f"--set {change!r}", found=f"configuration {name!r}", expected=expected)
     return [
         override(model.plan, [change for change in changes if meant.get(change, own) in ("*", own)], trained=True)

@@ -246,14 +246,14 @@ def _out_of_scale(fingerprint: Fingerprint) -> list[str]:
     if unstated:
         found.append(
             f"the surface Dice tolerates {DEFAULT_TOLERANCE_MM:g} mm for {some_of(unstated)}, {voxels:.0f} voxels of "
-            "the median scan: 'tolerance_mm' in dataset.json states less"
+            "the median scan: 'tolerance_mm' in dataset.json can lower it"
         )
     if len(fingerprint.patterns) > 1 and any(map(labels.of_lesions, labels.groups)):  # else nothing is filtered
         least_mm3 = AUTO_RULES.least_mm3
         least = least_mm3 / math.prod(voxel_mm)
         found.append(
             f"with recipe auto, pseudo labels of lesions below {least_mm3:g} mm3 are hidden, {least:.0f} voxels of the "
-            "median scan: --set trainers.*.steps.*.pseudo.least_mm3=MM3 states less"
+            "median scan: --set trainers.*.steps.*.pseudo.least_mm3=MM3 can lower it"
         )
     return found
 

@@ -206,7 +206,7 @@ def _notes(*, several: bool, published: bool) -> tuple[str, ...]:
     if several:
         notes.append(
             "Bold: the highest mean of these models, as printed here. A model without a score of a label that another "
-            "one has stands in no mean with it."
+            "one has gets no mean with it."
         )
     if published:
         notes.append(f"{MARK} As published, on other cases: for orientation only. Group means computed here.")

@@ -109,7 +109,7 @@ def _test_table(name: str, title: str, found: Sequence[PairedTest]) -> Table:
     tested = sum(each.p is not None for each in found)
     note = (
         "Wilcoxon's signed rank test, two-sided, on cases that both models were scored on, by the labels that all were "
-        "scored on there; a model without a score of a label that another one has stands in no row with it. Holm's "
+        "scored on there; a model without a score of a label that another one has is in no row with it. Holm's "
         f"correction over all tests of this table ({tested}); bold below {SIGNIFICANT}. Where fewer than "
         f"{FEWEST_CASES} cases differ, no p below {SIGNIFICANT} is possible: too few, so none is given."
     )

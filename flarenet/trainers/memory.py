@@ -28,7 +28,7 @@ def shortage(plan: Plan, trainer: str, step: Step, *, precision: str, there_gb: 
     if need_gb <= there_gb:
         return ""
     planned = f"about {need_gb:.1f} GB, for {at_once} of a batch at once, on a card of {there_gb:.1f} GB"
-    return f"this step may take {planned}; where it fails: {_remedy(plan, trainer, step)}"
+    return f"this step may take {planned}; if it fails: {_remedy(plan, trainer, step)}"
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def fit(state: TrainState, course: Course) -> None:
         if state.epoch < course.step.epochs:  # the signal did not end the process: the caller has its own handler
             raise RunError(
                 course.title,
-                found=f"a signal that asked for the end after epoch {state.epoch}, batch {state.index}",
+                found=f"a signal to stop after epoch {state.epoch}, batch {state.index}",
                 expected=f"{course.step.epochs} epochs",
                 remedy="the same command resumes from there",
             )

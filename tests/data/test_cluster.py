@@ -106,7 +106,7 @@ def test_a_stuck_case_is_given_up_and_its_worker_started_anew(scheduler, items):
     assert time.monotonic() - began < 15
     assert done == [0, 1, 3, 4, 5]
     [(item, error)] = failed
-    assert item.number == 2 and "time was up" in error.found
+    assert item.number == 2 and "within its time" in error.found
 
 
 def test_cases_do_not_wait_for_workers_that_stay_away(monkeypatch, items):

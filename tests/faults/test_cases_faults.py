@@ -104,7 +104,7 @@ def test_a_stuck_case_is_given_up_and_the_rest_is_done(tmp_path, work, workers):
     assert time.monotonic() - began < 6
     assert results == [0, 4, 9]
     [(item, error)] = failures
-    assert item.name == "case1" and "time was up" in error.found
+    assert item.name == "case1" and "within its time" in error.found
 
 
 class Unsendable(Exception):

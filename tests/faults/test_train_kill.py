@@ -115,7 +115,7 @@ def test_a_run_that_is_to_end_is_not_taken_for_one_that_has_ended(unbroken, tmp_
 
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        with pytest.raises(RunError, match="asked for the end after epoch 0, batch 1"):
+        with pytest.raises(RunError, match="a signal to stop after epoch 0, batch 1"):
             fit(fresh_state(), course(tmp_path, objective=signalled))
     finally:
         signal.signal(signal.SIGTERM, before)

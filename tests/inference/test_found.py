@@ -102,5 +102,5 @@ def test_what_does_not_answer_as_one_might_think_is_said(tmp_path):
         finished(whole / run)
     (whole / "fold_3/step_1").mkdir(parents=True)
     assert remarks_on([whole]) == [f"{whole} answers without fold_1, fold_3, where step_4 is not finished"]
-    assert remarks_on([whole / "fold_1"]) == [f"{whole / 'fold_1/step_2'} is of step 2 of 4"]
+    assert remarks_on([whole / "fold_1"]) == [f"{whole / 'fold_1/step_2'} is from step 2 of 4"]
     assert remarks_on([whole / "fold_3", organ]) == []  # it cannot be loaded

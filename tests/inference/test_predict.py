@@ -402,7 +402,7 @@ def test_windows_overlap_as_planned_or_as_said_for_a_trained_model(tmp_path, nam
 
     assert overlaps() == [0.25, 0.25]
     assert overlaps(f"configurations.{name}.overlap=0.5", "fusion.flips=true") == [0.5, 0.5]
-    with pytest.raises(UsageError, match="one that a model sees by: only"):
+    with pytest.raises(UsageError, match="one that a model uses: only"):
         overlaps("configurations.3d.overlap=0.5")
     with pytest.raises(PlanError, match="overlap"):
         overlaps("configurations.only.overlap=1")

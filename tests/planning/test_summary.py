@@ -55,7 +55,7 @@ def test_tolerances_and_sizes_that_are_many_voxels_are_told(voxel_mm, tolerance_
     cases = [CaseFingerprint(name="a", image_sha256="a", **facts)]
     cases.append(CaseFingerprint(name="b", image_sha256="b", **{**facts, "annotated": (1,), "voxels": {1: 9}}))
     labels = LABELS.model_copy(update={"tolerance_mm": tolerance_mm})
-    found = [sentence for sentence in remarks(summarise("set", labels, cases)) if "states less" in sentence]
+    found = [sentence for sentence in remarks(summarise("set", labels, cases)) if "can lower it" in sentence]
     assert len(found) == len(said) and all(words in sentence for words, sentence in zip(said, found))
 
 

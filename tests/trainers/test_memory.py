@@ -33,7 +33,7 @@ def test_a_card_that_is_too_small_is_told_before_and_after(accumulate, samples, 
     assert step.batch_size == 4
     assert shortage(plan, "3DOrgan", step, precision="auto", there_gb=need + 0.01) == ""
     said = shortage(plan, "3DOrgan", step, precision="auto", there_gb=need - 0.01)
-    assert f"about {need:.1f} GB, for {samples} of a batch at once" in said and f"where it fails: {remedy}" in said
+    assert f"about {need:.1f} GB, for {samples} of a batch at once" in said and f"if it fails: {remedy}" in said
     with pytest.raises(StorageError) as caught, within_memory("3DOrgan step 1", plan, "3DOrgan", step):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
     assert caught.value.thing == "3DOrgan step 1" and caught.value.remedy.startswith(remedy)
