@@ -3,7 +3,7 @@
     python benchmarks/choice/ablations.py --root WORK                                # 20 phantom cases, 8 to score on
     python benchmarks/choice/ablations.py --root WORK --data .../FLAREmini --epochs 6 --batches 20 --seeds 0 1 2
 
-Pin the cores from outside, as in `OMP_NUM_THREADS=2 taskset -c 0,1 python ...`. The same command goes on where it was
+Pin the cores from outside, as in `OMP_NUM_THREADS=2 taskset -c 0,1 python ...`. The same command resumes where it was
 killed; the times printed are those of this start.
 """
 

@@ -45,7 +45,7 @@ def main() -> int:
     arguments = words.parse_args()
     for folder in tested(arguments):
         if not folder.is_dir():
-            words.error(f"{folder} is no folder: the data set must lie there, with what it is tested with")
+            words.error(f"{folder} is not a folder: the data set must be there, with its test cases")
     rows = []
     for line in commands(arguments):
         began = time.perf_counter()

@@ -1,11 +1,11 @@
-"""kill -9 at random moments of preprocessing, then the same command again: is the store that of an unbroken run?
+"""kill -9 at random moments of preprocessing, then the same command again: is the store that of an uninterrupted run?
 
     python -m benchmarks.preparation.kill --kills 20
 
-A set of phantoms is planned and prepared once unbroken. Then, each time in a fresh root, the process group of
+A set of phantoms is planned and prepared once without a kill. Then, each time in a fresh root, the process group of
 flarenet_plan is killed at a moment drawn by a seed between the first and the last write, and the command is typed
 again. Every file must be the same byte for byte, nothing temporary may be left, and no case that was ready is redone.
-A moment at which a run has ended already is no kill: another one is drawn.
+If a run has already ended at that moment, another one is drawn.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 
 Each candidate has OUT/NAME-seed_S as its root, and --minutes for all that it trains: teachers, pseudo labels, steps.
 Preparation, prediction and scoring are not counted. Epochs follow from the time that is left before each step and from
-the seconds of a batch, measured once in OUT/probes. The same command goes on where it was killed; time counts over all
+the seconds of a batch, measured once in OUT/probes. The same command resumes where it was killed; time counts over all
 its starts. At the end: one table of every class on the six test cases. A candidate that has 3D models is also scored
 with their probabilities averaged with its own.
 """

@@ -1,10 +1,10 @@
-"""kill -9 at random moments of flarenet_train, then the same command again: is the run that of an unbroken one?
+"""kill -9 at random moments of flarenet_train, then the same command again: is the run that of an uninterrupted one?
 
     python -m benchmarks.training.kill --kills 10
 
-A small set of phantoms is planned, prepared and trained on once unbroken. Then, each time in a fresh root, the process
-group of flarenet_train is killed at a moment drawn by a seed between its first and its last write, and the command is
-typed again. Weights, optimizer and log must be the same byte for byte, seconds in the log aside.
+A small set of phantoms is planned, prepared and trained on once without a kill. Then, each time in a fresh root, the
+process group of flarenet_train is killed at a moment drawn by a seed between its first and its last write, and the
+command is typed again. Weights, optimizer and log must be the same byte for byte, seconds in the log aside.
 
 The optimizer goes when a run is finished. So both runs are stopped at FLARENET_FAILPOINT, after the last state was
 saved, and once more begun to end.

@@ -5,7 +5,7 @@
     OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/training/systems.py --root WORK --data .../FLAREmini
 
 A system is a folder WORK/SYSTEM with a plan of its own (recipe paper, at the spacing of the data, see CHANGES), trained
-step by step with 20 batches an epoch. The same command goes on where it was stopped; finished runs are not repeated.
+step by step with 20 batches an epoch. The same command resumes where it was stopped; finished runs are not repeated.
 Networks and patches are small enough for one processor core; --full-size takes the paper's, --sizes only counts these.
 """
 
