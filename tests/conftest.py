@@ -97,7 +97,7 @@ def no_pictures():
 @pytest.fixture(scope="module")
 def torch_alone():
     """Predictions of this file are by torch also where OpenVINO is, which takes longer to open than they do."""
-    from flarenet.inference import engines
+    from flarenet.inference.engines import engine as engines
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engines, "CONVERTED", ())

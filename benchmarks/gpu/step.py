@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.training.step import Size, answers, prepared, size_of, timed
-from flarenet.inference.engines import PRECISIONS, autocast, pick_device
+from flarenet.inference.engines.engine import PRECISIONS, autocast, pick_device
 from flarenet.planning.plan import Update
 from flarenet.training.batches import Batch
 from flarenet.training.losses import Loss

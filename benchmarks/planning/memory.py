@@ -126,7 +126,7 @@ def _train(network: str, patch: tuple[int, ...], batch_size: int, _engine: str) 
     from flarenet.cli.heap import keep_freed_memory
     from flarenet.networks import build
     from flarenet.networks.memory_order import training_order
-    from flarenet.planning.memory import training_gb
+    from flarenet.planning.cost.memory import training_gb
     from flarenet.training.losses import marginal_loss
 
     if len(patch) == 2:  # as flarenet_train
@@ -168,10 +168,10 @@ def _write_scan(path: Path, shape: list[int], slice_mm: float) -> None:
 
 def _predict(network: str, patch: tuple[int, ...], shape: list[int], slice_mm: float, *words: str) -> float:
     from flarenet.data.labels import LabelSet
-    from flarenet.inference.model import Model
+    from flarenet.inference.models.model import Model
     from flarenet.inference.predict import Predictor, predict_pairs
     from flarenet.networks import build
-    from flarenet.planning.memory import prediction_gb
+    from flarenet.planning.cost.memory import prediction_gb
     from flarenet.planning.plan import ScanSize
     from flarenet.planning.plan_file import override
 

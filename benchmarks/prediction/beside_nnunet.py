@@ -92,7 +92,7 @@ def commands(side: Side, arguments: argparse.Namespace) -> dict[str, list[str]]:
 
 def predict(scan: str, out: str, patch: list[int], pixels_mm: list[float], channels: int) -> None:
     """Predict by flarenet; runs in a process of its own."""
-    from flarenet.inference.model import Model
+    from flarenet.inference.models.model import Model
     from flarenet.inference.predict import Predictor, predict_pairs
     from flarenet.planning.plan import NetworkSpec
 

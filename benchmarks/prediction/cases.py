@@ -10,7 +10,7 @@ import torch
 from isal import igzip
 
 from flarenet.data.labels import LabelSet
-from flarenet.inference.model import save_model
+from flarenet.inference.models.model import save_model
 from flarenet.networks import build
 from flarenet.phantom.anatomy import LABELS as ANATOMY
 from flarenet.phantom.case import phantom_case

@@ -25,9 +25,9 @@ from flarenet.data.dataset_file import read_dataset
 from flarenet.data.nifti import read_labels
 from flarenet.errors import UsageError
 from flarenet.evaluation.overlap import dice
-from flarenet.inference.engines import open_engine, pick_device
-from flarenet.inference.found import models_in
-from flarenet.inference.model import load_model
+from flarenet.inference.engines.engine import open_engine, pick_device
+from flarenet.inference.models.found import models_in
+from flarenet.inference.models.model import load_model
 from flarenet.inference.predict import Predictor
 
 REFERENCE = ("torch", "fp32")

@@ -20,7 +20,7 @@ from statistics import median
 
 import torch
 
-from flarenet.inference.engines import Engine
+from flarenet.inference.engines.engine import Engine
 from flarenet.inference.predict import Predictor, predict_pairs
 
 from .cases import FEATURES, PIXELS, write_model, write_scan

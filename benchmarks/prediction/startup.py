@@ -35,10 +35,10 @@ import numpy as np
 import torch
 
 from flarenet.data.labels import LabelSet
-from flarenet.inference.model import save_model
+from flarenet.inference.models.model import save_model
 from flarenet.networks import build
 from flarenet.planning.plan import Configuration, Plan, Step, Subset, TrainerPlan
-from flarenet.planning.presets import network
+from flarenet.planning.rules.presets import network
 
 ROOT = Path(__file__).resolve().parents[2]
 PREDICT = "import sys; from flarenet.cli.predict import main; sys.exit(main(sys.argv[1:]))"

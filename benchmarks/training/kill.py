@@ -26,7 +26,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from flarenet.inference.about import WEIGHTS
+from flarenet.inference.models.about import WEIGHTS
 from flarenet.lock import LOCK
 from flarenet.phantom import write_phantom_set
 from flarenet.whole import FAILPOINT, sha256_of

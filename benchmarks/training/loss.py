@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from flarenet.data.labels import HIDDEN
-from flarenet.inference.engines import autocast, pick_device
+from flarenet.inference.engines.engine import autocast, pick_device
 from flarenet.networks import build
 from flarenet.planning.plan import NetworkSpec
 from flarenet.training.losses import Loss, marginal_loss

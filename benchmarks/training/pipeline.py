@@ -31,7 +31,7 @@ from benchmarks.preparation.against_nnunet import Side
 from benchmarks.preparation.scans import LABELS, scan, write_raw
 from flarenet.data.labels import split
 from flarenet.data.store import Store
-from flarenet.inference.engines import autocast
+from flarenet.inference.engines.engine import autocast
 from flarenet.networks import build
 from flarenet.networks.memory_order import training_order
 from flarenet.planning.plan import Augmentation, NetworkSpec, Update

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from flarenet.cli.heap import keep_freed_memory
 from flarenet.data.labels import HIDDEN
-from flarenet.inference.engines import autocast, pick_device
+from flarenet.inference.engines.engine import autocast, pick_device
 from flarenet.networks import build
 from flarenet.planning.plan import NetworkSpec
 from flarenet.training.losses import segmentation_loss

@@ -18,12 +18,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from flarenet.inference.about import read_about
-from flarenet.inference.model import load_model
+from flarenet.inference.models.about import read_about
+from flarenet.inference.models.model import load_model
 from flarenet.planning.budget import Budget, Network3D
-from flarenet.planning.kinds import cost
+from flarenet.planning.cost.kinds import cost
 from flarenet.planning.plan import NetworkSpec
-from flarenet.planning.presets import PAPER_RESOLUTIONS, masked_autoencoder, network, network_3d
+from flarenet.planning.rules.presets import PAPER_RESOLUTIONS, masked_autoencoder, network, network_3d
 from flarenet.workspace import Workspace
 
 CHANGES = (

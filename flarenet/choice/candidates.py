@@ -11,8 +11,8 @@ from pathlib import Path
 from ..data.dataset import Case
 from ..data.labels import LabelSet, difference
 from ..errors import RunError
-from ..inference.about import PLAN, read_about
-from ..inference.found import finished_models
+from ..inference.models.about import PLAN, read_about
+from ..inference.models.found import finished_models
 from ..planning.plan_file import load_plan
 from ..planning.runs import Run
 from ..planning.split import Splits

@@ -15,7 +15,7 @@ from ..errors import RunError
 from ..evaluation.pairs import CaseScores
 from ..evaluation.scores import Score
 from ..evaluation.tables import ClassScore, mean_score, summarise
-from ..inference.about import PLAN
+from ..inference.models.about import PLAN
 from ..planning.plan_file import load_plan
 from ..planning.runs import as_run
 from ..planning.split import Splits, load_splits

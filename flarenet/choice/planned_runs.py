@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..errors import PlanError
 from ..planning.facts import prediction_facts, training_facts
-from ..planning.fingerprint import Fingerprint
+from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import Plan
 from ..planning.runs import Run
 from ..pseudo.sources import runs_asked

@@ -17,7 +17,7 @@ from ..data.labels import LabelSet
 from ..errors import FlarenetError
 from ..evaluation.pairs import CaseScores, Pair
 from ..evaluation.tables import Metrics, score_pairs
-from ..inference.about import PLAN, WEIGHTS, read_about
+from ..inference.models.about import PLAN, WEIGHTS, read_about
 from ..inference.predict import Outcome, Predictor, predict_pairs
 from ..schema import Frozen, load_or_none, save
 from ..whole import remove_leftovers, sha256_of

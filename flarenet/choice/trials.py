@@ -19,12 +19,12 @@ from ..data.labels import LabelSet
 from ..data.settled import load_settled
 from ..errors import DatasetError, FlarenetError, RunError, some_of
 from ..evaluation.tables import Metrics
-from ..inference.about import WEIGHTS, is_finished, read_about
-from ..inference.model import load_model
+from ..inference.models.about import WEIGHTS, is_finished, read_about
+from ..inference.models.model import load_model
 from ..inference.predict import Predictor
 from ..lock import locked
 from ..planning.facts import prediction_facts, preparation_facts
-from ..planning.fingerprint import Fingerprint
+from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import Plan
 from ..planning.planned import load_fingerprint, load_planned, plan_again
 from ..planning.runs import Run

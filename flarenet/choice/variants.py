@@ -14,11 +14,11 @@ from pydantic import Field, JsonValue
 from ..data.names import check_name
 from ..errors import FlarenetError, UsageError, unknown
 from ..planning.budget import RECIPES, Budget, Recipe, Request
-from ..planning.epochs import with_epochs
-from ..planning.fingerprint import Fingerprint
-from ..planning.patterns import asking
+from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import Plan
 from ..planning.plan_file import override
+from ..planning.rules.epochs import with_epochs
+from ..planning.rules.patterns import asking
 from ..planning.runs import Run
 from ..schema import Frozen, load, parse
 from ..trainers import TRAINERS

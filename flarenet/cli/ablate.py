@@ -120,7 +120,7 @@ def _cases(ablation: Ablation, arguments: Namespace) -> Sequence[Case]:
 
 def _tell(trials: Sequence[Trial], ablation: Ablation) -> None:
     """Print which runs are needed, and for which trials."""
-    from ..inference.about import is_finished
+    from ..inference.models.about import is_finished
 
     runs = {key: run for trial in trials for key, run in trial.runs.items()}
     for key, one in runs.items():

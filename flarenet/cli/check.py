@@ -75,7 +75,7 @@ def _look_closely(opened: Opened, arguments: Namespace) -> tuple[Check, list[Sec
     """The check, and the sections of the page; sections on numbers only if some case can be measured."""
     from ..data.verify import Check
     from ..lock import locked
-    from ..planning.fingerprint import fingerprint
+    from ..planning.measuring.fingerprint import fingerprint
     from ..reporting.dataset import findings_section, look_sections
 
     dataset, findings = opened.findings()

@@ -13,7 +13,7 @@ from ..workspace import find_root, models_folder
 from . import shell
 
 if TYPE_CHECKING:
-    from ..inference.about import About
+    from ..inference.models.about import About
     from ..planning.plan import Plan
 
 _MB = 1 << 20
@@ -70,7 +70,7 @@ def work(arguments: Namespace) -> None:
 
 def _list(arguments: Namespace) -> None:
     """List the models. Raises CasesFailed, after all others are listed, where a folder holds no sound model."""
-    from ..inference.found import finished_models, installed_models, models_in, segments
+    from ..inference.models.found import finished_models, installed_models, models_in, segments
 
     root = find_root(arguments.root)
     named = {folder.name: models_in(folder) for folder in installed_models(root)}
@@ -95,7 +95,7 @@ def _list(arguments: Namespace) -> None:
 
 def _row(name: str, models: Sequence[Path]) -> tuple[str, str, str, str, str, str]:
     """The row of `list` for the models that a name stands for. Raises as read_about."""
-    from ..inference.about import read_about
+    from ..inference.models.about import read_about
 
     about = read_about(models[0])
     size = sum(path.stat().st_size for model in models for path in _parts(model)) / _MB
@@ -103,8 +103,8 @@ def _row(name: str, models: Sequence[Path]) -> tuple[str, str, str, str, str, st
 
 
 def _info(arguments: Namespace) -> None:
-    from ..inference.found import models_in
-    from ..inference.model_file import opened
+    from ..inference.models.found import models_in
+    from ..inference.models.model_file import opened
 
     file = Path(arguments.model)
     if file.is_file():
@@ -115,8 +115,8 @@ def _info(arguments: Namespace) -> None:
 
 
 def _export(arguments: Namespace) -> None:
-    from ..inference.found import find_folder, models_in, remarks_on
-    from ..inference.model_file import export_models
+    from ..inference.models.found import find_folder, models_in, remarks_on
+    from ..inference.models.model_file import export_models
 
     folder = find_folder(arguments.model, arguments.root)
     for said in remarks_on([folder]):
@@ -128,8 +128,8 @@ def _export(arguments: Namespace) -> None:
 
 
 def _onnx(arguments: Namespace) -> None:
-    from ..inference.model import load_model
-    from ..inference.onnx_file import export_onnx
+    from ..inference.models.model import load_model
+    from ..inference.models.onnx_file import export_onnx
 
     models = _models(arguments)
     for folder in models:
@@ -140,7 +140,7 @@ def _onnx(arguments: Namespace) -> None:
 
 
 def _install(arguments: Namespace) -> None:
-    from ..inference.model_file import install
+    from ..inference.models.model_file import install
 
     done = install(arguments.file, find_root(arguments.root), arguments.name)
     said = "is installed already" if done.already else "installed"
@@ -151,7 +151,7 @@ def _install(arguments: Namespace) -> None:
 
 
 def _remove(arguments: Namespace) -> None:
-    from ..inference.model_file import find_installed, remove
+    from ..inference.models.model_file import find_installed, remove
 
     root = find_root(arguments.root)
     folder = find_installed(root, arguments.name)
@@ -167,7 +167,7 @@ def _remove(arguments: Namespace) -> None:
 
 def _models(arguments: Namespace) -> list[Path]:
     """The models that MODEL stands for. Raises UsageError, which lists the real ones."""
-    from ..inference.found import find_models
+    from ..inference.models.found import find_models
 
     return find_models(arguments.model, arguments.root)
 
@@ -189,8 +189,8 @@ def _licence(words: str) -> str:
 
 def _show(models: Mapping[str, Path]) -> None:
     """Print what is known of models, {name to show: model folder}, and the licence of a model file."""
-    from ..inference.about import PLAN, read_about
-    from ..inference.model_file import home_of
+    from ..inference.models.about import PLAN, read_about
+    from ..inference.models.model_file import home_of
     from ..planning.plan_file import load_plan
 
     for name, model in models.items():
@@ -220,7 +220,7 @@ def _facts(model: Path, about: About, plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 def _show_file(folder: Path) -> None:
-    from ..inference.model_file import LICENCE, MANIFEST
+    from ..inference.models.model_file import LICENCE, MANIFEST
     from ..whole import sha256_of
 
     print(f"fingerprint: {sha256_of(folder / MANIFEST)}\nlicence:")
@@ -237,7 +237,7 @@ def _pattern(pattern: Iterable[int], plan: Plan) -> str:
 
 
 def _parts(model: Path) -> list[Path]:
-    from ..inference.about import FILES
+    from ..inference.models.about import FILES
 
     return [model / name for name in FILES]
 

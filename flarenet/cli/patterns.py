@@ -17,8 +17,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def work(arguments: Namespace) -> None:
     """Print the cohorts, the cases that lack a label of their pattern, and those whose pattern is not certain."""
-    from ..planning.inferred import infer_patterns, read_present
-    from ..planning.patterns import cohorts
+    from ..planning.measuring.inferred import infer_patterns, read_present
+    from ..planning.rules.patterns import cohorts
     from ..schema import to_json
 
     present = read_present(arguments.file)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..data.dataset import Dataset
     from ..errors import FlarenetError
     from ..planning.budget import Request
-    from ..planning.fingerprint import Fingerprint
+    from ..planning.measuring.fingerprint import Fingerprint
     from ..workspace import Workspace
 
     Failures = Iterable[tuple[str, FlarenetError]]
@@ -109,7 +109,7 @@ def work(arguments: Namespace) -> int | None:
 
 
 def _measured(dataset: Dataset, workspace: Workspace, arguments: Namespace) -> tuple[Fingerprint, Failures]:
-    from ..planning.fingerprint import fingerprint
+    from ..planning.measuring.fingerprint import fingerprint
 
     remember = not arguments.dry_run
     return fingerprint(

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from ..data.reading import Reading
     from ..inference.opening import OpenedScan
-    from ..inference.outputs import Output
+    from ..inference.outputs.outputs import Output
+    from ..inference.outputs.run_report import RunReport
     from ..inference.predict import Outcome, Predictor
-    from ..inference.run_report import RunReport
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -83,7 +83,7 @@ def work(arguments: Namespace) -> int:
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     with shell.importing(), without_pydicom():
         from ..data.dicom import find_scans, series_in
-        from ..inference.outputs import output_names
+        from ..inference.outputs.outputs import output_names
         from ..lock import locked
 
     share_one_heap()
@@ -188,7 +188,7 @@ def _opened_ahead(
 ) -> Iterator[tuple[Path, Future[OpenedScan]]]:
     """The images as predict_pairs takes them; a thread has begun to read the first, for the models in `folders`."""
     with shell.importing():
-        from ..inference.about import describe
+        from ..inference.models.about import describe
         from ..inference.one_ahead import one_ahead
         from ..inference.opening import open_scan
 
@@ -201,19 +201,19 @@ def _beside(arguments: Namespace, predictor: Predictor) -> list[Output]:
     labels, is_ct = predictor.model.labels, predictor.model.configuration.is_ct
     outputs: list[Output] = []
     if arguments.statistics:  # only what is asked for is imported
-        from ..inference.statistics import Statistics
+        from ..inference.outputs.statistics import Statistics
 
         outputs.append(Statistics(labels, predictor.shown))
     if arguments.preview:
-        from ..inference.preview import Preview
+        from ..inference.outputs.preview import Preview
 
         outputs.append(Preview(labels, is_ct=is_ct))
     if arguments.probabilities:
-        from ..inference.probabilities import Probabilities
+        from ..inference.outputs.probabilities import Probabilities
 
         outputs.append(Probabilities(labels, predictor.groups, shell.reading(arguments)))
     if arguments.dicom_seg:
-        from ..inference.dicom_seg import DicomSeg
+        from ..inference.outputs.dicom_seg import DicomSeg
 
         outputs.append(DicomSeg(labels))
     return outputs
@@ -227,7 +227,7 @@ def _report(
     reading: Reading,
 ) -> RunReport:
     """The report of a folder, from which half-written files are removed first."""
-    from ..inference.run_report import RunReport, settings_of
+    from ..inference.outputs.run_report import RunReport, settings_of
 
     report = RunReport(folder, settings_of(predictor, reading, beside), answers)
     report.remove_leftovers()
@@ -235,7 +235,7 @@ def _report(
 
 
 def _write_tables(folder: Path, cases: Sequence[str]) -> None:
-    from ..inference.statistics import read_statistics, write_tables
+    from ..inference.outputs.statistics import read_statistics, write_tables
 
     write_tables(folder, [read_statistics(folder / f"{case}.nii.gz") for case in cases])
 
@@ -269,7 +269,7 @@ def _model_folders(arguments: Namespace) -> list[Path]:
     """The models of -m, else the newest one; what should be known of them is said. Raises UsageError, which lists the
     real ones."""
     with shell.importing():
-        from ..inference.found import find_folder, models_in, newest_model, remarks_on, trained_datasets
+        from ..inference.models.found import find_folder, models_in, newest_model, remarks_on, trained_datasets
 
     if arguments.model is not None:
         chosen = [find_folder(word, arguments.root) for word in arguments.model]

@@ -76,8 +76,8 @@ def _advised(plan: Plan, workspace: Workspace, arguments: Namespace) -> list[typ
 
 
 def _train_one(chosen: type[Trainer], plan: Plan, workspace: Workspace, arguments: Namespace) -> None:
-    from ..planning.epochs import with_epochs
     from ..planning.plan_file import override
+    from ..planning.rules.epochs import with_epochs
     from ..trainers.planner import with_trainer
     from ..training.track import TensorBoard
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..preparation.passing import Passing
 from ..volume import Triple
-from .engines import Engine
+from .engines.engine import Engine
 from .windows import LEAST_WEIGHT, SIGMA_SHARE, Slab, image_in, margins_of, padded, window_starts
 
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..planning.memory import windows_at_once
+from ..planning.cost.memory import windows_at_once
 from ..volume import Triple
-from .about import Described
-from .graphs import keeper, open_kept
-from .openvino_engine import OpenVinoEngine
+from .engines.graphs import keeper, open_kept
+from .engines.openvino_engine import OpenVinoEngine
+from .models.about import Described
 from .views import View
 from .windows import Slab, slabs
 
 if TYPE_CHECKING:
-    from .engines import Engine
+    from .engines.engine import Engine
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ def open_member(
 
 
 def _opened(model: Described, *, engine: str, device: str, precision: str, batch_size: int | None) -> Engine:
-    from .engines import open_engine  # imports torch
+    from .engines.engine import open_engine  # imports torch
 
     patch, network = model.configuration.patch, model.loaded().network
     return open_engine(

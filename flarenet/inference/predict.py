@@ -26,7 +26,7 @@ from ..data.findings import Finding, remark
 from ..data.labels import join
 from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError, UsageError, unknown
-from ..planning.memory import inference_spacing
+from ..planning.cost.memory import inference_spacing
 from ..planning.plan import Configuration, Plan, ScanSize
 from ..planning.plan_file import override
 from ..preparation.passing import in_order
@@ -34,20 +34,20 @@ from ..preparation.prepare import Frame, frame_of, normalise, prepared_planes
 from ..preparation.turned import Turned, TurnedVolume
 from ..preparation.upright import upright
 from ..volume import Grid, Volume
-from .about import Described, check_together, describe
-from .label_file import LabelFile
 from .member import open_member
+from .models.about import Described, check_together, describe
 from .one_ahead import one_ahead
 from .opening import OpenedScan, open_scan
 from .outcome import Image, Outcome, Prediction, as_case_error
+from .outputs.label_file import LabelFile
+from .outputs.slices import FinishedSlice, LabelMap, Sink, SinkOpener, opened
 from .settle import settle
-from .slices import FinishedSlice, LabelMap, Sink, SinkOpener, opened
 from .stages import Stages
 from .stream import Answer, Place, answer_of, collected, on_own_grid, places
 from .views import View
 
 if TYPE_CHECKING:
-    from .engines import Engine
+    from .engines.engine import Engine
 
 _MB = 1 << 20
 _OVERLAP = re.compile(r"configurations\.([^.=]+)\.overlap=")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from typing import Any, TypeVar
 
-from ..planning.memory import PLANES_WAITING
+from ..planning.cost.memory import PLANES_WAITING
 
 T = TypeVar("T")
 

@@ -18,10 +18,10 @@ import numpy as np
 from ..preparation.passing import Passing, in_order
 from ..preparation.prepare import beside
 from ..volume import Triple
-from .openvino_engine import OpenVinoEngine
+from .engines.openvino_engine import OpenVinoEngine
 
 if TYPE_CHECKING:
-    from .engines import Engine
+    from .engines.engine import Engine
 
 Slab = tuple[int, dict[str, Any]]
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from torch import nn
 
 from ..errors import unknown
-from ..planning.kinds import check_numbers
-from ..planning.network_numbers import Outputs, Patch
+from ..planning.cost.kinds import check_numbers
+from ..planning.cost.network_numbers import Outputs, Patch
 from ..planning.plan import NetworkSpec
 from .blocks import module_name
 from .dual_decoder import DualDecoderUNet

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from ..planning.network_numbers import OWN_LEVELS, Outputs, Patch
+from ..planning.cost.network_numbers import OWN_LEVELS, Outputs, Patch
 from ..planning.plan import NetworkSpec
 from .blocks import Encoder, Logits, add_ascent, answer, ascend, coarse_heads, head, module_name
 

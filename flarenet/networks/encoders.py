@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from ..planning.network_numbers import SWIN_DEPTH, SWIN_HEADS, SWIN_WINDOW, TOKEN_VOXELS
+from ..planning.cost.network_numbers import SWIN_DEPTH, SWIN_HEADS, SWIN_WINDOW, TOKEN_VOXELS
 from ..silence import silent
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..planning.network_numbers import MAE_NUMBERS, SWIN_MULTIPLE, TOKEN_VOXELS, Outputs, Patch
+from ..planning.cost.network_numbers import MAE_NUMBERS, SWIN_MULTIPLE, TOKEN_VOXELS, Outputs, Patch
 from ..planning.plan import NetworkSpec
 from ..silence import silent
 from .encoders import swin_transformer, vision_transformer

@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from ..planning.network_numbers import Outputs, Patch
+from ..planning.cost.network_numbers import Outputs, Patch
 from ..planning.plan import NetworkSpec
 from .blocks import Encoder, Logits, add_ascent, answer, ascend, coarse_heads, head, module_name
 

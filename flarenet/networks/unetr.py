@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..planning.network_numbers import TOKEN_VOXELS, UNETR_NUMBERS, Outputs, Patch
+from ..planning.cost.network_numbers import TOKEN_VOXELS, UNETR_NUMBERS, Outputs, Patch
 from ..planning.plan import NetworkSpec
 from .blocks import head, module_name
 from .encoders import swin_transformer, vision_transformer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import PlanError
-from .memory import prediction_gb, prepared_gb, training_gb
+from .cost.memory import prediction_gb, prepared_gb, training_gb
 from .plan import Plan
 
 

@@ -9,9 +9,9 @@ from typing import Final
 from ..errors import PlanError, UsageError
 from ..schema import load, parse, save_to_load
 from .assign import assign, key_and_value
+from .cost.kinds import check_numbers
 from .fits import check_fits
 from .fusion import check_fusion
-from .kinds import check_numbers
 from .plan import Configuration, Plan, TrainerPlan
 from .runs import Run
 from .steps import check_groups, check_step, check_warm_ups

@@ -6,7 +6,7 @@ from ..errors import PlanError
 from ..schema import load
 from ..workspace import Workspace
 from .budget import RECIPES
-from .fingerprint import Fingerprint
+from .measuring.fingerprint import Fingerprint
 from .plan import Plan
 from .plan_file import load_plan
 

@@ -15,15 +15,15 @@ from ..data.verify import say_ignored
 from ..errors import some_of
 from ..terminal import new_table
 from .assign import BY_HAND
-from .fingerprint import Fingerprint, Spread
+from .cost.kinds import cost
+from .cost.memory import prediction_gb, stored_gb, training_gb
+from .cost.speed import prediction_seconds, preparation_seconds, pseudo_seconds, training_seconds
 from .fusion import Fusion
-from .kinds import cost
-from .memory import prediction_gb, stored_gb, training_gb
-from .patterns import Pattern
+from .measuring.fingerprint import Fingerprint, Spread
 from .plan import Plan, Step
 from .pseudo_rules import AUTO_RULES
-from .rules import cut_across
-from .speed import prediction_seconds, preparation_seconds, pseudo_seconds, training_seconds
+from .rules.configurations import cut_across
+from .rules.patterns import Pattern
 
 WIDTH_WITHOUT_TERMINAL = 120
 MOST_SENTENCES = 8

@@ -14,8 +14,8 @@ from ..data.labels import LabelSet, split
 from ..data.nifti import read_grid, read_image, read_labels
 from ..data.store import CaseRecord, Store
 from ..errors import FlarenetError
-from ..planning.cache import Cache
 from ..planning.facts import preparation_facts
+from ..planning.measuring.cache import Cache
 from ..planning.plan import Configuration, Plan
 from ..schema import digest
 from ..volume import Volume, orientation_of, upright_grid

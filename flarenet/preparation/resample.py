@@ -14,7 +14,7 @@ from typing import Literal, cast
 
 import numpy as np
 
-from ..planning.memory import ROWS_AT_ONCE
+from ..planning.cost.memory import ROWS_AT_ONCE
 from ..volume import Triple
 from .passing import Passing, in_order
 

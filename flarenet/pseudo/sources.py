@@ -15,7 +15,7 @@ import numpy as np
 from ..data.dataset import Case
 from ..data.nifti import read_image
 from ..data.store import Store
-from ..inference.about import Described, read_about
+from ..inference.models.about import Described, read_about
 from ..inference.predict import Predictor
 from ..inference.views import view
 from ..lock import locked

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ..planning.measure import percentile
+from ..planning.measuring.measure import percentile
 from ..whole import whole_file
 from .content import Chart
 

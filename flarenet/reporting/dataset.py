@@ -9,8 +9,8 @@ from ..data.cases import HERE, Pool
 from ..data.dataset import Dataset
 from ..data.findings import Finding, alike
 from ..data.verify import Check, check_dataset
-from ..planning.fingerprint import Cohort, Fingerprint
-from ..planning.measure import CaseFingerprint
+from ..planning.measuring.fingerprint import Cohort, Fingerprint
+from ..planning.measuring.measure import CaseFingerprint
 from ..planning.summary import cohort_names, cohort_table, geometry_table
 from .charts import Points, histograms, ranges, scatter
 from .content import (

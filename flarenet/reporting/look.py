@@ -11,7 +11,7 @@ from ..data.dataset import Case
 from ..data.labels import HIDDEN, LabelSet
 from ..data.verify import Content
 from ..evaluation.pictures import Cut, as_shown, choose_cuts, colour_of, window_of
-from ..planning.fingerprint import Fingerprint
+from ..planning.measuring.fingerprint import Fingerprint
 from ..volume import Volume, canonical
 from .pixels import grey_pixels, jpeg, label_pixels
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..planning.fingerprint import Fingerprint
+from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import Plan
 from ..planning.summary import plan_tables, remarks
 from .content import Section, Words, from_terminal

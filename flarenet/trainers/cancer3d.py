@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..planning.fingerprint import Fingerprint
-from ..planning.patterns import asking
+from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import TrainerPlan
-from ..planning.rules import Outline
+from ..planning.rules.configurations import Outline
+from ..planning.rules.patterns import asking
 from .stages import RATE_3D, Stage, plan_3d
 from .trainer import Trainer
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..networks import module_name
-from ..planning.fingerprint import Fingerprint
-from ..planning.patterns import Pattern, asking, fullest, only, touching_all_groups, unlabelled
+from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import TrainerPlan
-from ..planning.rules import Outline
+from ..planning.rules.configurations import Outline
+from ..planning.rules.patterns import Pattern, asking, fullest, only, touching_all_groups, unlabelled
 from ..planning.runs import Run
 from .cancer3d import Trainer3DCancer
 from .organ3d import Trainer3DOrgan

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..data.labels import LabelSet, difference
 from ..errors import RunError
-from ..inference.about import WEIGHTS, About, is_finished, read_about, read_plan, unsafe
+from ..inference.models.about import WEIGHTS, About, is_finished, read_about, read_plan, unsafe
 from ..planning.runs import Run
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..planning.fingerprint import Fingerprint
+from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import TrainerPlan
-from ..planning.rules import Outline
+from ..planning.rules.configurations import Outline
 from .stages import RATE, Stage, plan_2d
 from .trainer import Trainer
 

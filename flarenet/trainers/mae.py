@@ -7,11 +7,11 @@ from typing import cast
 from torch import nn
 
 from ..networks import MaskedAutoencoder
-from ..planning.epochs import CROPS_PER_CASE, LONGEST_EPOCH, batches_of
-from ..planning.fingerprint import Fingerprint
+from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import CLIP_WHY, Augmentation, Step, Subset, TrainerPlan
-from ..planning.presets import batch_size, masked_autoencoder
-from ..planning.rules import Outline
+from ..planning.rules.configurations import Outline
+from ..planning.rules.epochs import CROPS_PER_CASE, LONGEST_EPOCH, batches_of
+from ..planning.rules.presets import batch_size, masked_autoencoder
 from ..training.batches import Batch
 from ..training.losses import Loss
 from ..training.sums import weight_of

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from ..errors import StorageError, is_out_of_memory, memory_remedy
-from ..planning.memory import GB, training_gb
+from ..planning.cost.memory import GB, training_gb
 from ..planning.plan import Plan, Step
 from ..training.distributed import own_rows
 

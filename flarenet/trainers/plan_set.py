@@ -16,8 +16,8 @@ from ..data.settled import Settled, save_settled
 from ..data.store import Store
 from ..errors import FlarenetError, PlanError
 from ..planning.budget import Request
-from ..planning.fingerprint import Fingerprint, settle
-from ..planning.memory import GB, stored_gb
+from ..planning.cost.memory import GB, stored_gb
+from ..planning.measuring.fingerprint import Fingerprint, settle
 from ..planning.plan import Plan
 from ..planning.plan_file import override, save_plan
 from ..planning.planned import plan_again

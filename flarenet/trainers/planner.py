@@ -9,12 +9,12 @@ from ..errors import PlanError, unknown
 from ..networks import NETWORKS
 from ..planning.assign import assign, key_and_value
 from ..planning.budget import Budget, Request
-from ..planning.fingerprint import Fingerprint
-from ..planning.memory import scans_of
+from ..planning.cost.memory import scans_of
+from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import Plan
 from ..planning.plan_file import override
 from ..planning.planned import load_fingerprint
-from ..planning.rules import Outline, make_outline
+from ..planning.rules.configurations import Outline, make_outline
 from ..schema import parse
 from ..workspace import Workspace
 from . import TRAINERS, TrainerDualDecoder2D, TrainerJoint

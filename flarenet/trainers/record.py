@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import FlarenetError
-from ..inference.about import WEIGHTS, read_about, read_plan
+from ..inference.models.about import WEIGHTS, read_about, read_plan
 from ..planning.facts import training_facts
 from ..planning.plan import Plan
 from ..planning.runs import Run

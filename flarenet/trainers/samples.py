@@ -15,7 +15,7 @@ from ..data.labels import LabelSet, asked
 from ..data.settled import load_settled
 from ..data.store import CaseRecord, Store
 from ..errors import DatasetError, RunError, some_of
-from ..planning.cache import Cache
+from ..planning.measuring.cache import Cache
 from ..planning.plan import Plan, Step
 from ..planning.planned import plan_again
 from ..planning.split import unmatched

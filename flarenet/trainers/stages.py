@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..planning.epochs import CROPS_PER_CASE, LONGEST_EPOCH, batches_of, fewest_batches, paced, slices_of
-from ..planning.fingerprint import Fingerprint
-from ..planning.patterns import Pattern
+from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import CLIP_WHY, Augmentation, Step, Subset, TrainerPlan
-from ..planning.presets import PAPER_RESOLUTIONS, batch_size, network, network_3d, network_why
 from ..planning.pseudo_rules import AUTO_RULES, AUTO_RULES_WHY, UNFILTERED
-from ..planning.rules import Outline
+from ..planning.rules.configurations import Outline
+from ..planning.rules.epochs import CROPS_PER_CASE, LONGEST_EPOCH, batches_of, fewest_batches, paced, slices_of
+from ..planning.rules.patterns import Pattern
+from ..planning.rules.presets import PAPER_RESOLUTIONS, batch_size, network, network_3d, network_why
 from ..planning.runs import Run
 from .mae import TrainerMAE
 

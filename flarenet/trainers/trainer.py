@@ -14,17 +14,17 @@ from rich.console import Console
 from torch import nn
 
 from ..errors import PlanError, RunError, UsageError, is_out_of_memory
-from ..inference.about import is_finished
-from ..inference.engines import autocast
-from ..inference.model import load_encoder, load_start, save_model
+from ..inference.engines.engine import autocast
+from ..inference.models.about import is_finished
+from ..inference.models.model import load_encoder, load_start, save_model
 from ..inference.predict import Predictor
 from ..lock import locked
 from ..networks import build
 from ..networks.memory_order import training_order
-from ..planning.fingerprint import Fingerprint
 from ..planning.fits import check_training_fits
+from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import Plan, Step, TrainerPlan
-from ..planning.rules import Outline
+from ..planning.rules.configurations import Outline
 from ..planning.runs import Run
 from ..planning.split import load_splits
 from ..pseudo.sources import runs_asked

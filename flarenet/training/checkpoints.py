@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from ..errors import FlarenetError, RunError, UsageError, some_of
-from ..inference.model import save_tensors
+from ..inference.models.model import save_tensors
 from ..schema import LARGEST_TABLE_BYTES, Frozen, digest, load, save, to_json
 from ..whole import remove_leftovers, sha256_of
 from .distributed import rank

@@ -16,7 +16,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, distributed, nn
 
-from ..inference.engines import pick_device
+from ..inference.engines.engine import pick_device
 
 _PATIENCE = timedelta(days=1)
 """How long processes wait for each other: the first may have to label thousands of scans. A killed one is noticed at

@@ -19,7 +19,7 @@ import torch
 
 from .. import __version__
 from ..errors import RunError
-from ..inference.engines import pick_precision
+from ..inference.engines.engine import pick_precision
 from ..schema import LARGEST_TABLE_BYTES, Frozen, load, save
 from .callbacks import Ended, EpochDone, Event, Started
 from .distributed import processes

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import RunError
-from ..inference.engines import pick_precision
+from ..inference.engines.engine import pick_precision
 from ..planning.plan import Update
 from .batches import Batch
 from .distributed import average_gradients, averaged

@@ -15,7 +15,7 @@ from flarenet.cli import compare
 from flarenet.data.nifti import read_labels, write_labels
 from flarenet.data.settled import load_settled
 from flarenet.errors import RunError
-from flarenet.inference.model import save_model
+from flarenet.inference.models.model import save_model
 from flarenet.lock import locked
 from flarenet.networks import build
 from flarenet.planning.plan_file import load_plan, override

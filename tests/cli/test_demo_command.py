@@ -6,7 +6,7 @@ from flarenet.cli.demo import QUICK, _commands, main
 from flarenet.data.dataset_file import read_dataset
 from flarenet.phantom import write_phantom_set
 from flarenet.planning.budget import AUTO
-from flarenet.planning.fingerprint import fingerprint
+from flarenet.planning.measuring.fingerprint import fingerprint
 from flarenet.trainers.planner import make_plan
 
 

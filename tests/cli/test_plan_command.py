@@ -13,7 +13,7 @@ from flarenet.cli.train import main as train
 from flarenet.data.settled import load_settled
 from flarenet.data.store import Store
 from flarenet.errors import DatasetError
-from flarenet.planning.fingerprint import Fingerprint
+from flarenet.planning.measuring.fingerprint import Fingerprint
 from flarenet.planning.plan_file import load_plan
 from flarenet.schema import load
 

@@ -17,7 +17,7 @@ from flarenet.data.settled import load_settled
 from flarenet.data.verify import Check
 from flarenet.errors import DatasetError
 from flarenet.phantom import write_phantom_set
-from flarenet.planning.fingerprint import Fingerprint
+from flarenet.planning.measuring.fingerprint import Fingerprint
 from flarenet.schema import load
 
 ALL = list(FLARE23.values)

@@ -17,8 +17,8 @@ from pydicom import dcmread
 from flarenet.cli.predict import main
 from flarenet.data.labels import LabelSet
 from flarenet.errors import StorageError
-from flarenet.inference.label_file import LabelFile
-from flarenet.inference.model import save_model
+from flarenet.inference.models.model import save_model
+from flarenet.inference.outputs.label_file import LabelFile
 from flarenet.inference.predict import Predictor
 from flarenet.networks import build
 from flarenet.networks.traced import CONVERTED
@@ -100,7 +100,7 @@ def test_an_ambiguous_scan_needs_a_word_and_is_told_of(root, capsys):
 
 
 def test_a_folder_with_the_newest_model(root, capsys, monkeypatch):
-    monkeypatch.setattr("flarenet.inference.engines.CONVERTED", CONVERTED)  # by the engine that a user gets
+    monkeypatch.setattr("flarenet.inference.engines.engine.CONVERTED", CONVERTED)  # by the engine that a user gets
     assert predict(root) == 0
     assert written(root) == ["a.nii.gz", "b.nii.gz"]
     printed = capsys.readouterr()

@@ -6,7 +6,7 @@ import torch
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError
-from flarenet.inference.engines import TorchEngine
+from flarenet.inference.engines.engine import TorchEngine
 from flarenet.inference.flips import with_mirrored
 from flarenet.inference.windows import slabs
 from flarenet.planning.fusion import Fusion, check_fusion

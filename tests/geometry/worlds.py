@@ -18,7 +18,7 @@ from nibabel import orientations
 from torch import nn
 
 from flarenet.data.labels import LabelSet
-from flarenet.inference.model import Model
+from flarenet.inference.models.model import Model
 from flarenet.inference.predict import Predictor
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
 from flarenet.volume import Grid, orientation_of

@@ -8,8 +8,8 @@ import pytest
 from flarenet.data.dicom import series_files
 from flarenet.data.labels import LabelSet
 from flarenet.errors import DatasetError, StorageError
-from flarenet.inference.dicom_seg import DicomSeg
-from flarenet.inference.slices import FinishedSlice
+from flarenet.inference.outputs.dicom_seg import DicomSeg
+from flarenet.inference.outputs.slices import FinishedSlice
 from flarenet.volume import orientation_of
 from tests.data.dicom_series import AXIAL, SHAPE, STUDY, read_series, turned, with_study, write_series
 

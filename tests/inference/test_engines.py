@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flarenet.errors import UsageError
-from flarenet.inference.engines import (
+from flarenet.inference.engines.engine import (
     ENGINES,
     TorchEngine,
     autocast,
@@ -19,7 +19,7 @@ from flarenet.inference.engines import (
     pick_device,
     pick_precision,
 )
-from flarenet.inference.openvino_engine import find_openvino
+from flarenet.inference.engines.openvino_engine import find_openvino
 from flarenet.networks import NETWORKS, build
 from flarenet.networks.unet import UNet
 from flarenet.planning.plan import NetworkSpec
@@ -220,7 +220,7 @@ def test_opening_openvino_leaves_what_learns_as_it_was():
 def test_nothing_is_told_to_the_makers_of_openvino():
     find_or_skip()
     script = (
-        "from flarenet.inference.openvino_engine import find_openvino\n"
+        "from flarenet.inference.engines.openvino_engine import find_openvino\n"
         "find_openvino()\n"
         "from openvino.tools.ovc import convert_impl, telemetry\n"
         "print(type(telemetry).__module__, convert_impl.tm.__name__)"

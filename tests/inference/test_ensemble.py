@@ -8,7 +8,7 @@ import torch
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError, RunError
-from flarenet.inference.model import Model
+from flarenet.inference.models.model import Model
 from flarenet.inference.predict import Predictor
 from flarenet.planning.fusion import Fusion
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, ScanSize, TrainerPlan

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from flarenet.errors import UsageError
-from flarenet.inference.about import About
-from flarenet.inference.found import models_in, newest_model, remarks_on, trained_datasets
+from flarenet.inference.models.about import About
+from flarenet.inference.models.found import models_in, newest_model, remarks_on, trained_datasets
 from flarenet.planning.plan import TrainerPlan
 from flarenet.planning.plan_file import save_plan
 from flarenet.planning.runs import Run

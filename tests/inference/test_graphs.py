@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from flarenet.errors import RunError, UnsafeError
-from flarenet.inference import graphs
-from flarenet.inference.about import describe
-from flarenet.inference.graphs import folder_of, open_kept
-from flarenet.inference.model import load_model
-from flarenet.inference.openvino_engine import find_openvino
+from flarenet.inference.engines import graphs
+from flarenet.inference.engines.graphs import folder_of, open_kept
+from flarenet.inference.engines.openvino_engine import find_openvino
+from flarenet.inference.models.about import describe
+from flarenet.inference.models.model import load_model
 from flarenet.inference.predict import Predictor
 from flarenet.inference.windows import slabs
 from flarenet.networks import NETWORKS

@@ -9,8 +9,8 @@ import torch
 from flarenet import __version__
 from flarenet.data.labels import LabelSet
 from flarenet.errors import FlarenetError, RunError, StorageError, UnsafeError
-from flarenet.inference.about import describe, is_finished
-from flarenet.inference.model import load_model, load_start, load_weights, save_model
+from flarenet.inference.models.about import describe, is_finished
+from flarenet.inference.models.model import load_model, load_start, load_weights, save_model
 from flarenet.networks import build
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
 from flarenet.whole import sha256_of

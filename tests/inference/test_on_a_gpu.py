@@ -6,9 +6,9 @@ import torch
 
 from benchmarks.one_network import plan_of
 from flarenet.data.labels import LabelSet
-from flarenet.inference.engines import ENGINES
-from flarenet.inference.model import load_model, save_model
-from flarenet.inference.onnx_file import export_onnx
+from flarenet.inference.engines.engine import ENGINES
+from flarenet.inference.models.model import load_model, save_model
+from flarenet.inference.models.onnx_file import export_onnx
 from flarenet.inference.predict import Predictor
 from flarenet.networks import build
 from flarenet.planning.plan import NetworkSpec

@@ -12,8 +12,8 @@ import torch
 
 from flarenet.cli.model import main
 from flarenet.errors import UsageError
-from flarenet.inference.model import load_model
-from flarenet.inference.onnx_file import export_onnx
+from flarenet.inference.models.model import load_model
+from flarenet.inference.models.onnx_file import export_onnx
 from flarenet.inference.predict import Predictor
 from flarenet.planning.plan import Configuration
 from flarenet.preparation.turned import PERCENTILES, TurnedVolume

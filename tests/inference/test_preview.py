@@ -6,8 +6,8 @@ from matplotlib.image import imread
 
 from flarenet.data.labels import LabelSet
 from flarenet.evaluation.pictures import richest
-from flarenet.inference.preview import AXIAL, Preview, _Spread
-from flarenet.inference.slices import FinishedSlice
+from flarenet.inference.outputs.preview import AXIAL, Preview, _Spread
+from flarenet.inference.outputs.slices import FinishedSlice
 from flarenet.volume import Grid
 
 LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})

@@ -11,8 +11,8 @@ import SimpleITK
 from flarenet.data.labels import LabelSet
 from flarenet.data.nifti import read_grid
 from flarenet.errors import StorageError
-from flarenet.inference.probabilities import Probabilities
-from flarenet.inference.slices import FinishedSlice
+from flarenet.inference.outputs.probabilities import Probabilities
+from flarenet.inference.outputs.slices import FinishedSlice
 from flarenet.volume import Orientation, orientation_of
 
 LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})

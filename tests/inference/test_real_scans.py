@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from benchmarks.one_network import plan_of
 from flarenet.data.labels import LabelSet, join
 from flarenet.data.nifti import read_image
-from flarenet.inference.model import Model
+from flarenet.inference.models.model import Model
 from flarenet.inference.predict import Predictor
 from flarenet.inference.views import View
 from flarenet.networks import build

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 import pytest
 import torch
 
-from flarenet.inference.recorded import Recorded
+from flarenet.inference.engines.recorded import Recorded
 
 SHAPE = (2, 1, 4, 4)
 

@@ -8,9 +8,9 @@ import pytest
 
 from flarenet.data.nifti import read_grid
 from flarenet.errors import StorageError
-from flarenet.inference.label_file import LabelFile
+from flarenet.inference.outputs.label_file import LabelFile
+from flarenet.inference.outputs.slices import FinishedSlice
 from flarenet.inference.predict import Predictor, predict_pairs
-from flarenet.inference.slices import FinishedSlice
 from flarenet.volume import orientation_of
 from tests.inference.test_predict import BODY_HU, model_folder, write_scan
 

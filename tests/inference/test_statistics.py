@@ -8,8 +8,8 @@ import pytest
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import DatasetError
-from flarenet.inference.slices import FinishedSlice
-from flarenet.inference.statistics import CaseStatistics, Statistics, write_tables
+from flarenet.inference.outputs.slices import FinishedSlice
+from flarenet.inference.outputs.statistics import CaseStatistics, Statistics, write_tables
 from flarenet.schema import load
 from flarenet.volume import Grid
 

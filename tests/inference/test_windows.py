@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from flarenet.inference.blended import window_weight
-from flarenet.inference.engines import TorchEngine
+from flarenet.inference.engines.engine import TorchEngine
 from flarenet.inference.windows import padded, slabs, window_starts
 
 

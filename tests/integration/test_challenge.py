@@ -12,7 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from flarenet.inference.model_file import export_models, install
+from flarenet.inference.models.model_file import export_models, install
 from tests.model_files.small import train
 
 SOURCES = Path(__file__).resolve().parents[2]

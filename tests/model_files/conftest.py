@@ -2,8 +2,8 @@
 
 import pytest
 
-from flarenet.inference.found import models_in
-from flarenet.inference.model_file import export_models
+from flarenet.inference.models.found import models_in
+from flarenet.inference.models.model_file import export_models
 from tests.model_files.small import train
 
 

@@ -7,7 +7,7 @@ import zipfile
 import torch
 
 from flarenet.data.labels import LabelSet
-from flarenet.inference.model import save_model
+from flarenet.inference.models.model import save_model
 from flarenet.networks import build
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
 

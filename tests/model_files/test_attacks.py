@@ -29,10 +29,10 @@ import torch
 from flarenet.cli.model import main
 from flarenet.cli.predict import main as predict
 from flarenet.errors import FlarenetError, UnsafeError
-from flarenet.inference import archive
-from flarenet.inference.about import describe, read_about
-from flarenet.inference.model import load_encoder, load_model, load_weights
-from flarenet.inference.model_file import install
+from flarenet.inference.models import archive
+from flarenet.inference.models.about import describe, read_about
+from flarenet.inference.models.model import load_encoder, load_model, load_weights
+from flarenet.inference.models.model_file import install
 from tests.model_files.small import files_below, members_of, sealed, zipped
 
 WEIGHTS, PLAN, ABOUT = (f"step_2/{name}" for name in ("weights.safetensors", "plan.json", "about.json"))

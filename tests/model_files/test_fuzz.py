@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flarenet.errors import UnsafeError
-from flarenet.inference.model_file import export_models, install
+from flarenet.inference.models.model_file import export_models, install
 from tests.model_files.small import files_below, members_of, sealed, train, zipped
 
 CHECKS = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture], "derandomize": True}

@@ -15,10 +15,10 @@ import pytest
 
 from flarenet.cli.model import main
 from flarenet.cli.predict import main as predict
-from flarenet.inference import archive
-from flarenet.inference import model_file as of_models
-from flarenet.inference.about import ABOUT, PLAN, WEIGHTS, read_about
-from flarenet.inference.found import find_models, models_in, newest_model
+from flarenet.inference.models import archive
+from flarenet.inference.models import model_file as of_models
+from flarenet.inference.models.about import ABOUT, PLAN, WEIGHTS, read_about
+from flarenet.inference.models.found import find_models, models_in, newest_model
 from flarenet.lock import locked
 from tests.model_files.small import files_below, members_of, train
 

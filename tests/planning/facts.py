@@ -10,8 +10,8 @@ from itertools import cycle
 import numpy as np
 
 from flarenet.data.labels import LabelSet
-from flarenet.planning.fingerprint import Fingerprint, summarise
-from flarenet.planning.measure import BINS, LOWEST_HU, CaseFingerprint, pack_histogram
+from flarenet.planning.measuring.fingerprint import Fingerprint, summarise
+from flarenet.planning.measuring.measure import BINS, LOWEST_HU, CaseFingerprint, pack_histogram
 
 Geometry = tuple[int, int, int, float, float]
 

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from flarenet.networks import NETWORKS, build
-from flarenet.planning.kinds import KINDS, cost
+from flarenet.planning.cost.kinds import KINDS, cost
 from flarenet.planning.plan import NetworkSpec
 from tests.networks.test_networks import parameter_count
 

@@ -1,7 +1,7 @@
 """Epochs by hand: one number for all steps, of which warm-ups keep their share."""
 
 from flarenet.planning.budget import PAPER
-from flarenet.planning.epochs import with_epochs
+from flarenet.planning.rules.epochs import with_epochs
 from flarenet.trainers.planner import make_plan
 from tests.planning import facts
 

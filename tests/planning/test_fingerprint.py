@@ -11,9 +11,9 @@ from flarenet.data.cases import Pool
 from flarenet.data.dataset import Case, Dataset
 from flarenet.data.labels import HIDDEN, LabelSet
 from flarenet.errors import DatasetError
-from flarenet.planning import survey
-from flarenet.planning.fingerprint import Fingerprint, fingerprint, settle
-from flarenet.planning.inferred import Inferred
+from flarenet.planning.measuring import survey
+from flarenet.planning.measuring.fingerprint import Fingerprint, fingerprint, settle
+from flarenet.planning.measuring.inferred import Inferred
 from flarenet.planning.summary import remarks
 from flarenet.schema import BYTES_OF_A_VALUE, as_saved, load, save
 
@@ -156,7 +156,7 @@ def test_cases_that_are_added_are_the_only_ones_read(dataset, tmp_path, monkeypa
 
 def test_what_an_older_version_measured_is_measured_again(dataset, tmp_path, monkeypatch):
     with monkeypatch.context() as older:
-        older.setattr("flarenet.planning.cache.MEASURE_VERSION", 3)
+        older.setattr("flarenet.planning.measuring.cache.MEASURE_VERSION", 3)
         fingerprint(dataset, cached=tmp_path / "m")
     read = measured_by(monkeypatch)
     fingerprint(dataset, cached=tmp_path / "m")
@@ -196,7 +196,7 @@ def test_nobody_looked_for_a_label_that_the_file_has_no_value_for(dataset, monke
     """Whatever the inference says: a source whose table lacks the spleen was not searched for it."""
     case = replace(dataset.cases[1], declared=False, values={1: 1}, annotated=frozenset({1}))
     inferred = Inferred({"a": (1, 2)}, {})
-    monkeypatch.setattr("flarenet.planning.fingerprint.infer_patterns", lambda *_, **__: inferred)
+    monkeypatch.setattr("flarenet.planning.measuring.fingerprint.infer_patterns", lambda *_, **__: inferred)
     found, _ = fingerprint(replace(dataset, cases=(case,)))
     assert found.cases[0].annotated == (1,)
 

@@ -5,8 +5,8 @@ import pytest
 from flarenet.data.labels import LabelSet
 from flarenet.errors import FlarenetError, PlanError
 from flarenet.planning.budget import AUTO
+from flarenet.planning.cost.memory import prediction_gb
 from flarenet.planning.fusion import Fusion, check_fusion
-from flarenet.planning.memory import prediction_gb
 from flarenet.planning.plan_file import load_plan, override, save_plan
 from flarenet.planning.summary import fusion_table
 from flarenet.schema import read_json

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from flarenet.planning.budget import AUTO, PAPER, Budget, Request
-from flarenet.planning.kinds import cost
-from flarenet.planning.patterns import asking, fullest
+from flarenet.planning.cost.kinds import cost
 from flarenet.planning.plan import Step, Update
 from flarenet.planning.plan_file import save_plan
+from flarenet.planning.rules.patterns import asking, fullest
 from flarenet.planning.runs import Run
 from flarenet.trainers.planner import make_plan
 from tests.planning import facts

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flarenet.cli.patterns import main
-from flarenet.planning.inferred import infer_patterns
+from flarenet.planning.measuring.inferred import infer_patterns
 
 ALL = tuple(range(1, 14))
 FIVE, BOTH, TUMOR = (1, 2, 3, 4, 13), (1, 2, 3, 4, 13, 14), (14,)

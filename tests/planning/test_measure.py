@@ -3,7 +3,15 @@ import pytest
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import DatasetError
-from flarenet.planning.measure import BINS, Bins, body_shape, measure, pack_histogram, percentile, unpack_histogram
+from flarenet.planning.measuring.measure import (
+    BINS,
+    Bins,
+    body_shape,
+    measure,
+    pack_histogram,
+    percentile,
+    unpack_histogram,
+)
 from flarenet.volume import Grid, Orientation, Volume
 
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
@@ -47,7 +55,7 @@ def test_numbers_do_not_depend_on_slabs_or_on_the_order_of_axes(monkeypatch):
     assert first.labels[2].centre_x == pytest.approx(inside[:, 2].mean(), abs=0.005)
     assert first.labels[2].mean_hu == pytest.approx(image[drawn == 2].mean(), abs=0.0005)
     assert first.voxels == {1: int((drawn == 1).sum()), 2: int((drawn == 2).sum())}
-    monkeypatch.setattr("flarenet.planning.measure.SLAB_VOXELS", 1000)
+    monkeypatch.setattr("flarenet.planning.measuring.measure.SLAB_VOXELS", 1000)
     assert measured(image, drawn) == first
     turned = Orientation((2, 0, 1), (True, False, True))
     stored = Volume(image, Grid(image.shape, np.eye(4)[[2, 1, 0, 3]]))

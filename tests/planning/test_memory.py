@@ -3,10 +3,10 @@ import pytest
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError
 from flarenet.planning.budget import AUTO, Budget, Request
+from flarenet.planning.cost.kinds import cost
+from flarenet.planning.cost.memory import inference_spacing, prediction_gb, prepared_gb, training_gb, windows_at_once
 from flarenet.planning.fits import check_fits, check_training_fits
 from flarenet.planning.fusion import Fusion
-from flarenet.planning.kinds import cost
-from flarenet.planning.memory import inference_spacing, prediction_gb, prepared_gb, training_gb, windows_at_once
 from flarenet.planning.plan import Configuration, NetworkSpec, ScanSize
 from flarenet.trainers.planner import make_plan
 from tests.planning import facts

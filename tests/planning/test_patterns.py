@@ -1,5 +1,5 @@
 from flarenet.data.labels import LabelSet
-from flarenet.planning import patterns
+from flarenet.planning.rules import patterns
 
 ORGAN, CANCER = tuple(range(1, 14)), (14,)
 NAMES = ("background", *(f"label {v}" for v in range(1, 15)))

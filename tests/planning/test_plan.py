@@ -6,7 +6,7 @@ import pytest
 from flarenet.data.dataset import Case
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError, UsageError
-from flarenet.planning.memory import training_gb
+from flarenet.planning.cost.memory import training_gb
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, ScanSize, Step, Subset, TrainerPlan
 from flarenet.planning.plan_file import load_plan, override, save_plan
 from flarenet.planning.runs import Run

@@ -1,9 +1,9 @@
 import pytest
 
 from flarenet.planning.budget import Budget
-from flarenet.planning.epochs import batches_of, epochs_for, paced
-from flarenet.planning.presets import batch_size, network, resolutions
-from flarenet.planning.speed import windows_along
+from flarenet.planning.cost.speed import windows_along
+from flarenet.planning.rules.epochs import batches_of, epochs_for, paced
+from flarenet.planning.rules.presets import batch_size, network, resolutions
 
 OUTPUTS = {"organ": 13, "cancer": 1}
 GROUPS = tuple(OUTPUTS)

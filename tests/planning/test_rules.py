@@ -5,13 +5,14 @@ import pytest
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import UsageError
-from flarenet.planning import intensities, rules
 from flarenet.planning.budget import AUTO, PAPER, Budget, Request
-from flarenet.planning.fingerprint import Fingerprint, summarise
-from flarenet.planning.measure import BINS, LOWEST_HU, CaseFingerprint, LabelFacts, pack_histogram
-from flarenet.planning.memory import prediction_gb, scans_of
+from flarenet.planning.cost.memory import prediction_gb, scans_of
+from flarenet.planning.measuring.fingerprint import Fingerprint, summarise
+from flarenet.planning.measuring.measure import BINS, LOWEST_HU, CaseFingerprint, LabelFacts, pack_histogram
 from flarenet.planning.plan import Configuration
-from flarenet.planning.presets import network_3d
+from flarenet.planning.rules import configurations as rules
+from flarenet.planning.rules import intensities
+from flarenet.planning.rules.presets import network_3d
 from tests.planning import facts
 
 BUDGET = Budget(gpu_memory_gb=24.0)

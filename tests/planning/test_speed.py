@@ -4,8 +4,8 @@ import pytest
 
 from flarenet.data.labels import LabelSet
 from flarenet.planning.budget import AUTO
+from flarenet.planning.cost.speed import prediction_seconds, pseudo_seconds
 from flarenet.planning.plan_file import override
-from flarenet.planning.speed import prediction_seconds, pseudo_seconds
 from flarenet.planning.summary import need_table
 from flarenet.trainers.planner import make_plan
 from tests.planning import facts

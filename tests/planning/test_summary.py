@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from flarenet.data.labels import LabelSet
-from flarenet.planning.fingerprint import summarise
-from flarenet.planning.measure import CaseFingerprint, pack_histogram
+from flarenet.planning.measuring.fingerprint import summarise
+from flarenet.planning.measuring.measure import CaseFingerprint, pack_histogram
 from flarenet.planning.summary import MOST_SENTENCES, remarks, say_pattern
 
 LABELS = LabelSet(

@@ -6,8 +6,8 @@ from flarenet.data import cases
 from flarenet.data.dataset_file import read_dataset
 from flarenet.errors import StorageError
 from flarenet.phantom import write_phantom_set
-from flarenet.planning.cache import Cache
-from flarenet.planning.survey import PROCESS_MB, measure_cases
+from flarenet.planning.measuring.cache import Cache
+from flarenet.planning.measuring.survey import PROCESS_MB, measure_cases
 
 
 def test_a_case_that_does_not_fit_in_memory_is_refused_by_its_header(tmp_path, monkeypatch):

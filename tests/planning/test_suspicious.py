@@ -1,8 +1,8 @@
 import pytest
 
 from flarenet.data.labels import LabelSet
-from flarenet.planning.measure import CaseFingerprint, LabelFacts
-from flarenet.planning.suspicious import sentences
+from flarenet.planning.measuring.measure import CaseFingerprint, LabelFacts
+from flarenet.planning.measuring.suspicious import sentences
 
 LABELS = LabelSet(names=("background", "left kidney", "Right kidney", "liver"), groups={"organ": (1, 2, 3)})
 

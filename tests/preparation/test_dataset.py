@@ -14,7 +14,7 @@ from flarenet.data.nifti import read_image, read_labels
 from flarenet.data.reading import Reading
 from flarenet.data.store import Store
 from flarenet.phantom import write_phantom_set
-from flarenet.planning.fingerprint import fingerprint
+from flarenet.planning.measuring.fingerprint import fingerprint
 from flarenet.planning.plan import Configuration, Plan
 from flarenet.preparation.prepare import prepare_image, prepare_map
 from flarenet.workspace import Workspace

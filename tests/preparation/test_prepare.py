@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import zoom
 
-from flarenet.planning.memory import inference_spacing
+from flarenet.planning.cost.memory import inference_spacing
 from flarenet.planning.plan import Configuration, ScanSize
 from flarenet.preparation.prepare import (
     FULL,

@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 from flarenet.data.dataset import Case, Dataset
 from flarenet.data.labels import LabelSet
 from flarenet.data.store import Store
-from flarenet.planning.fingerprint import fingerprint
+from flarenet.planning.measuring.fingerprint import fingerprint
 from flarenet.planning.plan import Configuration
 from flarenet.preparation.dataset import PROCESS_MB, Work, need_mb, prepare_case
 from flarenet.preparation.upright import on_grid, planes_on_grid, upright

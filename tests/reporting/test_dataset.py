@@ -4,8 +4,8 @@ from flarenet.data.dataset_file import read_dataset
 from flarenet.data.reading import Reading
 from flarenet.phantom import write_phantom_set
 from flarenet.planning.budget import AUTO
-from flarenet.planning.fingerprint import fingerprint
 from flarenet.planning.fusion import Fusion
+from flarenet.planning.measuring.fingerprint import fingerprint
 from flarenet.planning.summary import cohort_table
 from flarenet.reporting.dataset import annotation_table, case_rows, dataset_section
 from flarenet.reporting.planned import plan_section

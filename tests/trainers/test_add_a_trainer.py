@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flarenet.cli import plan, predict, train
-from flarenet.inference.model import load_model
+from flarenet.inference.models.model import load_model
 from flarenet.phantom import write_phantom_set
 from tests.trainers.tiny import TINY
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from flarenet.cli import train
 from flarenet.data.store import Store
 from flarenet.errors import RunError
-from flarenet.inference.about import read_about
-from flarenet.inference.model import load_model, load_weights
+from flarenet.inference.models.about import read_about
+from flarenet.inference.models.model import load_model, load_weights
 from flarenet.inference.predict import Predictor
 from flarenet.planning.plan_file import load_plan
 from flarenet.schema import load, save

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from flarenet.cli import train
-from flarenet.inference.about import read_about
-from flarenet.inference.found import models_in
-from flarenet.inference.model import load_model, load_weights
+from flarenet.inference.models.about import read_about
+from flarenet.inference.models.found import models_in
+from flarenet.inference.models.model import load_model, load_weights
 from flarenet.planning.split import load_splits
 from tests.trainers.tiny import planned
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from flarenet.cli import plan, train
-from flarenet.inference.model import load_weights
+from flarenet.inference.models.model import load_weights
 from flarenet.networks import blocks
 from flarenet.phantom import write_phantom_set
 from flarenet.planning.budget import AUTO, PAPER, RECIPES, Budget, Request

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flarenet.errors import StorageError
-from flarenet.planning.memory import training_gb
+from flarenet.planning.cost.memory import training_gb
 from flarenet.planning.plan_file import load_plan, override
 from flarenet.trainers.memory import memory_gb, shortage, within_memory
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from flarenet.inference.about import FILES, PLAN, WEIGHTS, About
-from flarenet.planning.epochs import with_epochs
+from flarenet.inference.models.about import FILES, PLAN, WEIGHTS, About
 from flarenet.planning.plan_file import load_plan, override, save_plan
+from flarenet.planning.rules.epochs import with_epochs
 from flarenet.planning.runs import Run
 from flarenet.schema import save
 from flarenet.trainers import Trainer3DOrgan

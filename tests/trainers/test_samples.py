@@ -8,10 +8,10 @@ from flarenet.data.dataset import Dataset
 from flarenet.data.labels import LabelSet
 from flarenet.data.settled import save_settled
 from flarenet.errors import RunError
-from flarenet.planning.cache import Cache
+from flarenet.planning.measuring.cache import Cache
+from flarenet.planning.measuring.survey import measure_cases
 from flarenet.planning.plan import Subset
 from flarenet.planning.runs import Run
-from flarenet.planning.survey import measure_cases
 from flarenet.preparation.dataset import prepare_dataset
 from flarenet.trainers.samples import read_samples
 from tests.pseudo.conftest import RULES, make_blocks, plan_of, step_of, truth, write_scan

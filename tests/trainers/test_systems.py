@@ -9,7 +9,7 @@ import torch
 from flarenet.cli import plan, train
 from flarenet.data.nifti import read_image
 from flarenet.errors import RunError
-from flarenet.inference.model import load_encoder, load_weights
+from flarenet.inference.models.model import load_encoder, load_weights
 from flarenet.inference.predict import Predictor
 from flarenet.networks import build
 from flarenet.phantom import write_phantom_set

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flarenet.errors import PlanError, RunError, UsageError
-from flarenet.inference.model import load_weights
+from flarenet.inference.models.model import load_weights
 from flarenet.planning.plan import Update
 from flarenet.planning.runs import Run
 from flarenet.planning.split import Splits

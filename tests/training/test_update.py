@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from flarenet.errors import RunError
-from flarenet.inference.engines import autocast
+from flarenet.inference.engines.engine import autocast
 from flarenet.planning.plan import Step, Subset, Update
 from flarenet.training.batches import Batches, Sample
 from flarenet.training.callbacks import Findings

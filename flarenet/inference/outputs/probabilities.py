@@ -1,0 +1,89 @@
+"""The probabilities of each group of labels as NIfTI files, streamed to disk: `flarenet_predict --probabilities`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import numpy as np
+
+from ...data.labels import LabelSet
+from ...data.nifti import channels_file
+from ...data.reading import STRICT, Reading
+from ...errors import StorageError
+from ...volume import Grid
+from .file_order import FileOrder
+from .outputs import beside
+from .slices import FinishedSlice
+
+FOLDER = "probabilities"
+
+
+class Probabilities:
+    """The Output that writes probabilities/CASE_GROUP.nii.gz for each of `groups`.
+
+    A file has a channel for background and for each label of the group, in uint8 with slope 1/255: readers give 0 to 1,
+    off by at most 1/510. Before compression that is a quarter of float32, and most numbers are 0 or 255. NIfTI has no
+    float16.
+    """
+
+    def __init__(self, labels: LabelSet, groups: Sequence[str], reading: Reading = STRICT) -> None:
+        self.labels, self.groups, self.reading = labels, tuple(groups), reading
+
+    def __call__(self, image: Path, output: Path, grid: Grid) -> ProbabilitiesSink:
+        channels = {
+            group: ("background", *(self.labels.names[value] for value in self.labels.groups[group]))
+            for group in self.groups
+        }
+        paths = dict(zip(self.groups, self.files(output)))
+        return ProbabilitiesSink(image, paths, grid, channels=channels, reading=self.reading)
+
+    def files(self, output: Path) -> tuple[Path, ...]:
+        return tuple(beside(output, FOLDER, f"_{group}.nii.gz") for group in self.groups)
+
+
+class ProbabilitiesSink:
+    """Writes the slices of all groups as they come; scans whose file has them in another order: see FileOrder."""
+
+    wants_image = False
+    wants_probabilities = True
+
+    def __init__(
+        self,
+        scan: Path,
+        paths: dict[str, Path],
+        grid: Grid,
+        *,
+        channels: dict[str, tuple[str, ...]],
+        reading: Reading,
+    ) -> None:
+        self._paths, self._stack, self._orders = paths, ExitStack(), {}
+        self._finished = False
+        try:
+            for group, names in channels.items():
+                file = channels_file(paths[group], names, like=grid if scan.is_dir() else scan, reading=reading)
+                shape, write = self._stack.enter_context(file)
+                self._orders[group] = FileOrder(grid, shape, write)
+        except BaseException:
+            self.abandon()
+            raise
+
+    def take(self, finished: FinishedSlice) -> None:
+        assert finished.probabilities is not None
+        for group, order in self._orders.items():
+            shares = finished.probabilities[group]
+            order.take(finished.z, list(np.rint(shares * 255).astype(np.uint8)))
+
+    def finish(self) -> None:
+        for order in self._orders.values():
+            order.finish()
+        self._finished = True
+        self._stack.close()
+
+    def abandon(self) -> None:
+        error = RuntimeError("abandoned")  # raised in channels_file, which then leaves no file
+        with suppress(StorageError):
+            self._stack.__exit__(RuntimeError, error, None)
+        for path in self._paths.values() if self._finished else ():
+            path.unlink(missing_ok=True)

@@ -1,0 +1,137 @@
+"""Volume, HU and lesions of each label, summed up slice by slice: `flarenet_predict --statistics`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...data.components import PartSizes
+from ...data.labels import LabelSet
+from ...data.names import case_name
+from ...errors import DatasetError
+from ...schema import Frozen, load, save
+from ...volume import Grid
+from ...whole import write_csv
+from .outputs import WrittenAtEnd, beside
+from .slices import FinishedSlice
+
+FOLDER, TABLE, ALL = "statistics", "statistics.csv", "statistics.json"
+
+_COLUMNS = ("voxels", "volume_ml", "mean_hu", "sd_hu", "lesions")
+
+
+class LabelStatistics(Frozen):
+    """One label of one scan.
+
+    mean_hu     mean of its voxels, in HU or, for a scan that is no CT, in the units of the scan; None without voxels
+    sd_hu       standard deviation likewise, with n as the divisor
+    lesions     number of parts that are connected by faces, edges or corners; None for a label that is not a lesion
+                (LabelSet.lesions)
+    lesions_ml  volumes of these parts, the largest first
+    """
+
+    voxels: int
+    volume_ml: float
+    mean_hu: float | None
+    sd_hu: float | None
+    lesions: int | None
+    lesions_ml: tuple[float, ...] = ()
+
+
+class CaseStatistics(Frozen):
+    """What statistics/CASE.json holds.
+
+    spacing_mm  along z, y, x, as the file stores the axes
+    labels      label name -> its statistics
+    """
+
+    case: str
+    spacing_mm: tuple[float, float, float]
+    labels: dict[str, LabelStatistics]
+
+
+class AllStatistics(Frozen):
+    """What statistics.json holds."""
+
+    cases: tuple[CaseStatistics, ...]
+
+
+class Statistics:
+    """The Output that writes statistics/CASE.json; write_tables gathers the statistics of several cases.
+
+    values  values of the labels to include
+    """
+
+    def __init__(self, labels: LabelSet, values: Iterable[int]) -> None:
+        self.labels = labels
+        self.values = tuple(sorted(values))
+
+    def __call__(self, image: Path, output: Path, grid: Grid) -> StatisticsSink:
+        return StatisticsSink(self.files(output)[0], case_name(output), grid, labels=self.labels, values=self.values)
+
+    def files(self, output: Path) -> tuple[Path, ...]:
+        return (beside(output, FOLDER, ".json"),)
+
+
+class StatisticsSink(WrittenAtEnd):
+    """Sums over the slices of one scan. Lesions are connected across slices as these come: see PartSizes."""
+
+    wants_image = True
+
+    def __init__(self, path: Path, case: str, grid: Grid, *, labels: LabelSet, values: Sequence[int]) -> None:
+        super().__init__(path)
+        self.case, self.grid, self.labels, self.values = case, grid, labels, values
+        # for each label value: number of voxels, sum of their HU, sum of the squares of these
+        self.sums = np.zeros((3, 256))
+        self.lesions = {value: PartSizes() for value in values if value in labels.lesions}
+
+    def take(self, finished: FinishedSlice) -> None:
+        assert finished.image is not None
+        inside = np.flatnonzero(finished.labels)
+        drawn = finished.labels.ravel()[inside]
+        hu = finished.image.ravel()[inside].astype(np.float64)
+        for row, weights in zip(self.sums, (None, hu, hu * hu)):
+            row += np.bincount(drawn, weights, minlength=256)
+        for value, parts in self.lesions.items():
+            parts.add(finished.labels == value)
+
+    def result(self) -> CaseStatistics:
+        by_label = {self.labels.names[value]: self._of(value) for value in self.values}
+        return CaseStatistics(case=self.case, spacing_mm=self.grid.spacing_mm, labels=by_label)
+
+    def write(self) -> None:
+        save(self.result(), self.path)
+
+    def _of(self, value: int) -> LabelStatistics:
+        voxel_ml = self.grid.voxel_mm3 / 1000
+        voxels, total, squares = (float(row[value]) for row in self.sums)
+        mean_hu = total / voxels if voxels else None
+        sd_hu = None if mean_hu is None else max(0.0, squares / voxels - mean_hu**2) ** 0.5
+        sizes = sorted(self.lesions[value].sizes(), reverse=True) if value in self.lesions else None
+        return LabelStatistics(
+            voxels=int(voxels),
+            volume_ml=voxels * voxel_ml,
+            mean_hu=mean_hu,
+            sd_hu=sd_hu,
+            lesions=None if sizes is None else len(sizes),
+            lesions_ml=tuple(size * voxel_ml for size in sizes or ()),
+        )
+
+
+def read_statistics(output: Path) -> CaseStatistics:
+    """The statistics written beside a label file. Raises DatasetError where there are none."""
+    return load(CaseStatistics, beside(output, FOLDER, ".json"), DatasetError)
+
+
+def write_tables(folder: Path, cases: Sequence[CaseStatistics]) -> None:
+    """Write to `folder` statistics.json, and statistics.csv with a row per case and label;
+    in that, ";" joins the volumes of lesions."""
+    rows = (
+        (case.case, label, *(getattr(of, name) for name in _COLUMNS), ";".join(f"{ml:.6g}" for ml in of.lesions_ml))
+        for case in cases
+        for label, of in case.labels.items()
+    )
+    write_csv(folder / TABLE, ("case", "label", *_COLUMNS, "lesions_ml"), rows)
+    save(AllStatistics(cases=tuple(cases)), folder / ALL)

@@ -1,0 +1,134 @@
+"""The networks and the batches that they train on: the size gives the width, the patch the depth, memory the batch.
+
+"s" has the widths of the paper's networks. "m" and "l" are wider and have residual encoders, with the numbers of blocks
+of nnU-Net's residual presets (Isensee et al., arXiv 2404.09556); like those they are supervised at every stage of the
+decoder but the coarsest. The transformers have one size, that of their papers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..budget import Budget, Network3D, Size
+from ..cost.memory import training_gb
+from ..cost.network_numbers import FEWEST_RESOLUTIONS, MOST_RESOLUTIONS
+from ..plan import NetworkSpec
+
+PAPER_WIDTHS = {2: (16, 32, 64, 128, 256, 256, 256), 3: (16, 16, 32, 64, 128, 128, 128)}
+PAPER_LAST = {2: 128, 3: 16}
+"""Channels of the last decoder stage, by dimensions. With five resolutions the networks are the paper's, with 2.388 M
+and 1.439 M parameters."""
+
+PAPER_RESOLUTIONS = 5
+
+FIRST_WIDTH: dict[Size, int] = {"m": 32, "l": 48}
+MOST_CHANNELS = {2: 512, 3: 320}
+BLOCKS = (1, 3, 4, 6, 6, 6, 6)
+
+LONGEST_COARSE, SHORTEST_COARSE = 15, 4
+"""The voxels of the coarsest resolution: at most 15 along its longest axis, so that one voxel sees much of the patch
+(the paper's networks have 14 and 8), and at least 4 along its shortest, so that norms have something to work with."""
+
+VIT_BASE = (768, 3072, 12, 12)
+VIT_DECODER = (384, 1536, 8, 12)
+"""Hidden, mlp, layers, heads of ViT-B, as in the paper's reference [3], and of He et al.'s lighter decoder for it."""
+
+UNETR_WIDTH, SWIN_WIDTH = 16, 48
+"""Channels at full resolution of UNETR (arXiv 2103.10504) and of the pre-trained Swin UNETR (the paper's reference
+[26])."""
+
+TRANSFORMERS: dict[Network3D, tuple[int, ...]] = {"unetr": (*VIT_BASE, UNETR_WIDTH), "swin_unetr": (SWIN_WIDTH,)}
+
+MOST_SAMPLES = {2: 128, 3: 4}
+"""The largest batches, by dimensions: the paper's. Larger ones would need another learning rate."""
+
+FEWEST_SAMPLES = {2: 16, 3: 2}
+"""The smallest batches, by dimensions. A slice holds few labels, so a Dice over fewer slices is mostly noise; a block
+holds most labels."""
+
+
+def resolutions(patch: Sequence[int]) -> int:
+    """How many resolutions a network on `patch` has: it is halved until the coarsest is as LONGEST_COARSE says, and as
+    long as every axis can be halved without remainder."""
+    size, count = tuple(patch), 1
+    while (
+        count < MOST_RESOLUTIONS
+        and max(size) > LONGEST_COARSE
+        and min(size) >= 2 * SHORTEST_COARSE
+        and not any(n % 2 for n in size)
+    ):
+        size, count = tuple(n // 2 for n in size), count + 1
+    return max(count, FEWEST_RESOLUTIONS)
+
+
+def network(
+    size: Size, patch: Sequence[int], groups: Sequence[str], *, depth: int = 0, channels: int = 1
+) -> NetworkSpec:
+    """The U-Net of a size for a patch: in 2D with a decoder for each group, in 3D with a head for each.
+
+    depth  how many resolutions it has; 0: as many as `resolutions` says
+    """
+    dimensions, count = len(patch), depth or resolutions(patch)
+    form = "dual_decoder" if dimensions == 2 else "unet"
+    if size == "s":
+        widths, last = PAPER_WIDTHS[dimensions][:count], PAPER_LAST[dimensions]
+    else:
+        last = FIRST_WIDTH[size]
+        widths = tuple(min(last * 2**level, MOST_CHANNELS[dimensions]) for level in range(count))
+    return NetworkSpec(
+        kind=form if size == "s" else f"residual_{form}",
+        dimensions=2 if dimensions == 2 else 3,
+        input_channels=channels,
+        features=(*widths, last),
+        blocks=() if size == "s" else BLOCKS[:count],
+        groups=tuple(groups),
+        deep_supervision=0 if size == "s" else max(0, count - 3),
+    )
+
+
+def network_3d(budget: Budget, patch: Sequence[int], groups: Sequence[str], *, depth: int = 0) -> NetworkSpec:
+    """The 3D network that the budget names; `depth` as in `network`, of a U-Net."""
+    if budget.network == "unet":
+        return network(budget.size, patch, groups, depth=depth)
+    features = TRANSFORMERS[budget.network]
+    return NetworkSpec(kind=budget.network, dimensions=3, features=features, groups=tuple(groups))
+
+
+def masked_autoencoder(budget: Budget) -> NetworkSpec:
+    """The network that trains the encoder of the budget's transformer, or of UNETR where the budget names none."""
+    if budget.network == "swin_unetr":
+        return NetworkSpec(kind="mae_swin", dimensions=3, features=(SWIN_WIDTH,), groups=())
+    return NetworkSpec(kind="mae_vit", dimensions=3, features=(*VIT_BASE, *VIT_DECODER), groups=())
+
+
+def batch_size(
+    spec: NetworkSpec, outputs: Mapping[str, int], patch: tuple[int, ...], *, budget: Budget, paper: bool = False
+) -> tuple[int, str]:
+    """(samples, the reason): the largest power of two up to the paper's batch that the card holds, but not below
+    FEWEST_SAMPLES.
+
+    paper  whether to take the paper's batch even if it does not fit: such a plan is refused, not changed
+    """
+    fewest = FEWEST_SAMPLES[spec.dimensions]
+    samples = most = MOST_SAMPLES[spec.dimensions]
+
+    def need_gb() -> float:
+        return training_gb(spec, outputs, patch=patch, batch_size=samples, precision="auto")
+
+    while not paper and samples > fewest and need_gb() > budget.gpu_memory_gb:
+        samples //= 2
+    why = f"{samples} samples need about {need_gb():.1f} GB of the card's {budget.gpu_memory_gb:g}"
+    return samples, why + (", and the paper trains on no more" if samples == most else "; twice as many do not fit")
+
+
+def network_why(spec: NetworkSpec, patch: Sequence[int], *, paper: bool = False) -> str:
+    if spec.kind in TRANSFORMERS:
+        return "MONAI's, in the size of its own paper; its encoder comes from MAE and stays frozen"
+    if paper:
+        return "the network whose number of parameters is the paper's"
+    coarse = " x ".join(str(n // 2 ** (len(spec.features) - 2)) for n in patch)
+    width = "the paper's widths" if not spec.blocks else f"{spec.features[0]} channels, doubled at each resolution"
+    return (
+        f"{width}; {len(spec.features) - 1} resolutions, so that the coarsest has {coarse} voxels of a patch: no more "
+        f"than {LONGEST_COARSE} along an axis where the patch halves evenly, no fewer than {SHORTEST_COARSE}"
+    )
