@@ -122,8 +122,7 @@ def open_workspace(root: Path, dataset: str) -> Workspace:
             f"unknown data set {dataset!r}",
             found=f"no folder {workspace.raw}",
             expected=", ".join(real) or f"a data set in {root / 'raw'}",
-            remedy=did_you_mean(dataset, real, cutoff=0.4)
-            or f"--root or {ROOT_VARIABLE} if it is below another root",
+            remedy=did_you_mean(dataset, real, cutoff=0.4) or f"--root or {ROOT_VARIABLE} if it is below another root",
         )
     return workspace
 
