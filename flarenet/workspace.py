@@ -61,7 +61,7 @@ class Workspace:
 
     @property
     def measured(self) -> Path:
-        """The folder with a file per case of what was measured; see planning.cache."""
+        """The folder with a file per case of what was measured; see planning.measuring.cache."""
         return self.prepared / "measured"
 
     @property

@@ -1,4 +1,4 @@
-"""What a layer costs. planning.kinds.cost adds up the layers of a network."""
+"""What a layer costs. planning.cost.kinds.cost adds up the layers of a network."""
 
 from __future__ import annotations
 

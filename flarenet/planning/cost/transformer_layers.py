@@ -1,4 +1,4 @@
-"""The layers of the transformers, for planning.kinds: those of the networks that networks.unetr and .masked build.
+"""The layers of the transformers, for cost.kinds: those of the networks that networks.unetr and .masked build.
 
 Parameters are exact. Multiply-adds leave out norms, activations and softmax. Memory is that of a step in which
 everything learns. Where the encoder is frozen, its part is not kept, so the estimate is too high.

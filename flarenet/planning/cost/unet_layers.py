@@ -1,4 +1,4 @@
-"""The layers of the U-Nets, for planning.kinds: those of the networks that networks.unet and .dual_decoder build."""
+"""The layers of the U-Nets, for cost.kinds: those of the networks that networks.unet and .dual_decoder build."""
 
 from __future__ import annotations
 
