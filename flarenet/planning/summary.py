@@ -142,7 +142,7 @@ def fusion_table(fusion: Fusion) -> Table:
 
 
 def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
-    """The memory and time that the plan needs, by the formulas of planning.cost.memory and .speed, beside its budget."""
+    """The memory and time that the plan needs, by cost.memory and cost.speed, beside its budget."""
     table = new_table("estimates", "what", ">needs", ">budget")
     budget = plan.budget
     for name, part in plan.trainers.items():
