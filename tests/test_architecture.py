@@ -266,7 +266,7 @@ def test_all_commands_are_declared():
     [
         ("flarenet.data.nifti", "from ..planning import plan"),
         ("flarenet.data.nifti", "from ..training.losses import dice"),
-        ("flarenet.planning.rules.configurations", "def work():\n    from ..phantom import phantom_case"),
+        ("flarenet.planning.rules.configurations", "def work():\n    from ...phantom import phantom_case"),
         ("flarenet.networks.unet", "from ..preparation.prepare import prepare_image"),
         ("flarenet.errors", "import flarenet.volume"),
         ("flarenet.evaluation.overlap", "def work():\n    import torch.nn"),
@@ -325,7 +325,7 @@ def test_what_is_allowed_is_not_found():
     harmless += "from numpy import load as read\nread(path, allow_pickle=False)\nsafetensors.torch.load(content)"
     harmless += "\nimport blosc2\nblosc2.ndarray_from_cframe(content)\nopen(path)"
     assert danger_faults(harmless) == []
-    downward = "from ..data import labels\nfrom .plan import Plan\nimport numpy"
+    downward = "from ...data import labels\nfrom ..plan import Plan\nimport numpy"
     assert floor_faults(downward, "flarenet.planning.rules.configurations") == []
 
 
