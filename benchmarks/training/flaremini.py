@@ -72,6 +72,16 @@ JOINT_3D = (
     "trainers.Joint.steps.0.batch_size=2",
 )
 
+TAUGHT_BY_JOINT = (
+    "trainers.DualDecoder2D.steps.0.starts_from=Joint/1",
+    'trainers.DualDecoder2D.steps.0.teachers={"organ":"Joint/1","cancer":"Joint/1"}',
+    "trainers.DualDecoder2D.steps.1.learning_rate=0.0005",
+    "trainers.DualDecoder2D.steps.3.starts_from=DualDecoder2D/2",
+    "trainers.*.augmentation.zoom=0.35",
+    "trainers.*.augmentation.rotation_deg=20",
+)
+"""A joint step; from it one on all scans, labelled by the first where nobody drew; one on what was drawn; and tumor's."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -97,6 +107,10 @@ CANDIDATES = {
     "paper-curriculum": Candidate((*COMMON, *PAPER), curriculum(0.38, 0.19, 0.11, 0.09)),  # as its updates, Table 3
     "curriculum": Candidate(COMMON, curriculum(0.13, 0.41, 0.17, 0.06)),  # filter and marginal loss, as `auto` plans
     "joint": Candidate(COMMON, {"Joint/1": 1.0}),
+    "joint-taught": Candidate(
+        (*COMMON, *TAUGHT_BY_JOINT),
+        {"Joint/1": 0.5, "DualDecoder2D/1": 0.3, "DualDecoder2D/2": 0.15, "DualDecoder2D/4": 0.05},
+    ),
     "joint-3d": Candidate((*COMMON, *JOINT_3D), {"Joint/1": 1.0}),
     "joint-beside-3d": Candidate(COMMON, {"3DOrgan/1": 0.35, "3DCancer/1": 0.15, "Joint/1": 0.5}),
 }
