@@ -80,7 +80,7 @@ TAUGHT_BY_JOINT = (
     "trainers.*.augmentation.zoom=0.35",
     "trainers.*.augmentation.rotation_deg=20",
 )
-"""A joint step; from it one on all scans, labelled by the first where nobody drew; one on what was drawn; and tumor's."""
+"""A joint step; one from it on all scans, labelled by it where nobody drew; one on what was drawn; one of tumor."""
 
 
 @dataclass(frozen=True)
