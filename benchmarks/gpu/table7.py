@@ -179,7 +179,7 @@ def stages(slices: int, engine: str, cost: ProcessCost, case: CaseReport) -> Ite
 
 
 def profiled(model: Path, folder: Path, arguments: argparse.Namespace) -> None:
-    predictor = Predictor(model, device=arguments.device, precision=arguments.precision)
+    predictor = Predictor(model, engine="torch", device=arguments.device, precision=arguments.precision)
     on_gpu = "cuda" in str(predictor.device)
     pair = {scan_of(folder, arguments.profile): folder / "profiled.nii.gz"}
 

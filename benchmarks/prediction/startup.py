@@ -46,7 +46,7 @@ FIRST_SLICE = """
 import sys, time
 from flarenet.cli.predict import main, without_pydicom
 with without_pydicom():
-    from flarenet.inference.label_file import LabelFile
+    from flarenet.inference.outputs.label_file import LabelFile
 take = LabelFile.take
 def told(sink, finished):
     print("first slice", time.time(), file=sys.stderr)

@@ -123,8 +123,8 @@ def test_row05_forms_that_differ(rows):
     refused(rows, "0.2 mm apart", expected="0.1 mm")
     rows.bad_image(srow_z=[0, 0, 5, 57])
     refused(rows, "50 mm apart", expected="0.1 mm", remedy="--affine sform")
-    warned(rows, "50 mm apart", "--affine", "sform", remedy="sform counts")
-    warned(rows, "50 mm apart", "--affine", "qform", remedy="qform counts")
+    warned(rows, "50 mm apart", "--affine", "sform", remedy="the sform is used")
+    warned(rows, "50 mm apart", "--affine", "qform", remedy="the qform is used")
     for form, z_mm in (("sform", 57), ("qform", 7)):
         assert read_grid(rows.image, Reading(affine=form)).affine[2, 3] == z_mm
 

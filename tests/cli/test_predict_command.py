@@ -338,7 +338,7 @@ def test_sigterm_in_the_middle_of_a_scan_leaves_nothing_of_it_and_the_rest_is_do
     monkeypatch.setattr(LabelFile, "take", told_to_end)
     assert predict(root) == 75
     monkeypatch.undo()
-    assert "ended by SIGTERM; the same command with --continue goes on" in capsys.readouterr().err
+    assert "ended by SIGTERM; the same command with --continue resumes from here" in capsys.readouterr().err
     assert sorted(os.listdir(root / "out")) == ["a.nii.gz", "report.json"]
     assert predict(root, "--continue") == 0
     first, second = capsys.readouterr().out.splitlines()

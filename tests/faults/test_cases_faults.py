@@ -164,7 +164,7 @@ def test_a_case_that_needs_more_memory_than_it_may_have_is_named_and_the_rest_is
 
 SCRIPT = """
 import sys, time
-from flarenet.data.cases import map_cases
+from flarenet.data.cases import Pool, map_cases
 if __name__ == "__main__":
     print("begun", flush=True)
     map_cases(time.sleep, [60, 60], pool=Pool(2), describe="sleep")

@@ -137,7 +137,7 @@ def test_what_highdicom_refuses_is_told_of_the_series_without_the_patients_value
         content.PatientSex = "XQ"  # neither of the standard's
 
     write_series(tmp_path / "in", change=change)
-    with pytest.raises(DatasetError, match=r"highdicom makes no DICOM Segmentation of \(ValueError\)") as refused:
+    with pytest.raises(DatasetError, match=r"highdicom makes no DICOM Segmentation from \(ValueError\)") as refused:
         answered(tmp_path / "in", drawn_labels(), tmp_path)
     assert refused.value.thing == str(tmp_path / "in") and "XQ" not in str(refused.value)
     assert list((tmp_path / "dicom_seg").glob("*")) == []

@@ -232,7 +232,7 @@ def test_nothing_is_told_to_the_makers_of_openvino():
 SIGNAL_AFTER_ENGINE = """
 import signal, sys, threading
 import torch
-from flarenet.inference.engines import open_engine
+from flarenet.inference.engines.engine import open_engine
 from tests.inference.test_engines import network_of
 
 def run(engines):

@@ -72,7 +72,7 @@ def loaded(tmp_path, width):
 
 PROCESSOR = """
 import sys
-from flarenet.inference.processor import computes_bf16, may_have_gpu, threads
+from flarenet.inference.engines.processor import computes_bf16, may_have_gpu, threads
 said = computes_bf16(), may_have_gpu(), threads()
 assert "torch" not in sys.modules
 import torch
@@ -96,8 +96,9 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_what_opens_a_scan_needs_no_torch():
-    names = "about found one_ahead opening outputs"
-    line = f"import sys; from flarenet.inference import {names.replace(' ', ', ')}; print(*sys.modules)"
+    names = "models.about models.found one_ahead opening outputs.outputs"
+    imports = "".join(f"import flarenet.inference.{name}; " for name in names.split())
+    line = f"import sys; {imports}print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", line], cwd=SOURCES, capture_output=True, text=True, check=True)
     assert f"flarenet.inference.{names.split()[-1]}" in done.stdout.split()
     assert "torch" not in done.stdout.split()

@@ -473,8 +473,8 @@ def growth_mb(call):
 import sys
 from pathlib import Path
 from flarenet.errors import FlarenetError
-from flarenet.inference.model import load_model
-from flarenet.inference.model_file import install
+from flarenet.inference.models.model import load_model
+from flarenet.inference.models.model_file import install
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 try:

@@ -208,7 +208,7 @@ def test_who_waits_for_another_run_s_answers_is_told_whose(blocks, teachers, mon
     monkeypatch.setattr("flarenet.pseudo.sources.locked", with_another)
     read_asking(workspace, teachers)
     [folder] = ended
-    assert f"{folder} is in use by process 4711 on another-host, whose end is waited for" in capsys.readouterr().err
+    assert f"{folder} is in use by process 4711 on another-host: waiting until it ends" in capsys.readouterr().err
 
 
 def test_a_case_that_is_prepared_anew_while_teachers_are_asked_is_named(blocks, teachers):

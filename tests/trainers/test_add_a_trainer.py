@@ -70,8 +70,8 @@ BASE = "from flarenet.trainers import Trainer\n"
         ("1 / 0", "my_own:Trainer", 4, "ZeroDivisionError"),
         ("", "my_own:Trainer", 2, "a subclass of flarenet.trainers.Trainer"),
         ("class Trainer: name = 'X'", "my_own:Trainer", 2, "a subclass of flarenet.trainers.Trainer"),
-        (BASE, "my_own:Trainer", 2, "a name of its own"),
-        (BASE + "class Mine(Trainer): name = 'MAE'", "my_own:Mine", 2, "a name of its own"),
+        (BASE, "my_own:Trainer", 2, "its own name"),
+        (BASE + "class Mine(Trainer): name = 'MAE'", "my_own:Mine", 2, "its own name"),
         (BASE + "class Mine(Trainer): name = 'a/b'", "my_own:Mine", 7, "'a/b'"),
     ],
 )

@@ -259,7 +259,7 @@ def test_sigterm_before_the_first_batch_or_after_the_last_loses_nothing(trained,
         with monkeypatch.context() as patch:
             patch.setattr(*place, lambda *_, **__: signal.raise_signal(signal.SIGTERM))
             code, said = run(capsys, other, *words)
-        assert code == 75 and "ended by SIGTERM; the same command goes on from here" in said, place
+        assert code == 75 and "ended by SIGTERM; the same command resumes from here" in said, place
         assert not list(other.root.rglob(".lock")) and not (other.run("DualDecoder2D", 1) / "about.json").exists()
     assert run(capsys, other, *words)[0] == 0
     whole, ended = (each.run("DualDecoder2D", 1) / "weights.safetensors" for each in (trained, other))

@@ -56,8 +56,8 @@ class Unsafe(TrainerMAE):
 @pytest.mark.parametrize(
     ("trainer", "error", "said"),
     [
-        (Nameless, UsageError, "test_planner:Nameless\n.*found: name 'MAE'.*a name of its own"),
-        (Trainer, UsageError, "trainer:Trainer\n.*found: name None.*a name of its own"),
+        (Nameless, UsageError, "test_planner:Nameless\n.*found: name 'MAE'.*its own name"),
+        (Trainer, UsageError, "trainer:Trainer\n.*found: name None.*its own name"),
         (Unsafe, UnsafeError, "'../MAE'"),
     ],
     ids=["the name of another one", "no name", "no name for a folder"],

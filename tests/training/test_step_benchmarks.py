@@ -69,4 +69,4 @@ def test_the_real_run_begins_with_a_look_for_the_data_set(monkeypatch, capsys, t
     monkeypatch.setattr(sys, "argv", ["real_run", "--root", str(tmp_path), "-d", "SET"])
     with pytest.raises(SystemExit):
         real_run.main()
-    assert f"{tmp_path / 'raw' / 'SET' / 'imagesTs'} is no folder" in capsys.readouterr().err
+    assert f"{tmp_path / 'raw' / 'SET' / 'imagesTs'} is not a folder" in capsys.readouterr().err
