@@ -30,7 +30,7 @@ from flarenet.workspace import Workspace
 
 NAME = "PHANTOM"
 PLAN = "import sys; from flarenet.cli.plan import main; sys.exit(main())"
-RECORDS = "*/*/record.json"  # the records of all configurations and cases
+RECORDS = "*/[!.]*/record.json"  # of all finished cases; hidden folders are being written
 
 
 @dataclass(frozen=True)
