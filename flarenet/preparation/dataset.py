@@ -14,6 +14,7 @@ from ..data.labels import LabelSet, split
 from ..data.nifti import read_grid, read_image, read_labels
 from ..data.store import CaseRecord, Store
 from ..errors import FlarenetError
+from ..planning.cost.memory import RANKED_BYTES
 from ..planning.facts import preparation_facts
 from ..planning.measuring.cache import Cache
 from ..planning.plan import Configuration, Plan
@@ -32,9 +33,8 @@ PROCESS_MB, BYTES_PER_VOXEL, BYTES_PER_PREPARED_VOXEL = 150, 4, 8
 """Memory to prepare a case, measured and rounded up: of Python with what it imports, of a voxel of image and labels,
 and of a voxel of the prepared ones until they are stored."""
 
-BYTES_PER_RANKED_VOXEL = 10
-"""The same of a voxel of image and labels where an image has its own percentiles: float32, as MR mostly is, what of it
-is ranked, whether a voxel is, and the label."""
+BYTES_PER_RANKED_VOXEL = RANKED_BYTES + 1
+"""The same of a voxel of image and labels where an image has its own percentiles."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How much memory a plan takes, by formulas; benchmarks/planning/cost/memory.py compares them with measurements.
+"""How much memory a plan takes, by formulas; benchmarks/planning/memory.py compares them with measurements.
 
 training     RUNTIME_GB + 16 bytes * parameters
              + bytes of a number * batch * numbers at the fullest moment of the backward pass
