@@ -72,13 +72,15 @@ JOINT_3D = (
     "trainers.Joint.steps.0.batch_size=2",
 )
 
+LONG = ("trainers.*.augmentation.zoom=0.35", "trainers.*.augmentation.rotation_deg=20")
+"""Changes for hours of training, which see each slice fifty times."""
+
 TAUGHT_BY_JOINT = (
+    *LONG,
     "trainers.DualDecoder2D.steps.0.starts_from=Joint/1",
     'trainers.DualDecoder2D.steps.0.teachers={"organ":"Joint/1","cancer":"Joint/1"}',
     "trainers.DualDecoder2D.steps.1.learning_rate=0.0005",
     "trainers.DualDecoder2D.steps.3.starts_from=DualDecoder2D/2",
-    "trainers.*.augmentation.zoom=0.35",
-    "trainers.*.augmentation.rotation_deg=20",
 )
 """A joint step; one from it on all scans, labelled by it where nobody drew; one on what was drawn; one of tumor."""
 
@@ -110,6 +112,10 @@ CANDIDATES = {
     "joint-taught": Candidate(
         (*COMMON, *TAUGHT_BY_JOINT),
         {"Joint/1": 0.5, "DualDecoder2D/1": 0.3, "DualDecoder2D/2": 0.15, "DualDecoder2D/4": 0.05},
+    ),
+    "joint-long": Candidate(
+        (*COMMON, *LONG, "trainers.DualDecoder2D.steps.3.starts_from=Joint/1"),
+        {"Joint/1": 0.965, "DualDecoder2D/4": 0.035},
     ),
     "joint-3d": Candidate((*COMMON, *JOINT_3D), {"Joint/1": 1.0}),
     "joint-beside-3d": Candidate(COMMON, {"3DOrgan/1": 0.35, "3DCancer/1": 0.15, "Joint/1": 0.5}),
