@@ -1,4 +1,4 @@
-"""Changes as a person types them, `key=value`, made in a plan or a part of it as JSON."""
+"""Changes given as `key=value`, made in a plan or a part of it as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def key_and_value(change: str) -> tuple[str, str]:
 
 
 def assign(data: Any, key: str, text: str) -> None:
-    """Set the value of `key` in `data` to `text`, which is JSON or a bare word; the reasons beside it become BY_HAND.
+    """Set the value of `key` in `data` to `text`, which is JSON or a bare word; its reasons in `why` become BY_HAND.
 
     Raises UsageError for a key that names nothing. See plan_file.override.
     """
@@ -62,8 +62,8 @@ def _assign(node: Any, path: list[str], value: Any, key: str, *, starred: bool =
 
 
 def _note(reasons: dict[str, str], path: list[str]) -> None:
-    """Set to BY_HAND the reason of a value that was changed: that of its name, or of what has one reason for all its
-    values and holds this one."""
+    """Set the reason of a changed value to BY_HAND: the reason under its own name, or that of the part it belongs to,
+    where the part has a single one."""
     below = ".".join(path)
     for name in reasons:
         if name == path[-1] or fnmatch(name, below) or (name in ("network", "augmentation") and path[0] == name):

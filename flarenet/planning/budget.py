@@ -1,5 +1,7 @@
-"""What a plan is asked for, and above all what training and prediction may use: the planner chooses every size to fit
-that, and a plan is checked against it."""
+"""The request for a plan, above all its budget of memory and time.
+
+The planner chooses every size to fit the budget, and a plan is checked against it.
+"""
 
 from __future__ import annotations
 
@@ -38,9 +40,9 @@ class Budget(Frozen):
 
 @dataclass(frozen=True)
 class Request:
-    """How a plan is asked for.
+    """The request for a plan.
 
-    recipe   whose rules make it: "auto" follows the data, "paper" has the published numbers
+    recipe   the rules that make it: "auto" follows the data, "paper" has the published numbers
     without  the cases that the 2D curriculum leaves out; None: it uses all
     """
 
@@ -51,7 +53,7 @@ class Request:
 
 AUTO: Final = Request("auto", Budget())
 PAPER: Final = Request("paper", Budget(gpu_memory_gb=64.0))
-"""The paper trained on two V100 with 32 GB (Table 1)."""
+"""The paper trained on two V100 with 32 GB each (Table 1)."""
 
 RECIPES: Final[dict[Recipe, Request]] = {"auto": AUTO, "paper": PAPER}
-"""What each recipe is asked for where nobody states otherwise."""
+"""The default request of each recipe."""

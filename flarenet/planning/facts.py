@@ -1,6 +1,6 @@
-"""Which fields of a plan decide a prepared case, a training and a prediction; they are sorted by that here alone.
+"""Which fields of a plan decide a prepared case, a training and a prediction; no other place sorts them.
 
-Facts are values of JSON. They, or their digest, are kept beside what was made: where one changes, it is stale.
+Facts are JSON values. They, or their digest, are stored with each result: where one changes, the result is stale.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def training_facts(plan: Plan, part: TrainerPlan, *, step: Step) -> dict[str, Js
 
 
 def _in_one_part(part: TrainerPlan) -> TrainerPlan:
-    """`part` as where batches are not divided: facts do not differ by it, and are what they were before it could."""
+    """`part` with undivided batches, so that dividing them changes no fact, nor those of plans from before it."""
     return part.model_copy(update={"update": part.update.model_copy(update={"accumulate": 1})})
 
 
 def prediction_facts(configuration: Configuration, fusion: Fusion, *, whole: bool) -> list[JsonValue]:
-    """What decides a model's answer, apart from its weights, its labels and the scan.
+    """What decides a model's prediction, apart from its weights, its labels and the scan.
 
-    whole  whether the answer is the whole label map; else it is the map of each group, all that a teacher is asked for
+    whole  whether it is the whole label map; else it is the map of each group, which is all that a teacher predicts
     """
     return [
         configuration.model_dump(mode="json", include=OF_PREDICTION),

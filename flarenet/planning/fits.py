@@ -8,12 +8,12 @@ from .plan import Plan
 
 
 def check_fits(plan: Plan, source: object) -> None:
-    """Raise PlanError, naming key, need and budget, for a plan that asks for more memory than its budget.
+    """Raise PlanError, naming key, need and budget, for a plan that needs more memory than its budget.
 
     Every case at the training spacing must fit in `host_memory_gb`, training in `gpu_memory_gb`, and the prediction of
-    95 of 100 scans in `inference_memory_gb`. A model whose answer is not the final result predicts on the machine that
-    trains, so for it the larger of the other two counts. A plan without `scans` (made by hand) is checked for training
-    only, and a trainer that nothing needs only when it is trained, by check_training_fits.
+    95 of 100 scans in `inference_memory_gb`. A model whose prediction is not the final result predicts on the machine
+    that trains, so its limit is the larger of the other two. A plan without `scans` (made by hand) is checked for
+    training only, and a trainer that nothing needs only when it is trained, by check_training_fits.
     """
     for name, configuration in plan.configurations.items():
         for scan in plan.scans.values():
@@ -40,7 +40,7 @@ def _larger(plan: Plan) -> str:
 
 
 def check_training_fits(plan: Plan, name: str, source: object) -> None:
-    """Raise PlanError, as check_fits, where a step of one trainer asks for more than `gpu_memory_gb` to train."""
+    """Raise PlanError, as check_fits, where a step of one trainer needs more than `gpu_memory_gb` to train."""
     part, patch = plan.trainers[name], plan.configuration_of(name).patch
     for number, step in enumerate(part.steps):
         samples = part.update.at_once(step.batch_size)

@@ -1,4 +1,4 @@
-"""How the answers of the groups become one label map, as data of a plan; applied by inference.fuse and .settle."""
+"""How the predictions of the groups become one label map, as data of a plan; applied by inference.fuse and .settle."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ class Fusion(Frozen):
 
     @property
     def needs_whole(self) -> bool:
-        """Whether it needs connected parts: then no slice is finished before the last one has been predicted."""
+        """Whether a rule needs connected parts, so that no slice is final before the last one has been predicted."""
         return bool(self.largest or self.least_ml or self.hosts)
 
 
 def check_fusion(fusion: Fusion, labels: LabelSet, where: str) -> None:
-    """Raise PlanError for rules that name no label of the table, or flips where a label lacks its counterpart."""
+    """Raise PlanError for a name that is no label of the table, for hosts that are none or the label itself, and for
+    flips where a label lacks its counterpart."""
     hosts = [host for those in fusion.hosts.values() for host in those]
     named = {"largest": fusion.largest, "least_ml": fusion.least_ml, "hosts": (*fusion.hosts, *hosts)}
     for field, names in named.items():

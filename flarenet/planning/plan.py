@@ -1,6 +1,6 @@
 """The plan: what every later stage reads, and what a user edits to change anything.
 
-A plan is data. To use another number than the rules give, change it in the plan, by hand or by `--set`; `plan_file`
+A plan is data. To use another number than the rules give, change it in the plan, by hand or by `--set`. `plan_file`
 reads, changes and checks plans.
 """
 
@@ -28,14 +28,15 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class NetworkSpec(Frozen):
-    """A network by name and numbers; `networks.build` makes it.
+    """A network by name and numbers; `networks.build` builds it.
 
     kind              a name of networks.NETWORKS
     dimensions        2: it sees slices; 3: it sees blocks. The patch of its configuration has as many numbers
     input_channels    1, and 2 more for each of a configuration's `neighbours`
-    features          channels at each resolution, finest first, then of the last decoder stage
+    features          channels at each resolution, finest first, then of the last decoder stage; for a transformer, the
+                      numbers that cost.network_numbers names
     blocks            residual blocks at each resolution, for the residual kinds
-    groups            the groups it answers, in drawing order; each gets a head of 1 + n channels
+    groups            the groups it predicts, in drawing order; each gets a head of 1 + n channels
     deep_supervision  how many coarser decoder stages are trained too, each with half the weight of the next finer one
     """
 
@@ -49,17 +50,17 @@ class NetworkSpec(Frozen):
 
 
 class Configuration(Frozen):
-    """How an image becomes what a network sees; `facts` sorts the fields by what they decide.
+    """How an image is prepared for a network; `facts` sorts the fields by what they decide.
 
     spacing_mm            (z, y, x) that training cases are resampled to; None for z: the scan's own
     inference_spacing_mm  the same for prediction. In 2D the first number is only a lower bound: slices farther apart
                           than that stay as they are
     patch                 (y, x) or (z, y, x) in voxels
-    neighbours            how many slices on either side a slice-wise network sees beside the one it answers
+    neighbours            how many slices on either side of the one it predicts a slice-wise network sees as well
     normalisation         "window": clipped to clip_hu, then scaled to [0, 1]; "percentile": clipped to the 0.5 and 99.5
                           percentile of the image's own voxels above its lowest value, for intensities without a unit,
                           as in MR
-    clip_hu               the window in HU; None where the image's own percentiles count
+    clip_hu               the window in HU; None where the image's own percentiles are used
     interpolation         of images; label maps take the nearest voxel
     overlap               share of a window that its neighbour covers in prediction
     why                   the reason for each number
@@ -107,15 +108,15 @@ class Step(Frozen):
     trained               submodules that learn, everything else is frozen; empty: all learn
     groups                the groups whose loss counts
     teachers              group -> run whose predictions fill in what nobody looked for
-    pseudo                how often the teachers are asked, and which of their predictions count; None: once, and all
+    pseudo                how often the teachers predict, and which of their predictions count; None: once, and all
     batch_size            samples (slices or blocks) of one update of the weights, over all processes together
-    batches_per_epoch     batches that an epoch draws
-    balance               a case is drawn in proportion to the number of labels it answers, to this power:
-                          0 draws all cases equally often, 1 all answers
+    batches_per_epoch     batches of an epoch
+    balance               a case is drawn in proportion to this power of the number of labels of `groups`, at least 1,
+                          that are annotated or pseudo-labelled in it; 0 draws all cases equally often
     rare                  labels that less than this share of the cases hold, and the cases that hold them, are drawn
                           sqrt(rare / share that holds it) times as often; 0: none is drawn more often
     exclusion             weight of the exclusion loss, see training.losses; 0 leaves it out
-    epochs                how many epochs there are
+    epochs                number of epochs
     learning_rate         the highest of AdamW; that of an update follows from the warm-up and the schedule
     warmup_epochs         epochs over which the learning rate rises linearly from 0
     schedule              how the learning rate continues after the warm-up
@@ -161,7 +162,7 @@ class Augmentation(Frozen):
     gamma         intensities are raised to a power in [1 - gamma, 1 + gamma]
     rotation_deg  largest angle about the slice axis
     zoom          sizes are multiplied by a factor in [1 - zoom, 1 + zoom]
-    foreground    share of the patches that are centred on a label
+    foreground    share of the patches that are placed around a voxel of a label, off centre by up to a quarter patch
     """
 
     probability: Fraction = 0.5
@@ -179,8 +180,8 @@ class Update(Frozen):
 
     accumulate  into how many parts a batch is divided, which are worked on one after another: the same loss and
                 gradient in less memory, for the time of another forward pass
-    clip_norm   longest gradient, see CLIP_WHY
-    ema         decay of the average over all weights so far, which is then validated and kept; 0: no average
+    clip_norm   largest norm of a gradient, see CLIP_WHY
+    ema         decay of the moving average of the weights, which is then validated and kept; 0: no average
     """
 
     accumulate: Count = 1
@@ -198,7 +199,7 @@ CLIP_WHY: Final = "nnU-Net's, far above the norms of a healthy run: it stops a s
 class TrainerPlan(Frozen):
     """All that one trainer needs.
 
-    configuration  the name of the configuration, in Plan.configurations, that it sees images by
+    configuration  the name of the configuration, in Plan.configurations, that its images are prepared by
     network        the network that it trains, the same in every step
     augmentation   the same in every step
     update         the same in every step
@@ -244,14 +245,14 @@ class ScanSize(Frozen):
 class Plan(Frozen):
     """Everything between a fingerprint and a prediction.
 
-    recipe          with budget and without, how it was asked for; see budget.Request
+    recipe          with budget and without, the request that it was made for; see budget.Request
     seed            seed of all that is random: weights, order, patches, augmentation, and how cases are dealt to folds
     folds           into how many parts planning deals the annotated cases; a run holds out one of them, in every step;
                     1 where a person wrote splits.json with one
     precision       "auto" is bf16 autocast where the processor has it, else fp32
     save_every_s    seconds of training that can be lost; the state is saved after every epoch too
-    fusion          how the answers of the groups become one label map
-    scans           sizes of scans of the set, by memory.scans_of: what has to fit in the budget
+    fusion          how the predictions of the groups become one label map
+    scans           sizes of scans of the set, by cost.memory.scans_of: what has to fit in the budget
     configurations  by name
     trainers        by name
     """
@@ -284,7 +285,7 @@ class Plan(Frozen):
 
     @property
     def final_trainers(self) -> tuple[str, ...]:
-        """The trainers that answer every group and teach no other trainer: what they predict is the result."""
+        """The trainers that predict every group and are teachers of no step: what they predict is the result."""
         steps = [step for part in self.trainers.values() for step in part.steps]
         teachers = {run.trainer for step in steps for run in step.teachers.values()}
         every = set(self.labels.groups)
@@ -292,8 +293,8 @@ class Plan(Frozen):
 
     @property
     def spare_trainers(self) -> tuple[str, ...]:
-        """The trainers that nothing needs: they answer no group, and no step builds on them, as with MAE beside U-Nets.
-        In a plan where no trainer answers any group, as for a set without labels, there are none."""
+        """The trainers that nothing needs: they predict no group, and no step builds on them, as MAE next to U-Nets. In
+        a plan where no trainer predicts any group, as for a set without labels, there are none."""
         if not any(part.network.groups for part in self.trainers.values()):
             return ()
         steps = [step for part in self.trainers.values() for step in part.steps]
@@ -307,7 +308,7 @@ class Plan(Frozen):
         return self.trainers[name]
 
     def configuration_of(self, trainer: str) -> Configuration:
-        """What the network of a trainer sees. Raises UsageError as `trainer` does."""
+        """The configuration of a trainer. Raises UsageError as `trainer` does."""
         return self.configurations[self.trainer(trainer).configuration]
 
     def step(self, trainer: str, number: int) -> Step:

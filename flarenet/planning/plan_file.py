@@ -19,7 +19,7 @@ from .steps import check_groups, check_step, check_warm_ups
 FACTS: Final = (
     "version", "recipe", "without", "dataset", "labels", "fingerprint_hash", "scans", "budget.size", "budget.network"
 )  # fmt: skip
-"""The keys that a plan only repeats; they are changed where they come from."""
+"""The keys that `override` refuses: a plan only repeats what they say. They are changed where they come from."""
 
 
 def load_plan(path: str | Path) -> Plan:
@@ -37,7 +37,7 @@ def save_plan(plan: Plan, path: str | Path) -> None:
 def override(plan: Plan, changes: Iterable[str], *, trained: bool = False) -> Plan:
     """`plan` with `key=value` changes, checked again.
 
-    trained  whether a model has been trained by the plan. Then only what prediction may change is checked: a scan is
+    trained  whether a model has been trained by the plan. Then, beyond types, only the fusion is checked: a scan is
              predicted whatever memory was planned for
 
     A key is a path into the plan, as in `trainers.DualDecoder2D.steps.0.epochs` or `configurations.2d.patch`. A `*`
@@ -78,7 +78,7 @@ def _check(plan: Plan, source: object) -> None:
             raise PlanError(f"{where}: patch", found=patch, expected=f"{part.network.dimensions} numbers")
         _check_channels(part, configuration, where)
         check_groups(part.network.groups, plan.labels, f"{where}.network")
-        # a patch is not refused for a trainer that nothing needs; whoever trains it is told when it is built
+        # a patch is not refused for a trainer that nothing needs; building its network checks it
         check_numbers(part.network, patch, f"{where}.network", sized=name not in plan.spare_trainers)
         for number, step in enumerate(part.steps):
             check_step(step, plan, Run(name, number + 1), f"{where}.steps.{number}")

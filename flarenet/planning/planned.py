@@ -37,7 +37,7 @@ def load_planned(workspace: Workspace) -> Plan:
 def plan_again(plan: Plan) -> str:
     """The command that plans the data set again with the recipe and budget of `plan`; other changes of it are lost."""
     words, usual = [f"flarenet_plan -d {plan.dataset}"], RECIPES[plan.recipe].budget
-    if plan.recipe != "auto":  # which the command takes unless told
+    if plan.recipe != "auto":  # the command's default
         words.append(f"--recipe {plan.recipe}")
     if plan.without is not None:
         words.append(f"--without {plan.without}")

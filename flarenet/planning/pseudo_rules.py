@@ -20,14 +20,14 @@ class PseudoRules(Frozen):
 
     passes      how often each teacher predicts a scan: as it is, then moved by some voxels and a little brighter or
                 darker. It is never mirrored, because left and right are different labels
-    earlier     group -> run of an earlier round, which is asked beside the teacher
-    agreement   a voxel gets the label that most of these sources name if at least this share of them names it; else no
-                question is asked there
+    earlier     group -> run of an earlier round, which predicts in addition to the teacher
+    agreement   a voxel gets the label that most of these sources predict if at least this share of them predicts it;
+                else it is hidden
     least_mm3   lesions (LabelSet.lesions) smaller than this are hidden
     hosts       lesion label -> labels; a lesion that touches none of them is hidden. "drawn": the labels in which the
-                lesions lie that people drew; "any": no lesion is hidden for its place
-    drop_share  the share of the cases, of those in which sources name something of a group, whose pseudo labels of that
-                group are not used: the cases with the least agreement
+                annotated lesions lie; "any": no lesion is hidden for its place
+    drop_share  of the cases in which sources predict a label of a group, the share whose pseudo labels of that group
+                are not used: the cases with the least agreement
     """
 
     passes: Annotated[int, Field(ge=1, le=16)] = 1
@@ -60,7 +60,7 @@ AUTO_RULES_WHY: Final = {
 
 
 def check_rules(rules: PseudoRules, teachers: Mapping[str, Run], labels: LabelSet, where: str) -> None:
-    """Raise PlanError where rules of a step name what does not exist, or ask for the agreement of a single source."""
+    """Raise PlanError where rules of a step name what does not exist, or measure the agreement of a single source."""
     for group in rules.earlier:
         if group not in teachers:
             raise PlanError(f"{where}.earlier", found=f"group {group!r}", expected=f"one of {list(teachers)}")

@@ -1,7 +1,7 @@
 """Which cases are held out in which fold: fixed when a data set is planned, the same for every trainer.
 
 ROOT/prepared/NAME/splits.json lists them and may be edited: what a fold names is held out there, all else trains.
-Planning again deals what is new and nothing else.
+Planning again deals new cases only.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Splits(Frozen):
         return frozenset(self.folds[fold])
 
     def held_out_by_run(self, fold: Fold) -> frozenset[str]:
-        """The same for a run that is to be trained. Raises PlanError for a fold that holds out nothing too, but for
-        fold 0, which is trained where nothing is said: a set of few patients may have no other."""
+        """As held_out, for a run that is to be trained. Also raises PlanError for a fold that holds out nothing, except
+        fold 0, the default: a set of few patients may have no other."""
         names = self.held_out(fold)
         if not names and fold not in (0, "all"):
             expected = f"cases, as of fold {', '.join(map(str, self.telling)) or 'none'}"
@@ -50,7 +50,7 @@ class Splits(Frozen):
 
     @property
     def telling(self) -> tuple[int, ...]:
-        """The folds that hold out some case, and so can tell how well a run does."""
+        """The folds that hold out at least one case, on which a run can be validated."""
         return tuple(number for number, names in enumerate(self.folds) if names)
 
 
@@ -83,7 +83,7 @@ def make_splits(
     The order of dealing follows from `seed` and the patients' names alone. A patient goes where the smallest share of
     its patterns is, then where the cases are fewest, but never where nobody else of a pattern would be left to learn
     from: with no such fold, as the only patient of a pattern, it is held out nowhere. Nor are patients without any
-    annotated case, who tell no score. A new case of a known patient goes where that patient is.
+    annotated case, who cannot be scored. A new case of a known patient goes where that patient is.
     """
     patients = _patients(cases)
     seen_in = Counter(pattern for own in patients.values() for pattern in _patterns(own))
@@ -111,7 +111,7 @@ def make_splits(
 
 
 def load_splits(path: str | Path) -> Splits:
-    """The folds that planning wrote, or a person since. Raises PlanError naming the file and what is wrong."""
+    """The folds as planning wrote them, or as edited since. Raises PlanError naming the file and what is wrong."""
     path = Path(path)
     if not path.is_file():
         raise PlanError(
@@ -128,7 +128,7 @@ def load_splits(path: str | Path) -> Splits:
 
 
 def unmatched(held_out: Collection[str], cases: Iterable[Case], source: object) -> list[str]:
-    """Those of the names `held_out` by a fold that no case has, as of one that was removed or is broken.
+    """The names, of those `held_out` by a fold, that no case has, because it was removed or is broken.
 
     Raises PlanError, with `source`, where no case has any of them: the fold would hold out nothing.
     """
@@ -157,7 +157,7 @@ def _patterns(cases: Iterable[Case]) -> set[LabelPattern]:
 
 
 def _homes(own: Sequence[Case], kept: Mapping[str, int], known: Collection[str]) -> dict[int, list[Case]]:
-    """Fold -> the cases of a patient that it holds out: those that it names, and new ones where the patient is."""
+    """Fold -> the cases of a patient that it holds out: those it named before, and new ones where the patient is."""
     first = min((kept[case.name] for case in own if case.name in kept), default=None)
     homes = defaultdict(list)
     for case in own:

@@ -1,4 +1,4 @@
-"""Whether the steps of a plan fit its groups and its runs: asked whenever a plan is read or changed."""
+"""Checks that the steps of a plan fit its groups and its runs, whenever a plan is read or changed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .runs import Run
 
 
 def check_step(step: Step, plan: Plan, own: Run, where: str) -> None:
-    """Raise PlanError for a step, the run `own`, that names a group that `plan` has not, a run that it has not or that
-    its trainer comes to later, or a teacher of other groups."""
+    """Raise PlanError for a step, the run `own`, that names a group or a run that `plan` lacks, a run of its own
+    trainer that is not earlier, or a teacher that does not predict the group."""
     check_groups((*step.groups, *step.teachers), plan.labels, where)
     check_rules(step.pseudo_rules, step.teachers, plan.labels, f"{where}.pseudo")
     if step.starts_from and step.encoder_from:
@@ -34,7 +34,7 @@ def check_step(step: Step, plan: Plan, own: Run, where: str) -> None:
 
 
 def check_groups(groups: Iterable[str], labels: LabelSet, where: str) -> None:
-    """Raise PlanError for the first of `groups` that the label table has not."""
+    """Raise PlanError for the first of `groups` that is not in the label table."""
     for group in groups:
         if group not in labels.groups:
             raise PlanError(where, found=f"group {group!r}", expected=", ".join(labels.groups))

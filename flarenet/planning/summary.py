@@ -30,7 +30,7 @@ MOST_SENTENCES = 8
 """The most sentences of one kind on the terminal."""
 
 MOST_TOLERATED_VOXELS = 5
-"""More voxels than a surface may be off by in scans of the whole body, where 2 mm are two or three."""
+"""A tolerance of more voxels gets a remark. In scans of the whole body, 2 mm are two or three voxels."""
 
 
 def print_summary(plan: Plan, fingerprint: Fingerprint) -> None:
@@ -88,7 +88,7 @@ def cohort_names(fingerprint: Fingerprint) -> dict[Pattern, str]:
 
 
 def cohort_table(fingerprint: Fingerprint) -> Table:
-    """Which labels were looked for in how many cases, and the lowest and highest intensity of these."""
+    """Which labels were looked for in how many cases, and the medians of these cases' lowest and highest intensity."""
     title = f"{fingerprint.dataset}: {len(fingerprint.cases)} cases by the labels looked for"
     ends = [f">{end} {fingerprint.intensity}" for end in ("lowest", "highest")]
     table = new_table(title, "cohort", "labels looked for", ">cases", ">inferred", *ends)
@@ -120,7 +120,7 @@ def configuration_table(plan: Plan) -> Table:
 
 
 def reason_table(plan: Plan) -> Table:
-    """Why the numbers of the trainers are what they are; what trainers have in common is said once."""
+    """Why the numbers of the trainers are what they are; a reason that trainers share is listed once."""
     table = new_table("reasons", "trainers", "choice", "why", show_lines=True)
     said: dict[tuple[str, str], list[str]] = {}
     for name, part in plan.trainers.items():
@@ -142,7 +142,7 @@ def fusion_table(fusion: Fusion) -> Table:
 
 
 def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
-    """The memory and time that the plan needs, by cost.memory and cost.speed, beside its budget."""
+    """The memory and time that the plan needs, by cost.memory and cost.speed, next to its budget."""
     table = new_table("estimates", "what", ">needs", ">budget")
     budget = plan.budget
     for name, part in plan.trainers.items():
@@ -237,7 +237,7 @@ def remarks(fingerprint: Fingerprint) -> list[str]:
 
 
 def _out_of_scale(fingerprint: Fingerprint) -> list[str]:
-    """What is so coarse, made for scans of the whole body, that it hides differences between these."""
+    """Remarks on defaults for scans of the whole body that are too coarse for the voxels of these scans."""
     labels, voxel_mm = fingerprint.labels, fingerprint.spacing_mm.median
     voxels = DEFAULT_TOLERANCE_MM / max(voxel_mm)
     if voxels <= MOST_TOLERATED_VOXELS:
