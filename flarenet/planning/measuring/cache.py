@@ -1,4 +1,4 @@
-"""What was measured of each case, kept beside the plan, so that only cases that are new or have changed are read.
+"""What was measured of each case, kept next to the plan, so that only cases that are new or have changed are read.
 
 There is a file per case, written by the process that measured it, so nothing done is lost when the run is killed. A
 case whose files have the same size, time and inode as before is not opened; where those differ, the SHA-256 decides
@@ -57,7 +57,7 @@ class Cache:
     writable: bool = True
 
     def recall(self, name: str, question: str) -> Cached | None:
-        """What is known of a case, whatever became of its files; None where nothing, or only for another question."""
+        """The cached case; its files are not looked at. None where there is none, or only for another question."""
         known = self._load(name)
         return known if known and known.question == question else None
 
@@ -70,7 +70,7 @@ class Cache:
         return None
 
     def inputs(self, case: Case) -> tuple[str, str] | None:
-        """The same of the files as they were measured, whatever became of them; None where nothing was measured."""
+        """As digests, but the files are not looked at; None where nothing was measured."""
         known = self._load(case.name)
         return known.inputs_of(case) if known else None
 

@@ -1,4 +1,4 @@
-"""What a data set is like: measured case by case, then summarised.
+"""The fingerprint of a data set: measured case by case, then summarised.
 
 Every number of a plan follows from a fingerprint. It holds only facts: sizes, spacings, intensities, and which labels
 were looked for, inferred where that was not stated. The same files give the same fingerprint, whatever the number of
@@ -50,7 +50,7 @@ class CohortLabel(Frozen):
 class Cohort(Frozen):
     """The cases of one pattern.
 
-    cases       how many they are
+    cases       number of cases
     inferred    for how many of them the pattern was inferred
     floor_hu    median of their lowest HU
     ceiling_hu  median of their highest HU
@@ -66,10 +66,10 @@ class Cohort(Frozen):
 
 
 class Intensities(Frozen):
-    """The intensities, in HU, of the voxels that matter, over all cases.
+    """The intensities, in HU, of the foreground or the body, over all cases.
 
     source  which voxels these are, as in CaseFingerprint.histogram_of
-    voxels  how many they are
+    voxels  number of voxels
     """
 
     source: Literal["foreground", "body"]
@@ -82,7 +82,7 @@ class Intensities(Frozen):
 
 
 class Spread(Frozen):
-    """The smallest, the median and the largest of a number of the cases, each by axis (z, y, x)."""
+    """The smallest, the median and the largest value over the cases, each by axis (z, y, x)."""
 
     smallest: tuple[float, float, float]
     median: tuple[float, float, float]
@@ -96,7 +96,7 @@ class Fingerprint(Frozen):
     cohorts     from the most labels to the fewest
     shape       sizes of the scans in voxels
     body_mm     sizes of the box around the body
-    absent      case -> the values that were looked for in it and are not there, of cases without ignored voxels
+    absent      case -> the values looked for in it that are not there; cases with ignored voxels are left out
     ambiguous   case -> why the pattern that was inferred for it is not certain
     suspicious  sentences on what a person should look at; no case is left out because of them
     cases       the fingerprint of each case
@@ -135,8 +135,8 @@ class Fingerprint(Frozen):
 
     @property
     def hash(self) -> str:
-        """The SHA-256 of its content. The shares that are ignored have no part in it, for they decide no number: so it
-        is that of fingerprints that were written before there were any."""
+        """The SHA-256 of its content without the cases' `ignored`, which decides no number. So the hash of fingerprints
+        from before that field is unchanged."""
         content = self.model_dump(mode="json", exclude={"cases": {"__all__": {"ignored"}}})
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
@@ -156,7 +156,7 @@ def fingerprint(
     remember: bool = True,
 ) -> tuple[Fingerprint, list[tuple[str, FlarenetError]]]:
     """Check and measure every training case; returns the Fingerprint and (case name, error) of the cases that failed,
-    and of test cases that are trained on.
+    and of test cases whose image is trained on.
 
     A case that fails is left out of the numbers. Raises DatasetError where no case can be used.
 
@@ -181,10 +181,10 @@ def fingerprint(
 
 
 def settle(dataset: Dataset, fingerprint: Fingerprint) -> Dataset:
-    """The data set with every training case as `fingerprint` has it.
+    """The data set with the pattern that `fingerprint` has for each training case.
 
-    A case gets the pattern it has there; one in which nothing was looked for loses its label file. A case that is not
-    there, because it failed, is left out. Each case gets its patient, see _patients.
+    A case in which nothing was looked for loses its label file. A case that is not in the fingerprint, because it
+    failed, is left out. Each case gets its patient, see _patients.
     """
     patterns = {case.name: frozenset(case.annotated) for case in fingerprint.cases}
     patients = _patients(dataset, fingerprint)

@@ -1,4 +1,4 @@
-"""What one case is like: sizes, intensities, and each label in numbers. Every file is read once.
+"""The measurements of one case: sizes, intensities and statistics of each label.
 
 Axes are canonical (z, y, x; see volume). Intensities are counted in histograms, so percentiles are exact to one bin:
 one HU for CT, a 4096th of the image's own range for other images.
@@ -23,7 +23,7 @@ LOWEST_HU, BINS = -2048, 4096
 """For CT the histogram has one bin per HU from -2048 to 2047; what lies outside counts in the outer bins."""
 
 INSIDE_HU = -500.0
-"""What lies above it is inside the patient, without lung and air; used where a case has no drawn label."""
+"""What lies above it is inside the patient, without lung and air; used where a case has no labelled voxel."""
 
 BODY_HU = -120.0
 """What lies above it is body: fat is about -100 HU, air far below. It also serves sets that were cut at -125 HU on
@@ -66,10 +66,10 @@ class CaseFingerprint(Frozen):
     inferred           whether `annotated` was inferred, because nobody stated it
     voxels             label value -> number of voxels, for the values looked for; 0 means looked for and absent
     labels             the same labels in more numbers
-    histogram_of       "foreground": the voxels of `voxels`; "body": the inside of the body, where no label was drawn
+    histogram_of       "foreground": all labelled voxels; "body": the inside of the body, where no voxel is labelled
     histogram          a count per bin, packed by pack_histogram
     lowest, step       the value of the first bin and the distance of bins
-    ignored            the share of its voxels that nobody annotated; none of the numbers of labels are of these
+    ignored            the share of its voxels that nobody annotated; the numbers of labels leave them out
     remarks            warnings about its files; see data.verify
     image_sha256       the digest of the image file
     key                a digest of everything the numbers depend on: if it is equal, nothing has to be measured again
@@ -155,8 +155,8 @@ def measure(
 def body_shape(
     image: np.ndarray, floor: float = BODY_HU, orientation: Orientation | None = None
 ) -> tuple[int, int, int]:
-    """How many planes, along each canonical axis of `image` [Z, Y, X], lie from the first to the last that belongs to
-    the body. An image without body gives its own shape.
+    """How many planes there are from the first to the last that belongs to the body, along each canonical axis of
+    `image` [Z, Y, X]. An image without body gives its own shape.
 
     floor        what lies above it is body
     orientation  of the image; None where it is canonical
@@ -194,7 +194,7 @@ def unpack_histogram(text: str) -> np.ndarray:
 
 
 def percentile(counts: np.ndarray, values: np.ndarray, percent: float) -> float:
-    """The lowest of `values` that at least `percent` of what was counted does not exceed."""
+    """The lowest of `values` for which at least `percent` % of the counts lie at or below it."""
     below = np.cumsum(counts)
     return float(values[np.searchsorted(below, percent / 100 * below[-1])])
 
@@ -207,7 +207,7 @@ def mean_and_sd(counts: np.ndarray, values: np.ndarray) -> tuple[float, float]:
 
 
 def rounded(numbers) -> tuple[float, float, float]:
-    """Three numbers with five digits after the point: more would be noise of the single precision of headers."""
+    """Three numbers rounded to five decimals: more would be noise of the single precision of headers."""
     z, y, x = (round(float(number), 5) for number in numbers)
     return z, y, x
 

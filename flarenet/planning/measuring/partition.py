@@ -1,4 +1,4 @@
-"""What was looked for in cases where nobody said so, inferred from the labels present in all masks of a collection.
+"""What was looked for in cases that do not state it, inferred from the labels present in all masks of a collection.
 
 A label that a mask lacks was absent, or nobody looked for it. One mask cannot tell which, but the collection can,
 because cases come in cohorts: an annotator looks for the same labels, the *pattern*, in all cases. The model is a
@@ -32,7 +32,7 @@ USUAL, MOST = 0.03, 0.10
 in about one patient of ten (cholecystectomy)."""
 
 USUAL_FINDING, MOST_FINDING = 0.10, 0.20
-"""The same for findings: collections of tumors hold up to a fifth of cases without one (13 of 131 in LiTS)."""
+"""The same for findings: in LiTS 13 of 131 cases are without a tumor; in other collections up to a fifth."""
 
 USUAL_CASES = 20
 CUT_SHORT = 0.02

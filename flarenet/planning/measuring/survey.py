@@ -20,8 +20,8 @@ from .cache import Cache, Cached, question_of
 from .measure import CaseFingerprint, measure
 
 PROCESS_MB, BYTES_PER_VOXEL = 100, 14
-"""The most memory that measuring a case takes, measured and rounded up: of Python with what it imports, and of a voxel
-of the scan."""
+"""The most memory that measuring a case takes, measured and rounded up: Python with its imports, and bytes per voxel of
+the scan."""
 
 
 def measure_cases(
@@ -79,8 +79,8 @@ def _unchanged(dataset: Dataset, cache: Cache, *, is_ct: bool) -> dict[str, Case
 
 
 def _measure(job: _Job) -> CaseFingerprint:
-    """The measured case: what is known of files with the same bytes; else the case is read, checked and measured.
-    Raises what is wrong with it."""
+    """The measured case: the cached one where the files have the same bytes; else it is read, checked and measured.
+    Raises FlarenetError for what is wrong with it."""
     case, question = job.case, question_of(job.case, job.labels, is_ct=job.is_ct)
     image, label = _state(case.image), _state(case.label)
     known = job.cache.recall(case.name, question)

@@ -15,7 +15,7 @@ FEWEST = 8
 
 FAR = 6.0
 """How many robust standard deviations from the median of its cohort a number counts as far. Of normally distributed
-numbers two in a thousand million are that far."""
+numbers, 2 in 10^9 are that far."""
 
 LEAST_SD_HU, LEAST_SD_LOG = 5.0, 0.15
 """The least standard deviation that is assumed, for cases that happen to be alike: 5 HU, and 15 % of a volume."""
@@ -70,7 +70,7 @@ def _volumes(cases: Cases, labels: LabelSet) -> _Said:
     def log_ml(case: CaseFingerprint, facts: LabelFacts) -> float:
         return float(np.log(facts.voxels * np.prod(case.spacing_mm) / 1000))
 
-    whole = [case for case in cases if not case.ignored]  # of the others a part of each volume may not be drawn
+    whole = [case for case in cases if not case.ignored]  # in the others, part of a volume may not be annotated
     for name, value, volume, usual in _far(whole, log_ml, LEAST_SD_LOG):
         yield name, f"{labels.names[value]} of {np.exp(volume):.3g} ml, {np.exp(usual):.3g} ml in the median case"
 
