@@ -1,4 +1,4 @@
-"""Every number of a configuration by a small rule, which makes (value, the reason in a sentence) of a fingerprint.
+"""The rules for the numbers of a configuration: each gives (value, the reason in a sentence) for a fingerprint.
 
 There are two recipes: `paper` takes what the paper states, `auto` derives each number from the data and the budget.
 docs/planning.md has the rules in words.
@@ -24,8 +24,8 @@ from .paper import PAPER_CONFIGURATIONS
 from .presets import FEWEST_SAMPLES, network, network_3d
 
 FINEST_SHARE = 0.5
-"""In 3D no axis is finer than this share of the coarsest. No scanner has pixels that are less square than that: such
-pixels lie across slices."""
+"""In 3D no axis is finer than this share of the coarsest. No scanner has pixels that are less square: where pixels seem
+to be, they cut across the slices."""
 
 THINNEST, MOST_COARSENED = 64, 4
 """How far a 3D configuration is reduced where prediction takes too much memory: first the patch gets thinner, down to
@@ -45,7 +45,7 @@ OVERLAPS_3D = (0.5, 0.25, 0.1)
 
 WIDEST_STEP_PIXELS = 8
 """Slices are resampled to steps of at most so many pixels, as in CT with thick slices: 5 mm, with pixels of 0.7 mm.
-SEARCH_2D is made for bodies; of a specimen with voxels of 0.05 mm it would leave no slices."""
+SEARCH_2D is made for bodies; it would leave a specimen with voxels of 0.05 mm without slices."""
 
 Spacing = tuple[float | None, float, float]
 
@@ -148,8 +148,8 @@ def spacing_3d(fingerprint: Fingerprint, budget: Budget) -> tuple[Spacing, str]:
 
 
 def cut_across(fingerprint: Fingerprint) -> Literal["sagittal", "coronal"] | None:
-    """How the slices of the median scan lie, where they are not axial: the axial slices that a 2D network sees are then
-    cut across them. None where they are axial."""
+    """The plane of the median scan's slices where it is not axial: the axial slices that a 2D network sees then cut
+    across them. None where it is axial."""
     z, y, x = fingerprint.spacing_mm.median
     if max(y, x) <= z or min(y, x) >= FINEST_SHARE * max(y, x):
         return None
@@ -157,7 +157,7 @@ def cut_across(fingerprint: Fingerprint) -> Literal["sagittal", "coronal"] | Non
 
 
 def patch_3d(fingerprint: Fingerprint, budget: Budget, spacing_mm: Spacing) -> tuple[tuple[int, int, int], str]:
-    """(z, y, x): near a cube in mm, no longer than the median body, and so large that the card holds two patches.
+    """(z, y, x): near a cube in mm, no longer than the median body, and as large as the card can hold two of.
     `spacing_mm` is that of its voxels. The shortest edge leaves four voxels at the fourth resolution of a U-Net."""
     spacing = cast(tuple[float, float, float], spacing_mm)
     body = fingerprint.body_mm.median
@@ -254,8 +254,8 @@ def _derived(fingerprint: Fingerprint, request: Request) -> dict[str, Configurat
 
 
 def _answer_gb(fingerprint: Fingerprint, request: Request) -> float:
-    """The memory that a 3D model may need for a large scan. Where it answers a set of one group, that is the memory of
-    a process that predicts; where it teaches the 2D network, that of the machine that trains. See fits.check_fits."""
+    """The memory that a 3D model may need for a large scan. In a set of one group and one pattern its prediction is the
+    result: that of a process that predicts. Else it is a teacher: that of the training machine. See fits.check_fits."""
     budget, seen = request.budget, [pattern for pattern in fingerprint.patterns if pattern or not request.without]
     if len(fingerprint.labels.groups) == 1 and len(seen) == 1:
         return budget.inference_memory_gb
@@ -368,7 +368,7 @@ def _configuration(**numbers) -> Configuration:
 
 
 def _in_hundredths(mm: float) -> float:
-    """`mm` rounded for people to read; below a tenth of a millimetre two digits would be too few."""
+    """`mm` rounded to two decimals for people to read, or to four below 0.1 mm."""
     return round(mm, 2 if mm >= 0.1 else 4)
 
 

@@ -1,4 +1,4 @@
-"""What is done to intensities before a network sees them: each rule makes (value, the reason) of a fingerprint."""
+"""How intensities are normalised and clipped: each rule gives (value, the reason) for a fingerprint."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def clip_window(fingerprint: Fingerprint) -> tuple[Window, str]:
     """The HU window that images are clipped to, in steps of 5 HU.
 
     It reaches from the 0.5 to the 99.5 percentile of the foreground, but is at least SOFT_TISSUE_HU and at most
-    WIDEST_HU, and is then narrowed to what every source of the set has kept. Where labels have their mean beyond
-    WIDEST_HU, that end reaches to the percentile of the foreground, and at least to the 5 or 95 percentile of these
-    labels: what is clipped to one value cannot be told apart.
+    WIDEST_HU, and is then narrowed to what every source of the set has kept, unless that leaves less than NARROWEST_HU.
+    Where labels have their mean beyond WIDEST_HU, that end reaches to the percentile of the foreground, and at least to
+    the 5 or 95 percentile of these labels: what is clipped to one value cannot be told apart.
     """
     low, high = fingerprint.intensities.percentile_00_5_hu, fingerprint.intensities.percentile_99_5_hu
     names = fingerprint.labels.names

@@ -31,13 +31,13 @@ def unlabelled(patterns: Iterable[Pattern]) -> tuple[Pattern, ...]:
 
 
 def asking(patterns: Iterable[Pattern], group_values: Iterable[int]) -> tuple[Pattern, ...]:
-    """The patterns that look for at least one value of the group (D_o5 for the organs, D_c for the tumor)."""
+    """The patterns with at least one value of the group (D_o5 for the organs, D_c for the tumor)."""
     group = set(group_values)
     return tuple(pattern for pattern in patterns if group & set(pattern))
 
 
 def fullest(patterns: Iterable[Pattern], group_values: Iterable[int]) -> tuple[Pattern, ...]:
-    """The patterns that look for the most values of the group (D_l1, also called D_o13, for the organs)."""
+    """The patterns with the most values of the group (D_l1, also called D_o13, for the organs)."""
     group = set(group_values)
     candidates = asking(patterns, group)
     most = max((len(group & set(pattern)) for pattern in candidates), default=0)
@@ -45,12 +45,12 @@ def fullest(patterns: Iterable[Pattern], group_values: Iterable[int]) -> tuple[P
 
 
 def touching_all_groups(patterns: Iterable[Pattern], labels: LabelSet) -> tuple[Pattern, ...]:
-    """The patterns that look for at least one value of every group (D_l3)."""
+    """The patterns with at least one value of every group (D_l3)."""
     groups = [set(values) for values in labels.groups.values()]
     return tuple(pattern for pattern in patterns if all(group & set(pattern) for group in groups))
 
 
 def only(patterns: Iterable[Pattern], group_values: Iterable[int]) -> tuple[Pattern, ...]:
-    """The patterns that look for values of this group and of no other (D_l4 for the tumor)."""
+    """The patterns with values of this group and of no other (D_l4 for the tumor)."""
     group = set(group_values)
     return tuple(pattern for pattern in patterns if pattern and set(pattern) <= group)

@@ -48,8 +48,8 @@ holds most labels."""
 
 
 def resolutions(patch: Sequence[int]) -> int:
-    """How many resolutions a network on `patch` has: it is halved until the coarsest is as LONGEST_COARSE says, and as
-    long as every axis can be halved without remainder."""
+    """How many resolutions a network on `patch` has, FEWEST_RESOLUTIONS to MOST_RESOLUTIONS: it is halved until its
+    longest axis has at most LONGEST_COARSE voxels, while every axis is even and keeps SHORTEST_COARSE."""
     size, count = tuple(patch), 1
     while (
         count < MOST_RESOLUTIONS
