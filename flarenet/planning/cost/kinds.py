@@ -93,9 +93,9 @@ class Cost:
 
     parameters  how many parameters the network has
     products    multiply-adds of a forward pass
-    alive       numbers in memory while the widest layer runs, with all that waits: skips and answers of earlier heads
-    peak        numbers in memory at the fullest moment of the backward pass. When it comes to a layer, what the layers
-                behind it kept is gone
+    alive       numbers in memory while the widest layer runs, with the skips and the logits of earlier heads
+    peak        numbers in memory at the fullest moment of the backward pass. When it reaches a layer, what later layers
+                kept has been freed
     """
 
     parameters: int

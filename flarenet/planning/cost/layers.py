@@ -11,8 +11,8 @@ LOSS_CHANNELS = 6
 """How many numbers per logit the loss, equation (1), keeps in float32: logits, logarithms, probabilities, gradients."""
 
 GRADIENTS = 2
-"""How many numbers it takes to make a layer's gradients, per number alive in the layer: what they are made from is
-copied in another order."""
+"""How many numbers the gradients of a layer take, per number alive in the layer: what they are computed from is copied
+into another memory order."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Layer:
     products    multiply-adds per voxel of its output
     kept        channels per voxel of its output that the backward pass needs
     alive       channels per voxel of its output that exist while it runs
-    held        channels per voxel of its output that exist from then on until the network has answered
-    gradients   channels per voxel of its output that going backward through it takes beside those kept; None: GRADIENTS
-                for each one alive
+    held        channels per voxel of its output that exist from then on until the forward pass ends
+    gradients   channels per voxel of its output that its backward pass takes in addition to those kept; None:
+                GRADIENTS for each one alive
     """
 
     level: int
@@ -43,10 +43,10 @@ class Layer:
 
 
 def conv(level: int, channels_in: int, channels_out: int, *, taps: int, beside: int = 0) -> Layer:
-    """A convolution with bias, norm and rectifier. Kept are its result and that of the norm, which the rectifier
-    overwrites.
+    """A convolution with bias, norm and rectifier. Its result and that of the norm, which the rectifier overwrites, are
+    kept.
 
-    beside  channels that exist while it runs and are not its own
+    beside  channels of others that exist while it runs
     """
     products, alive = taps * channels_in * channels_out, beside + channels_in + 2 * channels_out
     return Layer(level, products + 3 * channels_out, products, 2 * channels_out, alive)

@@ -28,7 +28,7 @@ RUNTIME_GB = 0.5
 """The memory of Python with torch on a CPU, or of the context of a card."""
 
 OPENVINO_GB = 0.2
-"""What OpenVINO takes beyond torch for a network of blocks, as measured with UNETR; of slices it takes no more."""
+"""What OpenVINO takes beyond torch for a 3D network, as measured with UNETR; for a 2D network it takes no more."""
 
 ADAM_BYTES = 16
 """Bytes of a parameter in training: its value in float32, its gradient and Adam's two moments."""
@@ -38,8 +38,8 @@ NUMBER_BYTES = {"fp32": 4, "auto": 4, "bf16": 3, "fp16": 3}
 float32."""
 
 SCRATCH = 1.5
-"""How many times the numbers alive in a layer it takes to run it: convolutions on a CPU copy part of what they read
-into another order."""
+"""How many times the numbers alive in a layer it takes to run it: convolutions on a CPU copy part of their input into
+another memory order."""
 
 PREPARED_BYTES = 3
 """Bytes of a voxel of an image that is being prepared: int16, and the slab that is being interpolated."""
@@ -88,7 +88,7 @@ def scans_of(fingerprint: Fingerprint) -> dict[str, ScanSize]:
 def training_gb(
     network: NetworkSpec, outputs: Mapping[str, int], *, patch: tuple[int, ...], batch_size: int, precision: str
 ) -> float:
-    """The peak memory of one training step; 0 for a kind of network whose cost is not known."""
+    """The peak memory of one update of the weights; 0 for a kind of network whose cost is not known."""
     spent = cost(network, outputs, patch)
     if spent is None:
         return 0.0
@@ -115,7 +115,7 @@ def prediction_gb(
              the scan's size. Where slices are resampled also those made together, and twice those they are made from
     network  4 bytes a parameter, and SCRATCH times what is alive while its widest layer runs
     logits   float32, every channel of the whole plane: the slices that run at once and those before them, or the
-             layer as high as the patch in which blocks are summed; the network's slices about those of the scan that
+             slab as deep as the patch in which blocks are summed; the network's slices around those of the scan that
              wait or become labels; and three slices at the scan's own size. With flips the mirrored ones and both
              probabilities too
     fusion   where it needs the whole map: a byte per voxel and group, and SETTLING_BYTES per voxel
@@ -148,14 +148,14 @@ def prediction_gb(
 
 
 def windows_at_once(patch: tuple[int, ...], *, on_cpu: bool) -> int:
-    """How many slices of a patch prediction runs at once with torch, at least one; blocks run one by one."""
+    """How many 2D patches a prediction runs at once with torch, at least one; 3D patches run one by one."""
     pixels = PIXELS_AT_ONCE_ON_CPU if on_cpu else PIXELS_AT_ONCE
     return max(1, pixels // math.prod(patch)) if len(patch) == 2 else 1
 
 
 def inference_spacing(scan: ScanSize, configuration: Configuration) -> tuple[float | None, ...]:
-    """The spacing to which `scan` is resampled for prediction. For a slice-wise network slices that lie as far apart as
-    asked, or farther, stay as they are."""
+    """The spacing to which `scan` is resampled for prediction. For a slice-wise network, slices at least as far apart
+    as inference_spacing_mm stay as they are."""
     z_mm, *plane = configuration.inference_spacing_mm
     if len(configuration.patch) == 2 and (z_mm is None or scan.spacing_mm[0] >= z_mm):
         z_mm = None
@@ -163,7 +163,7 @@ def inference_spacing(scan: ScanSize, configuration: Configuration) -> tuple[flo
 
 
 def prepared_gb(scan: ScanSize, configuration: Configuration) -> float:
-    """The memory of `scan` at the training spacing alone: what the plan asks for, beyond the scan's own size."""
+    """The memory of `scan` at the training spacing alone: the part that the plan decides."""
     return PREPARED_BYTES * scan.voxels_at(configuration.spacing_mm) / GB
 
 

@@ -1,4 +1,4 @@
-"""The numbers that networks and planning share, and for each form of network the check that a spec makes one."""
+"""The numbers that networks and planning share, and the checks that a spec makes a network of its kind."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Patch = Sequence[int]
 FEWEST_RESOLUTIONS, MOST_RESOLUTIONS = 3, 7
 
 OWN_LEVELS = 2
-"""How many decoder stages each group of a dual decoder has for itself: those from a quarter of the resolution upwards,
-as in the paper."""
+"""How many decoder stages each group of a dual decoder has for itself: those from a quarter of the resolution up to the
+full one, as in the paper."""
 
 TOKEN_VOXELS = 16
 """The edge, in voxels, of the cube that is one token of a vision transformer."""
@@ -53,7 +53,7 @@ def check_u_shaped(spec: NetworkSpec, where: str) -> None:
     if len(spec.blocks) != wanted:
         expected = f"{wanted} numbers, one for each resolution" if residual else "none"
         raise PlanError(f"{where}: blocks", found=spec.blocks, expected=expected)
-    # a decoder has a stage less than there are resolutions, and the last one is supervised anyway
+    # a decoder has one stage less than there are resolutions, and the last one is always supervised
     _check_deep(spec, resolutions - 2, where)
 
 

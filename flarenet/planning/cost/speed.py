@@ -17,11 +17,11 @@ CARD_PRODUCTS_PER_S = 4e12
 """Multiply-adds a second of convolutions on a card of 16 GB in half precision; a CPU core makes about 3e10."""
 
 VOXELS_PER_S = 3e7
-"""How many voxels of a scan's own grid are read, resampled and written a second. By docs/results.md a scan of 512 x 512
-x 100 voxels is prepared in 0.34 s (7.7e7 a second); when it is predicted, all but the network takes 1.8 s (1.5e7)."""
+"""How many voxels of a scan's own grid are read, resampled and written a second. A scan of 512 x 512 x 100 voxels is
+prepared in 0.34 s (7.7e7 a second, docs/results.md); when predicted, all but the network takes 1.8 s (1.5e7)."""
 
 TRAINING_PASSES = 3
-"""How many forward passes a training step costs: a backward pass costs two."""
+"""How many forward passes an update of the weights costs: a backward pass costs two."""
 
 
 def windows_along(size: float, patch: int, overlap: float) -> int:
@@ -48,7 +48,7 @@ def prediction_seconds(
 
 def pseudo_seconds(step: Step, plan: Plan, fingerprint: Fingerprint) -> float:
     """The time of the predictions that a step learns from: each teacher predicts, as often as the step says, every case
-    that lacks a label of its groups. A model that teaches several groups answers all of them at once."""
+    that lacks a label of its groups. A model that teaches several groups predicts all of them at once."""
     lacking = defaultdict[Run, set[Pattern]](set)
     for group, run in step.teachers.items():
         values = set(plan.labels.groups[group])

@@ -80,7 +80,7 @@ def _attention(hidden: int, mlp: int, heads: int, *, tokens: float, share: float
     """A transformer block in which each of `tokens` attends to every other.
 
     Kept are: two norms, queries, keys, values, the result of attention, two sums; the hidden layer before and after its
-    activation; and, after the softmax, the weights of every token for every other.
+    activation; and the attention weights after the softmax.
     """
     products = 4 * hidden**2 + 2 * hidden * mlp
     parameters = products + 2 * hidden + mlp + 6 * hidden  # MONAI's block has a third norm, which it does not use
@@ -117,7 +117,7 @@ def _window_attention(level: int, wide: int, heads: int, size: Sequence[int]) ->
 
 def _residual(level: int, channels_in: int, channels_out: int) -> Layer:
     """MONAI's UnetResBlock: two 3^3 convolutions and norms without parameters; where the width changes, also a 1^3
-    convolution on the way past."""
+    convolution on the shortcut."""
     products = 27 * (channels_in + channels_out) * channels_out
     kept = 4 * channels_out
     if channels_in != channels_out:

@@ -16,7 +16,7 @@ def _two_convs(level: int, channels_in: int, channels_out: int, *, taps: int, be
 
 def _residual(level: int, channels_in: int, channels_out: int, *, taps: int) -> Iterator[Layer]:
     yield from _two_convs(level, channels_in, channels_out, taps=taps, beside=channels_in)
-    if channels_in != channels_out:  # the 1^n convolution and norm on the way past; its norm is not kept
+    if channels_in != channels_out:  # the 1^n convolution and norm on the shortcut; its norm is not kept
         products = channels_in * channels_out
         yield Layer(level, products + 3 * channels_out, products, channels_out, channels_in + 4 * channels_out)
 
@@ -25,7 +25,7 @@ def _encoder(spec: NetworkSpec) -> Iterator[Layer]:
     before, taps = spec.input_channels, 3**spec.dimensions
     for level, width in enumerate(spec.features[:-1]):
         if level:
-            yield Layer(level, 0, 0, 3 * before, 3 * before)  # pooling keeps its result and, in 64 bits, its places
+            yield Layer(level, 0, 0, 3 * before, 3 * before)  # pooling keeps its result and, in 64 bits, its indices
         if not spec.blocks:
             yield from _two_convs(level, before, width, taps=taps)
         else:
