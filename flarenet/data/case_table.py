@@ -25,10 +25,10 @@ from .reading import Reading
 class CaseEntry(Frozen):
     """One case of the tables. Paths are relative to the folder of dataset.json.
 
-    images     the path of its image; one, for there is one channel
+    images     the path of its image; exactly one, because only one channel is supported
     annotated  the labels looked for, by value or name
     values     value in the label file -> value in `labels`, 0 for what is to be background
-    patient    who was scanned, where one patient has several cases: these are held out together
+    patient    who was scanned; the cases of one patient are held out together
     """
 
     images: tuple[str, ...]

@@ -73,9 +73,9 @@ def map_cases(
               many run at once as fit in memory, and an item that does not even fit alone is refused
 
     A case has failed if it raises FlarenetError, OSError or MemoryError, if its time runs out, or if its process dies
-    (killed for memory, say) and dies again when the case is retried with nothing beside it. NoRoom ends the work and is
-    raised. Any other exception is a fault of the program: it ends the work and is raised as CaseFault, which names the
-    case.
+    (killed for memory, say) and dies again when the case is retried with nothing in parallel. NoRoom and the
+    StorageError of a lost cluster end the work and are raised. Any other exception is a fault of the program: it ends
+    the work and is raised as CaseFault, which names the case.
     """
     items = list(items)
     if not items:
@@ -92,7 +92,7 @@ def map_cases(
 def _need(need_mb: Callable[[Item], float], item: Item) -> float:
     try:
         return need_mb(item)
-    except (FlarenetError, OSError):  # a file that cannot be read: the work on the case says so, and takes no memory
+    except (FlarenetError, OSError):  # a file that cannot be read: the case fails by it later, and takes no memory
         return 0.0
 
 
@@ -133,7 +133,7 @@ class _Call(Generic[Item, Result]):
 
 
 class Workers(Protocol):
-    """What calls run on. The future of a call ends with its result, or with an exception that says what became of it.
+    """What calls run on. The future of a call ends with its result, or with an exception that says why there is none.
 
     slots       how many calls run side by side
     memory_mb   the memory that all of them together may take
@@ -274,7 +274,7 @@ class _Queue(Generic[Item, Result]):
         return self.waiting.pop(fitting - 1) if fitting else None
 
     def _is_settled(self, index: int, future: Future) -> bool:
-        """Note what became of an item. False where its process died for the first time: it is tried again, alone."""
+        """Record the outcome of an item. False where its process died for the first time: it is tried again, alone."""
         if isinstance(future.exception(), _DEATHS) and index not in self.retried:
             self.retried.add(index)
             self.died.append(index)

@@ -59,7 +59,7 @@ class Components:
 def find_components(drawn: np.ndarray, only: int | None = None) -> Components:
     """The connected parts of all labels of a uint8 map [Z, Y, X], or of the label `only`; HIDDEN is not a label.
 
-    Beside the map itself, memory is needed only for the box that holds what was looked for.
+    In addition to the map, memory is needed only for the box that holds these labels.
     """
 
     def looked_for(part: np.ndarray) -> np.ndarray:

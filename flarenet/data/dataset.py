@@ -36,8 +36,8 @@ class Case:
 
     @property
     def looked_for(self) -> LabelPattern | None:
-        """`annotated`, but None for a case without a label file: a truth for it may still exist elsewhere, and an empty
-        pattern would say "score nothing"."""
+        """`annotated`, but None for a case without a label file: a reference for it may still exist elsewhere, and an
+        empty pattern would mean that nothing is scored."""
         return None if self.label is None and self.declared else self.annotated
 
 

@@ -29,12 +29,13 @@ LARGEST_DATASET_FILE_BYTES = 32 << 20
 """Room for 100,000 cases."""
 
 ADDED, NEAR = ("groups", "tolerance_mm", "patterns", "test"), 0.8
-"""The keys that nnU-Net does not read, and how near to one (difflib) an unknown key is taken for it, misspelt."""
+"""The keys that nnU-Net does not read, and the similarity (difflib) from which an unknown key counts as one of them,
+misspelt."""
 
 
 class DatasetFile(Frozen):
-    """dataset.json as it is written. Of the last lines, keys that are often in nnU-Net's files, nothing is read; nor is
-    any other key, which is remarked on."""
+    """dataset.json as it is written. The keys from `name` on are common in nnU-Net's files and not used. Any other key
+    is not used either and gets a remark, or is refused as a misspelt one; see _check_unknown."""
 
     channel_names: dict[str, str]
     labels: dict[str, Any]
@@ -74,7 +75,7 @@ def read_dataset(
     reading  what a person decided; the cases carry it
     sources  further folders that a person named, whose files the cases may be
     content  that of the dataset.json, where it is known already
-    Whether the files of a case exist and are what they should be is the case's own affair: see verify.
+    The files of the cases are not looked at: see verify.
     Raises the first mistake: DatasetError naming file, key, found and expected; UnsafeError for a path that leaves the
     folder or a case name that cannot be a file name. dataset_findings has them all.
     """
@@ -160,7 +161,7 @@ def _is_of_a_case(place: tuple[str | int, ...]) -> bool:
 
 
 def _check_unknown(key: str, data: Mapping[str, Any], source: Path, problems: Problems) -> None:
-    """nnU-Net writes any further key into dataset.json: refused is only what was meant to be one that is read here."""
+    """Remark on an unknown key, which nnU-Net's dataset.json may have; refuse one that looks like a key misspelt."""
     lacking = [name for name, field in DatasetFile.model_fields.items() if field.is_required() and name not in data]
     remedy = did_you_mean(key, ADDED, cutoff=NEAR) or did_you_mean(key, lacking)
     if key == "training" and "channel_names" in lacking:

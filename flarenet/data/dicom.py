@@ -27,7 +27,8 @@ UNEVEN = 0.02
 """How far, relatively, the distance of two slices may be from that of the others: scanners round positions."""
 
 MOST_FOLDERS, MOST_ENTRIES = 1000, 100
-"""Looked through for series that lie too deep, as in PATIENT/STUDY/SERIES, and in each of these folders."""
+"""How many folders are searched for series that lie too deep, as in PATIENT/STUDY/SERIES, and how many entries of each
+folder."""
 
 ALIKE = 1e-3
 """How far orientations and pixel sizes of slices may differ: they are written with few digits."""
@@ -43,7 +44,7 @@ _GREY = "MONOCHROME2"
 
 @dataclass(frozen=True)
 class _Slice:
-    """What one file says: orientation [2, 3] is the direction of a row and of a column, in LPS; mm along each."""
+    """The header of one file: orientation [2, 3] is the direction of a row and of a column, in LPS; mm along each."""
 
     path: Path
     series: str
@@ -62,7 +63,7 @@ def is_series(path: str | Path) -> bool:
 
 def find_scans(path: str | Path) -> list[Path]:
     """As names.find_images; of a folder without such images, the series in it. Raises DatasetError as it does, and
-    where there is none either, with a folder of series that lie deeper."""
+    where there is no series either; its remedy then names a folder of series that lie deeper."""
     path = Path(path)
     if not path.is_dir() or files_in(path):
         return find_images(path)
@@ -74,7 +75,7 @@ def find_scans(path: str | Path) -> list[Path]:
 
 
 def series_in(folder: Path) -> list[Path]:
-    """Of a folder and its folders, by name, those with DICOM slices."""
+    """The folder itself and the folders in it, by name, as far as they hold DICOM slices."""
     return [inner for inner in (folder, *sorted(folder.iterdir())) if is_series(inner)]
 
 
@@ -136,7 +137,7 @@ def _is_dicom(path: Path) -> bool:
 
 
 def _read(path: Path, names: Sequence[str]) -> Any:
-    """The elements `names` of a file. What pydicom warns about quotes values, which may be the patient's: not shown."""
+    """The elements `names` of a file. pydicom's warnings are silenced: they quote values, maybe the patient's."""
     with needs_extra("dicom", "a DICOM series"):
         from pydicom import dcmread
         from pydicom.filereader import read_file_meta_info
@@ -148,7 +149,7 @@ def _read(path: Path, names: Sequence[str]) -> Any:
                 return dcmread(path, specific_tags=list(names), stop_before_pixels="PixelData" not in names)
     except Exception as error:  # noqa: BLE001 - a damaged file may raise anything, and the text may quote the patient
         raise DatasetError(path, found=f"no readable DICOM ({type(error).__name__})", expected="a slice") from error
-    # pydicom would unpack all of it, a thousand times its size where somebody means harm
+    # pydicom would unpack all of it; a malicious file can unpack to a thousand times its size
     expected, remedy = "one that is not compressed as a whole", "unpack it (dcmconv +te)"
     raise DatasetError(path, found="a deflated file", expected=expected, remedy=remedy)
 
@@ -181,7 +182,8 @@ def _slice(path: Path) -> _Slice:
 
 
 def _number(content: Any, name: str, path: Path, *, empty: float = 0) -> float:
-    """The number of an element, `empty` where it is not there or says nothing. Raises DatasetError for any other."""
+    """The number of an element, `empty` where it is missing or has no value. Raises DatasetError unless it is one
+    finite number."""
     found = _numbers(content, name, path)
     if found.size > 1 or not np.isfinite(found).all():
         raise DatasetError(path, found=f"{name} {found.tolist()}", expected="one finite number")
@@ -189,7 +191,7 @@ def _number(content: Any, name: str, path: Path, *, empty: float = 0) -> float:
 
 
 def _numbers(content: Any, name: str, path: Path) -> np.ndarray:
-    """Those of an element, float [n]; [0] where it is not there or says nothing."""
+    """The numbers of an element, float [n]; n = 0 where it is missing or has no value."""
     try:
         value = content.get(name)
         return np.array([] if value in (None, "") else value, dtype=float).ravel()
@@ -223,7 +225,7 @@ def _check_alike(slices: Sequence[_Slice], folder: Path) -> None:
 
 
 def _step(slices: Sequence[_Slice], normal: np.ndarray, folder: Path) -> np.ndarray:
-    """From a slice to the next, in LPS mm; for a tilted gantry it is not along the normal."""
+    """The vector from a slice to the next, in LPS mm; for a tilted gantry it is not along the normal."""
     if len(slices) == 1:
         if slices[0].thickness_mm <= 0:
             raise GeometryError(folder, found="one slice without a thickness", expected="SliceThickness")

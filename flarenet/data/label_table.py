@@ -37,7 +37,7 @@ class LabelTable:
 
     @property
     def as_read(self) -> dict[int, int]:
-        """The file's values -> those of label maps, which differ from those of `labels` by HIDDEN."""
+        """The file's values -> those of label maps: the values of `labels`, and HIDDEN for `ignore`."""
         return {**self.values, **({} if self.ignore is None else {self.ignore: HIDDEN})}
 
     @property
@@ -147,7 +147,7 @@ def _by_value(values: Mapping[str, Any], where: str) -> tuple[list[tuple[int, st
 
 
 def _without_ignore(by_value: list[tuple[int, str]], where: str) -> tuple[list[tuple[int, str]], int | None]:
-    """The labels but IGNORE, and its value, which as in nnU-Net must be the highest."""
+    """The labels without IGNORE, and its value, which as in nnU-Net must be the highest."""
     labels = [(value, name) for value, name in by_value if plain(name) != IGNORE]
     if labels == by_value:
         return by_value, None

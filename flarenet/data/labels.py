@@ -1,8 +1,8 @@
 """Label tables, groups and patterns, and the algebra between one label map and one map per group.
 
 A *label map* holds the values of the table, and HIDDEN in voxels of the label IGNORE, which nobody annotated. A *group
-map* (uint8) holds, for one group, 0 for background, 1..n for the group's labels in their order, and HIDDEN where no
-question is asked: there nobody annotated anything, or a later group is drawn over this one, so what lies beneath was
+map* (uint8) holds, for one group, 0 for background, 1..n for the group's labels in their order, and HIDDEN where the
+group's label is unknown: nobody annotated anything, or a later group is drawn over this one, and what lies beneath was
 never looked at.
 """
 
@@ -17,7 +17,7 @@ from pydantic import Field
 from ..schema import Frozen
 
 HIDDEN = 255
-"""The value of a group map where no question is asked, so nothing is learned there; and of a label map where nobody
+"""The value of a group map where the label is unknown, so nothing is learned there; and of a label map where nobody
 annotated anything."""
 
 IGNORE = "ignore"
@@ -55,8 +55,8 @@ class LabelSet(Frozen):
 
     @property
     def lesions(self) -> tuple[int, ...]:
-        """The values of every group but the first, which are drawn over the organs; where some of these groups are
-        named like lesions, or hold a label that is, of these alone: others hold vessels or bones. In a table of one
+        """The values of the groups after the first, which are drawn over the organs. Where some of these groups are
+        named like lesions, or hold a label that is, only theirs: the others hold vessels or bones. In a table of one
         group, the values that are named like a lesion."""
         only, *later = self.groups
         if not later:
@@ -90,7 +90,7 @@ def asked(labels: LabelSet, group: str, annotated: Iterable[int]) -> np.ndarray:
 
 
 def difference(found: LabelSet, expected: LabelSet) -> tuple[str, str] | None:
-    """The first value or group that two label tables explain differently: (what `found` says, what `expected` says).
+    """The first value or group that two label tables define differently, in words: (in `found`, in `expected`).
     None where label maps made by one table can be read by the other."""
     for value, (name, wanted) in enumerate(zip_longest(found.names, expected.names)):
         if name != wanted:
@@ -109,8 +109,8 @@ def _says(value: int, name: str | None) -> str:
 def split(label_map: np.ndarray, labels: LabelSet, annotated: Iterable[int]) -> dict[str, np.ndarray]:
     """Split a uint8 label map of any shape into one uint8 group map per group.
 
-    Values that are not in `annotated` become background of their group: the loss does not ask for them. A voxel of a
-    later group is HIDDEN in every earlier one, and one that is HIDDEN in the label map in all.
+    Values that are not in `annotated` become background of their group: the loss merges the two. A voxel of a later
+    group is HIDDEN in every earlier one, and a voxel that is HIDDEN in the label map is so in all.
     """
     looked_for = set(annotated)
     tables: dict[str, np.ndarray] = {}
@@ -167,13 +167,13 @@ def ignored_share(label_map: np.ndarray) -> float:
 def complete(
     by_hand: Mapping[str, np.ndarray], pseudo: Mapping[str, np.ndarray], labels: LabelSet, annotated: Iterable[int]
 ) -> tuple[dict[str, np.ndarray], LabelPattern]:
-    """Fill what nobody looked for with what teachers predicted; what was drawn by hand stays as it is.
+    """Fill labels that nobody looked for with what teachers predicted; what was drawn by hand stays as it is.
 
     by_hand  group maps as split gives them
     pseudo   group maps that the teachers predicted, for some or all groups
-    Returns the filled maps and the pattern that they now answer. A pseudo label is taken only if nobody looked for that
-    label, and only where the hand-drawn map has background. Where nobody annotated anything, all that the teacher says
-    is taken. A pseudo voxel of a later group does not hide a hand-drawn voxel of an earlier one.
+    Returns the filled maps and the pattern that they now cover. A pseudo label is taken only if nobody looked for that
+    label, and only where the hand-drawn map has background. Where nobody annotated anything, all that the teacher
+    predicts is taken. A pseudo voxel of a later group does not hide a hand-drawn voxel of an earlier one.
     """
     looked_for, ignored = set(annotated), ignored_in(by_hand, labels)
     filled, pattern = {}, set(looked_for)
@@ -184,7 +184,7 @@ def complete(
             continue
         table = np.zeros(256, dtype=np.uint8)
         if not looked_for.issuperset(values):
-            table[HIDDEN] = HIDDEN  # where the teacher is not sure, nothing is asked
+            table[HIDDEN] = HIDDEN  # where the teacher is not sure, the label stays unknown
         for index, value in enumerate(values, start=1):
             if value not in looked_for:
                 table[index] = index

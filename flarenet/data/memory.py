@@ -66,7 +66,7 @@ def _left(membership: Path, cgroups: Path) -> Iterator[float]:
 
 
 def _granted(membership: Path, cgroups: Path) -> Iterator[float]:
-    """Seconds of processors a second that each control group is granted, where that is limited."""
+    """How many processors' time each control group is granted, where that is limited."""
     for folder, version in _groups(membership, cgroups, "cpu"):
         names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if version == 1 else ("cpu.max",)
         said = [word for name in names for line in _lines(folder / name)[:1] for word in line.split()]

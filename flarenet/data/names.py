@@ -70,7 +70,7 @@ def files_by_case(path: str | Path) -> dict[str, Path]:
 
 
 def no_image(folder: Path, *, besides: str = "", remedy: str | None = None) -> DatasetError:
-    """The error for a folder without an image, nor what was looked for `besides`."""
+    """The error for a folder without an image; `besides` names, in words, what else was expected."""
     count = sum(1 for _ in folder.iterdir())
     found = f"a folder of {count} other entries" if count else "an empty folder"
     return DatasetError(
@@ -80,14 +80,14 @@ def no_image(folder: Path, *, besides: str = "", remedy: str | None = None) -> D
 
 def find_images(path: str | Path) -> list[Path]:
     """The images that files_by_case finds. Raises DatasetError as it does, and where an image is a further channel of
-    another, as X_0001 beside X_0000."""
+    another, as X_0001 next to X_0000."""
     images = list(files_by_case(path).values())
     refuse_further_channels(images)
     return images
 
 
 def refuse_further_channels(images: Iterable[Path]) -> None:
-    """Raise DatasetError where an image is a further channel of another, as X_0001 beside X_0000."""
+    """Raise DatasetError where an image is a further channel of another, as X_0001 next to X_0000."""
     by_stem = {stem_of(image.name): image for image in images}
     for stem, image in by_stem.items():
         first = re.sub("_[0-9]{4}$", CHANNEL, stem)

@@ -69,7 +69,7 @@ class Packed:
         return self.shape[0]
 
     def _open(self) -> blosc2.NDArray:
-        # from the mapped bytes, not by blosc2.open: that also runs what a file may say of how its values are made
+        # from the mapped bytes, not by blosc2.open: that also evaluates an expression that a file may hold
         content = np.memmap(self.path, dtype=np.uint8, mode="r")
         _check_same(self.path, self.mtime_ns)
         frame = blosc2.ndarray_from_cframe(content)
@@ -103,7 +103,8 @@ class PackedPlaces:
 
 
 def _check_same(path: Path, mtime_ns: int | None) -> None:
-    """Asked after a file was opened: what takes its place later does no harm to what is open."""
+    """Raise RunError where a file was written at another time. To be called once it is open: a file that replaces it
+    later does not affect the open one."""
     if mtime_ns is not None and path.stat().st_mtime_ns != mtime_ns:
         raise RunError(
             path,

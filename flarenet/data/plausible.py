@@ -1,4 +1,4 @@
-"""Doubts about images and label maps that do not look like what they should be, as findings; nothing is changed.
+"""Findings on images and label maps that do not look like what they should be; nothing is changed.
 
 Every threshold is far from what sound data show: it finds mistakes, and does not tell good scans from better ones.
 """
@@ -17,14 +17,14 @@ from .labels import HIDDEN
 USUAL_SPACING_MM = (0.2, 10.0)
 
 SCALED_HU = 50.0
-"""A CT whose numbers all lie within +-50 was scaled, to 0..1 or to unit variance."""
+"""A CT whose values all lie within +-50 was scaled, to 0..1 or to unit variance."""
 
 AIR_ONLY_HU = -500.0
 """A CT with nothing above it shows neither tissue nor lung."""
 
 MIRRORED = 1.5
-"""A label map is doubted if, when it is mirrored, the variance of the intensities within labels is so many times less.
-In 41 real cases mirroring made it at least 2.2 times more."""
+"""A label map gets a finding if mirroring it divides the variance of the intensities within labels by more than this.
+In 41 real cases mirroring made the variance at least 2.2 times larger."""
 
 SAMPLES_PER_AXIS, FEWEST_SAMPLES = 96, 100
 
@@ -33,7 +33,7 @@ _AXES = {2: "left-right", 1: "front-back", 0: "head-feet"}
 
 @dataclass(frozen=True, eq=False)
 class Values:
-    """The numbers of an image: the ends of their range, and a sample from all over the image, of any shape."""
+    """The values of an image: the ends of their range, and a sample from all over the image, of any shape."""
 
     lowest: float
     highest: float
@@ -51,7 +51,7 @@ def sample_of(shape: tuple[int, ...]) -> tuple[slice, ...]:
 
 
 def doubts_on_image(grid: Grid, values: Values, file: object, *, is_ct: bool) -> list[Finding]:
-    """Findings on unusual spacing and, for CT, on numbers that are no HU; their `case` is empty."""
+    """Findings on unusual spacing and, for CT, on values that are not HU; their `case` is empty."""
     return [*_spacing(grid, file), *(_hounsfield(values, file) if is_ct else [])]
 
 
@@ -90,7 +90,7 @@ def _hounsfield(values: Values, file: object) -> list[Finding]:
 
 
 def _looks_shifted(sample: np.ndarray) -> bool:
-    """Whether the numbers look like those of a CT before the intercept of -1024 is applied."""
+    """Whether the values look like those of a CT before the intercept of -1024 is applied."""
     air, tissue = ((sample >= low) & (sample <= high) for low, high in ((0, 200), (850, 1250)))
     return bool(air.mean() > 0.05 and tissue.mean() > 0.05)
 

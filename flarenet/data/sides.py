@@ -1,4 +1,4 @@
-"""Which labels are each other's mirror image: what a person seen in a mirror has on the other side."""
+"""Which labels are each other's mirror image, such as the left and the right kidney."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from ..errors import PlanError
 
 _WORD = re.compile(r"A+(?=Aa)|A?a+|A+|0+")
-"""The words of a name in which each character stands as its _kind: a capital begins a word, and so do digits."""
+"""Matches the words of a name of which each character is replaced by its _kind: capitals and digits begin a word."""
 
 _SIDES = {"left": "right", "right": "left"}
 _LETTERS = {"l": "r", "r": "l"}

@@ -48,7 +48,7 @@ class FileRecord(Frozen):
 class CaseRecord(Frozen):
     """What a prepared case is and what it was made from.
 
-    annotated                        the values that its maps answer, ascending
+    annotated                        the values that its maps cover, ascending
     key                              a digest of everything it was made from: where it differs, the case is stale
     numbers                          a digest of the plan's numbers it was prepared by; "" in a store of label maps
     shape, affine                    the grid of the stored arrays
@@ -156,7 +156,7 @@ class Store:
         """A case, its arrays still on disk. File sizes are checked here, types when arrays are read, digests by verify.
 
         Raises DatasetError where the case is missing or its files are not those that were written. Once another case
-        has taken its place, its arrays raise RunError: nobody reads partly the one, partly the other.
+        has taken its place, its arrays raise RunError, so that no reader mixes the two.
         """
         record, folder = self.record(name), self._folder(name)
         times = {file: _time_of(folder / file, written.size_bytes) for file, written in record.files.items()}
@@ -278,5 +278,5 @@ def _rows(grid: Grid) -> Affine:
 
 
 def _literal(name: str) -> str:
-    """`name` as a glob pattern that means itself."""
+    """`name` as a glob pattern that matches only itself."""
     return name.replace("[", "[[]").replace("*", "[*]").replace("?", "[?]")

@@ -31,7 +31,7 @@ SAME_GRID_MM = 0.1
 """How far a corner voxel of a label map may lie from that of its image."""
 
 HARMLESS_VOXELS = 512 << 20
-"""A label map of so many voxels is read and checked whatever its image is like; it takes a byte for each."""
+"""A label map of up to so many voxels is read and checked whatever its image is like; it takes a byte for each."""
 
 
 class Check(Frozen):
@@ -81,7 +81,7 @@ def check_dataset(
 ) -> tuple[Check, dict[Path, Seen]]:
     """Everything that is wrong with the cases, training and test, in their order; and what `look` made of each case.
 
-    look    called for each case while its files are in memory; what it returns is given back by the case's image file
+    look    called for each case while its files are in memory; what it returns is given back under the image's path
     pool    where the cases are looked at
     beside  what dataset_findings found, which comes first; the cases it refused are no longer in `dataset`
     """
@@ -175,8 +175,8 @@ def _checked(
 
 
 def _refuse_larger(label: Path, case: Case, image: Volume | None) -> None:
-    """Raise GeometryError for a label map that is larger than its image, before memory is taken for it: gzip can hold a
-    thousand zeros in a byte, and a header may claim any number of voxels."""
+    """Raise GeometryError for a label map of more than HARMLESS_VOXELS that is larger than its image, before memory is
+    taken for it: gzip can hold a thousand zeros in a byte, and a header may claim any number of voxels."""
     voxels = math.prod(read_grid(label, case.reading.of_labels()).shape)
     if voxels <= HARMLESS_VOXELS or (image is not None and voxels <= image.data.size):
         return
@@ -238,7 +238,7 @@ def _check_annotated(case: Case, drawn: Volume, labels: LabelSet) -> list[Flaren
 
 
 def _check_empty(case: Case, drawn: Volume) -> list[Finding]:
-    """An empty map is an answer where it was stated what was looked for, and a question where it was not."""
+    """A warning for an empty map, unless it was stated what was looked for."""
     if case.declared or any(((plane > 0) & (plane < HIDDEN)).any() for plane in drawn.data):
         return []
     expected, remedy = "labels, or a note on what is absent", "state in 'annotated' what was looked for in this case"
