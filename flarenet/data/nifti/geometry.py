@@ -117,8 +117,8 @@ def _check_sizes(sform: np.ndarray, spacing: np.ndarray, path: Path, reading: Re
 
 
 def _assumed(spacing: np.ndarray, path: Path, reading: Reading) -> tuple[dict[str, np.ndarray], list[Finding]]:
-    """The form of a header without sform and qform: RAS with the sizes of pixdim and the first voxel at 0, as METHOD 1
-    of the standard. Raises GeometryError unless a person allowed that."""
+    """The affine of a header without sform and qform: RAS with the sizes of pixdim and the first voxel at 0, as METHOD
+    1 of the standard. Raises GeometryError unless a person allowed that."""
     where, expected = f"{path}: sform_code, qform_code", "an sform or a qform: without one left and right are unknown"
     if not reading.assume_affine:
         remedy = "--assume-affine takes it as RAS with its pixdim"

@@ -64,7 +64,7 @@ def read_grid(path: str | Path, reading: Reading = STRICT) -> Grid:
 
 @dataclass(frozen=True, eq=False)
 class ReadLabels:
-    """A label map and what its file says beside it.
+    """A label map and what else its file states.
 
     volume      uint8, in the order of the file; HIDDEN in voxels that nobody annotated
     spacing_mm  (k, j, i), as the header states it; see geometry.stated_spacing_mm
@@ -92,7 +92,7 @@ def read_labels(
 def inspect_labels(
     path: str | Path, labels: LabelSet, *, values: Mapping[int, int] | None = None, reading: Reading = STRICT
 ) -> ReadLabels:
-    """As read_labels, with what the file says beside the map."""
+    """As read_labels, with what else the file states."""
     path, values, top = Path(path), values or {}, len(labels.names) - 1
     table = lookup_table(top, values)
     with opened(path) as source:
@@ -141,7 +141,7 @@ def _refuse_bomb(source: Source, header: Header, path: Path) -> None:
 
 
 def _refuse_more(source: Source, header: Header, path: Path) -> None:
-    """Raise DatasetError where bytes follow the voxels. To read on to the end also makes gzip check CRC and length."""
+    """Raise DatasetError where bytes follow the voxels. Reading to the end also makes gzip check CRC and length."""
     if source.stream.read(1):
         raise DatasetError(path, found="more bytes than voxels", expected=f"{header.data_bytes} bytes of voxels")
 

@@ -1,4 +1,4 @@
-"""Stored numbers to the type that is needed, part by part, so that only the result is of the size of the volume."""
+"""Converts stored numbers to the type that is needed, part by part, so that only the result has the volume's size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LARGEST_VALUE = 1e7
 
 WRAPPED_FROM, WRAPPED_SHARE = 61440, 0.001
 """Negative HU that a writer stored as uint16 are numbers from 61440 on (as int16: -4096 .. -1). A file is suspected of
-that where they are more than this share of its voxels."""
+that where more than this share of its voxels holds such numbers."""
 
 OUTSIDE = HIDDEN
 """Stands in a lookup table for "no label", as well as for what is to be HIDDEN; the largest label is 254."""
@@ -37,7 +37,8 @@ class Seen:
     lowest, highest  the ends of the range of the finite numbers
     not_finite       how many numbers are NaN or infinite
     wrapped          how many uint16 numbers are WRAPPED_FROM or more
-    between          how many uint16 numbers lie above the largest int16 and below WRAPPED_FROM
+    between          how many uint16 numbers lie above the largest int16 and below WRAPPED_FROM, counted only in parts
+                     that hold wrapped ones
     """
 
     lowest: float = np.inf
