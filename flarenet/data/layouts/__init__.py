@@ -1,4 +1,4 @@
-"""Every layout of a data set that can be read. Another one is a module beside these and a row of LAYOUTS."""
+"""Every layout of a data set that can be read. A new one is a module in this folder and a row of LAYOUTS."""
 
 from __future__ import annotations
 

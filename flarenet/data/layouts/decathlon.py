@@ -27,7 +27,7 @@ class TrainingEntry(Frozen):
 
 
 class DecathlonFile(Frozen):
-    """What is read of dataset.json; its other keys (name, licence, tensorImageSize ...) are left aside."""
+    """What is read of dataset.json; its other keys (name, licence, tensorImageSize ...) are ignored."""
 
     labels: dict[str, str]
     modality: dict[str, str]

@@ -51,7 +51,7 @@ def is_flare(folder: Path) -> bool:
 
 
 def read_flare(folder: Path) -> Source:
-    """The source of such a folder. Cases without a label file are unlabelled; pseudo labels are left aside."""
+    """The source of such a folder. Cases without a label file are unlabelled; pseudo labels are ignored."""
     roles = _roles(folder)
     notes = [f"ignored, {PSEUDO}: {path.name}" for path in roles[PSEUDO]]
     notes += [f"ignored, unknown: {path.name}" for path in roles[""]]
@@ -84,7 +84,7 @@ def _files(folders: Iterable[Path]) -> list[Path]:
 
 
 def _labels(folders: Iterable[Path], notes: list[str]) -> dict[str, Path]:
-    """Case -> its label file; a folder of fixes within takes the place of what it corrects."""
+    """Case -> its label file; files of a folder of fixes within replace those that they correct."""
     found = {case_name(path): path for path in _files(folders)}
     for inner in sorted(p for folder in folders for p in folder.iterdir() if p.is_dir()):
         fixes = files_in(inner) if "fix" in inner.name.lower() else []

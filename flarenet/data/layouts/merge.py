@@ -1,4 +1,4 @@
-"""Sources, each with its own label table, made one data set: labels are matched by name, files stay where they are."""
+"""Merges sources, each with its own label table, into one data set: labels are matched by name, files stay in place."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class TableEntry(Frozen):
 
 
 class LabelNames(Frozen):
-    """What a person says about label names.
+    """What a person states about label names, as the JSON of --labels.
 
     table     the merged table; None: every label of every source, in their order
     sources   folder name -> {label's name there: its name in the table, or None to leave it out}; for a source that
               does not name its labels {value: name}
-    modality  what the images of sources are that do not say so; None: what those of the others are, else CT
+    modality  that of the sources that do not state theirs; None: that of the others, else CT
     """
 
     table: TableEntry | None = None
@@ -64,11 +64,11 @@ class _Part:
 def merge(sources: Sequence[Source], folder: Path, label_names: LabelNames | None = None) -> dict[str, Any]:
     """The content of a dataset.json in `folder` that holds the cases of all `sources`, by paths to where they are.
 
-    Where a source has IGNORE and the table has not, it gets the lowest value that is free above all others.
-    A case whose name an earlier source has gets the name of its own source before it. A source without any label file
-    brings no label and needs to name none, unless all are such. Raises DatasetError where a label is not in the table,
-    where `label_names` speaks of a source or label that is not there, and where two sources, or two cases, have one
-    name.
+    Where a source has IGNORE and the table has not, the table gets it, with the highest value plus 1. A case whose name
+    an earlier source has is prefixed with the name of its own source. A source without any label file brings no label
+    and needs to name none, unless all are such. Raises DatasetError where a label is not in the table, where
+    `label_names` names a source or label that is not there, where sources differ in modality, and where two sources, or
+    two cases, have one name.
     """
     label_names = label_names or LabelNames()
     _check_sources(sources, label_names)
@@ -121,7 +121,7 @@ def write_dataset_file(content: Mapping[str, Any], folder: Path, *, replace: boo
 
 
 def another_file(content: Mapping[str, Any], folder: Path) -> DatasetError | None:
-    """What is wrong where `folder` has a dataset.json other than of `content`, as one that was edited; else None."""
+    """The error where `folder` has a dataset.json other than that of `content`, as after an edit; else None."""
     path = folder / "dataset.json"
     if not path.exists() or path.read_bytes() == escaped(_text(content)).encode():
         return None
@@ -187,8 +187,8 @@ def _unnamed(source: Source, given: Mapping[str, str | None], table: TableEntry 
 
 
 def _union(parts: Iterable[_Part]) -> TableEntry:
-    """Every label of every source, in their order; where two have one, the first says its group and tolerance. Raises
-    DatasetError where the sources draw groups in orders that cannot all be kept."""
+    """Every label of every source, in their order; where several have one, the first decides its group and tolerance.
+    Raises DatasetError where the sources draw groups in orders that cannot all be kept."""
     labels: dict[str, str] = {}
     groups: dict[str, list[str | int]] = {}
     tolerance_mm: dict[str, float] = {}
@@ -214,8 +214,8 @@ def _union(parts: Iterable[_Part]) -> TableEntry:
 
 
 def _drawing_order(groups: Mapping[str, Sequence[str | int]], orders: Iterable[Sequence[str]]) -> list[str]:
-    """The groups as every one of `orders` draws its own, else those of lesions alone last: that of a source without
-    organs says nothing about where the organs of another come."""
+    """The groups in an order that keeps all `orders`. Where these leave it open, groups of lesions alone come last: the
+    order of a source without organs does not place the organs of another."""
     left = sorted(groups, key=lambda group: all(named_like_lesion(str(name)) for name in groups[group]))
     found: list[str] = []
     while left:
@@ -251,8 +251,8 @@ def _is_ignore(name: str | None) -> bool:
 
 
 def _case_names(sources: Iterable[Source]) -> dict[tuple[str, str], str]:
-    """(source, its case) -> case name; where an earlier source has a case of that name, its own source's name stands
-    before it. So a source that is added at the end renames no case, by which folds and finished runs know them. Raises
+    """(source, its case) -> case name, prefixed with its own source's name where an earlier source has a case of that
+    name. So a source that is added at the end renames no case: folds and finished runs know cases by name. Raises
     DatasetError where that does not tell them apart."""
     names: dict[tuple[str, str], str] = {}
     images: dict[str, Path] = {}
@@ -290,7 +290,8 @@ def _entry(case: SourceCase, part: _Part, numbers: Mapping[str, int], folder: Pa
 
 
 def _modality(sources: Iterable[Source], stated: str | None) -> str:
-    """What the images of all sources are, by those that say so and by what a person stated; CT where nothing does."""
+    """The modality of all sources, as some of them or a person stated it; else CT. Raises DatasetError where these
+    differ."""
     told = {source.name: source.modality for source in sources if source.modality is not None}
     if stated is not None:
         told["--labels"] = stated

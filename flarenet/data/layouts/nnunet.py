@@ -1,4 +1,4 @@
-"""nnU-Net v2's layout: dataset.json beside imagesTr and labelsTr, or the two folders alone."""
+"""nnU-Net v2's layout: dataset.json next to imagesTr and labelsTr, or the two folders alone."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from ..reading import Reading
 class SourceCase:
     """One scan, its labels by name.
 
-    annotated  names of the labels looked for; None where nobody said
+    annotated  names of the labels looked for; None where that was not stated
     values     value in the label file -> name, IGNORE among them, None for background; empty where those of the Source
                count
     patient    as in data.dataset.Case
@@ -39,8 +39,8 @@ class Source:
 
     labels    names, groups and tolerances; None where nothing in the folder names its labels
     values    value in the label files -> name, IGNORE among them
-    modality  what its images are; None where nothing in the folder says so
-    notes     what was left aside or taken for something, for a person to read
+    modality  that of its images; None where nothing in the folder states it
+    notes     what was ignored or assumed, for a person to read
     """
 
     folder: Path
@@ -68,9 +68,8 @@ class Layout:
 
     expects   what such a folder holds, in words
     fits      whether a folder looks like it; cheap
-    read      the Source of a folder that does, as a person said to read it. Raises DatasetError where something in it
-              does not
-    findings  what is wrong with such a folder, where `read` raises the first of it alone; None: `read` knows no more
+    read      the Source of a folder that fits, read as `Reading` says. Raises DatasetError for what does not fit in it
+    findings  all that is wrong with such a folder, where `read` raises only the first; None: `read` finds no more
     """
 
     name: str
