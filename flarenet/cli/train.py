@@ -66,10 +66,11 @@ def _advised(plan: Plan, workspace: Workspace, arguments: Namespace) -> list[typ
     from ..trainers.own import find_trainer
     from ..trainers.planner import advised
 
+    names = advised(plan)
     for flag, value in (("--step", arguments.step), ("--epochs", arguments.epochs), ("--finish", arguments.finish)):
-        if value:
+        if value and len(names) != 1:
             raise UsageError(flag, found="no trainer", expected="the trainer it is for, as in flarenet_train Joint")
-    if names := advised(plan):
+    if names:
         return [find_trainer(name) for name in names]
     found = f"{workspace.plan}, where no trainer answers a label"
     raise UsageError("flarenet_train", found=found, expected=f"the name of one: {', '.join(plan.trainers)}")

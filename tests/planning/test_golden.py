@@ -84,17 +84,23 @@ def test_every_number_of_a_training_has_a_reason(name):
     """Under its own name or, where steps differ, under steps.N.NAME; what both recipes leave off is in
     docs/planning.md."""
     structure = {"subset", "starts_from", "encoder_from", "trained", "groups", "teachers", "pseudo"}
-    off = {"rare", "exclusion"}
-    numbers = set(Step.model_fields) - structure - off | {"weight_decay", "augmentation", "clip_norm"}
+    off, weightless = {"rare", "exclusion"}, {"sample_dice"}
+    numbers = set(Step.model_fields) - structure - off - weightless | {"weight_decay", "augmentation", "clip_norm"}
     for part in planned(name).trainers.values():
         assert part.update == Update() and {getattr(step, knob) for step in part.steps for knob in off} == {0}
         for number in range(len(part.steps)):
             assert numbers <= {reason.removeprefix(f"steps.{number}.") for reason in part.why}
 
 
-def test_by_the_recipe_auto_every_segmenting_step_keeps_its_best_dice():
-    parts = planned("flare23_auto").trainers
-    assert {step.selection for name, part in parts.items() if name != "MAE" for step in part.steps} == {"best dice"}
+def test_by_the_recipe_auto_every_step_keeps_its_last_weights():
+    assert {step.selection for part in planned("flare23_auto").trainers.values() for step in part.steps} == {"last"}
+
+
+def test_by_the_recipe_auto_2d_networks_are_narrow_at_full_resolution_and_small_sets_have_small_batches():
+    joint = {name: planned(name).trainers["Joint"] for name in ("flaremini_auto", "flare23_auto")}
+    assert joint["flaremini_auto"].network.features == (32, 32, 64, 128, 256, 32)
+    assert joint["flaremini_auto"].steps[0].batch_size == 16
+    assert joint["flare23_auto"].network.features[-1] == 32
 
 
 def test_the_cohorts_of_the_challenge_have_the_published_sizes():

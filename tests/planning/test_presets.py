@@ -24,10 +24,17 @@ def test_depth_follows_the_patch(patch, count):
     assert resolutions(patch) == count
 
 
-def test_s_on_the_paper_s_patches_is_the_paper_s_network():
-    flat, deep = network("s", (224, 224), GROUPS), network("s", (128, 128, 128), ("organ",))
+@pytest.mark.parametrize("edge", [128, 224])
+def test_the_paper_s_networks_are_the_same_for_any_patch(edge):
+    flat, deep = network("s", (edge, edge), GROUPS, paper=True), network("s", (edge,) * 3, ("organ",), paper=True)
     assert (flat.kind, flat.features, flat.blocks) == ("dual_decoder", (16, 32, 64, 128, 256, 128), ())
     assert (deep.kind, deep.features, deep.blocks) == ("unet", (16, 16, 32, 64, 128, 16), ())
+
+
+def test_s_is_narrower_than_the_paper_s_network_at_full_resolution_of_slices():
+    assert network("s", (224, 224), GROUPS).features == (32, 32, 64, 128, 256, 32)
+    assert network("s", (512, 512), GROUPS).features == (32, 32, 64, 128, 256, 256, 256, 32)
+    assert network("s", (128, 128, 128), ("organ",)).features == (16, 16, 32, 64, 128, 16)
 
 
 def test_larger_sizes_are_wider_and_residual_and_stop_widening():
@@ -38,11 +45,20 @@ def test_larger_sizes_are_wider_and_residual_and_stop_widening():
 
 
 def test_the_batch_is_what_the_card_holds():
-    spec = network("s", (224, 224), GROUPS)
+    spec = network("s", (224, 224), GROUPS, paper=True)
     sizes = [batch_size(spec, OUTPUTS, (224, 224), budget=Budget(gpu_memory_gb=gb)) for gb in (64.0, 32.0, 16.0, 1.0)]
     assert [samples for samples, _ in sizes] == [128, 64, 32, 16]
     assert "the paper trains on no more" in sizes[0][1] and "twice as many do not fit" in sizes[1][1]
     assert batch_size(spec, OUTPUTS, (224, 224), budget=Budget(gpu_memory_gb=8.0), paper=True)[0] == 128
+
+
+@pytest.mark.parametrize(("slices", "samples"), [(20_000, 128), (16_383, 64), (4096, 32), (2656, 16), (10, 16)])
+def test_a_small_set_has_small_batches(slices, samples):
+    spec, large = network("s", (160, 192), GROUPS), Budget(gpu_memory_gb=80.0)
+    found, why = batch_size(spec, OUTPUTS, (160, 192), budget=large, slices=slices)
+    assert found == samples
+    assert ("fewer than 128 updates" in why) == (samples < 128)
+    assert batch_size(spec, OUTPUTS, (160, 192), budget=large, slices=slices, paper=True)[0] == 128
 
 
 def test_epochs_make_a_number_of_updates_within_bounds():

@@ -109,7 +109,7 @@ def spacing_2d(fingerprint: Fingerprint, budget: Budget) -> tuple[Spacing, str]:
     pixel = _in_hundredths(max(median, widest / LARGEST_2D_PATCH))
     why = (
         f"pixels are {median:.2f} mm in the median case, and no finer than a body of {widest:.0f} mm in "
-        f"{LARGEST_2D_PATCH} pixels; slices stay as they are, because a slice-wise network never looks across them"
+        f"{LARGEST_2D_PATCH} pixels; slices stay as they are, because a slice-wise network labels one at a time"
     )
     return _held((None, pixel, pixel), fingerprint, budget, why)
 

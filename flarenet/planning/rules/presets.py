@@ -1,8 +1,9 @@
 """The networks and the batches that they train on: the size gives the width, the patch the depth, memory the batch.
 
-"s" has the widths of the paper's networks. "m" and "l" are wider and have residual encoders, with the numbers of blocks
-of nnU-Net's residual presets (Isensee et al., arXiv 2404.09556); like those they are supervised at every stage of the
-decoder but the coarsest. The transformers have one size, that of their papers.
+"s" has the widths of the paper's networks in 3D and those of MONAI's BasicUNet in 2D. "m" and "l" are wider and have
+residual encoders, with the numbers of blocks of nnU-Net's residual presets (Isensee et al., arXiv 2404.09556); like
+those they are supervised at every stage of the decoder but the coarsest. The transformers have one size, that of their
+papers.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from ..cost.memory import training_gb
 from ..cost.network_numbers import FEWEST_RESOLUTIONS, MOST_RESOLUTIONS
 from ..plan import NetworkSpec
 
-PAPER_WIDTHS = {2: (16, 32, 64, 128, 256, 256, 256), 3: (16, 16, 32, 64, 128, 128, 128)}
-PAPER_LAST = {2: 128, 3: 16}
-"""Channels of the last decoder stage, by dimensions. With five resolutions the networks are the paper's, with 2.388 M
-and 1.439 M parameters."""
+PAPER_FEATURES = {2: (16, 32, 64, 128, 256, 128), 3: (16, 16, 32, 64, 128, 16)}
+"""The paper's networks, by dimensions, with 2.388 M and 1.439 M parameters: five resolutions and the last decoder stage
+whatever the patch."""
 
-PAPER_RESOLUTIONS = 5
+SMALL_WIDTHS = {2: (32, 32, 64, 128, 256, 256, 256), 3: (16, 16, 32, 64, 128, 128, 128)}
+SMALL_LAST = {2: 32, 3: 16}
+"""Widths of size "s" and channels of its last decoder stage, by dimensions. In 2D the paper's last stage has 128
+channels at full resolution, in every decoder: nine tenths of its network's multiply-adds. With 32, as in MONAI's
+BasicUNet, a batch takes a quarter of the time; all results on real scans in docs/results.md are from such networks."""
 
 FIRST_WIDTH: dict[Size, int] = {"m": 32, "l": 48}
 MOST_CHANNELS = {2: 512, 3: 320}
@@ -46,6 +50,10 @@ FEWEST_SAMPLES = {2: 16, 3: 2}
 """The smallest batches, by dimensions. A slice holds few labels, so a Dice over fewer slices is mostly noise; a block
 holds most labels."""
 
+FEWEST_BATCHES = 128
+"""The fewest batches in which all slices of a set are shown once. A small set needs many updates of the weights more
+than large batches."""
+
 
 def resolutions(patch: Sequence[int]) -> int:
     """How many resolutions a network on `patch` has, FEWEST_RESOLUTIONS to MOST_RESOLUTIONS: it is halved until its
@@ -62,34 +70,36 @@ def resolutions(patch: Sequence[int]) -> int:
 
 
 def network(
-    size: Size, patch: Sequence[int], groups: Sequence[str], *, depth: int = 0, channels: int = 1
+    size: Size, patch: Sequence[int], groups: Sequence[str], *, paper: bool = False, channels: int = 1
 ) -> NetworkSpec:
     """The U-Net of a size for a patch: in 2D with a decoder for each group, in 3D with a head for each.
 
-    depth  how many resolutions it has; 0: as many as `resolutions` says
+    paper  for size "s": the paper's network, whatever the patch
     """
-    dimensions, count = len(patch), depth or resolutions(patch)
+    dimensions, count = len(patch), resolutions(patch)
     form = "dual_decoder" if dimensions == 2 else "unet"
-    if size == "s":
-        widths, last = PAPER_WIDTHS[dimensions][:count], PAPER_LAST[dimensions]
-    else:
+    if size != "s":
         last = FIRST_WIDTH[size]
-        widths = tuple(min(last * 2**level, MOST_CHANNELS[dimensions]) for level in range(count))
+        features = (*(min(last * 2**level, MOST_CHANNELS[dimensions]) for level in range(count)), last)
+    elif paper:
+        features = PAPER_FEATURES[dimensions]
+    else:
+        features = (*SMALL_WIDTHS[dimensions][:count], SMALL_LAST[dimensions])
     return NetworkSpec(
         kind=form if size == "s" else f"residual_{form}",
         dimensions=2 if dimensions == 2 else 3,
         input_channels=channels,
-        features=(*widths, last),
+        features=features,
         blocks=() if size == "s" else BLOCKS[:count],
         groups=tuple(groups),
         deep_supervision=0 if size == "s" else max(0, count - 3),
     )
 
 
-def network_3d(budget: Budget, patch: Sequence[int], groups: Sequence[str], *, depth: int = 0) -> NetworkSpec:
-    """The 3D network that the budget names; `depth` as in `network`, of a U-Net."""
+def network_3d(budget: Budget, patch: Sequence[int], groups: Sequence[str], *, paper: bool = False) -> NetworkSpec:
+    """The 3D network that the budget names; `paper` as in `network`, of a U-Net."""
     if budget.network == "unet":
-        return network(budget.size, patch, groups, depth=depth)
+        return network(budget.size, patch, groups, paper=paper)
     features = TRANSFORMERS[budget.network]
     return NetworkSpec(kind=budget.network, dimensions=3, features=features, groups=tuple(groups))
 
@@ -102,12 +112,20 @@ def masked_autoencoder(budget: Budget) -> NetworkSpec:
 
 
 def batch_size(
-    spec: NetworkSpec, outputs: Mapping[str, int], patch: tuple[int, ...], *, budget: Budget, paper: bool = False
+    spec: NetworkSpec,
+    outputs: Mapping[str, int],
+    patch: tuple[int, ...],
+    *,
+    budget: Budget,
+    slices: int | None = None,
+    paper: bool = False,
 ) -> tuple[int, str]:
     """(samples, the reason): the largest power of two up to the paper's batch that the card holds, but not below
     FEWEST_SAMPLES.
 
-    paper  whether to take the paper's batch even if it does not fit: such a plan is refused, not changed
+    slices  how many slices there are to train on: no more samples than leave FEWEST_BATCHES in an epoch; None: that
+            does not matter, as for blocks
+    paper   whether to take the paper's batch even if it does not fit: such a plan is refused, not changed
     """
     fewest = FEWEST_SAMPLES[spec.dimensions]
     samples = most = MOST_SAMPLES[spec.dimensions]
@@ -115,10 +133,19 @@ def batch_size(
     def need_gb() -> float:
         return training_gb(spec, outputs, patch=patch, batch_size=samples, precision="auto")
 
+    if paper or slices is None:
+        slices = FEWEST_BATCHES * most
+    while samples > fewest and slices < FEWEST_BATCHES * samples:
+        samples //= 2
+    enough = samples
     while not paper and samples > fewest and need_gb() > budget.gpu_memory_gb:
         samples //= 2
     why = f"{samples} samples need about {need_gb():.1f} GB of the card's {budget.gpu_memory_gb:g}"
-    return samples, why + (", and the paper trains on no more" if samples == most else "; twice as many do not fit")
+    if samples < enough:
+        return samples, f"{why}; twice as many do not fit"
+    if samples < most:
+        return samples, f"{why}; more would show all {slices} slices in fewer than {FEWEST_BATCHES} updates"
+    return samples, f"{why}, and the paper trains on no more"
 
 
 def network_why(spec: NetworkSpec, patch: Sequence[int], *, paper: bool = False) -> str:
@@ -127,7 +154,9 @@ def network_why(spec: NetworkSpec, patch: Sequence[int], *, paper: bool = False)
     if paper:
         return "the network whose number of parameters is the paper's"
     coarse = " x ".join(str(n // 2 ** (len(spec.features) - 2)) for n in patch)
-    width = "the paper's widths" if not spec.blocks else f"{spec.features[0]} channels, doubled at each resolution"
+    width = f"{spec.features[0]} channels, doubled at each resolution"
+    if not spec.blocks:
+        width = "the widths of MONAI's BasicUNet" if spec.dimensions == 2 else "the paper's widths"
     return (
         f"{width}; {len(spec.features) - 1} resolutions, so that the coarsest has {coarse} voxels of a patch: no more "
         f"than {LONGEST_COARSE} along an axis where the patch halves evenly, no fewer than {SHORTEST_COARSE}"
