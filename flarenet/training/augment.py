@@ -1,4 +1,4 @@
-"""Random changes of training samples. What happens to a sample follows from its own seed alone."""
+"""Random augmentation of training samples. The result depends only on the sample, the settings and a seed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Turn:
     zoom: float
 
     def reach(self, patch: Sequence[int]) -> tuple[int, ...]:
-        """How many voxels beyond each end of a patch, by axis, can be turned into it."""
+        """Margin of a patch, in voxels by axis: how far beyond each end lie voxels that turn into it."""
         cos, sin = abs(math.cos(self.angle_rad)), abs(math.sin(self.angle_rad))
         *depth, height, width = halves = [(size - 1) / 2 for size in patch]
         taken = (*depth, cos * height + sin * width, sin * height + cos * width)
@@ -30,7 +30,7 @@ class Turn:
 
 
 def turn_of(settings: Augmentation, seed: Sequence[int]) -> Turn | None:
-    """How `augment` turns the sample of `seed`; None where it does not turn it."""
+    """The turn that `augment` gives the sample of `seed`; None where it gives none."""
     return _drawn_turn(settings, _draws(seed))
 
 
@@ -47,13 +47,13 @@ def augment(
     *,
     patch: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """One sample, image and group maps, changed as `settings` say.
+    """Augment one sample: its image and its group maps.
 
     image  float32 [C, *S] in [0, 1]
     maps   {group: uint8 [*S]}
-    patch  size of the result; None is S. Where turn_of gives a turn, S may be larger than the patch by its reach, so
-           that the voxels that turn into the patch are there
-    Labels are never mirrored or exchanged: left and right stay what they are.
+    patch  size of the result; None is S. Where turn_of gives a turn, S may exceed the patch by up to its reach, which
+           holds the voxels that turn into the patch
+    Nothing is ever mirrored: left and right stay what they are.
     """
     draw = _draws(seed)
     turn = _drawn_turn(settings, draw)
@@ -74,7 +74,7 @@ def _drawn_turn(settings: Augmentation, draw: np.random.Generator) -> Turn | Non
 
 
 def _change_intensity(image: np.ndarray, settings: Augmentation, draw: np.random.Generator) -> np.ndarray:
-    # imported here: it loads scikit-image and pandas for a second, which a command without augmentation need not wait
+    # imported here: it loads scikit-image and pandas, which takes a second that other commands need not wait
     from batchgenerators.augmentations.color_augmentations import augment_brightness_multiplicative, augment_gamma
 
     sample, chance = image.copy(), settings.probability  # batchgenerators writes into what it is given
@@ -95,7 +95,7 @@ def _change_intensity(image: np.ndarray, settings: Augmentation, draw: np.random
 def turned(
     image: np.ndarray, maps: Mapping[str, np.ndarray], turn: Turn, patch: Sequence[int]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The middle of the turned image and maps, of the size of `patch`. Beyond the image there is unlabelled air."""
+    """The central `patch` of the turned image and maps. Outside the image there is air (0) and background."""
     *_, height, width = image.shape
     y, x = _sources((height, width), patch[-2:], turn)
     planes = _bilinear(image.reshape(-1, height, width), y, x).reshape(*image.shape[:-2], *patch[-2:])
@@ -107,7 +107,7 @@ def turned(
 
 
 def _sources(shape: tuple[int, int], size: Sequence[int], turn: Turn) -> tuple[np.ndarray, np.ndarray]:
-    """(y, x), float32, in pixels: where in a slice of `shape` each pixel of the turned slice of `size` comes from."""
+    """(y, x), float32, in pixels: position in a slice of `shape` that each pixel of the turned `size` comes from."""
     cos, sin = (np.float32(ratio(turn.angle_rad) / turn.zoom) for ratio in (np.cos, np.sin))
     down, right = _about_centre(size[0])[:, None], _about_centre(size[1])
     y = sin * right + (cos * down + np.float32((shape[0] - 1) / 2))
@@ -120,9 +120,9 @@ def _about_centre(size: int) -> np.ndarray:
 
 
 def _bilinear(planes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Planes [N, Y, X] interpolated at the places y, x. One plane after the other, so that each stays in the cache."""
+    """Planes [N, Y, X] interpolated at the positions y, x; one plane at a time, so that it stays in the cache."""
     height, width = planes.shape[1:]
-    # grid_sample's places run from -1 to 1, from outer edge to outer edge
+    # grid_sample's coordinates run from -1 to 1, from outer edge to outer edge
     places = np.stack([(2 * x + 1) / np.float32(width) - 1, (2 * y + 1) / np.float32(height) - 1], axis=-1)
     grid, result = torch.from_numpy(places)[None], np.empty((len(planes), *y.shape), dtype=planes.dtype)
     for source, target in zip(planes, result):
@@ -132,14 +132,14 @@ def _bilinear(planes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def _nearest(y: np.ndarray, x: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """(index of the pixel nearest to each place, whether it lies inside). By index, as torch samples only floats."""
+    """(flat index of the pixel nearest to each position, whether it is inside). grid_sample takes only floats."""
     row, column = np.rint(y).astype(np.int32), np.rint(x).astype(np.int32)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     return np.where(inside, row * width + column, 0), inside
 
 
 def _taken(group_map: np.ndarray, index: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The pixels `index` of each plane of a map [..., Y, X]; 0 where the place is not `inside`."""
+    """The pixels `index` of each plane of a map [..., Y, X]; 0 where not `inside`."""
     taken = np.take(group_map.reshape(*group_map.shape[:-2], -1), index, axis=-1)
     return np.multiply(taken, inside, out=taken)
 
@@ -163,7 +163,7 @@ def _nearest_slices(group_map: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _numpy_seed(seed: int) -> Iterator[None]:
-    """Seed numpy's global generator, from which batchgenerators draws, and leave it as it was."""
+    """Seed numpy's global generator, which batchgenerators uses, and restore it afterwards."""
     before = np.random.get_state()
     np.random.seed(seed)
     try:

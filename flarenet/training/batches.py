@@ -25,12 +25,12 @@ Labels = Mapping[tuple[str, int], float]
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A prepared case as training sees it. Arrays in files are read when used, so a sample sent to a process is small.
+    """A prepared case as training sees it. Arrays stay in their files until used, so a sample is small to pickle.
 
     image   int16 [Z, Y, X], see preparation.prepare.normalise
     maps    {group: uint8 [Z, Y, X]}; a group without a map is background everywhere
-    asked   {group: bool [1 + n]}, as labels.asked gives it
-    places  {group: uint32 [n, 2]}, as data.places.places_of gives them; without them patches lie anywhere
+    asked   {group: bool [1 + n]}, the labels whose truth the maps hold; see data.labels.asked
+    places  {group: uint32 [n, 2]}, see data.places.places_of; without them patches lie anywhere
     key     identifies everything that image and maps were made from
     """
 
@@ -44,11 +44,11 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """What one training step sees.
+    """What one update of the weights sees.
 
-    image   float32 [B, C, *S] in [0, 1]; the C channels are a slice and its neighbours
-    labels  {group: uint8 [B, *S]}, HIDDEN where no question is asked
-    asked   {group: bool [B, 1 + n]}
+    image   float32 [B, C, *S] in [0, 1]; in 2D the channels are a slice and its neighbours, in 3D there is one
+    labels  {group: uint8 [B, *S]}, HIDDEN where the loss ignores the voxel
+    asked   {group: bool [B, 1 + n]}, see Sample
     names   case name of each sample
     """
 
@@ -71,17 +71,17 @@ class Batch:
 
 
 class Batches:
-    """Draws cases, then a patch in each: at random, or about a voxel of one of its labels.
+    """Draws cases, then a patch in each: anywhere, or around a voxel of one of its labels.
 
-    A patch that will be turned is read with the voxels that turn into it. Beyond the case there is air and background.
-    A case smaller than the patch lies anywhere in it.
+    A patch that will be turned is read with a margin. Outside the case there is air (0) and background. A case smaller
+    than the patch lies at a random position in it.
 
     patch       (y, x): one slice per sample; (z, y, x): a block
-    neighbours  slices on either side of a slice that are channels beside it; the outermost slice is repeated
-    weights     weight of each case in the drawing; None draws all alike
-    foreground  share of the patches that are placed about a label (Augmentation.foreground)
-    rare        weight of each label in choosing the one that a patch is placed about; labels not named weigh 1
-    rows        rows of each batch that are cut here; None cuts all
+    neighbours  slices on either side of a slice that become channels too; the outermost slice is repeated
+    weights     sampling weight of each case; None: all equal
+    foreground  share of the patches that are placed around a label (Augmentation.foreground)
+    rare        weight of each label when choosing the one to place a patch around; labels not named weigh 1
+    rows        rows of each batch that this process makes; None: all
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Batches:
     def batch(self, epoch: int, index: int) -> Batch:
         """Batch `index` of `epoch`.
 
-        Raises CaseFault, which names the case, for anything unforeseen, and StorageError where memory runs out.
+        Raises CaseFault, naming the case, for an unexpected error, and StorageError where memory runs out.
         """
         drawn = self._drawn(epoch, index)
         chosen = [drawn[row] for row in self.rows]
@@ -136,8 +136,8 @@ class Batches:
         """The cases of a batch of B, by systematic sampling: each pattern occurs in it in proportion to its weight.
 
         The N cases are lined up pattern by pattern, shuffled within a pattern, each as wide as its weight. B equally
-        spaced points on the line choose the cases. The ceil(N / B) batches of a round use the same line, each with
-        the points shifted, by equally spaced shifts: so in a round, too, each case occurs in proportion to its weight.
+        spaced points on the line choose the cases. The ceil(N / B) batches of a round share the line and shift the
+        points by equally spaced amounts, so in a round, too, each case occurs in proportion to its weight.
         """
         count, size = len(self.samples), self.batch_size
         shifts = -(-count // size)
@@ -179,7 +179,7 @@ class Batches:
         return [block[z - slices[0]] for z in slices]
 
     def _centre(self, sample: Sample, draw: np.random.Generator) -> tuple[int, ...] | None:
-        """A voxel of a label of the case, in a slice drawn evenly from those with the label; None: anywhere."""
+        """The voxel to place a patch around: of one label, in a random slice of those that hold it; None: anywhere."""
         if draw.random() >= self.foreground:
             return None
         labels = _voxels_of_labels(sample)
@@ -198,8 +198,8 @@ class Batches:
             window.append(int(draw.integers(shape[0])) if centre is None else centre[0])
         for axis, size in zip(range(1 if flat else 0, 3), self.patch):
             room = shape[axis] - size
-            start = int(draw.integers(min(0, room), max(0, room) + 1))  # below 0, the case lies in the patch
-            if centre is not None and room > 0:  # about the centre, moved aside by up to a quarter of the patch
+            start = int(draw.integers(min(0, room), max(0, room) + 1))  # below 0: the case is smaller than the patch
+            if centre is not None and room > 0:  # around the centre, shifted by up to a quarter of the patch
                 aside = int(draw.integers(-(size // 4), size // 4 + 1))
                 start = min(max(0, centre[axis] - size // 2 + aside), room)
             window.append(slice(start, start + size))
@@ -207,8 +207,9 @@ class Batches:
 
 
 def case_weights(samples: Sequence[Sample], groups: Sequence[str], *, balance: float, rare: Labels) -> list[float]:
-    """The weight of each case in the drawing: n to the power of `balance`, n being the number of labels of `groups`
-    that the case answers (at least 1), times the largest factor that `rare` has for a label in the case.
+    """The sampling weight of each case: n ** balance, times the largest factor in `rare` of a label that it holds.
+
+    n is the number of labels of `groups` that are asked in the case, at least 1.
     """
     answers = [max(1, sum(int(sample.asked[group][1:].sum()) for group in groups)) for sample in samples]
     times = [max((rare.get(label, 1.0) for label in _voxels_of_labels(sample)), default=1.0) for sample in samples]
@@ -218,8 +219,8 @@ def case_weights(samples: Sequence[Sample], groups: Sequence[str], *, balance: f
 def rare_labels(samples: Sequence[Sample], share: float) -> dict[tuple[str, int], float]:
     """(group, label) -> how many times as often to draw the label, for labels that less than `share` of the cases hold.
 
-    The factor is sqrt(share / held), `held` being the share of cases that hold the label: the repeat factor of Gupta,
-    Dollar and Girshick (LVIS, CVPR 2019).
+    The factor is sqrt(share / held), where `held` is the share of cases that hold the label: the repeat factor of
+    Gupta, Dollar and Girshick (LVIS, CVPR 2019).
     """
     if not share:
         return {}
@@ -229,7 +230,7 @@ def rare_labels(samples: Sequence[Sample], share: float) -> dict[tuple[str, int]
 
 
 def _voxels_of_labels(sample: Sample) -> dict[tuple[str, int], np.ndarray]:
-    """(group, label) -> its places, as indices into the flattened case, for labels that the case asks for and holds."""
+    """(group, label) -> its places, as indices into the flattened case, for asked labels that the case holds."""
     found: dict[tuple[str, int], np.ndarray] = {}
     for group, stored in sample.places.items():
         places, values = np.asarray(stored), np.flatnonzero(sample.asked[group][1:]) + 1
@@ -239,7 +240,7 @@ def _voxels_of_labels(sample: Sample) -> dict[tuple[str, int], np.ndarray]:
 
 
 def _patterns(samples: Sequence[Sample]) -> np.ndarray:
-    """A number for each sample; samples that answer the same labels have the same number."""
+    """A number for each sample, the same for samples with the same asked labels."""
     numbers: dict[bytes, int] = {}
     keys = [b"".join(flags.tobytes() for flags in sample.asked.values()) for sample in samples]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
@@ -247,7 +248,7 @@ def _patterns(samples: Sequence[Sample]) -> np.ndarray:
 
 @contextmanager
 def _naming(sample: Sample) -> Iterator[None]:
-    """Have errors that flarenet does not raise on purpose name the case."""
+    """Raise errors other than flarenet's own as a CaseFault that names the case."""
     try:
         yield
     except Exception as error:
@@ -258,7 +259,7 @@ def _naming(sample: Sample) -> Iterator[None]:
 
 @contextmanager
 def _within_memory(samples: Sequence[Sample]) -> Iterator[None]:
-    """Raise StorageError where memory runs out: no case is at fault, for each loader process holds whole batches."""
+    """Raise StorageError where memory runs out: no case is at fault, as each loader process holds whole batches."""
     try:
         yield
     except Exception as error:
@@ -273,10 +274,11 @@ def _within_memory(samples: Sequence[Sample]) -> Iterator[None]:
 
 
 def grown_window(window: tuple, shape: Sequence[int], reach: Sequence[int]) -> tuple[tuple, list[tuple[int, int]]]:
-    """Grow a window by `reach` voxels at both ends of each axis of the patch; returns the part of it that lies inside a
-    case of `shape`, and for each axis the voxels that are missing (before, behind).
+    """Grow a window by `reach` voxels at both ends of each axis of the patch.
+
+    Returns the part that lies inside a case of `shape` and, for each axis, how many voxels are missing (before, after).
     """
-    flat = len(window) - len(reach)  # 1 for a slice, whose number stays
+    flat = len(window) - len(reach)  # 1 for a slice: its index stays
     inside, missing = list(window[:flat]), []
     for axis, wanted, size in zip(window[flat:], reach, shape[flat:]):
         more = min(wanted, max(axis.start, size - axis.stop, 0))  # beyond that both ends lie outside the case
@@ -287,5 +289,5 @@ def grown_window(window: tuple, shape: Sequence[int], reach: Sequence[int]) -> t
 
 
 def _pad(array: np.ndarray, missing: Sequence[tuple[int, int]]) -> np.ndarray:
-    """Pad each axis by the `missing` (before, behind) voxels with 0: air in an image, background in a map."""
+    """Pad each axis by the `missing` (before, after) voxels with 0: air in an image, background in a map."""
     return np.pad(array, missing) if any(map(any, missing)) else np.ascontiguousarray(array)

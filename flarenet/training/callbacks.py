@@ -1,11 +1,11 @@
 """Watching a training run: a callback is anything that can be called with an event.
 
-    def tell_me(event: Event) -> None:
+    def show(event: Event) -> None:
         if isinstance(event, EpochDone):
             print(event.record.epoch, event.record.dice)
 
-Events are plain data, and nothing that a callback does changes the run: its weights are the same bytes. An exception
-from a callback stops the run, after its state was saved; the same command resumes from there.
+Events are plain data, and callbacks have no influence on the weights, which are the same bytes without them. An
+exception from a callback stops the run; the same command resumes from the last saved state.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .state import EpochRecord
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A slice of a held-out patch and the network's answer to it.
+    """A slice of a held-out patch and its prediction.
 
     image      float32 [H, W] in [0, 1]
-    labels     uint8 [H, W], values of the label table, drawn or filled in by teachers; HIDDEN where nothing is asked
+    labels     uint8 [H, W], values of the label table, annotated or filled in by teachers; HIDDEN where ignored
     predicted  uint8 [H, W], values of the label table
-    not_asked  values of the step's groups that nobody looked for: `labels` lacks them even where they are there
+    not_asked  values of the step's groups neither annotated nor filled in: `labels` lacks them even where they are
     """
 
     case: str
@@ -41,7 +41,7 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What a validation found.
+    """The results of a validation.
 
     losses    name -> loss
     dice      group -> Dice
@@ -67,7 +67,7 @@ class Started:
 
 @dataclass(frozen=True)
 class BatchDone:
-    """The network has learned from batch `index` (from 0) of `epoch` (from 1)."""
+    """The weights were updated with batch `index` (from 0) of `epoch` (from 1)."""
 
     epoch: int
     index: int
@@ -99,12 +99,11 @@ Callback = Callable[[Event], None]
 
 @contextmanager
 def watched(callbacks: Sequence[Callback], started: Started) -> Iterator[Callback]:
-    """Tell `callbacks` that a run has started and, at the end, that it has ended; yields a function that tells them of
-    events in between.
+    """Send `started` to `callbacks` and, at the end, Ended; yields a function that sends them the events in between.
 
-    Raises RunError, which names the callback, where one raises anything but a FlarenetError, an OSError or a
-    MemoryError: these are raised as they are. All callbacks are told of the end, whatever the others raise; the error
-    that stopped the run takes precedence over theirs.
+    A FlarenetError, OSError or MemoryError from a callback is raised as it is, any other exception as a RunError that
+    names the callback. All callbacks get Ended, whatever the others raise; the error that stopped the run takes
+    precedence over theirs.
     """
     stopped: BaseException | None = None
     try:
@@ -133,7 +132,7 @@ def _tell(callbacks: Sequence[Callback], event: Event) -> None:
 
 
 def _tell_all(callbacks: Sequence[Callback], ended: Ended) -> None:
-    """Tell each callback, whatever the others raise; then raise the first error unless another had stopped the run."""
+    """Send `ended` to each callback, whatever the others raise; then raise the first error unless one ended the run."""
     first = ended.error
     for callback in callbacks:
         try:

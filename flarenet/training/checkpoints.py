@@ -1,10 +1,10 @@
-"""The state of a training run on disk: enough to go on after any batch as if nothing had happened.
+"""The state of a training run on disk: enough to resume after any batch as if the run had not stopped.
 
-state-EPOCH-BATCH.safetensors   weights of the network, its average and the best one; moments of the optimizer
+state-EPOCH-BATCH.safetensors   weights of the network, of its average and of the best epoch; moments of the optimizer
 state-EPOCH-BATCH.json          everything else, and the SHA-256 of both; written last: without it there is no state
 
-The order of cases, patches, augmentation, learning rate and what a network draws are functions of (seed, epoch, index),
-so the state of no random generator has to be kept.
+The order of cases, patches, augmentation, learning rate and random numbers of the network are functions of (seed,
+epoch, index), so no state of a random generator is kept.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .distributed import rank
 from .state import EpochRecord, TrainState, Weights
 
 Identity = dict[str, JsonValue]
-"""What makes a run what it is: plan and data, as JSON."""
+"""What decides the result of a run: plan and data, as JSON."""
 
 
 class _Record(Frozen):
@@ -52,7 +52,7 @@ class Checkpoints:
     """The last two states of one run, in `folder`. A state also holds the best weights so far.
 
     identity      only states of this identity are loaded
-    save_every_s  the state is due to be saved again after so many seconds
+    save_every_s  seconds after which the state is due to be saved again
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, JsonValue], *, save_every_s: float) -> None:
@@ -64,7 +64,7 @@ class Checkpoints:
         return time.monotonic() - self._last_s >= self._save_every_s
 
     def save(self, state: TrainState) -> None:
-        """Write `state` and remove all older ones but the newest. Of several processes only the first does."""
+        """Write `state`; of the others only the newest older one stays. Of several processes only the first writes."""
         if rank() > 0:
             return
         path = self._folder / f"state-{state.epoch:05}-{state.index:05}.safetensors"
@@ -89,8 +89,8 @@ class Checkpoints:
         """Fill `state` from the newest saved state that is sound; False where none was ever saved.
 
         say  called with what is wrong with newer states
-        Where none of the saved states can be used, the fault of the newest is raised: RunError for damage, UsageError,
-        which names the differences, for another identity.
+        Where no saved state can be used, raises the error of the newest: RunError for damage, UsageError, naming the
+        differences, for another identity.
         """
         if rank() == 0:  # a second process would remove what the first is writing
             remove_leftovers(self._folder)
@@ -144,7 +144,7 @@ class Checkpoints:
 
 
 def _read(path: Path) -> tuple[_Record, Weights]:
-    """The content of a state. Raises RunError where either file is not as it was written, bit for bit."""
+    """The content of a state. Raises RunError where either file is not bit for bit as it was written."""
     written = load(_StateFile, path, RunError)
     if _digest(written.record) != written.sha256.get("record"):
         raise RunError(path, found="other content than was written", expected="an undamaged file")
@@ -158,7 +158,7 @@ def _read(path: Path) -> tuple[_Record, Weights]:
 
 
 def _in_types_of(own: Mapping[str, Any], found: Mapping[str, float]) -> dict[str, Any]:
-    """The numbers `found` in the types of `own`, a scaler's own state: torch counts its steps by whole numbers only."""
+    """The numbers `found` in the types of `own`, the scaler's state: torch needs its count of steps to be an int."""
     return {name: type(number)(found[name]) for name, number in own.items()}
 
 
@@ -181,7 +181,7 @@ def _under(prefix: str, tensors: Weights) -> Weights:
 
 
 def _fill_optimizer(optimizer: torch.optim.Optimizer, moments: Weights) -> None:
-    """Load moments, laid out in memory as their parameters are: in another order each step would take longer."""
+    """Load moments in the memory format of their parameters: in another one each update would take longer."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     content = optimizer.state_dict()
     content["state"] = {}
@@ -203,8 +203,7 @@ def _leaves(value: JsonValue, key: str = "") -> Iterator[tuple[str, JsonValue]]:
 
 
 def differences(was: Identity, now: Identity) -> tuple[str, str]:
-    """What two identities differ in, as one has it and as the other, the first keys by name; empty where they are the
-    same."""
+    """(values in `was`, values in `now`) of the first keys, by name, in which they differ; empty where none does."""
     before, after = dict(_leaves(was)), dict(_leaves(now))
     keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     was_said, now_said = (some_of([f"{key}={to_json(side.get(key))}" for key in keys]) for side in (before, after))

@@ -1,4 +1,4 @@
-"""The files by which a run can be watched, `log.jsonl` and `progress.png`, written anew after an epoch."""
+"""The files that show the progress of a run, `log.jsonl` and `progress.png`, rewritten after epochs."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 REDRAWN_S = 20.0
-"""Seconds between two drawings at least: one takes a few tenths of a second, as long as an epoch of a toy data set."""
+"""Fewest seconds between two drawings: one takes a few tenths of a second, as long as an epoch of a toy data set."""
 
 FEW_EPOCHS = 30
-"""With at most so many epochs, each is also marked by a point."""
+"""Up to so many epochs, each is also marked by a point."""
 
 
 class Log:
     """Callback: writes `log.jsonl`, an EpochRecord on each line.
 
-    The lines are always the epochs of the run's state, also where a process was killed between saving and logging.
+    It is rewritten from the run's state, so a resumed run repairs what a process killed before logging left out.
     """
 
     def __call__(self, event: Event) -> None:
@@ -55,7 +55,7 @@ def read_log(path: Path) -> list[EpochRecord]:
 
 
 class Pace:
-    """When a run is drawn: first at once, then every REDRAWN_S seconds at most, and after the last of `epochs`."""
+    """When a run is drawn: at once, then at most every REDRAWN_S seconds, and after the last of `epochs`."""
 
     def __init__(self, epochs: int) -> None:
         self._epochs, self._drawn_s = epochs, -math.inf

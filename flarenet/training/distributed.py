@@ -2,8 +2,8 @@
 
 What a loss sums over a batch goes through sums.summed. Gradients are averaged over the processes, as torch's
 DistributedDataParallel does. It is not used itself for two reasons: the order in which it adds numbers changes after
-the first batch of a process, so an interrupted run would end differently from an uninterrupted one; and it knows only
-a network's `forward`, beside which objectives call other methods.
+the first batch of a process, so an interrupted run would end differently from an uninterrupted one; and it wraps only
+a network's `forward`, while objectives also call other methods.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def own_device(name: str) -> torch.device:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Work together with the other processes that torchrun started; alone where it did not start this one.
+    """Join the process group of torchrun; nothing happens where torchrun did not start this process.
 
-    Where the body fails the group stays: to take it apart waits for the others, which wait for this process. Its end,
-    which torchrun notices, ends them too.
+    Where the body fails the group is not destroyed: that would wait for the others, which wait for this process.
+    torchrun notices that this process has ended, and ends the others.
     """
     if not distributed.is_torchelastic_launched() or distributed.is_initialized():
         yield
@@ -68,7 +68,7 @@ def own_rows(batch_size: int) -> range:
 
 
 def wait_for_all() -> None:
-    """Wait until every process has come here."""
+    """Wait until every process gets here."""
     if processes() > 1:
         distributed.barrier()
 
@@ -89,7 +89,7 @@ def averaged(values: Tensor) -> Tensor:
 
 
 def highest(*numbers: int) -> list[int]:
-    """For each of the numbers that this process comes with, the highest that any comes with."""
+    """The maximum of each of `numbers` over the processes."""
     if processes() == 1:
         return list(numbers)
     found = torch.tensor(numbers, device="cuda" if distributed.get_backend() == "nccl" else "cpu")

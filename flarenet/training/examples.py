@@ -1,4 +1,4 @@
-"""A few held-out patches, with the network's answer to them, to look at: the same patches after every epoch."""
+"""A few held-out patches with their predictions, to look at: the same patches after every epoch."""
 
 from __future__ import annotations
 
@@ -12,32 +12,31 @@ from .batches import Batch
 from .callbacks import Example
 
 MOST = 4
-"""Examples at most, each of another case."""
+"""Most examples, each of a different case."""
 
 
 class Examples:
     """Gathers, batch by batch, each case's patch with the most labels; among equal ones the first.
 
-    Every round of validation has the same batches. So the first round finds which patches are shown, and later rounds
-    look at these alone.
+    Every validation has the same batches, so the first one chooses the patches and later ones only collect these.
     """
 
     def __init__(self, labels: LabelSet, groups: Sequence[str]) -> None:
         self._labels, self._groups = labels, tuple(groups)
-        self._number = 0  # of the next patch, counted within its round
+        self._number = 0  # of the next patch, counted within its validation
         self._richest: dict[str, tuple[int, int]] = {}  # case -> how many labels its patch has, and which it is
         self._chosen: list[int] | None = None
         self._shown: dict[int, Example] = {}
 
     def add(self, batch: Batch, predicted: Mapping[str, Tensor]) -> None:
-        """Look at a batch. predicted: {group: integers [B, *S]}, 0 background, 1..n the group's labels."""
+        """Take the examples of a batch. predicted: {group: integers [B, *S]}, 0 background, 1..n the group's labels."""
         for row in range(len(batch.names)):
             if self._is_rich(batch, row) if self._chosen is None else self._number in self._chosen:
                 self._shown[self._number] = self._example(batch, predicted, row)
             self._number += 1
 
     def best(self) -> tuple[Example, ...]:
-        """The examples of the MOST cases with the most labels, in that order. The next `add` begins a new round."""
+        """The examples, at most MOST, with the most labels first. The next `add` starts a new validation."""
         if self._chosen is None:
             ranked = sorted(self._richest.values(), key=lambda found: -found[0])
             self._chosen = [number for _, number in ranked[:MOST]]
@@ -46,7 +45,7 @@ class Examples:
         return examples
 
     def _is_rich(self, batch: Batch, row: int) -> bool:
-        """Whether the patch has more labels than all earlier ones of its case; if so it takes the place of the best."""
+        """Whether the patch has more labels than all earlier ones of its case; if so it replaces the best of them."""
         richness = _labels_in(self._maps(batch, row))
         most, number = self._richest.get(batch.names[row], (-1, -1))
         if richness <= most:

@@ -1,8 +1,8 @@
-"""Batches made ahead of their use, in processes beside the one that trains.
+"""Batches made ahead of their use, in worker processes.
 
-Each process is given what it needs to draw any batch (paths and numbers; it opens the store itself), and is then told
-which batches to make. It has a pipe of its own. So when it dies, whoever waits for it meets the end of that pipe:
-nothing is polled, and no lock is shared.
+Each process gets what it needs to make any batch (paths and numbers; it opens the store itself), and then the keys of
+the batches to make. Each has a pipe of its own, so if it dies, its reader meets the end of that pipe: nothing is polled
+and no lock is shared.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from .batches import Batch, Batches, Sample
 from .distributed import processes_here
 
 AHEAD = 2
-"""How many batches are asked of each process at a time: the one it makes and the one after it."""
+"""How many batches are requested of each process at a time: the one it makes and the one after it."""
 
 MOST_WORKERS = 12
 
 Key = tuple[int, int, int]
-"""Which batch: (number of its source, epoch, index)."""
+"""A batch: (number of its source, epoch, index)."""
 
 
 def default_workers(device: torch.device) -> int:
-    """How many loader processes training on `device` gets: enough to keep a GPU busy; none where a CPU trains."""
+    """How many loader processes to use for training on `device`: enough to keep a GPU busy; none on a CPU."""
     return max(0, min(MOST_WORKERS, processors() // processes_here() - 1)) if device.type == "cuda" else 0
 
 
@@ -61,27 +61,27 @@ class Loader(AbstractContextManager):
     def ahead(self, batches: Batches, *, epochs: int, batches_per_epoch: int) -> Ahead:
         """A stand-in for `batches`, of which `epochs` times `batches_per_epoch` will be taken, mostly in order.
 
-        Call it for all sources before taking the first batch: that starts the processes, which are given the sources.
+        Call it for all sources before taking the first batch: that starts the processes and sends them the sources.
         """
         self._sources.append(batches)
         return Ahead(self, len(self._sources) - 1, batches, epochs, batches_per_epoch)
 
     @property
     def reach(self) -> int:
-        """How many batches are asked for beyond the one that is needed now."""
+        """How many batches are requested beyond the one that is needed now."""
         return AHEAD * self._count
 
     def ask(self, key: Key) -> None:
-        """Have a batch made by the process that has the least to do."""
+        """Request a batch from the process that has the least to do."""
         if not self._workers:
             self._start()
         min(self._workers.values(), key=lambda worker: len(worker.asked)).ask(key)
 
     def take(self, key: Key) -> Batch:
-        """A batch that was asked for.
+        """A batch that was requested.
 
-        Raises what went wrong with this batch or a later one: FlarenetError as it is, anything else as CaseFault.
-        Raises StorageError where a process died.
+        Raises the error of this batch or of a later one, FlarenetError as it is, anything else as CaseFault, and
+        StorageError where a process died.
         """
         self._collect(0)
         while key not in self._made:
@@ -90,7 +90,7 @@ class Loader(AbstractContextManager):
 
     def _start(self) -> None:
         context = multiprocessing.get_context("forkserver")
-        # one process imports torch and what augments; the workers are forked from it
+        # one process imports torch and the augmentation library; the workers are forked from it
         context.set_forkserver_preload([__name__, "batchgenerators.augmentations.color_augmentations"])
         for _ in range(self._count):
             worker = _Worker(context, self._sources)
@@ -103,7 +103,7 @@ class Loader(AbstractContextManager):
 
 
 class Ahead:
-    """Used in place of Batches: while one batch is used, the next ones are made."""
+    """Stands in for Batches: while one batch is used, the next ones are made."""
 
     def __init__(self, loader: Loader, number: int, batches: Batches, epochs: int, batches_per_epoch: int) -> None:
         self._loader, self._number, self._batches = loader, number, batches
@@ -140,7 +140,7 @@ class Ahead:
 
 @dataclass(frozen=True)
 class _Failure:
-    """Sent in place of a batch that could not be made. Text, because not every exception can go to another process."""
+    """Sent in place of a batch that could not be made. Text, because not every exception can be pickled."""
 
     error: FlarenetError | None
     summary: str
@@ -153,7 +153,7 @@ class _Failure:
 
 
 class _Worker:
-    """A process, and the batches that it was asked for and has not given yet."""
+    """A process, and the batches that were requested from it and have not arrived yet."""
 
     def __init__(self, context: ForkServerContext, sources: Sequence[Batches]) -> None:
         self.pipe, theirs = context.Pipe()
@@ -171,7 +171,7 @@ class _Worker:
             raise self._death() from None
 
     def answer(self) -> tuple[Key, Batch]:
-        """The next batch that it made. Raises what went wrong in making it."""
+        """The next batch that it made. Raises the error that stopped it from making one."""
         try:
             found = _receive(self.pipe)
         except (EOFError, OSError):
@@ -197,7 +197,7 @@ class _Worker:
 
 
 def _serve(pipe: Connection, sources: Sequence[Batches]) -> None:
-    """Make the batches that are asked for, until nobody asks any more."""
+    """Make the requested batches until the parent closes the pipe."""
     for number in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, which ends this process when it is done
         signal.signal(number, signal.SIG_IGN)
     end_with_parent()
@@ -205,7 +205,7 @@ def _serve(pipe: Connection, sources: Sequence[Batches]) -> None:
     try:
         while True:
             _send(pipe, _made(sources, pipe.recv()))
-    except (EOFError, OSError):  # nobody is there any more
+    except (EOFError, OSError):  # the parent has closed the pipe or died
         pass
 
 
@@ -220,7 +220,7 @@ def _made(sources: Sequence[Batches], key: Key) -> Batch | _Failure:
 
 
 def _send(pipe: Connection, made: Batch | _Failure) -> None:
-    """Send a batch in memory that both processes map; the memory's descriptor goes through the pipe.
+    """Send a batch in shared memory, whose file descriptor goes through the pipe.
 
     Once sent, a batch needs neither its sender nor /dev/shm, which is small in many containers. torch's own way of
     sending tensors needs both.

@@ -34,7 +34,7 @@ Validation = Callable[[nn.Module], Findings]
 
 @dataclass(frozen=True)
 class Course:
-    """What fit needs beside the state: the step's numbers, the source of its batches, how they are judged."""
+    """What fit needs in addition to the state: the step's numbers, its batches, objective and validation."""
 
     step: Step
     batches: Batches | Ahead
@@ -49,11 +49,11 @@ class Course:
 
 
 def fit(state: TrainState, course: Course) -> None:
-    """Train from where `state` is to the end of the step, saving the state after every epoch and telling the callbacks.
+    """Train from `state` to the end of the step; save the state after every epoch and send events to the callbacks.
 
     A signal to end takes effect after the current batch: the state is saved, then the signal is raised again and does
     what it would have done without fit.
-    Raises RunError, before the weights are touched, where a loss or its gradient is not finite. Raises it too where a
+    Raises RunError, before the weights change, where a loss or its gradient is not finite. Also raises it where a
     signal to end did not end the process, so that an unfinished run is never taken for a finished one.
     """
     with watched(course.callbacks, Started(course.title, course.folder, course.step, tuple(state.history))) as tell:
@@ -76,9 +76,9 @@ def fit(state: TrainState, course: Course) -> None:
 
 
 def _epoch(state: TrainState, course: Course, requests: Requests, tell: Callback) -> Findings | None:
-    """Train what is left of an epoch, validate, and append the epoch's record to `state.history`.
+    """Train the rest of an epoch, validate, and append the epoch's record to `state.history`.
 
-    None where a signal to end came meanwhile; the state is saved then.
+    None where a signal to end came while training; the state is saved then.
     """
     step, first, started = course.step, state.index, time.perf_counter()
     _train_epoch(state, course, requests, tell)
@@ -123,10 +123,10 @@ def learning_rate(step: Step, epoch: float) -> float:
 
 
 def _train_epoch(state: TrainState, course: Course, requests: Requests, tell: Callback) -> None:
-    """Train on the remaining batches of an epoch; fewer where a signal to end comes."""
+    """Train on the remaining batches of an epoch, or until a signal to end comes."""
     step = course.step
     _train_mode(state.network)
-    # a batch is asked for twice: while the one before it is learned from, and when its turn comes
+    # each batch is fetched twice: during the update before its own, and when its turn comes
     fetch = lru_cache(maxsize=1)(partial(_fetch, course, state.epoch))
     requests.check()  # a signal may have come during validation
     while state.index < step.batches_per_epoch and not requests.stop:
@@ -152,14 +152,14 @@ def _fetch(course: Course, epoch: int, index: int) -> Batch:
 def _train_batch(
     state: TrainState, course: Course, index: int, *, fetch: Callable[[int], Batch]
 ) -> tuple[float, float]:
-    """Learn from one batch; returns (its loss, the Dice term of the loss)."""
+    """Update the weights with one batch; returns (its loss, the Dice term of the loss)."""
     batch = fetch(index)
 
     def meanwhile() -> None:
         if index + 1 < course.step.batches_per_epoch:
             fetch(index + 1)
 
-    # for what a network draws, as the masked autoencoder draws its mask
+    # for random numbers of a network, such as the mask of the masked autoencoder
     torch.manual_seed(_seed(course.batches.seed, state.epoch, index, rank()))
     where = f"{course.title}, epoch {state.epoch + 1}, batch {index + 1}"
     names = partial(course.batches.names, state.epoch, index)
@@ -182,7 +182,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     """
 
     def sent(part: Tensor) -> Tensor:
-        # from page-locked memory a GPU copies by itself; for other memory the caller waits until earlier work is done
+        # a copy from pinned memory is asynchronous; with other memory the caller waits until earlier work is done
         return (part.pin_memory() if device.type == "cuda" else part).to(device, non_blocking=True)
 
     order = training_order(batch.image.ndim - 2, device)
@@ -196,9 +196,9 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 @contextmanager
 def fastest_convolutions(search: bool) -> Iterator[None]:
-    """Within this context, if `search`, cuDNN tries for each new size of input which of its algorithms is the fastest.
+    """Within this context, if `search`, cuDNN times its algorithms for each new input size and uses the fastest.
 
-    That pays where a network meets few sizes. On a CPU it has no effect.
+    That pays where there are few sizes. On a CPU it has no effect.
     """
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = search
@@ -209,7 +209,7 @@ def fastest_convolutions(search: bool) -> Iterator[None]:
 
 
 def _train_mode(network: nn.Module) -> None:
-    """Set train mode for what learns, eval mode for modules of which nothing learns: their norm statistics rest too."""
+    """Set train mode, but eval mode for frozen modules: their norm statistics stay fixed too."""
     network.train()
     for module in network.modules():
         parameters = list(module.parameters())

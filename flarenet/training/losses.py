@@ -1,8 +1,8 @@
 """Dice + cross-entropy, equation (1) of the FLARE 2023 paper, over what is annotated.
 
-Partial labels in one formula: in each sample, the probabilities of the labels that nobody looked for are added to the
-background's (their logits are merged by logsumexp). So "background" there means "background, or something that was not
-looked for". With everything annotated this is the plain loss; with nothing annotated it is 0.
+Partial labels in one formula: in each sample, the probabilities of labels that are not annotated are added to the
+background's (their logits are merged by logsumexp). So "background" there means "background, or a label that is not
+annotated". With everything annotated this is the plain loss; with nothing annotated it is 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from ..data.labels import HIDDEN
 from .sums import summed
 
-_SMOOTH = 1e-5  # keeps the Dice defined for a class that is neither drawn nor predicted
+_SMOOTH = 1e-5  # keeps the Dice defined for a class that is neither annotated nor predicted
 
 _SLAB_VOXELS = 2**15
 """Fewest voxels of a slab. In one piece, a block of 128^3 voxels takes a core three times as long (with 14 channels
@@ -51,11 +51,11 @@ def segmentation_loss(
     exclusion: float = 0.0,
     sample_dice: Mapping[str, float] = MappingProxyType({}),
 ) -> Loss:
-    """Equation (1) over what is annotated, summed over the groups that the network answers.
+    """Equation (1) over what is annotated, summed over the groups that the network predicts.
 
     answers      {group: logits [B, 1 + n, *S]}; under deep supervision a tuple of logits at S, S/2, S/4 ...
     labels       by group, as Batch holds them; for the groups of `answers` at least
-    asked        likewise
+    asked        like labels
     exclusion    weight of exclusion_loss at full resolution; 0 leaves it out
     sample_dice  {group: weight of its sample_dice_loss at full resolution}; a group without a weight has none
     """
@@ -93,12 +93,12 @@ def marginal_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Loss:
     """The loss of one group.
 
     logits  [B, 1 + n, *S]
-    target  [B, *S] uint8: 0 background, 1..n, HIDDEN where no question is asked
-    asked   [B, 1 + n] bool, best on the CPU; asked[:, 0] is false where no label of the group was looked for
+    target  [B, *S] uint8: 0 background, 1..n, HIDDEN where the voxel is ignored
+    asked   [B, 1 + n] bool, best on the CPU: the labels annotated in each sample; asked[:, 0] is false where none is
 
     The Dice term has squared denominators and sums over all voxels of the batch; it is the mean over background and
-    those labels that at least one sample asks for. The cross-entropy is the mean over the voxels that ask a question.
-    Where nothing is asked both are 0, and so are their gradients.
+    those labels that are annotated in at least one sample. The cross-entropy is the mean over the voxels that are not
+    ignored, in samples with any label annotated. Where there are none both are 0, and so are their gradients.
     """
     overlap, squares, drawn, log_likelihood = _Sums.apply(*_in_slabs(logits.flatten(2), target.flatten(1), asked))
     asking = asked.sum(dim=0).to(logits.device, non_blocking=True)
@@ -110,13 +110,13 @@ def marginal_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Loss:
 
 
 def exclusion_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Tensor:
-    """How far labels that were not asked for claim voxels that were drawn: 0 where they claim none, at most 1.
+    """How far labels that are not annotated are predicted where other labels are: 0 if nowhere, at most 1.
 
     The exclusion loss of Shi et al. (Medical Image Analysis 70, 2021) in the form of the Dice; arguments as
-    marginal_loss. Each label has 2 sum(p d) / (sum p^2 + sum d), summed over the samples that do not ask for it but
-    for another label of the group; d is 1 on drawn voxels. The result is the mean over the labels that some such sample
-    does not ask for. A tumor and the organ it sits in are answered by different groups, each with its own logits, and
-    so never exclude each other.
+    marginal_loss. Each label has 2 sum(p d) / (sum p^2 + sum d), summed over the samples where it is not annotated but
+    another label of the group is; d is 1 on foreground voxels. The result is the mean over the labels that have such
+    samples. A tumor and its host organ are in different groups, each with its own logits, and so never exclude each
+    other.
     """
     goal = target.flatten(1)[:, None]
     visible, drawn = goal != HIDDEN, (goal > 0) & (goal != HIDDEN)
@@ -156,12 +156,12 @@ def _over_the_batch(*sums: Tensor) -> tuple[Tensor, ...]:
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """Samples that answer the same labels.
+    """Samples with the same labels annotated.
 
-    rows    [b] numbers of the samples in the batch
-    kept    [K] channels of background and of the labels that were asked for
-    merged  [M] channels of background and of the labels that were not
-    place   [256] place of each label's channel in `kept`, 0 for labels that are not there
+    rows    [b] indices of the samples in the batch
+    kept    [K] channels of background and of the labels that are annotated
+    merged  [M] channels of background and of the labels that are not
+    place   [256] index in `kept` of each label's channel, 0 for labels that are not there
     """
 
     rows: Tensor
@@ -170,7 +170,7 @@ class _Piece:
     place: Tensor
 
     def of(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(log-probabilities [b, K, I], place in `kept` of what was drawn [b, 1, I], where it is hidden [b, 1, I])."""
+        """(log-probabilities [b, K, I], index in `kept` of the target [b, 1, I], whether it is hidden [b, 1, I])."""
         scores, values = logits[self.rows].to(_precision(logits)), target[self.rows][:, None]
         if len(self.merged) > 1:
             background = scores[:, self.merged].logsumexp(dim=1, keepdim=True)
@@ -178,7 +178,7 @@ class _Piece:
         return scores.log_softmax(dim=1), self.place[values.long()], values == HIDDEN
 
     def spread(self, by_score: Tensor, logits: Tensor, gradient: Tensor) -> None:
-        """Write a gradient [b, K, I] into `gradient`, that of the logits; merged channels share that of background."""
+        """Write a gradient [b, K, I] into `gradient`, that of all logits; merged channels share the background's."""
         rows = self.rows[:, None]
         gradient[rows, self.kept] = by_score.to(gradient.dtype)
         if len(self.merged) > 1:
@@ -194,7 +194,7 @@ def _in_slabs(logits: Tensor, target: Tensor, asked: Tensor) -> tuple[Tensor, Te
 
 
 def _slabs(voxels: int) -> int:
-    """How many equal parts, of at least _SLAB_VOXELS each, halving again and again gives of so many voxels."""
+    """How many equal parts, of at least _SLAB_VOXELS each, repeated halving makes of so many voxels."""
     count = 1
     while voxels % (2 * count) == 0 and voxels // (2 * count) >= _SLAB_VOXELS:
         count *= 2
@@ -202,7 +202,7 @@ def _slabs(voxels: int) -> int:
 
 
 def _pieces(asked: Tensor, device: torch.device) -> Iterator[_Piece]:
-    """The samples of which anything was asked. On a CPU each is a piece; elsewhere those of one pattern are."""
+    """The samples with any label annotated. On a CPU each is a piece; elsewhere those of one pattern are."""
     alike: dict[object, list[int]] = {}
     patterns = asked.tolist()
     for row, pattern in enumerate(patterns):
@@ -224,13 +224,13 @@ def _precision(logits: Tensor) -> torch.dtype:
 class _Sums(torch.autograd.Function):
     """What the loss needs of its voxels: logits [B, C, I] -> overlap [C], squares [C], drawn [C], log-likelihood [].
 
-    overlap  sum of the probabilities of the class that was drawn, by class
+    overlap  sum of the probabilities of each class over its target voxels
     squares  sum of the squared probabilities of each class
-    drawn    number of voxels drawn of each class
+    drawn    number of target voxels of each class
 
-    Passes of a whole batch through memory cost a CPU as much time as the network does. So this goes piece by piece,
-    each of which fits in the cache, keeps nothing but the logits and the target for the backward pass, and computes the
-    gradient by a formula of its own.
+    Passes of a whole batch through memory cost a CPU as much time as the network does. So this works piece by piece,
+    each of which fits in the cache, keeps only the logits and the target for the backward pass, and computes the
+    gradient by its own formula.
     """
 
     @staticmethod

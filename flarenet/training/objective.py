@@ -1,4 +1,4 @@
-"""How a segmenting network is judged on a batch: by the loss over what is annotated, with nothing computed in vain."""
+"""The objective of a segmentation network: the loss over what is annotated, without computing what it does not use."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ def segmentation_objective(
 ) -> Loss:
     """Equation (1) over what is annotated, summed over `groups`; see losses.segmentation_loss.
 
-    A sample that asks nothing of a group adds nothing to that group's loss. So while a network with several decoders
-    learns, each decoder sees only the samples that ask something of its group: loss and gradient are those of all
-    samples, up to the order in which numbers are added. In eval mode every decoder sees all samples, and the loss holds
-    the logits of all.
+    A sample with no label of a group annotated adds nothing to that group's loss. So in train mode each decoder of a
+    DualDecoderUNet sees only the other samples: loss and gradient are those of all samples, up to the order in which
+    numbers are added. In eval mode every decoder sees all samples, and the loss holds the logits of all.
 
     same_size  every decoder sees all samples in train mode too: a compiled network is compiled anew for each other size
     """
@@ -44,11 +43,11 @@ def segmentation_objective(
 
 
 def keeps_size(network: nn.Module, *, same_size: bool) -> bool:
-    """Whether a network that learns computes tensors of the same sizes in every batch; same_size as above."""
+    """Whether a network in train mode computes tensors of the same sizes in every batch; same_size as above."""
     return same_size or not isinstance(network, DualDecoderUNet)
 
 
 def _asking(asked: Tensor) -> Tensor:
-    """The rows of the samples that ask something; row 0 if none does, so that what learns has a gradient, if of 0."""
+    """The samples with any label asked; row 0 if there are none, so that the decoder has a gradient, if only of 0."""
     rows = asked[:, 0].nonzero().flatten()
     return rows if len(rows) else rows.new_zeros(1)

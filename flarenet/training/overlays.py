@@ -1,4 +1,4 @@
-"""Pictures of a few held-out patches as training goes on, `overlays/epoch_NNN.png`: labels beside predictions."""
+"""Pictures of a few held-out patches as training goes on, `overlays/epoch_NNN.png`: labels next to predictions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST = 10
-"""Pictures of one run, at equal distances in epochs, not counting that of the last epoch."""
+"""Most pictures of one run, evenly spaced in epochs, not counting that of the last epoch."""
 
 
 class Overlays:
@@ -38,7 +38,7 @@ class Overlays:
 
 
 def is_due(epoch: int, epochs: int) -> bool:
-    """Whether a picture is made of this epoch: it is made of the last one and of at most MOST others."""
+    """Whether a picture is due after this epoch: after the last one, and after at most MOST others."""
     return epoch == epochs or epoch % -(-epochs // MOST) == 0
 
 

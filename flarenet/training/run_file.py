@@ -27,7 +27,7 @@ from .distributed import processes
 RUN_FILE = "run.json"
 
 _LIBRARIES = ("torch", "numpy", "batchgenerators", "blosc2", "monai", "scipy")
-"""Libraries whose versions may change a number of a run."""
+"""Libraries whose versions may change the numbers of a run."""
 
 
 class Process(Frozen):
@@ -38,9 +38,9 @@ class Process(Frozen):
     precision  the number type that the network computed in
     together   how many processes trained as one; this is the first of them
     started    when it started, in UTC
-    ended      when it ended, in UTC; None where it did not say
+    ended      when it ended, in UTC; None while it runs, or where it was killed
     epochs     (first, last) of the epochs that it finished; None where it finished none
-    end        "running", "done", "interrupted", "killed" (it never said how it ended), or the name of the error
+    end        "running", "done", "interrupted", "killed" (a later process found it "running"), or the name of the error
     """
 
     command: tuple[str, ...]
@@ -64,11 +64,11 @@ class RunFile(Frozen):
 
     title      title of the run
     seed       seed of its plan
-    sha256     "plan": SHA-256 of the plan as used, which is plan.json beside run.json once the run is done;
+    sha256     "plan": SHA-256 of the plan as used, which is plan.json next to run.json once the run is done;
                "dataset": of prepared/NAME/dataset.json;
                "cases": of the names of the cases trained on and held out, with the keys of what they were made from;
                "TRAINER/STEP": of the weights of that run, from which this one starts or learns
-    processes  the processes that worked on it, in turn
+    processes  the processes that worked on it, in order
     """
 
     largest_bytes = LARGEST_TABLE_BYTES
@@ -120,7 +120,7 @@ def this_process(device: torch.device, precision: str, root: Path) -> Process:
 
 
 def command_line(words: Sequence[str], root: Path) -> tuple[str, ...]:
-    """The `words` of a command line. Paths below the root begin with ROOT; of other paths the last name is kept."""
+    """The `words` of a command line. Paths below the root begin with ROOT; of other paths only the last name stays."""
     command, *others = words
     return (Path(command).name, *(_without_folders(word, root) for word in others))
 

@@ -22,10 +22,10 @@ class Requests:
     """What signals have requested, agreed by all processes that train together at each check.
 
     stop    whether to end
-    save    whether to save the state; whoever saves it sets this back
+    save    whether to save the state; whoever saves it resets this
     ending  the signal by which any process was told to end; 0: none
-    heard   the signal by which this process was told to end, as its handler notes at any moment; 0: none
-    wanted  whether this process was told to save since the last check, noted likewise
+    heard   the signal by which this process was told to end, set by its handler at any time; 0: none
+    wanted  whether this process was told to save since the last check, set by its handler at any time
     """
 
     stop: bool = False
@@ -63,7 +63,7 @@ def noted() -> Iterator[Requests]:
         yield requests
         return
     wanted = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGUSR1: save}
-    # a command started in the background may have been told to ignore Ctrl-C, and then goes on ignoring it
+    # a command started in the background may have been set to ignore Ctrl-C, and then keeps ignoring it
     heard = [number for number in wanted if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, wanted[number]) for number in heard}
     try:

@@ -34,14 +34,14 @@ class EpochRecord(Frozen):
 class TrainState:
     """What changes while a network trains, between two batches.
 
-    scaler      scales gradients; at work in float16 only
-    average     moving average of the network's weights, where the plan asks for one
+    scaler      scales gradients; enabled in float16 only
+    average     moving average of the network's weights; None where the plan has none
     epoch       number of finished epochs
-    index       number of batches that the current epoch has had
+    index       number of batches of the current epoch that are done
     sums        name -> sum of the losses of these batches
     best_epoch  the epoch whose weights are `best`; None where selection is "last" or no epoch was scored
     best_score  its score; higher is better
-    best        the best weights so far; None like best_epoch
+    best        the best weights so far, on the CPU; None like best_epoch
     history     records of the finished epochs
     """
 

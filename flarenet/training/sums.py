@@ -1,4 +1,4 @@
-"""Sums of a loss over a batch on which several processes work, or one process in several turns."""
+"""Sums of a loss over a batch that is split over several processes, or over several turns of one process."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _turns: _Turns | None = None
 def summed(part: Tensor) -> Tensor:
     """The sum over the whole batch; `part` is the sum over the rows that this process or turn works on.
 
-    Every process and turn has to call it for the same sums in the same order. Backward, the gradient is multiplied by
-    the number of parts, because the parts' gradients are averaged afterwards.
+    Every process and turn has to call it for the same sums in the same order. In the backward pass the gradient is
+    multiplied by the number of parts, because the gradients of the parts are averaged afterwards.
     """
     if _turns is not None:
         return _turns.summed(part)
@@ -29,19 +29,19 @@ def summed(part: Tensor) -> Tensor:
 
 
 def weight_of(rows: int, batch_size: int) -> float:
-    """What a mean over `rows` of a batch weighs, for the mean over all parts and processes to be that of the batch.
+    """The weight of a mean over `rows` samples with which the mean over all parts and processes is that of the batch.
 
-    It is 1 where all have as many rows. A batch of 4 has 2, 1 and 1 on three processes, which weigh 1.5, 0.75 and 0.75.
+    It is 1 where all have equally many. A batch of 4 has 2, 1 and 1 on three processes, which weigh 1.5, 0.75 and 0.75.
     """
     return rows * (1 if _turns is None else _turns.count) * processes() / batch_size
 
 
 def in_turns(parts: Sequence[Part], judge: Callable[[Part], Judged]) -> Iterator[Judged]:
-    """For each part of a batch the loss of the whole batch, as a function of the network's answer to that part.
+    """Yield, for each part of a batch, the loss of the whole batch, with the gradient of that part's output.
 
     The mean of the gradients of these losses is the gradient of the whole batch. A first pass, without gradients, finds
-    the sums over the whole batch. Where the loss sums nothing, it ends after one part, and each loss is that of its
-    part alone: see weight_of.
+    the sums over the whole batch. Where the loss never calls `summed`, that pass ends after one part, and each loss is
+    that of its part alone: see weight_of.
     """
     if len(parts) == 1:
         yield judge(parts[0])
@@ -62,7 +62,7 @@ def in_turns(parts: Sequence[Part], judge: Callable[[Part], Judged]) -> Iterator
 
 
 class _Turns:
-    """The sums of one batch, in the order in which the loss asks for them."""
+    """The sums of one batch, in the order in which the loss calls `summed`."""
 
     def __init__(self, count: int) -> None:
         self.sums: list[Tensor] = []

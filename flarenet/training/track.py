@@ -29,7 +29,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
 
             self._run = event
-            # purge_step: later epochs, which a killed process wrote, are written anew
+            # purge_step: later epochs, which a killed process wrote, are written again
             self._writer = SummaryWriter(str(event.folder / "tensorboard"), purge_step=len(event.history) + 1)
         elif isinstance(event, EpochDone):
             self._tell(event)
@@ -57,7 +57,7 @@ def _scalars(record: EpochRecord) -> dict[str, float]:
 
 
 def _pixels(figure: Figure) -> np.ndarray:
-    """uint8 [H, W, 3]"""
+    """The pixels of a figure, uint8 [H, W, 3]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)

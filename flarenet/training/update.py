@@ -19,7 +19,7 @@ from .sums import in_turns
 
 
 def make_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
-    """A scaler for gradients that float16 could not hold. It does nothing for types with the exponents of float32.
+    """A scaler that keeps small gradients from underflow in float16; disabled in other precisions.
 
     precision  as engines.pick_precision takes it
     """
@@ -38,11 +38,11 @@ def learn(
 ) -> tuple[float, float]:
     """Take one step of the optimizer on `batch`, with `judge` as the loss; returns (the loss, its Dice term).
 
-    names      says the cases of the whole batch, of which others may work on a part; None: those of `batch`
-    meanwhile  called once a GPU has been given its work, before the CPU waits for it; the weights are as they were
-    A gradient that float16 could not hold changes nothing but the scale, as long as the scale can be smaller.
-    Raises RunError that names `where` and the cases, before anything changes, if the loss or its gradient is not
-    finite, or if nothing that learns has a part in the loss.
+    names      gives the cases of the whole batch, of which other processes may have a part; None: those of `batch`
+    meanwhile  called once a GPU has been given its work, before the CPU waits for it; the weights have not changed yet
+    A gradient that overflows in float16 only lowers the scale, as long as it is above 1.
+    Raises RunError at `where`, before the weights change, if the loss or its gradient is not finite (then it names the
+    cases), or if no parameter that learns has a part in the loss.
     """
     learning = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     state.optimizer.zero_grad(set_to_none=True)

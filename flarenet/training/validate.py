@@ -1,4 +1,4 @@
-"""How well a network does on held-out cases while it trains, always on the same patches."""
+"""Validation on held-out cases during training, always on the same patches."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class HeldOut:
 
     losses    "held_out_dice_loss"; "held_out_loss" for a network that does not segment, and so has no groups
     dice      group -> mean over its labels
-    labels    label -> Dice, from voxels counted over all patches of the cases that ask for it. A label that is neither
-              drawn nor predicted there has no Dice, and a group of such labels has none
+    labels    label name -> Dice, from voxels counted over all patches of the cases in which it is asked. A label that
+              is neither annotated nor predicted there has no Dice, and a group of such labels has none
     examples  a few of the patches; see examples.Examples
 
-    Each batch is worked on in the parts that `update` states, as in training, because memory is planned for these.
+    Each batch is split into the parts that `update` states, as in training, because memory is planned for these.
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class HeldOut:
 
 
 def _dice(counts: Tensor) -> dict[int, float]:
-    """Label, counted from 0 in its group -> Dice, from what dice_counts gives; labels without a Dice are left out."""
+    """Label (from 0 in its group) -> Dice, from the result of dice_counts; labels without a Dice are left out."""
     twice_overlap, sizes = counts.tolist()
     return {index: twice / size for index, (twice, size) in enumerate(zip(twice_overlap, sizes)) if size}
 
 
 def dice_counts(predicted: Tensor, target: Tensor, asked: Tensor) -> Tensor:
-    """[2, n] float64: for each label twice the overlap, and the sum of both sizes, over the samples that ask for it.
+    """[2, n] float64: for each label twice the overlap, and the sum of both sizes, over the samples where it is asked.
 
     predicted  [B, *S] integers
     target     [B, *S], as Batch.labels
