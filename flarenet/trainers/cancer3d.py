@@ -17,7 +17,7 @@ class Trainer3DCancer(Trainer):
 
     @classmethod
     def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
-        """One step on every case in which lesions were looked for (D_c); None for a data set of one group."""
+        """One step on every case annotated for any of these groups (D_c); None where there is no such case."""
         _, *later = fingerprint.labels.groups
         if not later:
             return None

@@ -1,4 +1,4 @@
-"""The Course that the loop runs, made of a step of the plan and its samples."""
+"""Makes the Course that the loop runs, from a step of the plan and its samples."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ..training.loop import Course, Objective
 from ..training.validate import HeldOut
 
 HELD_OUT_SHARE = 5
-"""One held-out batch is judged for every so many training batches of an epoch: the paper holds out 20 % of slices."""
+"""One held-out batch is scored for every so many training batches of an epoch: the paper holds out 20 % of slices."""
 
 FEWEST_PATCHES, MOST_OF_A_CASE = 100, 4
-"""Where the weights of the best Dice are kept, at least FEWEST_PATCHES patches are judged after an epoch, as many as
-nnU-Net judges, or, where that is fewer, MOST_OF_A_CASE of each held-out case, because patches of one case are alike. A
-fifth of the batches of a 3D step would be two patches a case."""
+"""With selection "best dice", at least FEWEST_PATCHES patches are scored after an epoch, as many as nnU-Net scores, or
+MOST_OF_A_CASE for each held-out case where that is fewer, because patches of one case are alike. A fifth of the batches
+of a 3D step would be two patches a case."""
 
 
 def make_course(
@@ -91,10 +91,10 @@ def identity_of(
 ) -> dict[str, JsonValue]:
     """The facts of a step's training, and each of its cases with the key of what it was made from.
 
-    A run that was broken off goes on only where its identity is still the same. Device, precision and the numbers of
-    workers and processes are no part of it: a run may go on elsewhere. Nor are the other steps of the plan.
+    An interrupted run resumes only where its identity is still the same. Device, precision and the numbers of workers
+    and processes are not part of it, so a run may resume elsewhere. Nor are the other steps of the plan.
 
-    starts_from  the SHA-256 of the weights that the step begins with; None where they are random
+    starts_from  the SHA-256 of the weights that the step starts from; None where they are random
     """
     return {
         **training_facts(plan, part, step=step),
@@ -105,7 +105,7 @@ def identity_of(
 
 
 def held_out_batches(step: Step, cases: int) -> int:
-    """How many batches are judged after each epoch, with so many held-out `cases`."""
+    """How many batches are scored after each epoch, with so many held-out `cases`."""
     share = max(1, step.batches_per_epoch // HELD_OUT_SHARE)
     if step.selection != "best dice":
         return share
@@ -113,7 +113,7 @@ def held_out_batches(step: Step, cases: int) -> int:
 
 
 def _drawing(step: Step, plan: Plan, part: TrainerPlan) -> partial[Batches]:
-    """Batches of a step; the samples, and how they are drawn and augmented, are still to be given."""
+    """Batches of a step, without its samples, seed, augmentation and weights."""
     configuration = plan.configurations[part.configuration]
     return partial(
         Batches,

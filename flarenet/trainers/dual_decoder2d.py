@@ -27,19 +27,19 @@ class TrainerDualDecoder2D(Trainer):
 
         Recipe paper:
         1. unlabelled cases, with all labels pseudo labels
-        2. cases that ask for every group, with pseudo labels for the rest
+        2. cases annotated for some label of every group, with pseudo labels for the rest
         3. the first group's decoder, on the cases with the most labels of that group
-        4. each later group's decoder, on the cases that ask for nothing but that group
+        4. each later group's decoder, on the cases annotated for that group alone
 
         Recipe auto:
-        1. all cases, with pseudo labels for what nobody looked for; no such step where all cases have one pattern
-        2. all annotated cases, with hand-drawn labels alone
-        3. where there are several groups, each group's decoder, on every case that asks for it
-        With few cases no cohort is worth leaving out, and the last steps, which decide, see only what people drew.
+        1. all cases, with pseudo labels for what is not annotated; no such step where all cases have one pattern
+        2. all annotated cases, without pseudo labels
+        3. where there are several groups, each group's decoder, on every case annotated for it
+        With few cases no cohort is worth leaving out, and the last steps, which decide, see only manual annotations.
 
-        Where the data set lacks a cohort that a step of `paper` wants, all cases that could serve take its place. A
-        group that nobody looked for has no step of its own. By Request.without the first step of `paper` is left
-        out, and that of `auto` has no unlabelled cases. None where no case is labelled at all.
+        Where the data set lacks a cohort that a step of `paper` needs, all cases that could serve take its place. A
+        group that is nowhere annotated has no step of its own. With Request.without the first step of `paper` is left
+        out, and that of `auto` has no unlabelled cases. None where no case is annotated at all.
         """
         if not any(fingerprint.patterns):
             return None
@@ -89,8 +89,8 @@ def _of_decoder(group: str, serving: tuple[Pattern, ...], learning_rate: float, 
 
 
 def _teachers(fingerprint: Fingerprint, outline: Outline, patterns: Sequence[Pattern]) -> dict[str, Run]:
-    """{group: last step of the 3D trainer that answers it}, for groups of which some case of `patterns` lacks a label
-    and for which there are cases to train such a model on."""
+    """{group: last step of the 3D trainer that predicts it}, for groups of which some case of `patterns` lacks a label
+    and some case of the data set is annotated."""
     runs = {}
     for trainer in (Trainer3DOrgan, Trainer3DCancer):
         part = trainer.plan(fingerprint, outline)

@@ -1,4 +1,4 @@
-"""The finished runs that a step builds on: those that it starts from, and those that teach it."""
+"""The finished runs that a step builds on: the one it starts from, and its teachers."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def find_foundation(
 ) -> Foundation:
     """The run in `folder`, for a step of `trainer` that holds out the cases `held_out`.
 
-    command  what a person types to train the run
+    command  the command that trains the run
     labels   the label table of the step's plan
-    Raises RunError, with the command, where the run is not finished, has learned from a case that is held out, or has
-    another label table.
+    Raises RunError, with the command, where the run is not finished, has learned from a held-out case or may have, or
+    has another label table.
     """
     if not is_finished(folder):
         raise RunError(
@@ -50,7 +50,7 @@ def find_foundation(
         )
     with unsafe(about.flarenet):
         plan = read_plan(folder, about)
-    segments = plan.trainer(about.trainer).network.groups  # an autoencoder knows no labels
+    segments = plan.trainer(about.trainer).network.groups  # an autoencoder has none
     if segments and (other := difference(plan.labels, labels)):
         raise RunError(
             f"{trainer} builds on {folder}",

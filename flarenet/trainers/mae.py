@@ -25,7 +25,7 @@ class TrainerMAE(Trainer):
 
     @classmethod
     def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
-        """One step on all cases, by AdamW with learning rate 3e-4, weight decay 0.05, a long warm-up and a cosine."""
+        """One step on all cases, with learning rate 3e-4, weight decay 0.05, a long warm-up and a cosine schedule."""
         budget, spec = outline.request.budget, masked_autoencoder(outline.request.budget)
         patch, outputs = outline.configurations["3d"].patch, fingerprint.labels.outputs
         samples, batch_why = batch_size(spec, outputs, patch, budget=budget)

@@ -1,4 +1,4 @@
-"""The memory that a step takes to train: what is said where a card has less, and where it runs out."""
+"""The memory that a step takes to train: the warning where a GPU has less, and the error where memory runs out."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..training.distributed import own_rows
 
 
 def memory_gb(device: torch.device) -> float | None:
-    """The memory of a card; None for a device that is not a card."""
+    """The memory of a GPU in GB; None for a device that is not a GPU."""
     if device.type != "cuda":
         return None
     return float(torch.cuda.get_device_properties(device).total_memory / GB)
 
 
 def shortage(plan: Plan, trainer: str, step: Step, *, precision: str, there_gb: float) -> str:
-    """What is said of a card of `there_gb` where `step` may not fit, by the estimate of planning; empty if it does."""
+    """The warning for a GPU of `there_gb` that `step` may not fit, by the estimate of planning; empty if it fits."""
     part, patch = plan.trainer(trainer), plan.configuration_of(trainer).patch
     at_once = _at_once(plan, trainer, step)
     need_gb = training_gb(part.network, plan.labels.outputs, patch=patch, batch_size=at_once, precision=precision)
@@ -33,7 +33,7 @@ def shortage(plan: Plan, trainer: str, step: Step, *, precision: str, there_gb: 
 
 @contextmanager
 def within_memory(title: str, plan: Plan, trainer: str, step: Step) -> Iterator[None]:
-    """Raise StorageError, with what to type, where memory runs out while `step` trains."""
+    """Raise StorageError, with the remedy to type, where memory runs out while `step` trains."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -48,7 +48,7 @@ def within_memory(title: str, plan: Plan, trainer: str, step: Step) -> Iterator[
 
 
 def _at_once(plan: Plan, trainer: str, step: Step) -> int:
-    """How many samples this process works on together."""
+    """How many samples this process works on at once."""
     return plan.trainer(trainer).update.at_once(len(own_rows(step.batch_size)))
 
 

@@ -17,9 +17,10 @@ class Trainer3DOrgan(Trainer):
 
     @classmethod
     def plan(cls, fingerprint: Fingerprint, outline: Outline) -> TrainerPlan | None:
-        """One step. With `paper`: only the cases with the most organs; with `auto`: every case with any organ.
+        """One step. With `paper`: the cases annotated for the most organs; with `auto`: those annotated for any.
 
-        A transformer has two steps: every case with any organ, then those with the most, M_o1 and M_o2 of the paper.
+        A transformer has two steps, where these cases differ: on those annotated for any, then on those annotated for
+        the most, M_o1 and M_o2 of the paper. None where no case is annotated for the group.
         """
         group, values = next(iter(fingerprint.labels.groups.items()))
         every = Stage(

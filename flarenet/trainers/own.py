@@ -1,4 +1,4 @@
-"""Trainers by what a person types: a name of TRAINERS, or "module:Class" for one of their own."""
+"""Trainers by what the user types: a name of TRAINERS, or "module:Class" for a custom trainer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from .trainer import Trainer
 
 
 def find_trainer(typed: str) -> type[Trainer]:
-    """The trainer class that `typed` names. Modules are looked for in the current folder first, as `python -m` does.
+    """The trainer class that `typed` names. Modules are searched in the current folder first, as `python -m` does.
 
-    This is the package's only import by name, and the name comes from the person at the keyboard, never from a file.
-    Raises UsageError for a name that does not exist or is not a trainer, RunError for a module that cannot be imported.
+    This is the package's only import by name, and the name comes from the user, never from a file.
+    Raises UsageError for a name that does not exist or is not a trainer, RunError for a module that cannot be imported,
+    and as check_own_name.
     """
     module, colon, name = typed.partition(":")
     if not colon:

@@ -1,7 +1,7 @@
-"""The PLAN stage after measuring: decide every number of a data set, then write it down and prepare the cases.
+"""Planning after measuring: decide every number of a data set, then write the plan and prepare the cases.
 
-What trainers read is written from the facts to what follows from them: fingerprint.json, splits.json, dataset.json,
-plan.json, then the stores; a case that could not be prepared leaves dataset.json again.
+Files are written in the order in which they follow from each other: fingerprint.json, splits.json, dataset.json,
+plan.json, then the stores; a case that could not be prepared is taken out of dataset.json again.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ Say = Callable[[str], None]
 def decide(
     fingerprint: Fingerprint, workspace: Workspace, *, request: Request, changes: Sequence[str] = ()
 ) -> Plan:
-    """The plan of what was measured, as make_plan, with as many folds as the set has; nothing is written.
+    """The plan of a measured data set, as make_plan, with as many folds as splits.json has; nothing is written.
 
-    Other folds would deal all cases anew, which finished runs have seen: only a person may ask for that, by `changes`.
-    Raises PlanError for one fold where splits.json does not state it.
+    Another number of folds would deal all cases anew, although finished runs have seen them: only `changes` may set it.
+    Raises as make_plan, and PlanError for one fold where splits.json does not state it.
     """
     plan = make_plan(fingerprint, request, changes=changes)
     before = _dealt(workspace)
@@ -61,7 +61,7 @@ def carry_out(
     say: Say = print,
     warn: Say = print,
 ) -> list[tuple[str, FlarenetError]]:
-    """Write `plan` and what it was made from, then prepare the cases; returns those that could not be prepared.
+    """Write `plan` and what it was made from, then prepare the cases; returns (name, error) of those that failed.
 
     verify  as prepare_dataset takes it
     say     called with which earlier files are kept, and where
@@ -72,7 +72,7 @@ def carry_out(
     settled = settle(dataset, fingerprint)
     save_to_load(fingerprint, workspace.fingerprint, PlanError)
     _keep_edited(workspace.plan, plan, say)
-    splits = _deal(settled.cases, plan, workspace, say)  # before dataset.json tells that these cases are known
+    splits = _deal(settled.cases, plan, workspace, say)  # before dataset.json makes these cases known ones
     save_settled(settled, workspace.settled)
     save_plan(plan, workspace.plan)
     _warn_of_empty_folds(splits, settled.cases, warn)
@@ -84,12 +84,12 @@ def carry_out(
 
 
 def _dealt(workspace: Workspace) -> Splits | None:
-    """The folds that the set has."""
+    """The folds in splits.json; None where there is no such file."""
     return load_splits(workspace.splits) if workspace.splits.is_file() else None
 
 
 def _deal(cases: Sequence[Case], plan: Plan, workspace: Workspace, say: Say) -> Splits:
-    """The folds, written to splits.json where they change; what was there is kept."""
+    """The folds of `cases`, written to splits.json where they change; a copy of the old file is kept."""
     before = _dealt(workspace)
     splits = make_splits(cases, plan.folds, seed=plan.seed, before=before, known=_known(cases, workspace))
     if splits == before:
@@ -104,7 +104,7 @@ def _deal(cases: Sequence[Case], plan: Plan, workspace: Workspace, say: Say) -> 
 
 
 def _warn_of_empty_folds(splits: Splits, cases: Sequence[Case], warn: Say) -> None:
-    """Say which folds hold out nothing, unless no case could tell a score."""
+    """Warn of folds that hold out nothing, unless no case is annotated at all."""
     empty = [str(number) for number in range(len(splits.folds)) if number not in splits.telling]
     if empty and any(case.annotated for case in cases):
         said = f"fold {', '.join(empty)} of splits.json holds out no case: too few patients share a pattern of labels"
@@ -112,8 +112,8 @@ def _warn_of_empty_folds(splits: Splits, cases: Sequence[Case], warn: Say) -> No
 
 
 def _known(cases: Sequence[Case], workspace: Workspace) -> frozenset[str]:
-    """The cases that were there when the set was planned last, but for those that have been annotated since. Where
-    nothing tells, as where folds were written before any planning, it is all of them."""
+    """The cases of the last planning, except those annotated since then. All cases where there was no planning, as
+    where the folds were written before."""
     last = load_or_none(Settled, workspace.settled)
     if last is None:
         return frozenset(case.name for case in cases)
@@ -122,7 +122,7 @@ def _known(cases: Sequence[Case], workspace: Workspace) -> frozenset[str]:
 
 
 def _keep_edited(path: Path, plan: Plan, say: Say) -> None:
-    """A plan is made to be edited: another one that is there already moves aside, and no edit is lost."""
+    """Move a different plan.json aside, so that no edit by hand is lost."""
     if not path.is_file() or path.read_bytes() == as_saved(plan).encode():
         return
     kept = move_aside(path)
@@ -130,13 +130,13 @@ def _keep_edited(path: Path, plan: Plan, say: Say) -> None:
     try:
         before = load(Plan, kept, PlanError)
     except PlanError:
-        return  # edited into none, or of another version: it tells no recipe and no budget
+        return  # not a valid plan any more, or of another version: its recipe and budget are unknown
     if plan_again(before) != plan_again(plan):
         say(f"it was made with a different recipe or budget: {plan_again(before)}")
 
 
 def _warn_of_room(plan: Plan, fingerprint: Fingerprint, workspace: Workspace, warn: Say) -> None:
-    """Say where the disk may not hold what is yet to be prepared. What compression saves is not known before."""
+    """Warn if the disk may be too small for what is still to be prepared; compression is not known in advance."""
     need_gb = 0.0
     for name, configuration in plan.configurations.items():
         there = set(Store(workspace.store(name)).names())

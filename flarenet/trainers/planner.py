@@ -23,10 +23,10 @@ from .trainer import Trainer
 
 
 def make_plan(fingerprint: Fingerprint, request: Request, *, changes: Sequence[str] = ()) -> Plan:
-    """The Plan of a data set that was measured: configurations by rule, then the part of every trainer that has
-    something to train on, then `changes`. Changes of the budget are made first, as every size is chosen to fit it.
+    """The Plan of a measured data set: configurations by rule, then the part of every trainer that has cases.
 
-    changes  "KEY=VALUE", as planning.plan_file.override takes them
+    changes  "KEY=VALUE", as planning.plan_file.override takes them, made last; those of the budget are made first, as
+             every size is chosen to fit it
     Raises UsageError or PlanError for a change that does not fit, and PlanError for a plan that exceeds its budget.
     """
     request = replace(request, budget=_changed_budget(request.budget, changes))
@@ -61,14 +61,14 @@ def _of_budget(change: str) -> bool:
 
 
 def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Plan:
-    """`plan` with a part for `trainer`, made from the fingerprint in `workspace`; a part that is there already stays.
+    """`plan` with a part for `trainer`, made from the fingerprint in `workspace`; an existing part stays.
 
     The new part uses the plan's configurations, budget and seed, edited or not, and leaves out the cases that the plan
     leaves out. plan.json is not changed: the folder of each run keeps the whole plan.
     Raises UsageError or UnsafeError as own.check_own_name, PlanError where the data set has nothing for the trainer,
     and as make_plan.
     """
-    check_own_name(trainer, f"{trainer.__module__}:{trainer.__qualname__}")  # or it would pass for the one of that name
+    check_own_name(trainer, f"{trainer.__module__}:{trainer.__qualname__}")  # else it could pass for a registered one
     if trainer.name in plan.trainers:
         return plan
     fingerprint = load_fingerprint(workspace)
@@ -89,10 +89,10 @@ def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Pl
 
 
 def advised(plan: Plan) -> tuple[str, ...]:
-    """The trainers to train, in order, where nobody says otherwise.
+    """The trainers to train by default, in order; empty where there is none.
 
-    Joint alone where it is planned: trained for the same time it was the best of the candidates (docs/results.md,
-    "Candidates at equal time"). Else DualDecoder2D, after the trainers that it builds on.
+    Joint where it is planned: trained for the same time it was the best of the candidates (docs/results.md, "Candidates
+    at equal time"). Else DualDecoder2D. Either comes after the trainers that it builds on.
     """
     for last in (TrainerJoint.name, TrainerDualDecoder2D.name):
         if last in plan.trainers:
@@ -101,7 +101,7 @@ def advised(plan: Plan) -> tuple[str, ...]:
 
 
 def _after_what_it_needs(plan: Plan, name: str, seen: set[str]) -> Iterator[str]:
-    """A trainer, after the trainers that its steps build on and that are not in `seen`, to which all are added."""
+    """Trainer `name`, after those that its steps build on; `seen` ones are skipped, new ones added to it."""
     seen.add(name)
     for step in plan.trainer(name).steps:
         for run in step.builds_on:

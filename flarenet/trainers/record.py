@@ -59,10 +59,9 @@ def trained_again(folder: Path, runs: Mapping[Run, Path]) -> list[Run]:
 
 
 def planned_otherwise(folder: Path, run: Run, plan: Plan) -> tuple[str, str]:
-    """What decides the training of `run`, as its finished model in `folder` has it and as `plan` has it; empty where
-    they agree.
+    """(what the finished model in `folder` has, what `plan` has) where these differ in the training of `run`.
 
-    Nothing can be said of a run that is not whole any more, nor of one that `plan` does not name.
+    Empty where they agree, where the model is not whole any more, and where `plan` does not name the run.
     """
     try:
         plans = (read_plan(folder, read_about(folder)), plan)

@@ -1,4 +1,4 @@
-"""The samples that the loop draws batches from, made of the cases of a step."""
+"""The samples of a step, from which the loop draws batches."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def read_samples(
     held_out: frozenset[str],
     teachers: Teachers | None,
 ) -> tuple[list[Sample], list[Sample]]:
-    """(training, held out), opened in the store; what nobody looked for is filled in by `teachers`.
+    """The samples of a step, (training, held out), opened in the store; `teachers` fill in what is not annotated.
 
     held_out  names of cases, of this step or not
-    Raises RunError where no case is left to train on, or one is damaged or not prepared by the numbers of `plan` and
-    from the files that planning measured, and PlanError where no case has any name of `held_out`; warns of the names
-    that none has.
+    Raises RunError where no case is left to train on, or where one is damaged, or not prepared with the numbers of
+    `plan` and from the files that planning measured. Warns of names in `held_out` that no case has; raises PlanError
+    where no case has any of them.
     """
     dataset = load_settled(workspace.settled)
     lacking = unmatched(held_out, dataset.cases, workspace.splits)
@@ -63,7 +63,7 @@ def read_samples(
     if teachers:
         with teachers.locked() if rank() == 0 else nullcontext():  # the others find everything made
             answers = teachers.complete(chosen, configuration, held_out=held_out, verify=rank() == 0)
-        chosen = [case for case in chosen if answers.record(case.name).annotated]  # the others teach nothing
+        chosen = [case for case in chosen if answers.record(case.name).annotated]  # the others have no label at all
     absent = never_there(
         step, plan.labels, dataset.cases, [answers.read(case.name).record.annotated for case in chosen]
     )
@@ -78,10 +78,9 @@ def read_samples(
 def _check_prepared(
     cases: Sequence[Case], workspace: Workspace, plan: Plan, configuration: str
 ) -> dict[str, CaseRecord]:
-    """The records of the stored cases.
+    """The records of the stored cases. Raises RunError where one is missing or not as the plan says.
 
-    A set that was planned anew is not prepared anew at once, not to its end where planning was killed, and not at all
-    where a plan is edited by hand.
+    That is so while planning prepares cases, where it was killed, and after a plan is edited by hand.
     """
     store, measured = Store(workspace.store(configuration)), Cache(workspace.measured, writable=False)
     numbers, there = plan.configurations[configuration], set(store.names())
@@ -111,7 +110,7 @@ def _check_prepared(
 
 
 def _check_same(records: Mapping[str, CaseRecord], store: Store) -> None:
-    """Between the look at the records and the opening of the arrays, pseudo labels are made, for hours."""
+    """Raise RunError where a case was prepared again after `records` were read: pseudo labels may take hours."""
     other = [name for name, record in records.items() if store.record(name) != record]
     if other:
         raise RunError(
@@ -150,12 +149,12 @@ def _check_whole(cases: Sequence[Case], store: Store, plan: Plan) -> None:
 def never_there(
     step: Step, labels: LabelSet, cases: Sequence[Case], patterns: Sequence[Sequence[int]]
 ) -> frozenset[int]:
-    """The labels to be taught as "never there": those that no case tells of.
+    """The labels to be taught as absent from every case: those that no case is annotated for.
 
-    cases     the cases of the whole data set, which tell in a step that starts from another run
-    patterns  the labels that each case of the step answers, which tell in one that starts from random weights
+    cases     the cases of the whole data set; their annotations count in a step that starts from another run
+    patterns  the labels asked in each case of the step; they count in a step that starts from random weights
     """
-    # always merged with background, such a label could be put anywhere at no cost, and would be put somewhere
+    # always merged with background, such a label could be predicted anywhere at no cost, and would be somewhere
     told = {value for case in cases for value in case.annotated}
     if step.starts_from is None:
         told = {value for pattern in patterns for value in pattern}
@@ -172,7 +171,7 @@ def _sample(
     flags = {}
     for group, values in labels.groups.items():
         looked_for = pattern & set(values)
-        # a group of which nothing is ever there is taught as empty by every case, any other by cases that answer some
+        # every case teaches a group without any label as empty; other groups are taught by cases that have some label
         teaches = looked_for or absent.issuperset(values)
         flags[group] = asked(labels, group, looked_for | absent if teaches else ())
     places = {group: stored.places[group] for group in step.groups if group in stored.places}

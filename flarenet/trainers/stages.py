@@ -1,4 +1,4 @@
-"""A trainer's part of the plan, made of the stages of its curriculum, for 2D and for 3D networks."""
+"""A trainer's part of the plan, made from the stages of its curriculum, for 2D and 3D networks."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from ..planning.runs import Run
 from .mae import TrainerMAE
 
 UPDATES, UPDATES_OF_A_DECODER = 40_000, 20_000
-"""How many times the optimizer updates the weights in a step, of the whole network and of one decoder. The paper's 3D
-organ model has 31,250 updates and its cancer model 44,760. With about 190 slices a case, its 2D steps on the whole
-network have 53,000 and 27,000, and those on a decoder 22,000 and 26,000."""
+"""How many updates of the weights a step aims at, for the whole network and for one decoder. The paper's 3D organ model
+has 31,250 updates and its cancer model 44,760. With about 190 slices a case, its 2D steps on the whole network have
+53,000 and 27,000, and those on a decoder 22,000 and 26,000."""
 
 MOST_EPOCHS = {2: 200, 3: 1000}
 """Most epochs of a step, by dimensions. 2D: neighbouring slices are nearly alike, so an epoch of a small set shows each
-organ dozens of times. 3D: nnU-Net's number, by which a small set is learned by heart, however it is augmented."""
+organ dozens of times. 3D: nnU-Net's number; by then a small set is learned by heart, whatever the augmentation."""
 
 RATE, RATE_OF_A_DECODER = 1e-3, 5e-4
-"""Recipe auto's learning rates in 2D, of the whole network and of one decoder. The trainings on real scans in
-docs/results.md began with the first; it was compared with no other. The second is the paper's of its organ decoder."""
+"""Recipe auto's learning rates in 2D, for the whole network and for one decoder. The runs on real scans in
+docs/results.md used the first; it was compared with no other. The second is the paper's for its organ decoder."""
 
 RATE_3D = 5e-4
 """The learning rate of both recipes in 3D: the paper's Table 2."""
 
 PAPER_TABLE = {2: "Table 3 of the paper", 3: "Table 2 of the paper"}
-"""Where the paper has the numbers of a training, by dimensions."""
+"""Where the paper states the numbers of training, by dimensions."""
 
 AUTO_AUGMENTATION = Augmentation(gamma=0.3, scale=0.2, rotation_deg=20.0, zoom=0.35, foreground=0.5)
-"""The augmentation of recipe auto. It varies intensity more than the paper's, and size: a small set holds few of the
-phases of contrast and few of the sizes of patients that a new scan may show."""
+"""The augmentation of recipe auto. It varies intensity more than the paper's, and also size: a small set holds few of
+the contrast phases and body sizes that a new scan may show."""
 
 LAST_WHY = (
     "the learning rate has fallen to 0 by then, as in nnU-Net; the best of hundreds of scores on a few held-out cases "
@@ -45,13 +45,13 @@ LAST_WHY = (
 )
 
 AUTO_BALANCE = 0.5
-"""Recipe auto's balance, see Step.balance. 0 draws every case alike: most batches say nothing about labels that few
-cases answer. 1 draws every answer alike: cohorts with few labels, as those of tumors, nearly vanish."""
+"""Recipe auto's balance, see Step.balance. 0 draws all cases equally often: most batches teach nothing about labels
+annotated in few cases. 1 draws in proportion to the labels: cohorts with few, such as tumor cohorts, nearly vanish."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What sets one step of a curriculum apart from the others (Tables 2 and 3 of the paper).
+    """What distinguishes one step of a curriculum from the others (Tables 2 and 3 of the paper).
 
     patterns       of the cases that it trains on
     why            the reason for the patterns
@@ -122,10 +122,10 @@ def plan_2d(name: str, fingerprint: Fingerprint, outline: Outline, *, stages: Se
 
 
 def plan_3d(name: str, fingerprint: Fingerprint, outline: Outline, *, stages: Sequence[Stage]) -> TrainerPlan | None:
-    """The part of trainer `name`: a 3D network with a head for each group of `stages`, trained in these one after the
-    other. None where no case asks for the groups.
+    """The part of trainer `name`: a 3D network with a head for each group of `stages`, which are trained in order.
 
-    A U-Net begins with random weights. A transformer begins with the encoder of MAE, which learns no more.
+    A U-Net starts from random weights. A transformer starts from the encoder of MAE, which stays frozen.
+    None where no case is annotated for the groups.
     """
     if not stages[0].patterns:
         return None
@@ -220,7 +220,7 @@ def _steps(
             pseudo=(UNFILTERED if paper else AUTO_RULES) if stage.teachers else None,
             batch_size=batch_size,
             batches_per_epoch=batches,
-            balance=0.0 if paper or stage.teachers else AUTO_BALANCE,  # completed by teachers, all answer alike
+            balance=0.0 if paper or stage.teachers else AUTO_BALANCE,  # completed by teachers, cases have all labels
             epochs=epochs,
             learning_rate=stage.learning_rate,
             warmup_epochs=stage.warmup_epochs,

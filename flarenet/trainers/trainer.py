@@ -1,4 +1,4 @@
-"""What all trainers share: training a plan's steps in a workspace, each to a finished model folder."""
+"""The base class of trainers: trains the steps of a plan in a workspace, each to a finished model folder."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ class Trainer:
 
     fold       the fold whose cases are held out; "all" holds out none
     device     "auto", "cpu", "cuda", "cuda:1", ...
-    precision  used in place of the plan's, where given
+    precision  replaces the plan's; None: the plan's
     compiled   whether torch compiles the network
-    callbacks  watch each run, beside those that always do; see training.callbacks
+    callbacks  watch each run, in addition to those that always do; see training.callbacks
     workers    loader processes; None: loader.default_workers. With any, a script needs the guard that data.cases shows
 
-    A trainer of one's own defines `name` and `plan`, and overrides `objective` if its network does not segment.
+    A custom trainer defines `name` and `plan`, and overrides `objective` if its network does not segment.
     Raises UsageError where `plan` has no such trainer, and PlanError where its training does not fit the plan's budget
-    or the fold holds out nothing.
+    or a fold other than 0 holds out nothing.
     """
 
     name: ClassVar[str]
@@ -113,8 +113,8 @@ class Trainer:
     def train(self, step: int | None = None, *, finish: bool = False) -> None:
         """Train one step, or all in order; finished ones are skipped, an interrupted run resumes.
 
-        Warns of finished runs, skipped or built on, that were trained by another plan, and of skipped ones where what
-        they were built on was trained again.
+        Warns of finished runs, skipped or built on, that were trained by another plan, and of skipped ones that were
+        built on a run which was trained again since.
 
         finish  stop training `step` and turn its last saved state into a model
         Raises RunError, with the command to type, where an earlier run is missing or there is nothing to finish,
@@ -126,7 +126,7 @@ class Trainer:
         self._plan.step(self.name, 1 if step is None else step)
         numbers = range(1, len(self._part.steps) + 1) if step is None else [step]
         cards = [self._device] if self._device.type == "cuda" else []
-        with joined(self._device), torch.random.fork_rng(cards):  # a script's own random numbers go on as they would
+        with joined(self._device), torch.random.fork_rng(cards):  # a script's own random numbers are not affected
             self._check_rows(numbers)
             for number in numbers:
                 folder = self._workspace.run(self.name, number, self._fold)
@@ -151,7 +151,7 @@ class Trainer:
                 )
 
     def _skip(self, number: int, folder: Path) -> None:
-        """Say that a step is finished; warn where its plan was another, or what it was built on was trained again."""
+        """Say that a step is finished; warn if its plan was different, or if what it was built on was trained again."""
         title, step = self._title(number), self._plan.step(self.name, number)
         self._say(f"{title}: finished before, skipped")
         self._tell_other_plan(Run(self.name, number), folder)
@@ -302,7 +302,7 @@ class Trainer:
 
     @property
     def _typed(self) -> str:
-        """What a person types for this trainer; see own.find_trainer."""
+        """The name of this trainer on the command line; see own.find_trainer."""
         own = type(self)
         registered = own.__module__.rpartition(".")[0] == __package__
         return self.name if registered else f"{own.__module__}:{own.__name__}"
@@ -330,7 +330,7 @@ def ended(course: Course, state: TrainState) -> Course:
 def summary_of(state: TrainState) -> dict[str, float]:
     """The summary of a run for about.json: all its epochs and seconds, and losses and Dice of the epoch that was kept.
 
-    "batches" is how many batches of one more epoch the run had, where it ended in the middle of one.
+    "batches" is the number of batches after the last whole epoch, where the run ended within an epoch.
     """
     kept = state.history[(state.best_epoch or state.epoch) - 1]
     return {
@@ -344,7 +344,7 @@ def summary_of(state: TrainState) -> dict[str, float]:
 
 
 def freeze(network: nn.Module, trained: Sequence[str]) -> None:
-    """Let only the submodules `trained` learn; empty means all. Raises RunError listing the real ones."""
+    """Freeze all but the submodules `trained`; empty: nothing. Raises RunError, listing the real names, for others."""
     if not trained:
         return
     modules = dict(network.named_modules())
@@ -361,7 +361,7 @@ def freeze(network: nn.Module, trained: Sequence[str]) -> None:
 def compiling() -> Iterator[None]:
     """Raise UsageError where torch fails to compile a network, as it does at its first batch without a C++ compiler.
 
-    Only their modules tell these errors of torch from others, as it has no public name for them.
+    torch has no public names for these errors, so they are recognised by the module of their class.
     """
     try:
         yield
