@@ -1,4 +1,4 @@
-"""The effect of each filter of pseudo labels on cases whose truth is known: what it keeps, and how right that is."""
+"""The effect of each filter of pseudo labels on annotated cases: how much it keeps, and how correct that is."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from .teachers import Teachers, for_cases
 
 
 class Effect(Frozen):
-    """What is left of one label after one filter.
+    """What is left of one label after one filter. Shares and dsc are None where there is nothing to count.
 
     filter     a name of FILTERS, "none" or "all"
-    dsc        Dice of truth and pseudo label over the voxels that are not hidden, all cases together; None: no voxels
+    dsc        Dice of truth and pseudo label over the voxels that are not hidden, all cases together
     hidden     share of the label's voxels, in truth or pseudo label, that are hidden, over the cases not left out
     cases      number of cases
     dropped    number of cases that are left out
-    kept       number of lesions of the sources of which a voxel is left; 0 for organs
-    removed    number of lesions of the sources of which no voxel is left; 0 for organs
-    precision  share of the kept lesions that touch a true one
-    recall     share of all true lesions that a kept one touches
+    kept       number of predicted lesions of which a voxel is left; 0 for organs
+    removed    number of predicted lesions of which no voxel is left; 0 for organs
+    precision  share of the kept lesions that overlap a true one
+    recall     share of all true lesions that a kept voxel lies in
     """
 
     group: str
@@ -58,7 +58,7 @@ class Effects(Frozen):
     """The effects of the filters of one step.
 
     step        the step, as "TRAINER/STEP"
-    hosts       lesion -> the organs in which it is believed
+    hosts       lesion -> the organs in which it is accepted
     cases       names of the cases
     trained_on  whether the teachers learned from these cases, so that all numbers are better than on new ones
     """
@@ -74,14 +74,14 @@ class Effects(Frozen):
 class Counts(NamedTuple):
     """Counts of one label in one case.
 
-    hits     voxels that truth and what is left of the pseudo label both have
-    drawn    voxels of the truth plus voxels of what is left, where nothing is hidden
-    either   voxels that the truth or the pseudo label had before the filter
+    hits     voxels of both the truth and the filtered pseudo label
+    drawn    voxels of the truth plus voxels of the filtered pseudo label, where nothing is hidden
+    either   voxels of the truth or of the unfiltered pseudo label
     hidden   voxels among `either` that the filter hid
     kept     lesions of the pseudo label of which a voxel is left
     removed  its other lesions
-    right    kept lesions that touch a true one
-    found    true lesions that a kept voxel touches
+    right    kept lesions that, before the filter, overlap a true one
+    found    true lesions that a kept voxel lies in
     there    true lesions
     """
 
@@ -102,10 +102,11 @@ class Counts(NamedTuple):
 
 
 def find_effects(teachers: Teachers, run: Run, plan: Plan, workspace: Workspace, *, test: bool = False) -> Effects:
-    """The effects of filters on the pseudo labels that `teachers` give for the step `run` of a plan.
+    """The effects of filters on the pseudo labels that `teachers` make for the step `run` of a plan.
 
-    test  measure on the test cases instead of the training cases that no teacher learned from
-    Where the rules take hosts from what people drew, they are taken from the step's other cases.
+    test  measure on the test cases instead of the training cases that truth_cases chooses
+    Where the rules take hosts from annotated lesions, these are of the step's other cases; of all, if the teachers may
+    have learned from the cases measured.
     Raises UsageError where no case has labels.
     """
     dataset, labels, step = load_settled(workspace.settled), plan.labels, plan.step(*run)
@@ -140,7 +141,7 @@ def _hosts(teachers: Teachers, step: Step, labels: LabelSet, cases: Sequence[Cas
 
 
 def variants(rules: PseudoRules, *, lesions: bool) -> dict[str, PseudoRules]:
-    """The rules to compare: none, each filter that `rules` use on such a group alone, and all of them."""
+    """The rules to compare: none, each filter alone that `rules` apply to a group of this kind, and all together."""
     used = [name for name in FILTERS if getattr(rules, name) != getattr(UNFILTERED, name)]
     of_both = [name for name in used if lesions or name in ("agreement", "drop_share")]
     return {"none": rules.alone(None), **{name: rules.alone(name) for name in of_both}, "all": rules}
@@ -149,8 +150,8 @@ def variants(rules: PseudoRules, *, lesions: bool) -> dict[str, PseudoRules]:
 def count(truth: np.ndarray, said: np.ndarray, kept: np.ndarray, *, labels: int, lesions: bool) -> list[Counts]:
     """The Counts of each of a group's `labels`, from maps uint8 [Z, Y, X].
 
-    truth  what people drew
-    said   what the sources say
+    truth  the annotations
+    said   what the sources predict
     kept   what a filter left of `said`
     """
     where = ((truth > 0) | (said > 0)) & (truth != HIDDEN)
@@ -184,10 +185,10 @@ def _lesions(truth: np.ndarray, said: np.ndarray, kept: np.ndarray) -> list[int]
 def truth_cases(
     cases: Sequence[Case], labels: LabelSet, groups: Sequence[str], *, seen: Collection[str] | None
 ) -> tuple[dict[str, list[Case]], bool]:
-    """(group -> the cases in which people drew some of it, whether a teacher may have learned from these).
+    """(group -> the cases annotated for some of it, whether a teacher may have learned from these).
 
     seen  names of the cases that teachers learned from; None: unknown
-    Cases that no teacher has seen are taken. Where no group has one, or `seen` is unknown, it is all cases, and True.
+    Only cases that no teacher has seen, and False; where no group has one, or `seen` is unknown, all cases, and True.
     """
     drawn = {group: [case for case in cases if case.annotated & set(labels.groups[group])] for group in groups}
     learned = {case.name for case in cases} if seen is None else seen
@@ -198,7 +199,7 @@ def truth_cases(
 def measure(
     teachers: Teachers, rules: PseudoRules, labels: LabelSet, group: str, *, cases: Sequence[Case], hosts: Hosts
 ) -> list[Effect]:
-    """The effects on one group, over `cases` in which people drew some of it. Teachers are asked as if they had not."""
+    """The effects on one group, over `cases` annotated for some of it; pseudo labels are made as if they were not."""
     values = labels.groups[group]
     lesions = labels.of_lesions(group)
     ways = variants(rules, lesions=lesions)
@@ -248,7 +249,7 @@ def _share(part: int, whole: int) -> float | None:
 
 
 def write_effects(folder: Path, effects: Effects) -> None:
-    """`filters.json` and, one row per group, label and filter, `filters.csv` in `folder`."""
+    """Write `filters.json` and, with a row per group, label and filter, `filters.csv` to `folder`."""
     save(effects, folder / "filters.json")
     rows = (list(effect.model_dump().values()) for effect in effects.effects)
     write_csv(folder / "filters.csv", list(Effect.model_fields), rows)

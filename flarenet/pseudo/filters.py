@@ -1,8 +1,8 @@
-"""What sources say about one group of a case, and what filters hide of it: pure functions on arrays.
+"""Combining what sources predict for one group of a case, and filtering it: pure functions on arrays.
 
-A map is uint8 [Z, Y, X]: 0 background, 1..n the group's labels, HIDDEN where no question is asked. Each filter takes a
-map and the evidence, and gives a map in which more is hidden; `filtered` applies all filters in order. No filter turns
-a label into background.
+A map is uint8 [Z, Y, X]: 0 background, 1..n the group's labels, HIDDEN where training ignores the voxel. Each filter
+takes a map and the evidence, and returns a map in which more is hidden; `filtered` applies all filters in order. No
+filter turns a label into background.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ Label = TypeVar("Label", int, str)
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What is known about one group of a case beside the map.
+    """What is known about one group of a case in addition to the map.
 
-    votes    uint8 [Z, Y, X]: how many sources say what the map says
+    votes    uint8 [Z, Y, X]: how many sources agree with the map
     sources  number of sources
     grid     grid of the map
-    lesions  whether the labels are lesions: their size and host can tell them from noise
+    lesions  whether the labels are lesions: size and host distinguish them from noise
     homes    label of the group -> bool [Z, Y, X], where its hosts are; a label without an entry may be anywhere
     """
 
@@ -45,7 +45,7 @@ Filter = Callable[[np.ndarray, Evidence, PseudoRules], np.ndarray]
 
 
 def vote(sources: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """(label, votes), uint8 [Z, Y, X]: what most maps say in each voxel (in a tie the first), and how many say it."""
+    """(label, votes), uint8 [Z, Y, X]: each voxel's most frequent label (in a tie the first) and its number of maps."""
     label, most = sources[0], _named(sources[0], sources)
     for source in sources[1:]:
         votes = _named(source, sources)
@@ -56,8 +56,8 @@ def vote(sources: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 def likeness(sources: Sequence[np.ndarray], labels: int) -> dict[int, float]:
     """label, 1 to `labels` -> the mean Dice over all pairs of maps; a pair in which neither has the label counts 1.
 
-    A label that no map has gets no entry: that all agree on its absence tells nothing about how they would see it. With
-    one map there are no entries.
+    A label that no map has gets no entry: agreement on its absence is no evidence of agreement on its shape. With one
+    map there are no entries.
     """
     where = np.flatnonzero(np.logical_or.reduce([source.ravel() > 0 for source in sources]))
     maps = [source.ravel()[where] for source in sources]
@@ -75,7 +75,7 @@ def likeness(sources: Sequence[np.ndarray], labels: int) -> dict[int, float]:
 
 
 def large_enough(sources: Sequence[np.ndarray], *, least_mm3: float, grid: Grid) -> Sequence[np.ndarray]:
-    """The maps without lesions that are smaller than `least_mm3` even in the union of all maps."""
+    """The maps without the lesions that are smaller than `least_mm3` even in the union of all maps."""
     if not least_mm3 or len(sources) == 1:
         return sources
     together = reduce(np.maximum, sources)
@@ -101,7 +101,7 @@ def hide_small(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.
 
 
 def hide_homeless(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.ndarray:
-    """Hide lesions that neither overlap nor touch one of their hosts."""
+    """Hide lesions that neither overlap nor touch any of their hosts."""
     if not evidence.homes:
         return drawn
     lesions = find_components(drawn)
@@ -120,7 +120,7 @@ def hide_doubtful(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> 
 
 
 STAGES: dict[str, Filter] = {"least_mm3": hide_small, "hosts": hide_homeless, "agreement": hide_doubtful}
-"""Field of PseudoRules -> its filter, in the order of use: lesions are judged whole, before doubt hides their rims."""
+"""Field of PseudoRules -> its filter, in order: lesions are judged whole, before hide_doubtful takes their rims."""
 
 
 def filtered(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> tuple[np.ndarray, dict[str, dict[int, int]]]:
@@ -135,7 +135,7 @@ def filtered(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> tuple
 
 
 def _hidden(drawn: np.ndarray, lesions: Components, lost: np.ndarray) -> np.ndarray:
-    """`drawn` with the lesions hidden that are true in `lost`, bool [1 + n], by their number."""
+    """`drawn`, with those lesions hidden whose number is true in `lost`, bool [1 + n]."""
     kept = drawn.copy()
     lesions.paint(kept, lost, HIDDEN)
     return kept
@@ -155,8 +155,8 @@ def hosts_of(lesions: Components, organs: np.ndarray) -> dict[int, dict[int, flo
 
 
 RARE = 0.05
-"""A host of a smaller share of lesions is taken for chance. Where a larger share lies in no organ, a lesion may lie
-anywhere."""
+"""A host with a smaller share of the lesions is taken for chance. Where a larger share lies in no organ, the lesions
+may lie anywhere."""
 
 
 def common_hosts(cases: Sequence[Mapping[int, float]]) -> frozenset[int] | None:
@@ -169,10 +169,10 @@ def common_hosts(cases: Sequence[Mapping[int, float]]) -> frozenset[int] | None:
 
 
 def beside_others(scores: Mapping[str, Mapping[Label, float]]) -> dict[str, float]:
-    """How far each case lies above or below the usual: for each of its labels, the score minus that label's mean over
-    all cases; then the mean of these. So a case that is scored on hard labels alone is not ranked worse for that.
+    """How far each case lies above or below the mean case: the mean over its labels of score - the label's mean.
 
     scores  case -> label -> score; a case without scores is left out
+    A label's mean is over all cases, so a case that has scores of hard labels only is not ranked lower for that.
     """
     by_label: dict[Label, list[float]] = {}
     for of_case in scores.values():
@@ -198,7 +198,7 @@ def _voxels(values: np.ndarray, labels: int) -> np.ndarray:
 
 
 def _named(source: np.ndarray, sources: Sequence[np.ndarray]) -> np.ndarray:
-    """uint8 [Z, Y, X]: how many of `sources`, `source` among them, say the same as `source`."""
+    """uint8 [Z, Y, X]: how many of `sources`, `source` among them, agree with `source`."""
     votes = np.zeros(source.shape, dtype=np.uint8)
     for other in sources:
         votes += other == source

@@ -1,4 +1,4 @@
-"""What the sources of a step say about one case, group by group, beside what people drew."""
+"""What the sources of a step predict for one case, group by group, and what is annotated in it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Hosts = Mapping[int, frozenset[int]]
 
 @dataclass(frozen=True, eq=False)
 class Opinion:
-    """What the sources say about the labels of one group that nobody looked for.
+    """What the sources predict for the labels of one group that are not annotated.
 
-    label     what most sources say, as filters.vote gives it
-    votes     how many sources say so, likewise
+    label     the label of most sources, see filters.vote
+    votes     how many sources agree with it
     sources   number of sources
-    likeness  value of the label table -> score, as filters.likeness gives it for maps without too small lesions
+    likeness  value of the label table -> score, see filters.likeness, from maps without too small lesions
     """
 
     label: np.ndarray
@@ -39,13 +39,13 @@ class Opinion:
 
 @dataclass(frozen=True, eq=False)
 class CaseOpinion:
-    """What people drew of a case, and what the sources say about the rest.
+    """The annotations of a case, and what the sources predict for the rest.
 
     labels     the label table
     grid       grid of all maps
-    by_hand    group -> map of what people drew, as labels.split gives it
-    annotated  values that were looked for, which these maps answer
-    opinions   group -> Opinion, for groups of which some label was not looked for
+    by_hand    group -> map of the annotations, see labels.split
+    annotated  values that are annotated, whose truth these maps hold
+    opinions   group -> Opinion, for groups of which some label is not annotated
     """
 
     labels: LabelSet
@@ -55,14 +55,14 @@ class CaseOpinion:
     opinions: dict[str, Opinion]
 
     def organs(self, group: str) -> tuple[np.ndarray, frozenset[int]]:
-        """(label map of the groups before `group`, unfiltered; the values that it answers)."""
+        """(label map of the groups before `group`, completed by the unfiltered sources; the values known in it)."""
         earlier = list(self.labels.groups)[: list(self.labels.groups).index(group)]
         said = {name: self.opinions[name].label for name in earlier if name in self.opinions}
         maps, known = complete(self.by_hand, said, self.labels, self.annotated)
         return join({name: maps[name] for name in earlier}, self.labels), known
 
     def drawn_hosts(self) -> dict[int, dict[int, float]]:
-        """Where the lesions that people drew lie: the result of filters.hosts_of, by values of the label table."""
+        """Where the annotated lesions lie: the result of filters.hosts_of, by values of the label table."""
         found = {}
         for group, values in list(self.labels.groups.items())[1:]:
             if self.labels.of_lesions(group) and self.annotated & set(values):
@@ -73,10 +73,11 @@ class CaseOpinion:
     def filtered(
         self, group: str, rules: PseudoRules, hosts: Hosts, *, untold: np.ndarray | None = None
     ) -> tuple[np.ndarray, dict[str, dict[int, int]]]:
-        """The group map of the sources after the filters, and what each hid, as filters.filtered gives them.
+        """The group map of the sources after the filters, and what each filter hid, see filters.filtered.
 
-        untold  bool [Z, Y, X]: what people drew of the group, where it is asked as if they had not. An organ that they
-                drew ends there; where nobody looks for lesions it is drawn through them.
+        untold  bool [Z, Y, X]: annotated lesions of the group, where they are treated as not annotated. They are added
+                to the annotated hosts that they touch, whose annotation stops at them: where nobody annotates lesions,
+                it includes them.
         """
         opinion = self.opinions[group]
         lesions, lowest = self.labels.of_lesions(group), next(iter(self.labels.groups))
@@ -90,7 +91,7 @@ class CaseOpinion:
         return filtered(opinion.label, evidence, rules)
 
     def _homes(self, group: str, hosts: Hosts, untold: np.ndarray | None) -> dict[int, np.ndarray]:
-        """A label of which a host is not known in this case has no entry: nothing can be said against it."""
+        """Evidence.homes of a group; without labels of which a host is unknown in this case: these are not filtered."""
         organs, known = self.organs(group)
         cut = None if untold is None else find_components(untold.astype(np.uint8))
         homes = {}
@@ -112,7 +113,7 @@ def ask(
     groups: Sequence[str],
     least_mm3: float,
 ) -> CaseOpinion:
-    """Read what people drew of `annotated`, and what the sources said about `groups`, of a case that was predicted.
+    """Read the annotations of `annotated`, and the sources' predictions of `groups`, of a case that was predicted.
 
     least_mm3  as in PseudoRules: smaller lesions will be hidden, and so do not count where sources are compared
     """
@@ -139,8 +140,7 @@ def grid_of(case: Case) -> Grid:
 
 
 def drawn_map(case: Case, labels: LabelSet, grid: Grid) -> np.ndarray:
-    """What people drew in a case, uint8 [Z, Y, X] on `grid`, HIDDEN where nobody annotated anything; all 0 for a case
-    without a label file."""
+    """The label map of a case, uint8 [Z, Y, X] on `grid`, HIDDEN in ignored voxels; all 0 without a label file."""
     if case.label is None:
         return np.zeros(grid.shape, dtype=np.uint8)
     drawn = read_labels(case.label, labels, values=case.values, reading=case.reading)
@@ -150,7 +150,7 @@ def drawn_map(case: Case, labels: LabelSet, grid: Grid) -> np.ndarray:
 def resolve_hosts(
     rules: PseudoRules, labels: LabelSet, drawn: Iterable[Mapping[int, Mapping[int, float]]]
 ) -> dict[int, frozenset[int]]:
-    """The hosts of each lesion label, as the rules state them or as `drawn` shows, the drawn_hosts of each case."""
+    """The hosts of each lesion label, from the rules or from `drawn`, the drawn_hosts of each case."""
     if rules.hosts == "any":
         return {}
     if isinstance(rules.hosts, dict):
@@ -174,8 +174,8 @@ def _opinion(
     least_mm3: float,
     grid: Grid,
 ) -> Opinion:
-    """The Opinion on a group. Labels that were looked for, and voxels that people drew, are not in question: there
-    all maps say background. Where nobody annotated anything (`ignored`) every label is in question, as in complete."""
+    """The Opinion on a group. Annotated labels, and voxels annotated as foreground, become background in all maps. In
+    `ignored` voxels every predicted label stays, as in complete."""
     table = np.arange(256, dtype=np.uint8)
     table[[index for index, value in enumerate(values, start=1) if value in looked_for]] = 0
     said = [np.where(ignored, source, np.where(drawn == 0, table[source], np.uint8(0))) for source in maps]

@@ -1,4 +1,4 @@
-"""Records of what sources say about cases and what becomes of it: a JSON file for each case, and a report of all."""
+"""Records of pseudo labels, how far sources agree and what filters hid: a JSON file for each case, a report of all."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..whole import remove_leftovers
 
 
 class Looked(Frozen):
-    """What the sources say about a case, unfiltered, but for lesions that are too small. Labels are given by name.
+    """How far the sources agree on a case, before filters but without lesions that are too small; labels by name.
 
     key     identifies the case, the sources and the least size
-    scores  group -> label that nobody looked for and some source has -> mean Dice between the sources. Groups without
-            such a label have no entry, and with one source there is none
-    hosts   lesion that people drew -> organ, or "background" for none -> share of its lesions that lie there
+    scores  group -> label that is not annotated and that some source has -> mean Dice between the sources. Groups
+            without such a label have no entry, and with one source there is none
+    hosts   annotated lesion -> organ, or "background" for none -> share of its lesions that lie there
     """
 
     key: str
@@ -37,9 +37,9 @@ class Looked(Frozen):
 class Fate(Frozen):
     """What became of the pseudo labels of a case. Labels are given by name; "no GROUP" is background of a group.
 
-    key      identifies the case, the sources and all that decides
+    key      identifies all that the completed maps of the case depend on, but for the rules; see Verdict.key
     dropped  groups whose pseudo labels are not used
-    voxels   label -> number of voxels in which most sources say it
+    voxels   label -> number of voxels that most sources give it
     hidden   filter -> label -> how many of these voxels the filter hid
     """
 
@@ -53,7 +53,7 @@ class Report(Frozen):
     """What report.json holds.
 
     teachers  group -> its teacher
-    hosts     lesion -> the organs in which it is believed; a lesion without an entry is believed anywhere
+    hosts     lesion -> the organs in which it is accepted; a lesion without an entry is accepted anywhere
     scores    case -> group -> mean of the group's scores
     cases     case -> Fate of its pseudo labels
     """
@@ -75,8 +75,9 @@ def load_kept(kind: type[Kept], path: Path, key: str) -> Kept | None:
 
 
 def keep(value: Frozen, path: Path) -> None:
-    """Write a record, and remove what killed processes left of it. A file that already says the same is left alone,
-    because several processes may come to it at once.
+    """Write a record, and remove what killed processes left of it.
+
+    A file that already has this content is left alone, because several processes may write it at once.
     """
     if path.is_file() and path.read_bytes() == as_saved(value).encode():
         return
@@ -85,8 +86,10 @@ def keep(value: Frozen, path: Path) -> None:
 
 
 def print_report(report: Report, labels: LabelSet, console: Console) -> None:
-    """Print for each label its voxels and the share that each filter hid, then for each group the cases not used. What
-    became of background ("no GROUP") is in report.json alone."""
+    """Print for each label its voxels and the share that each filter hid, then for each group the cases not used.
+
+    Background ("no GROUP") is in report.json alone.
+    """
     voxels, hidden = Counter[str](), dict[str, Counter[str]]()
     for fate in report.cases.values():
         voxels.update(fate.voxels)

@@ -1,4 +1,4 @@
-"""What finished models say about scans, stored unfiltered: one store of maps for each model and pass.
+"""Predictions of finished models for pseudo labels, stored unfiltered: one store of maps for each model and pass.
 
 A model is identified by its weights and by how it predicts, a scan by the SHA-256 of its bytes. So another teacher, or
 the same one with another overlap, means predicting again; other rules of filtering do not.
@@ -35,7 +35,7 @@ Source = tuple[Run, int]
 
 
 class Sources:
-    """The models that a step asks, and their answers on each scan's own grid, upright.
+    """The models behind a step's pseudo labels, and their stored predictions on each scan's own grid, upright.
 
     predictors  run -> its Predictor, for every run of runs_asked(step)
     """
@@ -57,8 +57,8 @@ class Sources:
 
     @contextmanager
     def locked(self, wait: Callable[[str], object]) -> Iterator[None]:
-        """Lock the stored answers of every model. If another run holds one, `wait` is called, and its end awaited."""
-        folders = sorted({self._folder(run) for run in self._predictors})  # in one order: nobody waits in a ring
+        """Lock the stored predictions of every model. Where another run holds one, `wait` is called, then it waits."""
+        folders = sorted({self._folder(run) for run in self._predictors})  # always in one order: no deadlock
         with ExitStack() as held:
             for folder in folders:
                 held.enter_context(locked(folder, wait=wait))
@@ -72,12 +72,12 @@ class Sources:
 
     @property
     def key(self) -> str:
-        """Identifies all models that are asked, how they predict, and on how many views."""
+        """Identifies all models used, how they predict, and on how many views."""
         asked = {group: [[self._keys[run], number] for run, number in self.of(group)] for group in self.groups}
         return digest([PSEUDO_VERSION, asked])
 
     def predict(self, case: Case, groups: Collection[str]) -> None:
-        """Ask the sources about `groups` of a case. Only missing, stale or damaged answers are made."""
+        """Predict `groups` of a case with their sources. Only missing, stale or damaged predictions are made."""
         key = digest([PSEUDO_VERSION, sha256_of(case.image), case.reading.facts()])
         wanted = {source for group in groups for source in self.of(group)}
         missing = sorted(source for source in wanted if not self._holds(source, case.name, key))
@@ -113,5 +113,5 @@ def runs_asked(step: Step) -> tuple[Run, ...]:
 
 
 def _model_key(model: Described) -> str:
-    """Identifies all that a model's answers depend on, beside the scan and the view of it."""
+    """Identifies all that a model's predictions depend on, apart from the scan and the view of it."""
     return digest([model.weights_sha256, *prediction_facts(model.configuration, model.plan.fusion, whole=False)])

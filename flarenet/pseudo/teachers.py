@@ -1,9 +1,9 @@
-"""Pseudo labels: what finished models say about the labels that nobody looked for.
+"""Pseudo labels: what finished models predict for the labels that are not annotated.
 
-First every model is asked about every case that lacks some label. Then the step's rules decide which answers count, and
-the rest is hidden. What people drew never changes: see data.labels.complete.
+First every model predicts every case that lacks some label. Then the step's rules decide which predictions count, and
+the rest is hidden. Annotations never change: see data.labels.complete.
 
-    pseudo/NAME/TRAINER-HASH/pass_N/CASE/       what a model said, on the scan's own grid
+    pseudo/NAME/TRAINER-HASH/pass_N/CASE/       what a model predicted, on the scan's own grid
     pseudo/NAME/sources-HASH/CASE.json          how far the sources agree (Looked)
     pseudo/NAME/completed-CONFIGURATION-HASH/   for one set of rules: maps/CASE/, cases/CASE.json (Fate), report.json
 """
@@ -42,7 +42,7 @@ Result = TypeVar("Result")
 class Verdict:
     """What is decided over all cases together.
 
-    hosts    where lesions are believed
+    hosts    where lesions are accepted
     dropped  group -> names of the cases whose pseudo labels of it are not used
     """
 
@@ -76,10 +76,10 @@ class Teachers:
         return digest([self.sources.key, self._step.pseudo_rules.model_dump(mode="json")])
 
     def locked(self) -> AbstractContextManager[None]:
-        """Lock the stored answers of the models; enter it before anything is made of them.
+        """Lock the stored predictions of the models; hold it while pseudo labels are made.
 
-        Where another run with one of these teachers holds the lock, its end is awaited, and stderr says so: most of
-        what is needed is there by then.
+        Where another run with one of these teachers holds the lock, this one waits, and stderr says so: most of what
+        is needed is there by then.
         """
         tell = partial(self._console.print, highlight=False, markup=False, soft_wrap=True)
         return self.sources.locked(tell)
@@ -89,10 +89,10 @@ class Teachers:
     ) -> Store:
         """A store of completed group maps for `cases`, on the prepared grids of `configuration`.
 
-        held_out  names of cases whose hand-drawn lesions do not count for hosts
+        held_out  names of cases whose annotated lesions do not count for hosts
         verify    whether every byte of maps that were completed before is read and checked
-        `annotated` of each record is the pattern that the completed maps answer. It is empty for a case in which nobody
-        drew anything and whose pseudo labels are not used. Only what is missing or stale is made.
+        `annotated` of each record is the pattern of the completed maps: labels annotated or filled in. It is empty for
+        an unlabelled case whose pseudo labels are not used. Only what is missing or stale is made.
         Raises CasesFailed, after all other cases are done, where cases cannot be read.
         """
         prepared = Store(self._workspace.store(configuration))
@@ -122,7 +122,7 @@ class Teachers:
         return store
 
     def look(self, cases: Sequence[Case], records: Mapping[str, CaseRecord]) -> dict[str, Looked]:
-        """Ask the models about every case, and record how far they agree.
+        """Predict every case with the models, and record how far they agree.
 
         records  case name -> its record as a prepared case
         """
@@ -142,7 +142,7 @@ class Teachers:
         return looked | for_cases([case for case in cases if case.name not in looked], "pseudo labels", ask_about)
 
     def ask(self, case: Case, annotated: Iterable[int]) -> CaseOpinion:
-        """What the models say about a case, on the grid of its scan, as if people had looked for `annotated` only."""
+        """What the models predict for a case, on the grid of its scan, as if `annotated` were all its annotations."""
         known = frozenset(annotated)
         groups = [group for group in self.sources.groups if not known.issuperset(self._labels.groups[group])]
         self.sources.predict(case, groups)
@@ -150,8 +150,10 @@ class Teachers:
         return ask(case, self.sources, self._labels, annotated=known, groups=groups, least_mm3=least_mm3)
 
     def judge(self, looked: Mapping[str, Looked], held_out: Collection[str]) -> Verdict:
-        """Decide the hosts, as the rules state them or as cases that are not held out show, and which cases to drop:
-        those on which the sources agree least."""
+        """Decide the hosts of lesions, from the rules or from cases that are not held out, and which cases to drop.
+
+        Dropped are, for each group, the cases on which the sources agree least.
+        """
         values = {name: value for value, name in enumerate(self._labels.names)}
         drawn = [
             {values[lesion]: {values[host]: part for host, part in of.items()} for lesion, of in said.hosts.items()}
@@ -178,7 +180,7 @@ class Teachers:
         return Looked(key=key, scores=scores, hosts=hosts)
 
     def _finish(self, case: Case, record: CaseRecord, verdict: Verdict, key: str, store: Store) -> Fate:
-        """Write the completed maps of a case; returns the fate of its pseudo labels."""
+        """Write the completed maps of a case; returns the Fate of its pseudo labels."""
         said, lost = self.ask(case, case.annotated), verdict.lost(case.name)
         pseudo, voxels, hidden = {}, dict[str, int](), dict[str, dict[str, int]]()
         for group, opinion in said.opinions.items():
