@@ -30,8 +30,8 @@ class Spread(Frozen):
     seeds_sd  standard deviation of the seeds' means
     n         number of cases
 
-    Numbers are None where there is nothing to compute them from. That is also so where the variant lacks the score of a
-    label that another variant has, because a mean over fewer labels cannot be compared with theirs.
+    Numbers are None where there is nothing to compute them from, and where the variant lacks the score of a label that
+    another variant has: a mean over fewer labels cannot be compared with theirs.
     """
 
     mean: float | None
@@ -66,8 +66,8 @@ class AblationResults(Frozen):
 
     fold         the fold whose cases every run holds out, or "all"
     cases        names of the cases scored
-    differences  Holm's correction is over all means of a measure, and apart from these over all its single labels. A
-                 group that holds every label with a score has no test beside that of all labels
+    differences  Holm's correction is over all means of a measure, and separately over all its single labels. A group
+                 that holds every label with a score is not tested in addition to all labels
     """
 
     dataset: str
@@ -82,7 +82,7 @@ class AblationResults(Frozen):
 def results(
     found: Found, labels: LabelSet, *, dataset: str, name: str, fold: str, cases: Iterable[str]
 ) -> AblationResults:
-    """The table of an ablation `name`."""
+    """The results of the ablation `name`."""
     scores = {variant: _scores(by_seed) for variant, by_seed in found.items()}
     means, single = _means(labels), _single(labels)
     rows = {**single, **means}
@@ -155,7 +155,7 @@ MEAN = " (mean)"
 
 
 def _lacking(found: AblationResults, means: set[str]) -> dict[str, list[str]]:
-    """Variant with scores -> labels of which it lacks a score that another variant has; only variants that lack one."""
+    """Variant with scores -> labels that another variant has a score of, but not this one; only where there are any."""
     scored = {
         variant: [what for what, spread in scores.dsc.items() if what not in means and spread.n]
         for variant, scores in found.variants.items()
@@ -206,7 +206,7 @@ def _means(labels: LabelSet) -> dict[str, tuple[str, ...]]:
 
 
 def _alike(scores: Mapping[str, Mapping[int, Metrics]], names: Sequence[str]) -> dict[str, list[Metrics]]:
-    """Variant -> its scores, of those with any that are alike in `names`."""
+    """Variant -> its scores, for the variants that score_table.alike finds comparable in `names`."""
     found = {variant: list(by_seed.values()) for variant, by_seed in scores.items() if by_seed}
     return {variant: found[variant] for variant in alike(found, names)}
 

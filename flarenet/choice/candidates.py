@@ -21,11 +21,11 @@ from ..workspace import Workspace
 
 @dataclass(frozen=True)
 class Candidate:
-    """Models that answer as one; in each fold, those that hold its cases out.
+    """A model, or several that predict together; in each fold, those that hold its cases out.
 
     name     "TRAINER/STEP", or several joined by " + "
     folders  fold -> model folders
-    groups   groups that the models answer together
+    groups   groups that the models predict together
     """
 
     name: str
@@ -39,7 +39,7 @@ def find_candidates(
     """(candidates by name, model folder that is left out -> why).
 
     There is a candidate for every trainer and step with a finished run that segments in any of `folds`. Models with
-    another label table than `labels` are left out. Runs that do not say which cases they have seen do not count.
+    another label table than `labels` are left out. Runs that do not state which cases they have seen do not count.
     Raises RunError, with the command to type, where there is no candidate.
     """
     found: dict[str, dict[int, tuple[Path, ...]]] = defaultdict(dict)

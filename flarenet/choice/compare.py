@@ -33,8 +33,8 @@ class Row(Frozen):
 
     name     name of the candidate
     models   its model folders, in the order of the folds
-    mean     mean over `groups`; its scores are None where the candidate leaves a group of the data set unanswered
-    groups   group -> mean of its classes, for groups that the candidate answers and some case asks for
+    mean     mean over `groups`; its scores are None where the candidate does not predict every group of the data set
+    groups   group -> mean of its classes, for groups that the candidate predicts and some case is annotated for
     classes  label name -> score, for labels with a score
     failed   case -> reason
     """
@@ -52,7 +52,7 @@ class Comparison(Frozen):
 
     cases     fold -> the cases that all candidates were scored on
     rows      the candidates, that with the best mean first
-    best      name of the best candidate; None where no candidate answers every group
+    best      name of the best candidate; None where no candidate predicts every group
     parts     label -> effect of the rule `fusion.largest` on the best candidate's predictions
     keep      labels to give that rule: those that the best candidate's plan gives it, then those that it also helps;
               empty where it helps no others
@@ -71,7 +71,7 @@ class Comparison(Frozen):
 def compare(
     workspace: Workspace, *, folds: Collection[int] = (), device: str = "auto", pool: Pool = HERE
 ) -> Comparison:
-    """Score every finished trainer and step, then ensembles of each trainer's best step; writes compare.json.
+    """Score every finished trainer and step, then ensembles of each trainer's best step; write compare.json.
 
     folds  the folds to compare on; empty: all that every candidate has
     Raises RunError where there is no candidate, where the candidates share no fold, or where no case is unseen by all.
@@ -183,7 +183,7 @@ def _row(candidate: Candidate, scored: Sequence[CaseScores], labels: LabelSet) -
 
 
 def _best_steps(candidates: Iterable[Candidate], rows: Mapping[str, Row]) -> list[Candidate]:
-    """For each trainer, its step with the best mean over the groups that it answers; among equal ones the last."""
+    """For each trainer, its step with the best mean over the groups that it predicts; among equal ones the last."""
     best: dict[str, tuple[float, Candidate]] = {}
     for candidate in candidates:
         trainer = as_run(candidate.name).trainer

@@ -1,5 +1,4 @@
-"""Which labels would score better with their largest connected part alone: the rule `fusion.largest`, tried on existing
-predictions."""
+"""Which labels score better with their largest connected part alone: `fusion.largest` tried on existing predictions."""
 
 from __future__ import annotations
 
@@ -41,8 +40,10 @@ class LargestPart(Frozen):
 
 
 def try_largest_parts(pairs: Sequence[Pair], labels: LabelSet, *, pool: Pool = HERE) -> dict[str, LargestPart]:
-    """{label name: LargestPart}, for labels that are asked for and occur in some case. Pairs that cannot be read are
-    left out: scoring reports them."""
+    """{label name: LargestPart}, for labels that are scored and occur in some case.
+
+    Pairs that cannot be read are left out: scoring reports them.
+    """
     work = partial(_try_pair, labels=labels)
     tried, _ = map_cases(work, pairs, pool=pool, describe="largest parts", need_mb=need_mb)
     scores: dict[str, list[tuple[float, float]]] = defaultdict(list)
@@ -56,7 +57,7 @@ def _try_pair(pair: Pair, *, labels: LabelSet) -> dict[str, tuple[float, float]]
     """{label name: (DSC as it is, DSC with the largest part alone)}."""
     truth_map = read_labels(pair.truth, labels, values=pair.values, reading=pair.reading)
     known = truth_map.data != HIDDEN
-    # parts are those of the whole prediction, also where the truth is hidden; what is scored are the other voxels
+    # parts are those of the whole prediction; only voxels that are not hidden in the truth are scored
     truth_map = replace(truth_map, data=truth_map.data * known)
     maps = TwoMaps(truth_map, read_labels(pair.prediction, labels, reading=pair.reading))
     found = {}
@@ -73,8 +74,8 @@ def _try_pair(pair: Pair, *, labels: LabelSet) -> dict[str, tuple[float, float]]
 def _largest(drawn: np.ndarray, value: int, labels: LabelSet) -> np.ndarray:
     """Where the largest part of a label is, bool [Z, Y, X].
 
-    The rule acts on the map of the label's group, where an organ continues beneath a lesion. So what lies over the
-    label is taken to join its parts, and the largest is the one of which most is visible.
+    The rule acts on the map of the label's group, where an organ continues beneath a lesion. So labels of later groups
+    are taken to connect its parts, and the largest part is the one with the most visible voxels.
     """
     own, groups = drawn == value, list(labels.groups.values())
     group = next(at for at, values in enumerate(groups) if value in values)

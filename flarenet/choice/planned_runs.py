@@ -69,7 +69,7 @@ def name_of(run: Run, key: str) -> str:
 
 
 def waves(runs: Iterable[PlannedRun], done: Collection[str]) -> list[list[PlannedRun]]:
-    """`runs` in turns: all runs of a turn may be trained side by side once the earlier turns are over.
+    """`runs` in turns: all runs of a turn may be trained in parallel once the earlier turns are over.
 
     done  keys of runs that are finished already
     Two runs with a common teacher are never in the same turn: both would make the same pseudo labels in the same place.

@@ -26,9 +26,9 @@ def held_out_cases(dataset: Dataset, held_out: Collection[str]) -> list[Case]:
 def cases_in(
     images: Path, truth: Path, dataset: Dataset, *, held_out: Collection[str], reading: Reading = STRICT
 ) -> list[Case]:
-    """The scans in the folder `images`, with their label maps in `truth` and the labels that were looked for in them.
+    """The scans in the folder `images`, with their label maps in `truth` and the labels annotated in them.
 
-    Where the data set does not tell what was looked for, it is every label. Scans in which nothing was are left out.
+    Where the data set does not state these, they are all labels. Scans annotated for none are left out.
     held_out  names of cases of the data set that no model learns from
     reading   how files of other cases are read; cases of the data set are read as planned
     Raises DatasetError for a scan without a truth, UsageError for a scan that models learn from, or where none is left.

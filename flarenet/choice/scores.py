@@ -1,4 +1,4 @@
-"""Predicts and scores the cases that a candidate's models never saw."""
+"""Predicts and scores cases that the models have never seen."""
 
 from __future__ import annotations
 
@@ -28,8 +28,11 @@ SCANS = "scans"
 
 
 class ScanAsRead(Frozen):
-    """What a prediction was made of, beside the models: the SHA-256 of the scan's bytes, and how they were read
-    (Reading.facts)."""
+    """What a prediction was made from, apart from the models.
+
+    sha256   that of the scan's bytes
+    reading  how they were read, see Reading.facts
+    """
 
     sha256: str
     reading: dict[str, JsonValue]
@@ -55,11 +58,11 @@ def score(
     device: str = "auto",
     pool: Pool = HERE,
 ) -> list[CaseScores]:
-    """The scores of `cases`, each for the labels that were looked for in it and that the candidate answers.
+    """The scores of `cases`, each for the labels that are annotated in it and that the candidate predicts.
 
     scans  scans_as_read of the cases
     Cases without such a label are left out. Predictions and scores lie in the workspace under a hash of the models'
-    weights and plans (which say how models are used), and are made once for each scan.
+    weights and plans (which state how models are used), and are made once for each scan.
     """
     models = candidate.folders[fold]
     found = score_cases(
@@ -93,11 +96,11 @@ def score_cases(
     title: str,
     pool: Pool = HERE,
 ) -> Metrics:
-    """Predict `cases` into `folder`, score them, and write metrics.json and scores.csv beside the predictions.
+    """Predict `cases` into `folder`, score them, and write the metrics there too, see tables.score_pairs.
 
-    scans   scans_as_read of the cases. What each prediction was made of is recorded in scans/CASE.json in `folder`
-    opened  gives the Predictor; called only if a prediction is missing or was made of another scan
-    known   values that the Predictor answers. A case is scored for those of them that were looked for in it, and left
+    scans   scans_as_read of the cases. What each prediction was made from is recorded in scans/CASE.json in `folder`
+    opened  returns the Predictor; called only if a prediction is missing or was made from another scan
+    known   values that the Predictor predicts. A case is scored for those of them that are annotated in it, and left
             out if there are none
     """
     asked = [case for case in cases if case.annotated & set(known)]
@@ -127,8 +130,10 @@ def _folder(candidate: Candidate, fold: int, workspace: Workspace) -> Path:
 def _predict(
     cases: Sequence[Case], folder: Path, *, scans: Mapping[str, ScanAsRead], opened: Callable[[], Predictor], title: str
 ) -> None:
-    """Make predictions that are missing or were made of another scan. A case that fails is named on stderr; it has no
-    prediction, and so scores 0."""
+    """Make predictions that are missing or were made from another scan.
+
+    A case that fails is named on stderr; it has no prediction, and so scores 0.
+    """
     outputs = {case.name: folder / f"{case.name}.nii.gz" for case in cases}
     records = {case.name: folder / SCANS / f"{case.name}.json" for case in cases}
 

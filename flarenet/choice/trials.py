@@ -1,7 +1,7 @@
 """From a list of variants to their scores: prepare, train, predict and score, each piece once.
 
 ROOT/ablations/NAME/runs/TRAINER-step_N-KEY/      model folders; KEY identifies all that determines them
-ROOT/ablations/NAME/prepared/CONFIGURATION-KEY/   cases, for variants that need them prepared otherwise than the plan
+ROOT/ablations/NAME/prepared/CONFIGURATION-KEY/   cases, where a variant prepares them differently from the plan
 ROOT/ablations/NAME/LIST/VARIANT/seed_S-KEY/      predictions and their scores; KEY identifies what these depend on
 """
 
@@ -130,7 +130,7 @@ class Ablation:
     held_out     names of the cases that every run holds out
     fold         the fold that holds them out; "all" holds out none
     pool         where cases are prepared and scored; with a scheduler also where runs are trained and cases predicted
-    say          called with what happens
+    say          called with messages about the progress
     """
 
     workspace: Workspace
@@ -192,7 +192,7 @@ class Ablation:
                 store = workspace.store(name)
                 if store not in failed:
                     plan = run.plan.model_copy(update={"configurations": {name: run.plan.configurations[name]}})
-                    own = store != self.workspace.store(name)  # verify those, as flarenet_plan --rehash does not
+                    own = store != self.workspace.store(name)  # verified here, as flarenet_plan --rehash does not
                     failed[store] = dict(prepare_dataset(self.dataset, plan, workspace, pool=self.pool, verify=own))
         return failed
 
@@ -200,7 +200,7 @@ class Ablation:
         """Train every run that is not finished; returns key -> reason for runs that failed or need one that failed.
 
         A run fails if a case of its step is `unprepared`, whether to learn from or held out: with fewer cases it would
-        be another run, and its key would not say so.
+        be another run with the same key.
         """
         runs = _each_once(trials)
         done = {key for key, run in runs.items() if is_finished(self.folder(run))}
@@ -294,8 +294,8 @@ class Ablation:
 def open_ablation(workspace: Workspace, *, fold: Fold, device: str, pool: Pool, say: Say) -> Ablation:
     """The Ablation of a planned set.
 
-    Raises DatasetError where not every case that was measured is prepared: the key of a run knows what was measured,
-    and with fewer cases it would be taken for the run of all; PlanError where no case has any name of the fold.
+    Raises DatasetError where not every case that was measured is prepared: the key of a run covers all that were
+    measured, so a run on fewer would be taken for it; PlanError where no case has any name of the fold.
     """
     base, found = load_planned(workspace), load_fingerprint(workspace)
     held_out, dataset = load_splits(workspace.splits).held_out(fold), load_settled(workspace.settled)
@@ -316,7 +316,7 @@ def _each_once(trials: Iterable[Trial]) -> dict[str, PlannedRun]:
 
 
 def _train(training: Training) -> None:
-    """Train one run. Whatever goes wrong is raised as a FlarenetError, so that it ends this run and no other."""
+    """Train one run. Every exception becomes a FlarenetError, so that it ends this run and no other."""
     run = training.run
     # a daemon process, as a cluster's workers are, may not start loader processes
     loaders = 0 if multiprocessing.current_process().daemon else None

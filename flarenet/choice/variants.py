@@ -28,13 +28,13 @@ ENDING = ".json"
 
 
 class Variant(Frozen):
-    """One of the things compared.
+    """One of the variants that an ablation compares.
 
     recipe   recipe of its plan; None: that of the data set's plan
     budget   fields of planning.budget.Budget that it changes, such as {"network": "unetr"}. The others are those of the
              data set's plan or, if the recipe differs from that plan's, the recipe's own
     without  "unlabelled": as flarenet_plan --without; "nothing": with all cases; None: as the data set's plan
-    heads    how the labels of several groups are answered. "decoders": as planned, each group by a decoder of one
+    heads    how the labels of several groups are predicted. "decoders": as planned, each group by a decoder of one
              network; "networks": each group by a network of its own; "joint": all labels by one head
     set      "KEY=VALUE" changes of its plan
     score    the models to score, as "TRAINER" (its last step) or "TRAINER/STEP"; the probabilities of several are
@@ -107,8 +107,8 @@ def answers_of(
 ) -> tuple[Answer, ...]:
     """The runs to train and score for a variant with one seed, each with its plan.
 
-    The plan is made anew from the fingerprint. Where the variant does not state recipe, budget or cases to leave out,
-    they are those of `base`, the plan of the data set.
+    The plan is made from the fingerprint. Where the variant does not state recipe, budget or cases to leave out, they
+    are those of `base`, the plan of the data set.
     changes  all changes of the plan, as list_changes gives them
     epochs   epochs of every step, in place of the plan's
     Raises as make_plan, naming the variant, and UsageError for a run that is not in the plan.
@@ -160,7 +160,7 @@ def _run(plan: Plan, typed: str) -> Run:
 
 
 def _of_group(plan: Plan, run: Run, group: str) -> Plan:
-    """A plan in which the trainer of `run` answers `group` alone, on the cases that ask for it."""
+    """A plan in which the trainer of `run` predicts `group` alone, on the cases annotated for it."""
     trainer = run.trainer
     changes = [f'trainers.{trainer}.network.groups=["{group}"]', f'trainers.{trainer}.steps.*.groups=["{group}"]']
     for number, step in enumerate(plan.trainer(trainer).steps):
