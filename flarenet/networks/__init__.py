@@ -1,6 +1,6 @@
-"""Networks by name. Every segmenting network maps [B, C, *S] to {group: logits [B, 1 + n, *S]}.
+"""Networks by name. Every segmentation network maps [B, C, *S] to {group: logits [B, 1 + n, *S]}.
 
-With deep supervision, in train mode, it gives a tuple for each group instead: logits at S, S/2, S/4 ...
+With deep supervision, in train mode, it returns a tuple for each group instead: logits at S, S/2, S/4 ...
 """
 
 from __future__ import annotations

@@ -22,11 +22,11 @@ Logits = Tensor | tuple[Tensor, ...]
 """[B, 1 + n, *S]; with deep supervision, in train mode, a tuple of such tensors for S, S/2, S/4 ..."""
 
 LEAK = 0.1
-"""Slope of the leaky rectifiers below zero, as in BasicUNet."""
+"""Slope of leaky ReLUs below zero, as in BasicUNet."""
 
 
 class ConvNormAct(nn.Sequential):
-    """3^n convolution, instance norm with scale and shift, leaky rectifier: [B, Cin, *S] -> [B, Cout, *S]."""
+    """3^n convolution, instance norm with scale and shift, leaky ReLU: [B, Cin, *S] -> [B, Cout, *S]."""
 
     def __init__(self, dimensions: int, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ def stage(dimensions: int, channels_in: int, channels_out: int, *, blocks: int) 
 
 
 class Down(nn.Sequential):
-    """Maximum over 2^n voxels, then the stage of the coarser resolution: [B, Cin, *S] -> [B, Cout, *(S // 2)]."""
+    """Max pooling by 2, then the stage of the coarser resolution: [B, Cin, *S] -> [B, Cout, *(S // 2)]."""
 
     def __init__(self, dimensions: int, channels_in: int, channels_out: int, *, blocks: int = 0) -> None:
         super().__init__()
@@ -95,10 +95,10 @@ class Down(nn.Sequential):
 
 
 class UpCat(nn.Module):
-    """Double the size, put the encoder's features of that size in front, then TwoConv.
+    """Upsample by 2, concatenate the encoder's features of that size in front, then TwoConv.
 
     deep [B, Cdeep, *(S // 2)], skip [B, Cskip, *S] -> [B, Cout, *S]. The transposed convolution halves the
-    channels if `halves`. For an odd S, the last plane of what it gives is repeated once, as in BasicUNet.
+    channels if `halves`. For an odd S, the last plane of its output is repeated once, as in BasicUNet.
     """
 
     def __init__(
@@ -121,8 +121,8 @@ class UpCat(nn.Module):
 class Encoder(nn.Module):
     """N resolutions: [B, C, *S] -> features at S, S/2 ... S/2^(N-1), finest first.
 
-    Each resolution has the residual blocks that spec.blocks says, or TwoConv. Networks inherit from this class so that
-    its parts keep the short names `conv_0`, `down_1` ... in them.
+    Each resolution has as many residual blocks as spec.blocks states, or TwoConv. Networks inherit from this class so
+    that its parts keep the short names `conv_0`, `down_1` ... in them.
     """
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -167,7 +167,7 @@ def head(dimensions: int, channels: int, outputs: int) -> nn.Module:
 
 
 def coarse_heads(spec: NetworkSpec, outputs: int) -> nn.ModuleList:
-    """Heads for the decoder stages that end at S/2, S/4 ..., as many as deep supervision asks for."""
+    """Heads for the decoder stages that end at S/2, S/4 ..., as many as spec.deep_supervision states."""
     widths = spec.features[1 : 1 + spec.deep_supervision]
     return nn.ModuleList(head(spec.dimensions, width, outputs) for width in widths)
 

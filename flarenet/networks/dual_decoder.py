@@ -22,7 +22,7 @@ class Decoder(nn.Module):
 
     shared  features of the shared stages, coarsest first; the last of them at S/4
     skips   features of the encoder, finest first
-    Gives logits [B, 1 + n, *S].
+    Returns logits [B, 1 + n, *S].
     """
 
     def __init__(self, spec: NetworkSpec, outputs: int) -> None:
@@ -54,7 +54,7 @@ class DualDecoderUNet(Encoder):
     ) -> dict[str, Logits]:
         """The logits of `groups`; None: of every group. The decoders of other groups do not run.
 
-        rows  {group: [b] numbers of the samples that its decoder sees and answers}; decoders of other groups see all
+        rows  {group: [b] indices of the samples that its decoder gets}; decoders of other groups get all
         """
         *skips, deepest = self.encode(x)
         found = ascend(self, deepest, skips=skips, levels=self.shared_levels), skips[:OWN_LEVELS]

@@ -1,6 +1,6 @@
 """The transformer encoders of UNETR and Swin UNETR. Their layers are MONAI's, imported only when one is built (3 s).
 
-A masked autoencoder and the network that begins with its weights hold the same module under the same name, `encoder`.
+A masked autoencoder and the network that starts from its weights hold the same module under the same name, `encoder`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def vision_transformer(
 ) -> nn.Module:
     """MONAI's ViT on cubes of 16^3 voxels: [B, C, *patch] -> (tokens [B, T, hidden], list of those after each layer).
 
-    Its position code is fixed, of sines and cosines, as in masked autoencoders (He et al., arXiv 2111.06377).
+    Its position embedding is fixed, of sines and cosines, as in masked autoencoders (He et al., arXiv 2111.06377).
     """
     from monai.networks.nets.vit import ViT
 
@@ -37,13 +37,13 @@ def vision_transformer(
 
 
 def swin_transformer(channels: int, *, width: int) -> nn.Module:
-    """MONAI's SwinTransformer as its SwinUNETR makes it: [B, C, *S] -> normed features at S/2, S/4 ... S/32.
+    """MONAI's SwinTransformer as its SwinUNETR makes it: [B, C, *S] -> normalised features at S/2, S/4 ... S/32.
 
     These have width, 2 width ... 16 width channels. The sizes S are multiples of 32.
     """
     from monai.networks.nets.swin_unetr import SwinTransformer
 
-    with torch.device("cpu"):  # MONAI reads a tensor's numbers while building; on the meta device there are none
+    with torch.device("cpu"):  # MONAI reads a tensor's values while building; on the meta device there are none
         return SwinTransformer(
             in_chans=channels,
             embed_dim=width,

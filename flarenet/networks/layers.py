@@ -1,4 +1,4 @@
-"""Layers that compute the same as torch's layers of the same names, faster than torch."""
+"""Layers that compute the same as torch's layers of the same names, but faster."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Conv3d(nn.Conv3d):
 
     torch runs a single sample of few channels or slices in a loop of its own, which is up to ten times slower:
     use_mkldnn in aten/src/ATen/native/Convolution.cpp does not count the last axis of a block. Prediction runs blocks
-    one by one, so it meets this.
+    one by one, so this matters there.
 
     On a CPU that autocasts to bfloat16, inputs of one or two slices, as at the coarsest resolution of a flat patch, are
-    computed in float32: for two slices, oneDNN (of torch 2.13, with AVX-512) adds unwritten memory to the gradient of
-    the weights.
+    computed in float32: for two slices, oneDNN (of torch 2.13, with AVX-512) adds uninitialised memory to the gradient
+    of the weights.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -61,10 +61,10 @@ class InstanceNorm(nn.Module):
     """Instance norm with scale and shift, as nn.InstanceNorm2d and 3d: [B, C, *S] -> [B, C, *S].
 
     torch's own instance norm folds B into C, and so copies channels-last input to another order and back. That costs
-    more than the norm itself: on a GPU nearly half of a training step. So on a GPU kernels of our own do it (norm.py).
-    On a CPU group norm with groups of one channel does it, or, in channels-last order, where the gradient of group norm
-    is slow, batch norm of one sample after the other. A network that is converted or compiled keeps torch's instance
-    norm, which other libraries have as one operation.
+    more than the norm itself: on a GPU nearly half of a training step. So a GPU runs kernels of our own (norm.py). A
+    CPU runs group norm with groups of one channel or, in channels-last order, where the gradient of group norm is slow,
+    and in types other than float32, batch norm sample by sample. A network that is converted or compiled keeps torch's
+    instance norm, which other libraries have as one operation.
     """
 
     def __init__(self, channels: int) -> None:
@@ -84,11 +84,11 @@ class InstanceNorm(nn.Module):
 
 
 def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor, *, slope: float = 1.0) -> Tensor:
-    """norm(conv(x)), then a leaky rectifier with `slope` below zero; a slope of 1.0 means no rectifier.
+    """norm(conv(x)), then a leaky ReLU with `slope` below zero; a slope of 1.0 means no ReLU.
 
-    On a GPU, if `norm` is an InstanceNorm, norm and rectifier are one operation, and the convolution omits its bias,
-    because the norm would subtract it again. Adding the bias, and summing up its gradient, which is zero, took a sixth
-    of a training step.
+    On a GPU, if `norm` is an InstanceNorm, norm and ReLU are one operation, and the convolution omits its bias, because
+    the norm would subtract it again. Adding the bias, and summing up its gradient, which is zero, took a sixth of a
+    training step.
     """
     if isinstance(norm, InstanceNorm) and x.device.type != "cpu" and not is_converted():
         conv = cast(nn.Conv2d, conv)  # or a Conv3d, which has the same method

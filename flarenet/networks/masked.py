@@ -115,7 +115,7 @@ class MaskedSwin(MaskedAutoencoder):
 
 
 def hidden_cubes(batch: int, count: int) -> Tensor:
-    """bool [batch, count], True where hidden, as many in each row; drawn from torch's global CPU generator."""
+    """bool [batch, count], True where hidden, equally many in each row; drawn from torch's global CPU generator."""
     seen = max(1, round(count * (1 - MASKED)))
     return torch.rand(batch, count).argsort(dim=1).argsort(dim=1) >= seen
 

@@ -1,4 +1,4 @@
-"""Instance norm and the leaky rectifier after it on a GPU. With Triton, one pass measures and one writes."""
+"""Instance norm and the leaky ReLU after it on a GPU. With Triton, one pass takes the statistics and one writes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _ORDERS = {4: torch.channels_last, 5: torch.channels_last_3d}
 def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, *, slope: float = 1.0, overwrite: bool = False) -> Tensor:
     """F.instance_norm, then F.leaky_relu: x [B, C, *S], weight and bias [C] -> [B, C, *S] in the type of x.
 
-    slope      slope of the rectifier below zero; 1.0: no rectifier
-    overwrite  where no gradient is wanted, the result may take the place of x, which saves an activation's memory
+    slope      slope of the leaky ReLU below zero; 1.0: no ReLU
+    overwrite  without gradients, the kernels may write the result over x, which saves an activation's memory
 
     On an NVIDIA or AMD GPU, x in channels-last order goes through the kernels of norm_kernels. They sum in float32, and
     their gradient cannot be differentiated again. Anything else goes through torch's operations.
@@ -36,7 +36,7 @@ def instance_norm(x: Tensor, weight: Tensor, bias: Tensor, *, slope: float = 1.0
 
 
 class _InstanceNorm(torch.autograd.Function):
-    """Keeps only x for the backward pass, and recomputes the result from it: memory of one activation, not of two."""
+    """Saves x for the backward pass but not the result, which it recomputes: memory of one activation, not of two."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, slope: float) -> Tensor:
@@ -72,7 +72,7 @@ def _has_kernels(x: Tensor) -> bool:
 
 @cache
 def kernels_run_on(device: torch.device) -> bool:
-    """Whether Triton can compile and run a kernel on `device`. Tried once in a process; a failure is a warning."""
+    """Whether Triton can compile and run a kernel on `device`. Tried once in a process; a failure gives a warning."""
     one = torch.ones(1, device=device)
     try:
         _forward(one.view(1, 1, 1, 1), one, one, 1.0)

@@ -1,8 +1,9 @@
-"""Instance norm and the leaky rectifier after it as GPU kernels in Triton, for channels-last memory.
+"""Instance norm and the leaky ReLU after it as GPU kernels in Triton, for channels-last memory.
 
-In that memory x [B, C, *S] lies as [B, N, C] with N voxels. Each program takes a tile of channels and a part of one
-sample's voxels, so that few large samples fill a GPU as well as many small ones. One pass over x makes the statistics
-of each part; the next pass merges them and writes the result. Nothing is added atomically: results repeat bit for bit.
+In that format x [B, C, *S] lies in memory as [B, N, C] with N voxels. Each program takes a tile of channels and a part
+of one sample's voxels, so that few large samples fill a GPU as well as many small ones. One pass over x makes the
+statistics of each part; the next pass merges them and writes the result. Nothing is added atomically, so results are
+the same bit for bit every time.
 
 Triton comes with torch's wheels for GPUs on Linux. norm.py imports this module at first use, and does without it where
 that fails.
@@ -24,7 +25,7 @@ TILE = 4096
 WARPS = 4
 
 MOST_CHANNELS = 64
-"""Channels of one tile at most: 128 bytes of bfloat16, which is a line of the cache."""
+"""Most channels of a tile: 128 bytes of bfloat16, which is a cache line."""
 
 PROGRAMS = 1024
 """How many programs a kernel should have: a large GPU runs some 660 at once (H200: 132 processors with about five on
@@ -33,12 +34,12 @@ each)."""
 MOST_PARTS = 256
 
 UNSPECIALISED = ("N", "S", "rows", "tiles")
-"""Arguments that Triton must not specialise on, because it compiles each specialisation anew. Only of C, the distance
-between voxels, does it help to know that 16 divides it."""
+"""Arguments that Triton must not specialise on, because it compiles a kernel for each specialisation. Only for C, the
+distance between voxels, does it help to know that 16 divides it."""
 
 
 class Tiling(NamedTuple):
-    """How [B, N, C] is shared out among programs.
+    """How [B, N, C] is divided among programs.
 
     parts    each sample's voxels are split into so many
     rows     voxels of a part; the last one may have fewer
@@ -85,11 +86,10 @@ def tiling_of(x: Tensor) -> Tiling:
 def forward(
     x: Tensor, weight: Tensor, bias: Tensor, *, slope: float, epsilon: float, into: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(the result, which lies as x does, mean, 1 / standard deviation); the last two are float32 [B, C].
+    """(the result, in the memory format of x; mean; 1 / standard deviation); the last two are float32 [B, C].
 
     x      [B, C, *S], dense in channels-last order
-
-    slope  slope of the rectifier below zero; 1.0 leaves the rectifier out
+    slope  slope of the leaky ReLU below zero; 1.0: no ReLU
     into   where the result goes. It may be x itself: each program reads a number before it writes to that place
     """
     tiling = tiling_of(x)
@@ -110,7 +110,7 @@ def forward(
 def backward(
     x: Tensor, dy: Tensor, weight: Tensor, bias: Tensor, *, mean: Tensor, inverse: Tensor, slope: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of x, weight and bias, from `dy`, the gradient of the result, which lies in memory as x does."""
+    """The gradients of x, weight and bias, from `dy`, the gradient of the result in the memory format of x."""
     tiling = tiling_of(x)
     dx = torch.empty_like(x)
     parts = torch.empty((2, tiling.samples, tiling.parts, tiling.channels), dtype=torch.float32, device=x.device)
@@ -134,7 +134,7 @@ def _on(x: Tensor) -> torch.cuda.device | nullcontext[None]:
 
 @triton.jit
 def _share(pid, N, C, S, rows, tiles, BLOCK_C: tl.constexpr):
-    """What program `pid` works on: (number of its part among the parts of all samples, number of the sample, the first
+    """What program `pid` works on: (index of its part among the parts of all samples, index of the sample, the first
     voxel of the part in its sample, the part's voxel count, its channels, which of these channels exist)."""
     tile, part = pid % tiles, pid // tiles
     first = (part % S) * rows
@@ -154,7 +154,7 @@ def _normal(weight, bias, mean_in, inverse_in, sample_at, channel, inside):
 
 @triton.jit
 def _before_rectifier(x_at, dy_at, there, mean, scale, shift, SLOPE: tl.constexpr):
-    """How far x is from the mean, and the gradient before the rectifier."""
+    """(x - mean, gradient before the leaky ReLU)."""
     apart = tl.load(x_at, mask=there, other=0.0).to(tl.float32) - mean
     grown = tl.load(dy_at, mask=there, other=0.0).to(tl.float32)
     if SLOPE != 1.0:
@@ -168,8 +168,8 @@ def _statistics(
 ):  # fmt: skip
     """Mean and sum of squared deviations of each part, [B, S, C].
 
-    Each place of the block goes through its own voxels by Welford's method (Technometrics 4, 1962), which a mean far
-    from zero costs no digits; the places are merged at the end.
+    Each place of the block goes through its own voxels by Welford's method (Technometrics 4, 1962), which loses no
+    digits where the mean is far from zero; the places are merged at the end.
     """
     part, sample, first, count, channel, inside = _share(tl.program_id(0), N, C, S, rows, tiles, BLOCK_C)
     row = tl.arange(0, BLOCK_N)
@@ -188,7 +188,7 @@ def _statistics(
     mean += step * (1.0 / (full + 1))
     square += step * (value - mean)
     voxels = (full + left.to(tl.int32)).to(tl.float32)
-    near = tl.sum(mean * voxels, axis=0) / count  # the mean, but for the digits that this sum lost
+    near = tl.sum(mean * voxels, axis=0) / count  # the mean, up to the rounding of this sum
     apart = mean - near[None, :]
     rest = tl.sum(voxels * apart, axis=0) / count
     place = part.to(tl.int64) * C + channel
@@ -202,8 +202,8 @@ def _apply(
     EPSILON: tl.constexpr, SLOPE: tl.constexpr,
     BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr,
 ):  # fmt: skip
-    """Merge the statistics of the parts (Chan, Golub and LeVeque, 1979), store mean and inverse, and write the part of
-    the result that is this program's."""
+    """Merge the statistics of the parts (Chan, Golub and LeVeque, 1979), store mean and inverse, and write this
+    program's part of the result."""
     pid = tl.num_programs(0) - 1 - tl.program_id(0)  # what was read last is still in the cache
     part, sample, first, count, channel, inside = _share(pid, N, C, S, rows, tiles, BLOCK_C)
     split = tl.arange(0, BLOCK_S)
@@ -213,7 +213,7 @@ def _apply(
         there = (start + split < S)[:, None] & inside[None, :]
         voxels = tl.minimum(rows, N - (start + split) * rows).to(tl.float32)[:, None]
         total += voxels * tl.load(means + place + start * C, mask=there, other=0.0)
-    near = tl.sum(total, axis=0) / N  # the mean, but for the digits that this sum lost
+    near = tl.sum(total, axis=0) / N  # the mean, up to the rounding of this sum
     total = tl.zeros([BLOCK_S, BLOCK_C], dtype=tl.float32)
     spread = tl.zeros([BLOCK_S, BLOCK_C], dtype=tl.float32)
     for start in range(0, S, BLOCK_S):
@@ -247,7 +247,7 @@ def _reduce_gradient(
     x, dy, by_bias, by_weight, weight, bias, mean_in, inverse_in, N, C, S, rows, tiles,
     SLOPE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_C: tl.constexpr,
 ):  # fmt: skip
-    """Sums of g and of g * n over each part, [B, S, C]: g is the gradient before the rectifier, n the normed value."""
+    """Sums of g and g * n over each part, [B, S, C]: g is the gradient before the ReLU, n the normalised value."""
     part, sample, first, count, channel, inside = _share(tl.program_id(0), N, C, S, rows, tiles, BLOCK_C)
     mean, inverse, scale, shift = _normal(weight, bias, mean_in, inverse_in, sample * C, channel, inside)
     row = tl.arange(0, BLOCK_N)

@@ -14,12 +14,12 @@ from .unet import UNet
 from .unetr import UNETR
 
 CONVERTED = (UNet, DualDecoderUNet, UNETR)
-"""Networks whose traced graph is known to answer as they do, whatever numbers the traced window held. Of a class that
-derives from one of them that is not known: it may compute something else."""
+"""Networks whose traced graph is known to compute what they do, whatever values the traced window held. That is not
+known of a subclass, which may compute something else."""
 
 
 class InOrder(nn.Module):
-    """A segmenting network that answers a tuple in the order of `groups`: converters rename the parts of a dict."""
+    """A segmentation network that returns a tuple in the order of `groups`: converters rename the keys of a dict."""
 
     def __init__(self, network: nn.Module, groups: Sequence[str]) -> None:
         super().__init__()
@@ -31,10 +31,10 @@ class InOrder(nn.Module):
 
 
 def traced(network: nn.Module, groups: Sequence[str], window: Tensor) -> torch.jit.ScriptFunction:
-    """The graph of `network` in eval mode on the CPU, for input of the size of `window`; it answers as InOrder does.
+    """The graph of `network` in eval mode on the CPU, for input of the size of `window`; it returns what InOrder does.
 
-    It is a function with the weights as constants. For a module, torch and the converter would describe every part too,
-    and an engine would take a third longer to open.
+    It is a function with the weights as constants. For a module, torch and the converter would describe every submodule
+    too, and an engine would take a third longer to open.
     """
     in_order = InOrder(network, groups).eval()
     with torch.inference_mode(), _constant(network), silent(torch.jit.TracerWarning, DeprecationWarning):
@@ -44,7 +44,7 @@ def traced(network: nn.Module, groups: Sequence[str], window: Tensor) -> torch.j
 
 @contextmanager
 def _constant(network: nn.Module) -> Iterator[None]:
-    """Within this context no parameter of `network` wants a gradient: torch makes constants of such parameters only."""
+    """Within this context no parameter of `network` requires a gradient: torch makes constants of only such ones."""
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     network.requires_grad_(False)
     try:
@@ -58,7 +58,7 @@ def _small(network: nn.Module, window: Tensor) -> Tensor:
     """A corner of `window` to trace with, for a network that only halves sizes; else `window` itself.
 
     Tracing runs the network, which on a whole window takes long. The corner has two voxels an axis at the deepest
-    resolution (one voxel cannot be normed), and its size is odd at the same resolutions as that of `window`.
+    resolution (one voxel cannot be normalised), and its size is odd at the same resolutions as that of `window`.
     """
     if not isinstance(network, (UNet, DualDecoderUNet)):
         return window

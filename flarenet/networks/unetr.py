@@ -110,7 +110,7 @@ def _block(channels_in: int, channels_out: int) -> nn.Module:
 
 
 def _raised(channels_in: int, channels_out: int, *, times: int) -> nn.Module:
-    """Tokens brought to 2^(1 + times) times their resolution."""
+    """Upsampling of tokens to 2^(1 + times) times their resolution."""
     from monai.networks.blocks.unetr_block import UnetrPrUpBlock
 
     return UnetrPrUpBlock(
