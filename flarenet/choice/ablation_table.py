@@ -155,7 +155,7 @@ MEAN = " (mean)"
 
 
 def _lacking(found: AblationResults, means: set[str]) -> dict[str, list[str]]:
-    """Variant with scores -> labels that another variant has a score of, but not this one; only where there are any."""
+    """Variant with scores -> labels of which it lacks a score that another variant has; only variants that lack one."""
     scored = {
         variant: [what for what, spread in scores.dsc.items() if what not in means and spread.n]
         for variant, scores in found.variants.items()

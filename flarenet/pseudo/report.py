@@ -37,7 +37,7 @@ class Looked(Frozen):
 class Fate(Frozen):
     """What became of the pseudo labels of a case. Labels are given by name; "no GROUP" is background of a group.
 
-    key      identifies all that the completed maps of the case depend on, but for the rules; see Verdict.key
+    key      see Verdict.key
     dropped  groups whose pseudo labels are not used
     voxels   label -> number of voxels that most sources give it
     hidden   filter -> label -> how many of these voxels the filter hid

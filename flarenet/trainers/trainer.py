@@ -113,8 +113,8 @@ class Trainer:
     def train(self, step: int | None = None, *, finish: bool = False) -> None:
         """Train one step, or all in order; finished ones are skipped, an interrupted run resumes.
 
-        Warns of finished runs, skipped or built on, that were trained by another plan, and of skipped ones that were
-        built on a run which was trained again since.
+        Warns of finished runs, skipped or built on, that were trained by another plan, and of skipped ones built on a
+        run that was trained again since.
 
         finish  stop training `step` and turn its last saved state into a model
         Raises RunError, with the command to type, where an earlier run is missing or there is nothing to finish,

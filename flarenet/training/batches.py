@@ -219,8 +219,8 @@ def case_weights(samples: Sequence[Sample], groups: Sequence[str], *, balance: f
 def rare_labels(samples: Sequence[Sample], share: float) -> dict[tuple[str, int], float]:
     """(group, label) -> how many times as often to draw the label, for labels that less than `share` of the cases hold.
 
-    The factor is sqrt(share / held), where `held` is the share of cases that hold the label: the repeat factor of
-    Gupta, Dollar and Girshick (LVIS, CVPR 2019).
+    The factor is sqrt(share / held), `held` being the share of cases that hold the label: the repeat factor of Gupta,
+    Dollar and Girshick (LVIS, CVPR 2019).
     """
     if not share:
         return {}

@@ -25,7 +25,7 @@ class Requests:
     save    whether to save the state; whoever saves it resets this
     ending  the signal by which any process was told to end; 0: none
     heard   the signal by which this process was told to end, set by its handler at any time; 0: none
-    wanted  whether this process was told to save since the last check, set by its handler at any time
+    wanted  whether this process was told to save since the last check, set likewise
     """
 
     stop: bool = False
