@@ -1,4 +1,4 @@
-"""Every error a user can meet: what it is about, what was found, what was expected, what to do.
+"""The errors shown to users; each says what it is about, what was found, what was expected and what to do.
 
 Exit codes of all commands: 0 done, 1 a fault of flarenet, 2 usage, 3 some cases failed, 4 input invalid,
 5 environment (disk, memory, permission), 6 locked by another run, 7 refused as unsafe, 75 ended by SIGTERM,
@@ -16,8 +16,8 @@ FAULT, TERMINATED, INTERRUPTED = 1, 75, 130
 """Exit codes that belong to no error below; 75 is EX_TEMPFAIL of sysexits.h: try again later."""
 
 _NO_ENGINE = "unable to find an engine"
-"""Part of torch's message where it could run none of cuDNN's ways to compute a convolution: most often none got the
-memory to work in, an error that torch passes over; else the GPU lacks the number type."""
+"""Part of torch's message when no cuDNN algorithm could compute a convolution: usually because none got its workspace,
+an error that torch does not report; otherwise because the GPU lacks the number type."""
 
 _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", _NO_ENGINE)
 """Parts of the messages of torch's CPU allocator, of CUDA, and of cuDNN and cuBLAS."""
@@ -26,7 +26,7 @@ _OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", _NO_
 class FlarenetError(Exception):
     """Base of all errors that flarenet raises on purpose.
 
-    thing     what the error is about: a file, a key of a file, a word of the command line
+    thing     what the error is about: a file, a key of a file, an argument of the command line
     found     what was there
     expected  what should have been there
     remedy    what the user can do now
@@ -55,7 +55,7 @@ class FlarenetError(Exception):
 
 
 class UsageError(FlarenetError):
-    """A word of the command line or an argument that names nothing."""
+    """A command line or an argument that cannot be used, such as an unknown name."""
 
     exit_code = 2
 
@@ -89,17 +89,17 @@ class RunError(FlarenetError):
 
 
 class StorageError(FlarenetError):
-    """Disk, memory or permissions do not allow what was asked."""
+    """Disk, memory, permissions or the system do not allow the work."""
 
     exit_code = 5
 
 
 class NoRoom(StorageError):
-    """The disk that every case is stored on is full or cannot be written: no other case would fare better."""
+    """The disk that all cases are stored on is full or cannot be written, so every other case would fail too."""
 
 
 class LockedError(FlarenetError):
-    """Another run is at work in a folder."""
+    """Another process is using a folder."""
 
     exit_code = 6
 
@@ -112,9 +112,9 @@ class UnsafeError(FlarenetError):
 
 @contextmanager
 def needs_extra(extra: str, thing: str, *, otherwise: str = "") -> Iterator[None]:
-    """Around an import that `thing` needs and only the extra `extra` installs. Raises UsageError where it is missing.
+    """Context for an import that `thing` needs and the extra `extra` installs. Raises UsageError where it is missing.
 
-    otherwise  what the user can do in place of installing it
+    otherwise  what the user can do instead of installing it
     """
     try:
         yield
@@ -126,7 +126,7 @@ def needs_extra(extra: str, thing: str, *, otherwise: str = "") -> Iterator[None
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out: Python's own, or torch's of the CPU or a GPU.
 
-    What CUDA, cuDNN and cuBLAS ask for beside torch's allocator comes as a RuntimeError that only its text tells.
+    A failed allocation of CUDA, cuDNN or cuBLAS outside torch's allocator is a plain RuntimeError, known by its text.
     """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
@@ -134,7 +134,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def memory_remedy(error: BaseException, usual: str) -> str:
-    """What to do about an error of is_out_of_memory: `usual`, and what else where its words may have another cause."""
+    """The remedy for an out-of-memory error: `usual`, and --precision fp32 where the number type may be the cause."""
     return usual + ("; or --precision fp32, where the GPU lacks the number type" if _NO_ENGINE in str(error) else "")
 
 
@@ -151,7 +151,7 @@ def without_frames(error: FlarenetError) -> FlarenetError:
 
 
 def without_folders(text: str, folders: Iterable[Path]) -> str:
-    """A message without `folders` before the names of their files, for reports: their readers need not know them."""
+    """`text` without the absolute paths of `folders` before file names, for reports that are passed on."""
     for folder in folders:
         if folder.is_absolute():
             text = text.replace(f"{folder}/", "")
@@ -159,12 +159,12 @@ def without_folders(text: str, folders: Iterable[Path]) -> str:
 
 
 def some_of(names: Sequence[str], most: int = 10) -> str:
-    """The first `most` of `names`, and how many others there are: a message that lists all would be unreadable."""
+    """The first `most` of `names`, and how many others there are, so that a message stays readable."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
-    """The error for a name that names nothing; it lists the real names and suggests the nearest.
+    """The error for an unknown name; it lists the real names and suggests the nearest.
 
     kind  what the name should have been, as in "trainer" or "data set"
     """
@@ -174,7 +174,7 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
 
 
 def did_you_mean(word: str, choices: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """The remedy that names the nearest of `choices`, ignoring capitals; None where difflib finds none at `cutoff`."""
+    """The remedy that names the nearest of `choices`, ignoring case; None where difflib finds none at `cutoff`."""
     by_lower = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=cutoff)
     return f"did you mean {by_lower[near[0]]!r}?" if near else None

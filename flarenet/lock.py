@@ -13,22 +13,22 @@ from .errors import LockedError, StorageError
 LOCK = ".lock"
 
 _PATIENCE_S = 1.0
-"""Seconds for which a lock is tried: enough to take over that of a process that has died."""
+"""Seconds to try for a lock: enough to take over that of a process that has died."""
 
 _POLL_S = 0.5
-"""Seconds between two attempts to take a lock: a cluster's file system can bear that from many processes at once."""
+"""Seconds between attempts while waiting: a cluster's file system can bear that from many processes at once."""
 
 
 @contextmanager
 def locked(folder: Path, *, wait: Callable[[str], object] | None = None) -> Iterator[None]:
-    """Hold `folder`, which is made where it is missing.
+    """Hold the lock of `folder`, which is created if missing. Raises StorageError where it cannot be written.
 
     The lock is a file that names the process and the host of its holder: a cluster's file system may know no other kind
     of lock. If the holder ran on this host and has died, its lock is taken over. A holder on another host cannot be
     checked, so its lock stays.
 
-    wait  called with a sentence that says who holds the folder; then the lock is waited for, as long as it takes.
-          Without it, LockedError is raised within seconds where another process holds the folder
+    wait  called with a sentence that says who holds the folder, before waiting for it without limit. None: LockedError
+          is raised within seconds where another process holds the folder
     """
     path = folder / LOCK
     lock = SoftFileLock(path, timeout=_PATIENCE_S)

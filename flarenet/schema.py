@@ -17,15 +17,15 @@ from .errors import FlarenetError
 from .whole import write_text
 
 LARGEST_JSON_BYTES, LARGEST_TABLE_BYTES, LARGEST_FINGERPRINT_BYTES = 2 << 20, 64 << 20, 1 << 30
-"""The largest size of a JSON file, of one that grows with the cases of a data set or the epochs of a run, and of one
+"""The size limits of a JSON file, of one that grows with the cases of a data set or the epochs of a run, and of one
 that grows with cases times labels: a case of 200 labels takes 60 kB of a fingerprint."""
 
 BYTES_OF_A_VALUE = 16
-"""A JSON text may hold one value per so many bytes of the largest size allowed: the text `[],[],...` takes forty times
-its size in memory."""
+"""A JSON text may hold one value for each 16 bytes of its size limit: the text `[],[],...` takes forty times its size
+in memory."""
 
 LONGEST_NUMBER = 40
-"""The most digits of a whole number, far more than any number of 64 bits has."""
+"""The most characters of an integer, far more than one of 64 bits has."""
 
 LONGEST_VALUE = 120
 """Characters of a wrong value that an error shows."""
@@ -34,7 +34,7 @@ LONGEST_VALUE = 120
 class Frozen(BaseModel):
     """Immutable, strictly typed data; an unknown field is an error.
 
-    largest_bytes  the largest file that `load` reads it from
+    largest_bytes  the largest file that `load` accepts
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -47,10 +47,10 @@ _NO_UTF8 = re.compile(r"[\ud800-\udfff]")
 
 
 def read_json(path: str | Path, error: type[FlarenetError], *, largest_bytes: int = LARGEST_JSON_BYTES) -> Any:
-    """The content of a JSON file. Beyond what JSON itself forbids are refused: duplicate keys, NaN and infinity, a file
-    that is too large, a number that is too long, too many values.
+    """The content of a JSON file. Stricter than Python's json: duplicate keys, NaN and infinity, a file that is too
+    large, an integer that is too long and too many values are refused.
 
-    Raises `error`, naming the file and the place: line and column where it is no JSON, else the path of the key.
+    Raises `error`, naming the file and, where there is one, the place: line and column, or the path of the key.
     """
     path = Path(path)
     try:
@@ -69,7 +69,7 @@ def read_json(path: str | Path, error: type[FlarenetError], *, largest_bytes: in
 def parse_json(
     text: str, source: object, error: type[FlarenetError], *, largest_bytes: int = LARGEST_JSON_BYTES
 ) -> Any:
-    """The content of a JSON text, as strictly as read_json. Raises `error`, which calls the text `source`."""
+    """The content of a JSON text, as strictly as read_json. Raises `error`, which names the text `source`."""
     _check_values(text, source, error, largest_bytes)
     try:
         return _strict_json(text, source, error)
@@ -91,7 +91,7 @@ def _check_values(
 
 @dataclass(frozen=True)
 class _Fault:
-    """Stands for a value that JSON allows and we refuse, until the path of its key is known."""
+    """Stands for a refused value until the path of its key is known."""
 
     found: str
     expected: str
@@ -143,7 +143,7 @@ def _first_fault(content: Any) -> tuple[str, _Fault]:
 
 
 def parse(model: type[Model], data: Any, source: object, error: type[FlarenetError]) -> Model:
-    """`data` (as read_json gives it) as a `model`. Raises `error` with the path of the first wrong field."""
+    """`data` (as read_json returns it) as a `model`. Raises `error` with the path of the first wrong field."""
     value, wrong = parse_all(model, data, source, error)
     if value is None:
         raise next(iter(wrong.values()))
@@ -161,7 +161,7 @@ def parse_all(
             fault["loc"]: error(
                 f"{source}: key {'.'.join(str(part) for part in fault['loc']) or '(top level)'!r}",
                 found="nothing" if fault["type"] == "missing" else _short(fault["input"]),
-                expected=fault["msg"].removeprefix("Value error, "),  # of a validator of ours, which says it all
+                expected=fault["msg"].removeprefix("Value error, "),  # the prefix of our own validators' messages
             )
             for fault in problem.errors(include_url=False)
         }
@@ -173,7 +173,7 @@ def load(model: type[Model], path: str | Path, error: type[FlarenetError]) -> Mo
 
 
 def load_or_none(model: type[Model], path: str | Path) -> Model | None:
-    """As load, for a file that can be made anew: None where it is missing, damaged or of another version."""
+    """As load, for a file that can be recreated: None where it is missing, damaged or of another version."""
     try:
         return load(model, path, FlarenetError)
     except FlarenetError:
@@ -186,7 +186,7 @@ def save(value: BaseModel, path: str | Path) -> None:
 
 
 def save_to_load(value: Frozen, path: str | Path, error: type[FlarenetError]) -> None:
-    """As save, for what grows with a data set. Raises `error`, and writes nothing, where `load` would refuse its
+    """As save, for data that grows with a data set. Raises `error`, and writes nothing, where `load` would refuse its
     size."""
     text, most, remedy = as_saved(value), value.largest_bytes, "a data set of fewer cases, labels or patterns of labels"
     size = len(text.encode())
@@ -202,12 +202,12 @@ def as_saved(value: BaseModel) -> str:
 
 
 def digest(value: Any) -> str:
-    """The SHA-256 of a value of JSON."""
+    """The SHA-256 of a JSON value, as 64 hexadecimal digits."""
     return hashlib.sha256(to_json(value).encode()).hexdigest()
 
 
 def to_json(value: Any, indent: int = 0) -> str:
-    """JSON for people: what fits in 100 characters stands on one line, anything longer takes a line for each item.
+    """Readable JSON: what fits in 100 characters stands on one line, anything longer takes a line for each item.
 
     A character that UTF-8 cannot hold, such as a byte of a file name in another encoding, is written as \\udcXX.
     """
@@ -222,7 +222,7 @@ def to_json(value: Any, indent: int = 0) -> str:
 
 
 def escaped(text: str) -> str:
-    """`text` with \\udcXX for each byte of a file name that is no UTF-8, as it is written to files."""
+    """`text` with \\udcXX for each byte of a file name that is not UTF-8, as it is written to files."""
     return text.encode(errors="backslashreplace").decode()
 
 

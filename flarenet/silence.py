@@ -1,4 +1,4 @@
-"""Warnings of other libraries that nobody is to see, in any thread."""
+"""Hide warnings of other libraries, safely with several threads."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ _TURN = threading.RLock()
 
 @contextmanager
 def silent(*categories: type[Warning], message: str = "") -> Iterator[None]:
-    """Within this context no warning of `categories`, or none at all, is shown where its text begins with `message`.
+    """Context that hides warnings of `categories` (default: all) whose text starts with the regex `message`.
 
-    What is shown is a setting of the whole process. Of two contexts that overlap in two threads, the one that ends
-    first would let the other one's warnings through, and the one that ends last would leave all silent from then on. So
-    they take turns: one thread waits for the other.
+    Warning filters belong to the whole process. If contexts of two threads overlapped, the first to end would let the
+    other's warnings through, and the last would leave them hidden for good. So one thread waits for the other.
     """
     with _TURN, warnings.catch_warnings():
         for category in categories or (Warning,):

@@ -1,6 +1,6 @@
-"""An image and the place of its voxels in the world.
+"""An image and the position of its voxels in the world.
 
-Arrays are [Z, Y, X] everywhere. A Grid's affine takes an index (z, y, x, 1) to RAS+ millimetres, so its first
+Arrays are [Z, Y, X] everywhere. A Grid's affine maps an index (z, y, x, 1) to RAS+ millimetres, so its first
 column is the step along the array's first axis. *Canonical* means RAS: z grows to the head, y to the front,
 x to the patient's right.
 """
@@ -16,7 +16,7 @@ import numpy as np
 Triple = tuple[int, int, int]
 
 _SHEAR_THAT_COUNTS = 1e-3
-"""The least shear of axes that count as leaning: 0.06 degrees, a voxel in a thousand."""
+"""The shear from which axes count as leaning: 0.06 degrees, a voxel in a thousand."""
 
 # world axis of each array axis in canonical order: z -> world 2 (superior), y -> 1 (anterior), x -> 0 (right)
 _CANONICAL_WORLD_AXES = (2, 1, 0)
@@ -43,23 +43,23 @@ class Grid:
 
     @property
     def voxel_mm3(self) -> float:
-        """The volume of a voxel: the product of the spacing, or less where axes lean."""
+        """The volume of a voxel in mm^3: the product of the spacing, or less where axes lean."""
         z, y, x = self.affine[:3, :3].T
         return float(abs(np.cross(z, y) @ x))
 
     @property
     def shear(self) -> float:
-        """The largest |cosine| between two axes: 0 where all stand at right angles."""
+        """The largest |cosine| between two axes: 0 where all are at right angles."""
         axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(abs(axes.T @ axes - np.eye(3)).max())
 
     @property
     def leans(self) -> bool:
-        """Whether its axes are so far from right angles that a scan is resampled for the network; see upright_grid."""
+        """Whether the axes are so far from right angles that a scan must be resampled first; see upright_grid."""
         return self.shear >= _SHEAR_THAT_COUNTS
 
     def is_near(self, other: Grid, tolerance_mm: float = 0.1) -> bool:
-        """Same shape, and no corner voxel further than `tolerance_mm` from its twin."""
+        """Same shape, and no corner voxel further than `tolerance_mm` from the same voxel of `other`."""
         return self.shape == other.shape and self.largest_distance_mm(other) <= tolerance_mm
 
     def largest_distance_mm(self, other: Grid) -> float:
@@ -111,18 +111,17 @@ class Box:
         return cast(Triple, tuple(b - a for a, b in zip(self.start, self.stop)))
 
     def grown(self, by: Triple, shape: tuple[int, ...]) -> Box:
-        """`by` voxels larger on each side of each axis, as far as an array of `shape` goes."""
+        """The box grown by `by` voxels on each side of each axis, clipped to an array of `shape`."""
         start = tuple(max(0, a - more) for a, more in zip(self.start, by))
         stop = tuple(min(b + more, n) for b, more, n in zip(self.stop, by, shape))
         return Box(cast(Triple, start), cast(Triple, stop))
 
 
 def upright_grid(grid: Grid) -> Grid:
-    """`grid` itself where its axes stand at right angles, else an upright grid that holds every voxel of it.
+    """`grid` itself where its axes are at right angles, else a right-angled grid that holds every voxel of it.
 
-    The axes are made upright by Gram-Schmidt, those with the smallest voxels first, see _order. So slices that are
-    shifted against each other, as by a tilted gantry, are shifted back within their planes, and nothing is interpolated
-    between them.
+    The axes are straightened by Gram-Schmidt, the finest first, see _order. So slices that are shifted against each
+    other, as by a tilted gantry, are shifted back within their planes, without interpolation between them.
     """
     if not grid.leans:
         return grid
@@ -133,7 +132,7 @@ def upright_grid(grid: Grid) -> Grid:
             axes[:, axis] -= axes[:, kept] * (axes[:, axis] @ axes[:, kept]) / (axes[:, kept] @ axes[:, kept])
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape], indexing="ij")).reshape(3, 8)
     reach = np.linalg.solve(axes, grid.affine[:3, :3] @ corners)
-    # a voxel that is on a whole number but for rounding needs no further plane
+    # rounding errors must not add a plane
     first, last = np.floor(reach.min(axis=1) + 1e-3), np.ceil(reach.max(axis=1) - 1e-3)
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = axes, grid.affine[:3, 3] + axes @ first
@@ -141,11 +140,11 @@ def upright_grid(grid: Grid) -> Grid:
 
 
 def _order(grid: Grid) -> list[int]:
-    """The order in which axes keep their direction.
+    """The order in which axes are straightened; the first keeps its direction.
 
     That is the order of voxel size, finest first, with one exception: if a step along the second-finest axis also
-    moves by more than one voxel of the finest, the second-finest goes first. Straightened, its rows would be several
-    fine voxels apart sideways, and a label picked half a row off would be wrong by as much.
+    moves by more than one voxel along the finest, the second-finest goes first. Otherwise its rows, once straightened,
+    would be shifted by several fine voxels, and a label picked half a row off would be wrong by as much.
     """
     first, second, third = sorted(range(3), key=lambda axis: (grid.spacing_mm[axis], -axis))
     fine, coarse = grid.affine[:3, first], grid.affine[:3, second]
@@ -156,7 +155,7 @@ def _order(grid: Grid) -> list[int]:
 
 @dataclass(frozen=True)
 class Orientation:
-    """How to turn an array to canonical order: transpose it by `axes`, then flip the axes for which `flips` is true."""
+    """How to bring an array to canonical order: transpose by `axes`, then flip the axes for which `flips` is true."""
 
     axes: tuple[int, int, int] = (0, 1, 2)
     flips: tuple[bool, bool, bool] = (False, False, False)
@@ -218,20 +217,20 @@ def orientation_of(grid: Grid) -> Orientation:
 
 
 def canonical(volume: Volume) -> tuple[Volume, Orientation]:
-    """`volume` in RAS order (a view of its data) and the Orientation that undoes it."""
+    """`volume` in RAS order (a view of its data) and the Orientation that was applied."""
     orientation = orientation_of(volume.grid)
     return Volume(orientation.apply(volume.data), orientation.apply_to_grid(volume.grid)), orientation
 
 
 class BoxOf:
-    """The smallest box that holds every true voxel of a mask that comes plane by plane."""
+    """The smallest box that holds every true voxel of a mask, which is added plane by plane."""
 
     def __init__(self) -> None:
         self._slices: list[bool] = []
         self._pixels: np.ndarray | None = None
 
     def add(self, plane: np.ndarray) -> None:
-        """The next plane of the mask, [Y, X]."""
+        """Add the next plane of the mask, [Y, X]."""
         if self._pixels is None:
             self._pixels = plane.astype(bool)
         else:
@@ -250,7 +249,7 @@ class BoxOf:
 
 
 def box_where(mask: Iterable[np.ndarray]) -> Box | None:
-    """The smallest box that holds every true voxel of `mask`, [Z, Y, X] or its planes one by one; None without any."""
+    """The smallest box that holds every true voxel of `mask`, [Z, Y, X] or an iterable of planes; None if all false."""
     found = BoxOf()
     for plane in mask:
         found.add(plane)

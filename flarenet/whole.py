@@ -1,9 +1,9 @@
-"""Whole or not at all: a file appears under its final name complete, or it does not appear.
+"""Atomic writes: a file appears under its final name complete, or not at all.
 
 The new content goes to a temporary name in the same folder, is flushed to the disk, then renamed.
 
-Tests of what a killed process leaves behind set FLARENET_FAILPOINT=PATTERN:STAGE. The process then ends, as by kill -9,
-when a file whose name fits PATTERN is at STAGE: open, half, written, flushed or replaced.
+Tests of what a killed process leaves behind set FLARENET_FAILPOINT=PATTERN:STAGE. The process then kills itself, as by
+kill -9, when a file whose name fits PATTERN is at STAGE: open, half, written, flushed or replaced.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _LONGEST_END_BYTES = 255 - len(".0123456789ab.tmp.")
 """How much of the final name a temporary name can hold: most file systems allow names of 255 bytes."""
 
 _CANNOT_BE_FLUSHED = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES}
-"""Errors of opening or flushing a folder that are not failures: some network file systems cannot flush folders, and a
-folder may be writable but not readable."""
+"""Error numbers of opening or flushing a folder that are no failure: some network file systems cannot flush folders,
+and a folder may be writable but not readable."""
 
 
 @contextmanager
 def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on a clean exit it takes the place of `path`.
+    """Yield a temporary path next to `path`; on a clean exit it replaces `path`.
 
-    On any error the temporary file is removed and `path` is as it was. Raises StorageError where the folder cannot be
-    written; it tells how much room there is and, where given, the `size_bytes` that are needed.
+    On an error the temporary file is removed and `path` is unchanged, unless only the last flush of the folder failed.
+    Raises StorageError where the folder cannot be written; it names the free space and, where given, `size_bytes`.
     """
     target = Path(path)
     temporary = target.with_name(f".{secrets.token_hex(6)}.tmp.{temporary_end(target.name)}")
@@ -82,7 +82,7 @@ def not_written(
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` (UTF-8) to `path`, whole or not at all; the bytes of a file name that is no UTF-8 become \\udcXX."""
+    """Write `text` (UTF-8) to `path`, whole or not at all; bytes of a file name that is not UTF-8 become \\udcXX."""
     content = text.encode(errors="backslashreplace")
     with whole_file(path, size_bytes=len(content)) as temporary:
         temporary.write_bytes(content)
@@ -98,14 +98,14 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[o
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a file to the first free of STEM.previous.EXT, STEM.previous-2.EXT, and so on; returns where it is now."""
+    """Rename a file to the first free of STEM.previous.EXT, STEM.previous-2.EXT, and so on; returns the new path."""
     aside = _first_free(path)
     os.rename(path, aside)
     return aside
 
 
 def copy_aside(path: Path) -> Path:
-    """As move_aside, but the file stays too, until another one takes its place; returns where the copy is."""
+    """As move_aside, but copy the file, which stays where it is; returns the path of the copy."""
     aside = _first_free(path)
     with whole_file(aside) as temporary:
         shutil.copyfile(path, temporary)
@@ -113,10 +113,10 @@ def copy_aside(path: Path) -> Path:
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:
-    """Remove what killed processes left in `folder`: temporary files and folders, and folders moved aside (`.old.`) for
-    another to take their place. Nobody may be writing there.
+    """Remove what killed processes left in `folder`: temporary files and folders, and folders moved aside (`.old.`) to
+    be replaced. No other process may be writing there.
 
-    name  a glob pattern of the final names that count; for a long name, of its temporary_end
+    name  a glob pattern that the final names must match; for a long name, its temporary_end
     """
     for kind in ("tmp", "old"):
         for leftover in folder.glob(f".*.{kind}.{name}"):
@@ -140,7 +140,7 @@ def _digest(stream) -> str:  # Python 3.10 has no hashlib.file_digest
 
 
 def flush_folder(folder: Path) -> None:
-    """Make the names in a folder outlive a power cut, where its file system and permissions allow that.
+    """Make the names in a folder survive a power cut, where its file system and permissions allow that.
 
     Raises OSError where the disk fails.
     """
@@ -167,7 +167,7 @@ def _flush(path: Path) -> None:
 def _free(folder: Path) -> str:
     try:
         return f", {shutil.disk_usage(folder).free} bytes free" if folder.is_dir() else ""
-    except OSError:  # a place that one may not look into, or whose name is too long
+    except OSError:  # no permission, or a name that is too long
         return ""
 
 

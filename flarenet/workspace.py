@@ -1,14 +1,14 @@
-"""The one place that knows where each artefact lies.
+"""The layout of a root folder; no other module knows where an artefact lies.
 
-ROOT/raw/NAME/            dataset.json and the images, as the user keeps them; written by flarenet_plan --from alone
-ROOT/prepared/NAME/       fingerprint.json, plan.json, splits.json, dataset.json with everything settled, check.json;
+ROOT/raw/NAME/            dataset.json and the images, as the user keeps them; only flarenet_plan --from writes there
+ROOT/prepared/NAME/       fingerprint.json, plan.json, splits.json, check.json, dataset.json as planning settled it;
                           measured/, report/, and one folder per configuration of prepared cases
-ROOT/runs/NAME/TRAINER/step_N/   a model folder, with the state of its training beside it; it holds out fold 0
+ROOT/runs/NAME/TRAINER/step_N/   a model folder and the state of its training; it holds out fold 0
 ROOT/runs/NAME/TRAINER/fold_K/step_N/   the same for another fold, or for "all", which holds nothing out
-ROOT/compare/NAME/        what flarenet_compare found: predictions of held-out cases and their scores
-ROOT/ablations/NAME/      what flarenet_ablate trained and found
-ROOT/pseudo/NAME/         what teachers predicted, and what became of it as labels to learn from
-ROOT/models/NAME/         what flarenet_model installed: the model folders of one model file, and its manifest
+ROOT/compare/NAME/        from flarenet_compare: predictions of held-out cases and their scores
+ROOT/ablations/NAME/      from flarenet_ablate: its runs and results
+ROOT/pseudo/NAME/         predictions of teachers, and the pseudo labels made from them
+ROOT/models/NAME/         from flarenet_model install: the model folders of one model file, and its manifest
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .errors import DatasetError, UsageError, did_you_mean
 ROOT_VARIABLE, CACHE_VARIABLE = "FLARENET_ROOT", "FLARENET_CACHE"
 
 Fold = int | Literal["all"]
-"""Which cases a run holds out: those of one fold, or none."""
+"""Which cases a run holds out: those of one fold or, for "all", none."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Workspace:
 
     @property
     def measured(self) -> Path:
-        """The folder with a file per case of what was measured; see planning.measuring.cache."""
+        """The folder with the measurements of each case, a file per case; see planning.measuring.cache."""
         return self.prepared / "measured"
 
     @property
@@ -78,7 +78,7 @@ class Workspace:
         return self.root / "runs" / self.dataset
 
     def run(self, trainer: str, step: int, fold: Fold = 0) -> Path:
-        """The model folder of one finished or running step."""
+        """The model folder of one step, finished or running; `step` counts from 1."""
         folder = self.runs / trainer
         return (folder if fold == 0 else folder / f"fold_{fold}") / f"step_{step}"
 
@@ -93,7 +93,7 @@ class Workspace:
         return self.root / "ablations" / self.dataset
 
     def pseudo(self, what: str, key: str) -> Path:
-        """The folder of what a trainer's model predicted, or of something made of such predictions.
+        """The folder of a trainer's predictions, or of something made from such predictions.
 
         what  the trainer, or what was made: the first part of the folder's name
         key   the digest of everything that the content depends on
@@ -102,7 +102,7 @@ class Workspace:
 
 
 def find_root(root: str | None = None) -> Path:
-    """The root given by `--root`, else by FLARENET_ROOT, else the current folder. Raises UsageError for no folder."""
+    """The root given by `--root`, else FLARENET_ROOT, else the current folder. Raises UsageError if it is no folder."""
     path = Path(root or os.environ.get(ROOT_VARIABLE) or ".").expanduser()
     if not path.is_dir():
         raise UsageError(
@@ -114,7 +114,7 @@ def find_root(root: str | None = None) -> Path:
 
 
 def open_workspace(root: Path, dataset: str) -> Workspace:
-    """The workspace of a data set. Raises UsageError, listing the data sets there are, where it has no raw folder."""
+    """The workspace of a data set. Raises UsageError, listing the known data sets, where it has no raw folder."""
     workspace = Workspace(root, dataset)
     if not workspace.raw.is_dir():
         real = _folders(root / "raw")
@@ -158,9 +158,9 @@ def models_folder(root: Path) -> Path:
 
 
 def cache_folder() -> Path | None:
-    """Where commands keep what they can make anew: FLARENET_CACHE, else `flarenet` in XDG_CACHE_HOME or ~/.cache.
+    """Where commands keep what they can recreate: FLARENET_CACHE, else `flarenet` in XDG_CACHE_HOME or ~/.cache.
 
-    None where FLARENET_CACHE is set and empty, and where there is no home: then nothing is kept.
+    None, so that nothing is kept, where FLARENET_CACHE is empty, XDG_CACHE_HOME is relative, or there is no home.
     """
     if CACHE_VARIABLE in os.environ:
         return Path(os.environ[CACHE_VARIABLE]).absolute() if os.environ[CACHE_VARIABLE] else None
