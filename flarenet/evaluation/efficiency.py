@@ -1,4 +1,4 @@
-"""efficiency.json: what predicting each case cost, as flarenet_measure writes it beside the predictions."""
+"""efficiency.json: the cost of predicting each case, which flarenet_measure writes next to the predictions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..whole import write_text
 EFFICIENCY = "efficiency.json"
 
 TOLERATED_S, TOLERATED_MB = 15.0, 4096.0
-"""The time of a case and the GPU memory above which the FLARE challenges take points off."""
+"""The time of a case and the GPU memory above which the FLARE challenges deduct points."""
 
 
 class Sample(Frozen):
@@ -33,12 +33,12 @@ class Sample(Frozen):
 
 
 class CaseCost(Frozen):
-    """The cost of one case, predicted by a process of its own, from the start of the process to its end.
+    """The cost of one case, predicted in its own process, from the start of the process to its end.
 
     size           (x, y, z) in voxels, as the scan stores them
     gpu_peak_mb    the most GPU memory in use; None without a GPU
     gpu_area_mb_s  the area under the curve of GPU memory over time; None without a GPU
-    cpu_percent    use of the processors; 100 is one processor, busy all the time
+    cpu_percent    processor use; 100 is one processor, busy all the time
     peak_rss_mb    the most memory of the process and its children
     samples        memory over time
     """
@@ -101,8 +101,8 @@ class Efficiency(Frozen):
 
 
 class EfficiencyFile:
-    """Writes efficiency.json in `folder`, again after each case. A case is put into JSON once: it has hundreds of
-    samples, and those of all cases would take seconds each time."""
+    """Writes efficiency.json in `folder`, again after each case. Each case is serialised only once: it has hundreds of
+    samples, and serialising all cases would take seconds each time."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / EFFICIENCY
@@ -113,26 +113,26 @@ class EfficiencyFile:
         fields = found.model_copy(update={"cases": {}}).model_dump(mode="json")
         texts = {name: to_json(value, 1) for name, value in fields.items()}
         if found.cases:
-            # by escaped names: one read from the file is the same as that of the scan, and no key comes twice
+            # escaped, so that a name read back from the file equals that of its scan and no key appears twice
             cases = {escaped(name): self._text(name, cost) for name, cost in found.cases.items()}
             texts["cases"] = "{\n" + ",\n".join(f"  {to_json(name)}: {text}" for name, text in cases.items()) + "\n }"
         write_text(self._path, "{\n" + ",\n".join(f' "{name}": {text}' for name, text in texts.items()) + "\n}\n")
 
     def _text(self, name: str, cost: CaseCost) -> str:
         kept = self._texts.get(name)
-        if kept is None or kept[0] is not cost:  # a case may be measured anew
+        if kept is None or kept[0] is not cost:  # a case may be measured again
             kept = self._texts[name] = cost, to_json(cost.model_dump(mode="json"), 2)
         return kept[1]
 
 
 def read_efficiency(folder: Path) -> Efficiency | None:
-    """What was measured of the predictions in `folder`; None where nothing was."""
+    """The measured cost of the predictions in `folder`; None where nothing was measured."""
     path = folder / EFFICIENCY
     return load(Efficiency, path, DatasetError) if path.is_file() else None
 
 
 def print_efficiency(found: Efficiency) -> None:
-    """Print to stdout: a row per case, the totals, what is above the challenge's tolerances, and failures."""
+    """Print to stdout: a row per case, the totals, how many cases exceed the challenge's tolerances, and failures."""
     console, totals = Console(), found.totals
     title = f"{totals.cases} cases on {found.device}"
     table = new_table(title, "case", ">size", ">s", ">GPU MB", ">GPU MB*s", ">CPU %", ">RSS MB")

@@ -27,8 +27,8 @@ class Drawing:
 
     image    the file of the scan
     pair     the files of truth and prediction
-    caption  what the picture says
-    path     where the picture goes
+    caption  the title of the picture
+    path     where the picture is written
     """
 
     name: str
@@ -43,8 +43,8 @@ def draw_cases(
 ) -> tuple[dict[str, Path], list[tuple[Drawing, FlarenetError]]]:
     """Write `out`/CASE.png for every case that did not fail and whose image is in the folder `images`.
 
-    Returns caption -> picture, the lowest mean DSC first and cases without a score last; and (drawing, error) of the
-    cases that could not be drawn. Raises DatasetError where `images` holds no image.
+    Returns {caption: picture}, the lowest mean DSC first and cases without a score last, and (drawing, error) for each
+    case that could not be drawn. Raises DatasetError where `images` holds no image.
     """
     found = files_by_case(images)
     drawings = [
@@ -74,7 +74,7 @@ def _need_mb(drawing: Drawing) -> float:
 
 
 def drawing_mb(image: Path, reading: Reading, *, maps: int) -> float:
-    """The memory to draw a case: Python with its libraries, the image, a mask of it, and `maps` label maps."""
+    """The memory in MB to draw a case: Python with its libraries, the image, a mask of it, and `maps` label maps."""
     return 300 + (9 + 2 * maps) * prod(read_grid(image, reading).shape) / (1 << 20)
 
 

@@ -1,4 +1,4 @@
-"""GPU memory in use, by NVIDIA's management library, which needs no CUDA and takes no GPU memory itself."""
+"""GPU memory in use, from NVIDIA's management library, which needs no CUDA and takes no GPU memory itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Gpu:
     handle: Any
 
     def used_mb(self) -> float:
-        """The memory that all processes use together, without what the driver keeps, as nvidia-smi shows it."""
+        """The memory in use by all processes together, without what the driver reserves, as nvidia-smi shows it."""
         return pynvml.nvmlDeviceGetMemoryInfo(self.handle, version=pynvml.nvmlMemory_v2).used / MB
 
 
@@ -33,7 +33,7 @@ def find_gpu(index: int | None = None) -> Gpu | None:
     try:
         pynvml.nvmlInit()
         count = pynvml.nvmlDeviceGetCount()
-    except pynvml.NVMLError:  # no driver, or none that answers
+    except pynvml.NVMLError:  # no driver, or one that does not respond
         count = 0
     if index is not None and index >= count:
         expected = f"0 to {count - 1}" if count else "none: there is no GPU"

@@ -1,10 +1,10 @@
-"""Lesion by lesion: which lesions of the truth are found, which are missed, and which predicted lesions are false.
+"""Scores by lesion: which lesions of the truth are found, which are missed, and which predicted lesions are false.
 
-A lesion is a part of a label that is connected over faces, edges and corners (26 neighbours). A lesion of the truth is
+A lesion is a connected component of a label (26 neighbours: over faces, edges and corners). A lesion of the truth is
 *found* if the prediction has a voxel of its label in it; a predicted lesion is *false* if it overlaps no lesion of the
 truth. This is the rule of the autoPET challenge (Gatidis et al., "Results from the autoPET challenge on fully automated
-lesion segmentation in oncologic PET/CT imaging", Nature Machine Intelligence 2024). The Dice of a lesion is that of the
-lesion and all predicted lesions that overlap it, as in BraTS 2023, but without the dilation of that challenge.
+lesion segmentation in oncologic PET/CT imaging", Nature Machine Intelligence 2024). The Dice of a lesion is between it
+and the union of all predicted lesions that overlap it, as in BraTS 2023, but without the dilation of that challenge.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from .masks import TwoMaps
 Outcome = Literal["found", "missed", "false"]
 
 SIZES_ML = {"below 0.5 ml": 0.5, "0.5 to 5 ml": 5.0, "above 5 ml": float("inf")}
-"""Class of volume -> where it ends. A ball of 0.5 ml is 10 mm across, from which on a lesion is measurable by RECIST
-1.1 (Eisenhauer et al., European Journal of Cancer 2009); a ball of 5 ml is 21 mm across."""
+"""Size class -> its upper end, exclusive. A sphere of 0.5 ml is 10 mm across, from which a lesion is measurable by
+RECIST 1.1 (Eisenhauer et al., European Journal of Cancer 2009); a sphere of 5 ml is 21 mm across."""
 
 
 class Lesion(Frozen):
     """One lesion.
 
-    volume_ml  of the lesion in the truth; of the predicted one where it is false
+    volume_ml  of the lesion in the truth; of the predicted lesion if it is false
     dsc        Dice with the predicted lesions that overlap it: 0 where missed, None where false
     """
 
@@ -42,12 +42,12 @@ class Lesion(Frozen):
 
     @property
     def size(self) -> str:
-        """The class of its volume: a key of SIZES_ML."""
+        """The size class by volume: a key of SIZES_ML."""
         return next(name for name, end_ml in SIZES_ML.items() if self.volume_ml < end_ml)
 
 
 class LesionCount(Frozen):
-    """How many lesions; found + missed are those of the truth."""
+    """Number of lesions by outcome; found + missed are those of the truth."""
 
     found: int = 0
     missed: int = 0
@@ -69,8 +69,8 @@ def match_lesions(
 ) -> list[Lesion]:
     """The lesions of one label, given by boolean masks [Z, Y, X]: those of the truth, then the false ones.
 
-    ignored  bool [Z, Y, X]: voxels of which nothing is known, and which neither mask has. A predicted lesion beside one
-             is not false: there may be a true one
+    ignored  bool [Z, Y, X]: voxels that nobody annotated, outside both masks. A predicted lesion that touches one is
+             never false, because a true lesion may be there
     """
     (true, true_voxels), (said, said_voxels) = _parts(truth), _parts(prediction)
     both = truth & prediction
@@ -95,7 +95,7 @@ def match_lesions(
 
 
 def count_lesions(lesions: Iterable[Lesion], labels: LabelSet) -> dict[str, dict[str, LesionCount]]:
-    """label -> class of volume -> how many lesions, for every label in LabelSet.lesions."""
+    """label -> size class -> number of lesions, for every label in LabelSet.lesions."""
     seen = Counter((lesion.label, lesion.size, lesion.outcome) for lesion in lesions)
     return {
         label: {
@@ -107,7 +107,7 @@ def count_lesions(lesions: Iterable[Lesion], labels: LabelSet) -> dict[str, dict
 
 
 def _parts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The connected parts of a mask: each voxel's part, numbered from 1, and how many voxels each part has (entry 0 is
-    of no part)."""
+    """The connected components of a mask: each voxel's component number, from 1 (0: outside), and the voxels of each
+    component by number (entry 0: 0)."""
     numbered = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26)
     return numbered, np.bincount(numbered[mask], minlength=1)

@@ -16,10 +16,10 @@ Slices = tuple[slice, ...]
 
 @dataclass(frozen=True, eq=False)
 class TwoMaps:
-    """Truth and prediction, uint8 label maps [Z, Y, X] in the order of their files.
+    """Truth and prediction, uint8 label maps [Z, Y, X] in the axis order of their files.
 
     stated_mm  the spacing that the file of the truth states; None: that of its grid, whose last digits may differ
-    Where the truth is HIDDEN nothing is known: there the prediction is cleared, so neither map has a label.
+    Where the truth is HIDDEN, nothing is known and the prediction is set to background.
     Raises GeometryError where the grids differ (by more than 0.1 mm at a corner).
     """
 
@@ -44,8 +44,8 @@ class TwoMaps:
         return self.truth.grid.voxel_mm3 / 1000
 
     def box(self, value: int) -> Slices | None:
-        """The smallest box that holds `value` of the truth and of the prediction; None where neither has it. Where the
-        truth is HIDDEN anywhere, it has a voxel more on each side where the maps have one, to show what lies beside."""
+        """The smallest box that holds `value` of the truth and of the prediction; None where neither has it. If the
+        truth is HIDDEN anywhere, the box is a voxel larger on each side, within the maps, to show hidden neighbours."""
         boxes = [boxes[value] for boxes in (self._truth_boxes, self._prediction_boxes) if value in boxes]
         if not boxes:
             return None
@@ -54,13 +54,13 @@ class TwoMaps:
         return tuple(slice(max(0, a - more), min(b + more, n)) for (a, b), n in zip(ends, self.truth.data.shape))
 
     def masks(self, value: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Masks, bool, of `value` in truth and prediction, in the box that holds both; None where neither has it."""
+        """Boolean masks of `value` in truth and prediction, in the box that holds both; None where neither has it."""
         if (box := self.box(value)) is None:
             return None
         return self.truth.data[box] == value, self.prediction.data[box] == value
 
     def ignored(self, value: int) -> np.ndarray | None:
-        """Where the truth is HIDDEN in the box of `value`, bool; None where it is so nowhere."""
+        """Where the truth is HIDDEN in the box of `value`, bool; None if it is HIDDEN nowhere or neither map has it."""
         box = self.box(value) if HIDDEN in self._truth_boxes else None
         return None if box is None else self.truth.data[box] == HIDDEN
 
@@ -74,7 +74,7 @@ class TwoMaps:
 
 
 def label_boxes(label_map: np.ndarray) -> dict[int, Slices]:
-    """The smallest box of each value of a uint8 map [Z, Y, X] but 0, from the ends of its runs along x.
+    """The smallest box of each value except 0 of a uint8 map [Z, Y, X], from the ends of its runs along x.
 
     scipy.ndimage.find_objects gives the same in twice the time (11 ms against 6 ms for 5 million voxels).
     """

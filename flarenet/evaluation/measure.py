@@ -1,4 +1,4 @@
-"""Predicts cases by a command, in one process per case as challenges do, and measures what each cost."""
+"""Predict cases with a command, one process per case as challenges do, and measure what each case costs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from .gpu_memory import Gpu
 from .process_cost import ProcessCost, run_measured
 
 LOGS = "logs"
-"""The folder, beside the predictions, with the output of the command for each case."""
+"""The folder, next to the predictions, with the output of the command for each case."""
 
 MOST_SAMPLES = 600
-"""How many samples of a case are kept: one minute of them. The file of thousands of cases must still be readable."""
+"""The most samples kept of a case, a minute's worth: the file of thousands of cases must stay readable."""
 
 INPUTS = ("{input}", "{image}")
 OUTPUT = "{output}"
@@ -41,7 +41,7 @@ class Command:
     {input}   a folder that holds nothing but a copy of the scan
     {image}   that copy
     {output}  an empty folder, in which the command is to write CASE.nii.gz or CASE.nii
-    Raises UsageError for words without placeholders, and for a program that does not exist.
+    Raises UsageError where {output} or both input placeholders are missing, and for a program that does not exist.
     """
 
     words: tuple[str, ...]
@@ -71,15 +71,16 @@ def measure(
     timeout_s: float | None = None,
     tell: Tell = lambda case, result: None,
 ) -> Efficiency:
-    """Predict every image into `out`/CASE.nii.gz by a process of its own, in order, and write `out`/efficiency.json.
+    """Predict every image into `out`/CASE.nii.gz, each in its own process, in order, and write `out`/efficiency.json.
 
     The file is written after each case. A case that it holds, and whose prediction exists, is not run again.
 
     timeout_s  seconds after which the command of a case is ended, and the case counts as failed
     tell       called after each case with its cost, or with the reason why it failed
 
-    A case fails where its scan has no readable header, or its command ends with an exit code or by a signal, or leaves
-    no prediction; the others go on. Raises UsageError where `out` holds measurements of another command or device.
+    A case fails if its scan has no readable header, or its command takes too long, ends with a non-zero exit code or by
+    a signal, or leaves no prediction; the others go on. Raises UsageError where `out` holds measurements of another
+    command or device.
     """
     found, file = _before(out, command, gpu.name if gpu else _processor()), EfficiencyFile(out)
     remove_leftovers(out)
@@ -144,14 +145,15 @@ def _measure_case(image: Path, out: Path, command: Command, *, gpu: Gpu | None, 
 
 
 def thinned(samples: Sequence[Sample]) -> tuple[Sample, ...]:
-    """At most MOST_SAMPLES: of so many neighbours as that takes, the one with the most memory, so that peaks stay."""
+    """At most MOST_SAMPLES samples: of each run of neighbours the one with the most GPU memory, so that its peak stays;
+    without a GPU, with the most RSS."""
     step = max(1, -(-len(samples) // MOST_SAMPLES))
     runs = (samples[start : start + step] for start in range(0, len(samples), step))
     return tuple(max(run, key=lambda sample: (sample.gpu_mb or 0.0, sample.rss_mb)) for run in runs)
 
 
 def _check(cost: ProcessCost, case: str, log: Path, timeout_s: float | None) -> None:
-    """Raise RunError, with the last line of the command's output, where it did not end well."""
+    """Raise RunError, with the last line of the command's output, where it failed."""
     if cost.out_of_time:
         found = f"not done after {timeout_s:g} s: ended, with all its processes"
     elif cost.exit_code < 0:
@@ -172,10 +174,9 @@ def _prediction(folder: Path, case: str) -> Path | None:
 
 @contextmanager
 def _folder(out: Path) -> Iterator[Path]:
-    """A temporary folder beside the predictions, from which files can be moved without copying.
+    """A temporary folder next to the predictions, from which files can be moved without copying.
 
-    Files that a container wrote there as root may be impossible to remove. They stay, and the case does not fail for
-    it.
+    Files that a container wrote there as root may be impossible to remove. They stay, and the case does not fail.
     """
     path = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp.case", dir=out))
     try:

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def dice(truth: np.ndarray, prediction: np.ndarray) -> float:
-    """The Dice coefficient 2|A and B| / (|A| + |B|) of two boolean masks of one shape.
+    """The Dice coefficient 2|A and B| / (|A| + |B|) of two boolean masks of the same shape.
 
     Both empty: 1. Exactly one empty: 0.
     """

@@ -1,4 +1,4 @@
-"""Two folders of label maps, case by case: every truth is scored, or named with what is wrong."""
+"""Score two folders of label maps case by case: every truth is scored, or reported with what is wrong."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from .rules import PLAIN, Rules
 from .scores import LabelScore, score_case
 
 MEASURES = 2
-"""Counted up whenever a measure changes, so that what was kept before is measured anew."""
+"""Increased whenever a measure changes, so that scores kept before are computed again."""
 
 
 @dataclass(frozen=True)
 class Pair:
     """A truth, the prediction that should exist for it, and the values to score.
 
-    values   value in the truth's file -> value of the table, or HIDDEN; empty where they are the same
-    reading  how both files are read, and the image that they belong to
+    values   value in the truth's file -> value of the label table, or HIDDEN; empty where they are the same
+    reading  how both files, and the image that they belong to, are read
     """
 
     name: str
@@ -48,9 +48,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class CaseScores:
-    """What one case got: `scores` by label name. `failure` says why a case could not be scored as it should:
-    with a missing or broken prediction every label asked for counts as 0 and every lesion as missed; without a readable
-    truth there are no scores at all."""
+    """The result of one case: `scores` by label name. `failure` says why a case could not be scored properly: with a
+    missing or broken prediction every label to score counts as 0 and every lesion as missed; without a readable truth
+    there are no scores at all."""
 
     name: str
     scores: dict[str, LabelScore]
@@ -59,7 +59,7 @@ class CaseScores:
 
 
 class Kept(Frozen):
-    """The file of a case that was scored; `key` is a digest of all that its scores depend on."""
+    """The file with the scores of a case; `key` is a digest of all that they depend on."""
 
     key: str
     scores: dict[str, LabelScore]
@@ -78,11 +78,11 @@ def pair_up(
     """The pairs of two folders of CASE.nii.gz (or .nii), and notes on what does not fit.
 
     Every file of `truth` makes a pair; with `skip_missing` only those that have a prediction. Raises DatasetError where
-    there is none, or either is not a folder.
+    there is no pair, or either folder does not exist.
     """
     truths, predicted, known = _label_maps(truth), _label_maps(prediction), dataset.by_name
     looked_for = {name: case.looked_for for name, case in known.items()}
-    # a case's own label file may number labels otherwise than the table; whatever else is called like it does not
+    # only a case's own label file may number labels differently from the table, not another file of the same name
     values = {case.label.resolve(): case.values for case in known.values() if case.label is not None}
     every = [
         Pair(
@@ -105,7 +105,7 @@ def pair_up(
 def _notes(
     pairs: Sequence[Pair], dataset: Dataset, rules: Rules, *, truths: set[str], predicted: set[str]
 ) -> list[str]:
-    """What does not fit, and the cases or labels of which that is so."""
+    """What does not fit, each with the cases or labels concerned."""
     scored, known = {pair.name for pair in pairs}, dataset.by_name
     unlabelled = {name for name, case in known.items() if case.looked_for is None}
     undeclared = {name for name, case in known.items() if case.label is not None and not case.declared}
@@ -137,9 +137,9 @@ def evaluate(
     pool: Pool = HERE,
     keep: Path | None = None,
 ) -> list[CaseScores]:
-    """The scores of every pair, in their order; nothing that happens to one case is lost or stops the others.
+    """The scores of every pair, in order; a case that fails is reported and does not stop the others.
 
-    keep  a folder for a file per scored case: what lies there of the same files and settings is not scored again
+    keep  a folder for one file per scored case; scores kept there for the same files and settings are reused
     """
     score = partial(score_pair, labels=labels, rules=rules, keep=keep)
     done, failures = map_cases(score, pairs, pool=pool, describe="scoring", need_mb=need_mb)
@@ -149,14 +149,14 @@ def evaluate(
 
 
 def _without_folders(case: CaseScores, pair: Pair) -> CaseScores:
-    """`case` with a failure that names its files alone, for tables and pages are passed on."""
+    """`case` with a failure that names files without their folders, since tables and pages are passed on."""
     if case.failure is None:
         return case
     return replace(case, failure=without_folders(case.failure, (pair.truth.parent, pair.prediction.parent)))
 
 
 def score_pair(pair: Pair, *, labels: LabelSet, rules: Rules = PLAIN, keep: Path | None = None) -> CaseScores:
-    """Read and score one pair; what is wrong with its files is said in the result, not raised."""
+    """Read and score one pair; what is wrong with its files is reported in the result, not raised."""
     key = None if keep is None else _key(pair, labels, rules)
     if keep is None or key is None:
         return _measure(pair, labels, rules)
@@ -167,7 +167,7 @@ def score_pair(pair: Pair, *, labels: LabelSet, rules: Rules = PLAIN, keep: Path
     if case.failure is None:
         try:
             save(Kept(key=key, scores=case.scores, lesions=case.lesions), path)
-        except StorageError as error:  # the scores are as good as any
+        except StorageError as error:  # the scores themselves are valid
             what = f"{keep}: scores are not kept ({error.found}): a killed evaluation would score these cases again"
             warnings.warn(what, stacklevel=2)
     return case
@@ -193,7 +193,7 @@ def _measure(pair: Pair, labels: LabelSet, rules: Rules) -> CaseScores:
 
 
 def _check_told(truth: Volume, file: Path, rules: Rules) -> None:
-    """Raise DatasetError for a truth that ignores everything, or anything where the rules have no place for that."""
+    """Raise DatasetError for a truth that ignores every voxel, or any voxel where the rules do not allow that."""
     share = ignored_share(truth.data)
     if share == 1:
         raise DatasetError(file, found="every voxel ignored", expected="some that somebody annotated")
@@ -203,7 +203,7 @@ def _check_told(truth: Volume, file: Path, rules: Rules) -> None:
 
 
 def _nothing_found(pair: Pair, labels: LabelSet, truth: Volume, failure: str) -> CaseScores:
-    """0 for every label, also for those that the truth has nothing of; the volumes of the truth; lesions all missed."""
+    """The scores without a usable prediction: 0 for every label, even if absent from the truth; all lesions missed."""
     maps = TwoMaps(truth, Volume(np.broadcast_to(np.uint8(0), truth.grid.shape), truth.grid))
     zero = {"dsc": 0.0, "nsd": 0.0, "volume_ml": None}
     scores = {
@@ -213,13 +213,13 @@ def _nothing_found(pair: Pair, labels: LabelSet, truth: Volume, failure: str) ->
 
 
 def _lost(pair: Pair, labels: LabelSet, failure: str) -> CaseScores:
-    """0 for every label of a case whose process did not live to tell more."""
+    """0 for every label of a case whose scoring ended without a result, such as by a killed process."""
     return CaseScores(pair.name, {name: LabelScore(dsc=0.0, nsd=0.0) for name in labels.names_of(pair.asked)}, failure)
 
 
 def _key(pair: Pair, labels: LabelSet, rules: Rules) -> str | None:
-    """Changes with every byte of either file and with everything that decides how they are scored. None where either is
-    no file or cannot be read: measuring tells which, and that decides what the case counts as."""
+    """A digest of both files and of everything that decides how they are scored. None where either is missing or cannot
+    be read: scoring reports which, and that decides how the case counts."""
     try:
         if not (pair.truth.is_file() and pair.prediction.is_file()):
             return None
@@ -240,8 +240,8 @@ def _key(pair: Pair, labels: LabelSet, rules: Rules) -> str | None:
 
 
 def need_mb(pair: Pair) -> float:
-    """An interpreter with numpy and scipy, both maps, and a label that is spread over the whole scan: its masks, its
-    cells and its parts. As measured; of a usual case two thirds."""
+    """The memory in MB to score a pair: Python with numpy and scipy, both maps, and masks, cells and components of a
+    label that is spread over the whole scan. Measured; a usual case takes two thirds of it."""
     return 200 + 6 * math.prod(read_grid(pair.truth, pair.reading).shape) / (1 << 20)
 
 

@@ -1,4 +1,4 @@
-"""Overlay pictures: the image, and label maps drawn over it, slice beside slice.
+"""Overlay pictures: slices of the image and of label maps drawn over it, side by side.
 
 Radiological display: the patient's left is on the picture's right, the front is up in axial slices, the head is up in
 coronal ones.
@@ -35,7 +35,7 @@ _ENTRY_WIDTH_INCHES = 1.7
 _OPACITY = 0.55
 _FRONT, _HEAD = 1, 0  # the canonical axis (z, y, x) that coronal and axial slices are taken across
 _AS_WRITTEN: Any = {"text.parse_math": False}
-"""Names of cases and labels may hold any character; matplotlib would take what stands between two $ for a formula."""
+"""Names of cases and labels may hold any character; matplotlib would read text between two $ as a formula."""
 
 _PLACING: Any = {"origin": "lower", "interpolation": "nearest"}  # rows grow to the front or to the head
 
@@ -66,7 +66,7 @@ class Row:
     layers   label slices, uint8 [H, W], to be laid over it
     aspect   height of a voxel over its width
     note     a text for the corner of the image
-    window   the intensities that are drawn black and white
+    window   the intensities drawn as black and as white
     outline  whether the outlines of the first layer are drawn on the others too
     notes    texts for the corners of the layers
     boxes    for each layer, the parts of the slice to frame on it
@@ -83,20 +83,20 @@ class Row:
 
 
 def window_of(image: np.ndarray, *, is_ct: bool) -> tuple[float, float]:
-    """The intensities of an image [Z, Y, X] that are drawn black and white: the abdomen's window for CT, else its own
-    range."""
+    """The intensities drawn as black and as white for an image [Z, Y, X]: the abdominal window for CT, else the minimum
+    and the 99.5th percentile."""
     return WINDOW_HU if is_ct else (float(image.min()), float(np.percentile(image, 99.5)))
 
 
 def body_box(image: np.ndarray, *, is_ct: bool) -> Box:
-    """The box of an image [Z, Y, X] without the air around the body; where it is no CT, the box of what is brighter
-    than its median."""
+    """The box of the body in an image [Z, Y, X]: of what is denser than air in CT, else of what is brighter than the
+    median."""
     floor = SKIN_HU if is_ct else float(np.percentile(image, 50))
     return box_where(image > floor) or Box((0, 0, 0), image.shape)
 
 
 def colour_of(value: int) -> tuple[float, float, float]:
-    """The fixed colour (red, green, blue, each 0 to 1) of a label value >= 1; the first 15 are chosen by eye."""
+    """The fixed colour (red, green, blue, each 0 to 1) of a label value >= 1: grey for HIDDEN, the first 15 by eye."""
     if value == HIDDEN:
         return 0.75, 0.75, 0.75
     if value <= len(_COLOURS):
@@ -120,7 +120,7 @@ def overlay(
 
     image  in any orientation, HU where is_ct
     maps   title -> label map, uint8, on the image's grid (any orientation of the same space)
-    The slices are chosen by the first map that holds a label, see choose_cuts; where all are empty, the middle ones.
+    The slices are chosen from the first map that holds a label, see choose_cuts; the middle ones where all are empty.
     """
     image, _ = canonical(image)
     window = window_of(image.data, is_ct=is_ct)
@@ -147,11 +147,11 @@ def overlay(
 
 
 def choose_cuts(label_map: np.ndarray, labels: LabelSet) -> list[Cut]:
-    """The slices worth looking at in a canonical label map [Z, Y, X].
+    """The slices to show of a canonical label map [Z, Y, X].
 
     These are the axial slice with the most distinct labels (of equals, the one with the most labelled voxels); where
-    there are several groups and the map holds the last drawn one, the axial slice with the most of that; and the
-    coronal slice with the most distinct labels.
+    there are several groups and the map holds the last one, the axial slice with the most voxels of it; and the coronal
+    slice with the most distinct labels.
     """
     axial = Cut(_HEAD, richest(label_map, labels, axis=_HEAD))
     coronal = Cut(_FRONT, richest(label_map, labels, axis=_FRONT))
@@ -163,8 +163,8 @@ def choose_cuts(label_map: np.ndarray, labels: LabelSet) -> list[Cut]:
 
 
 def richest(label_map: np.ndarray, labels: LabelSet, *, axis: int) -> int:
-    """The number of the slice of a uint8 map [Z, Y, X] across `axis` with the most distinct labels, of equals the one
-    with the most labelled voxels; the middle one of an empty map."""
+    """The index along `axis` of the slice of a uint8 map [Z, Y, X] with the most distinct labels, of equals the one
+    with the most labelled voxels; the middle slice of an empty map."""
     if not label_map.any():
         return label_map.shape[axis] // 2
     planes = np.moveaxis(label_map, axis, 0)
@@ -179,7 +179,7 @@ def sheet(rows: Sequence[Row], titles: Sequence[str], *, caption: str, labels: L
     """A figure of `rows`: a column for the images, in grey, and one for each layer, with its title."""
     columns = 1 + len(titles)
     present = sorted({int(value) for row in rows for layer in row.layers for value in np.unique(layer)} - {0})
-    entries = int(columns * _PANEL_INCHES / _ENTRY_WIDTH_INCHES)  # entries of the legend in a line
+    entries = int(columns * _PANEL_INCHES / _ENTRY_WIDTH_INCHES)  # entries in a line of the legend
     heights = [_PANEL_INCHES * row.aspect * row.image.shape[0] / row.image.shape[1] for row in rows]
     head = _HEAD_INCHES if caption else _TITLES_INCHES
     figure, axes = _frame(heights, columns, head=head, foot=_ENTRY_INCHES * (2 + len(present) // entries))

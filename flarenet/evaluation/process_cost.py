@@ -1,4 +1,4 @@
-"""What a command and all the processes that it starts cost: time, processors, memory."""
+"""Measure a command and all the processes that it starts: time, processor use, memory."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class ProcessCost:
     """What a command cost.
 
     seconds      from its start to its end
-    cpu_percent  use of the processors; 100 is one processor, busy all the time
+    cpu_percent  processor use; 100 is one processor, busy all the time
     samples      memory, every TICK_S, the first at the start
     exit_code    of the command; negative: the signal that ended it
-    out_of_time  whether it was ended because it took too long
+    out_of_time  whether it was ended after timeout_s
     """
 
     seconds: float
@@ -65,9 +65,9 @@ def run_measured(
 ) -> ProcessCost:
     """Run a command and measure it; its output goes to the file `log`.
 
-    Processes that it leaves running are ended, also where this call itself is interrupted. Memory is summed over the
-    processes; pages that several share count in each. Processor time counts for processes that ended before the
-    command. Raises OSError where the command cannot be started.
+    Processes that it leaves running are ended, also if this call is interrupted. Memory is summed over the processes;
+    pages that several share count in each. Processor time is that of the command and of its children that ended before
+    it. Raises OSError where the command cannot be started.
     """
     busy_s = _children_s()
     with open(log, "wb") as said:
@@ -107,7 +107,7 @@ class _Watch(Thread):
     def run(self) -> None:
         try:
             self._watch()
-        except Exception as error:  # noqa: BLE001 - raised where the command is waited for
+        except Exception as error:  # noqa: BLE001 - raised by stop()
             self.error = error
 
     def stop(self) -> None:
@@ -117,7 +117,7 @@ class _Watch(Thread):
             self.join()
         self._look()
         end(self.seen)
-        with suppress(ProcessLookupError):  # what left the tree between two samples has stayed in the group
+        with suppress(ProcessLookupError):  # what left the tree between two samples is still in the group
             os.killpg(self.root.pid, signal.SIGKILL)
         if self.error is not None:
             raise self.error
@@ -130,7 +130,7 @@ class _Watch(Thread):
             if self.timeout_s is not None and passed_s > self.timeout_s:
                 self.out_of_time = True
                 return end(self.seen)
-            tick = max(tick, int(passed_s / TICK_S)) + 1  # a machine that lags skips ticks
+            tick = max(tick, int(passed_s / TICK_S)) + 1  # a slow machine skips ticks
             wait_s = tick * TICK_S - passed_s
         return None
 
@@ -140,7 +140,7 @@ class _Watch(Thread):
         self.samples.append(Sample(at_s=round(at_s, 3), gpu_mb=used_mb, rss_mb=round(self._look() / MB, 1)))
 
     def _look(self) -> int:
-        """Note which processes there are; returns the bytes of memory that they hold."""
+        """Record the processes of the tree; returns the bytes of memory that they hold."""
         with suppress(psutil.NoSuchProcess):
             self.seen.update(self.root.children(recursive=True))
         held = 0

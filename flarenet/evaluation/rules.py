@@ -18,15 +18,15 @@ from ..data.layouts.flare import FLARE23
 class Rules:
     """How masks become scores. Labels are named as label_table.plain writes names.
 
-    mode          the name of the rules in tables
+    mode          the name that tables give the rules
     every_label   whether every label of the table is scored in every case, annotated or not
     lowest_dsc    where the DSC is below it, the NSD counts as 0
     tubes         labels scored only on the truth's axial slices [zmin, zmax): half open, so the truth's last slice is
-                  dropped. An organ on a single slice would leave nothing, and the challenge's code would have no value
-                  (0 / 0); here it is scored on that slice
-    tolerance_mm  label -> tolerance, for all labels of a challenge; used where a table states none of its own
-    ignores       whether voxels that a truth ignores are left out; else such a truth is not scored
-    digits        to which DSC and NSD of cases, classes and groups are rounded; None: they are not rounded
+                  dropped. Of an organ on a single slice nothing would remain, and the challenge's code would compute
+                  0 / 0; here it is scored on that slice
+    tolerance_mm  label -> tolerance, for all labels of a challenge; used where the label table states none
+    ignores       whether voxels that a truth ignores are left out; if not, such a truth is not scored
+    digits        decimals of DSC and NSD of cases, classes and groups; None: not rounded
     """
 
     mode: str
@@ -41,7 +41,7 @@ class Rules:
         return float(value if self.digits is None else np.round(value, self.digits))
 
     def asked(self, annotated: Iterable[int] | None, labels: LabelSet) -> LabelPattern:
-        """The values to score; all of the table where it is not known what was annotated (None)."""
+        """The values to score; all of the table with `every_label`, or if `annotated` is None (not known)."""
         return frozenset(labels.values if self.every_label or annotated is None else annotated)
 
     def is_tube(self, name: str) -> bool:

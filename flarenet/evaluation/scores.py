@@ -16,7 +16,7 @@ from .surface import hausdorff_mm, surface_dice, surface_distances
 
 class Score(Frozen):
     """Dice coefficient and surface Dice, 0 to 1; None where nothing was scored. The surface Dice alone is None where
-    all of both surfaces lies beside ignored voxels."""
+    both surfaces lie entirely next to ignored voxels."""
 
     dsc: float | None
     nsd: float | None
@@ -25,7 +25,7 @@ class Score(Frozen):
 class LabelScore(Score):
     """The scores of one label in one case.
 
-    hd95_mm       None where the truth, the prediction or both have nothing of the label, or no surface that counts
+    hd95_mm       None where the truth, the prediction or both lack the label, or have no surface that counts
     volume_ml     volume of the label in the prediction; None where there is no readable prediction
     reference_ml  volume of the label in the truth; None where it is not known
     """
@@ -56,7 +56,7 @@ def score_case(maps: TwoMaps, *, labels: LabelSet, asked: Iterable[int], rules: 
 
 def _score(maps: TwoMaps, value: int, labels: LabelSet, rules: Rules) -> LabelScore:
     masks = maps.masks(value)
-    if masks is None:  # nobody drew it, and that is right
+    if masks is None:  # in neither map: correct
         return LabelScore(dsc=1.0, nsd=1.0, volume_ml=0.0, reference_ml=0.0)
     reference_ml, volume_ml = (np.count_nonzero(mask) * maps.voxel_ml for mask in masks)
     if not (reference_ml and volume_ml):

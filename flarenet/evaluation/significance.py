@@ -25,9 +25,9 @@ class PairedTest(Frozen):
     cases      how many cases both have a score for
     differ     how many of these have different scores
     median     of the differences, one - other; None without cases
-    p          two-sided, by Wilcoxon's signed rank test on the cases that differ. Where these are fewer than
-               FEWEST_CASES: None, or 1 where there are FEWEST_CASES or more and none differs
-    corrected  p after Holm's correction over all tests that were made together
+    p          two-sided, by Wilcoxon's signed rank test on the cases that differ. If fewer than FEWEST_CASES differ:
+               None, or 1 where there are at least FEWEST_CASES and none differs
+    corrected  p after Holm's correction over all tests made together
     """
 
     what: str
@@ -74,7 +74,7 @@ def _paired(what: str, one: str, other: str, first: Scores, second: Scores) -> P
     median = float(np.median(differences)) if differences.size else None
     p = None
     if differ >= FEWEST_CASES:
-        p = float(wilcoxon(differences[differences != 0]).pvalue)  # with zeros scipy's is not exact
+        p = float(wilcoxon(differences[differences != 0]).pvalue)  # with zeros scipy's p is not exact
     elif differences.size >= FEWEST_CASES and not differ:
         p = 1.0
     return PairedTest(what=what, one=one, other=other, cases=differences.size, differ=differ, median=median, p=p)

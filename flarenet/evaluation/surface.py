@@ -8,9 +8,9 @@ of both kinds carries a *surfel*: a patch of the marching-cubes surface, through
 The distances between two surfaces, which are costly, are computed once; the measures are computed from them.
 
 Distances are exact, in double precision: tolerances are often whole multiples of the spacing, and a distance transform
-in single precision would move surfels that lie exactly at the tolerance beyond it. Two surfaces to compare lie close to
-each other. So the cells around a surfel are looked up, fifteen of a row at once, since a cell is one bit; only surfels
-that have no surfel of the other surface within a few cells are looked up in a k-d tree.
+in single precision would move surfels that lie exactly at the tolerance beyond it. The surfaces compared usually lie
+close to each other. So the cells around a surfel are looked up first, fifteen of a row at once, since a cell is one
+bit; only surfels without a surfel of the other surface within a few cells are looked up in a k-d tree.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ Corners = frozenset[Corner]
 Vectors = tuple[tuple[float, ...], ...]
 
 _REACH = 7
-"""How far cells are looked up, in cells along the axis of the finest spacing; beyond it the tree is used. 15 cells in a
-row, beginning at any bit of a byte, fit in a number of 32 bits."""
+"""How far cells are looked up, in cells along the axis of the finest spacing; beyond it the tree is used. 15 cells of a
+row, beginning at any bit of a byte, fit into 32 bits."""
 
 _AT_ONCE = 1 << 16
 """How many surfels are looked up at once, so that the arrays stay in the processor's cache."""
@@ -46,9 +46,9 @@ _CORNERS: tuple[Corner, ...] = tuple(product((0, 1), repeat=3))
 
 # The patch that cuts a group of edge-connected corners off the rest of its cell, in one placement of each of the
 # six shapes such a group can have. A patch is a few flat polygons through edge middles, each given by its area
-# vector (normal times area) in eighths of a face of the unit cell. A bent patch (the last three corners of
-# "three in an L", "four in a twisted row") could be cut into triangles in other ways of another area; these
-# cuts are the ones of the published definition.
+# vector (normal times area) in eighths of a face of the unit cell. A bent patch ("three in an L", "four in a
+# twisted row") could be cut into triangles in other ways, with another area; these cuts are those of the
+# published definition.
 _PATCHES: tuple[tuple[Corners, Vectors], ...] = (
     (frozenset({(1, 1, 1)}), ((1, 1, 1),)),
     (frozenset({(1, 1, 0), (1, 1, 1)}), ((4, 4, 0),)),
@@ -61,10 +61,10 @@ _PATCHES: tuple[tuple[Corners, Vectors], ...] = (
 
 @dataclass(frozen=True, eq=False)
 class SurfaceDistances:
-    """For every surfel of one surface its area, and the distance to the nearest surfel of the other surface.
+    """For every surfel of each surface its area, and the distance to the nearest surfel of the other surface.
 
     The arrays, float64, are [N] for the truth and [M] for the prediction. An empty mask has no surfels (length 0), and
-    the distances to it are infinite. Of a mask that is not empty, all surfels may be left out.
+    the distances to it are infinite. A mask that is not empty may also have length 0, if all its surfels are left out.
     """
 
     truth_area_mm2: np.ndarray
@@ -86,9 +86,8 @@ def surface_distances(
 ) -> SurfaceDistances:
     """Areas and mutual distances of the surfaces of two boolean masks [Z, Y, X]; `spacing_mm` along z, y, x.
 
-    ignored  bool [Z, Y, X]: voxels of which nothing is known, and which neither mask has. A surfel whose cell has such
-             a corner is left out: what is known of a mask ends there, and no surface need be. Distances from the other
-             surfels are measured to it too
+    ignored  bool [Z, Y, X]: voxels that nobody annotated, outside both masks. A surfel whose cell has such a corner is
+             left out: the annotation ends there, not necessarily the object. Other surfels are still measured to it
     What lies outside the array counts as background, so an object at the border is closed there.
     """
     masks = [np.packbits(mask, axis=2) for mask in (truth, prediction)]
@@ -113,7 +112,7 @@ def surface_distances(
 def surface_dice(distances: SurfaceDistances, tolerance_mm: float) -> float:
     """The share of both surfaces' area that lies within `tolerance_mm` (inclusive) of the other surface.
 
-    Both masks empty: 1. Exactly one empty: 0.
+    No surfels at all, as with both masks empty: 1. Exactly one mask empty: 0.
     """
     area = distances.truth_area_mm2.sum() + distances.prediction_area_mm2.sum()
     if area == 0:
@@ -128,7 +127,8 @@ def surface_dice(distances: SurfaceDistances, tolerance_mm: float) -> float:
 def hausdorff_mm(distances: SurfaceDistances, percent: float = 95.0) -> float:
     """The distance from the other surface within which `percent` of a surface's area lies, the larger of both ways.
 
-    100 is the Hausdorff distance, 95 the usual HD95. Both masks empty: 0. Exactly one empty: infinite.
+    100 is the Hausdorff distance, 95 the usual HD95. No surfels on either surface, as with both masks empty: 0; on
+    exactly one: infinite.
     """
     if distances.truth_area_mm2.size == 0 and distances.prediction_area_mm2.size == 0:
         return 0.0
@@ -157,7 +157,7 @@ def surfel_areas_mm2(spacing_mm: tuple[float, float, float]) -> np.ndarray:
 
 @cache
 def _vectors(code: int) -> Vectors:
-    """The area vectors (up to signs) of a code's patches, in faces of the cell; one of length 0 for an uncut cell."""
+    """The area vectors (up to signs) of a code's patches, in faces of the cell; one zero vector for an uncut cell."""
     inside = frozenset(corner for bit, corner in enumerate(_CORNERS) if code >> (7 - bit) & 1)
     fewer = min(inside, frozenset(_CORNERS) - inside, key=len)
     eighths = [vector for group in _connected(fewer) for vector in _placed_patches()[group]]
@@ -166,7 +166,7 @@ def _vectors(code: int) -> Vectors:
 
 @cache
 def _placed_patches() -> dict[Corners, Vectors]:
-    """The patches in all 48 placements of the cube, without the signs of vectors, on which no area depends."""
+    """The patches in all 48 placements of the cube, without the signs of the vectors, which do not change an area."""
     placed = {}
     for (corners, vectors), order, flips in product(_PATCHES, permutations(range(3)), _CORNERS):
         moved = frozenset(tuple(corner[axis] ^ flip for axis, flip in zip(order, flips)) for corner in corners)
@@ -175,7 +175,7 @@ def _placed_patches() -> dict[Corners, Vectors]:
 
 
 def _connected(corners: Corners) -> list[Corners]:
-    """`corners` in groups that are connected by edges of the cell."""
+    """`corners` in groups that are connected along edges of the cell."""
     groups: list[Corners] = []
     for corner in corners:
         touching = [g for g in groups if any(sum(a != b for a, b in zip(corner, other)) == 1 for other in g)]
@@ -212,12 +212,11 @@ class _Row(NamedTuple):
 
 
 class _Frame:
-    """A box of voxels with a rim of background on every side. So surfaces are closed, and a step out of the box leads
-    to cells without a surfel.
+    """A box of voxels with a rim of background on every side, so that surfaces are closed and a step out of the box
+    leads to cells without a surfel.
 
-    Voxels and cells are bits, eight to a byte along x, the first in the highest bit. A cell has the place of its lowest
-    corner and is identified by its index in the flattened frame, so the step from a cell to a neighbour is the same
-    number everywhere.
+    Voxels and cells are bits, eight to a byte along x, the first in the highest bit. A cell lies at its lowest corner
+    and is identified by its index in the flattened frame, so the step to a neighbour is the same everywhere.
     """
 
     def __init__(self, packed: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> None:
@@ -250,7 +249,7 @@ class _Frame:
         return inside.ravel()
 
     def _cut(self, inside: np.ndarray) -> np.ndarray:
-        """The bits of the cells, set where a cell has corners of both kinds, from those of the voxels. The last plane,
+        """The bits of the cells, from those of the voxels: set where a cell has corners of both kinds. The last plane,
         which is rim, is left out."""
         next_voxel = inside << 1
         next_voxel[:-1] |= inside[1:] >> 7
@@ -261,7 +260,7 @@ class _Frame:
         return any_inside ^ all_inside
 
     def _codes(self, inside: np.ndarray, at: np.ndarray, bit: np.ndarray) -> np.ndarray:
-        """The codes of the cells that are the bits `bit` of the bytes `at`."""
+        """The codes [N] of the cells at bits `bit` [N] of bytes `at` [N]."""
         pairs, last = _windows(inside, ">u2"), (14 - bit).astype(np.uint16)
         plane, row = self._steps
         codes = np.zeros(len(at), dtype=np.uint16)
@@ -330,7 +329,7 @@ def _look_up(cells: np.ndarray, windows: np.ndarray, rows: Sequence[_Row]) -> np
 
 
 def _windows(packed: np.ndarray, dtype: str) -> np.ndarray:
-    """For every byte the number of type `dtype` that begins there."""
+    """For every byte, the number of type `dtype` that begins there."""
     size = np.dtype(dtype).itemsize
     windows = np.lib.stride_tricks.sliding_window_view(packed, size).view(dtype)[:, 0]
     return windows.astype(windows.dtype.newbyteorder("="))

@@ -1,4 +1,4 @@
-"""The means of classes and groups over the scores of cases, as JSON, as CSV and as a printed table."""
+"""The scores of cases and their class and group means, as JSON, as CSV and as printed tables."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ _COLUMNS = ("dsc", "nsd", "hd95_mm", "volume_ml", "reference_ml", "volume_differ
 
 
 class ClassScore(Frozen):
-    """Means over the `n` cases in which the class was scored, of NSD over those that have one; None where there is
-    nothing to take a mean of.
+    """Means over the `n` cases in which the class was scored (NSD: over those that have one); None without a value.
 
-    dsc_sd, nsd_sd        standard deviations of a sample (n - 1)
-    hd95_mm               mean over the `hd95_n` cases in which both truth and prediction have the class
+    dsc_sd, nsd_sd        sample standard deviations (n - 1)
+    hd95_mm               mean over the `hd95_n` cases that have one, see LabelScore
     volume_error_ml       mean of |prediction - truth|, over the cases with a prediction
     volume_error_percent  the same in percent of the truth's volume, over the cases in which it is not 0
     """
@@ -51,14 +50,14 @@ class Metrics(Frozen):
 
     mode           the rules: "plain" or "official"
     classes        label -> its means
-    groups         group -> the mean of those of its classes that were scored in any case
-    cases          case -> label -> score, for the labels asked for
-    expected       how many cases there are: always scored + len(failed)
-    scored         how many cases did not fail
+    groups         group -> the mean over those of its classes that were scored in any case
+    cases          case -> label -> score, for the labels to score
+    expected       number of cases: always scored + len(failed)
+    scored         number of cases that did not fail
     failed         case -> reason
     notes          what the reader of the table should know
-    lesions        case -> its lesions, of the labels asked for
-    lesion_counts  label -> class of volume -> how many lesions were found, missed and false in all cases
+    lesions        case -> its lesions, of the labels to score
+    lesion_counts  label -> size class -> number of lesions found, missed and false in all cases
     """
 
     largest_bytes = LARGEST_TABLE_BYTES
@@ -86,7 +85,7 @@ def score_pairs(
     """Score `pairs` and write the metrics into `folder`, as write_metrics does. The scores of each case are kept there,
     in CASES, so that no case is scored twice.
 
-    Nobody else may be writing into `folder`: what killed processes left there is removed.
+    No other process may be writing into `folder`: what killed processes left there is removed.
     """
     for place in (folder, folder / CASES):
         remove_leftovers(place)
@@ -99,7 +98,7 @@ def score_pairs(
 def summarise(
     cases: Sequence[CaseScores], labels: LabelSet, *, rules: Rules = PLAIN, notes: Iterable[str] = ()
 ) -> Metrics:
-    """The means of classes over cases, and of groups over classes; failed cases count in them with their zeros."""
+    """Class means over cases, and group means over classes; failed cases count with their zeros."""
     classes = {
         name: _of_class([case.scores[name] for case in cases if name in case.scores], rules)
         for name in labels.names_of(labels.values)
@@ -124,7 +123,7 @@ def summarise(
 
 
 def mean_score(scores: Mapping[str, Score]) -> Score:
-    """The mean of named scores, such as those of the labels of a case; None where there are none."""
+    """The mean over named scores, such as those of the labels of a case; None for DSC or NSD where none has it."""
     return _mean(list(scores.values()), PLAIN)
 
 
@@ -146,7 +145,8 @@ def write_metrics(folder: Path, metrics: Metrics) -> None:
 
 
 def read_scores(folder: Path) -> Metrics:
-    """What flarenet_evaluate wrote into `folder`. Raises DatasetError where metrics.json is missing or none of ours."""
+    """The metrics that flarenet_evaluate wrote into `folder`. Raises DatasetError where metrics.json is missing or
+    invalid."""
     return load(Metrics, folder / METRICS, DatasetError)
 
 
