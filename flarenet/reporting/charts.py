@@ -1,4 +1,4 @@
-"""Charts, drawn once: in the page they take the colour of its letters, as files they are dark on white."""
+"""Charts: in the page in the colour of its text, as files dark on white."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from ..whole import whole_file
 from .content import Chart
 
 INK = "#1b1f24"
-"""The colour that becomes that of the page's letters, dark or light."""
+"""Stands for the text colour of the page, dark or light, which replaces it there."""
 
 COLOURS = ("#3b82c4", "#e0862a", "#3c9d63", "#b066d0", "#d14b57", "#8a7a2f", "#2aa5a5", "#c2679a")
-"""The colours of models and cohorts, in order and from the first again; they can be seen on white and on black."""
+"""The colours of models and cohorts, in order and repeated; they are visible on white and on black."""
 
 MOST_POINTS = 60
-"""The most cases of a box that are drawn one by one."""
+"""The most cases of a box that are drawn as single points."""
 
 FEW_POINTS, FEW_LINES = 30, 3
-"""Points are marked in a line of up to so many, and lines drawn opaque in a group of up to so many."""
+"""A line of up to so many points has markers; a group of up to so many lines is opaque."""
 
 LEGEND_LETTERS = 60
-"""The letters of a line of a legend that the narrowest chart has room for."""
+"""The characters of a legend line that fit into the narrowest chart."""
 
 ACROSS = 4
-"""How many axes stand side by side."""
+"""How many histograms stand side by side."""
 
 SMALLEST, SMALLEST_OF_HALF = 0.65, 0.58
-"""How far a drawing, or one of half width, shrinks before it scrolls: its letters stay readable, and a narrow one fits
-a phone's 390 pixels."""
+"""The scale to which a chart, or one of half width, shrinks before it scrolls: its text stays readable, and a narrow
+one fits a phone's 390 pixels."""
 
 MOST_CHARTS = 100
-"""How many charts keep their drawing; a page has fewer."""
+"""How many charts keep their SVG in memory; a page has fewer."""
 
 _STYLE: Any = {
     **{f"{what}.color": INK for what in ("text", "xtick", "ytick")},
@@ -63,9 +63,9 @@ def colour_at(number: int) -> str:
 
 
 def inline_svg(chart: Chart) -> str:
-    """The chart as an <svg> in the colour of the page's letters; the same chart gives the same text.
+    """The chart as an <svg> in the text colour of the page; the same chart gives the same SVG.
 
-    It shrinks with the page, down to a share of its size at which its letters can still be read.
+    It shrinks with the page, down to a scale at which its text can still be read.
     """
     text = _svg(chart)
     drawing = re.sub(r'<g id="[^"]*">', "<g>", text[text.index("<defs>") :].replace(INK, "currentColor"))
@@ -78,7 +78,7 @@ def inline_svg(chart: Chart) -> str:
 def save_chart(chart: Chart, path: Path) -> None:
     """Write `path`.svg and `path`.png, on white."""
     with whole_file(path.with_name(f"{path.name}.svg")) as temporary:
-        # the first thing drawn is the background, which is transparent in the page
+        # the first fill is the background, which is transparent in the page
         temporary.write_text(_svg(chart).replace("fill: none", "fill: #ffffff", 1), encoding="utf-8")
     with whole_file(path.with_name(f"{path.name}.png")) as temporary:
         chart.figure.savefig(temporary, format="png", dpi=200, facecolor="white")
@@ -86,7 +86,7 @@ def save_chart(chart: Chart, path: Path) -> None:
 
 def box_plots(scores: Mapping[str, Mapping[str, Sequence[float]]], *, axis: str) -> Figure:
     """A group of boxes per label, with a box per model: quartiles and median, whiskers to at most 1.5 times the
-    distance of the quartiles, and the cases themselves where they are few.
+    interquartile range, and the cases as points where they are few.
 
     scores  label -> model -> the scores of its cases, 0 to 100
     """
@@ -128,7 +128,7 @@ def _boxes(axes: Axes, boxes: list[list[float]], places: np.ndarray, width: floa
 
 
 def scatter(groups: Mapping[str, Points], *, x: str, y: str, log_x: bool = False, **limits: Any) -> Figure:
-    """Points by group, each group in a colour of its own; more than a few hundred points become one bitmap.
+    """Points by group, each group in its own colour; more than 500 points become one bitmap.
 
     groups  name -> its points (x, y)
     """
@@ -158,7 +158,7 @@ def lines(
     """Lines by group, the lines of a group in one colour; a line of one point is a dot.
 
     groups  name -> its lines, each a sequence of points (x, y)
-    limit   a height to mark, and the words for it
+    limit   a y value to mark, and its text
     """
     with matplotlib.rc_context(_STYLE):
         figure, axes = _figure(6.4, 3.8)
@@ -182,7 +182,7 @@ def lines(
 
 
 def ranges(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], *, x: str) -> Figure:
-    """Ranges as bars with a mark in them: a row per label, in it a bar per group.
+    """Ranges as bars with a mark: a row per label, with a bar per group.
 
     rows  label -> group -> (lowest, middle, highest)
     """
@@ -204,8 +204,8 @@ def ranges(rows: Mapping[str, Mapping[str, tuple[float, float, float]]], *, x: s
 
 
 def histograms(rows: Mapping[str, Mapping[str, np.ndarray]], values: np.ndarray, *, x: str) -> Figure:
-    """Axes per label, in each a curve per group, scaled so that the curves enclose the same area. The range shown holds
-    99 % of the counts of every label.
+    """Axes per label, each with a curve per group, scaled so that the curves enclose the same area. The range shown
+    holds 99 % of the counts of every label.
 
     rows    label -> group -> counts [B]
     values  the middles of the bins [B]
@@ -247,7 +247,7 @@ def _legend(axes: Axes, names: Any) -> None:
 
 @lru_cache(MOST_CHARTS)
 def _svg(chart: Chart) -> str:
-    """The chart without a background; drawn once, for the page and for its file."""
+    """The chart as SVG without a background; rendered once, for the page and for its file."""
     text = io.StringIO()
     with matplotlib.rc_context(_STYLE | {"svg.hashsalt": chart.name}):
         chart.figure.savefig(text, format="svg", metadata=NO_METADATA, facecolor="none")

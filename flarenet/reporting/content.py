@@ -1,4 +1,4 @@
-"""What a page is made of, as plain data in reading order. Each part is shown by the template named as its `kind`."""
+"""The content of a page as plain data, in reading order. Each part is shown by the template named by its `kind`."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class Table:
     head    the rows of headings
     rows    the rows of cells
     foot    the rows of cells below a line
-    words   the numbers of the columns that hold words; they are aligned to the left
+    words   the indices of the text columns, which are aligned to the left
     notes   sentences below the table
-    folded  whether a reader has to open it
+    folded  whether it is closed at first
     """
 
     kind: ClassVar = "table"
@@ -64,7 +64,7 @@ class Table:
 class Words:
     """Paragraphs.
 
-    bad  whether they tell of something wrong
+    bad  whether they report something wrong
     """
 
     kind: ClassVar = "words"
@@ -88,9 +88,9 @@ class Listing:
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """A drawing of lines and letters.
+    """A vector chart.
 
-    name  the name of its files; page.write_files makes it plain
+    name  the name of its files, which page.write_files makes safe
     """
 
     kind: ClassVar = "chart"
@@ -110,7 +110,7 @@ class Picture:
 
     data   the bytes of its file
     type   the type of that file, as in "image/png"
-    files  ending -> bytes of the files written for use elsewhere; empty: `data` is written
+    files  file ending -> bytes of the files written next to the page; empty: `data` is written
     """
 
     name: str
@@ -136,9 +136,9 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Strip:
-    """Slices of one case, side by side in one picture.
+    """Slices of one case, tiled in one picture.
 
-    z        the number of each slice in the scan, counted from the feet
+    z        the index of each slice in the scan, from 0 at the feet
     start    the index in `z` of the slice that is shown first
     columns  how many slices stand in a row of the picture
     width    of a slice, in pixels
@@ -160,7 +160,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Browser:
-    """Slices to leaf through.
+    """Slices of cases to browse.
 
     colours  label name -> its colour, as in "#b5493a"
     """
@@ -175,9 +175,9 @@ Part = Table | Words | Listing | Chart | Gallery | Browser
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it.
+    """A heading and the parts below it.
 
-    name  its address in the page
+    name  its anchor in the page
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A data set before training: who looked for what in which cases, how scans lie, how bright labels are."""
+"""A data set before training: which labels are annotated in which cases, scan geometry and intensities."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MANY_CASES = 60
 
 
 def dataset_section(fingerprint: Fingerprint) -> Section:
-    """Cohorts, label by label; sizes and spacings; the HU of labels."""
+    """Cohorts and their labels; sizes and spacings; for CT, the HU of labels."""
     parts: list[Part] = [
         from_terminal("cohorts", cohort_table(fingerprint)),
         annotation_table(fingerprint),
@@ -49,8 +49,8 @@ def dataset_section(fingerprint: Fingerprint) -> Section:
 def look_sections(
     dataset: Dataset, fingerprint: Fingerprint, *, pool: Pool = HERE, beside: Sequence[Finding] = ()
 ) -> tuple[Check, list[Section]]:
-    """The check of a data set, and the sections on it before training: every finding of the check, dataset_section, HU
-    by label, thumbnails, what is odd, and the cases.
+    """The check of a data set, and the sections on it before training: all findings of the check, dataset_section, HU
+    by label (for CT), thumbnails, odd cases, and all cases.
 
     pool, beside  as in check_dataset
     """
@@ -67,7 +67,7 @@ def look_sections(
 
 
 def findings_section(check: Check) -> Section:
-    """Every finding, with a row for findings of several cases that are the same; files without their folders."""
+    """Every finding; one that several cases share is one row. Files are named without their folders."""
     refused = len(check.refused)
     words = Words((f"{check.cases} cases were checked; {refused} cannot be used.",), bad=bool(refused))
     rows = tuple(
@@ -90,7 +90,7 @@ def findings_section(check: Check) -> Section:
 
 
 def histogram_chart(fingerprint: Fingerprint, seen: dict[str, Look]) -> Chart | None:
-    """The HU of the voxels of each label, cohort by cohort; None where no label is drawn."""
+    """The HU of the voxels of each label, by cohort; None where no case has a labelled voxel."""
     names, rows = cohort_names(fingerprint), {}
     for value in fingerprint.labels.values:
         counts = {
@@ -136,7 +136,7 @@ def _odd(fingerprint: Fingerprint) -> tuple[Part, ...]:
 
 
 def annotation_table(fingerprint: Fingerprint) -> Table:
-    """What was looked for in which cases: a row per label, a column per cohort, "present of looked for"."""
+    """In how many cases each label was annotated: a row per label, a column per cohort, "present of annotated"."""
     cohorts = list(zip(cohort_names(fingerprint).values(), fingerprint.cohorts))
     rows = []
     for value in fingerprint.labels.values:
@@ -188,7 +188,7 @@ def _by_cohort(fingerprint: Fingerprint, point: Callable[[CaseFingerprint], tupl
 
 
 def intensity_chart(fingerprint: Fingerprint) -> Chart:
-    """The HU of each label: 5 to 95 % of its voxels, medians over the cases of each cohort."""
+    """The HU of each label: 5th percentile, mean and 95th percentile, as medians over the cases of each cohort."""
     rows = {
         fingerprint.labels.names[value]: {
             name: (facts.percentile_05_hu, facts.mean_hu, facts.percentile_95_hu)

@@ -1,4 +1,4 @@
-"""What predicting cost, as in the paper's Table 7: time, memory and the area under its curve, case by case."""
+"""The cost of prediction by case, as in the paper's Table 7: time, memory and the area under its curve."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .content import Cell, Chart, Heading, Listing, Part, Section, Table, Words,
 from .published import MARK, PublishedCase
 
 Costs = Mapping[str, Efficiency]
-"""Model name -> what its predictions cost."""
+"""Model name -> the cost of its predictions."""
 
 ON_A_GPU = {"gpu_peak_mb": "GPU peak (MB)", "gpu_area_mb_s": "GPU area (MB s)"}
 COLUMNS = {"seconds": "time (s)", **ON_A_GPU, "cpu_percent": "CPU (%)", "peak_rss_mb": "RAM peak (MB)"}
@@ -19,7 +19,7 @@ COLUMNS = {"seconds": "time (s)", **ON_A_GPU, "cpu_percent": "CPU (%)", "peak_rs
 
 TOLERATED = {"seconds": TOLERATED_S, "gpu_peak_mb": TOLERATED_MB}
 TOTALS = ("seconds", "gpu_area_mb_s", "gpu_peak_mb", "peak_rss_mb")
-"""The numbers that are also given for all cases together: the sums that the challenge takes, and the largest peaks."""
+"""The numbers that are also given for all cases together: sums, as in the challenge, and the largest peaks."""
 
 
 def efficiency_section(costs: Costs, *, published: Sequence[PublishedCase] = ()) -> Section:
@@ -82,7 +82,7 @@ def _table(costs: Costs, on_a_gpu: bool) -> Table:
 
 
 def _compared(costs: Costs) -> Costs:
-    """Costs over the cases that every model with results finished, so that an extra easy case helps none."""
+    """Costs over the cases that every model with results finished, so that an extra easy case helps no model."""
     finished = [set(each.cases) for each in costs.values() if each.cases]
     shared = set.intersection(*finished) if finished else set()
     return {
@@ -92,7 +92,7 @@ def _compared(costs: Costs) -> Costs:
 
 
 def mean_of(efficiency: Efficiency, field: str) -> float | None:
-    """The mean of a number over the cases that have it; None where none has."""
+    """The mean of the field over the cases that have it; None where none has."""
     numbers = _numbers(efficiency, field)
     return mean(numbers) if numbers else None
 
@@ -120,7 +120,7 @@ def _number(number: float | None, *, best: bool = False, bad: bool = False) -> C
 
 
 def _least(numbers: Iterable[float | None]) -> float | None:
-    """The least of `numbers`; None where fewer than two of them are given."""
+    """The least of `numbers`; None where fewer than two are not None."""
     there = [number for number in numbers if number is not None]
     return min(there) if len(there) > 1 else None
 
@@ -130,7 +130,7 @@ def _size(size: Sequence[int]) -> str:
 
 
 def _curves(costs: Costs) -> Iterable[Chart]:
-    """Memory over time, a line per case; nothing where none was sampled."""
+    """Memory over time, a line per case; no chart where nothing was sampled."""
     kinds = {"gpu_mb": ("GPU memory", (TOLERATED_MB, "tolerated")), "rss_mb": ("Main memory", None)}
     for field, (words, limit) in kinds.items():
         drawn = {name: list(_sampled(each, field)) for name, each in costs.items()}

@@ -19,12 +19,12 @@ from .subjects import TRUTH, ShownScan, Subject, different
 
 BEST, WORST = 2, 2
 THICK, NEAR, ROOM, MOST_FRAMES = 3, 3, 3, 6
-"""In pixels: differences less THICK are taken for a matter of edges; those nearer than NEAR share a frame, which keeps
-ROOM from them. A slice has at most MOST_FRAMES frames."""
+"""In pixels: differences thinner than THICK count as mere edges; each is dilated by NEAR, and those that then touch
+share a frame, at a distance of ROOM. A slice has at most MOST_FRAMES frames."""
 
 
 def extreme_row(subject: Subject, scan: ShownScan, models: Sequence[str], *, note: str) -> Row:
-    """The axial slice in which most voxels differ from the truth, with a layer for each of `models`."""
+    """The axial slice in which most voxels, over all models, differ from the truth, with a layer per model."""
     truth, asked = scan.layers[TRUTH], subject.pair.asked
     there = [model for model in models if model in scan.layers]
     wrong = {model: different(truth, scan.layers[model], asked) for model in there}

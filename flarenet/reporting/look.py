@@ -1,4 +1,4 @@
-"""What a page on a data set needs of each case beside its fingerprint: HU by label and a thumbnail."""
+"""What a page on a data set needs of each case in addition to its fingerprint: HU by label and a thumbnail."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..volume import Volume, canonical
 from .pixels import grey_pixels, jpeg, label_pixels
 
 BIN_HU, LOWEST_HU, BINS = 8, -1024, 400
-"""Histograms have 400 bins of 8 HU from -1024 HU on, coarse enough to be kept for thousands of cases. What lies outside
-counts in the outer bins."""
+"""Histograms have 400 bins of 8 HU from -1024 HU on, coarse enough to be kept for thousands of cases. Values outside
+count in the outer bins."""
 
 MOST_THUMBNAILS, THUMBNAIL_WIDTH = 48, 180
 """How many thumbnails a page holds, some 6 KB each, and their width in pixels."""
@@ -30,7 +30,7 @@ class Look:
     """What is kept of a case for a page.
 
     counts     label value -> voxels per bin, uint32 [BINS]
-    thumbnail  a JPEG; None for a case without one
+    thumbnail  the bytes of a JPEG; None for a case without one
     """
 
     counts: Mapping[int, np.ndarray] = field(default_factory=dict)
@@ -48,7 +48,7 @@ def added(looks: Iterable[Look], value: int) -> np.ndarray:
 
 
 def worth_a_thumbnail(fingerprint: Fingerprint) -> list[str]:
-    """The names of at most MOST_THUMBNAILS cases, cohort by cohort: the odd ones, then one of each cohort in turn."""
+    """The names of at most MOST_THUMBNAILS cases: the odd ones, then one of each cohort in turn; sorted by cohort."""
     odd = {sentence.partition(":")[0] for sentence in fingerprint.suspicious} | set(fingerprint.ambiguous)
     cases = fingerprint.cases
     waiting = [[case.name for case in cases if case.annotated == pattern] for pattern in fingerprint.patterns]
@@ -60,7 +60,7 @@ def worth_a_thumbnail(fingerprint: Fingerprint) -> list[str]:
 
 
 def look_at(case: Case, content: Content, *, labels: LabelSet, is_ct: bool, thumbnails: frozenset[str]) -> Look:
-    """What is kept of a case; an empty Look for one whose files cannot be used."""
+    """The Look of a case; an empty one where its files cannot be used."""
     image, drawn = content.image, content.drawn
     if image is None or (drawn is not None and drawn.data.shape != image.data.shape):
         return Look()

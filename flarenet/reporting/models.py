@@ -1,4 +1,4 @@
-"""The models of a report: their names, their scores (read or computed), and what their predictions cost."""
+"""The models of a report: their names, their scores (read or computed), and the cost of their predictions."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ..evaluation.tables import METRICS, Metrics, read_scores, score_pairs
 class ScoredModel:
     """A model of a report.
 
-    pairs       its cases; none where only their scores are at hand
-    efficiency  what its predictions cost; None where that was not measured
+    pairs       its cases; empty where only their scores are available
+    efficiency  the cost of its predictions; None where that was not measured
     """
 
     name: str
@@ -36,7 +36,7 @@ class Reader:
     """How predictions become scores.
 
     truth    the folder of the ground truth
-    scores   the folder in which computed scores are kept, as NAME
+    scores   the folder in which computed scores are kept, below NAME
     reading  how truths, predictions and their images are read
     """
 
@@ -50,7 +50,7 @@ class Reader:
     def read(self, name: str, folder: Path) -> ScoredModel:
         """The model `name`: `folder` holds its predictions, or the scores that flarenet_evaluate wrote of them.
 
-        Raises DatasetError where there is no such folder, or it holds scores of another mode or of other labels.
+        Raises DatasetError where the folder does not exist, or holds scores of another mode or of other labels.
         """
         check_name(name, "-p")
         if (folder / METRICS).is_file():

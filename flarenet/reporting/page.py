@@ -1,4 +1,4 @@
-"""Writes sections as one HTML file that opens anywhere, without a network, and as files for use elsewhere."""
+"""Write sections as one self-contained HTML file, and their tables, charts and pictures as files for use elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST_NAME = 100
 
 
 def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
-    """Write the HTML file `path`. What comes from data is escaped."""
+    """Write the HTML file `path`. Text from data is escaped."""
     environment = Environment(
         loader=PackageLoader("flarenet.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -29,7 +29,7 @@ def write_page(path: Path, title: str, sections: Sequence[Section]) -> None:
 
 
 def write_files(folder: Path, sections: Sequence[Section]) -> None:
-    """Write tables as CSV and LaTeX, charts as SVG and PNG, pictures as they are, each under its name made plain."""
+    """Write tables as CSV and LaTeX, charts as SVG and PNG, pictures (not thumbnails) as they are, under safe names."""
     for part in (part for section in sections for part in section.parts):
         if isinstance(part, Table):
             write_text(folder / f"{_plain(part.name)}.csv", to_csv(part))
@@ -44,7 +44,7 @@ def write_files(folder: Path, sections: Sequence[Section]) -> None:
 
 
 def _plain(name: str) -> str:
-    """A name, which may come from data, made the name of a file: it cannot lead to another folder."""
+    """A safe file name from `name`, which may come from data: it cannot lead to another folder."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:LONGEST_NAME]
 
 
@@ -53,7 +53,7 @@ def _uri(picture: Picture) -> str:
 
 
 def _strips(browser: Browser) -> list[dict]:
-    """What the script in the page needs to show slices."""
+    """The data that the script in the page needs to show slices."""
     return [_strip(strip) for strip in browser.strips]
 
 

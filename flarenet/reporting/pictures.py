@@ -1,4 +1,4 @@
-"""The pictures of a report: the best and the worst cases side by side, and slices to leaf through."""
+"""The pictures of a report: the best and the worst cases in one picture, and slices to browse."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .subjects import Subject, ends, find_subjects, need_mb, read_scan
 class Job:
     """A case to draw.
 
-    note     what the picture of extremes says of the case; empty where the case is not in that picture
+    note     the text on the case in the picture of extremes; empty where the case is not in that picture
     browsed  whether its slices can be browsed
     """
 
@@ -38,8 +38,8 @@ class Drawn:
     """What was drawn of a case.
 
     row     for the picture of extremes; None where the case is not in it
-    strip   slices to leaf through; None for none
-    values  the label values that truth or predictions hold
+    strip   slices to browse; None where the case is not browsed
+    values  the label values in the truth or the predictions
     """
 
     row: Row | None
@@ -71,7 +71,7 @@ def picture_section(
 
 
 def draw(job: Job, *, models: Sequence[str], labels: LabelSet, is_ct: bool) -> Drawn:
-    """Read a case once and draw all that the page shows of it."""
+    """Read a case once and draw everything that the page shows of it."""
     scan = read_scan(job.subject, labels, is_ct=is_ct)
     values = {value for layer in scan.layers.values() for value in labels.values if (layer == value).any()}
     return Drawn(

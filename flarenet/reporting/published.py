@@ -1,4 +1,4 @@
-"""The numbers that the paper printed, to read beside one's own. They are of other cases, so they cannot be compared."""
+"""The numbers published in the paper, to show next to one's own; they are of other cases and not comparable."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class PublishedPair(Frozen):
 class PublishedScores(Frozen):
     """A pair of columns of one of the paper's tables.
 
-    dsc, nsd  label, named as label_table.plain writes names -> what was printed
-    average   what was printed over all labels
+    dsc, nsd  label, named as label_table.plain writes names -> the printed numbers
+    average   the printed numbers over all labels
     """
 
     table: int

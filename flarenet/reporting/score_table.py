@@ -27,7 +27,7 @@ Summary = tuple[float | None, float | None]
 def score_table(models: Models, labels: LabelSet, published: Sequence[PublishedScores] = ()) -> Table:
     """Mean and standard deviation of DSC and NSD in percent by label, with the number of cases; the best in bold.
 
-    A mean of several labels is of the models that are `alike` there; the others have "-".
+    A mean over several labels is given for the models that are `alike` there; the others have "-".
     """
     names = labels.names_of(labels.values)
     rows = [_label_row(name, models, published) for name in names]
@@ -84,8 +84,11 @@ def case_means(metrics: Metrics, names: Sequence[str], measure: str = "dsc") -> 
 
 
 def alike(models: Mapping[str, Iterable[Metrics]], names: Sequence[str]) -> list[str]:
-    """The models, of each its scores, that have one of every label of `names` that any of them has: a mean over fewer
-    labels cannot be compared with theirs."""
+    """The models with a score for every label of `names` that any model has one for: a mean over fewer labels cannot be
+    compared with theirs.
+
+    models  model -> its metrics, one or several
+    """
     scored = {
         model: {name for metrics in found for name in names if metrics.classes[name].n}
         for model, found in models.items()
@@ -95,8 +98,11 @@ def alike(models: Mapping[str, Iterable[Metrics]], names: Sequence[str]) -> list
 
 
 def compared_means(models: Models, names: Sequence[str], measure: str) -> dict[str, dict[str, float]]:
-    """model -> case -> mean of a measure, 0 to 1, of the models that are `alike`: in each case over those of the labels
-    `names` that all of them which have the case were scored on; a case without such a label is left out."""
+    """model -> case -> mean of a measure, 0 to 1, for the models that are `alike`.
+
+    In each case the mean is over the labels of `names` that all of these models with that case were scored on; a case
+    without such a label is left out.
+    """
     of_these = {model: models[model].cases for model in alike({name: [m] for name, m in models.items()}, names)}
     shared: dict[str, set[str]] = {}
     for cases in of_these.values():
@@ -114,7 +120,7 @@ def compared_means(models: Models, names: Sequence[str], measure: str) -> dict[s
 
 
 def tested_means(rows: Mapping[str, tuple[str, ...]], models: Iterable[Metrics]) -> dict[str, tuple[str, ...]]:
-    """`rows`, title -> labels, without groups that hold every scored label: their test would be that of ALL again."""
+    """`rows`, title -> labels, without groups that hold every scored label: their test would repeat that of ALL."""
     scored = {name for metrics in models for name, score in metrics.classes.items() if score.n}
     return {title: names for title, names in rows.items() if title == ALL or not scored <= set(names)}
 
@@ -174,7 +180,7 @@ def _cell(
 
 
 def _best(values: Iterable[float | None]) -> float | None:
-    """The highest of `values`; None where fewer than two of them are given."""
+    """The highest of `values`; None where fewer than two are not None."""
     there = [value for value in values if value is not None]
     return max(there) if len(there) > 1 else None
 
@@ -185,7 +191,7 @@ def _printed(numbers: Printed | None) -> Summary:
 
 
 def _mean_printed(numbers: Mapping[str, Printed], names: Sequence[str]) -> Summary:
-    """The mean of what was printed for several labels; none where one of them was not printed."""
+    """The mean of the printed means of several labels; None where one of them was not printed."""
     there = [numbers[plain(name)][0] for name in names if plain(name) in numbers]
     return (mean(there) / 100, None) if len(there) == len(names) else (None, None)
 

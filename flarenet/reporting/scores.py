@@ -87,12 +87,12 @@ def _differences(models: Models, labels: LabelSet) -> Iterable[Table]:
 
 
 def _named(name: str, measure: str) -> str:
-    """The name of a file on `measure`; for DSC, which comes first, it is `name` alone."""
+    """The file name for `measure`: `name` alone for DSC, which comes first."""
     return name if measure == MEASURES[0] else f"{name}_{measure}"
 
 
 def _compared(models: Models, rows: Mapping[str, Sequence[str]], measure: str) -> list[PairedTest]:
-    """The tests on the mean over the labels of each row; they are one family."""
+    """The tests on the mean over the labels of each row, corrected as one family."""
     return paired_tests({what: compared_means(models, names, measure) for what, names in rows.items()})
 
 
@@ -125,7 +125,7 @@ def _said(p: float | None) -> str:
 
 
 def _lesions(models: Models, labels: LabelSet) -> Iterable[Part]:
-    """Lesions found, missed and false, and DSC against the volume of lesions; nothing where no case has lesions."""
+    """Lesions found, missed and false, and DSC against the volume of lesions; empty where no case has lesions."""
     lesions = labels.names_of(labels.lesions)
     counted = [
         (label, size, model, str(count.found), str(count.missed), str(count.false))

@@ -1,7 +1,7 @@
-"""Slices of a case to leaf through: one picture of grey values, and one of each label map to be laid over it.
+"""Slices of a case to browse: one picture of grey values, and one of each label map to lay over it.
 
-A page holds all of them, so the size of a case is bounded: at most MOST_SLICES slices, evenly spread over the part that
-holds labels, and at most WIDTH pixels wide. With two models a case takes 0.2 to 0.5 MB, as measured.
+The page holds all of them, so the size of a case is bounded: at most MOST_SLICES slices, evenly spread over the part
+with labels, and at most WIDTH pixels wide. With two models a case takes 0.2 to 0.5 MB, as measured.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .subjects import TRUTH, ShownScan, Subject
 MOST_SLICES = 40
 WIDTH = 256
 MARGIN = 2
-"""How many slices are shown beyond the first and the last that hold a label."""
+"""How many slices are shown beyond the first and beyond the last with a label."""
 
 
 def make_strip(subject: Subject, scan: ShownScan, labels: LabelSet) -> Strip:
-    """The axial slices of a case, as they are usually looked at: the patient's left on the right, the front up."""
+    """The axial slices of a case in radiological display: the patient's left on the right, the front up."""
     chosen = _chosen(scan)
     _, y_mm, x_mm = scan.image.grid.spacing_mm
     _, rows, columns = scan.image.data.shape
@@ -60,7 +60,7 @@ def _chosen(scan: ShownScan) -> list[int]:
 
 
 def _labelled(layer: np.ndarray) -> np.ndarray:
-    """bool [Z]: in which slices of a label map there is a label."""
+    """bool [Z]: which slices of a label map hold a label."""
     return np.asarray(((layer > 0) & (layer < HIDDEN)).any(axis=(1, 2)))
 
 

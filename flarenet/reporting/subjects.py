@@ -1,4 +1,4 @@
-"""The cases that a report shows in pictures: which they are, and their scans with truth and predictions."""
+"""The cases that a report shows in pictures, and their scans with truth and predictions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TRUTH = "ground truth"
 class Subject:
     """A case to show; small enough to send to another process.
 
-    pair         the ground truth, what was looked for in it, and how it, the image and the predictions are read
+    pair         the ground truth, the labels to score in it, and how it, the image and the predictions are read
     predictions  model -> the file of its prediction, where that could be scored
     dsc          model -> mean DSC over the labels of the case, 0 to 1, for the same models
     """
@@ -43,7 +43,7 @@ class Subject:
 
     @property
     def folders(self) -> set[Path]:
-        """Where its files lie."""
+        """The folders of its files."""
         return {file.parent for file in (self.image, self.pair.truth, *self.predictions.values())}
 
 
@@ -52,8 +52,8 @@ class ShownScan:
     """A scan in canonical order, cropped to the body.
 
     layers  title -> label map of the same shape: the truth, then those of the models
-    window  the intensities that are shown black and white
-    first   the number of its first slice in the whole scan, counted from the feet
+    window  the intensities shown as black and as white
+    first   the index of its first slice in the whole scan, from 0 at the feet
     """
 
     image: Volume
@@ -63,7 +63,7 @@ class ShownScan:
 
 
 def find_subjects(models: Sequence[ScoredModel], images: Path) -> list[Subject]:
-    """The cases that have an image in the folder `images` and a prediction that was scored, the lowest DSC first.
+    """The cases with an image in the folder `images` and a prediction that was scored, the lowest mean DSC first.
 
     Raises DatasetError where `images` holds no image.
     """
@@ -85,7 +85,7 @@ def find_subjects(models: Sequence[ScoredModel], images: Path) -> list[Subject]:
 
 
 def ends(subjects: Sequence[Subject], most: int) -> list[Subject]:
-    """At most `most` of them, in their order: half from the front, half from the back."""
+    """At most `most` of `subjects`, in their order: half from the front, half from the back."""
     if len(subjects) <= most:
         return list(subjects)
     front = (most + 1) // 2
@@ -105,12 +105,12 @@ def read_scan(subject: Subject, labels: LabelSet, *, is_ct: bool) -> ShownScan:
 
 
 def need_mb(subject: Subject) -> float:
-    """The memory to draw the case, see drawing_mb."""
+    """The memory in MB to draw the case, see drawing_mb."""
     return drawing_mb(subject.image, subject.pair.reading, maps=1 + len(subject.predictions))
 
 
 def different(truth: np.ndarray, predicted: np.ndarray, asked: LabelPattern) -> np.ndarray:
-    """Where a label map differs from the truth, bool; labels that were not looked for count as background, and nothing
+    """Where a label map differs from the truth, bool; labels that are not in `asked` count as background, and nothing
     differs where the truth is HIDDEN."""
     table = np.array([value if value in asked else 0 for value in range(256)], dtype=np.uint8)
     return (table[predicted] != table[truth]) & (truth != HIDDEN)

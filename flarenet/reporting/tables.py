@@ -19,7 +19,7 @@ _ESCAPED = str.maketrans(
 
 
 def to_csv(table: Table) -> str:
-    """The table as CSV: one line of headings, then the rows; "mean ± sd" becomes two columns."""
+    """The table as CSV: one line of headings, then rows and foot; "mean ± sd" becomes two columns."""
     names = [" ".join(filter(None, column)) for column in zip(*map(_spread, table.head))]
     rows = [[cell.text for cell in row] for row in (*table.rows, *table.foot)]
     split = [any(PLUS_MINUS in row[at] for row in rows) for at in range(len(names))]
@@ -32,7 +32,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """The table as a tabular for the package booktabs, the best in bold; the notes are comments above it."""
+    """The table as a LaTeX tabular with booktabs rules, the best in bold; title and notes are comments above it."""
     columns = "".join("l" if at in table.words else "r" for at in range(len(_spread(table.head[-1]))))
     lines = [*(f"% {words}" for words in (table.title, *table.notes)), rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     lines += [_line([_heading(heading) for heading in row]) for row in table.head]

@@ -1,4 +1,4 @@
-"""Training as its logs record it: losses and held-out Dice over the epochs, and how long each step took."""
+"""Training as logged: losses and held-out Dice over the epochs, and the duration of each step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LoggedRun:
     """The epochs of one step.
 
     name   the model's
-    title  which of the model's folds and steps it is; empty where there is one only
+    title  the path of the step below the model's folder, such as fold_1/step_2; empty where it is that folder itself
     """
 
     name: str
@@ -35,7 +35,7 @@ class LoggedRun:
 def read_runs(named: Sequence[tuple[str, Path]]) -> list[LoggedRun]:
     """Every step that left a log in the folders of `named`.
 
-    named  (name, folder); the folder is that of a model, or of a trainer with all its steps
+    named  (name, folder), with the folder of a model, or of a trainer with all its steps
     Raises UsageError where a folder holds no log, RunError where a log is broken.
     """
     runs = []
@@ -70,7 +70,7 @@ def _curves(runs: Sequence[LoggedRun], field: str, key: str, *, y: str, **limits
 
 
 def _one_after_the_other(runs: Sequence[LoggedRun]) -> Iterable[tuple[LoggedRun, int]]:
-    """Each run and how many epochs the steps before it in its fold have."""
+    """Each run, and the total epochs of the earlier steps of its fold."""
     done: dict[tuple[str, str], int] = {}
     for run in runs:
         before = done.get((run.name, run.fold), 0)
