@@ -1,10 +1,10 @@
-"""The commands, a file each. None of them starts on a system other than Linux."""
+"""The commands, one per file. They run on Linux only."""
 
 import sys
 
 from ..errors import StorageError
 
-if sys.platform != "linux":  # said here, before the imports of a command fail for want of a part of Python
+if sys.platform != "linux":  # checked here, before a command's imports fail for lack of a Linux-only module
     remedy = "run flarenet in a container or a virtual machine with Linux"
     problem = StorageError("this system", found=sys.platform, expected="linux", remedy=remedy)
     print(f"flarenet: {problem}", file=sys.stderr)

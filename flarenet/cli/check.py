@@ -1,6 +1,6 @@
 """flarenet_plan --check: everything that is wrong or odd about a data set, as a table and as JSON.
 
-With --report also as a page, which shows the data set itself too.
+With --report also as a page, which shows the data set too.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ MOST_NAMES = 5
 
 
 def check(opened: Opened, arguments: Namespace) -> int:
-    """Check the data set, print and write what was found, and nothing else; returns the exit code.
+    """Check the data set, print and write the findings, and nothing else; returns the exit code.
 
-    With --report the page is written too, and what is measured for it is kept as planning keeps it.
+    With --report the page is written too, and the measurements made for it are kept as by planning.
     """
     from ..data.verify import say_ignored
     from ..schema import save
@@ -72,7 +72,7 @@ def _look(opened: Opened, arguments: Namespace) -> tuple[Check, list[Section]]:
 
 
 def _look_closely(opened: Opened, arguments: Namespace) -> tuple[Check, list[Section]]:
-    """The check, and the sections of the page; sections on numbers only if some case can be measured."""
+    """The check, and the sections of the page; only its findings if no case can be measured."""
     from ..data.verify import Check
     from ..lock import locked
     from ..planning.measuring.fingerprint import fingerprint

@@ -1,4 +1,4 @@
-"""flarenet_demo: the whole way on a phantom data set, by the same commands that a real set needs."""
+"""flarenet_demo: the whole pipeline on a phantom data set, with the commands that a real data set needs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUICK = (
     "trainers.*.steps.*.warmup_epochs=1",
     "trainers.*.steps.*.learning_rate=0.003",
     "trainers.*.steps.*.batches_per_epoch=16",
-    "trainers.*.augmentation.probability=0.2",  # in so few updates small organs are learned from scans as they are
+    "trainers.*.augmentation.probability=0.2",  # with so few updates, small organs need unaugmented scans
     "trainers.3DOrgan.steps.*.epochs=10",
     "trainers.3DCancer.steps.*.epochs=8",
     "trainers.MAE.steps.*.epochs=2",
@@ -37,7 +37,7 @@ QUICK = (
     "trainers.DualDecoder2D.steps.2.epochs=6",
     "trainers.DualDecoder2D.steps.3.epochs=4",
 )
-"""Changes that turn a plan into one of a few minutes on two processor cores; later ones override earlier ones."""
+"""Changes that shrink a plan to a few minutes on two processor cores; later ones override earlier ones."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def _count(text: str) -> int:
 
 
 def work(arguments: Namespace) -> int:
-    """Write the data set, then call one command after the other; returns the first exit code that is not 0."""
+    """Write the data set, then call the commands in order; returns the first exit code that is not 0, else 0."""
     keep_to_quota()  # before numpy is imported
     from pathlib import Path
 
@@ -81,7 +81,7 @@ def work(arguments: Namespace) -> int:
 
 
 def _commands(root, device: str) -> list[tuple[str, list[str]]]:
-    """Every command of the way, with the words that one would type after it."""
+    """Every command of the pipeline, with its arguments as one would type them."""
     here, on = ["-d", NAME, "--root", str(root)], ["--device", device]
     raw, predictions, out = root / "raw" / NAME, str(root / "predictions"), ["-o", str(root / "scores")]
     images = str(raw / "imagesTs")
@@ -102,7 +102,7 @@ def _main_of(command: str):
 
 
 def _claim(root, **numbers: int) -> None:
-    """Mark `root` as the folder of this demo, so that a second start resumes it and no other files are overwritten.
+    """Mark `root` as the folder of this demo, so that a second start resumes it and overwrites no other files.
 
     Raises UsageError where `root` holds something else, or a demo with other numbers.
     """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PICTURES = "pictures"
 MOST_PICTURES = 20
-"""Most pictures in the report: half of the worst cases, half of the best. The pictures of all cases lie beside it."""
+"""The most pictures in the report, half of the worst and half of the best cases; those of all cases are next to it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: Namespace) -> None:
-    """Score, write and print; then draw pictures and write the report, where asked for.
+    """Score, write and print; then draw pictures and write the report, if requested.
 
-    Raises CasesFailed, after everything else is done, where a case could not be scored as it should.
+    Raises CasesFailed, after everything else is done, where a case could not be scored properly.
     """
     from ..errors import CasesFailed
     from ..evaluation.pairs import pair_up

@@ -1,4 +1,4 @@
-"""How glibc's malloc manages the memory of a command's process. With another C library these functions do nothing."""
+"""Settings of glibc's malloc for a command's process. With another C library these functions do nothing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # glibc's malloc.h
 def share_one_heap() -> None:
     """Use one heap for all threads, for prediction.
 
-    glibc has a heap for each thread. Arrays that go from stage to stage leave holes in each heap, more of them the
-    longer the scan is: 300 slices of 512 x 512 take 738 MB, with one heap 617 MB, in the same time.
+    glibc has a heap per thread. Arrays passed from stage to stage leave holes in each heap, more of them the longer the
+    scan is: 300 slices of 512 x 512 take 738 MB, with one heap 617 MB, in the same time.
     """
     _tune(_M_ARENA_MAX, 1)
 
@@ -19,9 +19,9 @@ def share_one_heap() -> None:
 def keep_freed_memory() -> None:
     """Keep freed memory in the process, for its next array of that size. For training in 2D.
 
-    Else every large array is given back to the system and asked for again, page by page, which on a CPU takes up to
-    half of a training step (benchmarks/training/step.py). The peak of memory grows by a tenth at most. In 3D it grew by
-    up to 60 %, for less gain.
+    Otherwise every large array is returned to the system and requested again, page by page, which on a CPU takes up to
+    half of a training step (benchmarks/training/step.py). Peak memory grows by a tenth at most. In 3D it grew by up to
+    60 %, for less gain.
     """
     _tune(_M_MMAP_MAX, 0)
     _tune(_M_TRIM_THRESHOLD, -1)

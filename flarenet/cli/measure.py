@@ -1,4 +1,4 @@
-"""flarenet_measure: what a command that predicts costs for each case: time, GPU memory, processors, memory."""
+"""flarenet_measure: the cost of predicting each case with any command: time, GPU memory, processor use, memory."""
 
 from __future__ import annotations
 

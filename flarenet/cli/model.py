@@ -1,4 +1,4 @@
-"""flarenet_model: lists finished models, shows them, and passes them on as files."""
+"""flarenet_model: lists, inspects and shares finished models."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def work(arguments: Namespace) -> None:
 
 
 def _list(arguments: Namespace) -> None:
-    """List the models. Raises CasesFailed, after all others are listed, where a folder holds no sound model."""
+    """List the models. Raises CasesFailed, after all others are listed, where a model folder is damaged."""
     from ..inference.models.found import finished_models, installed_models, models_in, segments
 
     root = find_root(arguments.root)
@@ -94,7 +94,7 @@ def _list(arguments: Namespace) -> None:
 
 
 def _row(name: str, models: Sequence[Path]) -> tuple[str, str, str, str, str, str]:
-    """The row of `list` for the models that a name stands for. Raises as read_about."""
+    """The row of `list` for the models that a name stands for. Raises as read_about does."""
     from ..inference.models.about import read_about
 
     about = read_about(models[0])
@@ -166,17 +166,17 @@ def _remove(arguments: Namespace) -> None:
 
 
 def _models(arguments: Namespace) -> list[Path]:
-    """The models that MODEL stands for. Raises UsageError, which lists the real ones."""
+    """The models that MODEL stands for. Raises UsageError, which lists the existing ones, where there is none."""
     from ..inference.models.found import find_models
 
     return find_models(arguments.model, arguments.root)
 
 
 def _licence(words: str) -> str:
-    """The words themselves or, if they name a file, its text."""
+    """`words` itself or, if it names a file, the file's text up to _LONGEST_LICENCE characters."""
     try:
         is_file = Path(words).is_file()
-    except OSError:  # longer than a file's name can be
+    except OSError:  # too long for a file name
         is_file = False
     if not is_file:
         return words.rstrip() + "\n"
@@ -188,7 +188,7 @@ def _licence(words: str) -> str:
 
 
 def _show(models: Mapping[str, Path]) -> None:
-    """Print what is known of models, {name to show: model folder}, and the licence of a model file."""
+    """Print the facts of models, {name to show: model folder}, and the licence of a model file."""
     from ..inference.models.about import PLAN, read_about
     from ..inference.models.model_file import home_of
     from ..planning.plan_file import load_plan
@@ -251,7 +251,7 @@ def _flat(summary: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
 
 
 def _plain(text: str) -> str:
-    """`text` without characters that could control a terminal: others may have written it."""
+    """`text` with "?" for characters that could control a terminal: it may come from others."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 

@@ -1,4 +1,4 @@
-"""python -m flarenet.cli.patterns: infers what was looked for in each case of any collection; prints JSON."""
+"""python -m flarenet.cli.patterns: infers which labels were annotated in each case of a collection; prints JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: Namespace) -> None:
-    """Print the cohorts, the cases that lack a label of their pattern, and those whose pattern is not certain."""
+    """Print the cohorts, the labels that cases lack of their pattern, and the cases whose pattern is not certain."""
     from ..planning.measuring.inferred import infer_patterns, read_present
     from ..planning.rules.patterns import cohorts
     from ..schema import to_json

@@ -1,4 +1,4 @@
-"""flarenet_plan: looks at a data set, decides every number, and prepares the cases."""
+"""flarenet_plan: measures a data set, plans every number, and prepares the cases."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Failures = Iterable[tuple[str, FlarenetError]]
 
 MOST_WORKERS = 8
-"""Most workers by default. Each holds a whole scan, so memory runs out before processors do."""
+"""The most workers by default. Each holds a whole scan, so memory runs out before processors do."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _add_budget(words: ArgumentParser) -> None:
-    """Flags whose default, None, leaves the recipe's own budget as it is; see planning.budget."""
+    """Add flags whose default, None, leaves the recipe's own budget as it is; see planning.budget."""
     words.add_argument(
         "--gpu-memory-gb", type=float, metavar="G", help="memory of the training card (default: 16; recipe paper: 64)"
     )
@@ -88,10 +88,8 @@ def _add_budget(words: ArgumentParser) -> None:
 def work(arguments: Namespace) -> int | None:
     """Check and measure the cases, write fingerprint.json and plan.json, print the tables, prepare the cases.
 
-    With --dry-run nothing is written.
-
-    Raises LockedError where another run plans this set, and CasesFailed, after everything else is done, where single
-    cases are broken.
+    With --dry-run nothing is written. Raises LockedError where another run plans this set, and CasesFailed, after
+    everything else is done, where single cases are broken.
     """
     from ..lock import locked
 
@@ -120,7 +118,7 @@ def _measured(dataset: Dataset, workspace: Workspace, arguments: Namespace) -> t
 def _show(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, arguments: Namespace) -> Failures:
     """Print the fingerprint, and write it unless this is a dry run.
 
-    It needs no torch, whose import would take longer than measuring many a case.
+    Torch is not needed: importing it can take longer than measuring a case.
     """
     from ..errors import PlanError
     from ..planning.summary import print_fingerprint
@@ -154,7 +152,7 @@ def _plan(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, argu
 
 
 def _request(arguments: Namespace) -> Request:
-    """What the command line asks for. Raises UsageError for a number of the budget that is not above 0."""
+    """The request of the command line. Raises UsageError for a number of the budget that is not above 0."""
     from ..errors import UsageError
     from ..planning.budget import RECIPES, Budget, Request
     from ..schema import parse

@@ -79,7 +79,7 @@ def words() -> ArgumentParser:
 
 def work(arguments: Namespace) -> int:
     keep_to_quota()  # before numpy is imported
-    # else torch searches all installed packages for other kinds of devices, which --device does not know
+    # otherwise torch searches all installed packages for other kinds of devices, which --device does not know
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     with shell.importing(), without_pydicom():
         from ..data.dicom import find_scans, series_in
@@ -91,7 +91,7 @@ def work(arguments: Namespace) -> int:
     if arguments.input.is_dir() and not images[0].is_dir() and (aside := series_in(arguments.input)):
         said = f"ignored next to images: DICOM slices in {some_of([str(folder) for folder in aside])}"
         print(f"flarenet_predict: warning: {said}", file=sys.stderr)
-    if arguments.dicom_seg and not any(image.is_dir() for image in images):  # each would fail, after torch is there
+    if arguments.dicom_seg and not any(image.is_dir() for image in images):  # each would fail, after torch's import
         expected, remedy = "DICOM slices, from which DICOM SEG is made", "leave --dicom-seg out"
         raise DatasetError(arguments.input, found="no folder of DICOM slices", expected=expected, remedy=remedy)
     if (one := _one_file(arguments)) and arguments.resume:
@@ -104,10 +104,10 @@ def work(arguments: Namespace) -> int:
 
 @contextmanager
 def without_pydicom() -> Iterator[None]:
-    """Within this context pydicom cannot be imported; for the first import of nibabel.
+    """Context in which pydicom cannot be imported, for the first import of nibabel.
 
-    nibabel imports pydicom wherever it is installed, for a kind of header extension that is not read here. That takes
-    more than a third of the processor time before torch. For DICOM series pydicom is imported later.
+    nibabel imports pydicom if it is installed, for a kind of header extension that is not read here. That takes more
+    than a third of the processor time before torch. For DICOM series pydicom is imported later.
     """
     if "nibabel" in sys.modules or "pydicom" in sys.modules:
         yield
@@ -120,17 +120,17 @@ def without_pydicom() -> Iterator[None]:
 
 
 def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequence[Path], *, in_folder: bool) -> int:
-    """Predict `outputs` by the models in `folders`; returns the exit code.
+    """Predict `outputs` with the models in `folders`; returns the exit code.
 
     in_folder  whether the outputs lie in a folder, which gets a report and tables
     """
     reading = shell.reading(arguments)
-    # with --continue, the scans to do are known only after the engine; else the first is read while torch is imported
+    # with --continue, the scans to do are known only after the engine; else the first is read during torch's import
     scans = None if arguments.resume else _opened_ahead(outputs, folders, reading)
     with shell.importing():
         from ..inference.predict import Predictor, predict_pairs
 
-        predictor = Predictor(  # imports torch, where it is needed
+        predictor = Predictor(  # imports torch if it needs it
             *folders,
             device=arguments.device,
             precision=arguments.precision,
@@ -166,8 +166,8 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
 def _left_to_do(outputs: Mapping[Path, Path], report: RunReport) -> tuple[int, list[Mapping[Path, Path]]]:
     """(number of cases done, parts of `outputs` still to do).
 
-    The first part are all cases that no run has begun. Then each case that a run began and did not end is a part of its
-    own: if it gets the process killed again, all the others are done.
+    The first part holds all cases that no run has begun. Each case that a run began and did not finish follows as a
+    part of its own: if it gets the process killed again, the first part is done.
     """
     verified, unfinished = report.resume()
     if not verified:
@@ -186,7 +186,7 @@ def _left_to_do(outputs: Mapping[Path, Path], report: RunReport) -> tuple[int, l
 def _opened_ahead(
     images: Iterable[Path], folders: Sequence[Path], reading: Reading
 ) -> Iterator[tuple[Path, Future[OpenedScan]]]:
-    """The images as predict_pairs takes them; a thread has begun to read the first, for the models in `folders`."""
+    """The images as predict_pairs takes them; a thread already reads the first one, for the models in `folders`."""
     with shell.importing():
         from ..inference.models.about import describe
         from ..inference.one_ahead import one_ahead
@@ -197,10 +197,10 @@ def _opened_ahead(
 
 
 def _beside(arguments: Namespace, predictor: Predictor) -> list[Output]:
-    """The outputs to write beside the label maps."""
+    """The outputs to write in addition to the label maps."""
     labels, is_ct = predictor.model.labels, predictor.model.configuration.is_ct
     outputs: list[Output] = []
-    if arguments.statistics:  # only what is asked for is imported
+    if arguments.statistics:  # only what is needed is imported
         from ..inference.outputs.statistics import Statistics
 
         outputs.append(Statistics(labels, predictor.shown))
@@ -226,7 +226,7 @@ def _report(
     beside: Sequence[Output],
     reading: Reading,
 ) -> RunReport:
-    """The report of a folder, from which half-written files are removed first."""
+    """The report of `folder`, after half-written files are removed from it."""
     from ..inference.outputs.run_report import RunReport, settings_of
 
     report = RunReport(folder, settings_of(predictor, reading, beside), answers)
@@ -249,7 +249,7 @@ def _going_on(arguments: Namespace) -> str:
 
 
 def _one_file(arguments: Namespace) -> dict[Path, Path] | None:
-    """{image: its label file} where -o names a file for one image; else None."""
+    """{image: its label file} where -o names a file for one image; else None. Raises UsageError for several images."""
     if not _names_a_file(arguments.output):
         return None
     from ..data.dicom import is_series
@@ -266,8 +266,8 @@ def _folder(path: Path) -> Path:
 
 
 def _model_folders(arguments: Namespace) -> list[Path]:
-    """The models of -m, else the newest one; what should be known of them is said. Raises UsageError, which lists the
-    real ones."""
+    """The models of -m, else the newest one; remarks on them are printed. Raises UsageError, which lists the existing
+    ones, where there is none."""
     with shell.importing():
         from ..inference.models.found import find_folder, models_in, newest_model, remarks_on, trained_datasets
 
@@ -290,7 +290,7 @@ def _tell(
         report.told(image, result)
     if isinstance(result, FlarenetError):
         print(f"{image.name}: failed\n  {result}", file=sys.stderr, flush=True)
-        if not isinstance(result, StorageError):  # with more room the same command ends well
+        if not isinstance(result, StorageError):  # with more room the same command succeeds
             _remove_earlier(answers[image])
     else:
         for said in result.remarks:
@@ -300,7 +300,7 @@ def _tell(
 
 
 def _remove_earlier(files: Sequence[Path]) -> None:
-    """Remove what an earlier run made of a scan that fails now: it would be taken for the answer of this run."""
+    """Remove the outputs of an earlier run for a scan that fails now: they would be mistaken for those of this run."""
     for file in files:
         if file.is_file():
             file.unlink()

@@ -1,4 +1,4 @@
-"""flarenet_pseudo: measures the effect of each filter of a step's pseudo labels, on cases whose truth is known."""
+"""flarenet_pseudo: measures the effect of each filter of a step's pseudo labels on cases with a known truth."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def work(arguments: Namespace) -> None:
-    """Ask the teachers about cases whose truth is known, measure, print and write."""
+    """Predict cases with a known truth with the teachers, measure, print and write."""
     keep_to_quota()
     from ..errors import UsageError
     from ..planning.plan_file import override
@@ -65,5 +65,5 @@ def work(arguments: Namespace) -> None:
 
 
 def _first(plan: Plan) -> str:
-    """The first step with teachers, as "TRAINER/STEP"; else the first of all."""
+    """The first step with teachers, as "TRAINER/STEP"; else the first step of all."""
     return str(next((run for run in plan.runs if plan.step(*run).teachers), plan.runs[0]))

@@ -1,4 +1,4 @@
-"""flarenet_report: makes a paper's tables, tests and pictures from folders of predictions, as one HTML file."""
+"""flarenet_report: makes the tables, tests and pictures of a paper from folders of predictions, as one HTML file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def words() -> ArgumentParser:
 
 
 def _add_sections(given: ArgumentParser) -> None:
-    """The flags for what the page holds beside the scores."""
+    """Add the flags for what the page holds in addition to the scores."""
     given.add_argument("--images", type=path, metavar="DIR", help="the scans: adds pictures and slices to browse")
     given.add_argument(
         "--browse",
@@ -83,7 +83,7 @@ def work(arguments: Namespace) -> None:
     """Score what has no scores yet, then write the page and its files.
 
     Raises LockedError where another command writes there, and CasesFailed, after everything else is done, where a case
-    of any model could not be scored as it should.
+    of any model could not be scored properly.
     """
     from ..errors import CasesFailed
     from ..lock import locked
@@ -132,7 +132,7 @@ def _sections(arguments: Namespace, models: list[ScoredModel], dataset: Dataset)
 
 
 def _background(arguments: Namespace, workspace: Workspace) -> Iterator[Section]:
-    """Sections on how the models were trained, on the plan and on the data set, as far as these are there."""
+    """Sections on the training of the models, the plan and the data set, as far as these exist."""
     from ..planning.plan_file import load_plan
     from ..planning.planned import load_fingerprint
     from ..reporting.dataset import dataset_section

@@ -1,4 +1,4 @@
-"""What flarenet_evaluate and flarenet_report share: flags for the truth, its data set, and the rules of scoring."""
+"""Shared by flarenet_evaluate and flarenet_report: flags for the truth, its data set, and the rules of scoring."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoredBy:
-    """By what predictions are scored.
+    """What predictions are scored against, and how.
 
-    dataset  the data set, with what was looked for in each case: as stated or, where nobody did, as planning inferred
+    dataset  the data set, with the labels annotated in each case: as stated or, where not stated, as planning inferred
     reading  how ambiguous images are read
     """
 
@@ -30,7 +30,7 @@ class ScoredBy:
 
 
 def add_scoring(words: ArgumentParser) -> None:
-    """Add the flags that say by what, and where, predictions are scored; `scored_by` and shell.pool read them."""
+    """Add the flags that say against what, and where, predictions are scored; `scored_by` and shell.pool read them."""
     words.add_argument("-g", "--truth", type=path, required=True, metavar="DIR", help="ground truth CASE.nii.gz")
     add_raw(words)
     words.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
@@ -39,7 +39,7 @@ def add_scoring(words: ArgumentParser) -> None:
 
 
 def scored_by(arguments: Namespace) -> ScoredBy:
-    """What the flags of add_scoring name. Raises as data.settled.read_with_inferred."""
+    """What the flags of add_scoring name. Raises as workspace.open_workspace and data.settled.read_with_inferred do."""
     from ..data.settled import read_with_inferred
     from ..evaluation.rules import OFFICIAL, PLAIN
     from ..workspace import find_root, open_workspace

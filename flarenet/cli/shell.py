@@ -1,7 +1,7 @@
-"""What all commands share. Errors become one message and an exit code; --debug adds a traceback.
+"""Shared by all commands. Errors become one message and an exit code; --debug adds a traceback.
 
-Exit codes are those of flarenet.errors. A command that SIGTERM ends (a preempted job, say) stops its processes and
-exits with 75; one that is interrupted from the keyboard exits with 130. The same command then resumes from there.
+Exit codes are those of flarenet.errors. A command ended by SIGTERM (a preempted job, say) stops its processes and exits
+with 75; one interrupted from the keyboard exits with 130. The same command then resumes from there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class _Words(ArgumentParser):
-    """No flag may be abbreviated: `--c`, with which nnU-Net resumes, would be --compile."""
+    """A parser without abbreviated flags: `--c`, with which nnU-Net resumes, would mean --compile."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, **settings)
@@ -72,7 +72,7 @@ def add_planned(words: ArgumentParser) -> None:
 
 
 def planned(arguments: Namespace) -> Workspace:
-    """The planned data set that the flags of add_planned name. Errors list the real ones, or the command to type."""
+    """The planned data set that the flags of add_planned name. Errors list the known ones, or the command to type."""
     from ..workspace import find_root, only_planned, open_planned
 
     root = find_root(arguments.root)
@@ -91,7 +91,7 @@ def add_changes(
 
 def add_device(words: ArgumentParser) -> None:
     words.add_argument("--device", default="auto", help="auto (the fastest available), cpu, cuda or cuda:N")
-    # nnU-Net's spelling, which would else be -d with a data set `evice`
+    # nnU-Net's spelling, which would otherwise be -d with a data set `evice`
     words.add_argument("-device", dest="device", default=SUPPRESS, help=SUPPRESS)
 
 
@@ -115,7 +115,7 @@ def _fold(text: str) -> Fold:
 
 
 def add_pool(words: ArgumentParser, *, workers: int) -> None:
-    """Add the flags that say where cases are worked on; `pool` reads them."""
+    """Add the flags that say where cases are processed; `pool` reads them."""
     words.add_argument(
         "--workers",
         type=int,
@@ -136,7 +136,7 @@ def add_timeout(words: ArgumentParser) -> None:
 
 
 def pool(arguments: Namespace) -> Pool:
-    """Where cases are worked on, as the flags of add_pool say."""
+    """Where cases are processed, by the flags of add_pool."""
     from ..data.cases import Pool
 
     return Pool(arguments.workers, timeout_s=arguments.timeout_s, scheduler=arguments.scheduler)
@@ -156,7 +156,7 @@ def add_reading(words: ArgumentParser) -> None:
 
 
 def reading(arguments: Namespace) -> Reading:
-    """How ambiguous images are read, as the flags of add_reading say."""
+    """How ambiguous images are read, by the flags of add_reading."""
     from ..data.reading import Reading
 
     return Reading(affine=arguments.affine, assume_affine=arguments.assume_affine, volume=arguments.volume)
@@ -171,8 +171,8 @@ def run(
 ) -> int:
     """Parse `argv`, do `work`, and return the exit code; errors are reported on stderr.
 
-    going_on  gives what to type to have the rest done, for the message of a command that is ended early
-    Errors that flarenet raises on purpose are shown as they are, anything else in one line.
+    going_on  returns what to type to finish the rest, for the message of a command that is ended early
+    Errors that flarenet raises on purpose are shown in full, anything else in one line.
     """
     debug, again = False, "the same command"
     _print_any_name()
@@ -183,10 +183,10 @@ def run(
             code = work(arguments) or 0
             sys.stdout.flush()
         return code
-    except SystemExit:  # argparse: --help, or words that do not fit
+    except SystemExit:  # argparse: --help, or invalid arguments
         _flush()
         raise
-    except BaseException as error:  # noqa: BLE001 - nothing is swallowed: the exit code and the message tell
+    except BaseException as error:  # noqa: BLE001 - nothing is hidden: it becomes the exit code and the message
         if debug:
             traceback.print_exc()
         return _end(words.prog, error, again)
@@ -194,9 +194,9 @@ def run(
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Import with the garbage collector off.
+    """Context for imports with the garbage collector off.
 
-    Modules live to the end of the process, so collecting among them is wasted. gc.freeze() afterwards keeps later
+    Modules live to the end of the process, so collecting among them is wasted time. gc.freeze() afterwards keeps later
     collections, and the one at exit, from visiting them. Importing torch takes a tenth less time, and a process that
     imported it ends half a second sooner.
     """
@@ -211,18 +211,18 @@ def importing() -> Iterator[None]:
 
 
 def _print_any_name() -> None:
-    """Print characters that a stream cannot encode, as in file names that are not UTF-8, as escapes: no error."""
+    """Let stdout and stderr escape characters that they cannot encode, as in file names that are not UTF-8."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # callers from Python may have replaced it
             stream.reconfigure(errors="backslashreplace")
 
 
 class _Terminated(BaseException):
-    """SIGTERM has come."""
+    """SIGTERM was received."""
 
 
 def _end(command: str, error: BaseException, again: str) -> int:
-    """Say on stderr what happened; returns the exit code."""
+    """Print on stderr what happened; returns the exit code."""
     if isinstance(error, BrokenPipeError):
         return _reader_is_gone()
     message, code = _explain(error, again)
@@ -254,7 +254,7 @@ def _flush() -> None:
 
 
 def _reader_is_gone() -> int:
-    """End in silence, since the reader of our output has left, as `head` does; Python must have nothing to flush."""
+    """End silently, since the reader of our output, such as `head`, is gone; Python's last flush must not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return StorageError.exit_code
 
@@ -264,7 +264,7 @@ def _sigterm_raises() -> Iterator[None]:
     owner = os.getpid()
 
     def end(*_: object) -> None:
-        if os.getpid() != owner:  # in a forked child, which its parent ends: as without a handler
+        if os.getpid() != owner:  # in a forked child, which its parent ends: behave as without a handler
             os._exit(128 + signal.SIGTERM)
         raise _Terminated
 
@@ -279,19 +279,19 @@ def _sigterm_raises() -> Iterator[None]:
 
 
 def index(text: str) -> int:
-    """A word as a whole number from 0 on."""
+    """An argument as an integer of at least 0."""
     if not text.isdigit():
         raise ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
     return int(text)
 
 
 def path(text: str) -> Path:
-    """A word as an absolute path: workers of a cluster may run in another folder."""
+    """An argument as an absolute path: workers of a cluster may run in another folder."""
     return Path(text).expanduser().absolute()
 
 
 def count(text: str) -> int:
-    """A word as a whole number from 1 on."""
+    """An argument as an integer of at least 1."""
     if not text.isdigit() or int(text) < 1:
         raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Opened:
-    """A data set that was found, and how it is to be read; see data.dataset_file.
+    """A data set, and how it is read; see data.dataset_file.
 
     sources  folders of --from
-    content  the dataset.json made of them; None without --from
-    wrong    what keeps the sources from being read, where that is what a check is to tell
+    content  the dataset.json made from them; None without --from
+    wrong    findings that keep the sources from being read; only for a check, otherwise they are raised
     """
 
     workspace: Workspace
@@ -35,13 +35,13 @@ class Opened:
     wrong: tuple[Finding, ...] = ()
 
     def read(self) -> Dataset:
-        """The data set. Raises the first thing that is wrong with it."""
+        """The data set. Raises the first error found in it."""
         from ..data.dataset_file import read_dataset
 
         return read_dataset(self.workspace.raw, self.reading, sources=self.sources, content=self.content)
 
     def findings(self) -> tuple[Dataset | None, list[Finding]]:
-        """What is left of the data set, and all that is wrong with it."""
+        """The usable part of the data set (None: nothing), and all findings on it."""
         from ..data.dataset_file import dataset_findings
 
         if self.wrong:
@@ -50,7 +50,7 @@ class Opened:
 
 
 def add_sources(words: ArgumentParser) -> None:
-    """The flags that say where cases come from; `open_set` reads them."""
+    """Add the flags that say where cases come from; `open_set` reads them."""
     words.add_argument(
         "--from",
         dest="sources",
@@ -75,7 +75,7 @@ def add_sources(words: ArgumentParser) -> None:
 def open_set(arguments: Namespace) -> Opened:
     """The data set that the flags name. Raises UsageError, DatasetError or UnsafeError.
 
-    With --from its dataset.json is written, unless this is a check or a dry run, and what was found where is printed.
+    With --from its dataset.json is written, unless this is a check or a dry run, and the cases by source are printed.
     """
     from ..errors import UsageError
     from ..workspace import find_root, open_workspace
@@ -123,10 +123,10 @@ def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
 
 
 def _refuse_itself(raw: Path, folders: Sequence[Path]) -> None:
-    """Raise UsageError where dataset.json would be written over that of a source, be it through a link: its owner and
-    other programs read it, and the next time the source would be the set that was made of it.
+    """Raise UsageError where dataset.json would overwrite that of a source, even through a link: others read that file,
+    and the next --from would read the combined set as a source.
 
-    A folder alone that has no dataset.json may get one.
+    A single folder without a dataset.json may get one.
     """
     from ..errors import UsageError
 

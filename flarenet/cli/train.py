@@ -57,7 +57,7 @@ def _train(arguments: Namespace) -> None:
     named = find_trainer(arguments.trainer) if arguments.trainer else None
     workspace = planned(arguments)
     plan = load_planned(workspace)
-    with joined(own_device(arguments.device)):  # once, however many are trained
+    with joined(own_device(arguments.device)):  # joined once for all trainers
         for trainer in [named] if named else _advised(plan, workspace, arguments):
             _train_one(trainer, plan, workspace, arguments)
 
@@ -100,5 +100,5 @@ def _train_one(chosen: type[Trainer], plan: Plan, workspace: Workspace, argument
     trainer.train(arguments.step, finish=arguments.finish)
 
 
-if __name__ == "__main__":  # torchrun starts it so
+if __name__ == "__main__":  # torchrun starts it this way
     raise SystemExit(main())
