@@ -1,4 +1,4 @@
-"""Synthetic, partially annotated abdominal CT for the demo, for tests and for load; every case from a seed."""
+"""Synthetic, partially annotated abdominal CT for the demo, tests and benchmarks; every case comes from a seed."""
 
 from .case import Phantom, phantom_case
 from .dataset import PATTERNS, write_phantom_set

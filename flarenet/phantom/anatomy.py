@@ -1,8 +1,8 @@
-"""The bodies of a phantom as data: where they lie, how large and how bright they are.
+"""The organs and tissues of a phantom as data: positions, sizes and intensities.
 
 Atlas coordinates are (x, y, z) in mm, RAS: x to the patient's right, y to the front, z to the head, (0, 0, 0) in the
-middle of the trunk at the height of the first lumbar vertebra. Places and sizes are rounded from anatomy; they make
-a plausible picture, not an atlas to measure from.
+middle of the trunk at the height of the first lumbar vertebra. Positions and sizes are rounded from anatomy; they make
+a plausible picture, not an atlas to measure in.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Ellipsoid:
     radii: Point
 
     def depth(self, points: np.ndarray) -> np.ndarray:
-        """How deep `points` [3, ...], in mm, lie, as [...]: below 0 inside, 0 on the surface, 1 a radius outside."""
+        """The depth [...] of `points` [3, ...] in mm: below 0 inside, 0 on the surface, 1 a radius outside."""
         scaled = (points - _column(self.centre, points)) / _column(self.radii, points)
         return np.sqrt(np.einsum("i...,i...->...", scaled, scaled)) - 1
 
@@ -36,7 +36,7 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class Tube:
-    """All points within `radius` of a line through `points`."""
+    """All points within `radius` of the line through `points`."""
 
     points: tuple[Point, ...]
     radius: float
@@ -65,7 +65,7 @@ def _column(values: Point | np.ndarray, points: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Tissue:
-    """HU without contrast medium, and what the full portal-venous phase adds."""
+    """HU without contrast medium, and the HU that the full portal-venous phase adds."""
 
     plain_hu: float
     enhancement_hu: float
@@ -81,7 +81,7 @@ TISSUES = {
 }  # fmt: skip
 """Rounded from textbook values; many organs share their HU with muscle, bowel or each other on purpose."""
 
-# drawn in this order, later over earlier, all of them over the surroundings
+# drawn in this order, later over earlier, all over the surroundings
 ORGANS: dict[str, tuple[Ellipsoid | Tube, ...]] = {
     "liver": (Ellipsoid((70, 0, 38), (58, 78, 62)), Ellipsoid((8, 48, 58), (68, 32, 30))),
     "stomach": (
@@ -109,7 +109,7 @@ HOSTS: dict[str, tuple[float, float, float]] = {
     "pancreas": (0.08, 12, 18),
     "spleen": (0.12, 13, 20),
 }
-"""Organ -> the share of all tumours that it bears, and their smallest and largest radius in mm."""
+"""Host organ -> its share of all tumours, and their smallest and largest radius in mm."""
 
 SURROUNDINGS: tuple[tuple[str, Ellipsoid | Tube], ...] = (
     ("lung", Ellipsoid((72, -10, 128), (60, 78, 72))),
@@ -117,7 +117,7 @@ SURROUNDINGS: tuple[tuple[str, Ellipsoid | Tube], ...] = (
     ("heart", Ellipsoid((-14, 36, 122), (54, 44, 36))),
     ("muscle", Tube(((30, -52, 20), (52, -46, -140)), 17)),  # psoas
     ("muscle", Tube(((-30, -52, 20), (-52, -46, -140)), 17)),
-    ("muscle", Tube(((34, -84, -140), (34, -84, 140)), 20)),  # muscles of the back
+    ("muscle", Tube(((34, -84, -140), (34, -84, 140)), 20)),  # back muscles
     ("muscle", Tube(((-34, -84, -140), (-34, -84, 140)), 20)),
     ("bowel", Tube(((92, 6, -140), (94, 8, -44)), 20)),  # ascending and descending colon
     ("bowel", Tube(((-98, 2, -140), (-100, 0, 0)), 18)),

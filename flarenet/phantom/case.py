@@ -1,4 +1,4 @@
-"""One phantom case: a random anatomy is bent smoothly, sampled on a grid, blurred and given noise."""
+"""One phantom case: a random anatomy, smoothly deformed, sampled on a grid, blurred and with noise."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class Phantom:
         return self.labels(LABELS.values)
 
     def labels(self, annotated: Iterable[int]) -> Volume:
-        """The label map, uint8, that a person who looks for `annotated` only would draw.
+        """The label map, uint8, of an annotator who labels only `annotated`.
 
-        A person who does not look for tumours draws the organ through them.
+        Where tumours are not annotated, the organ is labelled through them.
         """
         looked_for = set(annotated)
         drawn = np.where(np.isin(self.organs, list(looked_for)), self.organs, 0).astype(np.uint8)
@@ -58,8 +58,8 @@ class Phantom:
 def phantom_case(seed: int, index: int, *, detail: float = 1.0) -> Phantom:
     """Case `index` of the set `seed`; the same two numbers always give the same case.
 
-    detail  every spacing is divided by it: 1 gives about 90 x 70 x 50 voxels, 6 about 540 x 420 x 300. The anatomy does
-            not depend on it
+    detail  every spacing is divided by it: 1 gives about 90 x 70 x 50 voxels, 6 about 540 x 420 x 300; the anatomy is
+            the same
     """
     rng = np.random.default_rng([seed, index])
     anatomy = _draw_anatomy(rng)
@@ -87,12 +87,12 @@ class _Tumour:
 class _Anatomy:
     """One patient in atlas coordinates.
 
-    bodies        organ -> the shapes that it is made of, in drawing order
-    surroundings  (tissue, shape) of all that has no label, in drawing order
-    waves         (vector per mm, phase, shift in mm) of each wave of the smooth bending
-    size          how many times the patient is as large as the atlas
+    bodies        (organ, its shapes), in drawing order
+    surroundings  (tissue, shape) of everything without a label, in drawing order
+    waves         (vector per mm, phase, shift in mm) of each wave of the smooth deformation
+    size          the patient's size relative to the atlas
     hu            HU by palette value
-    offset_mm     where the atlas's origin lies in the world
+    offset_mm     position of the atlas's origin in the world
     """
 
     bodies: tuple[tuple[str, tuple[Ellipsoid | Tube, ...]], ...]
@@ -107,7 +107,7 @@ class _Anatomy:
 def _draw_anatomy(rng: np.random.Generator) -> _Anatomy:
     bodies = {name: tuple(_varied(shape, rng) for shape in shapes) for name, shapes in ORGANS.items()}
     absent = rng.random(2)
-    if absent[0] < 0.08:  # taken out, or never there: a label that was looked for need not be present
+    if absent[0] < 0.08:  # removed, or never there: an annotated label need not be present
         del bodies["gallbladder"]
     if absent[1] < 0.03:
         del bodies["right kidney"]
@@ -148,14 +148,14 @@ def _wave(rng: np.random.Generator) -> tuple[np.ndarray, float, np.ndarray]:
 
 
 def _draw_tumours(bodies: dict[str, tuple[Ellipsoid | Tube, ...]], rng: np.random.Generator) -> tuple[_Tumour, ...]:
-    """No tumours in one case of eight, else one to three."""
+    """No tumours in one case of eight, else one to three, less those whose organ is absent."""
     count = 0 if rng.random() < 0.125 else int(rng.integers(1, 4))
     hosts, shares = list(HOSTS), np.array([share for share, _, _ in HOSTS.values()])
     tumours = []
     for name in rng.choice(hosts, size=count, p=shares / shares.sum()):
         _, smallest, largest = HOSTS[name]
         radii = rng.uniform(smallest, largest) * rng.uniform(0.8, 1.2, size=3)
-        contrast_hu = -rng.uniform(45, 75)  # lesions of these organs take up less contrast medium in the portal phase
+        contrast_hu = -rng.uniform(45, 75)  # lesions of these organs enhance less in the portal phase
         if name in bodies:
             shape = bodies[name][rng.integers(len(bodies[name]))]
             blob = Ellipsoid(_point(shape.point_inside(rng)), _point(radii))
@@ -193,8 +193,8 @@ def _shifted(grid: Grid, offset_mm: np.ndarray) -> Grid:
 
 
 def _sample(anatomy: _Anatomy, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """The palette value of each voxel and the number of its tumour, counted from 1, both uint8 [Z, Y, X]. They are made
-    a slab of slices at a time."""
+    """The palette value of each voxel and the number of its tumour, from 1 (0: none), both uint8 [Z, Y, X]; sampled one
+    slab of slices at a time."""
     tissue, tumours = np.zeros(grid.shape, dtype=np.uint8), np.zeros(grid.shape, dtype=np.uint8)
     height = max(1, _SLAB_VOXELS // (grid.shape[1] * grid.shape[2]))
     for start in range(0, grid.shape[0], height):
@@ -218,7 +218,7 @@ def _sample_slab(anatomy: _Anatomy, grid: Grid, slab: slice, tissue: np.ndarray,
 
 
 def _world_points(grid: Grid, slab: slice) -> np.ndarray:
-    """The atlas coordinates (x, y, z), float32 [3, z, Y, X] in mm, of the voxels in a slab of a canonical grid."""
+    """The RAS coordinates (x, y, z), float32 [3, z, Y, X] in mm, of the voxels in a slab of a canonical grid."""
     z, y, x = (
         grid.affine[world, axis] * np.arange(n) + grid.affine[world, 3]
         for axis, (world, n) in enumerate(zip((2, 1, 0), grid.shape))
@@ -227,14 +227,14 @@ def _world_points(grid: Grid, slab: slice) -> np.ndarray:
 
 
 def _draw_trunk(points: np.ndarray, anatomy: _Anatomy, tissue: np.ndarray) -> None:
-    """Air, fat, the muscle of the wall, ribs and everything that has no label."""
+    """Draw air, fat, the muscle of the abdominal wall, ribs and everything else without a label."""
     x, y, z = points
     radius = np.sqrt((x / BODY_RADII_MM[0]) ** 2 + (y / BODY_RADII_MM[1]) ** 2)
     tissue[...] = _VALUE["fat"]
     for name, shape in anatomy.surroundings:
         tissue[shape.depth(points) < 0] = _VALUE[name]
     tissue[(radius > 0.84) & (radius < 0.93)] = _VALUE["muscle"]
-    # ribs fall to the front, one every 30 mm
+    # ribs slope down to the front, one every 30 mm
     rib = (np.abs(radius - 0.885) < 0.025) & (np.sin((z + 0.4 * y) * (2 * np.pi / 30)) > 0.45) & (z > -10)
     tissue[rib] = _VALUE["bone"]
     tissue[(radius >= 0.93) & (radius <= 1)] = _VALUE["fat"]
@@ -244,8 +244,7 @@ def _draw_trunk(points: np.ndarray, anatomy: _Anatomy, tissue: np.ndarray) -> No
 def _scan(
     tissue: np.ndarray, tumours: np.ndarray, anatomy: _Anatomy, grid: Grid, rng: np.random.Generator
 ) -> np.ndarray:
-    """The scan, int16 HU: the tissues with texture, blurred as in a scanner (sd 1.8 mm), with noise that neighbouring
-    voxels share."""
+    """The scan, int16 HU: the tissues with texture, blurred as by a scanner (sd 1.8 mm), with correlated noise."""
     hu = anatomy.hu[tissue]
     for number, tumour in enumerate(anatomy.tumours, start=1):
         hu[tumours == number] = anatomy.hu[tumour.host] + tumour.contrast_hu
@@ -257,6 +256,6 @@ def _scan(
 
 
 def _noise(grid: Grid, rng: np.random.Generator, blur_mm: float) -> np.ndarray:
-    """Noise, float32 [Z, Y, X], of standard deviation 1 and correlated over about `blur_mm`."""
+    """Noise, float32 [Z, Y, X], with standard deviation 1, correlated over about `blur_mm`."""
     noise = gaussian_filter(rng.standard_normal(grid.shape, dtype=np.float32), [blur_mm / mm for mm in grid.spacing_mm])
     return noise / noise.std()

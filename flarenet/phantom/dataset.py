@@ -20,13 +20,13 @@ PATTERNS: tuple[tuple[int, ...], ...] = (
     _ALL_ORGANS, (*_FIVE, 14), (14,), (), _FIVE, _ALL_ORGANS,
     (*_FIVE, 14), _ALL_ORGANS, (14,), (*_FIVE, 14), (), _ALL_ORGANS,
 )  # fmt: skip
-"""The patterns of FLARE23, five different ones, that the cases get in turn, from the first again after the last.
+"""The patterns of the cases, assigned in turn and repeated: the five of FLARE23.
 
-A third of the cases has all organs annotated, where FLARE23 has one in sixteen, so that a few dozen cases can be
+A third of the cases has all organs annotated, against one in sixteen of FLARE23, so that a few dozen cases can be
 trained on.
 """
 
-_FIRST_TEST_INDEX = 1_000_000  # so the test cases are the same, whatever the number of training cases
+_FIRST_TEST_INDEX = 1_000_000  # the test cases do not depend on the number of training cases
 
 
 def write_phantom_set(folder: str | Path, *, cases: int, test_cases: int, seed: int, detail: float = 1.0) -> None:
