@@ -9,7 +9,7 @@ from flarenet.planning.plan import Configuration, NetworkSpec, Plan, TrainerPlan
 def plan_of(
     network: NetworkSpec, labels: LabelSet, *, spacing_mm: tuple, patch: tuple[int, ...], trainer: str = "Net"
 ) -> Plan:
-    """A plan without steps: to predict by `network` in windows of `patch`, at `spacing_mm`, in a soft-tissue window."""
+    """A plan without steps: predict with `network` on windows of `patch`, at `spacing_mm`, in a soft-tissue window."""
     configuration = Configuration(
         spacing_mm=spacing_mm, inference_spacing_mm=spacing_mm, patch=patch, clip_hu=(-160.0, 240.0)
     )

@@ -1,4 +1,4 @@
-"""Runs the lists that come with flarenet_ablate, each on a schedule of minutes, and prints the time that each took.
+"""Run the lists that come with flarenet_ablate, each on a schedule of minutes, and print the time that each took.
 
     python benchmarks/choice/ablations.py --root WORK                                # 20 phantom cases, 8 to score on
     python benchmarks/choice/ablations.py --root WORK --data .../FLAREmini --epochs 6 --batches 20 --seeds 0 1 2
@@ -46,7 +46,7 @@ NETWORKS = {
     "heads": (f"trainers.Joint.network.features={FLAT}", "trainers.Joint.steps.*.batch_size=16"),
     "filters": CURRICULUM,
 }
-"""Changes of the plan, by list: plans of recipe paper have no Joint, and those of one group have no 3DCancer."""
+"""Changes of the plan, by list: plans of recipe `paper` have no Joint, and those with one group have no 3DCancer."""
 
 
 def main() -> int:
@@ -84,7 +84,7 @@ def main() -> int:
 
 
 def raw(arguments: argparse.Namespace) -> str:
-    """The name of the data set in ROOT/raw, which is made or linked if it is not there."""
+    """The name of the data set in ROOT/raw, which is written or linked if missing."""
     name = arguments.data.name if arguments.data else "PHANTOM"
     folder = arguments.root / "raw" / name
     if arguments.data and not folder.exists():

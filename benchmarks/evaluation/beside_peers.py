@@ -1,10 +1,10 @@
-"""Scores one case by flarenet, MONAI's surface Dice and nnU-Net's evaluation, on the same two files and one core.
+"""Score one case with flarenet, MONAI's surface Dice and nnU-Net's evaluation, on the same two files and one core.
 
     OMP_NUM_THREADS=1 taskset -c 0 python -m benchmarks.evaluation.beside_peers [--nnunet VENV]
 
-Each system works in a process of its own that has imported what it needs: seconds are from the two files to the scores
-of 14 labels, memory is the peak of that process. They do not measure the same: flarenet DSC, NSD, HD95, volumes and
-lesions; MONAI the NSD alone, label by label, as its one-hot input does not fit otherwise; nnU-Net Dice and counts.
+Each system runs in its own process, after its imports: seconds are from the two files to the scores of 14 labels,
+memory is the peak of that process. They do not measure the same: flarenet DSC, NSD, HD95, volumes and lesions; MONAI
+the NSD alone, label by label, as a one-hot input of all labels would not fit; nnU-Net Dice and counts.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             files = write_pair(Path(folder), shape)
             runs = {name: [] for name in systems}
-            for _ in range(arguments.repeat):  # in turn, so that what slows the machine slows all
+            for _ in range(arguments.repeat):  # in turn, so that other load on the machine slows all
                 for name, (python, code) in systems.items():
                     runs[name].append(run(python, code, files))
         show(shape, runs)

@@ -1,4 +1,4 @@
-"""Pairs of label maps of full size: that of a phantom, and the same drawn with a trembling hand."""
+"""Pairs of label maps of full size: that of a phantom, and a distorted copy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def draw_truth(shape: tuple[int, int, int], seed: int) -> tuple[np.ndarray, Grid
 
 
 def draw_prediction(truth: np.ndarray) -> np.ndarray:
-    """`truth` bent by up to three voxels in each direction, with one tumour too many."""
+    """`truth` shifted by up to three voxels along each axis, varying from place to place, with one false tumour."""
     depth, height, width = truth.shape
     prediction = np.empty_like(truth)
     for z in range(depth):

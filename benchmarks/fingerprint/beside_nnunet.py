@@ -1,11 +1,11 @@
-"""`flarenet_plan --fingerprint` and `nnUNetv2_extract_fingerprint` on the same scans, command against command.
+"""Compare `flarenet_plan --fingerprint` with `nnUNetv2_extract_fingerprint` on the same scans.
 
     python -m benchmarks.fingerprint.beside_nnunet --nnunet /path/to/venv      # with nnU-Net v2
     python -m benchmarks.fingerprint.beside_nnunet                             # flarenet alone
 
-Six phantom scans of 512 x 512 x (60..150) voxels, two workers each. The commands run in turn, each from nothing; then
-flarenet's command runs again with nothing changed. Printed: seconds (medians), processor seconds, the largest sum of
-memory of all processes, and nnU-Net's time as a multiple of flarenet's. Target: at least 4.
+Six phantom scans of 512 x 512 x (60..150) voxels, two workers each. The commands run in turn, each from nothing;
+flarenet's also runs again with nothing changed. Prints medians of seconds, processor seconds and the peak of the memory
+of all processes together, and nnU-Net's time as a multiple of flarenet's. Target: at least 4.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def run(command: Sequence[str], root: Path) -> Run:
 
 
 def _memory_mb(pid: int) -> float:
-    """Resident memory of a process and all its descendants."""
+    """Resident memory of a process and all its descendants; 0 if it has ended."""
     try:
         parent = psutil.Process(pid)
         return sum(part.memory_info().rss for part in (parent, *parent.children(recursive=True))) / 2**20

@@ -1,23 +1,23 @@
-"""Trains nnU-Net v2 on a partially annotated data set for a fixed time, to compare its scores with flarenet's.
+"""Train nnU-Net v2 on a partially annotated data set for a fixed time, to compare its scores with flarenet's.
 
     python -m benchmarks.gpu.beside_nnunet --data FLAREmini --out OUT --seconds 150 --python PYTHON
     python -m benchmarks.gpu.beside_nnunet ... --device cpu --seconds 60 --batch 2 --iterations 2 --workers 2  # small
 
 PYTHON has nnunetv2 2.8.1; its own code plans, prepares, trains and predicts with its defaults. --seconds are from the
 start of the training process to its end: imports, loaders and compilation count. The decay of the learning rate is
-planned from the seconds of its first epochs, so that it ends when the time ends. Preparation, prediction and scoring
-are not counted. A phase that is finished is not done again; --only does one. Cases are read as their headers say (RAS),
-which spares nnU-Net the mixed orientations.
+planned from the seconds of its epochs, so that it ends when the time ends. Preparation, prediction and scoring are not
+counted. A finished phase is not repeated; --only runs one phase. Cases are reoriented to RAS by their headers, which
+spares nnU-Net the mixed orientations.
 
-nnU-Net's ignore label is all or nothing: it leaves a voxel out of the loss. A partially annotated case says of an empty
-voxel "none of these labels, perhaps another one", and nnU-Net cannot express that. No case here is annotated for
+nnU-Net's ignore label is all or nothing: it leaves a voxel out of the loss. In a partially annotated case an unlabelled
+voxel means "none of these labels, perhaps another one", which nnU-Net cannot express. No case here is annotated for
 everything. So, strictly, no voxel of the data set would be background, and nothing would keep one organ from growing
-over all else. Therefore:
+over everything else. Therefore:
 
-- in the cases annotated for the most labels (12 organs), what has no label stays background; tumors, and the duodenum,
-  would be taught as background there;
+- in the cases annotated for the most labels (12 organs), unlabelled voxels stay background; tumors and the duodenum are
+  taught as background there;
 - in cases annotated for fewer, every voxel that no annotated label covers gets the ignore label;
-- cases without any annotation are left out, since no voxel of them would count;
+- cases without any annotation are left out, since none of their voxels would count;
 - a label annotated nowhere (the duodenum) stays in the table: the network learns that it never occurs.
 """
 
@@ -111,7 +111,7 @@ class Side:
         return self.folder / f"nnunet_{configuration}"
 
     def prepare(self) -> None:
-        """Write the data set for nnU-Net, which measures, plans and preprocesses it."""
+        """Write the data set for nnU-Net, and let nnU-Net measure, plan and preprocess it."""
         record = self.folder / "prepared.json"
         if record.is_file():
             return
@@ -148,7 +148,7 @@ class Side:
         self._call([*EVALUATE, *where, *words])
 
     def table(self) -> str:
-        """DSC and NSD by class of every configuration that is scored, then the time and memory of each, as Markdown."""
+        """DSC and NSD by class for every configuration, then the time and memory of each, as Markdown."""
         seconds = number(read(self.folder / "prepared.json").get("seconds"), 1)
         return "\n".join([*self._scores(), "", *self._costs(), "", f"planned and preprocessed in {seconds} s"])
 
@@ -190,7 +190,7 @@ class Side:
 
 
 def write_raw(data: Path, raw: Path) -> None:
-    """Write `data` (with flarenet's dataset.json) as nnU-Net wants it below `raw`; images are links."""
+    """Write `data` (with flarenet's dataset.json) in nnU-Net's format below `raw`; images are links."""
     described = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
     cases = {name: case for name, case in described["dataset"].items() if case.get("annotated")}
     fullest = max(len(case["annotated"]) for case in cases.values())

@@ -1,9 +1,9 @@
-"""nnU-Net's own training for a fixed time, and its own prediction: run by beside_nnunet with nnU-Net's Python.
+"""Run nnU-Net's own training for a fixed time, or its own prediction; called by beside_nnunet with nnU-Net's Python.
 
     python nnunet_train.py train CONFIGURATION FOLDER DEVICE UNTIL ITERATIONS    # UNTIL: seconds since 1970
     python nnunet_train.py predict CONFIGURATION FOLDER DEVICE IMAGES OUT
 
-FOLDER is the data set's in nnUNet_preprocessed. Training writes trained.json beside the checkpoint.
+FOLDER is the data set's in nnUNet_preprocessed. Training writes trained.json next to the checkpoint.
 """
 
 import json
@@ -20,14 +20,14 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as original
 
 CLOSING_S = 2.0
-"""Seconds from the last iteration to the end of the process, in which the checkpoint is written."""
+"""Seconds kept from the last iteration to the end of the process, to write the checkpoint."""
 
 
 class nnUNetTrainer(original.nnUNetTrainer):
     """nnU-Net's trainer, but the decay of the learning rate ends when the time ends.
 
-    It has the name of the original, because a checkpoint holds the name, and prediction builds the network by it. There
-    is no validation: with fold "all" it would see training cases, and nothing used here depends on it.
+    It has the name of the original, because a checkpoint holds the name and prediction builds the network from it.
+    There is no validation: with fold "all" it would use training cases, and nothing here depends on it.
     """
 
     until: float = float("inf")
@@ -81,7 +81,7 @@ def train(configuration: str, folder: Path, device: torch.device, until: float, 
         "peak_mb": peak_mb,
     }
     (Path(trainer.output_folder) / "trained.json").write_text(json.dumps(said))
-    for process in multiprocessing.active_children():  # else they would wait for one another
+    for process in multiprocessing.active_children():  # otherwise they would wait for one another
         process.kill()
     sys.stdout.flush()
     os._exit(0)

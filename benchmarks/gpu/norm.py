@@ -1,10 +1,10 @@
-"""Instance norm and leaky rectifier on a GPU: torch's two operations, and the kernels that do both at once.
+"""Time instance norm and leaky ReLU on a GPU: torch's two operations, and the kernels that fuse them.
 
     python -m benchmarks.gpu.norm
     python -m benchmarks.gpu.norm --settings 4096,4,1024 8192,8,1024   # other tiles, warps and programs of the kernels
 
 ms     median, of forward alone (no gradient), then of forward with backward; bfloat16 in channels-last order
-GB/s   bytes that have to be moved at least, divided by those ms. Forward: x twice, and the result; backward: x and the
+GB/s   the least bytes that must be moved, divided by those ms. Forward: x twice, and the result; backward: x and the
        gradient of the result twice, and the gradient of x
 error  largest difference from torch in float64 on one sample, divided by the largest value: of the result, then of the
        gradients of x, weight and bias. bfloat16 rounds a number by at most 0.0039 of it
@@ -50,7 +50,7 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("benchmarks.gpu.norm needs a GPU, and torch finds none here", file=sys.stderr)
         return 1
-    warnings.simplefilter("error")  # where Triton does not work, the row fails: it must not time torch's operations
+    warnings.simplefilter("error")  # if Triton does not work, the row must fail, not time torch's operations
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}\n")
     print("| " + " | ".join(TITLES) + " |\n" + "|---" * len(TITLES) + "|")
     ways: list[tuple[str, Way, str]] = [("torch", torch_way, ""), ("kernels", kernel_way, "")]

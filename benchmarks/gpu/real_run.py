@@ -1,10 +1,10 @@
-"""The real run of docs/results.md at the paper's 2D width: seconds of each command, then the scores.
+"""Repeat the real run of docs/results.md at the paper's 2D width: seconds of each command, then the scores.
 
     python -m benchmarks.gpu.real_run --root ROOT -d FLAREmini
     python -m benchmarks.gpu.real_run --root ROOT -d FLAREmini --device cpu --epochs 1 --batches 1    # the same, tiny
 
 ROOT/raw/NAME must hold the data set with its imagesTs and labelsTs. Epochs, batches and the 3D networks are those of
-the run on a CPU; the width of the 2D network is as planned, and so is that of MAE. The commands are run by this Python.
+the run on a CPU; the widths of the 2D network and of MAE are as planned. The commands are run by this Python.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def commands(arguments: argparse.Namespace) -> list[list[str]]:
-    """Every command with its words, in order."""
+    """Every command with its arguments, in order."""
     root, name = str(arguments.root), arguments.dataset
     here, on = ["-d", name, "--root", root], ["--device", arguments.device]
     images, truth = map(str, tested(arguments))
@@ -79,7 +79,7 @@ def tested(arguments: argparse.Namespace) -> tuple[Path, Path]:
 
 
 def run_here(line: list[str]) -> list[str]:
-    """A command of flarenet as this Python runs it: PATH may know none, or that of another environment."""
+    """A command of flarenet as run by this Python: PATH may have none, or that of another environment."""
     module = f"flarenet.cli.{line[0].removeprefix('flarenet_')}"
     return [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main())", *line[1:]]
 

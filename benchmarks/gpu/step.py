@@ -1,4 +1,4 @@
-"""Training steps of the 2D network on a GPU: samples/s beside what the card can multiply, memory, and where time goes.
+"""Time training steps of the 2D network on a GPU: samples/s against an upper bound, memory, and the slowest operators.
 
     python -m benchmarks.gpu.step                                   # batch 128 of 224 x 224, bf16
     python -m benchmarks.gpu.step --device cpu --batch 2 --side 64  # the same, small, anywhere
@@ -59,7 +59,7 @@ def main() -> int:
 
 
 def measure(step: Callable[[], object], device: torch.device, repeats: int) -> tuple[float, float]:
-    """(median milliseconds of a step, peak GB on the GPU or, on a CPU, NaN)."""
+    """(median milliseconds of a step, peak GB on the GPU; NaN on a CPU)."""
     step()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -85,7 +85,7 @@ def step_of(size: Size, device: torch.device, precision: str, *, compiled: bool 
 
 
 def matrix_rate(device: torch.device, precision: str) -> float:
-    """Floating-point operations a second of a product of two square matrices; the best of a few sizes."""
+    """Floating-point operations per second of a product of two square matrices; the best of a few sizes."""
     sides = (4096, 8192, 16384) if device.type == "cuda" else (1024,)
     return max(_product_rate(n, device, PRECISIONS[precision]) for n in sides)
 
@@ -101,7 +101,8 @@ def _product_rate(side: int, device: torch.device, dtype: torch.dtype) -> float:
 
 
 def step_flops(size: Size, device: torch.device) -> float:
-    """Floating-point operations of the network, forward and backward, for one sample; a multiply-add counts as 2."""
+    """Floating-point operations of a step in the network, forward and backward, as the batch size times those of one
+    sample; a multiply-add counts as 2."""
     single = Size(size.network, size.outputs, 1, size.patch)
     network, image = prepared(single, device, channels_last=True)
     with FlopCounterMode(display=False) as counter:

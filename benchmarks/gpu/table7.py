@@ -1,17 +1,17 @@
-"""Prediction on a GPU as the paper's Table 7 measures it: seconds, memory and its area, by the length of the scan.
+"""Measure prediction on a GPU as in the paper's Table 7: seconds, memory and its area over time, by scan length.
 
     python -m benchmarks.gpu.table7
     python -m benchmarks.gpu.table7 --device cpu --narrow --slices 4 --pixels 64 --also --profile 4   # small, anywhere
 
-case      flarenet_predict in a process of its own, the paper's 2D network (untrained) on a phantom of 512 x 512
-          pixels, from the start of Python to the end; memory of the whole device, sampled every 0.1 s; beside it the
-          paper's row
-start-up  a process that imports and makes a CUDA context, and does no more
-stages    of the longest scan, as report.json has them: they run beside each other; "outside the case" is from the
-          start of the process to the reading, and from the last file to the end
---anew    each row finds no kernels that Triton compiled for one before it, as in a container of its own
---also    the longest scan in other precisions, or with other batches of slices
-profile   what the GPU did while a scan was predicted in this process, whose model is loaded and warm: the share of the
+case      flarenet_predict in its own process, the paper's 2D network (untrained) on a phantom of 512 x 512 pixels,
+          from the start of Python to the end; memory of the whole device, sampled every 0.1 s; next to it the paper's
+          row
+start-up  a process that only imports and uses the device for the first time
+stages    of the longest scan, from report.json: they run in parallel; "outside the case" is from the start of the
+          process to the reading, and from the last file to the end
+--anew    each row starts without kernels compiled by Triton, as in a new container
+--also    the longest scan in other precisions, or with other batch sizes
+profile   the GPU while a scan is predicted in this process, with a model that is loaded and warm: the share of the
           time in which a kernel or copy ran, and the ten that took most of it
 A case that fails is named in its row, and the others go on.
 """
@@ -101,7 +101,7 @@ def main() -> int:
 
 
 def attempted(part: Callable, *words: object) -> None:
-    """Run one part; an error in it is printed, and the parts after it still run."""
+    """Run one part; its error is printed, so that the parts after it still run."""
     try:
         part(*words)
     except Exception as error:  # noqa: BLE001
@@ -109,7 +109,7 @@ def attempted(part: Callable, *words: object) -> None:
 
 
 def write_scans(folder: Path, lengths: Sequence[int], pixels: int) -> None:
-    """Write a scan of each length as folder/SLICES.nii.gz, all at the same time in processes of their own."""
+    """Write a scan of each length as folder/SLICES.nii.gz, all at the same time, each in its own process."""
     alone = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")}
     lines = [[sys.executable, "-c", WRITE, str(scan_of(folder, n)), str(n), str(pixels)] for n in lengths]
     at_work = [subprocess.Popen(line, env=alone) for line in lines]
@@ -129,7 +129,7 @@ def start_up(device: str) -> None:
 
 
 def table(folder: Path, arguments: argparse.Namespace, gpu: Gpu | None) -> None:
-    """Print a row for each case when it is done, then the stages of the longest."""
+    """Print a row for each case when it is done, then the stages of the longest scan."""
     paper = {case.size[2]: case for case in published().efficiency}
     longest = max(arguments.slices)
     todo = [(slices, arguments.precision) for slices in arguments.slices]
@@ -172,7 +172,7 @@ def measured(folder: Path, slices: int, asked: Sequence[str], gpu: Gpu | None) -
 
 
 def stages(slices: int, engine: str, cost: ProcessCost, case: CaseReport) -> Iterator[str]:
-    """Rows of seconds: of each stage, of the case from reading to the last file, of the process outside the case."""
+    """Rows of seconds: each stage, the case from reading to the last file, the process outside the case."""
     whole_s = case.seconds or 0.0
     for name, seconds in {**case.stage_s, "the case": whole_s, "outside the case": cost.seconds - whole_s}.items():
         yield f"| {slices} | {engine} | {name} | {seconds:.2f} |"
@@ -192,7 +192,7 @@ def profiled(model: Path, folder: Path, arguments: argparse.Namespace) -> None:
 
     predicted()
     warm_s = predicted()
-    # on a CPU the stages' threads count only where this is asked for; what a GPU runs is seen whoever asks for it
+    # on a CPU the threads of the stages are profiled only with this option; on a GPU every kernel is
     every_thread = None if on_gpu else _ExperimentalConfig(profile_all_threads=True)
     activity = ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU
     with profile(activities=[activity], experimental_config=every_thread) as seen:
@@ -212,8 +212,8 @@ def profiled(model: Path, folder: Path, arguments: argparse.Namespace) -> None:
 
 
 def ran(events: Iterable[FunctionEvent], *, on_gpu: bool) -> tuple[Counter[str], Counter[str]]:
-    """{name: (seconds, number)} of each kernel and copy; one stream runs them, so no two overlap. On a CPU, of each
-    operator, without the operators that it calls."""
+    """({name: seconds}, {name: calls}) of each kernel and copy; one stream runs them, so none overlap. On a CPU, of
+    each operator, without the operators that it calls."""
     spent_s: Counter[str] = Counter()
     calls: Counter[str] = Counter()
     for event in events:

@@ -1,10 +1,10 @@
-"""Compares the planner's estimates of memory with the peak of a process that does the work, on a CPU in float32.
+"""Compare the planner's memory estimates with the peak of a process that does the work, on a CPU in float32.
 
     python -m benchmarks.planning.memory [--only WORD]
 
-Each number is of a process of its own: a training step, or the prediction of a synthetic scan by each engine that
-runs the network. Prints need, peaks and the ratio of need and higher peak; an estimate is good where it is a little
-above 1. A quarter of an hour on a quiet core.
+Each number is from its own process: training steps, or the prediction of a synthetic scan by each engine that runs the
+network. Prints estimate, peaks and the ratio of the estimate to the higher peak, which should be a little above 1.
+Takes a quarter of an hour on a quiet core.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ PREDICTION = (
     ("narrow 2D", (224, 224), (120, 512, 512), 2.5, f"fusion.largest={json.dumps(ORGANS)}"),
     ("narrow 2D", (224, 224), (80, 512, 512), 1.0),
 )
-"""(network, patch, scan, mm from slice to slice, changes of the plan). Pixels have 0.8 mm, networks see 2.5 x 1 x 1 mm.
-Where a scan streams, its length makes no difference: see benchmarks/prediction/memory.py."""
+"""(network, patch, scan, slice spacing in mm, changes of the plan). Pixels are 0.8 mm, networks see 2.5 x 1 x 1 mm.
+Where a scan is streamed, its length makes no difference: see benchmarks/prediction/memory.py."""
 
 
 def main() -> None:
@@ -101,7 +101,7 @@ def _engines(work: str, network: str) -> tuple[str, ...]:
 
 
 def _apart(row: tuple, engine: str) -> tuple[float, float]:
-    """(estimate, peak) in GB of one row, in a process of its own."""
+    """(estimate, peak) in GB of one row, measured in its own process."""
     command = [sys.executable, "-m", "benchmarks.planning.memory", "--one", json.dumps((*row, engine))]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     need_gb, peak_gb = json.loads(done.stdout)
@@ -120,7 +120,7 @@ def _spec(network: str):
 
 
 def _train(network: str, patch: tuple[int, ...], batch_size: int, _engine: str) -> float:
-    """Take two training steps: only the second one has the moments of Adam."""
+    """Take two training steps, as only the second one holds Adam's moments; returns the estimate in GB."""
     import torch
 
     from flarenet.cli.heap import keep_freed_memory
@@ -129,7 +129,7 @@ def _train(network: str, patch: tuple[int, ...], batch_size: int, _engine: str) 
     from flarenet.planning.cost.memory import training_gb
     from flarenet.training.losses import marginal_loss
 
-    if len(patch) == 2:  # as flarenet_train
+    if len(patch) == 2:  # as in flarenet_train
         keep_freed_memory()
     spec = _spec(network)
     model = build(spec, OUTPUTS, patch)
@@ -149,7 +149,7 @@ def _train(network: str, patch: tuple[int, ...], batch_size: int, _engine: str) 
 
 
 def _write_scan(path: Path, shape: list[int], slice_mm: float) -> None:
-    """Write a scan that is body from edge to edge, so that nothing is cropped; only one slice of it is in memory."""
+    """Write a scan that is body from edge to edge, so that nothing is cropped, with one slice in memory at a time."""
     import nibabel
     import numpy as np
 

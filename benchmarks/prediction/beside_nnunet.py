@@ -1,10 +1,10 @@
-"""Predicts one scan by nnU-Net v2 and by flarenet, each in a process: seconds and peak memory of the whole case.
+"""Predict one scan with nnU-Net v2 and with flarenet, each in its own process: seconds and peak memory of the case.
 
     python -m benchmarks.prediction.beside_nnunet --nnunet VENV [--slices 100] [--repeats 3]
 
-VENV is a virtual environment with nnunetv2 2.8.1, whose own commands plan a set with the scan in it. Both sides see
-windows of nnU-Net's 2d plan at its pixels, through two convolutions of the same width with an output for each of 15
-labels: what is compared is everything but the network, start-up included. Mirroring is off. Memory is the highest sum
+VENV is a virtual environment with nnunetv2 2.8.1, whose own commands plan a data set with this scan. Both sides use the
+windows and pixel spacing of nnU-Net's 2d plan, and a network of two convolutions of the same width with 15 output
+channels: what is compared is everything but the network, start-up included. Mirroring is off. Memory is the highest sum
 over a side's processes.
 """
 
@@ -91,7 +91,7 @@ def commands(side: Side, arguments: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def predict(scan: str, out: str, patch: list[int], pixels_mm: list[float], channels: int) -> None:
-    """Predict by flarenet; runs in a process of its own."""
+    """Predict with flarenet; runs in its own process."""
     from flarenet.inference.models.model import Model
     from flarenet.inference.predict import Predictor, predict_pairs
     from flarenet.planning.plan import NetworkSpec

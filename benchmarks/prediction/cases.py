@@ -29,7 +29,7 @@ LABELS = LabelSet(names=ANATOMY.names, groups={"organ": tuple(range(1, 14)), "ca
 
 
 def write_scan(path: Path, slices: int, *, pixels: int = PIXELS) -> None:
-    """Write a phantom as a scanner does: axial int16 slices, lowest first, in gzip; only one slice is in memory."""
+    """Write a phantom as scanners do: axial int16 slices, lowest first, gzipped; one slice is in memory at a time."""
     body, _ = canonical(phantom_case(5, 0, detail=2.0).image)
     header = nibabel.Nifti1Header()
     header.set_data_shape((pixels, pixels, slices))
@@ -48,7 +48,7 @@ def write_scan(path: Path, slices: int, *, pixels: int = PIXELS) -> None:
 
 
 def write_model(folder: Path, *, features: tuple[int, ...] = FEATURES, patch: tuple[int, int] = (224, 224)) -> Path:
-    """Write a model of the paper's network at 1 mm pixels, untrained, but sure of background in most places."""
+    """Write a model of the paper's network at 1 mm pixels, untrained, but biased towards background."""
     network = NetworkSpec(kind="dual_decoder", dimensions=2, features=features, groups=("organ", "cancer"))
     plan = plan_of(network, LABELS, spacing_mm=(None, 1.0, 1.0), patch=patch, trainer="Paper")
     torch.manual_seed(0)

@@ -1,15 +1,17 @@
-"""Every engine and precision of this machine on the same scans: seconds a slice and a case, and what it costs in DSC.
+"""Compare every engine and precision of this machine on the same scans: speed, and the difference in DSC.
 
     python benchmarks/prediction/engines.py -m MODEL [--data FOLDER] [--device D] [--repeats 3] [--cases N] [--only W]
 
-FOLDER is a data set with dataset.json and test cases that somebody drew (default: $FLARENET_TEST_DATA/FLAREmini, else
-../shared/data/FLAREmini). All in one process and in turn, so that what else the machine does meets all alike. Columns:
+FOLDER is a data set with dataset.json and labelled test cases (default: $FLARENET_TEST_DATA/FLAREmini, else
+../shared/data/FLAREmini). All run in one process and in turn, so that other load on the machine affects all alike.
+Columns:
 
-    open     seconds from the loaded model to an engine that has answered its first window
-    network  ms a slice (2D) or a block (3D) of the network alone, at the batch that prediction takes; median
-    case     seconds a case from file to label map, the engine open; mean over cases of the median of the repeats
+    open     seconds from the loaded model to an engine that has predicted its first window
+    network  ms of the network alone per slice (2D) or block (3D), at the batch size of prediction; median
+    case     seconds per case from file to label map, the engine open; mean over cases of the median of the repeats
     equal    share of voxels with the same label as torch fp32
-    DSC      mean over cases and labels looked for, in points; `to fp32`: less that of torch fp32; `worst`: of one label
+    DSC      mean over cases and annotated labels, in points; `to fp32`: minus that of torch fp32; `worst`: the largest
+             such difference of one label
 """
 
 import argparse
@@ -42,7 +44,7 @@ def opened(model, ways, device):
         began = time.perf_counter()
         try:
             ready = open_engine(
-                # a network of its own: torch moves and reorders the one it is given
+                # a separate network, because torch moves and reorders the one it is given
                 load_model(model.folder).network,
                 channels=model.channels,
                 patch=model.configuration.patch,
@@ -61,7 +63,7 @@ def opened(model, ways, device):
 
 
 def network_ms(predictors, repeats):
-    """{name: median ms of the network for one window of a full batch}; the engines run in turn."""
+    """{name: median ms of the network per window, in a full batch}; the engines run in turn."""
     one = next(iter(predictors.values()))
     windows = torch.rand(one.members[0].batch_size, one.model.channels, *one.model.configuration.patch)
     found = {name: [] for name in predictors}
@@ -70,7 +72,7 @@ def network_ms(predictors, repeats):
             began = time.perf_counter()
             predictor.members[0].engine(windows)
             _finish(predictor.device)
-            if turn:  # the first one finds its memory
+            if turn:  # the first turn allocates memory
                 found[name].append((time.perf_counter() - began) / len(windows) * 1e3)
     return {name: statistics.median(those) for name, those in found.items()}
 

@@ -1,10 +1,10 @@
-"""Peak memory and seconds a slice of flarenet_predict on a CPU, by the length of the scan.
+"""Measure peak memory and time per slice of flarenet_predict on a CPU, by the length of the scan.
 
     python -m benchmarks.prediction.memory [--slices 55 100 554 2000] [--narrow | -m MODEL] [--pixels 512]
 
-Each row is a process of its own: `flarenet_predict` with the paper's 2D network on one phantom scan of 512 x 512
-pixels, read from a gzip file and written to one. The peak is the kernel's (ru_maxrss). --narrow takes a network of four
-channels a layer: a quick run, in which all but the network weighs more.
+Each row is its own process: `flarenet_predict` with the paper's 2D network on one phantom scan of 512 x 512 pixels,
+read from a gzip file and written to one. The peak is the kernel's (ru_maxrss). --narrow takes a network of four
+channels per layer: a quick run, in which everything but the network weighs more.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def predicted(model: Path, scan: Path, out: Path, *, engine: str) -> tuple[float, float]:
-    """(MB of the child process at its peak, seconds from its start to its end)."""
+    """(peak MB of the child process, seconds from its start to its end)."""
     began = time.perf_counter()
     words = ["-i", str(scan), "-o", str(out), "-m", str(model), "--device", "cpu", "--precision", "fp32"]
     words += ["--engine", engine]

@@ -1,4 +1,4 @@
-"""nnU-Net's own 2d prediction of one scan: run by the Python of its environment, with its folders in the environment.
+"""nnU-Net's own 2d prediction of one scan: run by the Python of its environment, with its folders as variables.
 
 python nnunet_predict.py SCAN OUT CHANNELS      # OUT without .nii.gz
 """

@@ -1,11 +1,11 @@
-"""Where the seconds of a prediction go, on a CPU: each stage, the network alone on the same windows, the whole case.
+"""Time the stages of a prediction on a CPU: each stage, the network alone on the same windows, the whole case.
 
     python -m benchmarks.prediction.stages [--slices 100] [--repeats 3] [--narrow | -m MODEL] [--threads 2]
 
 The paper's 2D network on a phantom of 512 x 512 pixels, from a gzip file to a gzip file, in this process; the model is
-loaded before. The stages run beside each other, so their seconds add up to more than the whole; "all but the network"
-is the whole less the network alone, which answers windows of the same shapes with nothing beside it. Medians, the whole
-and the network in turn. An untrained network's labels change from pixel to pixel, the worst there is for the stage
+loaded before. The stages run in parallel, so their seconds add up to more than the whole; "all but the network" is the
+whole minus the network alone, which predicts windows of the same shapes with nothing else running. Medians, the whole
+and the network in turn. An untrained network's labels change from pixel to pixel, the worst case for the stage
 "labels": -m MODEL takes a trained one. --engine: torch by default.
 """
 
@@ -27,7 +27,7 @@ from .cases import FEATURES, PIXELS, write_model, write_scan
 
 
 class Noting:
-    """An engine that notes the shapes of the windows it answers."""
+    """An engine that records the shapes of the windows it predicts."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine, self.name, self.device = engine, engine.name, engine.device
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def predicted(predictor: Predictor, folder: Path) -> dict[str, float]:
-    """(seconds by stage, seconds of the whole from file to file)."""
+    """{stage: seconds}, with those from file to file as "whole"."""
     found: dict[str, float] = {}
 
     def tell(_: Path, result) -> None:
@@ -85,7 +85,7 @@ def predicted(predictor: Predictor, folder: Path) -> dict[str, float]:
 
 
 def alone(noting: Noting) -> float:
-    """Seconds of the network alone, on windows of the shapes that were noted."""
+    """Seconds of the network alone, on windows of the recorded shapes."""
     windows = {shape: torch.rand(shape) for shape in set(noting.shapes)}
     began = time.perf_counter()
     for shape in noting.shapes:

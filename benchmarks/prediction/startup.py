@@ -1,19 +1,19 @@
-"""Start-up: what a scan costs in a process of its own, before the work on the scan begins.
+"""Measure start-up: the cost of a scan in its own process before the work on the scan begins.
 
     python benchmarks/prediction/startup.py
-    python benchmarks/prediction/startup.py --nnunet /path/to/its/venv      # beside nnU-Net's
+    python benchmarks/prediction/startup.py --nnunet /path/to/its/venv      # compared with nnU-Net's
 
-Medians of several processes, the lines taken in turn, every one from its start to its end:
+Medians of several processes, the lines in turn, each from its start to its end:
 
-  python, import torch       what a prediction begins with, the latter where OpenVINO's graph of the network is not kept
+  python, import torch       the base of a prediction, the latter where OpenVINO's graph of the network is not kept
   flarenet_predict --help    the target is 0.2 s
   flarenet_predict, 1 slice  one slice of 512 x 512 read, predicted by the paper's 2D network (random weights), written
-    nothing kept             the same without OpenVINO's graph, as the first process of a model (docs/engines.md)
-    to its first slice       of both, until the label file is given the finished slice; the target is 3 s
+    nothing kept             the same without OpenVINO's graph, as in the first process of a model (docs/engines.md)
+    to its first slice       of both, until the label file gets the finished slice; the target is 3 s
   nnU-Net's                  the -h of its command, and the import of its predictor, without a model
 
-Beside them the processor seconds, which a busy machine changes less. Then the packages that the one-slice process spent
-most time importing, by -X importtime (their own modules only; under it all imports are slower).
+Also the processor seconds, which a busy machine changes less. Then the packages that the one-slice process spent most
+time importing, by -X importtime (their own modules only; it slows all imports down).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def told(sink, finished):
 LabelFile.take = told
 sys.exit(main(sys.argv[1:]))
 """
-"""As PREDICT; says when a finished slice came to the label file."""
+"""As PREDICT, but prints the time whenever the label file gets a finished slice."""
 SIZE = 512
 ORGANS = tuple(f"organ {number}" for number in range(1, 14))
 
@@ -134,7 +134,7 @@ def make_scan(folder: Path) -> str:
 
 
 def make_model(folder: Path) -> str:
-    """A model folder of a network with random weights and the paper's 13 organs and tumor."""
+    """Write a model folder of a network with random weights for 13 organs and tumor, as in the paper."""
     labels = LabelSet(names=("background", *ORGANS, "tumor"), groups={"organ": tuple(range(1, 14)), "cancer": (14,)})
     groups = tuple(labels.groups)
     spec = network("s", (SIZE, SIZE), groups)

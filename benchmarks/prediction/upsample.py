@@ -1,11 +1,11 @@
-"""Labels of a scan's slices from a network's logits: flarenet's way beside torch's interpolate and argmax, per slice.
+"""Time labels of a scan's slices from a network's logits: flarenet's way against torch's interpolate and argmax.
 
     python benchmarks/prediction/upsample.py [--repeats 15] [--cases 224:512 273:512]
 
 Both work on the same logits: 14 channels of blobs as large as abdominal organs and 2 of one small lesion, with a little
-noise, as a trained network answers. "once": each network slice serves one slice of the scan, and pays for what is done
-once for it; "again": another slice of the scan between the same network slices. Noise in place of blobs is the worst
-that can be: no cell has one label. One thread.
+noise, like the output of a trained network. "once": each network slice serves one slice of the scan, and its one-off
+work is included; "again": another slice of the scan between the same network slices. Noise in place of blobs is the
+worst case: no cell has one label. One thread.
 """
 
 import argparse

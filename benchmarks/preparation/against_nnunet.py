@@ -1,11 +1,11 @@
-"""The same scans prepared by nnU-Net v2 and by flarenet, command against command.
+"""Prepare the same scans with nnU-Net v2 and with flarenet, and compare the commands.
 
     python -m benchmarks.preparation.against_nnunet --nnunet VENV
 
 VENV is a virtual environment with nnunetv2 2.8.1. Six scans of 512 x 512 x (60 to 150) voxels are written in nnU-Net's
 raw format. nnU-Net measures, plans and prepares them (2d, then 3d_fullres); flarenet prepares both configurations, in
-one command, at the spacings that nnU-Net planned, by lines and by cubic splines, nnU-Net's own order. Everything is
-repeated, in turn; seconds are medians, the memory is the highest sum over the processes of a command.
+one command, at the spacings that nnU-Net planned, with linear interpolation and with cubic splines, nnU-Net's own
+order. Everything is repeated, in turn; seconds are medians, memory is the highest sum over the processes of a command.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EVERY_S = 0.02
 
 @dataclass(frozen=True)
 class Run:
-    """What one command took."""
+    """The cost of one command."""
 
     seconds: float
     peak_mb: float
@@ -60,7 +60,7 @@ class Side:
         return measured([*line, "--set", *self.changes(interpolation)], dict(os.environ))
 
     def changes(self, interpolation: str) -> list[str]:
-        """What makes a plan of flarenet resample as nnU-Net's plan does."""
+        """The changes that give flarenet's plan the spacings of nnU-Net's, and `interpolation`."""
         plans = json.loads((self.folder / "nnunet" / self.raw.name / "nnUNetPlans.json").read_text())
         spacing = {name: plans["configurations"][name]["spacing"] for name in FOLDERS}
         wanted = {"2d": [None, *spacing["2d"]], "3d": spacing["3d_fullres"]}
@@ -73,7 +73,7 @@ class Side:
         shutil.rmtree(self.prepared, ignore_errors=True)
 
     def forget_stores(self) -> None:
-        """Remove the prepared cases; what was measured of them stays."""
+        """Remove the prepared cases; their measurements stay."""
         for name in ("2d", "3d"):
             shutil.rmtree(self.prepared / self.raw.name / name, ignore_errors=True)
 
@@ -115,7 +115,7 @@ def repetition(side: Side) -> list[tuple[str, Run]]:
 
 
 def measured(line: list[str], environment: dict[str, str]) -> Run:
-    """Run a command to its end. Raises RuntimeError with what it said where it fails."""
+    """Run a command to its end. Raises RuntimeError, with its output, where it fails."""
     with tempfile.TemporaryFile() as said:
         began = time.perf_counter()
         process = psutil.Popen(line, env=environment, stdout=said, stderr=subprocess.STDOUT)
@@ -131,7 +131,7 @@ def measured(line: list[str], environment: dict[str, str]) -> Run:
 
 
 def sizes_mb(side: Side, cases: int) -> dict[str, float]:
-    """MB (of 10^6 bytes) that each program keeps of a case and configuration."""
+    """MB (of 10^6 bytes) on disk per case and configuration, by program."""
     nnunet = [side.folder / "nnunet" / side.raw.name / folder for folder in FOLDERS.values()]
     flarenet = [side.prepared / side.raw.name / name for name in ("2d", "3d")]
     return {

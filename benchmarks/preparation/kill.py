@@ -1,11 +1,11 @@
-"""kill -9 at random moments of preprocessing, then the same command again: is the store that of an uninterrupted run?
+"""kill -9 at random moments of preparation, then the same command again: is the store that of an uninterrupted run?
 
     python -m benchmarks.preparation.kill --kills 20
 
 A set of phantoms is planned and prepared once without a kill. Then, each time in a fresh root, the process group of
-flarenet_plan is killed at a moment drawn by a seed between the first and the last write, and the command is typed
+flarenet_plan is killed at a random moment (by a seed) between the first and the last write, and the command is run
 again. Every file must be the same byte for byte, nothing temporary may be left, and no case that was ready is redone.
-If a run has already ended at that moment, another one is drawn.
+If the run has already ended at that moment, another moment is drawn.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from flarenet.workspace import Workspace
 
 NAME = "PHANTOM"
 PLAN = "import sys; from flarenet.cli.plan import main; sys.exit(main())"
-RECORDS = "*/[!.]*/record.json"  # of all finished cases; hidden folders are being written
+RECORDS = "*/[!.]*/record.json"  # of all finished cases; hidden folders are still being written
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,12 @@ class Unbroken:
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of one: whether the kill hit a run that had not ended, how many prepared cases it left, and what is
-    wrong in the end, "" for nothing."""
+    """The result of one kill.
+
+    hit    whether the run had not ended before
+    ready  how many prepared cases it left
+    fault  what is wrong in the end; empty: nothing
+    """
 
     hit: bool
     ready: int
@@ -85,12 +89,12 @@ def unbroken(line: Sequence[str], raw: Path, root: Path) -> Unbroken:
 
 
 def trial(line: Sequence[str], raw: Path, root: Path, *, after_s: float, wanted: Unbroken, records: int = 0) -> Trial:
-    """Kill the command `line` + root and all its processes `after_s` after its first write, or after `records` records
-    are written; run it again; compare."""
+    """Kill the command `line` + root and all its processes `after_s` seconds after its first write (or after `records`
+    records are written), run it again, and compare with `wanted`."""
     process = _begin(line, raw, root)
     _written(root, process, records)
     time.sleep(after_s)
-    with suppress(ProcessLookupError):  # of a run that has ended
+    with suppress(ProcessLookupError):  # the run has ended
         os.killpg(process.pid, signal.SIGKILL)
     hit = process.wait() == -signal.SIGKILL
     ready = {path: path.stat().st_ino for path in Workspace(root, NAME).prepared.glob(RECORDS)}
@@ -104,7 +108,7 @@ def trial(line: Sequence[str], raw: Path, root: Path, *, after_s: float, wanted:
 
 
 def content_of(root: Path) -> dict[str, str]:
-    """Every file and folder below `prepared`, hidden ones too, with the SHA-256 of files."""
+    """Every file and folder below `prepared`, hidden ones too -> the SHA-256 of a file, "" for a folder."""
     prepared = Workspace(root, NAME).prepared
     return {
         path.relative_to(prepared).as_posix(): sha256_of(path) if path.is_file() else "" for path in prepared.rglob("*")
@@ -121,7 +125,7 @@ def _begin(line: Sequence[str], raw: Path, root: Path) -> subprocess.Popen:
 
 
 def _written(root: Path, process: subprocess.Popen, records: int = 0) -> float:
-    """Wait until so many records are written, for 0 until the first case is being written; when that was."""
+    """Wait until `records` records are written (0: until the first case is being written); returns that time."""
     prepared = Workspace(root, NAME).prepared
     while process.poll() is None:
         found = sum(1 for _ in prepared.glob(RECORDS))

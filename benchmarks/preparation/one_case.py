@@ -1,11 +1,11 @@
-"""One scan of 512 x 512 x 100 voxels prepared on one core, part by part, beside the floor of such a scan.
+"""Prepare one scan of 512 x 512 x 100 voxels on one core, part by part, and compare it with a lower bound, the floor.
 
     OMP_NUM_THREADS=1 python -m benchmarks.preparation.one_case
 
 The floor is what the fastest libraries need for the same bytes: isal's gunzip of both files, torch's trilinear
-interpolation, nearest labels, blosc2 with zstd, an index of the labels. Both are measured in turn in this process, in
-seconds of the median of the repetitions (with --cpu those of the processor, where others use the core too); the peak of
-memory is that of a process that prepares this scan and no more.
+interpolation, nearest labels, blosc2 with zstd, an index of the labels. Both are measured in this process; seconds are
+medians over the repetitions (with --cpu processor seconds, for a core that is shared). Peak memory is that of a process
+that prepares only this scan.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def configurations(interpolation: str) -> dict[str, Configuration]:
 
 
 def prepare(root: Path, numbers: dict[str, Configuration]) -> None:
-    """Prepare the case anew, end to end."""
+    """Prepare the case from scratch, end to end."""
     shutil.rmtree(root / "prepared", ignore_errors=True)
     dataset = read_dataset(root / "raw" / "ONE")
     prepare_case(Work(dataset.cases[0], dataset.labels, numbers, Workspace(root, "ONE")))
@@ -153,7 +153,7 @@ def floor_s(root: Path, timed: Timed) -> dict[str, float]:
 
 
 def peak_mb(root: Path, numbers: dict[str, Configuration]) -> float:
-    """The most memory of a new process that prepares the case."""
+    """The peak memory in MB of a new process that prepares the case."""
     shutil.rmtree(root / "prepared")
     line = [sys.executable, "-c", PEAK, str(root)]
     line += [f"{name}={configuration.model_dump_json()}" for name, configuration in numbers.items()]

@@ -1,12 +1,12 @@
-"""How far resampled images are from the truth: linear, cubic, and nnU-Net's way (skimage, order 3).
+"""Measure the error of resampled images: linear, cubic, and nnU-Net's way (skimage, order 3).
 
     python -m benchmarks.preparation.quality [--image THIN_SLICES.nii.gz]
 
 1. A smooth field, a sum of waves of known formula, is sampled on one grid, resampled to others and compared with the
    formula in double precision: the error in percent of the field's standard deviation, by the shortest wave.
-2. The cubic spline beside scipy's in double precision, on noise: the largest difference, in percent of its spread.
-3. Thick slices: those of a phantom, or of a scan given by --image, are averaged by 2, 3 and 5, brought back to the thin
-   slices by each way along z, and compared with them: RMS in HU, inside the window of soft tissue.
+2. The cubic spline against scipy's in double precision, on noise: the largest difference, in percent of its range.
+3. Thick slices: those of a phantom, or of a scan given by --image, are averaged in groups of 2, 3 and 5, resampled to
+   the thin slices by each way, and compared with them: RMS in HU, inside the window of soft tissue.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def ours(image: np.ndarray, shape: tuple[int, ...], interpolation: Interpolation
 
 
 def nnunet(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """As nnU-Net v2's resample_data_or_seg with its defaults for images of near to equal spacing."""
+    """As nnU-Net v2's resample_data_or_seg with its defaults for images of nearly isotropic spacing."""
     return resize(image.astype(np.float32), shape, order=3, mode="edge", anti_aliasing=False)
 
 

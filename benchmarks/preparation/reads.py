@@ -1,9 +1,9 @@
-"""Bytes on disk and random reads of a prepared scan: the store, beside the layouts that it could have had.
+"""Measure bytes on disk and random reads of a prepared scan: the layout of the store against others.
 
     OMP_NUM_THREADS=1 python -m benchmarks.preparation.reads
 
-A scan of 512 x 512 x 150 voxels is prepared; then one slice and one block of 128 voxels a side are read at random
-places, with the cache warm. Milliseconds are medians.
+A scan of 512 x 512 x 150 voxels is prepared; then slices, and blocks of up to 128 voxels a side, are read at random
+positions, with a warm cache. Milliseconds are medians.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def layouts(path: Path, array: np.ndarray) -> list[Layout]:
 
 
 def read_s(open_array: Callable[[], object], array: np.ndarray, reads: int) -> tuple[float, float]:
-    """Median seconds of one slice and of one block, opening included; what is read is compared first."""
+    """Median seconds to read one slice and one block, opening included; one slice is compared with `array` first."""
     draw = np.random.default_rng(0)
     assert np.array_equal(open_array()[5], array[5])
     corners = [tuple(int(draw.integers(max(1, n - 127))) for n in array.shape) for _ in range(reads)]

@@ -1,4 +1,4 @@
-"""Scans of full size for the benchmarks: phantoms brought to 512 x 512 pixels, with the noise of a scanner."""
+"""Scans of full size for the benchmarks: phantoms resampled to 512 x 512 pixels, with scanner noise."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""How long every command takes to show its --help; the target is 0.2 s.
+"""Time the --help of every command; the target is 0.2 s.
 
     python benchmarks/scale/help_time.py
-    python benchmarks/scale/help_time.py --nnunet /path/to/its/venv    # beside nnUNetv2_plan_and_preprocess -h
+    python benchmarks/scale/help_time.py --nnunet /path/to/its/venv    # compared with nnUNetv2_plan_and_preprocess -h
 
-The medians of several runs, the commands taken in turn.
+Medians of several runs, the commands in turn.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def commands() -> dict[str, list[str]]:
-    """{command: words that run its --help}, for every command in pyproject.toml."""
+    """{command: command line that runs its --help}, for every command in pyproject.toml."""
     declared = re.findall(r'^(flarenet_\w+) = "([\w.]+):main"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     return {
         name: [sys.executable, "-c", f"import sys; from {module} import main; sys.exit(main(['--help']))"]

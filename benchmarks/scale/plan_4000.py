@@ -1,11 +1,11 @@
-"""flarenet_plan on thousands of tiny cases: seconds, memory, and how many cases were really worked on.
+"""Measure flarenet_plan on thousands of tiny cases: seconds, memory, and how many cases were actually prepared.
 
     python benchmarks/scale/plan_4000.py                 # 4000 cases, 2 workers, in a temporary folder
     python benchmarks/scale/plan_4000.py --cases 400 --workers 1 --folder /fast/disk/scale
 
 Three times: from nothing, again with nothing changed, and with ten cases more. The first of each pair of rows is
 --dry-run, which measures the cases and makes the plan but writes nothing; the second also prepares the cases.
-Targets for 4000 cases on two cores: 300 s and 500 MB from nothing, 20 s with nothing changed, 10 cases worked on
+Targets for 4000 cases on two cores: 300 s and 500 MB from nothing, 20 s with nothing changed, 10 cases prepared
 with ten more.
 """
 
@@ -42,7 +42,13 @@ if __name__ == "__main__":
 
 @dataclass(frozen=True)
 class Row:
-    """One run; cpu_seconds are the processor seconds of all its processes, which a busy machine changes least."""
+    """One run.
+
+    cpu_seconds  processor seconds of all its processes, which a busy machine changes least
+    parent_mb    peak memory of the command's own process
+    tree_mb      peak memory of it and its children together
+    prepared     number of cases that were prepared
+    """
 
     what: str
     seconds: float
@@ -74,7 +80,7 @@ def measure(root: Path, count: int, workers: int) -> Iterable[Row]:
 
 
 def timed(what: str, root: Path, words: list[str]) -> Row:
-    """Run flarenet_plan in a process of its own; its memory and that of its children is sampled ten times a second."""
+    """Run flarenet_plan in its own process, and sample its memory and that of its children ten times a second."""
     path = root / "run.py"
     path.write_text(COMMAND)
     parent_mb = tree_mb = 0.0
@@ -97,23 +103,23 @@ def cpu_seconds() -> float:
 
 
 def resident_mb(pid: int) -> tuple[float, float]:
-    """Resident memory of a process and all its descendants together."""
+    """(resident MB of a process, of all its descendants together); (0, 0) if it has ended."""
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
         own, *others = (member.memory_info().rss / (1 << 20) for member in family)
-    except psutil.NoSuchProcess:  # it ended while we looked
+    except psutil.NoSuchProcess:  # it has ended
         return 0.0, 0.0
     return own, sum(others)
 
 
 def prepared_since(folder: Path, moment: float) -> int:
-    """Cases of which a record was written since `moment`, for some configuration."""
+    """Number of cases with a record written since `moment`, in any configuration."""
     return len({path.parent.name for path in folder.glob("*/*/*/record.json") if path.stat().st_mtime >= moment})
 
 
 def write_set(folder: Path, count: int) -> None:
-    """Write `count` cases of SHAPE voxels in five patterns; cases that are there already stay as they are."""
+    """Write `count` cases of SHAPE voxels in five patterns; existing cases are kept."""
     (folder / "imagesTr").mkdir(parents=True, exist_ok=True)
     (folder / "labelsTr").mkdir(exist_ok=True)
     table = {f"case{index:05d}": write_case(folder, index) for index in range(count)}

@@ -1,10 +1,10 @@
-"""Training steps in which each decoder sees the samples that ask something of its group, or in which each sees all.
+"""Time training steps in which each decoder sees only the samples annotated for its group, or all samples.
 
     OMP_NUM_THREADS=2 python -m benchmarks.training.asking                  # the paper's width, 8 slices of 224 x 224
     python -m benchmarks.training.asking --features 16 32 64 128 256 16 --patch 160 192
 
-Of a batch with partial labels: some samples ask for tumors alone, the others for organs alone. Median seconds of the
-whole step, the two ways in turn, and their ratio. In float32 on a CPU, freed memory kept as in flarenet_train.
+In the batch some samples are annotated for tumors only, the others for organs only. Median seconds of the whole step,
+the two ways in turn, and their ratio. In float32 on a CPU, freed memory kept as in flarenet_train.
 """
 
 from __future__ import annotations

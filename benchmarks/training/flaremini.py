@@ -1,13 +1,13 @@
-"""FLAREmini at equal time: the paper's curriculum, `auto`'s, and one joint step, by the commands a user types.
+"""Compare candidates on FLAREmini at equal time, such as the paper's curriculum, that of `auto`, and one joint step.
 
     python benchmarks/training/flaremini.py --data .../FLAREmini --out OUT --minutes 40 --cores 0,1
     python benchmarks/training/flaremini.py ... --candidates joint --device cuda --size m --longer 8 --minutes 2.5
 
-Each candidate has OUT/NAME-seed_S as its root, and --minutes for all that it trains: teachers, pseudo labels, steps.
-Preparation, prediction and scoring are not counted. Epochs follow from the time that is left before each step and from
-the seconds of a batch, measured once in OUT/probes. The same command resumes where it was killed; time counts over all
-its starts. At the end: one table of every class on the six test cases. A candidate that has 3D models is also scored
-with their probabilities averaged with its own.
+They are trained by the commands that a user types. Each candidate has OUT/NAME-seed_S as its root, and --minutes for
+all its training: teachers, pseudo labels, steps. Preparation, prediction and scoring are not counted. Epochs follow
+from the time that is left before each step and from the seconds per batch, measured once in OUT/probes. The same
+command resumes where it was killed; time counts over all its starts. At the end: one table of every class on the six
+test cases. A candidate that has 3D models is also scored with their probabilities averaged with its own.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pathlib import Path
 NAME = "FLAREmini"
 TICK_S = 5.0
 PROBE_BATCHES = 6
-"""Batches of an epoch of a probe. On a GPU they are more than the loader has ready at any time, else a probe would not
-see the pace of the loader."""
+"""Batches of an epoch of a probe. On a GPU they must be more than the loader holds ready, else a probe would not
+measure the pace of the loader."""
 
 BATCHES = {"3DOrgan/1": 40, "3DCancer/1": 20, "Joint/1": 42, **{f"DualDecoder2D/{n}": 42 for n in (1, 2, 3, 4)}}
 """Batches of an epoch, by run."""
@@ -64,7 +64,7 @@ PAPER = (
     f"trainers.DualDecoder2D.steps.2.subset.patterns=[{TWELVE}]",
     "trainers.DualDecoder2D.steps.3.subset.patterns=[[14]]",
 )
-"""Changes that give a plan what recipe `paper` has: a cohort of this data set a step, and unfiltered pseudo labels."""
+"""Changes that make a plan like recipe `paper`: one cohort of this data set per step, and unfiltered pseudo labels."""
 
 JOINT_3D = (
     "trainers.Joint.configuration=3d",
@@ -73,7 +73,7 @@ JOINT_3D = (
 )
 
 LONG = ("trainers.*.augmentation.zoom=0.35", "trainers.*.augmentation.rotation_deg=20")
-"""Changes for hours of training, which see each slice fifty times."""
+"""Changes for hours of training, in which each slice is seen fifty times."""
 
 TAUGHT_BY_JOINT = (
     *LONG,
@@ -82,19 +82,20 @@ TAUGHT_BY_JOINT = (
     "trainers.DualDecoder2D.steps.1.learning_rate=0.0005",
     "trainers.DualDecoder2D.steps.3.starts_from=DualDecoder2D/2",
 )
-"""A joint step; one from it on all scans, labelled by it where nobody drew; one on what was drawn; one of tumor."""
+"""A joint step; one from it on all scans, labelled by it where not annotated; one on annotations; one for tumor."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate. `shares`: run -> its share of the time, in the order of training; the last run is scored."""
+    """A candidate: changes of its plan, and `shares`: run -> its share of the time, in the order of training. The last
+    run is scored."""
 
     changes: tuple[str, ...]
     shares: dict[str, float]
 
     @property
     def answers(self) -> dict[str, list[str]]:
-        """What to score: {end of the column's title: runs whose probabilities are averaged}."""
+        """What to score: {suffix of the column's title: runs whose probabilities are averaged}."""
         *_, last = self.shares
         deep = [run for run in self.shares if run.startswith("3D")]
         return {"": [last], **({" + 3D": [last, *deep]} if deep else {})}
@@ -106,7 +107,7 @@ def curriculum(*shares: float) -> dict[str, float]:
 
 
 CANDIDATES = {
-    "paper-curriculum": Candidate((*COMMON, *PAPER), curriculum(0.38, 0.19, 0.11, 0.09)),  # as its updates, Table 3
+    "paper-curriculum": Candidate((*COMMON, *PAPER), curriculum(0.38, 0.19, 0.11, 0.09)),  # by its updates, Table 3
     "curriculum": Candidate(COMMON, curriculum(0.13, 0.41, 0.17, 0.06)),  # filter and marginal loss, as `auto` plans
     "joint": Candidate(COMMON, {"Joint/1": 1.0}),
     "joint-taught": Candidate(
@@ -155,7 +156,7 @@ def read_words() -> argparse.Namespace:
 
 
 class Contest:
-    """One candidate: its root, and the clock in it."""
+    """One candidate at work: its root, and the clock in it."""
 
     def __init__(self, name: str, arguments: argparse.Namespace, root: Path) -> None:
         self.candidate, self.arguments, self.root = CANDIDATES[name], arguments, root
@@ -193,7 +194,7 @@ class Contest:
         return BATCHES[run] * self.arguments.longer
 
     def _pace(self) -> dict[str, dict[str, float]]:
-        """{run: (seconds of a batch, seconds beside the batches: start, pseudo labels, reading)}."""
+        """{run: {"batch_s": seconds of a batch, "beside_s": all other seconds: start, pseudo labels, reading}}."""
         file = self.probes / "pace.json"
         pace = json.loads(file.read_text()) if file.is_file() else {}
         if set(pace) == set(self.candidate.shares):
@@ -233,7 +234,7 @@ class Contest:
 
 
 class Clock:
-    """Seconds and epochs of each run of a candidate, in a file, so that a killed benchmark goes on."""
+    """Seconds and epochs of each run of a candidate, kept in a file, so that a killed benchmark can go on."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -247,7 +248,7 @@ class Clock:
         return sum(self.seconds.values())
 
     def call(self, run: str, line: list[str]) -> None:
-        """Run a command and add its time to `run`; if it has ended well before, do nothing."""
+        """Run a command and add its time to `run`; do nothing if it has succeeded before."""
         if run in self.finished:
             return
         process = start(line)
@@ -271,7 +272,7 @@ class Clock:
 
 
 def at(run: str) -> str:
-    """The place of a run in a plan, after "trainers."."""
+    """The key of a run in a plan, after "trainers."."""
     trainer, _, number = run.partition("/")
     return f"{trainer}.steps.{int(number) - 1}"
 

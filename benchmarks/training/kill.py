@@ -3,11 +3,11 @@
     python -m benchmarks.training.kill --kills 10
 
 A small set of phantoms is planned, prepared and trained on once without a kill. Then, each time in a fresh root, the
-process group of flarenet_train is killed at a moment drawn by a seed between its first and its last write, and the
-command is typed again. Weights, optimizer and log must be the same byte for byte, seconds in the log aside.
+process group of flarenet_train is killed at a random moment (by a seed) of its run, and the command is run again.
+Weights, optimizer and log must be the same byte for byte, except for the seconds in the log.
 
-The optimizer goes when a run is finished. So both runs are stopped at FLARENET_FAILPOINT, after the last state was
-saved, and once more begun to end.
+The optimizer state is removed when a run finishes. So both runs are stopped by FLARENET_FAILPOINT after the last state
+was saved, and then started once more to finish.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TINY = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """SHA-256 of each kind of thing that a run left."""
+    """What a run left: digests of optimizer and weights, its log without seconds, and its duration."""
 
     digests: dict[str, str]
     seconds: float
@@ -84,8 +84,8 @@ def main() -> int:
 
 
 def killed(workspace: Workspace, *, after_s: float) -> tuple[str, float] | None:
-    """Kill a training run `after_s` after it took its folder; returns what it left, and how old that was; None where
-    the run had ended by then."""
+    """Kill a training run `after_s` seconds after it locked its folder. Returns what it left, and the seconds of
+    training lost; None where the run had ended by then."""
     process = _begin("train", workspace, TRAINER, "--device", "cpu")
     _wait_for_lock(workspace, process)
     time.sleep(after_s)
@@ -100,7 +100,7 @@ def killed(workspace: Workspace, *, after_s: float) -> tuple[str, float] | None:
 
 
 def ended(workspace: Workspace) -> Outcome:
-    """Train to the end, with a stop just before it. Raises RuntimeError where a command does not end as it should."""
+    """Train to the end, with a stop just before it. Raises RuntimeError where a command ends in another way."""
     folder = workspace.run(TRAINER, 1)
     process = _begin("train", workspace, TRAINER, "--device", "cpu", failpoint=f"{WEIGHTS}:open")
     began = _wait_for_lock(workspace, process)

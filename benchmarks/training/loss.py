@@ -1,9 +1,9 @@
-"""Milliseconds of the loss, forward and backward, beside the same formula by autograd, and beside the network.
+"""Time the loss, forward and backward, against the same formula by autograd, and against the network.
 
     OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/training/loss.py
 
 Logits in bf16 of 16 slices of 224 x 224 with 14 channels, once with everything annotated and once in the four annotated
-patterns of FLARE23; the network is the dual decoder of docs/results.md. The least of --repeats runs.
+patterns of FLARE23; the network is the dual decoder of docs/results.md. Milliseconds are the least of --repeats runs.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def main() -> int:
 
 
 def example(patterns: str, batch: int, side: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """(logits in channels-last order, as the network gives them; a target with hidden voxels; what was asked)."""
+    """(logits in channels-last order, as the network returns them; a target with hidden voxels; annotated labels)."""
     draw = torch.Generator().manual_seed(0)
     asked = torch.ones(batch, 1 + LABELS, dtype=torch.bool)
-    if patterns == "mixed":  # all organs, five, liver, and a tumor-only case, which asks this group for nothing
+    if patterns == "mixed":  # all organs, five, liver, and a tumor-only case, which has no label of this group
         for row in range(batch):
             asked_values = (range(1, 1 + LABELS), FIVE, (1,), ())[row % 4]
             asked[row] = torch.tensor([bool(asked_values), *(value in asked_values for value in range(1, 1 + LABELS))])
@@ -78,7 +78,7 @@ def measure(
 
 
 def by_autograd(logits: Tensor, target: Tensor, asked: Tensor) -> Loss:
-    """marginal_loss by torch's operations, one after the other over the whole batch."""
+    """marginal_loss with torch operations over the whole batch, differentiated by autograd."""
     used = asked[:, 0]
     logits, target, asked = logits[used], target[used], asked[used]
     log_p = torch.log_softmax(logits.flatten(2).float(), dim=1)

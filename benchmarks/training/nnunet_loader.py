@@ -1,8 +1,8 @@
-"""nnU-Net's own 2d training loader, alone: run by the Python of its environment, with its folders in the environment.
+"""nnU-Net's own 2d training loader, alone: run by the Python of its environment, with its folders as variables.
 
-    python nnunet_loader.py SIZE BATCH      # nnUNet_n_proc_DA says how many processes
+    python nnunet_loader.py SIZE BATCH      # nnUNet_n_proc_DA sets the number of processes
 
-Prints the milliseconds of a sample.
+Prints the milliseconds per sample.
 """
 
 import json
@@ -34,7 +34,7 @@ def main():
     for _ in range(TIMED):
         next(batches)
     print(f"ms {1000 * (time.perf_counter() - began) / (TIMED * batch):.3f}", flush=True)
-    for process in multiprocessing.active_children():  # else they would wait for one another
+    for process in multiprocessing.active_children():  # otherwise they would wait for one another
         process.kill()
     os._exit(0)
 

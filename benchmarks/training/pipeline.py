@@ -1,13 +1,13 @@
-"""The speed of the way from stored cases to batches: alone, in parts, and beside a network that trains.
+"""Time the pipeline from stored cases to batches: alone, in parts, and while a network trains.
 
     python -m benchmarks.training.pipeline                          # flarenet alone
-    python -m benchmarks.training.pipeline --nnunet VENV            # beside nnU-Net v2's 2d loader
+    python -m benchmarks.training.pipeline --nnunet VENV            # against nnU-Net v2's 2d loader
     python -m benchmarks.training.pipeline --only alone parts loop
 
-Phantom scans of 512 x 512 pixels, for both programs the same at the same patch size.
-alone   milliseconds of a sample with 0, 1 and 2 loader processes. Target: a third of nnU-Net's with 2.
-parts   milliseconds of processor time of each part of making a sample.
-loop    samples/s of training with real batches, divided by those with one constant batch, in turns. Target: 0.95.
+Phantom scans of 512 x 512 pixels, the same for both programs, with the same patch size.
+alone   milliseconds per sample with 0, 1 and 2 loader processes. Target: a third of nnU-Net's with 2.
+parts   processor milliseconds of each part of making a sample.
+loop    samples/s of training with real batches, divided by those with one constant batch, in turn. Target: 0.95.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def drawn(samples: list[Sample], kind: Kind, patch: tuple[int, ...], size: int) 
 
 
 def alone(samples: list[Sample], arguments: argparse.Namespace, folder: Path) -> None:
-    """Time batches that nothing uses."""
+    """Time the making of batches, without a network."""
     torch.set_num_threads(1)
     print("| ms a sample | " + " | ".join(f"{n} workers" for n in arguments.workers) + " |")
     print("|---|" + "---|" * len(arguments.workers))
@@ -158,7 +158,7 @@ def seconds_of_a_sample(batches: Batches, workers: int, *, warm: int = 8, timed:
 
 
 def nnunet_ms(folder: Path, arguments: argparse.Namespace) -> dict[int, float]:
-    """{workers: milliseconds of a sample} of nnU-Net's loader on the same scans."""
+    """{workers: milliseconds per sample} of nnU-Net's loader on the same scans."""
     side = Side(folder, arguments.nnunet, 2)
     write_raw(side.raw, tuple(arguments.slices), pixels=arguments.pixels)
     for command, *options in (("extract_fingerprint",), ("plan_experiment",), ("preprocess", "-c", "2d")):
@@ -176,12 +176,12 @@ def nnunet_ms(folder: Path, arguments: argparse.Namespace) -> dict[int, float]:
 
 
 def parts(samples: list[Sample], pixels: int) -> None:
-    """Print what a sample costs before it is augmented, and in each change; every change is made for certain."""
+    """Print the cost of a sample before augmentation, and of each change, applied with probability 1."""
     torch.set_num_threads(1)
     turning = Augmentation(probability=1.0, foreground=0.5, **STILL, **CHANGES["turned, zoomed"])
     for patch, neighbours in (((pixels, pixels), 0), ((pixels, pixels), 1), ((128, 128, 128), 0)):
         parts_of(drawn(samples, Kind(Augmentation(probability=0.0, foreground=0.5), neighbours), patch, 1))
-        turned = drawn(samples, Kind(turning, neighbours), patch, 1)  # with all that turns into the patch
+        turned = drawn(samples, Kind(turning, neighbours), patch, 1)  # with everything that rotates into the patch
         print(f"  read and turned  {1000 * timed(lambda n, turned=turned: turned.batch(0, n)):7.2f}", flush=True)
 
 
@@ -197,7 +197,7 @@ def parts_of(plain: Batches) -> None:
 
 
 def timed(work: Callable[[int], object], *, repeat: int = 30) -> float:
-    """Median processor seconds of `work`, which is given the number of the repetition."""
+    """Median processor seconds of `work`, which gets the number of the repetition."""
     found = []
     for number in range(repeat):
         began = time.process_time()
@@ -223,13 +223,13 @@ def loops(samples: list[Sample], arguments: argparse.Namespace) -> None:
 
 
 def side_by_side(spec: NetworkSpec, batches: Batches, workers: int, *, steps: int, rounds: int) -> tuple[float, float]:
-    """Samples/s with real batches and with a constant one; medians of rounds in turn."""
+    """Samples/s with real batches and with a constant one; medians over rounds, in turn."""
     torch.manual_seed(0)
     network = build(spec, LABELS.outputs).to(memory_format=training_order(spec.dimensions, CPU))
     state = TrainState(network, torch.optim.AdamW(network.parameters(), lr=1e-4))
     found: dict[str, list[float]] = {"real": [], "constant": []}
     with Loader(workers) as loader:
-        # a source for each round, so that no round pays for batches that another has made ahead
+        # a source per round, so that no round makes batches ahead for another
         sources = [loader.ahead(batches, epochs=1, batches_per_epoch=steps) for _ in range(1 + rounds)]
         same = [sources[0].batch(0, index) for index in range(steps)][0]
         seconds(state, spec, iter([same]))
@@ -241,7 +241,7 @@ def side_by_side(spec: NetworkSpec, batches: Batches, workers: int, *, steps: in
 
 
 def seconds(state: TrainState, spec: NetworkSpec, batches: Iterator[Batch]) -> float:
-    """Seconds of a step on each of the batches, fetching it included."""
+    """Seconds of training on all `batches`, a step each, fetching them included."""
 
     def judge(batch: Batch):
         with autocast(CPU, "auto"):

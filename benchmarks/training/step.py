@@ -1,12 +1,12 @@
-"""Times one training step at the paper's width, in parts, computed in several ways; the fastest is named.
+"""Time one training step at the paper's width, in parts and in several ways, and name the fastest way.
 
     OMP_NUM_THREADS=2 python -m benchmarks.training.step      # 2D: 16 slices of 224 x 224; 3D: a block of 128^3
     python -m benchmarks.training.step --only 2d --ways "bf16, channels-last" "bf16, channels-last, compiled"
 
-Median milliseconds of --repeats steps after two that are not counted: the network forwards, the loss, both backwards,
-the update of the weights. The last column is the loss alone, forwards and backwards, as a share of the step. On a GPU
-the clock is read when it has done its work. A CPU without instructions for bf16 emulates it, slowly. In 2D freed
-memory stays with the process, as in flarenet_train; with --give-back it does not.
+Median milliseconds of --repeats steps after two that are not counted: forward pass, loss, backward pass of both, update
+of the weights. The last column is the loss alone, forward and backward, as a share of the step. On a GPU the clock is
+read after synchronisation. A CPU without bf16 instructions emulates them, slowly. In 2D freed memory stays with the
+process, as in flarenet_train; with --give-back it does not.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def main() -> int:
     words.add_argument("--give-back", action="store_true", help="give freed memory back to the system")
     arguments = words.parse_args()
     device = pick_device(arguments.device)
-    for name in sorted(arguments.only, reverse=True):  # 3D first, as what is said about memory stays said
+    for name in sorted(arguments.only, reverse=True):  # 3D first: keep_freed_memory cannot be undone
         if name == "2d" and not arguments.give_back:
             keep_freed_memory()
         size = size_of(name, arguments.batch, arguments.side)
@@ -133,7 +133,7 @@ def prepared(size: Size, device: torch.device, *, channels_last: bool) -> tuple[
 
 
 def answers(size: Size, device: torch.device) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """(labels, asked) of a batch in which everything is annotated and a twentieth is hidden."""
+    """(labels, annotated labels) of a batch in which everything is annotated and a twentieth is hidden."""
     labels = {}
     for group, count in size.outputs.items():
         drawn = torch.randint(0, 1 + count, (size.batch, *size.patch), dtype=torch.uint8)

@@ -1,12 +1,12 @@
-"""Trains, predicts and scores every system of the paper; a row for each run, as Markdown.
+"""Train, predict and score every system of the paper; prints a row for each run, as Markdown.
 
     python benchmarks/training/systems.py --sizes
     python benchmarks/training/systems.py --root WORK --data .../FLAREmini --device cuda --full-size [--only unetr]
     OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/training/systems.py --root WORK --data .../FLAREmini
 
-A system is a folder WORK/SYSTEM with a plan of its own (recipe paper, at the spacing of the data, see CHANGES), trained
-step by step with 20 batches an epoch. The same command resumes where it was stopped; finished runs are not repeated.
-Networks and patches are small enough for one processor core; --full-size takes the paper's, --sizes only counts these.
+A system is a folder WORK/SYSTEM with its own plan (recipe paper, at the spacings of CHANGES), trained step by step with
+20 batches per epoch. The same command resumes where it was stopped; finished runs are not repeated. Networks and
+patches are small enough for one processor core; --full-size takes the paper's, --sizes only prints the size of these.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ SMALL_MAE = ("trainers.MAE.network.features=[192,768,4,4,96,384,2,4]",)
 class System:
     """A system: changes of its plan, and its runs (trainer, step, the paper's name, what it is trained on) in order.
 
-    small    how its networks are made small
+    words    arguments of flarenet_plan
+    small    changes that make its networks small
     borrows  a system whose runs of the 3D trainers it uses as teachers
     """
 
@@ -116,7 +117,7 @@ def main() -> int:
 
 
 def train(name: str, arguments: argparse.Namespace) -> None:
-    """Plan, train, predict and score one system, as far as that is not done yet."""
+    """Plan, train, predict and score one system; what is done already is skipped."""
     system, space = SYSTEMS[name], workspace(name, arguments)
     here = ["-d", space.dataset, "--root", str(space.root)]
     if not space.raw.exists():
@@ -162,7 +163,7 @@ def command(name: str, *words: str) -> None:
 
 
 def table(arguments: argparse.Namespace) -> str:
-    """Size, time and scores of every finished run; a model of one group has the scores of that group."""
+    """Size, time and scores of every finished run, as Markdown; a model is scored only on its own groups."""
     lines = [
         "| system | run | trained on | parameters | GMAC a patch | seconds | organs DSC / NSD | tumor DSC / NSD |",
         "|---|---|---|---|---|---|---|---|",
