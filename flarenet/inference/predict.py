@@ -1,4 +1,4 @@
-"""From an image to its label map: prepare, run, resample back, lay the groups over each other.
+"""From an image to its label map; answers has the steps.
 
 >>> predictor = Predictor("runs/NAME/DualDecoder2D/step_4")
 >>> prediction = predictor.predict("scan_0000.nii.gz")
@@ -16,34 +16,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from itertools import repeat, tee
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..data.findings import Finding, remark
-from ..data.labels import join
 from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError, UsageError, unknown
-from ..planning.cost.memory import inference_spacing
-from ..planning.plan import Configuration, Plan, ScanSize
+from ..planning.plan import Plan
 from ..planning.plan_file import override
-from ..preparation.passing import in_order
-from ..preparation.prepare import Frame, frame_of, normalise, prepared_planes
-from ..preparation.turned import Turned, TurnedVolume
-from ..preparation.upright import upright
+from ..preparation.turned import TurnedVolume
 from ..volume import Grid, Volume
+from .answers import Answers
 from .member import open_member
 from .models.about import Described, check_together, describe
 from .one_ahead import one_ahead
 from .opening import OpenedScan, open_scan
 from .outcome import Image, Outcome, Prediction, as_case_error
 from .outputs.label_file import LabelFile
-from .outputs.slices import FinishedSlice, LabelMap, Sink, SinkOpener, opened
-from .settle import settle
+from .outputs.slices import LabelMap, Sink, SinkOpener, opened
 from .stages import Stages
-from .stream import Answer, Place, answer_of, collected, on_own_grid, places
 from .views import View
 
 if TYPE_CHECKING:
@@ -134,8 +127,8 @@ class Predictor:
         with Stages() as stages:
             stages.seconds["read"] = given.seconds
             with opened([partial(opener, scan.original) for opener in openers]) as sinks:
-                found = self._answers_lesions_alone()  # lesions, of which a patient may have none
-                for finished in self._finished(scan, stages, sinks):
+                found = all(map(self.model.labels.of_lesions, self.groups))  # lesions, of which a patient may have none
+                for finished in Answers(scan, self.members, self.groups, stages).finished(sinks, self.shown):
                     found = found or finished.answered
                     taken = time.perf_counter()
                     for sink in sinks:
@@ -167,87 +160,8 @@ class Predictor:
         scan = TurnedVolume(volume)
         for view in views:
             with Stages() as stages:
-                maps = self._whole(scan, view, stages)
+                maps = Answers(scan, self.members, self.groups, stages, view).whole()
             yield {group: np.ascontiguousarray(scan.orientation.undo(drawn)) for group, drawn in maps.items()}
-
-    def _answers_lesions_alone(self) -> bool:
-        return all(self.model.labels.of_lesions(group) for group in self.groups)
-
-    def _finished(self, scan: Turned, stages: Stages, sinks: Sequence[Sink]) -> Iterator[FinishedSlice]:
-        """Every finished slice, in the order of the scan's planes, with what the sinks want beside the labels."""
-        probabilities = any(sink.wants_probabilities for sink in sinks)
-        if self.model.plan.fusion.needs_whole:
-            answers = self._settled(scan, stages, probabilities=probabilities)
-        else:
-            answers = self._answers(scan, View(), stages, probabilities=probabilities)
-        images: Iterable[np.ndarray | None] = repeat(None)
-        if any(sink.wants_image for sink in sinks):  # to read the file again costs less than to keep its slices
-            images = stages.ahead("image", (plane.astype(np.float32) for plane in scan.planes()))
-        for answer, image in zip(answers, images):
-            drawn = join(answer.maps, self.model.labels, self.shown)
-            answered = any(of_group.any() for of_group in answer.maps.values())
-            yield FinishedSlice(answer.z, drawn, image, answer.probabilities, answered)
-
-    def _settled(self, scan: Turned, stages: Stages, *, probabilities: bool) -> Iterator[Answer]:
-        """Every slice's answer, for rules that need the whole map. For probabilities the network then runs a second
-        time, because those of all slices do not fit in memory."""
-        maps = self._whole(scan, View(), stages)
-        settle(maps, self.model.plan.fusion, labels=self.model.labels, grid=scan.grid)
-        again: Iterable[Answer] = (Answer(z, {}) for z in in_order(range(scan.grid.shape[0]), scan.falling))
-        if probabilities:
-            again = self._answers(scan, View(), stages, probabilities=True)
-        for each in again:
-            yield replace(each, maps={group: drawn[each.z] for group, drawn in maps.items()})
-
-    def _whole(self, scan: Turned, view: View, stages: Stages) -> dict[str, np.ndarray]:
-        """{group: uint8 [Z, Y, X]} for the turned scan, before settle."""
-        return collected(self._answers(scan, view, stages), scan.grid.shape)
-
-    def _answers(self, scan: Turned, view: View, stages: Stages, *, probabilities: bool = False) -> Iterator[Answer]:
-        """Every slice's answer, in the order of the scan's planes."""
-        if not scan.original.leans:
-            return self._upright_answers(scan, view, stages, probabilities=probabilities)
-        if not isinstance(scan, TurnedVolume):
-            raise ValueError("a scan with axes that lean is read into memory")
-        straight = TurnedVolume(upright(scan.volume))
-        answers = self._upright_answers(straight, view, stages, probabilities=probabilities)
-        labels = {group: len(self.model.labels.groups[group]) for group in self.groups}
-        return on_own_grid(answers, straight.grid, scan.grid, labels=labels, probabilities=probabilities)
-
-    def _upright_answers(self, scan: Turned, view: View, stages: Stages, *, probabilities: bool) -> Iterator[Answer]:
-        frames, lines = zip(*self._lines(scan, view, stages))
-        rows = zip(in_order(range(scan.grid.shape[0]), scan.falling), stages.ahead("network", zip(*lines)))
-        answers = (self._answer(z, row, frames, probabilities=probabilities) for z, row in rows)
-        return stages.ahead("labels", answers)
-
-    def _lines(self, scan: Turned, view: View, stages: Stages) -> Iterator[tuple[Frame, Iterator[Place | None]]]:
-        """For each member the Frame of what it sees, and the places of all slices in it. Members of one configuration
-        share the prepared image."""
-        keys = [member.model.configuration.model_dump_json() for member in self.members]
-        shared: dict[str, tuple[Frame, list[Iterator[np.ndarray]]]] = {}
-        for key, member in zip(keys, self.members):
-            if key not in shared:
-                frame, planes = _prepared(scan, member.model.configuration, stages)
-                shared[key] = frame, list(tee(stages.ahead("prepare", planes), keys.count(key)))
-            frame, copies = shared[key]
-            logits = member.logits(copies.pop(), frame.grid.shape, view, falling=scan.falling)
-            yield frame, places(logits, frame, falling=scan.falling)
-
-    def _answer(self, z: int, row: Sequence[Place | None], frames: Sequence[Frame], *, probabilities: bool) -> Answer:
-        """The answer for slice `z`, from the place that each member gives for it."""
-        if len(self.members) > 1:
-            from .ensemble import mean_answer
-
-            return mean_answer(z, row, frames, members=self.members, groups=self.groups, probabilities=probabilities)
-        return answer_of(
-            z,
-            row[0],
-            frames[0],
-            groups=self.groups,
-            fusion=self.model.plan.fusion,
-            labels=self.model.labels,
-            probabilities=probabilities,
-        )
 
     def _peak_mb(self) -> float:
         if self._on_gpu:
@@ -282,16 +196,6 @@ def _changed(models: Sequence[Described], changes: Sequence[str]) -> list[Plan]:
         override(model.plan, [change for change in changes if meant.get(change, own) in ("*", own)], trained=True)
         for model, own in zip(models, used)
     ]
-
-
-def _prepared(scan: Turned, configuration: Configuration, stages: Stages) -> tuple[Frame, Iterator[np.ndarray]]:
-    """The Frame of the image that a network of `configuration` sees, and its planes, float32 [Y, X] in [0, 1]."""
-    window = scan.window(configuration)
-    size = ScanSize(shape=scan.grid.shape, spacing_mm=scan.grid.spacing_mm)
-    frame = frame_of(scan, window[0], inference_spacing(size, configuration))
-    # in a stage of its own, as unpacking planes takes as long as resampling them
-    planes = prepared_planes(scan, frame, configuration, window, ahead=partial(stages.ahead, "unpack"))
-    return frame, (normalise(plane) for plane in planes)
 
 
 def _nothing_found(name: object) -> Finding:

@@ -1,0 +1,143 @@
+"""How models answer one scan: prepare, run, resample back, lay the groups over each other.
+
+Each step takes slices from the one before it. They stand here from the last, whose slices the sinks take, to the first,
+which reads the scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import repeat, tee
+
+import numpy as np
+
+from ..data.labels import join
+from ..planning.cost.memory import inference_spacing
+from ..planning.plan import Configuration, ScanSize
+from ..preparation.passing import in_order
+from ..preparation.prepare import Frame, frame_of, normalise, prepared_planes
+from ..preparation.turned import Turned, TurnedVolume
+from ..preparation.upright import upright
+from .member import Member
+from .models.about import Described
+from .outputs.slices import FinishedSlice, Sink
+from .settle import settle
+from .stages import Stages
+from .stream import Answer, Place, answer_of, collected, on_own_grid, places
+from .views import View
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """The answers for one scan, in the order of its planes.
+
+    members  the models that answer as one; the first one's fusion holds for all
+    groups   the groups to answer
+    stages   where the steps run beside each other
+    view     of the scan, for every model
+    """
+
+    scan: Turned
+    members: Sequence[Member]
+    groups: Sequence[str]
+    stages: Stages
+    view: View = View()
+
+    def finished(self, sinks: Sequence[Sink], shown: Collection[int]) -> Iterator[FinishedSlice]:
+        """Every finished slice, with the labels whose values are `shown`, and what else the sinks want."""
+        probabilities = any(sink.wants_probabilities for sink in sinks)
+        if self._first.plan.fusion.needs_whole:
+            answers = self._settled(probabilities=probabilities)
+        else:
+            answers = self._answers(probabilities=probabilities)
+        images: Iterable[np.ndarray | None] = repeat(None)
+        if any(sink.wants_image for sink in sinks):  # to read the file again costs less than to keep its slices
+            images = self.stages.ahead("image", (plane.astype(np.float32) for plane in self.scan.planes()))
+        for answer, image in zip(answers, images):
+            drawn = join(answer.maps, self._first.labels, shown)
+            answered = any(of_group.any() for of_group in answer.maps.values())
+            yield FinishedSlice(answer.z, drawn, image, answer.probabilities, answered)
+
+    def _settled(self, *, probabilities: bool) -> Iterator[Answer]:
+        """Every slice's answer, for rules that need the whole map. For probabilities the network then runs a second
+        time, because those of all slices do not fit in memory."""
+        maps = self.whole()
+        settle(maps, self._first.plan.fusion, labels=self._first.labels, grid=self.scan.grid)
+        again: Iterable[Answer] = (Answer(z, {}) for z in self._order)
+        if probabilities:
+            again = self._answers(probabilities=True)
+        for each in again:
+            yield replace(each, maps={group: drawn[each.z] for group, drawn in maps.items()})
+
+    def whole(self) -> dict[str, np.ndarray]:
+        """{group: uint8 [Z, Y, X]} for the turned scan, before settle: 0 background, 1..n the group's labels."""
+        return collected(self._answers(probabilities=False), self.scan.grid.shape)
+
+    def _answers(self, *, probabilities: bool) -> Iterator[Answer]:
+        """Every slice's answer, before settle."""
+        if self.scan.original.leans:
+            return self._leaning(probabilities=probabilities)
+        frames, columns = zip(*self._places())
+        rows = zip(self._order, self.stages.ahead("network", zip(*columns)))
+        answers = (self._answer(z, row, frames, probabilities=probabilities) for z, row in rows)
+        return self.stages.ahead("labels", answers)
+
+    def _leaning(self, *, probabilities: bool) -> Iterator[Answer]:
+        """The answers for a scan whose axes lean: those for the upright scan, brought back."""
+        if not isinstance(self.scan, TurnedVolume):
+            raise ValueError("a scan with axes that lean is read into memory")
+        straight = replace(self, scan=TurnedVolume(upright(self.scan.volume)))
+        answers = straight._answers(probabilities=probabilities)
+        labels = {group: len(self._first.labels.groups[group]) for group in self.groups}
+        return on_own_grid(answers, straight.scan.grid, self.scan.grid, labels=labels, probabilities=probabilities)
+
+    def _answer(self, z: int, row: Sequence[Place | None], frames: Sequence[Frame], *, probabilities: bool) -> Answer:
+        """The answer for slice `z`, from the place that each member gives for it."""
+        if len(self.members) > 1:
+            from .ensemble import mean_answer
+
+            return mean_answer(z, row, frames, members=self.members, groups=self.groups, probabilities=probabilities)
+        return answer_of(
+            z,
+            row[0],
+            frames[0],
+            groups=self.groups,
+            fusion=self._first.plan.fusion,
+            labels=self._first.labels,
+            probabilities=probabilities,
+        )
+
+    def _places(self) -> Iterator[tuple[Frame, Iterator[Place | None]]]:
+        """For each member the Frame of what it sees, and the places of all slices in it. Members of one configuration
+        share the prepared image."""
+        keys = [member.model.configuration.model_dump_json() for member in self.members]
+        shared: dict[str, tuple[Frame, list[Iterator[np.ndarray]]]] = {}
+        for key, member in zip(keys, self.members):
+            if key not in shared:
+                frame, planes = self._prepared(member.model.configuration)
+                shared[key] = frame, list(tee(planes, keys.count(key)))
+            frame, copies = shared[key]
+            logits = member.logits(copies.pop(), frame.grid.shape, self.view, falling=self.scan.falling)
+            yield frame, places(logits, frame, falling=self.scan.falling)
+
+    def _prepared(self, configuration: Configuration) -> tuple[Frame, Iterator[np.ndarray]]:
+        """The Frame of the image that a network of `configuration` sees, and its planes, float32 [Y, X] in [0, 1]."""
+        scan, stages = self.scan, self.stages
+        window = scan.window(configuration)
+        size = ScanSize(shape=scan.grid.shape, spacing_mm=scan.grid.spacing_mm)
+        frame = frame_of(scan, window[0], inference_spacing(size, configuration))
+        # in a stage of its own, as unpacking planes takes as long as resampling them
+        planes = prepared_planes(scan, frame, configuration, window, ahead=partial(stages.ahead, "unpack"))
+        return frame, stages.ahead("prepare", (normalise(plane) for plane in planes))
+
+    @property
+    def _first(self) -> Described:
+        """The model whose fusion and label table hold for all."""
+        return self.members[0].model
+
+    @property
+    def _order(self) -> Sequence[int]:
+        """The numbers of the scan's planes, as these come."""
+        return in_order(range(self.scan.grid.shape[0]), self.scan.falling)
