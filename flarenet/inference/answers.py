@@ -17,7 +17,7 @@ from ..data.labels import join
 from ..planning.cost.memory import inference_spacing
 from ..planning.plan import Configuration, ScanSize
 from ..preparation.passing import in_order
-from ..preparation.prepare import Frame, frame_of, normalise, prepared_planes
+from ..preparation.prepare import Frame, normalise, prepared_planes
 from ..preparation.turned import Turned, TurnedVolume
 from ..preparation.upright import upright
 from .member import Member
@@ -124,13 +124,12 @@ class Answers:
 
     def _prepared(self, configuration: Configuration) -> tuple[Frame, Iterator[np.ndarray]]:
         """The Frame of the image that a network of `configuration` sees, and its planes, float32 [Y, X] in [0, 1]."""
-        scan, stages = self.scan, self.stages
-        window = scan.window(configuration)
-        size = ScanSize(shape=scan.grid.shape, spacing_mm=scan.grid.spacing_mm)
-        frame = frame_of(scan, window[0], inference_spacing(size, configuration))
+        grid = self.scan.grid
+        spacing_mm = inference_spacing(ScanSize(shape=grid.shape, spacing_mm=grid.spacing_mm), configuration)
         # in a stage of its own, as unpacking planes takes as long as resampling them
-        planes = prepared_planes(scan, frame, configuration, window, ahead=partial(stages.ahead, "unpack"))
-        return frame, stages.ahead("prepare", (normalise(plane) for plane in planes))
+        unpacked = partial(self.stages.ahead, "unpack")
+        frame, planes = prepared_planes(self.scan, configuration, spacing_mm=spacing_mm, ahead=unpacked)
+        return frame, self.stages.ahead("prepare", (normalise(plane) for plane in planes))
 
     @property
     def _first(self) -> Described:

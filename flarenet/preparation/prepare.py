@@ -49,45 +49,38 @@ class PreparedImage:
 
 def prepare_image(volume: Volume, configuration: Configuration) -> PreparedImage:
     """Prepare a scan in any orientation. One with nothing above the window's floor keeps its whole extent."""
-    scan = TurnedVolume(volume)
-    window = scan.window(configuration)
-    frame = frame_of(scan, window[0], configuration.spacing_mm)
+    frame, planes = prepared_planes(TurnedVolume(volume), configuration, spacing_mm=configuration.spacing_mm)
     image = np.empty(frame.grid.shape, dtype=np.int16)
-    for plane, prepared in zip(image, prepared_planes(scan, frame, configuration, window)):
+    for plane, prepared in zip(image, planes):
         plane[:] = prepared
     return PreparedImage(image, frame)
 
 
-def frame_of(scan: Turned, floor: float, spacing_mm: tuple[float | None, ...]) -> Frame:
-    """The Frame of the image made of a scan: cropped to what is above `floor`, with voxels as near to `spacing_mm` as
-    whole numbers of voxels allow."""
-    box = scan.box(floor) or Box((0, 0, 0), scan.grid.shape)
-    grid = scan.grid.cropped(box)
-    shape = resampled_shape(grid.shape, grid.spacing_mm, spacing_mm)
-    return Frame(scan.original, scan.orientation, box, grid.resampled(shape))
-
-
 def prepared_planes(
     scan: Turned,
-    frame: Frame,
     configuration: Configuration,
-    window: tuple[float, float],
     *,
+    spacing_mm: tuple[float | None, ...],
     ahead: Callable[[Iterator[np.ndarray]], Iterator[np.ndarray]] = iter,
-) -> Iterator[np.ndarray]:
-    """The planes of the prepared image, whole numbers in float32 [Y, X], 0 to FULL; in the order of scan.planes().
+) -> tuple[Frame, Iterator[np.ndarray]]:
+    """The Frame of the prepared image, and its planes, whole numbers in float32 [Y, X], 0 to FULL; in the order of
+    scan.planes().
 
-    ahead  wraps the iterator of cropped, clipped planes before they are resampled; prediction passes Stages.ahead,
-           which makes them in a thread
+    spacing_mm  that of the image, as nearly as whole numbers of voxels allow; None leaves an axis as it is
+    ahead       wraps the iterator of cropped, clipped planes before they are resampled; prediction passes Stages.ahead,
+                which makes them in a thread
     Few planes are in memory at any time.
     """
-    depth, *inside = frame.box.slices
+    low, high = scan.window(configuration)
+    box = scan.box(low) or Box((0, 0, 0), scan.grid.shape)
+    cropped = scan.grid.cropped(box)
+    shape = resampled_shape(cropped.shape, cropped.spacing_mm, spacing_mm)
+    depth, *inside = box.slices
     first = scan.grid.shape[0] - depth.stop if scan.falling else depth.start
-    planes = islice(scan.planes(), first, first + depth.stop - depth.start)
-    scaled = ahead(_scaled(plane[tuple(inside)], *window) for plane in planes)
-    return _rounded(
-        resample(scaled, frame.box.shape, frame.grid.shape, configuration.interpolation, falling=scan.falling)
-    )
+    planes = islice(scan.planes(), first, first + box.shape[0])
+    scaled = ahead(_scaled(plane[tuple(inside)], low, high) for plane in planes)
+    resampled = resample(scaled, box.shape, shape, configuration.interpolation, falling=scan.falling)
+    return Frame(scan.original, scan.orientation, box, cropped.resampled(shape)), _rounded(resampled)
 
 
 def frame_between(original: Grid, grid: Grid) -> Frame:

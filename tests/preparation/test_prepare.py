@@ -8,15 +8,7 @@ from scipy.ndimage import zoom
 
 from flarenet.planning.cost.memory import inference_spacing
 from flarenet.planning.plan import Configuration, ScanSize
-from flarenet.preparation.prepare import (
-    FULL,
-    frame_between,
-    frame_of,
-    normalise,
-    prepare_image,
-    prepare_map,
-    prepared_planes,
-)
+from flarenet.preparation.prepare import FULL, frame_between, normalise, prepare_image, prepare_map, prepared_planes
 from flarenet.preparation.resample import bands, resample, resample_nearest, resampled_shape
 from flarenet.preparation.turned import TurnedVolume
 from flarenet.volume import Grid, Orientation, Volume
@@ -99,7 +91,8 @@ def test_the_prepared_spacing_is_the_one_asked_for():
 
 def inference_shape(volume, numbers):
     size = ScanSize(shape=volume.grid.shape, spacing_mm=volume.grid.spacing_mm)
-    return frame_of(TurnedVolume(volume), -160, inference_spacing(size, numbers)).grid.shape
+    frame, _ = prepared_planes(TurnedVolume(volume), numbers, spacing_mm=inference_spacing(size, numbers))
+    return frame.grid.shape
 
 
 @pytest.mark.parametrize(("slice_mm", "wanted_slices"), [(5.0, 4), (2.5, 4), (1.25, 2)])
@@ -245,9 +238,9 @@ def test_planes_that_come_highest_first_are_the_same(z_mm, interpolation):
     noise = np.random.default_rng(0).normal(0, 200, (37, 14, 16)).astype(np.int16)
     volume = Volume(noise, Grid(noise.shape, scan().grid.affine))
     numbers = configuration((z_mm, 3.0, 2.0)).model_copy(update={"interpolation": interpolation})
-    planes = []
-    for seen in (TurnedVolume(volume), Falling(volume)):
-        frame = frame_of(seen, -160, numbers.spacing_mm)
-        planes.append(np.stack(list(prepared_planes(seen, frame, numbers, (-160, 240)))))
-    np.testing.assert_array_equal(planes[1][::-1], planes[0])
-    np.testing.assert_array_equal(planes[0], prepare_image(volume, numbers).image)
+    rising, falling = (
+        np.stack(list(prepared_planes(seen(volume), numbers, spacing_mm=numbers.spacing_mm)[1]))
+        for seen in (TurnedVolume, Falling)
+    )
+    np.testing.assert_array_equal(falling[::-1], rising)
+    np.testing.assert_array_equal(rising, prepare_image(volume, numbers).image)
