@@ -33,10 +33,11 @@ from .views import View
 class Answers:
     """The answers for one scan, in the order of its planes.
 
-    members  the models that answer as one; the first one's fusion holds for all
-    groups   the groups to answer
-    stages   where the steps run beside each other
-    view     of the scan, for every model
+    members        the models that answer as one; the first one's fusion holds for all
+    groups         the groups to answer
+    stages         where the steps run beside each other
+    view           of the scan, for every model
+    probabilities  whether the answers have them
     """
 
     scan: Turned
@@ -44,14 +45,12 @@ class Answers:
     groups: Sequence[str]
     stages: Stages
     view: View = View()
+    probabilities: bool = False
 
     def finished(self, sinks: Sequence[Sink], shown: Collection[int]) -> Iterator[FinishedSlice]:
         """Every finished slice, with the labels whose values are `shown`, and what else the sinks want."""
-        probabilities = any(sink.wants_probabilities for sink in sinks)
-        if self._first.plan.fusion.needs_whole:
-            answers = self._settled(probabilities=probabilities)
-        else:
-            answers = self._answers(probabilities=probabilities)
+        wanted = replace(self, probabilities=any(sink.wants_probabilities for sink in sinks))
+        answers = wanted._settled() if self._first.plan.fusion.needs_whole else wanted._answers()
         images: Iterable[np.ndarray | None] = repeat(None)
         if any(sink.wants_image for sink in sinks):  # to read the file again costs less than to keep its slices
             images = self.stages.ahead("image", (plane.astype(np.float32) for plane in self.scan.planes()))
@@ -60,50 +59,49 @@ class Answers:
             answered = any(of_group.any() for of_group in answer.maps.values())
             yield FinishedSlice(answer.z, drawn, image, answer.probabilities, answered)
 
-    def _settled(self, *, probabilities: bool) -> Iterator[Answer]:
+    def _settled(self) -> Iterator[Answer]:
         """Every slice's answer, for rules that need the whole map. For probabilities the network then runs a second
         time, because those of all slices do not fit in memory."""
-        maps = self.whole()
+        maps = replace(self, probabilities=False).whole()
         settle(maps, self._first.plan.fusion, labels=self._first.labels, grid=self.scan.grid)
-        again: Iterable[Answer] = (Answer(z, {}) for z in self._order)
-        if probabilities:
-            again = self._answers(probabilities=True)
+        again = self._answers() if self.probabilities else (Answer(z, {}) for z in self._order)
         for each in again:
             yield replace(each, maps={group: drawn[each.z] for group, drawn in maps.items()})
 
     def whole(self) -> dict[str, np.ndarray]:
         """{group: uint8 [Z, Y, X]} for the turned scan, before settle: 0 background, 1..n the group's labels."""
-        return collected(self._answers(probabilities=False), self.scan.grid.shape)
+        return collected(self._answers(), self.scan.grid.shape)
 
-    def _answers(self, *, probabilities: bool) -> Iterator[Answer]:
+    def _answers(self) -> Iterator[Answer]:
         """Every slice's answer, before settle."""
         if self.scan.original.leans:
-            return self._leaning(probabilities=probabilities)
+            return self._leaning()
         frames, columns = zip(*self._places())
         rows = zip(self._order, self.stages.ahead("network", zip(*columns)))
-        answers = (self._answer(z, row, frames, probabilities=probabilities) for z, row in rows)
-        return self.stages.ahead("labels", answers)
+        return self.stages.ahead("labels", (self._answer(z, row, frames) for z, row in rows))
 
-    def _leaning(self, *, probabilities: bool) -> Iterator[Answer]:
+    def _leaning(self) -> Iterator[Answer]:
         """The answers for a scan whose axes lean: those for the upright scan, brought back."""
         if not isinstance(self.scan, TurnedVolume):
             raise ValueError("a scan with axes that lean is read into memory")
         straight = replace(self, scan=TurnedVolume(upright(self.scan.volume)))
-        answers = straight._answers(probabilities=probabilities)
         labels = {group: len(self._first.labels.groups[group]) for group in self.groups}
-        return on_own_grid(answers, straight.scan.grid, self.scan.grid, labels=labels, probabilities=probabilities)
+        return on_own_grid(
+            straight._answers(), straight.scan.grid, self.scan.grid, labels=labels, probabilities=self.probabilities
+        )
 
-    def _answer(self, z: int, row: Sequence[Place | None], frames: Sequence[Frame], *, probabilities: bool) -> Answer:
+    def _answer(self, z: int, row: Sequence[Place | None], frames: Sequence[Frame]) -> Answer:
         """The answer for slice `z`, from the place that each member gives for it."""
+        groups, probabilities = self.groups, self.probabilities
         if len(self.members) > 1:
             from .ensemble import mean_answer
 
-            return mean_answer(z, row, frames, members=self.members, groups=self.groups, probabilities=probabilities)
+            return mean_answer(z, row, frames, members=self.members, groups=groups, probabilities=probabilities)
         return answer_of(
             z,
             row[0],
             frames[0],
-            groups=self.groups,
+            groups=groups,
             fusion=self._first.plan.fusion,
             labels=self._first.labels,
             probabilities=probabilities,
