@@ -42,21 +42,18 @@ def places(slabs: Iterable[Slab], frame: Frame, *, falling: bool = False) -> Ite
 
     The slabs come in the same order. Raises ValueError unless they fill frame.grid.
     """
-    depth = frame.orientation.apply_to_grid(frame.original).shape[0]
-    inside, between = frame.box.slices[0], slices_between(slabs, frame, falling=falling)
-    for z in in_order(range(depth), falling):
-        yield next(between) if inside.start <= z < inside.stop else None
-
-
-def slices_between(slabs: Iterable[Slab], frame: Frame, *, falling: bool = False) -> Iterator[Place]:
-    """As `places`, but only for the slices in frame.box."""
     depth, *size = frame.box.shape
     count = frame.grid.shape[0]
     below, share = source_slices(depth, count)
     passing = Passing(_network_slices(slabs, (size[0], size[1]), count, falling=falling), count, falling=falling)
-    for z in in_order(range(depth), falling):
-        near = passing.between(int(below[z]), min(int(below[z]) + 2, count))
-        yield near[0], near[-1], float(share[z])
+    inside = range(frame.turned.shape[0])[frame.box.slices[0]]
+    for z in in_order(range(frame.turned.shape[0]), falling):
+        if z not in inside:
+            yield None
+            continue
+        place = z - inside.start
+        near = passing.between(int(below[place]), min(int(below[place]) + 2, count))
+        yield near[0], near[-1], float(share[place])
 
 
 def answer_of(
@@ -74,7 +71,7 @@ def answer_of(
     place   Place of the slice; None outside the box
     groups  the groups to answer
     """
-    size = frame.orientation.apply_to_grid(frame.original).shape[1:]
+    size = frame.turned.shape[1:]
     drawn = {} if place is None else slice_maps(*place, fusion=fusion, labels=labels)
     maps = {group: _pasted(drawn.get(group), frame, np.zeros(size, dtype=np.uint8)) for group in groups}
     if not probabilities:

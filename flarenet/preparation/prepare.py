@@ -38,6 +38,11 @@ class Frame:
     box: Box
     grid: Grid
 
+    @property
+    def turned(self) -> Grid:
+        """The grid of the turned scan."""
+        return self.orientation.apply_to_grid(self.original)
+
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:

@@ -27,7 +27,7 @@ LABELS = LabelSet(names=("", "a", "b", "c", "d"), groups={"organ": (1, 2, 3, 4)}
 def draw(slabs, frame, *, labels=LABELS, falling=False):
     """The map of the first group of `labels`, on the scan's own grid."""
     group = next(iter(labels.groups))
-    shape = frame.orientation.apply_to_grid(frame.original).shape
+    shape = frame.turned.shape
     order = range(shape[0])[:: -1 if falling else 1]
     answers = (
         answer_of(z, place, frame, groups=[group], fusion=Fusion(), labels=labels)
