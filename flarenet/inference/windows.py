@@ -55,44 +55,14 @@ def slabs(
     An image without voxels yields nothing.
     """
     if 0 in shape:
-        return iter(())
+        return
     if len(patch) == 3:
         if falling:
             raise ValueError("blocks need the lowest plane first")
         from .blended import blocks
 
-        return blocks(engine, planes, shape, tuple(patch), overlap=overlap, batch_size=batch_size)
-    return _slices(
-        engine,
-        planes,
-        shape,
-        tuple(patch),
-        overlap=overlap,
-        batch_size=batch_size,
-        neighbours=neighbours,
-        falling=falling,
-    )
-
-
-def window_starts(size: int, patch: int, overlap: float) -> list[int]:
-    """Where windows of `patch` voxels begin along an axis of `size` voxels; the last is moved back to end with it."""
-    if size <= patch:
-        return [0]
-    step = max(1, int(patch * (1 - overlap)))
-    return [*range(0, size - patch, step), size - patch]
-
-
-def _slices(
-    engine: Engine,
-    planes: Iterable[np.ndarray],
-    shape: Triple,
-    patch: tuple[int, ...],
-    *,
-    overlap: float,
-    batch_size: int,
-    neighbours: int,
-    falling: bool,
-) -> Iterator[Slab]:
+        yield from blocks(engine, planes, shape, tuple(patch), overlap=overlap, batch_size=batch_size)
+        return
     margins = margins_of(shape[1:], patch)
     rows_in, columns_in = image_in(margins, shape[1:])
     ask = _asker(engine, [max(size, p) for size, p in zip(shape[1:], patch)], patch, overlap)
@@ -104,6 +74,14 @@ def _slices(
         seen = [near[z - first] for place in range(start, stop) for z in beside(place, depth, neighbours)]
         answers = ask(padded(np.stack(seen).reshape(stop - start, -1, *shape[1:]), margins))
         yield start, {group: value[..., rows_in, columns_in].swapaxes(0, 1) for group, value in answers.items()}
+
+
+def window_starts(size: int, patch: int, overlap: float) -> list[int]:
+    """Where windows of `patch` voxels begin along an axis of `size` voxels; the last is moved back to end with it."""
+    if size <= patch:
+        return [0]
+    step = max(1, int(patch * (1 - overlap)))
+    return [*range(0, size - patch, step), size - patch]
 
 
 def _asker(
