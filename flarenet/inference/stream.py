@@ -14,7 +14,7 @@ from ..data.labels import LabelSet
 from ..planning.fusion import Fusion
 from ..preparation.passing import Passing, in_order
 from ..preparation.prepare import Frame
-from ..preparation.upright import planes_on_grid
+from ..preparation.upright import slices_on_grid
 from ..volume import Grid, Triple
 from .fuse import slice_maps
 from .upsample import NetworkSlice, source_slices
@@ -101,12 +101,12 @@ def on_own_grid(
     outside: dict[str, list[float]] = {f"map {group}": [0] for group in labels}
     if probabilities:
         outside |= {f"shares {group}": [1, *[0] * count] for group, count in labels.items()}
-    for z, planes in enumerate(planes_on_grid(map(_planes, answers), source, target, outside=outside)):
-        shares = {group: planes[f"shares {group}"] for group in labels} if probabilities else None
-        yield Answer(z, {group: planes[f"map {group}"][0] for group in labels}, shares)
+    for z, found in enumerate(slices_on_grid(map(_channels, answers), source, target, outside=outside)):
+        shares = {group: found[f"shares {group}"] for group in labels} if probabilities else None
+        yield Answer(z, {group: found[f"map {group}"][0] for group in labels}, shares)
 
 
-def _planes(answer: Answer) -> dict[str, np.ndarray]:
+def _channels(answer: Answer) -> dict[str, np.ndarray]:
     maps = {f"map {group}": drawn[None] for group, drawn in answer.maps.items()}
     return maps | {f"shares {group}": shares for group, shares in (answer.probabilities or {}).items()}
 

@@ -26,9 +26,6 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-Planes = Mapping[str, "np.ndarray | Tensor"]
-"""{group: logits [1 + n, y, x]} of one slice: arrays of numpy, or tensors."""
-
 UNSURE = 255
 """Stands for a label in a cell where the best label depends on the place within the cell, or on rounding."""
 
@@ -44,11 +41,11 @@ AT_ONCE = 1 << 14
 class NetworkSlice:
     """One slice of a network's grid, and what is computed of it once for all slices of the scan beside it.
 
-    logits  {group: float32 [1 + n, y, x]}, finite
+    logits  {group: float32 [1 + n, y, x]}, finite: arrays of numpy, or tensors
     size    (Y, X) of the scan's slices
     """
 
-    logits: Planes
+    logits: Mapping[str, np.ndarray | Tensor]
     size: tuple[int, int]
 
     @cached_property

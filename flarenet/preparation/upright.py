@@ -10,8 +10,8 @@ import numpy as np
 from ..volume import Grid, Triple, Volume, upright_grid
 from .passing import Passing
 
-Planes = Mapping[str, np.ndarray]
-"""{name: [C, Y, X]} of one slice."""
+Slice = Mapping[str, np.ndarray]
+"""{name: [C, Y, X]}: what there is of one slice."""
 
 
 def upright(volume: Volume) -> Volume:
@@ -31,13 +31,13 @@ def on_grid(labels_map: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     agree."""
     if source.is_near(target):
         return labels_map
-    planes = planes_on_grid(({"labels": plane[None]} for plane in labels_map), source, target, outside={"labels": [0]})
-    return np.concatenate([plane["labels"] for plane in planes])
+    slices = slices_on_grid(({"labels": plane[None]} for plane in labels_map), source, target, outside={"labels": [0]})
+    return np.concatenate([each["labels"] for each in slices])
 
 
-def planes_on_grid(
-    planes: Iterable[Planes], source: Grid, target: Grid, *, outside: Mapping[str, Sequence[float]]
-) -> Iterator[Planes]:
+def slices_on_grid(
+    slices: Iterable[Slice], source: Grid, target: Grid, *, outside: Mapping[str, Sequence[float]]
+) -> Iterator[Slice]:
     """Resample slices of `source`, lowest first, to the slices of `target`, lowest first, by nearest voxel.
 
     outside  name -> the value of each channel where `source` has no voxel
@@ -45,7 +45,7 @@ def planes_on_grid(
     grid, so of them three are kept.
     """
     to_source = np.linalg.solve(source.affine, target.affine)
-    passing = Passing(planes, source.shape[0])
+    passing = Passing(slices, source.shape[0])
     for z, (first, stop) in enumerate(_reach(to_source, source.shape[0], target.shape)):
         block = passing.between(first, stop)
         to_block = to_source.copy()

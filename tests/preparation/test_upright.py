@@ -13,7 +13,7 @@ from flarenet.data.store import Store
 from flarenet.planning.measuring.fingerprint import fingerprint
 from flarenet.planning.plan import Configuration
 from flarenet.preparation.dataset import PROCESS_MB, Work, need_mb, prepare_case
-from flarenet.preparation.upright import on_grid, planes_on_grid, upright
+from flarenet.preparation.upright import on_grid, slices_on_grid, upright
 from flarenet.volume import Grid, Volume, upright_grid
 from flarenet.workspace import Workspace
 
@@ -115,7 +115,7 @@ def test_channels_come_back_slice_by_slice_as_all_at_once(axes):
     source = upright_grid(target)
     numbers = np.random.default_rng(0).random((2, *source.shape)).astype(np.float32)
     planes = ({"a": plane, "b": plane[:1]} for plane in numbers.swapaxes(0, 1))
-    found = list(planes_on_grid(planes, source, target, outside={"a": [7, 8], "b": [9]}))
+    found = list(slices_on_grid(planes, source, target, outside={"a": [7, 8], "b": [9]}))
     assert len(found) == SHAPE[0]
     places = np.stack([*np.indices(SHAPE), np.ones(SHAPE)]).reshape(4, -1)
     at = (np.linalg.solve(source.affine, affine) @ places)[:3]
@@ -135,7 +135,7 @@ def test_where_the_source_ends_the_outside_begins():
     far = Grid(SHAPE, grid.affine + np.array([[0, 0, 0, 0], [0, 0, 0, 6.4], [0, 0, 0, 0], [0, 0, 0, 0]]))
     found = [
         plane["a"]
-        for plane in planes_on_grid(({"a": np.ones((1, 20, 24))} for _ in range(12)), grid, far, outside={"a": [5]})
+        for plane in slices_on_grid(({"a": np.ones((1, 20, 24))} for _ in range(12)), grid, far, outside={"a": [5]})
     ]
     np.testing.assert_array_equal(np.stack(found)[:, 0, :, 0], [[1] * 14 + [5] * 6] * 12)
 
@@ -149,7 +149,7 @@ def test_slices_of_a_tilted_gantry_are_read_as_they_are_needed():
             read.append(z)
             yield {"a": np.zeros((1, *source.shape[1:]))}
 
-    for z, _ in enumerate(planes_on_grid(planes(), source, target, outside={"a": [0]})):
+    for z, _ in enumerate(slices_on_grid(planes(), source, target, outside={"a": [0]})):
         assert len(read) <= z + 2
 
 
