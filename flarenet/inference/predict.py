@@ -9,12 +9,10 @@ predict_pairs never holds a label map: slices go to sinks (see slices) as they a
 
 from __future__ import annotations
 
-import re
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,13 +22,12 @@ import numpy as np
 from ..data.findings import Finding, remark
 from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError, UsageError, unknown
-from ..planning.plan import Plan
-from ..planning.plan_file import override
 from ..preparation.turned import TurnedVolume
 from ..volume import Grid, Volume
 from .answers import Answers
 from .member import open_member
-from .models.about import Described, check_together, describe
+from .models.about import Described
+from .models.changes import with_changes
 from .one_ahead import one_ahead
 from .opening import OpenedScan, open_scan
 from .outcome import Image, Outcome, Prediction, as_case_error
@@ -43,7 +40,6 @@ if TYPE_CHECKING:
     from .engines.engine import Engine
 
 _MB = 1 << 20
-_OVERLAP = re.compile(r"configurations\.([^.=]+)\.overlap=")
 
 
 class Predictor:
@@ -75,7 +71,7 @@ class Predictor:
     ) -> None:
         if len(models) > 1 and not isinstance(engine, str):
             raise ValueError("an open engine runs the network of one model")
-        described = _described(models, changes)
+        described = with_changes(models, changes)
         answered = {group for model in described for group in model.groups}
         self.model = described[0]
         self.groups = tuple(group for group in self.model.labels.groups if group in answered)
@@ -169,33 +165,6 @@ class Predictor:
 
             return torch.cuda.max_memory_allocated(self.device) / _MB
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # from KiB
-
-
-def _described(models: Sequence[Described | Path | str], changes: Sequence[str]) -> list[Described]:
-    """The models after `changes`, all with the fusion of the first one. Raises as Predictor."""
-    for change in changes:
-        if not change.startswith("fusion.") and not _OVERLAP.match(change):
-            expected = "fusion.FIELD=VALUE or configurations.NAME.overlap=SHARE"
-            raise UsageError(f"--set {change!r}", found="a value settled in training", expected=expected)
-    described = [model if isinstance(model, Described) else describe(model) for model in models]
-    check_together(described)
-    plans = _changed(described, changes) if changes else [model.plan for model in described]
-    fusion = plans[0].fusion
-    return [replace(model, plan=plan.model_copy(update={"fusion": fusion})) for model, plan in zip(described, plans)]
-
-
-def _changed(models: Sequence[Described], changes: Sequence[str]) -> list[Plan]:
-    """The plan of each model after those of `changes` that concern it. Raises UsageError for one that concerns none."""
-    used = [model.plan.trainer(model.trainer).configuration for model in models]
-    meant = {change: found[1] for change in changes if (found := _OVERLAP.match(change))}
-    for change, name in meant.items():
-        if name not in ("*", *used):
-            expected = f"one that a model uses: {', '.join(sorted(set(used)))}"
-            raise UsageError(f"--set {change!r}", found=f"configuration {name!r}", expected=expected)
-    return [
-        override(model.plan, [change for change in changes if meant.get(change, own) in ("*", own)], trained=True)
-        for model, own in zip(models, used)
-    ]
 
 
 def _nothing_found(name: object) -> Finding:
