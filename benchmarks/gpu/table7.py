@@ -39,8 +39,9 @@ from benchmarks.prediction.memory import COMMAND
 from flarenet.errors import RunError
 from flarenet.evaluation.gpu_memory import Gpu, find_gpu
 from flarenet.evaluation.process_cost import ProcessCost, run_measured
+from flarenet.inference.many import predict_pairs
 from flarenet.inference.outputs.run_report import REPORT, CaseReport, Report
-from flarenet.inference.predict import Predictor, predict_pairs
+from flarenet.inference.predict import Predictor
 from flarenet.reporting.published import published
 from flarenet.schema import load
 

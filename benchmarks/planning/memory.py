@@ -168,8 +168,9 @@ def _write_scan(path: Path, shape: list[int], slice_mm: float) -> None:
 
 def _predict(network: str, patch: tuple[int, ...], shape: list[int], slice_mm: float, *words: str) -> float:
     from flarenet.data.labels import LabelSet
+    from flarenet.inference.many import predict_pairs
     from flarenet.inference.models.model import Model
-    from flarenet.inference.predict import Predictor, predict_pairs
+    from flarenet.inference.predict import Predictor
     from flarenet.networks import build
     from flarenet.planning.cost.memory import prediction_gb
     from flarenet.planning.plan import ScanSize

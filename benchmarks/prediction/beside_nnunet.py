@@ -92,8 +92,9 @@ def commands(side: Side, arguments: argparse.Namespace) -> dict[str, list[str]]:
 
 def predict(scan: str, out: str, patch: list[int], pixels_mm: list[float], channels: int) -> None:
     """Predict with flarenet; runs in its own process."""
+    from flarenet.inference.many import predict_pairs
     from flarenet.inference.models.model import Model
-    from flarenet.inference.predict import Predictor, predict_pairs
+    from flarenet.inference.predict import Predictor
     from flarenet.planning.plan import NetworkSpec
 
     spec = NetworkSpec(kind="unet", dimensions=2, features=(2,) * 6, groups=("all",))

@@ -21,7 +21,8 @@ from statistics import median
 import torch
 
 from flarenet.inference.engines.engine import Engine
-from flarenet.inference.predict import Predictor, predict_pairs
+from flarenet.inference.many import predict_pairs
+from flarenet.inference.predict import Predictor
 
 from .cases import FEATURES, PIXELS, write_model, write_scan
 

@@ -17,8 +17,10 @@ from ..data.labels import LabelSet
 from ..errors import FlarenetError
 from ..evaluation.pairs import CaseScores, Pair
 from ..evaluation.tables import Metrics, score_pairs
+from ..inference.many import predict_pairs
 from ..inference.models.about import PLAN, WEIGHTS, read_about
-from ..inference.predict import Outcome, Predictor, predict_pairs
+from ..inference.outcome import Outcome
+from ..inference.predict import Predictor
 from ..schema import Frozen, load_or_none, save
 from ..whole import remove_leftovers, sha256_of
 from ..workspace import Workspace

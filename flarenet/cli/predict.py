@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
     from ..data.reading import Reading
     from ..inference.opening import OpenedScan
+    from ..inference.outcome import Outcome
     from ..inference.outputs.outputs import Output
     from ..inference.outputs.run_report import RunReport
-    from ..inference.predict import Outcome, Predictor
+    from ..inference.predict import Predictor
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -128,7 +129,8 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
     # with --continue, the scans to do are known only after the engine; else the first is read during torch's import
     scans = None if arguments.resume else _opened_ahead(outputs, folders, reading)
     with shell.importing():
-        from ..inference.predict import Predictor, predict_pairs
+        from ..inference.many import predict_pairs
+        from ..inference.predict import Predictor
 
         predictor = Predictor(  # imports torch if it needs it
             *folders,

@@ -1,28 +1,34 @@
-"""Many scans through one warm predictor, from Python.
+"""Many scans through one warm predictor, each read while the one before it is predicted.
 
 >>> predictor = Predictor("runs/NAME/DualDecoder2D/step_4")
 >>> for image, result in predict_many(predictor, sorted(Path("scans").glob("*.nii.gz"))):
 ...     if isinstance(result, Prediction):
 ...         print(image.name, result.labels.shape)
+
+predict_pairs never holds a label map: slices go to sinks (see slices) as they are finished.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from ..data.reading import STRICT, Reading
-from ..errors import FlarenetError
+from ..errors import FlarenetError, UsageError
 from ..volume import Volume
 from .one_ahead import one_ahead
 from .opening import OpenedScan
-from .outcome import Prediction, as_case_error
+from .outcome import Outcome, Prediction, as_case_error
+from .outputs.label_file import LabelFile
+from .outputs.slices import SinkOpener
 from .predict import Predictor
 
 Given = TypeVar("Given", Path, str, Volume)
+Progress = Callable[[Path, Outcome | FlarenetError], None]
+Failures = list[tuple[Path, FlarenetError]]
 
 
 def predict_many(
@@ -46,3 +52,52 @@ def predict_many(
     opened = one_ahead(partial(predictor.open, reading=reading), images)
     for (image, _), result in one_ahead(predicted, opened):
         yield image, result.result()
+
+
+def predict_pairs(
+    predictor: Predictor,
+    outputs: Mapping[Path, Path],
+    *,
+    progress: Progress,
+    reading: Reading = STRICT,
+    openers: Sequence[SinkOpener] = (),
+    scans: Iterable[tuple[Path, Future[OpenedScan]]] | None = None,
+    begin: Callable[[Path], None] | None = None,
+) -> tuple[list[Path], Failures]:
+    """Predict images one after the other; returns the label files written, and (image, error) of those that failed.
+
+    outputs   image -> its label file, as outputs.output_names gives them
+    progress  called after each image with its Outcome or its error
+    reading   how the images are read
+    openers   open a sink for what else is made of each scan's finished slices. These sinks finish before the label
+              file takes its name: where there is a label file, everything else is there too
+    scans     the opened images, as one_ahead gives them, where opening them has begun already
+    begin     called before each image
+    Raises UsageError, before any work, where an output would replace an input.
+    """
+    inputs = {image.resolve() for image in outputs}
+    for output in outputs.values():
+        if output.resolve() in inputs:
+            raise UsageError(
+                f"output {output}", found="an input image of that name", expected="another folder for the output"
+            )
+    done: list[Path] = []
+    failures: Failures = []
+    label_file: SinkOpener = partial(LabelFile, reading=reading)
+    if scans is None:
+        scans = one_ahead(partial(predictor.open, reading=reading), outputs)
+    for image, scan in scans:
+        if begin is not None:
+            begin(image)
+        output = outputs[image]
+        each = [partial(opener, image, output) for opener in (*openers, label_file)]
+        try:
+            outcome = predictor.predict_into(each, scan.result())
+        except Exception as problem:  # noqa: BLE001 - what is no fault of this scan is raised again
+            error = as_case_error(image, problem)
+            failures.append((image, error))
+            progress(image, error)
+        else:
+            done.append(output)
+            progress(image, outcome)
+    return done, failures

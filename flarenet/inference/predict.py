@@ -3,16 +3,13 @@
 >>> predictor = Predictor("runs/NAME/DualDecoder2D/step_4")
 >>> prediction = predictor.predict("scan_0000.nii.gz")
 >>> write_labels("scan.nii.gz", prediction.labels, like="scan_0000.nii.gz")
-
-predict_pairs never holds a label map: slices go to sinks (see slices) as they are finished.
 """
 
 from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,18 +18,16 @@ import numpy as np
 
 from ..data.findings import Finding, remark
 from ..data.reading import STRICT, Reading
-from ..errors import FlarenetError, UsageError, unknown
+from ..errors import unknown
 from ..preparation.turned import TurnedVolume
 from ..volume import Grid, Volume
 from .answers import Answers
 from .member import open_member
 from .models.about import Described
 from .models.changes import with_changes
-from .one_ahead import one_ahead
 from .opening import OpenedScan, open_scan
-from .outcome import Image, Outcome, Prediction, as_case_error
-from .outputs.label_file import LabelFile
-from .outputs.slices import LabelMap, Sink, SinkOpener, opened
+from .outcome import Image, Outcome, Prediction
+from .outputs.slices import LabelMap, Sink, opened
 from .stages import Stages
 from .views import View
 
@@ -123,7 +118,7 @@ class Predictor:
         with Stages() as stages:
             stages.seconds["read"] = given.seconds
             with opened([partial(opener, scan.original) for opener in openers]) as sinks:
-                found = all(map(self.model.labels.of_lesions, self.groups))  # lesions, of which a patient may have none
+                found = all(map(self.model.labels.of_lesions, self.groups))  # a patient may have no lesion
                 for finished in Answers(scan, self.members, self.groups, stages).finished(sinks, self.shown):
                     found = found or finished.answered
                     taken = time.perf_counter()
@@ -170,56 +165,3 @@ class Predictor:
 def _nothing_found(name: object) -> Finding:
     remedy = "is it the part of the body that the model was trained on?"
     return remark(name, found="no label anywhere", expected="some of the model's labels", remedy=remedy)
-
-
-Progress = Callable[[Path, Outcome | FlarenetError], None]
-Failures = list[tuple[Path, FlarenetError]]
-
-
-def predict_pairs(
-    predictor: Predictor,
-    outputs: Mapping[Path, Path],
-    *,
-    progress: Progress,
-    reading: Reading = STRICT,
-    openers: Sequence[SinkOpener] = (),
-    scans: Iterable[tuple[Path, Future[OpenedScan]]] | None = None,
-    begin: Callable[[Path], None] | None = None,
-) -> tuple[list[Path], Failures]:
-    """Predict images one after the other; returns the label files written, and (image, error) of those that failed.
-
-    outputs   image -> its label file, as outputs.output_names gives them
-    progress  called after each image with its Outcome or its error
-    reading   how the images are read
-    openers   open a sink for what else is made of each scan's finished slices. These sinks finish before the label
-              file takes its name: where there is a label file, everything else is there too
-    scans     the opened images, as one_ahead gives them, where opening them has begun already
-    begin     called before each image
-    Raises UsageError, before any work, where an output would replace an input.
-    """
-    inputs = {image.resolve() for image in outputs}
-    for output in outputs.values():
-        if output.resolve() in inputs:
-            raise UsageError(
-                f"output {output}", found="an input image of that name", expected="another folder for the output"
-            )
-    done: list[Path] = []
-    failures: Failures = []
-    label_file: SinkOpener = partial(LabelFile, reading=reading)
-    if scans is None:
-        scans = one_ahead(partial(predictor.open, reading=reading), outputs)
-    for image, scan in scans:
-        if begin is not None:
-            begin(image)
-        output = outputs[image]
-        each = [partial(opener, image, output) for opener in (*openers, label_file)]
-        try:
-            outcome = predictor.predict_into(each, scan.result())
-        except Exception as problem:  # noqa: BLE001 - what is no fault of this scan is raised again
-            error = as_case_error(image, problem)
-            failures.append((image, error))
-            progress(image, error)
-        else:
-            done.append(output)
-            progress(image, outcome)
-    return done, failures

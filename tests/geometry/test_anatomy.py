@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from flarenet.data.nifti import read_image
+from flarenet.inference.many import predict_pairs
 from flarenet.inference.outputs.outputs import output_names
-from flarenet.inference.predict import predict_pairs
 from flarenet.planning.plan import Augmentation
 from flarenet.preparation.prepare import prepare_image
 from flarenet.training.augment import augment

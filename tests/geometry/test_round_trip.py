@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flarenet.data.nifti import read_grid, read_labels, write_labels
+from flarenet.inference.many import predict_pairs
 from flarenet.inference.outputs.outputs import output_names
-from flarenet.inference.predict import predict_pairs
 from flarenet.volume import upright_grid
 from tests.geometry.worlds import (
     LABELS,

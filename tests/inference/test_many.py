@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from flarenet.errors import DatasetError
-from flarenet.inference.many import predict_many
+from flarenet.inference.many import predict_many, predict_pairs
 from flarenet.inference.one_ahead import one_ahead
-from flarenet.inference.predict import Predictor, predict_pairs
+from flarenet.inference.predict import Predictor
 from flarenet.volume import Grid, Volume
 from tests.inference.test_predict import AIR_HU, BODY_HU, model_folder, write_scan
 

@@ -11,11 +11,11 @@ from flarenet.data.labels import LabelSet
 from flarenet.data.nifti import read_image, read_labels
 from flarenet.errors import DatasetError, PlanError, RunError, StorageError, UsageError
 from flarenet.inference.engines.engine import ENGINES
-from flarenet.inference.many import predict_many
+from flarenet.inference.many import predict_many, predict_pairs
 from flarenet.inference.models.model import Model, load_model, save_model
 from flarenet.inference.outputs.outputs import output_names
 from flarenet.inference.outputs.probabilities import Probabilities
-from flarenet.inference.predict import Predictor, predict_pairs
+from flarenet.inference.predict import Predictor
 from flarenet.inference.views import View
 from flarenet.networks import build
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan

@@ -8,9 +8,10 @@ import pytest
 
 from flarenet.data.nifti import read_grid
 from flarenet.errors import StorageError
+from flarenet.inference.many import predict_pairs
 from flarenet.inference.outputs.label_file import LabelFile
 from flarenet.inference.outputs.slices import FinishedSlice
-from flarenet.inference.predict import Predictor, predict_pairs
+from flarenet.inference.predict import Predictor
 from flarenet.volume import orientation_of
 from tests.inference.test_predict import BODY_HU, model_folder, write_scan
 

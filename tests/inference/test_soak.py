@@ -14,12 +14,13 @@ import torch
 from flarenet.data.labels import LabelSet
 from flarenet.data.reading import STRICT
 from flarenet.errors import DatasetError
+from flarenet.inference.many import predict_pairs
 from flarenet.inference.models.model import Model
 from flarenet.inference.outcome import Outcome
 from flarenet.inference.outputs.outputs import output_names
 from flarenet.inference.outputs.run_report import RunReport, settings_of
 from flarenet.inference.outputs.statistics import Statistics
-from flarenet.inference.predict import Predictor, predict_pairs
+from flarenet.inference.predict import Predictor
 from tests.inference.test_predict import model_folder, plan_for, write_scan
 
 FULL = os.environ.get("FLARENET_FULL") == "1"

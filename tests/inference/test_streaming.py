@@ -10,8 +10,9 @@ import torch
 from flarenet.data.nifti import inspect_file, inspect_image, read_image
 from flarenet.data.reading import Reading
 from flarenet.errors import DatasetError
+from flarenet.inference.many import predict_pairs
 from flarenet.inference.outputs.slices import LabelMap
-from flarenet.inference.predict import Predictor, predict_pairs
+from flarenet.inference.predict import Predictor
 from flarenet.inference.views import View
 from flarenet.planning.cost.memory import PLANES_WAITING
 from flarenet.preparation.turned import TurnedFile, TurnedVolume, stays_in_file

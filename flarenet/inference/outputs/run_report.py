@@ -19,7 +19,8 @@ from ...errors import FlarenetError, RunError, without_folders
 from ...schema import LARGEST_TABLE_BYTES, Frozen, digest, escaped, load, to_json
 from ...whole import remove_leftovers, sha256_of, temporary_end, write_text
 from ..models.about import Described
-from ..predict import Outcome, Predictor
+from ..outcome import Outcome
+from ..predict import Predictor
 from .outputs import Output
 
 REPORT = "report.json"
