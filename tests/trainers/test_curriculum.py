@@ -319,8 +319,17 @@ def test_update_and_precision_reach_the_loop(workspace, monkeypatch):
 
 def test_without_a_trainer_those_that_planning_advises_are_trained(workspace, capsys):
     small = "trainers.Joint.network.features=[4,4,8,8,8,4]"
-    assert run(capsys, workspace, *EXACT, "--set", small)[0] == 0
+    assert run(capsys, workspace, *EXACT, "--epochs", "1", "--set", small)[0] == 0
     assert read_about(workspace.run("Joint", 1)).trainer == "Joint"
+    assert len((workspace.run("Joint", 1) / "log.jsonl").read_text().splitlines()) == 1
+
+
+def test_where_several_trainers_are_advised_step_and_epochs_need_a_name(workspace, capsys, tmp_path):
+    without_joint = Workspace(tmp_path, workspace.dataset)
+    shutil.copytree(workspace.prepared, without_joint.prepared)
+    plan = json.loads(without_joint.plan.read_text())
+    del plan["trainers"]["Joint"]
+    without_joint.plan.write_text(json.dumps(plan))
     for word in ("--step", "--epochs"):
-        code, said = run(capsys, workspace, word, "1")
+        code, said = run(capsys, without_joint, word, "1")
         assert code == 2 and f"{word}\n  found: no trainer" in said
