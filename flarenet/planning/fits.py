@@ -1,4 +1,4 @@
-"""Whether a plan fits in memory. This is checked before a plan is written and whenever it is read."""
+"""Whether a plan fits in memory. This is checked before a plan is written and before it is trained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Reads, changes and writes plans. A plan is checked whenever it is read or changed."""
+"""Reads, changes and writes plans. A plan is checked whenever it is read or changed.
+
+Whether it fits its budget is checked where it is changed and where it is trained (planned.load_planned), not where it
+is read: the plan of a finished model holds whatever memory it was made for.
+"""
 
 from __future__ import annotations
 
@@ -59,6 +63,7 @@ def override(plan: Plan, changes: Iterable[str], *, trained: bool = False) -> Pl
         check_fusion(changed.fusion, changed.labels, f"{source}: fusion")
     else:
         _check(changed, source)
+        check_fits(changed, source)
         check_warm_ups(changed, plan, source)
     return changed
 
@@ -83,7 +88,6 @@ def _check(plan: Plan, source: object) -> None:
         for number, step in enumerate(part.steps):
             check_step(step, plan, Run(name, number + 1), f"{where}.steps.{number}")
     check_fusion(plan.fusion, plan.labels, f"{source}: fusion")
-    check_fits(plan, source)
 
 
 def _check_configuration(configuration: Configuration, where: str) -> None:

@@ -6,6 +6,7 @@ from ..errors import PlanError
 from ..schema import load
 from ..workspace import Workspace
 from .budget import RECIPES
+from .fits import check_fits
 from .measuring.fingerprint import Fingerprint
 from .plan import Plan
 from .plan_file import load_plan
@@ -19,10 +20,11 @@ def load_fingerprint(workspace: Workspace) -> Fingerprint:
 def load_planned(workspace: Workspace) -> Plan:
     """The plan of `workspace`, edited or not.
 
-    Raises PlanError where it is broken, or was made from another fingerprint than the one next to it: for another data
-    set, or before cases were added.
+    Raises PlanError where it is broken, needs more memory than its budget, or was made from another fingerprint than
+    the one next to it: for another data set, or before cases were added.
     """
     plan = load_plan(workspace.plan)
+    check_fits(plan, workspace.plan)
     found = load_fingerprint(workspace).hash
     if plan.fingerprint_hash != found:
         raise PlanError(

@@ -18,6 +18,8 @@ from flarenet.inference.outputs.probabilities import Probabilities
 from flarenet.inference.predict import Predictor
 from flarenet.inference.views import View
 from flarenet.networks import build
+from flarenet.planning.budget import Budget
+from flarenet.planning.fits import check_fits
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
 from flarenet.volume import Grid, Volume
 from tests.data.dicom_series import PATIENT, read_series, write_series
@@ -168,6 +170,18 @@ def test_every_group_has_its_map_and_later_groups_lie_on_top(tmp_path):
     np.testing.assert_array_equal(only.predict(scan).labels, maps["organ"])
     with pytest.raises(UsageError, match="did you mean 'liver'"):
         Predictor(tmp_path / "model", device="cpu", roi=["lver"])
+
+
+def test_a_model_predicts_whatever_memory_its_training_was_planned_for(tmp_path):
+    plan = plan_for(("organ", "cancer"), 2, (32, 32)).model_copy(update={"budget": Budget(gpu_memory_gb=0.1)})
+    with pytest.raises(PlanError, match="budget.gpu_memory_gb"):
+        check_fits(plan, "plan")
+    save_model(tmp_path, threshold_network(plan), plan=plan, trainer="Threshold", step=1, summary={})
+    scan = np.full((4, 32, 32), AIR_HU, dtype=np.int16)
+    scan[:, 8:16, 8:16] = BODY_HU
+    predictor = Predictor(tmp_path, device="cpu", precision="fp32")
+    found = predictor.predict(Volume(scan, Grid(scan.shape, np.eye(4)[[2, 1, 0, 3]])))
+    assert np.array_equal(found.labels == 1, scan == BODY_HU)
 
 
 def test_a_scan_of_nothing_but_air_has_an_empty_answer(predictor):

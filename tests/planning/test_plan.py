@@ -188,18 +188,12 @@ def test_a_warm_up_that_somebody_wrote_into_the_plan_stays(plan, tmp_path):
     assert override(load_plan(tmp_path / "plan.json"), ["seed=7"]).step("Deep", 1).warmup_epochs == 4
 
 
-def test_a_spacing_that_would_not_fit_in_memory_is_refused_with_both_numbers(plan, tmp_path):
+def test_a_spacing_that_would_not_fit_in_memory_is_refused_with_both_numbers(plan):
     """400 mm each way at 0.05 mm: 8000 voxels an axis, 5.12e11 of 3 bytes."""
     scans = {"longest": ScanSize(shape=(400, 400, 400), spacing_mm=(1.0, 1.0, 1.0))}
     sized = plan.model_copy(update={"scans": scans})
     with pytest.raises(PlanError, match=r"(?s)configurations.3d.spacing_mm 0.05.*1536.0 GB.*400 x 400 x 400 mm.*8 GB"):
         override(sized, ["configurations.3d.spacing_mm=[0.05,0.05,0.05]"])
-    save_plan(sized, tmp_path / "plan.json")
-    edited = (tmp_path / "plan.json").read_text().replace("[1.0, 1.0, 1.0],\n   \"inf", "[0.05, 0.05, 0.05],\n   \"inf")
-    assert "0.05" in edited
-    (tmp_path / "plan.json").write_text(edited)
-    with pytest.raises(PlanError, match=r"plan.json: configurations.3d.spacing_mm 0.05"):
-        load_plan(tmp_path / "plan.json")
 
 
 def test_a_prediction_that_would_not_fit_is_refused(plan):

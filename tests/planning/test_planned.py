@@ -4,8 +4,8 @@ import pytest
 
 from flarenet.errors import PlanError
 from flarenet.planning.budget import PAPER, Budget
-from flarenet.planning.plan import NetworkSpec, Plan, Step, Subset, TrainerPlan
-from flarenet.planning.plan_file import save_plan
+from flarenet.planning.plan import Configuration, NetworkSpec, Plan, ScanSize, Step, Subset, TrainerPlan
+from flarenet.planning.plan_file import load_plan, save_plan
 from flarenet.planning.planned import load_planned, plan_again
 from flarenet.schema import load, save
 from flarenet.workspace import Workspace
@@ -54,4 +54,19 @@ def test_a_plan_of_another_fingerprint_is_to_be_made_as_it_was(tmp_path):
     save(facts.spleen(), workspace.fingerprint)
     save_plan(planned(recipe="paper", budget=PAPER.budget), workspace.plan)
     with pytest.raises(PlanError, match="what to do: flarenet_plan -d Spleen --recipe paper, with the changes"):
+        load_planned(workspace)
+
+
+def test_a_plan_edited_beyond_its_budget_can_be_read_but_not_trained(tmp_path):
+    """400 mm each way at 0.05 mm: 8000 voxels an axis, 5.12e11 of 3 bytes."""
+    workspace, found = Workspace(tmp_path, "Spleen"), facts.spleen()
+    fine = Configuration(
+        spacing_mm=(0.05,) * 3, inference_spacing_mm=(1.0,) * 3, patch=(32, 32, 32), clip_hu=(-200, 300)
+    )
+    scans = {"longest": ScanSize(shape=(400, 400, 400), spacing_mm=(1.0, 1.0, 1.0))}
+    facts_of = {"fingerprint_hash": found.hash, "scans": scans, "configurations": {"3d": fine}}
+    save(found, workspace.fingerprint)
+    save_plan(planned(recipe="auto").model_copy(update=facts_of), workspace.plan)
+    assert load_plan(workspace.plan).configurations == {"3d": fine}
+    with pytest.raises(PlanError, match=r"(?s)plan.json: configurations.3d.spacing_mm 0.05.*1536.0 GB.*8 GB"):
         load_planned(workspace)
