@@ -32,10 +32,16 @@ ADDED, NEAR = ("groups", "tolerance_mm", "patterns", "test"), 0.8
 """The keys that nnU-Net does not read, and the similarity (difflib) from which an unknown key counts as one of them,
 misspelt."""
 
+NOT_USED = frozenset(
+    "name description overwrite_image_reader_writer regions_class_order release reference citation licence license "
+    "converted_by dataset_name tensorImageSize numTest author contact".split()
+)
+"""Keys that are common in nnU-Net's files: not used, and no remark is made."""
+
 
 class DatasetFile(Frozen):
-    """dataset.json as it is written. The keys from `name` on are common in nnU-Net's files and not used. Any other key
-    is not used either and gets a remark, or is refused as a misspelt one; see _check_unknown."""
+    """What is read of dataset.json. The keys of NOT_USED are ignored; any other key gets a remark, or is refused as a
+    misspelt one: see _check_unknown."""
 
     channel_names: dict[str, str]
     labels: dict[str, Any]
@@ -46,21 +52,6 @@ class DatasetFile(Frozen):
     patterns: dict[str, CohortEntry] = Field(default_factory=dict)
     dataset: dict[str, CaseEntry] | None = None
     test: dict[str, CaseEntry] | None = None
-    name: str | None = None
-    description: Any = None
-    overwrite_image_reader_writer: Any = None
-    regions_class_order: Any = None
-    release: Any = None
-    reference: Any = None
-    citation: Any = None
-    licence: Any = None
-    license: Any = None
-    converted_by: Any = None
-    dataset_name: Any = None
-    tensorImageSize: Any = None
-    numTest: Any = None
-    author: Any = None
-    contact: Any = None
 
 
 def read_dataset(
@@ -142,7 +133,7 @@ def _parse(data: Any, source: Path, problems: Problems) -> DatasetFile | None:
         problems.add(DatasetError(source, found=type(data).__name__, expected="a JSON object"))
         return None
     for key in data:
-        if key not in DatasetFile.model_fields:
+        if key not in DatasetFile.model_fields and key not in NOT_USED:
             _check_unknown(key, data, source, problems)
     known = {key: value for key, value in data.items() if key in DatasetFile.model_fields}
     content, wrong = parse_all(DatasetFile, known, source, DatasetError)
