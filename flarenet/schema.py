@@ -7,11 +7,12 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from .errors import FlarenetError
 from .whole import write_text
@@ -204,6 +205,15 @@ def as_saved(value: BaseModel) -> str:
 def digest(value: Any) -> str:
     """The SHA-256 of a JSON value, as 64 hexadecimal digits."""
     return hashlib.sha256(to_json(value).encode()).hexdigest()
+
+
+def leaves(value: JsonValue, key: str = "") -> Iterator[tuple[str, JsonValue]]:
+    """(dotted key, value) of every part of a JSON value that is not itself a dictionary."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from leaves(inner, f"{key}.{name}" if key else name)
+    else:
+        yield key, value
 
 
 def to_json(value: Any, indent: int = 0) -> str:

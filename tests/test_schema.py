@@ -16,6 +16,7 @@ from flarenet.errors import DatasetError, PlanError
 from flarenet.schema import (
     LARGEST_TABLE_BYTES,
     Frozen,
+    leaves,
     load,
     load_or_none,
     parse,
@@ -225,3 +226,8 @@ def test_a_file_name_that_is_no_utf8_is_written_so_that_it_can_be_read(tmp_path)
 def test_short_values_stay_on_one_line_and_long_ones_do_not():
     assert to_json({"a": [1, 2, 3]}) == '{"a": [1, 2, 3]}'
     assert to_json({"a": ["x" * 60, "y" * 60]}) == f'{{\n "a": [\n  "{"x" * 60}",\n  "{"y" * 60}"\n ]\n}}'
+
+
+def test_the_leaves_of_a_value_have_the_path_of_their_keys():
+    value = {"a": {"b": 1, "c": {}, "d": {"e": None}}, "f": [{"g": 2}]}
+    assert list(leaves(value)) == [("a.b", 1), ("a.d.e", None), ("f", [{"g": 2}])]

@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import CasesFailed, FlarenetError, UsageError
 from ..workspace import find_root, models_folder
@@ -203,6 +203,8 @@ def _show(models: Mapping[str, Path]) -> None:
 
 
 def _facts(model: Path, about: About, plan: Plan) -> Iterator[tuple[str, str]]:
+    from ..schema import leaves
+
     part = plan.trainer(about.trainer)
     yield "trainer", f"{about.trainer}, step {about.step} of {len(part.steps)}, by flarenet {about.flarenet}"
     yield "network", f"{part.network.kind}, {part.network.dimensions}D, patch {_patch(plan, about)}"
@@ -213,7 +215,7 @@ def _facts(model: Path, about: About, plan: Plan) -> Iterator[tuple[str, str]]:
     patterns = plan.step(about.trainer, about.step).subset.patterns
     yield "cohorts", "; ".join(_pattern(pattern, plan) for pattern in patterns)
     yield "cases", "not stated" if about.seen is None else f"{len(about.seen)}: {', '.join(about.seen)}"
-    for name, value in _flat(about.summary):
+    for name, value in leaves(about.summary):
         yield name, str(value)
     for path in _parts(model):
         yield path.name, f"{path.stat().st_size} bytes, sha256 {about.sha256.get(path.name, 'in the manifest')}"
@@ -240,14 +242,6 @@ def _parts(model: Path) -> list[Path]:
     from ..inference.models.about import FILES
 
     return [model / name for name in FILES]
-
-
-def _flat(summary: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in summary.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{above}{name}.")
-        else:
-            yield f"{above}{name}", value
 
 
 def _plain(text: str) -> str:

@@ -10,7 +10,7 @@ epoch, index), so no state of a random generator is kept.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from ..errors import FlarenetError, RunError, UsageError, some_of
 from ..inference.models.model import save_tensors
-from ..schema import LARGEST_TABLE_BYTES, Frozen, digest, load, save, to_json
+from ..schema import LARGEST_TABLE_BYTES, Frozen, digest, leaves, load, save, to_json
 from ..whole import remove_leftovers, sha256_of
 from .distributed import rank
 from .state import EpochRecord, TrainState, Weights
@@ -193,18 +193,9 @@ def _fill_optimizer(optimizer: torch.optim.Optimizer, moments: Weights) -> None:
     optimizer.load_state_dict(content)
 
 
-def _leaves(value: JsonValue, key: str = "") -> Iterator[tuple[str, JsonValue]]:
-    """(dotted key, value) of every part of a JSON value that is not itself a dictionary."""
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _leaves(inner, f"{key}.{name}".lstrip("."))
-    else:
-        yield key, value
-
-
 def differences(was: Identity, now: Identity) -> tuple[str, str]:
     """(values in `was`, values in `now`) of the first keys, by name, in which they differ; empty where none does."""
-    before, after = dict(_leaves(was)), dict(_leaves(now))
+    before, after = dict(leaves(was)), dict(leaves(now))
     keys = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     was_said, now_said = (some_of([f"{key}={to_json(side.get(key))}" for key in keys]) for side in (before, after))
     return was_said, now_said
