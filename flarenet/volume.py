@@ -171,15 +171,11 @@ class Orientation:
 
     def apply_plane(self, plane: np.ndarray) -> np.ndarray:
         """What apply does to each slice [Y, X] of an array whose first axis stays the first one; a view."""
-        y_flip, x_flip = self.flips[1:]
-        turned = plane if self.axes[1] < self.axes[2] else plane.T
-        return turned[:: -1 if y_flip else 1, :: -1 if x_flip else 1]
+        return self.apply(plane[None]).squeeze(0)
 
     def undo_plane(self, plane: np.ndarray) -> np.ndarray:
         """The inverse of apply_plane, again a view."""
-        y_flip, x_flip = self.flips[1:]
-        flipped = plane[:: -1 if y_flip else 1, :: -1 if x_flip else 1]
-        return flipped if self.axes[1] < self.axes[2] else flipped.T
+        return self.undo(plane[None]).squeeze(0)
 
     def apply_to_grid(self, grid: Grid) -> Grid:
         """The grid of apply(data)."""
