@@ -123,7 +123,7 @@ def _train(network: str, patch: tuple[int, ...], batch_size: int, _engine: str) 
     """Take two training steps, as only the second one holds Adam's moments; returns the estimate in GB."""
     import torch
 
-    from flarenet.cli.heap import keep_freed_memory
+    from flarenet.cli.process import keep_freed_memory
     from flarenet.networks import build
     from flarenet.networks.memory_order import training_order
     from flarenet.planning.cost.memory import training_gb

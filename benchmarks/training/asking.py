@@ -16,7 +16,7 @@ from statistics import median
 
 import torch
 
-from flarenet.cli.heap import keep_freed_memory
+from flarenet.cli.process import keep_freed_memory
 from flarenet.networks.memory_order import training_order
 from flarenet.planning.plan import Update
 from flarenet.training.batches import Batch

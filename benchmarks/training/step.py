@@ -21,7 +21,7 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
-from flarenet.cli.heap import keep_freed_memory
+from flarenet.cli.process import keep_freed_memory
 from flarenet.data.labels import HIDDEN
 from flarenet.inference.engines.engine import autocast, pick_device
 from flarenet.networks import build

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .process import keep_to_quota
 from .shell import (
     add_changes,
     add_device,
@@ -24,7 +25,6 @@ from .shell import (
     reading,
     run,
 )
-from .threads import keep_to_quota
 
 if TYPE_CHECKING:
     from ..choice.ablation_table import AblationResults

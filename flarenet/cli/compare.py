@@ -8,8 +8,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .process import keep_to_quota
 from .shell import add_device, add_planned, add_pool, parser, planned, pool, run
-from .threads import keep_to_quota
 
 if TYPE_CHECKING:
     from ..choice.compare import Comparison

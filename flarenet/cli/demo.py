@@ -6,8 +6,8 @@ import time
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 
+from .process import keep_to_quota
 from .shell import add_device, parser, run
-from .threads import keep_to_quota
 
 NAME = "PHANTOM"
 TEST_CASES = 8

@@ -15,8 +15,7 @@ from ..data.names import FILE_ENDINGS
 from ..errors import CasesFailed, DatasetError, FlarenetError, StorageError, UsageError, some_of
 from ..workspace import find_root
 from . import shell
-from .heap import share_one_heap
-from .threads import keep_to_quota
+from .process import keep_to_quota, share_one_heap
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .process import keep_to_quota
 from .shell import add_changes, add_device, add_fold, add_planned, parser, planned, run
-from .threads import keep_to_quota
 
 if TYPE_CHECKING:
     from ..planning.plan import Plan

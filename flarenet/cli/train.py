@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from .heap import keep_freed_memory
+from .process import keep_freed_memory, keep_to_quota
 from .shell import add_changes, add_device, add_epochs, add_fold, add_planned, parser, planned, run
-from .threads import keep_to_quota
 
 if TYPE_CHECKING:
     from ..planning.plan import Plan

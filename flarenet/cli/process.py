@@ -1,10 +1,26 @@
-"""Settings of glibc's malloc for a command's process. With another C library these functions do nothing."""
+"""Settings of a command's process: torch's threads and glibc's malloc. With another C library those of malloc do
+nothing."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+
+from ..data.memory import processors
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # glibc's malloc.h
+
+
+def keep_to_quota() -> None:
+    """Let torch, and what takes as many threads as torch, start no more of them than processors are granted.
+
+    Called before numpy and torch are imported, which would take a thread for each core of the machine. In a container
+    that is granted two of 64, most of these would stand still most of the time, and the others would wait for them.
+    Where OMP_NUM_THREADS is set already, it stays.
+    """
+    granted = processors()
+    if granted < len(os.sched_getaffinity(0)):
+        os.environ.setdefault("OMP_NUM_THREADS", str(granted))
 
 
 def share_one_heap() -> None:
