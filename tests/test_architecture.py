@@ -269,7 +269,7 @@ def test_all_commands_are_declared():
         ("flarenet.planning.rules.configurations", "def work():\n    from ...phantom import phantom_case"),
         ("flarenet.networks.unet", "from ..preparation.prepare import prepare_image"),
         ("flarenet.errors", "import flarenet.volume"),
-        ("flarenet.evaluation.overlap", "def work():\n    import torch.nn"),
+        ("flarenet.evaluation.scores", "def work():\n    import torch.nn"),
         ("flarenet.phantom.case", "from monai.networks import nets"),
     ],
 )

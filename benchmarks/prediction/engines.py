@@ -26,7 +26,7 @@ import torch
 from flarenet.data.dataset_file import read_dataset
 from flarenet.data.nifti import read_labels
 from flarenet.errors import UsageError
-from flarenet.evaluation.overlap import dice
+from flarenet.evaluation.scores import dice
 from flarenet.inference.engines.engine import open_engine, pick_device
 from flarenet.inference.models.found import models_in
 from flarenet.inference.models.model import load_model

@@ -14,8 +14,8 @@ from ..data.components import find_components
 from ..data.labels import HIDDEN, LabelSet
 from ..data.nifti import read_labels
 from ..evaluation.masks import TwoMaps
-from ..evaluation.overlap import dice
 from ..evaluation.pairs import Pair, need_mb
+from ..evaluation.scores import dice
 from ..schema import Frozen
 
 

@@ -12,11 +12,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # glibc's malloc.h
 
 
 def keep_to_quota() -> None:
-    """Let torch, and what takes as many threads as torch, start no more of them than processors are granted.
+    """Let torch, and libraries that use as many threads, start no more of them than processors are granted.
 
-    Called before numpy and torch are imported, which would take a thread for each core of the machine. In a container
-    that is granted two of 64, most of these would stand still most of the time, and the others would wait for them.
-    Where OMP_NUM_THREADS is set already, it stays.
+    Call it before numpy and torch are imported, which would start a thread for each core of the machine. In a container
+    that is granted two of 64, most of these would be idle most of the time, and the others would wait for them.
+    OMP_NUM_THREADS is kept if it is already set.
     """
     granted = processors()
     if granted < len(os.sched_getaffinity(0)):

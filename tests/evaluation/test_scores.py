@@ -19,7 +19,7 @@ from flarenet.evaluation.lesions import find_lesions
 from flarenet.evaluation.masks import TwoMaps
 from flarenet.evaluation.pairs import CaseScores, evaluate, need_mb, pair_up
 from flarenet.evaluation.rules import OFFICIAL, PLAIN
-from flarenet.evaluation.scores import LabelScore, Score, score_case
+from flarenet.evaluation.scores import LabelScore, Score, dice, score_case
 from flarenet.evaluation.tables import summarise
 from flarenet.volume import Grid, Volume
 from tests.unreadable import refuse_to_open
@@ -83,6 +83,13 @@ def _maps(truth: np.ndarray, prediction: np.ndarray, spacing_mm=(2.0, 1.0, 1.0))
 def _pure(scores: dict[str, LabelScore]) -> dict[str, Score]:
     """DSC and NSD alone."""
     return {name: Score(dsc=score.dsc, nsd=score.nsd) for name, score in scores.items()}
+
+
+def test_dice_of_a_half_and_of_empty_masks():
+    empty, full = np.zeros(3, dtype=bool), np.ones(3, dtype=bool)
+    assert dice(np.array([True, True, False]), np.array([False, True, True])) == 0.5
+    assert dice(empty, empty) == dice(full, full) == 1
+    assert dice(empty, full) == 0 == dice(full, empty)
 
 
 def test_only_what_is_asked_is_scored():
