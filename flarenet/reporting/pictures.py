@@ -11,13 +11,14 @@ from ..data.cases import HERE, Pool, map_cases
 from ..data.dataset import Dataset
 from ..data.labels import LabelSet
 from ..errors import without_folders
+from ..evaluation.gallery import drawing_mb
 from ..evaluation.pictures import Row
 from .content import Browser, Gallery, Listing, Part, Section, Strip, Words
 from .extremes import BEST, WORST, extreme_row, extremes_picture
 from .models import ScoredModel
 from .pixels import hex_of
 from .slices import make_strip
-from .subjects import Subject, ends, find_subjects, need_mb, read_scan
+from .subjects import Subject, ends, find_subjects, read_scan
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def _jobs(subjects: Sequence[Subject], browsed: int) -> list[Job]:
 
 
 def _need_mb(job: Job) -> float:
-    return need_mb(job.subject)
+    subject = job.subject
+    return drawing_mb(subject.image, subject.pair.reading, maps=1 + len(subject.predictions))
 
 
 def _about(models: Sequence[ScoredModel], subjects: Sequence[Subject], browsed: int) -> Words:

@@ -12,7 +12,7 @@ import numpy as np
 from ..data.labels import HIDDEN, LabelPattern, LabelSet
 from ..data.names import files_by_case
 from ..data.nifti import read_image
-from ..evaluation.gallery import drawing_mb, read_on
+from ..evaluation.gallery import read_on
 from ..evaluation.pairs import Pair
 from ..evaluation.pictures import body_box, window_of
 from ..evaluation.tables import mean_score
@@ -102,11 +102,6 @@ def read_scan(subject: Subject, labels: LabelSet, *, is_ct: bool) -> ShownScan:
     body = body_box(turned.data, is_ct=is_ct)
     layers = {title: crop(canonical(volume)[0], body).data for title, volume in maps.items()}
     return ShownScan(crop(turned, body), layers, window_of(turned.data, is_ct=is_ct), body.start[0])
-
-
-def need_mb(subject: Subject) -> float:
-    """The memory in MB to draw the case, see drawing_mb."""
-    return drawing_mb(subject.image, subject.pair.reading, maps=1 + len(subject.predictions))
 
 
 def different(truth: np.ndarray, predicted: np.ndarray, asked: LabelPattern) -> np.ndarray:
