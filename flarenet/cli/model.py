@@ -103,7 +103,7 @@ def _row(name: str, models: Sequence[Path]) -> tuple[str, str, str, str, str, st
 
 
 def _info(arguments: Namespace) -> None:
-    from ..inference.models.found import models_in
+    from ..inference.models.found import find_models, models_in
     from ..inference.models.model_file import opened
 
     file = Path(arguments.model)
@@ -111,7 +111,7 @@ def _info(arguments: Namespace) -> None:
         with opened(file) as folder:
             _show({f"{file}: {model.relative_to(folder)}": model for model in models_in(folder)})
     else:
-        _show({str(model): model for model in _models(arguments)})
+        _show({str(model): model for model in find_models(arguments.model, arguments.root)})
 
 
 def _export(arguments: Namespace) -> None:
@@ -128,10 +128,11 @@ def _export(arguments: Namespace) -> None:
 
 
 def _onnx(arguments: Namespace) -> None:
+    from ..inference.models.found import find_models
     from ..inference.models.model import load_model
     from ..inference.models.onnx_file import export_onnx
 
-    models = _models(arguments)
+    models = find_models(arguments.model, arguments.root)
     for folder in models:
         # a fold is TRAINER/fold_K/step_N
         out = arguments.folder if len(models) == 1 else arguments.folder / folder.parent.name
@@ -163,13 +164,6 @@ def _remove(arguments: Namespace) -> None:
             raise UsageError(f"model {arguments.name}", found="another answer", expected="its name; it is still there")
     remove(root, arguments.name)
     print(f"{arguments.name}: removed from {models_folder(root)}")
-
-
-def _models(arguments: Namespace) -> list[Path]:
-    """The models that MODEL stands for. Raises UsageError, which lists the existing ones, where there is none."""
-    from ..inference.models.found import find_models
-
-    return find_models(arguments.model, arguments.root)
 
 
 def _licence(words: str) -> str:
