@@ -135,8 +135,7 @@ def _background(arguments: Namespace, workspace: Workspace) -> Iterator[Section]
     """Sections on the training of the models, the plan and the data set, as far as these exist."""
     from ..planning.plan_file import load_plan
     from ..planning.planned import load_fingerprint
-    from ..reporting.dataset import dataset_section
-    from ..reporting.planned import plan_section
+    from ..reporting.dataset import dataset_section, plan_section
 
     if arguments.model:
         from ..reporting.training import read_runs, training_section  # imports torch

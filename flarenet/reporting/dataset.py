@@ -1,4 +1,4 @@
-"""A data set before training: which labels are annotated in which cases, scan geometry and intensities."""
+"""A data set and its plan before training: labels annotated in which cases, scan geometry, intensities, numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from ..data.findings import Finding, alike
 from ..data.verify import Check, check_dataset
 from ..planning.measuring.fingerprint import Cohort, Fingerprint
 from ..planning.measuring.measure import CaseFingerprint
-from ..planning.summary import cohort_names, cohort_table, geometry_table
+from ..planning.plan import Plan
+from ..planning.summary import cohort_names, cohort_table, geometry_table, plan_tables, remarks
 from .charts import Points, histograms, ranges, scatter
 from .content import (
     Cell,
@@ -30,7 +31,7 @@ from .content import (
 from .look import Look, added, bins_hu, look_at, worth_a_thumbnail
 from .pixels import hex_of
 
-MANY_CASES = 60
+MANY_CASES, MANY_ROWS = 60, 30
 
 
 def dataset_section(fingerprint: Fingerprint) -> Section:
@@ -44,6 +45,18 @@ def dataset_section(fingerprint: Fingerprint) -> Section:
     if fingerprint.modality == "CT" and any(cohort.labels for cohort in fingerprint.cohorts):
         parts.append(intensity_chart(fingerprint))
     return Section("dataset", "Data set", tuple(parts))
+
+
+def plan_section(plan: Plan, fingerprint: Fingerprint) -> Section:
+    """The tables that flarenet_plan prints on what it decided."""
+    tables = [
+        from_terminal(f"plan_{name}", table, folded=len(table.rows) > MANY_ROWS)
+        for name, table in plan_tables(plan, fingerprint).items()
+    ]
+    notes = [Words(tuple(f"Note: {note}" for note in remarks(fingerprint)))]
+    if plan.fingerprint_hash != fingerprint.hash:
+        notes.append(Words(("This plan was made from another fingerprint than the one next to it.",), bad=True))
+    return Section("plan", "Plan", (*notes, *tables))
 
 
 def look_sections(

@@ -7,8 +7,7 @@ from flarenet.planning.budget import AUTO
 from flarenet.planning.fusion import Fusion
 from flarenet.planning.measuring.fingerprint import fingerprint
 from flarenet.planning.summary import cohort_table
-from flarenet.reporting.dataset import annotation_table, case_rows, dataset_section
-from flarenet.reporting.planned import plan_section
+from flarenet.reporting.dataset import annotation_table, case_rows, dataset_section, plan_section
 from flarenet.trainers.planner import make_plan
 
 
