@@ -102,9 +102,17 @@ def test_row56_ids_that_differ_in_spelling_only(data, first, second):
     refused(data.add(first).add(second).findings(), f"cases {first}, {second}")
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "-x", "a\nb", "x" * 300, "é" * 150, ".x", "a\0b"])
+@pytest.mark.parametrize(
+    "name",
+    ["../x", "..", "a/b", "a\\b", "a:b", "-x", ".x", "x ", "a\nb", "a\0b", "x" * 201, "x" * 300, "é" * 150],
+)
 def test_row57_ids_that_are_no_file_names(data, name):
     assert refused(data.add(name).findings(), code=7) == ["a1", "a2"]
+
+
+def test_row57_an_empty_id(data):
+    """A case that cannot be named cannot be left out either."""
+    assert refused(data.add("").findings(), "a name of 0 bytes", code=7) == []
 
 
 class TestRow58:
@@ -140,8 +148,9 @@ class TestRow59:
         data.content |= {"file_ending": 7, "numTraining": "2"}
         data.add("a3", images="a string", label=1)
         result = data.findings()
-        for key in ("file_ending", "numTraining", "dataset.a3.images", "dataset.a3.label"):
-            refused(result, f"key '{key}'")
+        values = {"file_ending": "7", "numTraining": "'2'", "dataset.a3.images": "'a string'", "dataset.a3.label": "1"}
+        for key, found in values.items():
+            refused(result, f"key '{key}'", found)
 
     def test_a_wrong_type_of_a_case_costs_that_case_only(self, data):
         assert refused(data.add("a3", label=1).findings(), "a3", "key 'dataset.a3.label'") == ["a1", "a2"]
@@ -163,9 +172,10 @@ class TestRow60:
         [
             ({"background": 0, "liver": "1"}, ["'liver'", "'1'", "a whole number"]),
             ({"liver": 1, "tumor": 2}, ["'liver' with value 1", "'background' with value 0"]),
+            ({"liver": 0, "tumor": 1}, ["'liver' with value 0", "'background' with value 0"]),
             ({"background": 0, "liver": 1, "tumor": 1}, ["liver 1, tumor 1"]),
         ],
-        ids=["strings", "no background", "overlap"],
+        ids=["strings", "no background", "another background", "overlap"],
     )
     def test_tables(self, data, labels, words):
         data.content["labels"] = labels
@@ -174,18 +184,32 @@ class TestRow60:
 
 class TestRow61:
     @pytest.mark.parametrize(
-        "path", ["/etc/hostname", "$HOME/x.nii.gz", "~/x.nii.gz", "imagesTr/../../x.nii.gz", "C:\\x"]
+        "path",
+        ["/etc/hostname", "$HOME/x.nii.gz", "~/x.nii.gz", "../x.nii.gz", "imagesTr/../../x.nii.gz", "C:\\x", "..\\x"],
     )
-    def test_paths(self, data, path):
-        data.add("a3", images=[path])
-        assert refused(data.findings(), "a3", "key 'dataset.a3.images'", path, code=7) == ["a1", "a2"]
+    @pytest.mark.parametrize("key", ["images", "label"])
+    def test_paths(self, data, key, path):
+        data.add("a3", **{key: [path] if key == "images" else path})
+        assert refused(data.findings(), "a3", f"key 'dataset.a3.{key}'", path, code=7) == ["a1", "a2"]
         assert len(handled(data.findings(Reading(allow_external=True))).cases) == 3
 
-    def test_symlink(self, data, tmp_path):
+    @pytest.mark.parametrize("path", ["", "x" * 256])
+    @pytest.mark.parametrize("key", ["images", "label"])
+    def test_what_nobody_can_allow(self, data, key, path):
+        data.add("a3", **{key: [path] if key == "images" else path})
+        for reading in (STRICT, Reading(allow_external=True)):
+            assert refused(data.findings(reading), "a3", f"key 'dataset.a3.{key}'", code=7) == ["a1", "a2"]
+
+    @pytest.mark.parametrize(
+        "link, target, path",
+        [("linked", "outside", "linked/x.nii.gz"), ("x.nii.gz", "outside/x.nii.gz", "x.nii.gz")],
+        ids=["folder", "file"],
+    )
+    def test_symlink(self, data, tmp_path, link, target, path):
         outside = tmp_path / "outside"
         outside.mkdir()
-        os.symlink(outside, data.folder / "linked")
-        data.add("a3", images=["linked/x.nii.gz"])
+        os.symlink(tmp_path / target, data.folder / link)
+        data.add("a3", images=[path])
         assert refused(data.findings(), "a3", str(outside), code=7) == ["a1", "a2"]
         assert len(handled(data.findings(Reading(allow_external=True))).cases) == 3
 

@@ -112,10 +112,7 @@ def cohort(annotated, *cases):
 MISTAKES = {
     "unknown key": (set_key("tolerance", {}), "key 'tolerance'", "tolerance_mm"),
     "required key misspelt": (lambda d: d.update(label=d.pop("labels")), "key 'label'", "mean 'labels'"),
-    "wrong type": (set_key("numTraining", "3"), "key 'numTraining'", "'3'"),
     "wrong count": (set_key("numTraining", 4), "key 'numTraining'", "expected: 3"),
-    "value twice": (set_key("labels", {"background": 0, "a": 1, "b": 1}), "key 'labels'", "a 1, b 1"),
-    "no background": (set_key("labels", {"liver": 0, "spleen": 1}), "key 'labels'", "'background' with value 0"),
     "background alone": (set_key("labels", {"background": 0}), "key 'labels'", "background 0, then a different value"),
     "region": (set_key("labels", {"background": 0, "all": [1, 2], "x": 2}), "'all'", "region"),
     "ignore below a label": (set_key("labels", "ignore", 2), "key 'labels': 'ignore'", "every label: 4 or more"),
@@ -143,7 +140,6 @@ MISTAKES = {
     "two images": (set_key("dataset", "bare", "images", ["a.nii.gz", "b.nii.gz"]), "dataset.bare.images", "2 images"),
     "other format": (set_key("file_ending", ".nrrd"), "key 'file_ending'", ".nii.gz or .nii"),
     "unknown key of a case": (set_key("dataset", "bare", "anotated", []), "dataset.bare.anotated", "[]"),
-    "annotated without label": (set_key("dataset", "bare", "annotated", [1]), "dataset.bare.annotated", "no 'label'"),
     "values of nothing": (set_key("dataset", "part", "values", {"6": 4}), "dataset.part.values.6", "found: 4"),
     "values of words": (set_key("dataset", "part", "values", {"six": 1}), "dataset.part.values.six", "valid integer"),
     "cohort of nobody": (cohort([1], "x*"), "patterns.a.cases", "'x*'"),
@@ -157,17 +153,6 @@ MISTAKES = {
     "annotated background": (set_key("dataset", "part", "annotated", [0, 1]), "dataset.part.annotated", "[0, 1]"),
     "annotated outside": (set_key("dataset", "part", "annotated", [4]), "part.annotated", "of 1 liver, 2 spleen, 3"),
     "annotated as a word": (set_key("dataset", "part", "annotated", ["livre"]), "part.annotated", "mean 'liver'"),
-    "no case": (lambda d: d.update(dataset={}, numTraining=0), "Small", "no training case"),
-    "names that differ in case": (
-        lambda d: d.update(dataset={"A": d["dataset"]["full"], "a": d["dataset"]["part"]}, numTraining=2),
-        "dataset.json",
-        "cases A, a",
-    ),
-    "test case that is trained on": (
-        lambda d: d.update(test={"other": {"images": ["imagesTr/full_0000.nii.gz"]}}),
-        "dataset.json",
-        "cases full and other",
-    ),
 }
 
 
@@ -180,32 +165,6 @@ def test_a_mistake_is_named_with_file_key_and_what_was_expected(small_set, edit_
     assert place in caught.value.thing
     assert words in str(caught.value)
     assert caught.value.found is not None and caught.value.expected is not None
-
-
-@pytest.mark.parametrize(
-    "path", ["../x.nii.gz", "imagesTr/../../x.nii.gz", "/etc/passwd", "C:\\x.nii.gz", "..\\x", "", "x" * 256]
-)
-@pytest.mark.parametrize("key", ["images", "label"])
-def test_a_path_that_leaves_the_folder_is_refused(small_set, edit_json, path, key):
-    edit_json(small_set, set_key("dataset", "part", key, [path] if key == "images" else path))
-    with pytest.raises(UnsafeError) as caught:
-        read_dataset(small_set)
-    assert f"key 'dataset.part.{key}'" in caught.value.thing
-
-
-def test_a_link_that_leaves_the_folder_is_refused(small_set, tmp_path):
-    outside = tmp_path / "outside.nii.gz"
-    image = small_set / "imagesTr/part_0000.nii.gz"
-    image.rename(outside)
-    image.symlink_to(outside)
-    with pytest.raises(UnsafeError, match="part_0000"):
-        read_dataset(small_set)
-
-
-@pytest.mark.parametrize("name", ["", "a/b", "a\\b", "-x", ".x", "..", "a\nb", "a\0b", "x" * 201, "a:b", "x "])
-def test_a_name_that_cannot_be_a_file_name_is_refused(name):
-    with pytest.raises(UnsafeError):
-        check_name(name, "a case")
 
 
 @pytest.mark.parametrize("name", ["btcv04", "FLARE22_Tr_0001", "case-1.2", "Müller", "x" * 200])

@@ -143,8 +143,6 @@ def test_the_last_bytes_of_a_gzip_file_count(tmp_path, save_nifti):
     ("content", "words"),
     [
         (b"", "an empty file"),
-        (b"<!DOCTYPE html>\n<html><body>404</body></html>", "HTML"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n", "git-lfs pointer"),
         (b'{"message": "Not Found"}', "JSON"),
         (b"PK\x03\x04" + bytes(400), "a zip archive"),
         (b"\x89PNG\r\n" + bytes(400), "a PNG picture"),
@@ -166,16 +164,14 @@ def test_a_file_that_is_no_image_is_called_what_it_is(tmp_path, content, words, 
         assert "NIfTI" in caught.value.expected
 
 
-def test_no_file_and_a_folder(tmp_path):
-    for path, words in ((tmp_path / "none.nii.gz", "no such file"), (tmp_path, "a folder")):
-        with pytest.raises(DatasetError, match=words):
-            read_image(path)
+def test_no_file(tmp_path):
+    with pytest.raises(DatasetError, match="no such file"):
+        read_image(tmp_path / "none.nii.gz")
 
 
 @pytest.mark.parametrize(
     ("fields", "error", "words"),
     [
-        ({"dim": [3, 0, 4, 5, 1, 1, 1, 1]}, DatasetError, "at least 1"),
         ({"vox_offset": np.nan}, DatasetError, "vox_offset"),
         ({"vox_offset": np.inf}, DatasetError, "vox_offset"),
         ({"quatern_b": 3, "quatern_c": 3}, GeometryError, "qform"),
