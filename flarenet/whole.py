@@ -42,7 +42,7 @@ def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[P
     Raises StorageError where the folder cannot be written; it names the free space and, where given, `size_bytes`.
     """
     target = Path(path)
-    temporary = target.with_name(f".{secrets.token_hex(6)}.tmp.{temporary_end(target.name)}")
+    temporary = _beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _fail_at("open", target, temporary)
@@ -59,6 +59,18 @@ def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[P
     finally:
         with suppress(OSError):  # after a clean exit it is gone; where it cannot be removed, the error above says why
             temporary.unlink()
+
+
+@contextmanager
+def temporary_folder(target: Path) -> Iterator[Path]:
+    """Yield a new folder beside `target`. At the end it is removed, unless it was renamed: to `target`, once all is in
+    it."""
+    temporary = _beside(target)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def temporary_end(name: str) -> str:
@@ -149,6 +161,10 @@ def flush_folder(folder: Path) -> None:
     except OSError as error:
         if error.errno not in _CANNOT_BE_FLUSHED:
             raise
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{secrets.token_hex(6)}.tmp.{temporary_end(target.name)}")
 
 
 def _first_free(path: Path) -> Path:

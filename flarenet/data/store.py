@@ -6,10 +6,8 @@ A case appears whole or not at all: its folder is filled under a temporary name,
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -22,7 +20,7 @@ from pydantic import Field
 from ..errors import DatasetError, NoRoom
 from ..schema import Frozen, as_saved, load
 from ..volume import Grid, Triple
-from ..whole import flush_folder, not_written, remove_leftovers, sha256_of
+from ..whole import flush_folder, not_written, remove_leftovers, sha256_of, temporary_folder
 from .names import check_name
 from .packed import Packed, PackedPlaces, damaged, pack
 from .places import places_of
@@ -131,7 +129,7 @@ class Store:
         remove_leftovers(self.folder, _literal(name))
         files, needed_bytes = dict[str, FileRecord](), 0
         try:
-            with _whole_folder(target) as temporary:
+            with temporary_folder(target) as temporary:
                 for file, content in _contents(image, maps, {group: found for group, (found, _) in places.items()}):
                     needed_bytes += len(content)
                     files[file] = _save(temporary / file, content)
@@ -148,6 +146,8 @@ class Store:
                     files=files,
                 )
                 _save(temporary / RECORD, as_saved(record).encode())
+                flush_folder(temporary)
+                _replace(temporary, target)
         except OSError as error:
             raise not_written(target, error, size_bytes=needed_bytes or None, kind=NoRoom) from error
         return record
@@ -237,19 +237,6 @@ def _save(path: Path, content: bytes) -> FileRecord:
         stream.flush()
         os.fsync(stream.fileno())
     return FileRecord(size_bytes=len(content), sha256=sha256(content).hexdigest())
-
-
-@contextmanager
-def _whole_folder(target: Path) -> Iterator[Path]:
-    """Yield a temporary folder that on a clean exit takes the place of `target`; after an error it is removed."""
-    temporary = target.with_name(f".{secrets.token_hex(6)}.tmp.{target.name}")
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        flush_folder(temporary)
-        _replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _replace(temporary: Path, target: Path) -> None:

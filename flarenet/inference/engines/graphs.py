@@ -7,7 +7,6 @@ with their digests before they are used. What is damaged is made anew.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import warnings
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ... import __version__
 from ...errors import FlarenetError, RunError, UsageError
 from ...schema import Frozen, digest, load, save
-from ...whole import sha256_of
+from ...whole import sha256_of, temporary_folder
 from ...workspace import cache_folder
 from ..models.about import Described, check_weights
 from .openvino_engine import HINTS, OpenVinoEngine, core, find_openvino
@@ -109,22 +108,19 @@ def _kept(model: Described, graph: openvino.Model) -> openvino.Model:
     folder = folder_of(model, library)
     if folder is None:
         return graph
-    temporary = folder.with_name(f".{secrets.token_hex(6)}.tmp")
     try:
-        temporary.mkdir(parents=True)
-        library.save_model(graph, temporary / GRAPH, compress_to_fp16=False)
-        again = core(library).read_model(temporary / GRAPH)  # on a full disk saving may end without an error
-        digests = {name: sha256_of(temporary / name) for name in (GRAPH, CONSTANTS)}
-        save(Digests(sha256=digests), temporary / DIGESTS)
-        _remove_oldest(folder.parent)
-        temporary.rename(folder)
+        with temporary_folder(folder) as temporary:
+            library.save_model(graph, temporary / GRAPH, compress_to_fp16=False)
+            again = core(library).read_model(temporary / GRAPH)  # on a full disk saving may end without an error
+            digests = {name: sha256_of(temporary / name) for name in (GRAPH, CONSTANTS)}
+            save(Digests(sha256=digests), temporary / DIGESTS)
+            _remove_oldest(folder.parent)
+            temporary.rename(folder)
         return again
     except (FlarenetError, OSError, RuntimeError) as problem:
         if not folder.is_dir():  # else another process was faster
             warnings.warn(f"later starts take more time than they need: {folder} is not kept ({problem})", stacklevel=2)
         return graph
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _remove_oldest(folder: Path) -> None:

@@ -29,7 +29,7 @@ from ...errors import FlarenetError, StorageError, UnsafeError, UsageError, unkn
 from ...lock import locked
 from ...planning.plan import Plan
 from ...schema import Frozen, save
-from ...whole import remove_leftovers, sha256_of, whole_file, write_text
+from ...whole import remove_leftovers, sha256_of, temporary_folder, whole_file, write_text
 from ...workspace import models_folder
 from .about import ABOUT, FILES, PLAN, WEIGHTS, About, check_together, load_unsafe, read_about
 from .archive import MOST_BYTES, unpack
@@ -245,13 +245,9 @@ def _unpacked(file: Path, home: Path) -> Iterator[Path]:
     What killed processes have left in `home` is removed too, so no other process may be at work there.
     """
     remove_leftovers(home)
-    folder = home / f".{secrets.token_hex(6)}.tmp.model"
-    folder.mkdir()
-    try:
+    with temporary_folder(home / "model") as folder:
         unpack(file, folder, _allowed)
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _verify(folder: Path, file: Path) -> tuple[Manifest, str]:
