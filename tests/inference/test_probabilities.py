@@ -9,7 +9,7 @@ import pytest
 import SimpleITK
 
 from flarenet.data.labels import LabelSet
-from flarenet.data.nifti import read_grid
+from flarenet.data.nifti import channels, read_grid
 from flarenet.errors import StorageError
 from flarenet.inference.outputs.probabilities import Probabilities
 from flarenet.inference.outputs.slices import FinishedSlice
@@ -112,20 +112,22 @@ def test_too_few_slices_are_no_file(tmp_path):
     assert list((tmp_path / "out" / "probabilities").iterdir()) == []
 
 
-def test_a_disk_that_changes_bytes_is_noticed(tmp_path, monkeypatch):
+def test_a_disk_that_changes_bytes_is_noticed_and_no_group_has_a_file(tmp_path, monkeypatch):
     grid = scan(tmp_path / "a.nii.gz", Orientation())
-    sink = Probabilities(LABELS, ("cancer",))(tmp_path / "a.nii.gz", tmp_path / "out" / "a.nii.gz", grid)
+    sink = Probabilities(LABELS, ("organ", "cancer"))(tmp_path / "a.nii.gz", tmp_path / "out" / "a.nii.gz", grid)
     give(sink, shares(0))
-    part = next((tmp_path / "out" / "probabilities").glob(".*.1"))
+    part = next((tmp_path / "out" / "probabilities").glob(".*a_cancer.nii.gz.1"))
     order = sink._orders["cancer"]
     assert order._kept is None and part.exists()
-    real = gzip.compress(bytes(np.prod(SHAPE)))
+    real, append = gzip.compress(bytes(np.prod(SHAPE))), channels._append
 
     def other(target, files):
+        if "organ" in target.name:
+            return append(target, files)
         with open(target, "ab") as end:
             end.write(real)
 
-    monkeypatch.setattr("flarenet.data.nifti.channels._append", other)
+    monkeypatch.setattr(channels, "_append", other)
     with pytest.raises(StorageError, match="when read back"):
         sink.finish()
     sink.abandon()

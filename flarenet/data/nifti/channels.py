@@ -25,11 +25,11 @@ COMMENT = 6
 @contextmanager
 def channels_file(
     path: Path, names: Sequence[str], *, like: str | Path | Grid, reading: Reading = STRICT
-) -> Iterator[tuple[Triple, Callable[[Sequence[np.ndarray]], None]]]:
+) -> Iterator[tuple[Triple, Callable[..., None]]]:
     """Write a .nii.gz file with a channel for each of `names`: yields its shape (z, y, x) and a function that takes its
     slices one by one, the first one first.
 
-    A slice is one uint8 array [Y, X] per channel, 255 for 1, in the order of like's file. The header has the
+    A slice is one argument per channel, uint8 [Y, X], 255 for 1, in the order of like's file. The header has the
     geometry of `like`, as labels_file keeps it, slope 1/255, the channels along the fourth axis, and `names`, as JSON,
     in a comment. NIfTI stores one channel after the other, so each is compressed to a file of its own; these are then
     joined as members of one gzip file. The file is read back, and compared by CRC, before it takes its name; after an
@@ -43,7 +43,7 @@ def channels_file(
                 writers = [PlaneWriter(stack.enter_context(gzipped(file)), path, grid.shape) for file in files]
                 writers[0].put(_header(raw, names))
 
-                def write(planes: Sequence[np.ndarray]) -> None:
+                def write(*planes: np.ndarray) -> None:
                     for writer, plane in zip(writers, planes, strict=True):
                         writer.take(plane)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import numpy as np
 from ...data.labels import LabelSet
 from ...data.nifti import channels_file
 from ...data.reading import STRICT, Reading
-from ...errors import StorageError
 from ...volume import Grid
 from .file_order import FileOrder
 from .outputs import beside
@@ -58,13 +56,11 @@ class ProbabilitiesSink:
         channels: dict[str, tuple[str, ...]],
         reading: Reading,
     ) -> None:
-        self._paths, self._stack, self._orders = paths, ExitStack(), {}
-        self._finished = False
+        self._paths, self._orders, self._finished = paths, dict[str, FileOrder](), list[Path]()
         try:
             for group, names in channels.items():
                 file = channels_file(paths[group], names, like=grid if scan.is_dir() else scan, reading=reading)
-                shape, write = self._stack.enter_context(file)
-                self._orders[group] = FileOrder(grid, shape, write)
+                self._orders[group] = FileOrder(grid, file)
         except BaseException:
             self.abandon()
             raise
@@ -76,14 +72,12 @@ class ProbabilitiesSink:
             order.take(finished.z, list(np.rint(shares * 255).astype(np.uint8)))
 
     def finish(self) -> None:
-        for order in self._orders.values():
+        for group, order in self._orders.items():
+            self._finished.append(self._paths[group])  # even where it fails now, its file may be there
             order.finish()
-        self._finished = True
-        self._stack.close()
 
     def abandon(self) -> None:
-        error = RuntimeError("abandoned")  # raised in channels_file, which then leaves no file
-        with suppress(StorageError):
-            self._stack.__exit__(RuntimeError, error, None)
-        for path in self._paths.values() if self._finished else ():
+        for order in self._orders.values():
+            order.abandon()
+        for path in self._finished:
             path.unlink(missing_ok=True)
