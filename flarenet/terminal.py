@@ -1,12 +1,18 @@
-"""Tables on a terminal, all in one style."""
+"""Tables on a terminal, all in one style, with the notes and failures below them."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Table
+
+WIDTH_WITHOUT_TERMINAL = 160
+"""Characters of a line that goes to a file or a pipe, unless COLUMNS says otherwise."""
 
 
 class _Words(Table):
@@ -27,3 +33,15 @@ def new_table(title: str, *names: str, show_lines: bool = False) -> Table:
         shown = escape(name.removeprefix(">"))
         table.add_column(shown, justify="right" if name.startswith(">") else "left", overflow="fold")
     return table
+
+
+def show(*tables: Table, notes: Iterable[str] = (), failed: Mapping[str, str] = {}) -> None:
+    """Print tables to stdout, then a line for each note and for each entry {what failed: why}."""
+    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(width=None if narrow else WIDTH_WITHOUT_TERMINAL, highlight=False)
+    for table in tables:
+        console.print(table)
+    for note in notes:
+        console.print(f"note: {note}", style="yellow", markup=False)
+    for what, reason in failed.items():
+        console.print(f"failed: {what}: {reason}", markup=False)

@@ -1,6 +1,6 @@
 from rich.console import Console
 
-from flarenet.terminal import new_table
+from flarenet.terminal import new_table, show
 
 
 def test_numbers_stand_to_the_right_and_nothing_is_cut_off():
@@ -22,3 +22,13 @@ def test_names_that_look_like_markup_are_printed_as_they_are():
     title, said = console.export_text().split("\n", 1)
     assert title.strip() == "[bold]set"
     assert [said.count(name) for name in names] == [1 + 4 + 1] * 4  # as a column, in it, and at the start of a row
+
+
+def test_in_a_log_tables_are_wide_and_what_is_said_stays_as_it_is(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    table = new_table("cases", "case", "why")
+    table.add_row("a" * 70, "b" * 70)
+    show(table, notes=["[b]odd"], failed={"c": "no [i]file"})
+    said = capsys.readouterr().out.splitlines()
+    assert any("a" * 70 in line and "b" * 70 in line for line in said)
+    assert said[-2:] == ["note: [b]odd", "failed: c: no [i]file"]

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-from rich.console import Console
+from rich.table import Table
 
 from ..data.labels import LabelSet
 from ..evaluation.significance import PairedTest, paired_tests
 from ..evaluation.tables import Metrics, shown
 from ..reporting.score_table import ALL, MEASURES, alike, case_means, tested_means
 from ..schema import Frozen, save
-from ..terminal import new_table
+from ..terminal import new_table, show
 from ..whole import write_csv
 
 RESULTS, SCORES, DIFFERENCES = "ablation.json", "ablation.csv", "differences.csv"
@@ -133,22 +133,21 @@ def write_results(found: AblationResults, folder: Path) -> None:
 
 def print_results(found: AblationResults) -> None:
     """Print the means of each variant, the tests between them, notes and failures."""
-    console = Console()
     means = [what for scores in found.variants.values() for what in scores.dsc if what == ALL or what.endswith(MEAN)]
     title = f"{found.name} on {found.dataset}: {len(found.cases)} cases, seeds {', '.join(map(str, found.seeds))}"
     columns = [(what, measure) for what in dict.fromkeys(means) for measure in MEASURES]
     table = new_table(title, "variant", *(f">{what} {measure.upper()}" for what, measure in columns))
     for variant, scores in found.variants.items():
         table.add_row(variant, *(_shown(getattr(scores, measure)[what]) for what, measure in columns))
-    console.print(table)
-    console.print("mean ± standard deviation over cases (± over the means of seeds)")
+    show(table)
+    print("mean ± standard deviation over cases (± over the means of seeds)")
     for variant, labels in _lacking(found, set(means)).items():
-        note = f"note: {variant} has no score of {', '.join(labels)}, which others have: no mean or test with these"
-        console.print(note, markup=False, highlight=False)
-    _print_differences(found, set(means), console)
+        show(notes=[f"{variant} has no score of {', '.join(labels)}, which others have: no mean or test with these"])
+    differences = _difference_table(found, set(means))
+    if differences.row_count:
+        show(differences)
     for variant, scores in found.variants.items():
-        for where, reason in scores.failed.items():
-            console.print(f"failed: {variant}, {where}: {reason}", markup=False, highlight=False)
+        show(failed={f"{variant}, {where}": reason for where, reason in scores.failed.items()})
 
 
 MEAN = " (mean)"
@@ -166,7 +165,7 @@ def _lacking(found: AblationResults, means: set[str]) -> dict[str, list[str]]:
     return {variant: names for variant, names in lacking.items() if names}
 
 
-def _print_differences(found: AblationResults, means: set[str], console: Console) -> None:
+def _difference_table(found: AblationResults, means: set[str]) -> Table:
     title = "differences, Wilcoxon's signed rank test"
     table = new_table(title, "", "variant", "against", ">cases", ">median", ">p", ">p, Holm")
     for one in found.differences:
@@ -174,8 +173,7 @@ def _print_differences(found: AblationResults, means: set[str], console: Console
             median = "-" if one.median is None else f"{one.median:+.4f}"
             p, corrected = ("too few" if p is None else f"{p:.4f}" for p in (one.p, one.corrected))
             table.add_row(f"{one.what} {one.measure.upper()}", one.one, one.other, str(one.cases), median, p, corrected)
-    if table.row_count:
-        console.print(table)
+    return table
 
 
 def _shown(spread: Spread) -> str:

@@ -5,7 +5,6 @@ With --report also as a page, which shows the data set too.
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from ..workspace import Workspace
     from .sources import Opened
 
-WIDTH_WITHOUT_TERMINAL = 160
 MOST_NAMES = 5
 
 
@@ -48,18 +46,15 @@ def check(opened: Opened, arguments: Namespace) -> int:
 
 def print_findings(findings: Sequence[Finding]) -> None:
     """Print a table of findings, refusals first; a finding that several cases share is one row."""
-    from rich.console import Console
-
     from ..data.findings import alike
-    from ..terminal import new_table
+    from ..terminal import new_table, show
 
     if not findings:
         return
     table = new_table("", "", "case", "file", "found", "expected", "what to do", show_lines=True)
     for members in alike(findings):
         table.add_row(*_row(members))
-    width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
-    Console(file=sys.stdout, width=width, highlight=False).print(table)
+    show(table)
 
 
 def _look(opened: Opened, arguments: Namespace) -> tuple[Check, list[Section]]:

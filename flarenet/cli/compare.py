@@ -57,10 +57,8 @@ def work(arguments: Namespace) -> None:
 
 
 def _print(found: Comparison) -> None:
-    from rich.console import Console
-
     from ..evaluation.tables import shown
-    from ..terminal import new_table
+    from ..terminal import new_table, show
 
     cases = sum(map(len, found.cases.values()))
     groups = list(dict.fromkeys(group for row in found.rows for group in row.groups))
@@ -69,7 +67,7 @@ def _print(found: Comparison) -> None:
     for row in found.rows:
         scores = [row.mean, *(row.groups.get(group) for group in groups)]
         table.add_row(row.name, *("-" if one is None else f"{shown(one.dsc)}, {shown(one.nsd)}" for one in scores))
-    Console().print(table)
+    show(table)
     for folder, reason in found.left_out.items():
         print(f"left out: {folder}: {reason}; remove it and train it again")
     if found.best is None:

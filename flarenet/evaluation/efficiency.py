@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import Field
-from rich.console import Console
 
 from ..errors import DatasetError
 from ..schema import LARGEST_TABLE_BYTES, Frozen, escaped, load, to_json
-from ..terminal import new_table
+from ..terminal import new_table, show
 from ..whole import write_text
 
 EFFICIENCY = "efficiency.json"
@@ -133,7 +132,7 @@ def read_efficiency(folder: Path) -> Efficiency | None:
 
 def print_efficiency(found: Efficiency) -> None:
     """Print to stdout: a row per case, the totals, how many cases exceed the challenge's tolerances, and failures."""
-    console, totals = Console(), found.totals
+    totals = found.totals
     title = f"{totals.cases} cases on {found.device}"
     table = new_table(title, "case", ">size", ">s", ">GPU MB", ">GPU MB*s", ">CPU %", ">RSS MB")
     for case, cost in found.cases.items():
@@ -142,11 +141,10 @@ def print_efficiency(found: Efficiency) -> None:
     table.add_section()
     peak, area, rss = _whole((totals.gpu_peak_mb, totals.gpu_area_mb_s, totals.peak_rss_mb))
     table.add_row("sum, peak", "", f"{totals.seconds:.1f}", peak, area, "", rss)
-    console.print(table)
-    console.print("wall time; peak and area of GPU memory; processors; peak of the processes' memory")
-    console.print(f"above {TOLERATED_S:.0f} s: {totals.slow}; above {TOLERATED_MB:.0f} MB of GPU: {totals.large}")
-    for case, reason in found.failed.items():
-        console.print(f"failed: {case}: {reason}", markup=False, highlight=False)
+    show(table)
+    print("wall time; peak and area of GPU memory; processors; peak of the processes' memory")
+    print(f"above {TOLERATED_S:.0f} s: {totals.slow}; above {TOLERATED_MB:.0f} MB of GPU: {totals.large}")
+    show(failed=found.failed)
 
 
 def _whole(numbers: Sequence[float | None]) -> list[str]:

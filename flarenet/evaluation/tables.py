@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import Field
-from rich.console import Console
+from rich.table import Table
 
 from ..data.cases import HERE, Pool
 from ..data.labels import LabelSet
 from ..errors import DatasetError
 from ..schema import LARGEST_TABLE_BYTES, Frozen, load, save
-from ..terminal import new_table
+from ..terminal import new_table, show
 from ..whole import remove_leftovers, write_csv
 from .lesions import Lesion, LesionCount, count_lesions
 from .pairs import CaseScores, Pair, evaluate
@@ -152,7 +152,6 @@ def read_scores(folder: Path) -> Metrics:
 
 def print_metrics(metrics: Metrics) -> None:
     """Print the class and group means and the lesions as tables to stdout, then notes and failures."""
-    console = Console()
     title = f"{metrics.scored} of {metrics.expected} cases scored, mode {metrics.mode}"
     table = new_table(title, "class", ">DSC", ">NSD", ">HD95 mm", ">volume error", ">cases")
     for name, score in metrics.classes.items():
@@ -162,22 +161,16 @@ def print_metrics(metrics: Metrics) -> None:
     table.add_section()
     for name, mean in metrics.groups.items():
         table.add_row(f"{name} (mean)", shown(mean.dsc), shown(mean.nsd))
-    console.print(table)
-    _print_lesions(metrics, console)
-    for note in metrics.notes:
-        console.print(f"note: {note}", markup=False)
-    for case, reason in metrics.failed.items():
-        console.print(f"failed: {case}: {reason}", markup=False)
+    lesions = [_lesion_table(metrics)] if any(metrics.lesions.values()) else []
+    show(table, *lesions, notes=metrics.notes, failed=metrics.failed)
 
 
-def _print_lesions(metrics: Metrics, console: Console) -> None:
-    if not any(metrics.lesions.values()):
-        return
+def _lesion_table(metrics: Metrics) -> Table:
     table = new_table("lesions by volume", "label", ">volume", ">found", ">missed", ">false")
     for label, sizes in metrics.lesion_counts.items():
         for size, count in sizes.items():
             table.add_row(label, size, str(count.found), str(count.missed), str(count.false))
-    console.print(table)
+    return table
 
 
 def shown(value: float | None) -> str:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
 from rich.table import Table
 
 from ..data.labels import DEFAULT_TOLERANCE_MM, LabelSet
 from ..data.verify import say_ignored
 from ..errors import some_of
-from ..terminal import new_table
+from ..terminal import new_table, show
 from .assign import BY_HAND
 from .cost.kinds import cost
 from .cost.memory import prediction_gb, stored_gb, training_gb
@@ -25,7 +23,6 @@ from .pseudo_rules import AUTO_RULES
 from .rules.configurations import cut_across
 from .rules.patterns import Pattern
 
-WIDTH_WITHOUT_TERMINAL = 120
 MOST_SENTENCES = 8
 """The most sentences of one kind on the terminal."""
 
@@ -35,8 +32,8 @@ MOST_TOLERATED_VOXELS = 5
 
 def print_summary(plan: Plan, fingerprint: Fingerprint) -> None:
     """Print every table to stdout."""
-    tables = (cohort_table(fingerprint), geometry_table(fingerprint), *plan_tables(plan, fingerprint).values())
-    _print(tables, remarks(fingerprint))
+    tables = plan_tables(plan, fingerprint).values()
+    show(cohort_table(fingerprint), geometry_table(fingerprint), *tables, notes=remarks(fingerprint))
 
 
 def plan_tables(plan: Plan, fingerprint: Fingerprint) -> dict[str, Table]:
@@ -54,15 +51,7 @@ def plan_tables(plan: Plan, fingerprint: Fingerprint) -> dict[str, Table]:
 
 def print_fingerprint(fingerprint: Fingerprint) -> None:
     """Print what was found to stdout: cohorts, sizes, and what a person should know."""
-    _print((cohort_table(fingerprint), geometry_table(fingerprint)), remarks(fingerprint))
-
-
-def _print(tables: Iterable[Table], notes: Iterable[str]) -> None:
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL, highlight=False)
-    for table in tables:
-        console.print(table)
-    for note in notes:
-        console.print(f"note: {note}", style="yellow", markup=False)
+    show(cohort_table(fingerprint), geometry_table(fingerprint), notes=remarks(fingerprint))
 
 
 def say_pattern(pattern: Iterable[int], labels: LabelSet) -> str:

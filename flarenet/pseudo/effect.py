@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
+from rich.table import Table
 
 from ..data.components import find_components
 from ..data.dataset import Case
@@ -19,7 +19,7 @@ from ..planning.plan import Plan, Step
 from ..planning.pseudo_rules import FILTERS, UNFILTERED, PseudoRules
 from ..planning.runs import Run
 from ..schema import Frozen, save
-from ..terminal import new_table
+from ..terminal import new_table, show
 from ..whole import write_csv
 from ..workspace import Workspace
 from .filters import beside_others, worst
@@ -257,7 +257,6 @@ def write_effects(folder: Path, effects: Effects) -> None:
 
 def print_effects(effects: Effects) -> None:
     """Print for each group Dice and the hidden share by label (row) and filter (column), then its lesions."""
-    console = Console()
     for group in dict.fromkeys(effect.group for effect in effects.effects):
         of_group = [effect for effect in effects.effects if effect.group == group]
         ways = list(dict.fromkeys(effect.filter for effect in of_group))
@@ -269,21 +268,19 @@ def print_effects(effects: Effects) -> None:
         table.add_section()
         first = [effect for effect in of_group if effect.label == of_group[0].label]
         table.add_row("cases left out", "", *(str(effect.dropped) for effect in first))
-        console.print(table)
-        _print_lesions(of_group, console)
+        lesions = [_lesion_table(of_group)] if any(effect.kept + effect.removed for effect in of_group) else []
+        show(table, *lesions)
     if effects.trained_on:
-        console.print("note: the teachers learned from these cases, or do not say: on new ones all would be worse")
+        show(notes=["the teachers learned from these cases, or do not say: on new ones all would be worse"])
 
 
-def _print_lesions(effects: Sequence[Effect], console: Console) -> None:
-    if not any(effect.kept + effect.removed for effect in effects):
-        return
+def _lesion_table(effects: Sequence[Effect]) -> Table:
     title = "lesions that the sources see; precision of those kept, recall of the true ones"
     table = new_table(title, "lesion", "filter", ">kept", ">removed", ">precision", ">recall")
     for effect in effects:
         shares = (_say(effect.precision), _say(effect.recall))
         table.add_row(effect.label, effect.filter, str(effect.kept), str(effect.removed), *shares)
-    console.print(table)
+    return table
 
 
 def _say(share: float | None) -> str:
