@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import glob
 import hashlib
 import io
 import os
@@ -42,7 +43,7 @@ def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[P
     Raises StorageError where the folder cannot be written; it names the free space and, where given, `size_bytes`.
     """
     target = Path(path)
-    temporary = _beside(target)
+    temporary = temporary_of(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _fail_at("open", target, temporary)
@@ -65,12 +66,17 @@ def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[P
 def temporary_folder(target: Path) -> Iterator[Path]:
     """Yield a new folder beside `target`. At the end it is removed, unless it was renamed: to `target`, once all is in
     it."""
-    temporary = _beside(target)
+    temporary = temporary_of(target)
     try:
         temporary.mkdir(parents=True)
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def temporary_of(target: Path) -> Path:
+    """A new temporary path next to `target`; if it outlives its process, remove_leftovers_of finds it."""
+    return target.with_name(f".{secrets.token_hex(6)}.tmp.{temporary_end(target.name)}")
 
 
 def temporary_end(name: str) -> str:
@@ -138,6 +144,18 @@ def remove_leftovers(folder: Path, name: str = "*") -> None:
                 leftover.unlink(missing_ok=True)
 
 
+def remove_leftovers_of(files: Iterable[Path]) -> None:
+    """Remove what killed processes left of just these `files`, by their final names. Others may be writing in their
+    folders."""
+    ends: dict[Path, set[str]] = {}
+    for file in files:
+        ends.setdefault(file.parent, set()).add(temporary_end(file.name))
+    for folder, ours in ends.items():
+        left = {leftover.name.partition(".tmp.")[2] for leftover in folder.glob(".*.tmp.*")}
+        for end in left & ours:
+            remove_leftovers(folder, glob.escape(end))
+
+
 def sha256_of(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with open(path, "rb") as stream:
@@ -162,9 +180,6 @@ def flush_folder(folder: Path) -> None:
         if error.errno not in _CANNOT_BE_FLUSHED:
             raise
 
-
-def _beside(target: Path) -> Path:
-    return target.with_name(f".{secrets.token_hex(6)}.tmp.{temporary_end(target.name)}")
 
 
 def _first_free(path: Path) -> Path:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..data.names import FILE_ENDINGS
 from ..errors import CasesFailed, DatasetError, FlarenetError, StorageError, UsageError, some_of
+from ..whole import remove_leftovers_of
 from ..workspace import find_root
 from . import shell
 from .process import keep_to_quota, share_one_heap
@@ -145,6 +146,8 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
     answers = {
         image: [output, *(file for kind in beside for file in kind.files(output))] for image, output in outputs.items()
     }
+    # of these alone: runs that name one file hold no lock, and may be writing in the same folder
+    remove_leftovers_of(file for files in answers.values() for file in files)
     report = _report(arguments.output, answers, predictor, beside, reading) if in_folder else None
     before, parts = _left_to_do(outputs, report) if report and arguments.resume else (0, [outputs])
     done, failures = before, list[tuple[Path, FlarenetError]]()
@@ -227,12 +230,11 @@ def _report(
     beside: Sequence[Output],
     reading: Reading,
 ) -> RunReport:
-    """The report of `folder`, after half-written files are removed from it."""
-    from ..inference.outputs.run_report import RunReport, settings_of
+    """The report of `folder`, after half-written tables are removed from it."""
+    from ..inference.outputs.run_report import TABLES, RunReport, settings_of
 
-    report = RunReport(folder, settings_of(predictor, reading, beside), answers)
-    report.remove_leftovers()
-    return report
+    remove_leftovers_of(folder / table for table in TABLES)
+    return RunReport(folder, settings_of(predictor, reading, beside), answers)
 
 
 def _write_tables(folder: Path, cases: Sequence[str]) -> None:

@@ -355,6 +355,18 @@ def test_leftovers_of_this_runs_files_are_removed_and_another_runs_file_is_left_
     assert [path.name for path in sorted((root / "out").rglob(".*"))] == [".ab.tmp.other.nii.gz"]
 
 
+def test_leftovers_of_one_named_file_are_removed_and_those_of_other_cases_are_left_alone(root):
+    out = root / "out"
+    (out / "statistics").mkdir(parents=True)
+    ours = (out / ".0123456789ab.tmp.b.nii.gz", out / "statistics" / ".0123456789ab.tmp.b.json")
+    others = (out / ".0123456789ab.tmp.bb.nii.gz", out / ".0123456789ab.tmp.report.json")
+    for leftover in ours + others:
+        leftover.write_bytes(b"half")
+    one = ["-i", str(root / "scans" / "b.nii.gz"), "-o", str(out / "b.nii.gz"), "--root", str(root), "--statistics"]
+    assert main(one) == 0
+    assert sorted(out.rglob(".*")) == sorted(others) and (out / "b.nii.gz").is_file()
+
+
 def test_a_scan_that_fails_leaves_no_answer_of_an_earlier_run(root, capsys):
     assert predict(root, "--statistics") == 0
     one = ["-i", str(root / "scans" / "b.nii.gz"), "-o", str(root / "alone.nii.gz"), "--root", str(root)]

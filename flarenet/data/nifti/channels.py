@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 
 from ...volume import Grid, Triple
-from ...whole import whole_file
+from ...whole import temporary_of, whole_file
 from ..reading import STRICT, Reading
 from .stream import CHUNK_BYTES
 from .write import PlaneWriter, check_written, geometry_like, gzipped
@@ -37,7 +37,7 @@ def channels_file(
     """
     raw, grid = geometry_like(like, reading)
     with whole_file(path) as temporary:
-        files = [temporary, *(temporary.with_name(f"{temporary.name}.{n}") for n in range(1, len(names)))]
+        files = [temporary, *(temporary_of(path) for _ in names[1:])]
         try:
             with ExitStack() as stack:
                 writers = [PlaneWriter(stack.enter_context(gzipped(file)), path, grid.shape) for file in files]

@@ -6,7 +6,6 @@ its answer depends on, and every file of the answer, is as the report says.
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from ...data.names import case_name
 from ...data.reading import Reading
 from ...errors import FlarenetError, RunError, without_folders
 from ...schema import LARGEST_TABLE_BYTES, Frozen, digest, escaped, load, to_json
-from ...whole import remove_leftovers, sha256_of, temporary_end, write_text
+from ...whole import sha256_of, write_text
 from ..models.about import Described
 from ..outcome import Outcome
 from ..predict import Predictor
@@ -28,7 +27,7 @@ REPORT = "report.json"
 BEGUN = "begun, and the process ended before it was done"
 """The error of a case while it is being predicted. It stays in the report if the process is killed meanwhile."""
 
-_TABLES = (REPORT, "statistics.csv", "statistics.json")
+TABLES = (REPORT, "statistics.csv", "statistics.json")
 """The files in the folder beside the label maps."""
 
 
@@ -108,17 +107,6 @@ class RunReport:
         self.path, self.settings, self.answers = folder / REPORT, settings, answers
         self.answered: set[str] = set()
         self._cases: dict[str, str] = {}  # as JSON, made once: each of thousands of cases is written again and again
-
-    def remove_leftovers(self) -> None:
-        """Remove half-written files that killed runs have left of these answers and of the tables. Nothing else: a run
-        with a single named output holds no lock, and may be writing in the same folder."""
-        names = {self.path.parent: set(_TABLES)}
-        for file in (file for files in self.answers.values() for file in files):
-            names.setdefault(file.parent, set()).add(file.name)
-        for folder, ours in names.items():
-            left = {leftover.name.partition(".tmp.")[2] for leftover in folder.glob(".*.tmp.*")}
-            for name in left & set(map(temporary_end, ours)):
-                remove_leftovers(folder, glob.escape(name))
 
     def resume(self) -> tuple[set[Path], set[Path]]:
         """(scans that need no prediction, scans that an earlier run has begun and not ended).
