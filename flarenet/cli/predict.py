@@ -47,7 +47,7 @@ def words() -> ArgumentParser:
         nargs="+",
         metavar="MODEL",
         help="an installed model's name or a model folder, or several whose probabilities are averaged; a trainer's "
-        "folder means the last step of its finished folds (default: the newest model of the root)",
+        "folder means the last step of its finished folds (default: the newest model of the root, with all its folds)",
     )
     chosen.add_argument("-d", "--dataset", metavar="NAME", help="the newest model that was trained on this data set")
     shell.add_root(parser)

@@ -191,7 +191,7 @@ def test_a_trainer_s_folder_is_its_folds_and_the_fusion_is_what_is_said(root, ca
     shutil.copytree(root / "runs" / "Toy", root / "runs" / "Other")
     assert predict(root, "-d", "Toy", "--set", 'fusion.least_ml={"liver": 1000}') == 0
     said = capsys.readouterr().err
-    assert f"{trainer / 'fold_2' / 'step_1'} on cpu" in said and "-d NAME" not in said
+    assert f"{trainer / 'fold_2' / 'step_1'} + {trainer / 'step_1'} on cpu" in said and "-d NAME" not in said
     assert not nibabel.load(root / "out" / "b.nii.gz").get_fdata().any()
     assert predict(root, "--set", "fusion.largest=[liver]") == 4
     assert "is the newest; -d NAME chooses that of a data set: Other, Toy" in capsys.readouterr().err

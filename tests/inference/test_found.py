@@ -91,6 +91,19 @@ def test_a_result_goes_before_newer_teachers_and_earlier_steps_of_its_data_set(t
     assert newest_model(tmp_path, "A") == runs / "A/DualDecoder2D/fold_1/step_3"  # what is damaged does not step in
 
 
+def test_the_newest_of_several_folds_answers_with_those_that_are_as_far_along(tmp_path):
+    trainer = tmp_path / "runs/A/DualDecoder2D"
+    first = finished(trainer / "step_4", second=1)
+    whole = finished(trainer / "fold_all/step_4", second=2)
+    assert newest_model(tmp_path) == whole  # it is no fold beside the others
+    for fold, step in ((1, 4), (2, 3), (3, 4)):
+        finished(trainer / f"fold_{fold}/step_{step}", second=2 + fold)
+    assert newest_model(tmp_path) == trainer
+    assert models_in(trainer) == [trainer / "fold_1/step_4", trainer / "fold_3/step_4", first]
+    finished(tmp_path / "runs/A/3DOrgan/fold_1/step_1", second=9)  # a teacher
+    assert newest_model(tmp_path, "A") == trainer
+
+
 def test_what_does_not_answer_as_one_might_think_is_said(tmp_path):
     organ, cancer = (finished(tmp_path / name / "step_1").parent for name in ("3DOrgan", "3DCancer"))
     assert remarks_on([organ]) == ["answers 'organ', not 'cancer'"]

@@ -18,7 +18,8 @@ _STEP = re.compile("step_([0-9]+)")
 def newest_model(root: Path, dataset: str | None = None) -> Path:
     """The folder of the newest model of `root` that segments, trained or installed, for models_in. A run gives way to
     the newest of its data set that ends its plan, if there is one: the last step of a trainer whose answer is the
-    result, as teachers and earlier steps are not.
+    result, as teachers and earlier steps are not. Where other folds of its trainer are as far along, they answer with
+    it: the folder is then the trainer's.
 
     dataset  only runs of this data set count
     Raises UsageError where there is none.
@@ -42,7 +43,7 @@ def newest_model(root: Path, dataset: str | None = None) -> Path:
     if newest not in runs:
         return named[newest]
     beside = (run for run in ordered if run in runs and _dataset(run, root) == _dataset(newest, root))
-    return next((run for run in beside if _ends_its_plan(run, unread=run == newest)), newest)
+    return _with_other_folds(next((run for run in beside if _ends_its_plan(run, unread=run == newest)), newest))
 
 
 def trained_datasets(root: Path) -> list[str]:
@@ -141,6 +142,13 @@ def _ends_its_plan(model: Path, *, unread: bool) -> bool:
         return about.trainer in plan.final_trainers and about.step == len(plan.trainer(about.trainer).steps)
     except (FlarenetError, OSError):
         return unread
+
+
+def _with_other_folds(run: Path) -> Path:
+    """The folder of the trainer of `run` where models_in takes other folds beside it; else `run` itself."""
+    trainer = run.parent.parent if run.parent.name.startswith("fold_") else run.parent
+    models = models_in(trainer)
+    return trainer if run in models and len(models) > 1 else run
 
 
 def _read(model: Path) -> tuple[About, Plan]:
