@@ -23,12 +23,15 @@ from fnmatch import fnmatch
 from itertools import count
 from pathlib import Path
 
-from .errors import StorageError
+from .errors import NoRoom, StorageError
 
 FAILPOINT = "FLARENET_FAILPOINT"
 
 _LONGEST_END_BYTES = 255 - len(".0123456789ab.tmp.")
 """How much of the final name a temporary name can hold: most file systems allow names of 255 bytes."""
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""Errors of a disk that takes no other file either."""
 
 _CANNOT_BE_FLUSHED = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES}
 """Error numbers of opening or flushing a folder that are no failure: some network file systems cannot flush folders,
@@ -40,7 +43,8 @@ def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[P
     """Yield a temporary path next to `path`; on a clean exit it replaces `path`.
 
     On an error the temporary file is removed and `path` is unchanged, unless only the last flush of the folder failed.
-    Raises StorageError where the folder cannot be written; it names the free space and, where given, `size_bytes`.
+    Raises StorageError where the folder cannot be written, NoRoom where the whole disk is full or read-only; it names
+    the free space and, where given, `size_bytes`.
     """
     target = Path(path)
     temporary = temporary_of(target)
@@ -88,9 +92,11 @@ def temporary_end(name: str) -> str:
 
 
 def not_written(
-    target: Path, error: OSError, *, size_bytes: int | None = None, kind: type[StorageError] = StorageError
+    target: Path, error: OSError, *, size_bytes: int | None = None, kind: type[StorageError] | None = None
 ) -> StorageError:
-    """The error that whole_file raises: why `target` could not be written, and how much room there is."""
+    """The error that whole_file raises: why `target` could not be written, and how much room there is. If no `kind` is
+    given, that of a disk which is full or cannot be written at all is NoRoom."""
+    kind = kind or (NoRoom if error.errno in _NO_ROOM else StorageError)
     room = "the file" if size_bytes is None else f"{size_bytes} bytes"
     return kind(
         target,
@@ -179,7 +185,6 @@ def flush_folder(folder: Path) -> None:
     except OSError as error:
         if error.errno not in _CANNOT_BE_FLUSHED:
             raise
-
 
 
 def _first_free(path: Path) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flarenet.errors import StorageError
+from flarenet.errors import NoRoom, StorageError
 from flarenet.whole import (
     copy_aside,
     flush_folder,
@@ -103,6 +103,17 @@ def test_what_the_disk_refuses_is_a_storage_error(tmp_path):
     with pytest.raises(StorageError, match="folder"):
         write_text(tmp_path / "folder", "x")
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize(
+    "number, kind",
+    [(errno.ENOSPC, NoRoom), (errno.EDQUOT, NoRoom), (errno.EROFS, NoRoom), (errno.EACCES, StorageError)],
+)
+def test_a_disk_that_takes_no_other_file_either_is_told_apart(tmp_path, number, kind):
+    with pytest.raises(StorageError, match=f"{os.strerror(number)}, [0-9]+ bytes free") as caught:
+        with whole_file(tmp_path / "a.txt", size_bytes=7):
+            raise OSError(number, os.strerror(number))
+    assert type(caught.value) is kind and caught.value.expected == "a folder that can be written, with room for 7 bytes"
 
 
 def test_a_place_that_cannot_be_looked_for_is_a_storage_error_too(tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.names import FILE_ENDINGS
-from ..errors import CasesFailed, DatasetError, FlarenetError, StorageError, UsageError, some_of
+from ..errors import CasesFailed, DatasetError, FlarenetError, NoRoom, StorageError, UsageError, some_of
 from ..whole import remove_leftovers_of
 from ..workspace import find_root
 from . import shell
@@ -291,6 +291,8 @@ def _tell(
 ) -> None:
     if report is not None:
         report.told(image, result)
+    if isinstance(result, NoRoom):
+        return  # it ends the run, which then says so
     if isinstance(result, FlarenetError):
         print(f"{image.name}: failed\n  {result}", file=sys.stderr, flush=True)
         if not isinstance(result, StorageError):  # with more room the same command succeeds

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..data.reading import STRICT, Reading
-from ..errors import FlarenetError, UsageError
+from ..errors import FlarenetError, NoRoom, UsageError
 from ..volume import Volume
 from .one_ahead import one_ahead
 from .opening import OpenedScan
@@ -73,7 +73,8 @@ def predict_pairs(
               file takes its name: where there is a label file, everything else is there too
     scans     the opened images, as one_ahead gives them, where opening them has begun already
     begin     called before each image
-    Raises UsageError, before any work, where an output would replace an input.
+    Raises UsageError, before any work, where an output would replace an input. Raises NoRoom, at once, where the disk
+    is full or cannot be written.
     """
     inputs = {image.resolve() for image in outputs}
     for output in outputs.values():
@@ -97,6 +98,8 @@ def predict_pairs(
             error = as_case_error(image, problem)
             failures.append((image, error))
             progress(image, error)
+            if isinstance(problem, NoRoom):  # the next scan would take as long and fail too
+                raise
         else:
             done.append(output)
             progress(image, outcome)

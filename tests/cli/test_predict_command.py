@@ -23,6 +23,7 @@ from flarenet.inference.predict import Predictor
 from flarenet.networks import build
 from flarenet.networks.traced import CONVERTED
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
+from flarenet.whole import temporary_of
 from tests.data.dicom_series import with_study, write_series
 
 pytestmark = pytest.mark.usefixtures("torch_alone")
@@ -392,6 +393,29 @@ def test_a_scan_that_lacked_room_leaves_the_answer_of_an_earlier_run(root, monke
     assert predict(root) == 5
     assert {name: (root / "out" / name).read_bytes() for name in written(root)} == before and len(before) == 2
     assert all("no room" in case["error"] and case["files"] == {} for case in report(root)["cases"].values())
+
+
+def test_a_disk_that_fills_up_ends_the_run_at_once(root, capsys, monkeypatch):
+    """It takes the first of three label maps. The third scan is not begun: its answer would find no room either."""
+    shutil.copy(root / "scans" / "b.nii.gz", root / "scans" / "c.nii.gz")
+
+    def on_a_full_disk(target):
+        temporary = temporary_of(target)
+        if target.name == "b.nii.gz":
+            temporary.symlink_to("/dev/full")
+        return temporary
+
+    monkeypatch.setattr("flarenet.whole.temporary_of", on_a_full_disk)
+    assert predict(root) == 5
+    said = capsys.readouterr()
+    assert [line.split()[0] for line in said.out.splitlines()] == ["a_0000.nii.gz"]
+    assert f"{root / 'out' / 'b.nii.gz'}\n  found: No space left on device" in said.err and "bytes free" in said.err
+    assert {name: case["error"] is None for name, case in report(root)["cases"].items()} == {"a": True, "b": False}
+    assert sorted(os.listdir(root / "out")) == ["a.nii.gz", "report.json"]
+    monkeypatch.undo()
+    assert predict(root, "--continue") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.endswith("done before") for line in lines] == [True, False, False] and is_as_unbroken(root)
 
 
 def test_the_report_tells_no_folders(root):
