@@ -1,6 +1,7 @@
 """A model folder comes back as it was saved, or says exactly what is wrong with it."""
 
 import json
+import os
 
 import pytest
 import safetensors.torch
@@ -9,12 +10,14 @@ import torch
 from flarenet import __version__
 from flarenet.data.labels import LabelSet
 from flarenet.errors import FlarenetError, RunError, StorageError, UnsafeError
-from flarenet.inference.models.about import describe, is_finished
+from flarenet.inference.models.about import About, describe, is_finished, read_about
 from flarenet.inference.models.model import load_model, load_start, load_weights, save_model
 from flarenet.networks import build
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
+from flarenet.schema import save
 from flarenet.whole import sha256_of
 from tests.full_disk import longest_file
+from tests.model_files.small import resealed
 
 LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
 
@@ -119,12 +122,34 @@ def test_one_flipped_byte_is_seen(saved, name):
     assert name in caught.value.thing and "sha256" in caught.value.found and "sha256" in caught.value.expected
 
 
+def test_a_model_from_before_about_json_had_a_digest_of_itself_is_read(saved):
+    folder, _ = saved
+    about = json.loads((folder / "about.json").read_text())
+    assert len(about.pop("content_sha256")) == 64
+    (folder / "about.json").write_text(json.dumps(about))
+    assert load_model(folder).trainer == "DualDecoder2D"
+
+
+def test_names_of_cases_are_as_they_were_written_whatever_their_bytes(tmp_path):
+    for name in ("weights.safetensors", "plan.json"):
+        (tmp_path / name).touch()
+    digests = {"weights.safetensors": "0", "plan.json": "0"}
+    seen = ("Zoë", os.fsdecode(b"M\xfcller"))
+    about = About(trainer="A", step=1, dataset="B", flarenet="0", seen=seen, sha256=digests)
+    save(about.sealed(), tmp_path / "about.json")
+    assert read_about(tmp_path).seen == ("Zoë", r"M\udcfcller")
+    (tmp_path / "about.json").write_text((tmp_path / "about.json").read_text().replace("Zoë", "Zoe"))
+    with pytest.raises(UnsafeError, match="other content than was written"):
+        read_about(tmp_path)
+
+
 def harm_plan(folder):
     (folder / "plan.json").write_text("{}")
 
 
 def harm_about(folder):
-    (folder / "about.json").write_text((folder / "about.json").read_text().replace('"DualDecoder2D"', '"Stranger"'))
+    about = json.loads((folder / "about.json").read_text())
+    (folder / "about.json").write_bytes(resealed({**about, "trainer": "Stranger"}))
 
 
 @pytest.mark.parametrize("harm", [harm_plan, harm_about, lambda folder: (folder / "about.json").unlink()])
@@ -155,7 +180,7 @@ def rewrite(folder, change):
     safetensors.torch.save_file(state, path)
     about = json.loads((folder / "about.json").read_text())
     about["sha256"][path.name] = sha256_of(path)
-    (folder / "about.json").write_text(json.dumps(about))
+    (folder / "about.json").write_bytes(resealed(about))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +214,7 @@ def test_what_only_another_version_can_read_says_which(saved, file, version, rem
     contents[file]["closing_mm"] = 2.0
     (folder / "plan.json").write_text(json.dumps(contents["plan.json"]))
     contents["about.json"]["sha256"]["plan.json"] = sha256_of(folder / "plan.json")
-    (folder / "about.json").write_text(json.dumps(contents["about.json"]))
+    (folder / "about.json").write_bytes(resealed(contents["about.json"]))
     for load in (load_model, describe):
         with pytest.raises(UnsafeError, match="closing_mm") as caught:
             load(folder)
@@ -202,6 +227,6 @@ def test_an_unknown_network_in_the_plan_is_refused(saved):
     path.write_text(path.read_text().replace('"dual_decoder"', '"os.system"'))
     about = json.loads((folder / "about.json").read_text())
     about["sha256"]["plan.json"] = sha256_of(path)
-    (folder / "about.json").write_text(json.dumps(about))
+    (folder / "about.json").write_bytes(resealed(about))
     with pytest.raises(UnsafeError, match=r"unknown network 'os\.system'"):
         load_model(folder)

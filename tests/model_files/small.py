@@ -79,7 +79,7 @@ def sealed(members):
         if not isinstance(about, dict) or not isinstance(about.get("sha256"), dict):
             continue
         about["sha256"] = {part: digest(members[place + part]) for part in about["sha256"] if place + part in members}
-        members[name] = json.dumps(about).encode()
+        members[name] = resealed(about)
     manifest = json.loads(members["manifest.json"])
     manifest["files"] = {
         name: {"bytes": len(content), "sha256": digest(content)}
@@ -88,6 +88,12 @@ def sealed(members):
     }
     members["manifest.json"] = json.dumps(manifest).encode()
     return members
+
+
+def resealed(about):
+    """The bytes of an about.json with the digest of the rest of its content made right again."""
+    rest = {name: value for name, value in about.items() if name != "content_sha256"}
+    return json.dumps({**rest, "content_sha256": digest(json.dumps(rest, sort_keys=True).encode())}).encode()
 
 
 def digest(content):

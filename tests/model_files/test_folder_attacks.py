@@ -13,7 +13,7 @@ import torch
 
 from flarenet.cli.model import main
 from flarenet.cli.predict import main as predict
-from tests.model_files.small import digest, files_below
+from tests.model_files.small import digest, files_below, resealed
 from tests.model_files.test_attacks import BAD_WEIGHTS, HOSTILE, too_much
 
 
@@ -32,7 +32,7 @@ def refused_folder(root, tmp_path, capsys):
         if seal:
             about = json.loads((folder / "about.json").read_text())
             about["sha256"] = {name: digest((folder / name).read_bytes()) for name in about["sha256"]}
-            (folder / "about.json").write_text(json.dumps(about))
+            (folder / "about.json").write_bytes(resealed(about))
         capsys.readouterr()
         before = files_below(tmp_path)
         assert predict(["-i", str(scans), "-o", str(out), "-m", str(folder), "--device", "cpu"]) == 7
@@ -53,11 +53,19 @@ def part_changed(name, change):
     return lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes()))
 
 
-@pytest.mark.parametrize("name", ["weights.safetensors", "plan.json", "about.json"])
-def test_s08_one_bit_of_any_file_of_a_folder(refused_folder, name):
+@pytest.mark.parametrize(
+    "name, where",
+    [
+        ("weights.safetensors", b'"'),  # in its header
+        ("plan.json", b'"'),
+        ("about.json", b'"'),
+        ("about.json", b"case_1"),  # which the model learned from; "gase_1" would count as unseen
+    ],
+)
+def test_s08_one_bit_of_any_file_of_a_folder(refused_folder, name, where):
     def flipped(content):
         changed = bytearray(content)
-        changed[changed.index(b'"')] ^= 4  # JSON in all three, in the header of the weights too
+        changed[changed.index(where)] ^= 4
         return bytes(changed)
 
     assert name in refused_folder(part_changed(name, flipped))
@@ -78,7 +86,7 @@ def test_s04_names_of_code_in_the_files_of_a_folder(refused_folder):
     loaded = set(sys.modules)
     for name in HOSTILE:
         refused_folder(part_changed("plan.json", planned(name)), seal=True)
-        refused_folder(part_changed("about.json", trained(name)))
+        refused_folder(part_changed("about.json", trained(name)), seal=True)
     assert not {name for name in set(sys.modules) - loaded if not name.startswith(("flarenet", "torch"))}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from ...data.labels import LabelSet, difference
 from ...errors import FlarenetError, RunError, UnsafeError
 from ...planning.plan import Configuration, Plan
 from ...planning.plan_file import load_plan
-from ...schema import Frozen, parse, read_json
+from ...schema import Frozen, as_saved, parse, read_json
 from ...schema import Model as Content
 from ...whole import sha256_of
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 WEIGHTS, PLAN, ABOUT = FILES = ("weights.safetensors", "plan.json", "about.json")
 """The files of a model; other files in its folder are about its training."""
 
+_DAMAGED = "the file is damaged: copy it again or train again"
 _VERSION = re.compile("[0-9][0-9A-Za-z.+!]{0,39}")
 
 
@@ -40,6 +43,7 @@ class About(Frozen):
               None: unknown
     sha256    file name -> SHA-256
     summary   any facts: epochs, scores, seconds
+    content_sha256  SHA-256 of all the above, see sealed; None in models from before it was kept
     """
 
     largest_bytes = 16 << 20  # it names every case of its training
@@ -50,6 +54,12 @@ class About(Frozen):
     seen: tuple[str, ...] | None = None
     sha256: dict[str, str]
     summary: dict[str, JsonValue] = {}
+    content_sha256: str | None = None
+
+    def sealed(self) -> About:
+        """The same with the content_sha256 that belongs to what `save` writes of it, where names that are no UTF-8 are
+        escaped."""
+        return self.model_copy(update={"content_sha256": _digest(json.loads(as_saved(self)))})
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +122,12 @@ def read_about(folder: str | Path) -> About:
         raise RunError(
             f"model {folder}", found=f"no {ABOUT}", expected="a finished model folder", remedy="finish the training run"
         )
-    about = load_unsafe(About, folder / ABOUT)
+    content = read_json(folder / ABOUT, UnsafeError, largest_bytes=About.largest_bytes)
+    about = _parsed(About, content, folder / ABOUT)
+    if about.content_sha256 not in (None, _digest(content)):
+        raise UnsafeError(
+            folder / ABOUT, found="other content than was written", expected="an undamaged file", remedy=_DAMAGED
+        )
     for name in (WEIGHTS, PLAN):
         if name not in about.sha256:
             raise UnsafeError(folder / ABOUT, found=f"no sha256 of {name}", expected=f"those of {WEIGHTS} and {PLAN}")
@@ -169,9 +184,19 @@ def describing(folder: Path) -> Iterator[None]:
 
 def load_unsafe(model: type[Content], path: Path) -> Content:
     """A JSON file that says, as `flarenet`, which version wrote it. Raises UnsafeError as `unsafe` does."""
-    content = read_json(path, UnsafeError, largest_bytes=model.largest_bytes)
+    return _parsed(model, read_json(path, UnsafeError, largest_bytes=model.largest_bytes), path)
+
+
+def _parsed(model: type[Content], content: object, path: Path) -> Content:
     with unsafe(content.get("flarenet") if isinstance(content, dict) else None):
         return parse(model, content, path, UnsafeError)
+
+
+def _digest(content: dict[str, object]) -> str:
+    """The SHA-256 of what about.json holds beside it, as JSON with sorted keys: of the content as it was read, which a
+    later version with further fields reads as well."""
+    rest = {name: value for name, value in content.items() if name != "content_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
@@ -201,5 +226,5 @@ def check_digest(path: Path, found: str, expected: str) -> None:
             path,
             found=f"sha256 {found}",
             expected=f"sha256 {expected}",
-            remedy="the file is damaged: copy it again or train again",
+            remedy=_DAMAGED,
         )

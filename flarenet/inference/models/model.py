@@ -2,7 +2,7 @@
 
 weights.safetensors   the network's numbers
 plan.json             the plan it was trained from, which states how images are prepared and what the network is
-about.json            trainer, step and the SHA-256 of both other files; written last: with it the model is finished
+about.json            trainer, step and the SHA-256 of all three files; written last: with it the model is finished
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def save_model(
         sha256=digests,
         summary=summary,
     )
-    save(about, folder / ABOUT)
+    save(about.sealed(), folder / ABOUT)
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:

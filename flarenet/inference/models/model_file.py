@@ -209,7 +209,7 @@ def _gather(model: Path, gathered: Path, *, with_cases: bool) -> None:
     place.mkdir(parents=True)
     for name in (WEIGHTS, PLAN):
         shutil.copyfile(model / name, place / name)
-    save(about if with_cases else about.model_copy(update={"seen": None}), place / ABOUT)
+    save(about if with_cases else about.model_copy(update={"seen": None}).sealed(), place / ABOUT)
 
 
 def _own_licence(model: Path) -> str:
