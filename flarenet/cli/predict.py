@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -74,6 +74,7 @@ def words() -> ArgumentParser:
     )
     example = "fusion.rule=probability (docs/fusion.md) or configurations.3d.overlap=0.5"
     shell.add_changes(parser, "change how answers are fused, or how far windows overlap", example)
+    shell.add_timeout(parser, "reading a scan")
     shell.add_reading(parser)
     return parser
 
@@ -126,8 +127,9 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
     in_folder  whether the outputs lie in a folder, which gets a report and tables
     """
     reading = shell.reading(arguments)
+    opened_ahead = _opener(folders, reading, arguments.timeout_s)
     # with --continue, the scans to do are known only after the engine; else the first is read during torch's import
-    scans = None if arguments.resume else _opened_ahead(outputs, folders, reading)
+    scans = None if arguments.resume else opened_ahead(outputs)
     with shell.importing():
         from ..inference.many import predict_pairs
         from ..inference.predict import Predictor
@@ -158,7 +160,7 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
             progress=partial(_tell, answers, report),
             reading=reading,
             openers=beside,
-            scans=scans,
+            scans=opened_ahead(part) if scans is None else scans,
             begin=report.begun if report else None,
         )
         done, failures = done + len(finished), failures + failed
@@ -187,17 +189,19 @@ def _left_to_do(outputs: Mapping[Path, Path], report: RunReport) -> tuple[int, l
     return len(verified), [rest, *({image: outputs[image]} for image in last)]
 
 
-def _opened_ahead(
-    images: Iterable[Path], folders: Sequence[Path], reading: Reading
-) -> Iterator[tuple[Path, Future[OpenedScan]]]:
-    """The images as predict_pairs takes them; a thread already reads the first one, for the models in `folders`."""
+def _opener(
+    folders: Sequence[Path], reading: Reading, timeout_s: float | None
+) -> Callable[[Iterable[Path]], Iterator[tuple[Path, Future[OpenedScan]]]]:
+    """A function that gives images as predict_pairs takes them; a thread begins at once to read the first, for the
+    models in `folders`."""
     with shell.importing():
         from ..inference.models.about import describe
-        from ..inference.one_ahead import one_ahead
+        from ..inference.one_ahead import read_ahead
         from ..inference.opening import open_scan
 
     configurations = [describe(folder).configuration for folder in folders]
-    return one_ahead(partial(open_scan, configurations=configurations, reading=reading), images)
+    read = partial(open_scan, configurations=configurations, reading=reading)
+    return lambda images: read_ahead(read, images, timeout_s=timeout_s)
 
 
 def _beside(arguments: Namespace, predictor: Predictor) -> list[Output]:

@@ -129,10 +129,9 @@ def add_pool(words: ArgumentParser, *, workers: int) -> None:
     )
 
 
-def add_timeout(words: ArgumentParser) -> None:
-    words.add_argument(
-        "--timeout-s", type=_seconds, metavar="S", help="give up on a case after this many seconds (default: never)"
-    )
+def add_timeout(words: ArgumentParser, what: str = "a case") -> None:
+    help = f"give up on {what} after this many seconds (default: never)"
+    words.add_argument("--timeout-s", type=_seconds, metavar="S", help=help)
 
 
 def pool(arguments: Namespace) -> Pool:

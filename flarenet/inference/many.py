@@ -19,7 +19,7 @@ from typing import TypeVar
 from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError, NoRoom, UsageError
 from ..volume import Volume
-from .one_ahead import one_ahead
+from .one_ahead import one_ahead, read_ahead
 from .opening import OpenedScan
 from .outcome import Outcome, Prediction, as_case_error
 from .outputs.label_file import LabelFile
@@ -49,7 +49,7 @@ def predict_many(
             name = "the scan" if isinstance(image, Volume) else image
             return as_case_error(name, problem)
 
-    opened = one_ahead(partial(predictor.open, reading=reading), images)
+    opened = read_ahead(partial(predictor.open, reading=reading), images)
     for (image, _), result in one_ahead(predicted, opened):
         yield image, result.result()
 
@@ -71,7 +71,7 @@ def predict_pairs(
     reading   how the images are read
     openers   open a sink for what else is made of each scan's finished slices. These sinks finish before the label
               file takes its name: where there is a label file, everything else is there too
-    scans     the opened images, as one_ahead gives them, where opening them has begun already
+    scans     the opened images, as read_ahead gives them, where opening them has begun already
     begin     called before each image
     Raises UsageError, before any work, where an output would replace an input. Raises NoRoom, at once, where the disk
     is full or cannot be written.
@@ -86,7 +86,7 @@ def predict_pairs(
     failures: Failures = []
     label_file: SinkOpener = partial(LabelFile, reading=reading)
     if scans is None:
-        scans = one_ahead(partial(predictor.open, reading=reading), outputs)
+        scans = read_ahead(partial(predictor.open, reading=reading), outputs)
     for image, scan in scans:
         if begin is not None:
             begin(image)

@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import nibabel
 import numpy as np
@@ -17,6 +19,7 @@ from pydicom import dcmread
 from flarenet.cli.predict import main
 from flarenet.data.labels import LabelSet
 from flarenet.errors import StorageError
+from flarenet.inference import opening
 from flarenet.inference.models.model import save_model
 from flarenet.inference.outputs.label_file import LabelFile
 from flarenet.inference.predict import Predictor
@@ -416,6 +419,30 @@ def test_a_disk_that_fills_up_ends_the_run_at_once(root, capsys, monkeypatch):
     assert predict(root, "--continue") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.endswith("done before") for line in lines] == [True, False, False] and is_as_unbroken(root)
+
+
+def test_f12_a_scan_whose_read_never_ends_costs_itself_alone_and_a_signal_ends_the_run(root, capsys, monkeypatch):
+    ended, signals = threading.Event(), []
+
+    def opened(image, *more, real=opening._opened):
+        if image.name == "b.nii.gz":
+            for number in signals:
+                signal.pthread_kill(threading.main_thread().ident, number)
+            ended.wait(40)
+        return real(image, *more)
+
+    monkeypatch.setattr(opening, "_opened", opened)
+    monkeypatch.setattr("flarenet.inference.one_ahead.CLOSING_S", 0.1)
+    try:
+        assert predict(root, "--timeout-s", "2") == 3
+        assert written(root) == ["a.nii.gz"] and "not read after 2 s" in report(root)["cases"]["b"]["error"]
+        assert predict(root, "--timeout-s", "2", "--continue") == 3
+        assert "a.nii.gz  done before" in capsys.readouterr().out
+        signals.append(signal.SIGTERM)
+        began = time.monotonic()
+        assert predict(root) == 75 and time.monotonic() - began < 30
+    finally:
+        ended.set()
 
 
 def test_the_report_tells_no_folders(root):

@@ -1,18 +1,22 @@
 """Many scans through one predictor: in order, overlapped, bounded."""
 
+import subprocess
+import sys
 import threading
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from flarenet.errors import DatasetError
+from flarenet.errors import DatasetError, StorageError
 from flarenet.inference.many import predict_many, predict_pairs
-from flarenet.inference.one_ahead import one_ahead
+from flarenet.inference.one_ahead import one_ahead, read_ahead
 from flarenet.inference.predict import Predictor
 from flarenet.volume import Grid, Volume
 from tests.inference.test_predict import AIR_HU, BODY_HU, model_folder, write_scan
 
+SOURCES = Path(__file__).resolve().parents[2]
 AFFINE = np.eye(4)[[2, 1, 0, 3]]
 
 
@@ -84,8 +88,38 @@ def test_the_first_item_is_worked_on_before_it_is_asked_for():
 
 
 @pytest.mark.parametrize("items", [[], [1]])
-def test_few_items_come_through(items):
-    assert [(item, future.result()) for item, future in one_ahead(str, items)] == [(item, str(item)) for item in items]
+@pytest.mark.parametrize("ahead", [one_ahead, read_ahead])
+def test_few_items_come_through(items, ahead):
+    assert [(item, future.result()) for item, future in ahead(str, items)] == [(item, str(item)) for item in items]
+
+
+def test_f12_a_read_that_never_ends_fails_in_time_and_the_next_is_read():
+    ended = threading.Event()
+
+    def read(item):
+        if item == 2:
+            ended.wait(60)
+        if item == 3:
+            raise TimeoutError("no answer")  # of the disk
+        return -item
+
+    results = dict(read_ahead(read, [1, 2, 3, 4], timeout_s=1))
+    ended.set()
+    assert results[1].result() == -1 and results[4].result() == -4
+    with pytest.raises(StorageError, match="^2\n  found: not read after 1 s"):
+        results[2].result()
+    with pytest.raises(TimeoutError, match="no answer"):
+        results[3].result()
+
+
+def test_f12_neither_who_stops_early_nor_the_end_of_the_process_waits_for_a_read_that_never_ends():
+    script = (
+        "import threading\nfrom flarenet.inference import one_ahead\none_ahead.CLOSING_S = 0.1\n"
+        "given, kept = (one_ahead.read_ahead(lambda item: threading.Event().wait(), [1, 2]) for _ in range(2))\n"
+        "next(given), next(kept)\ngiven.close()\nprint('closed')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=SOURCES, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "closed\n", "")
 
 
 def test_l05_a_slow_taker_meets_few_scans_in_memory(predictor):
