@@ -114,6 +114,10 @@ def _check_same(path: Path, mtime_ns: int | None) -> None:
         )
 
 
-def damaged(path: Path, *, found: object, expected: object) -> DatasetError:
-    """The error for a file of a stored case that is not the one that was written."""
-    return DatasetError(path, found=found, expected=expected, remedy=f"remove {path.parent} and prepare the case again")
+def damaged(path: Path, *, found: object, expected: object, thing: str | None = None) -> DatasetError:
+    """The error for a file of a stored case that is not the one that was written.
+
+    thing  the place in the file, where it is known
+    """
+    remedy = f"remove {path.parent} and prepare the case again"
+    return DatasetError(thing or path, found=found, expected=expected, remedy=remedy)

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from ..errors import DatasetError, NoRoom
-from ..schema import Frozen, as_saved, load
+from ..schema import Frozen, as_saved, digest, load
 from ..volume import Grid, Triple
 from ..whole import flush_folder, not_written, remove_leftovers, sha256_of, temporary_folder
 from .names import check_name
@@ -73,6 +73,13 @@ class CaseRecord(Frozen):
     @property
     def original(self) -> Grid:
         return Grid(self.original_shape, np.array(self.original_affine))
+
+
+class _RecordFile(Frozen):
+    """The content of record.json; `sha256` is the digest of the record, as `files` holds those of the other files."""
+
+    record: CaseRecord
+    sha256: Digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +152,7 @@ class Store:
                     voxels={group: counts for group, (_, counts) in places.items()},
                     files=files,
                 )
-                _save(temporary / RECORD, as_saved(record).encode())
+                _save(temporary / RECORD, as_saved(_RecordFile(record=record, sha256=_digest(record))).encode())
                 flush_folder(temporary)
                 _replace(temporary, target)
         except OSError as error:
@@ -153,7 +160,8 @@ class Store:
         return record
 
     def read(self, name: str) -> StoredCase:
-        """A case, its arrays still on disk. File sizes are checked here, types when arrays are read, digests by verify.
+        """A case, its arrays still on disk. Its record and the sizes of its files are checked here, types when arrays
+        are read, digests of files by verify.
 
         Raises DatasetError where the case is missing or its files are not those that were written. Once another case
         has taken its place, its arrays raise RunError, so that no reader mixes the two.
@@ -173,14 +181,20 @@ class Store:
         )
 
     def record(self, name: str) -> CaseRecord:
-        """The record of a case. Raises DatasetError where it is missing or damaged."""
+        """The record of a case. Raises DatasetError where it is missing, damaged or of another version."""
         folder = self._folder(name)
         if not folder.is_dir():
             raise DatasetError(f"prepared case {name}", found=f"no folder {folder}", expected="the case, prepared")
-        record = load(CaseRecord, folder / RECORD, DatasetError)
-        if record.name != name:
-            raise damaged(folder / RECORD, found=f"the case {record.name!r}", expected=f"{name!r}")
-        return record
+        path = folder / RECORD
+        try:
+            written = load(_RecordFile, path, DatasetError)
+        except DatasetError as error:
+            raise damaged(path, found=error.found, expected=error.expected, thing=error.thing) from error
+        if _digest(written.record) != written.sha256:
+            raise damaged(path, found="other content than was written", expected=f"sha256 {written.sha256}")
+        if written.record.name != name:
+            raise damaged(path, found=f"the case {written.record.name!r}", expected=f"{name!r}")
+        return written.record
 
     def is_current(self, name: str, key: str, *, verify: bool = False) -> bool:
         """Whether the case is there, can be read, and has this key; `verify` checks every byte of its files."""
@@ -201,6 +215,10 @@ class Store:
     def _folder(self, name: str) -> Path:
         check_name(name, "a prepared case")
         return self.folder / name
+
+
+def _digest(record: CaseRecord) -> str:
+    return digest(record.model_dump(mode="json"))
 
 
 def _map(group: str) -> str:

@@ -85,12 +85,12 @@ def _check_prepared(
     store, measured = Store(workspace.store(configuration)), Cache(workspace.measured, writable=False)
     numbers, there = plan.configurations[configuration], set(store.names())
     wanted = prepared_by(numbers, plan.labels)
-    records = {case.name: store.record(case.name) for case in cases if case.name in there}
+    records = {case.name: record for case in cases if (record := _record(store, case.name))}
 
     def fault_of(case: Case) -> str | None:
         record = records.get(case.name)
         if record is None:
-            return "not prepared"
+            return "of a damaged record" if case.name in there else "not prepared"
         if record.numbers != wanted:
             return "prepared with other numbers than the plan's"
         if not is_made_from(record, case, measured, configuration=numbers, labels=plan.labels):
@@ -107,6 +107,14 @@ def _check_prepared(
             remedy=f"{plan_again(plan)}, with what was changed in the plan by --set",
         )
     return records
+
+
+def _record(store: Store, name: str) -> CaseRecord | None:
+    """None where there is none, or a damaged one, or one of another version: planning again prepares such a case."""
+    try:
+        return store.record(name)
+    except DatasetError:
+        return None
 
 
 def _check_same(records: Mapping[str, CaseRecord], store: Store) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from flarenet.data.store import Store
 from flarenet.errors import DatasetError, NoRoom, RunError, UnsafeError
+from flarenet.schema import digest
 from flarenet.volume import Grid
 from tests.full_disk import longest_file
 
@@ -126,17 +127,57 @@ def test_bytes_too_many_are_named(tmp_path):
 def test_verify_finds_one_changed_bit(tmp_path):
     store, random = Store(tmp_path), Random(0)
     put(store)
-    files = sorted(path for path in (tmp_path / "a").iterdir() if path.name != "record.json")
+    files = sorted((tmp_path / "a").iterdir())
     for path in files * 8:
         content = bytearray(path.read_bytes())
         content[random.randrange(len(content))] ^= 1 << random.randrange(8)
         whole = path.read_bytes()
         path.write_bytes(content)
-        assert store.is_current("a", "k") and not store.is_current("a", "k", verify=True)
+        assert store.is_current("a", "k") == (path.name != "record.json")  # which is checked whenever it is read
+        assert not store.is_current("a", "k", verify=True)
         with pytest.raises(DatasetError, match=path.name) as caught:
             store.verify("a")
         assert "prepare the case again" in caught.value.remedy
         path.write_bytes(whole)
+    assert store.is_current("a", "k", verify=True)
+
+
+@pytest.mark.parametrize(
+    ("written", "flipped"),
+    [
+        ('"annotated": [1, 3]', '"annotated": [1, 2]'),
+        ('"key": "k"', '"key": "o"'),
+        ('"shape": [4, 5, 6]', '"shape": [4, 5, 7]'),
+        ("[0.0, 0.7, 0.0, 2.0]", "[0.0, 0.7, 0.0, 3.0]"),
+        ('"organ": {"1": 59}', '"organ": {"3": 59}'),
+        ('"map_organ.b2nd"', '"map_orgaN.b2nd"'),
+    ],
+)
+def test_one_bit_of_the_record_that_leaves_it_well_formed_is_found(tmp_path, written, flipped):
+    store = Store(tmp_path)
+    put(store)
+    path = tmp_path / "a" / "record.json"
+    text = path.read_text()
+    assert text.count(written) == 1
+    path.write_text(text.replace(written, flipped))
+    for look in (store.record, store.read, store.verify):
+        with pytest.raises(DatasetError, match="record.json\n.*other content") as caught:
+            look("a")
+        assert "prepare the case again" in caught.value.remedy
+    assert not store.is_current("a", "k")
+
+
+def test_a_record_without_a_digest_of_itself_is_stale(tmp_path):
+    """As it was written once."""
+    store = Store(tmp_path)
+    put(store)
+    path = tmp_path / "a" / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text())["record"]))
+    assert store.names() == ["a"] and not store.is_current("a", "k")
+    with pytest.raises(DatasetError, match="key 'record'") as caught:
+        store.read("a")
+    assert "prepare the case again" in caught.value.remedy
+    put(store)
     assert store.is_current("a", "k", verify=True)
 
 
@@ -176,10 +217,11 @@ def test_a_record_that_names_files_elsewhere_reads_nothing(tmp_path):
     store = Store(tmp_path)
     put(store)
     path = tmp_path / "a" / "record.json"
-    record = json.loads(path.read_text())
-    record["files"]["../../elsewhere.b2nd"] = {"size_bytes": 1, "sha256": "0" * 64}
-    path.write_text(json.dumps(record))
-    with pytest.raises(DatasetError, match="record.json"):
+    content = json.loads(path.read_text())
+    content["record"]["files"]["../../elsewhere.b2nd"] = {"size_bytes": 1, "sha256": "0" * 64}
+    content["sha256"] = digest(content["record"])
+    path.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="record.json: key 'record.files"):
         store.read("a")
 
 
@@ -188,8 +230,8 @@ def test_a_missing_case_and_a_damaged_record_are_named(tmp_path):
     with pytest.raises(DatasetError, match="prepared case a"):
         store.read("a")
     put(store)
-    (tmp_path / "a" / "record.json").write_text('{"name": "a"}')
-    with pytest.raises(DatasetError, match="key 'annotated'"):
+    (tmp_path / "a" / "record.json").write_text('{"record": {"name": "a"}}')
+    with pytest.raises(DatasetError, match="key 'record.annotated'"):
         store.read("a")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from flarenet.data.dataset import Dataset
 from flarenet.data.labels import LabelSet
-from flarenet.data.settled import save_settled
+from flarenet.data.settled import load_settled, save_settled
 from flarenet.errors import RunError
 from flarenet.planning.measuring.cache import Cache
 from flarenet.planning.measuring.survey import measure_cases
@@ -76,6 +76,21 @@ def test_a_flipped_bit_of_a_prepared_case_is_named_with_what_mends_it(workspace)
     assert "flarenet_plan -d Blocks --rehash" in caught.value.remedy
     path.write_bytes(whole)
     assert len(samples_of(workspace)) == 4
+
+
+def test_a_flipped_bit_of_what_was_looked_for_is_named_and_planning_again_mends_it(workspace):
+    """Label 2 would no more be asked for in this case, and 3 be taught as absent from it."""
+    path = workspace.store("3d") / "drawn" / "record.json"
+    text = path.read_text()
+    assert text.count('"annotated": [1, 2]') == 1
+    path.write_text(text.replace('"annotated": [1, 2]', '"annotated": [1, 3]'))
+    with pytest.raises(RunError) as caught:
+        samples_of(workspace)
+    assert caught.value.found == "1 of a damaged record: drawn"
+    assert caught.value.remedy.startswith("flarenet_plan -d Blocks")
+    dataset = load_settled(workspace.settled)
+    assert prepare_dataset(dataset, plan(), workspace) == []
+    assert path.read_text() == text and len(samples_of(workspace)) == 4
 
 
 def test_cases_that_planning_knows_otherwise_than_they_were_prepared_are_named(tmp_path):
