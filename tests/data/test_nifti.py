@@ -79,6 +79,17 @@ def test_whole_numbers_that_do_not_fit_become_float32(tmp_path, save_nifti):
     assert volume.data[0, 0, 0] == 40000
 
 
+def test_a_number_above_int16_in_any_part_of_a_file_says_that_its_largest_are_not_wrapped(tmp_path, save_nifti):
+    """A slice is a part, as files are read 4 MiB at a time; 6144 of 4 194 304 voxels are more than 0.1 %."""
+    array = np.full((2048, 1024, 2), 1000, np.uint16)
+    array[:, :3, 1] = 65000
+    with pytest.raises(DatasetError, match="in 6144 voxels, and none from 32768 to 61440"):
+        read_image(save_nifti(tmp_path / "x.nii", array))
+    array[0, 0, 0] = 40000
+    data = read_image(save_nifti(tmp_path / "x.nii", array)).data
+    assert data[0, 0, 0] == 40000 and int((data == 65000).sum()) == 6144
+
+
 def test_scaling_is_applied(tmp_path, save_nifti):
     path = save_nifti(tmp_path / "x.nii", numbers(np.int16))
     patch_header(path, scl_slope=0.5, scl_inter=-1024)

@@ -37,8 +37,7 @@ class Seen:
     lowest, highest  the ends of the range of the finite numbers
     not_finite       how many numbers are NaN or infinite
     wrapped          how many uint16 numbers are WRAPPED_FROM or more
-    between          how many uint16 numbers lie above the largest int16 and below WRAPPED_FROM, counted only in parts
-                     that hold wrapped ones
+    between          how many uint16 numbers lie above the largest int16 and below WRAPPED_FROM
     """
 
     lowest: float = np.inf
@@ -55,9 +54,10 @@ class Seen:
             if not finite.size:
                 return
             low, high = float(finite.min()), float(finite.max())
-        if part.dtype == np.uint16 and high >= WRAPPED_FROM:
-            self.wrapped += int((part >= WRAPPED_FROM).sum())
-            self.between += int(((part > np.iinfo(np.int16).max) & (part < WRAPPED_FROM)).sum())
+        if part.dtype == np.uint16 and high > np.iinfo(np.int16).max:
+            wrapped = int((part >= WRAPPED_FROM).sum())
+            self.wrapped += wrapped
+            self.between += int((part > np.iinfo(np.int16).max).sum()) - wrapped
         self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
 
 
