@@ -289,9 +289,10 @@ class Plan(Frozen):
 
     @property
     def final_trainers(self) -> tuple[str, ...]:
-        """The trainers that predict every group and are teachers of no step: what they predict is the result."""
-        steps = [step for part in self.trainers.values() for step in part.steps]
-        teachers = {run.trainer for step in steps for run in step.teachers.values()}
+        """The trainers that predict every group and teach no other one: what they predict is the result. A trainer may
+        teach a later step of its own."""
+        steps = [(name, step) for name, part in self.trainers.items() for step in part.steps]
+        teachers = {run.trainer for name, step in steps for run in step.teachers.values() if run.trainer != name}
         every = set(self.labels.groups)
         return tuple(n for n, part in self.trainers.items() if set(part.network.groups) == every and n not in teachers)
 

@@ -8,6 +8,7 @@ from flarenet.planning.cost.memory import inference_spacing, prediction_gb, prep
 from flarenet.planning.fits import check_fits, check_training_fits
 from flarenet.planning.fusion import Fusion
 from flarenet.planning.plan import Configuration, NetworkSpec, ScanSize
+from flarenet.planning.runs import Run
 from flarenet.trainers.planner import make_plan
 from tests.planning import facts
 
@@ -131,6 +132,26 @@ def test_a_card_that_is_too_small_for_a_trainer_that_nothing_needs_is_none_for_t
         check_training_fits(plan, "MAE", "plan")
     with pytest.raises(PlanError, match="trainers.3DOrgan.steps.0.batch_size 640"):
         make_plan(found, Request("auto", Budget(gpu_memory_gb=2)), changes=["trainers.*.steps.*.batch_size=640"])
+
+
+def test_a_trainer_that_teaches_itself_predicts_within_the_memory_for_predicting():
+    """A second joint step whose cases are completed by the first; nothing else predicts both groups."""
+    joint = make_plan(facts.flare_mini(), AUTO).trainers["Joint"]
+    second = joint.steps[0].model_copy(update={"teachers": {"organ": Run("Joint", 1), "cancer": Run("Joint", 1)}})
+    joint = joint.model_copy(update={"steps": (*joint.steps, second)})
+    plan = make_plan(facts.flare_mini(), AUTO).model_copy(update={"trainers": {"Joint": joint}})
+    assert plan.final_trainers == ("Joint",)
+    scan, configuration = plan.scans["large"], plan.configuration_of("Joint")
+    need_gb = prediction_gb(scan, configuration, joint.network, plan.labels.outputs, fusion=plan.fusion)
+    assert need_gb < plan.budget.gpu_memory_gb
+    more, less = (
+        plan.model_copy(update={"budget": plan.budget.model_copy(update={"inference_memory_gb": need_gb + change})})
+        for change in (0.01, -0.01)
+    )
+    check_fits(more, "plan")
+    with pytest.raises(PlanError) as caught:
+        check_fits(less, "plan")
+    assert "prediction by Joint" in caught.value.thing and "budget.inference_memory_gb" in caught.value.expected
 
 
 STATED = ("patch=[96,128,128]", "spacing_mm=[1,0.5,0.5]", "inference_spacing_mm=[1,0.5,0.5]")
