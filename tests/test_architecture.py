@@ -35,8 +35,11 @@ FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "mars
 FORBIDDEN_MODULES |= {"importlib", "pkgutil", "pydoc", "runpy"}  # what imports by name
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "tempfile.mktemp"}
 FORBIDDEN_CALLS |= {"torch.load", "torch.save", "torch.jit.load", "torch.hub.load", "shutil.unpack_archive"}
+FORBIDDEN_CALLS |= {"torch.serialization.load", "torch.serialization.save", "torch.package.PackageImporter"}
+FORBIDDEN_CALLS |= {"subprocess.getoutput", "subprocess.getstatusoutput"}  # run a line by the shell
 # these unpickle, or run what a file says of how its values are made
 FORBIDDEN_CALLS |= {f"blosc2.{name}" for name in ("open", "unpack", "unpack_array", "load_array", "load_tensor")}
+MAY_UNPICKLE = {"numpy.load", "numpy.lib.format.read_array"}
 # reading the package's own files and version is no import of a name found in data
 ALLOWED_SUBMODULES = {"importlib.resources", "importlib.metadata"}
 # a trainer of one's own, by the name that its owner typed
@@ -133,17 +136,23 @@ def called(function, known):
 
 
 def _danger(call, known):
-    words = {keyword.arg: getattr(keyword.value, "value", None) for keyword in call.keywords}
-    if words.get("shell"):
-        return "shell=True"
+    words = {keyword.arg: keyword.value for keyword in call.keywords}
+    # a name may stand for True: only what is seen to be False is let through
+    unsafe = [word for word in ("shell", "allow_pickle") if word in words and not _is_false(words[word])]
+    if unsafe:
+        return f"{unsafe[0]} that is not False"
     name = called(call.func, known)
     if name is None:
         return None
     if name in FORBIDDEN_CALLS or name.rpartition(".")[2] == "extractall":
         return f"call of {name}"
-    if name == "numpy.load" and words.get("allow_pickle") is not False:
-        return "np.load without allow_pickle=False"
+    if name in MAY_UNPICKLE and "allow_pickle" not in words:
+        return f"{name} without allow_pickle=False"
     return None
+
+
+def _is_false(value):
+    return isinstance(value, ast.Constant) and value.value is False
 
 
 def module_level(tree):
@@ -288,6 +297,10 @@ def test_a_wrong_import_is_found(module, source):
         "eval(text)",
         "exec(text)",
         "subprocess.run(line, shell=True)",
+        "subprocess.run(line, shell=1)",
+        "subprocess.run(line, shell=flag)",
+        "subprocess.getoutput(line)",
+        "from subprocess import getstatusoutput as said\nsaid(line)",
         "archive.extractall(folder)",
         "import shutil\nshutil.unpack_archive(path)",
         "blosc2.open(path)",
@@ -299,7 +312,14 @@ def test_a_wrong_import_is_found(module, source):
         "yaml.load(text)",
         "np.load(path)",
         "np.load(path, allow_pickle=True)",
+        "np.load(path, allow_pickle=flag)",
+        "np.lib.format.read_array(stream, allow_pickle=True)",
+        "from numpy.lib.format import read_array\nread_array(stream, allow_pickle=flag)",
+        "np.lib.format.read_array(stream, True)",
         "torch.jit.load(path)",
+        "torch.serialization.load(path)",
+        "from torch.serialization import load\nload(path)",
+        "torch.package.PackageImporter(path)",
         "from torch import load\nload(path)",
         "from torch import jit\njit.load(path)",
         "from torch import load as read\nread(path)",
@@ -323,6 +343,7 @@ def test_what_is_allowed_is_not_found():
     harmless = "network.eval()\nnp.load(path, mmap_mode='r', allow_pickle=False)\nimport importlib.resources\n"
     harmless += "from ..schema import load\nload(Plan, path)\nfrom re import compile\ncompile(pattern)\n"
     harmless += "from numpy import load as read\nread(path, allow_pickle=False)\nsafetensors.torch.load(content)"
+    harmless += "\nsubprocess.run(words, shell=False)\nnp.lib.format.read_array(stream, allow_pickle=False)"
     harmless += "\nimport blosc2\nblosc2.ndarray_from_cframe(content)\nopen(path)"
     assert danger_faults(harmless) == []
     downward = "from ...data import labels\nfrom ..plan import Plan\nimport numpy"
