@@ -112,20 +112,25 @@ class _Fault:
     traceback: str
 
 
+@dataclass(frozen=True)
+class _NoMemory:
+    """Comes in place of the result of a case for which memory ran out."""
+
+
 class _Call(Generic[Item, Result]):
     """The function made to return what it raises; this is what runs in the other process."""
 
     def __init__(self, function: Callable[[Item], Result]) -> None:
         self.function = function
 
-    def __call__(self, item: Item) -> Result | _Failure | _Fault:
+    def __call__(self, item: Item) -> Result | _Failure | _NoMemory | _Fault:
         try:
             return self.function(item)
         except FlarenetError as error:
             return _Failure(without_frames(error))
         except Exception as error:  # noqa: BLE001 - nothing is swallowed: it is raised as CaseFault where it arrives
             if is_out_of_memory(error):
-                return _Failure(_failure(item, "not enough memory", "enough of it: fewer workers may help"))
+                return _NoMemory()
             if isinstance(error, OSError):
                 return _Failure(_failure(item, error, "files that can be read and written"))
             summary = "".join(traceback.format_exception_only(type(error), error)).strip()
@@ -258,9 +263,13 @@ class _Queue(Generic[Item, Result]):
         largest_mb = self.workers.largest_mb
         while self.waiting and self.needs[self.waiting[-1]] > largest_mb:
             index = self.waiting.pop()
-            found, needed = f"{largest_mb:.0f} MB of memory", f"about {self.needs[index]:.0f} MB for this case"
-            self.outcomes[index] = _Failure(_failure(self.items[index], found, needed))
+            self.outcomes[index] = self._too_large(index, f"{largest_mb:.0f} MB of memory", _MORE_MEMORY)
             step()
+
+    def _too_large(self, index: int, found: str, remedy: str) -> _Failure:
+        need_mb = self.needs[index]
+        expected = f"about {need_mb:.0f} MB for this case" if need_mb else "enough for this case"
+        return _Failure(_failure(self.items[index], found, expected, remedy=remedy))
 
     def _start(self) -> None:
         while len(self.running) < self.workers.slots and (index := self._next()) is not None:
@@ -279,11 +288,16 @@ class _Queue(Generic[Item, Result]):
             self.retried.add(index)
             self.died.append(index)
             return False
-        self.outcomes[index] = _outcome(self.items[index], future)
+        outcome = _outcome(self.items[index], future)
+        if isinstance(outcome, _NoMemory):
+            remedy = f"fewer workers, or {_MORE_MEMORY}" if self.workers.slots > 1 else _MORE_MEMORY
+            outcome = self._too_large(index, "not enough memory", remedy)
+        self.outcomes[index] = outcome
         return True
 
 
 _DEATHS = (ProcessExpired, BrokenExecutor)
+_MORE_MEMORY = "a machine with more memory"
 
 
 def _outcome(item: Any, future: Future) -> Any:
@@ -319,8 +333,8 @@ def name_of(item: object) -> str:
     return str(getattr(item, "name", item))
 
 
-def _failure(item: object, found: object, expected: str) -> StorageError:
-    return StorageError(f"case {name_of(item)}", found=found, expected=expected)
+def _failure(item: object, found: object, expected: str, *, remedy: str | None = None) -> StorageError:
+    return StorageError(f"case {name_of(item)}", found=found, expected=expected, remedy=remedy)
 
 
 def _progress() -> Progress:

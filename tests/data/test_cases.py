@@ -49,6 +49,17 @@ def test_failures_are_reported_and_the_others_go_on_in_order(pool):
     assert isinstance(full_disk, StorageError)
     assert "case3" in full_disk.thing and "No space left" in full_disk.found
     assert isinstance(large, StorageError) and large.found == "not enough memory"
+    assert ("fewer workers" in large.remedy) == (pool.workers > 1) and "more memory" in large.remedy
+
+
+def test_a_case_for_which_memory_ran_out_is_told_with_what_it_was_thought_to_need():
+    needs = {1: 0.0, 4: 12.4}
+    _, failures = map_cases(
+        square_or_fail, [ITEMS[1], ITEMS[4]], describe="square", need_mb=lambda item: needs[item.number]
+    )
+    _, (_, large) = failures
+    assert (large.found, large.expected) == ("not enough memory", "about 12 MB for this case")
+    assert large.remedy == "a machine with more memory"
 
 
 def store(item: Item) -> None:
@@ -124,3 +135,4 @@ def test_no_more_run_at_once_than_fit_in_memory_and_the_largest_start_first(monk
     [(refused, error)] = failures
     assert refused.number == 101 and isinstance(error, StorageError)
     assert error.found == "100 MB of memory" and error.expected == "about 101 MB for this case"
+    assert error.remedy == "a machine with more memory"

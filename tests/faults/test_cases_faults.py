@@ -160,6 +160,7 @@ def test_a_case_that_needs_more_memory_than_it_may_have_is_named_and_the_rest_is
     results, failures = map_cases(fill, items(count=10), pool=Pool(2), describe="fill")
     assert results == [0, 1, 2, 4, 5, 6, 7, 8, 9]
     assert [(item.number, error.found) for item, error in failures] == [(3, "not enough memory")]
+    assert "fewer workers" in failures[0][1].remedy
 
 
 SCRIPT = """
