@@ -97,9 +97,11 @@ class PackedPlaces:
         try:
             places = np.load(self.path, mmap_mode="r", allow_pickle=False)
             _check_same(self.path, self.mtime_ns)
-            return places
         except (OSError, ValueError, EOFError) as error:
             raise damaged(self.path, found=error, expected="an array file") from error
+        if not isinstance(places, np.ndarray):
+            raise damaged(self.path, found="an archive", expected="an array file")
+        return places
 
 
 def _check_same(path: Path, mtime_ns: int | None) -> None:

@@ -1,7 +1,8 @@
-"""Scans and tables made to do harm, by the numbers of the attacks: S10 bombs, S12 files changed at random.
+"""Scans, tables and prepared cases made to do harm, by the numbers of the attacks: S01 pickled code, S10 bombs and S12
+files changed at random.
 
-Each runs in a process of its own, whose memory and processor time show what refusing costs. FLARENET_FULL=1 changes ten
-times as many files.
+Those of S10 and S12 run in processes of their own, whose memory and processor time show what refusing costs.
+FLARENET_FULL=1 changes ten times as many files.
 """
 
 import gzip
@@ -14,6 +15,13 @@ import sys
 import nibabel
 import numpy as np
 import pytest
+
+from flarenet.data.store import Store
+from flarenet.errors import DatasetError
+from flarenet.schema import digest
+from flarenet.volume import Grid
+from flarenet.whole import sha256_of
+from tests.canary import canary_files
 
 SEEDS = 20_000 if os.environ.get("FLARENET_FULL") else 2_000
 MB = 1 << 20
@@ -69,6 +77,32 @@ def sound(tmp_path):
     content = image.to_bytes()
     (tmp_path / "sound.nii.gz").write_bytes(gzip.compress(content))
     return content
+
+
+def sealed(folder):
+    """Make the record of a prepared case fit its files again, as whoever can write there may do."""
+    content = json.loads((folder / "record.json").read_text())
+    for name, written in content["record"]["files"].items():
+        written |= {"size_bytes": (folder / name).stat().st_size, "sha256": sha256_of(folder / name)}
+    content["sha256"] = digest(content["record"])
+    (folder / "record.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("file", ["image.b2nd", "map_organ.b2nd", "places_organ.npy", "record.json"])
+def test_s01_pickled_code_in_a_prepared_case_is_refused_and_not_run(tmp_path, file):
+    canary, store, grid = tmp_path / "canary", Store(tmp_path / "store"), Grid((2, 3, 4), np.eye(4))
+    for name, content in canary_files(canary).items():
+        image, organ = np.zeros(grid.shape, np.int16), np.ones(grid.shape, np.uint8)
+        store.write("a", annotated={1}, key="k", grid=grid, original=grid, image=image, maps={"organ": organ})
+        (store.folder / "a" / file).write_bytes(content)
+        if file != "record.json":
+            sealed(store.folder / "a")
+            store.verify("a")
+        with pytest.raises(DatasetError, match=file):
+            case = store.read("a")
+            for array in (case.image, case.maps["organ"], case.places["organ"]):
+                np.asarray(array)
+        assert not canary.exists(), name
 
 
 def of_shape(content, *shape):

@@ -16,6 +16,9 @@ from flarenet.inference.predict import Predictor
 from flarenet.inference.windows import slabs
 from flarenet.networks import NETWORKS
 from flarenet.networks.unet import UNet
+from flarenet.schema import save
+from flarenet.whole import sha256_of
+from tests.canary import canary_files
 from tests.inference.test_engines import find_or_skip
 from tests.model_files.small import train
 
@@ -116,6 +119,26 @@ def test_a_damaged_graph_is_named_and_made_anew(cache, model, name, damage):
         predictor(model)
     assert kept(cache) == [folder]
     assert open_kept(model, **ASKED) is not None
+
+
+@pytest.mark.parametrize("name", ["graph.xml", "sha256.json"])
+def test_s01_pickled_code_in_a_kept_graph_is_not_run_and_the_graph_made_anew(cache, model, tmp_path, name):
+    """With the digests made right again, as whoever can write there may do."""
+    canary, library = tmp_path / "canary", find_openvino()
+    predictor(model)
+    (folder,) = kept(cache)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    for kind, content in canary_files(canary).items():
+        folder.mkdir(exist_ok=True)
+        for file, sound in before.items():
+            (folder / file).write_bytes(sound)
+        (folder / name).write_bytes(content)
+        if name != "sha256.json":
+            digests = {file: sha256_of(folder / file) for file in ("graph.xml", "graph.bin")}
+            save(graphs.Digests(sha256=digests), folder / "sha256.json")
+        with pytest.warns(UserWarning, match="is damaged, and is made anew"):
+            assert graphs.read(folder, library) is None
+        assert not canary.exists() and not folder.exists(), kind
 
 
 def test_a_kept_graph_does_not_hide_damaged_weights(cache, model):

@@ -9,10 +9,8 @@ S09  weights that are none                   S11  links where something is writt
 S13  JSON too large, too deep, too long      (S15, names of people and places: test_model_command.py)
 """
 
-import io
 import json
 import os
-import pickle
 import stat
 import struct
 import subprocess
@@ -22,7 +20,6 @@ import zipfile
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -33,6 +30,7 @@ from flarenet.inference.models import archive
 from flarenet.inference.models.about import describe, read_about
 from flarenet.inference.models.model import load_encoder, load_model, load_weights
 from flarenet.inference.models.model_file import install
+from tests.canary import canary_files
 from tests.model_files.small import files_below, members_of, sealed, zipped
 
 WEIGHTS, PLAN, ABOUT = (f"step_2/{name}" for name in ("weights.safetensors", "plan.json", "about.json"))
@@ -64,52 +62,12 @@ def refused(tmp_path, capsys):
     return check
 
 
-class Canary:
-    """Unpickled, it makes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-def s01_files(canary):
-    """{name: bytes} of twelve files that run code where they are unpickled."""
-    pickled = pickle.dumps(Canary(canary))
-    legacy, modern, array, arrays, archived = (io.BytesIO() for _ in range(5))
-    torch.save(Canary(canary), legacy, _use_new_zipfile_serialization=False)
-    torch.save({"weights": Canary(canary)}, modern)
-    np.save(array, np.array([Canary(canary)], dtype=object), allow_pickle=True)
-    np.savez(arrays, weights=np.array([Canary(canary)], dtype=object))
-    with zipfile.ZipFile(archived, "w") as inner:
-        inner.writestr("archive/data.pkl", pickled)
-    header = json.dumps({"__metadata__": {"code": pickled.hex()}}).encode()
-    return {
-        "m.pkl": pickled,
-        "m.pth": legacy.getvalue(),
-        "m.pt": modern.getvalue(),
-        "m.npy": array.getvalue(),
-        "m.npz": arrays.getvalue(),
-        ".metadata": pickled,
-        "m.safetensors": struct.pack("<Q", len(header)) + header,
-        "renamed.safetensors": pickled,
-        "renamed.json": pickled,
-        "data.pkl.zip": archived.getvalue(),
-        "polyglot.zip": pickled + archived.getvalue(),
-        "tail.zip": archived.getvalue() + pickled,
-    }
-
-
 def test_s01_pickled_code_is_not_run_by_any_load_path(root, members, refused, tmp_path):
     canary, scans = tmp_path / "canary", tmp_path / "scans"
     scans.mkdir()
     (scans / "a.nii.gz").write_bytes(b"never read: the model comes first")
-    files = s01_files(canary)
+    files = canary_files(canary)
     assert len(files) == 12
-    pickle.loads(files["m.pkl"])  # noqa: S301 - to see that it would harm
-    assert canary.exists(), "the canary sings"
-    canary.unlink()
     for number, (name, content) in enumerate(files.items()):
         (tmp_path / name).write_bytes(content)
         refused(tmp_path / name)  # as the model file

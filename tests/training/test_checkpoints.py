@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -12,6 +13,8 @@ import torch
 from flarenet.errors import RunError, UsageError
 from flarenet.training.callbacks import Findings
 from flarenet.training.loop import fit
+from flarenet.whole import sha256_of
+from tests.canary import canary_files
 from tests.training.tiny import IDENTITY, STEP, checkpoints, course, fresh_state, objective
 
 
@@ -215,3 +218,20 @@ def test_many_differences_are_counted(saved):
     with pytest.raises(UsageError) as error:
         checkpoints(saved, {**IDENTITY, "train": {f"c{n}": "a" for n in range(14)}}).load(fresh_state(), no_word)
     assert error.value.found.startswith("train.c0=null, ") and error.value.found.endswith("train.c5=null and 4 more")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".json"])
+def test_s01_pickled_code_in_a_state_is_refused_and_not_run(tmp_path, suffix):
+    """With the digest of the tensors made right again, as whoever can write there may do."""
+    canary = tmp_path / "canary"
+    for name, content in canary_files(canary).items():
+        checkpoints(tmp_path).save(fresh_state())
+        (record,) = tmp_path.glob("state-*.json")
+        tensors, written = record.with_suffix(".safetensors"), json.loads(record.read_text())
+        record.with_suffix(suffix).write_bytes(content)
+        if suffix == ".safetensors":
+            written["sha256"]["tensors"] = sha256_of(tensors)
+            record.write_text(json.dumps(written))
+        with pytest.raises(RunError, match="state-"):
+            checkpoints(tmp_path).load(fresh_state(), no_word)
+        assert not canary.exists(), name

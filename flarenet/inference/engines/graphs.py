@@ -88,15 +88,13 @@ def read(folder: Path, library: Any) -> openvino.Model | None:
     """The graph in `folder`; None where there is none. One that is damaged is removed, and a warning says so."""
     if not folder.is_dir():
         return None
-    try:
+    with suppress(FlarenetError, OSError, RuntimeError):  # the last is OpenVINO's own
         expected = load(Digests, folder / DIGESTS, RunError).sha256
-        found = {name: sha256_of(folder / name) for name in (GRAPH, CONSTANTS)}
-    except (FlarenetError, OSError) as problem:
-        expected, found = {}, {str(problem): ""}
-    if found == expected:
-        with suppress(OSError):  # whoever may not write here may read all the same
-            os.utime(folder)
-        return core(library).read_model(folder / GRAPH)
+        if expected == {name: sha256_of(folder / name) for name in (GRAPH, CONSTANTS)}:
+            graph = core(library).read_model(folder / GRAPH)
+            with suppress(OSError):  # whoever may not write here may read all the same
+                os.utime(folder)
+            return graph
     warnings.warn(f"{folder}: a kept graph of a network is damaged, and is made anew", stacklevel=2)
     shutil.rmtree(folder, ignore_errors=True)
     return None
