@@ -1,7 +1,7 @@
-"""Scans, tables and prepared cases made to do harm, by the numbers of the attacks: S01 pickled code, S10 bombs and S12
-files changed at random.
+"""Scans, tables and prepared cases made to do harm, by the numbers of the attacks: S01 pickled code, S10 bombs, S12
+files changed at random, S13 JSON that is too much.
 
-Those of S10 and S12 run in processes of their own, whose memory and processor time show what refusing costs.
+Those of S10 to S13 run in processes of their own, whose memory and processor time show what refusing costs.
 FLARENET_FULL=1 changes ten times as many files.
 """
 
@@ -22,6 +22,7 @@ from flarenet.schema import digest
 from flarenet.volume import Grid
 from flarenet.whole import sha256_of
 from tests.canary import canary_files
+from tests.model_files.test_attacks import too_much
 
 SEEDS = 20_000 if os.environ.get("FLARENET_FULL") else 2_000
 MB = 1 << 20
@@ -182,3 +183,16 @@ for seed in range({SEEDS}):
 """
     found = cost(tmp_path, body)
     assert found["slowest_s"] <= 2 and found["growth_mb"] <= 1000
+
+
+@pytest.mark.parametrize("kind", ["deep", "long number", "large", "same key twice", "NaN", "no UTF-8", "empty"])
+def test_s13_a_table_that_is_too_much_is_refused_at_once(tmp_path, sound, kind):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "dataset.json").write_bytes(too_much(kind))
+    body = """
+from flarenet.data.dataset_file import read_dataset
+slowest = slowest_s(lambda: read_dataset(folder / "set"))
+"""
+    found = cost(tmp_path, body)
+    assert found["refused"] == 1
+    assert found["slowest_s"] <= 1 and found["growth_mb"] <= 200
