@@ -17,7 +17,7 @@ from ..data.cases import HERE, Pool, map_cases
 from ..data.dataset import Case, Dataset
 from ..data.labels import LabelSet
 from ..data.settled import load_settled
-from ..errors import DatasetError, FlarenetError, RunError, some_of
+from ..errors import DatasetError, FlarenetError, RunError, some_of, without_folders
 from ..evaluation.tables import Metrics
 from ..inference.models.about import WEIGHTS, is_finished, read_about
 from ..inference.models.model import load_model
@@ -215,7 +215,7 @@ class Ablation:
             able = [run for run in turn if run.key not in failed]
             work = [Training(run, self._workspace(run), self.fold, self.device) for run in able]
             for training, error in self._map(_train, work, "train")[1]:
-                failed[training.run.key] = str(error)
+                failed[training.run.key] = self._reason(error)
                 self.say(f"{training.name}: failed\n  {error}")
         return failed
 
@@ -239,7 +239,7 @@ class Ablation:
             labels, pool = self.dataset.labels, HERE if self.pool.scheduler else self.pool
             able.append(Scoring(trial, models, folder, tuple(cases), scans, labels, self.device, pool))
         done, failures = self._map(_score, able, "predict and score")
-        return found | dict(done) | {scoring.name: str(error) for scoring, error in failures}
+        return found | dict(done) | {scoring.name: self._reason(error, out) for scoring, error in failures}
 
     def folder(self, run: PlannedRun) -> Path:
         """Where the model of a run lies."""
@@ -266,7 +266,16 @@ class Ablation:
         """The cases of a run's step that are not prepared, each with the reason."""
         reasons = unprepared[self._store(run.plan, run.plan.trainer(run.run.trainer).configuration)]
         chosen = run.plan.step(*run.run).subset.of(self.dataset.cases)
-        return [f"{case.name}: {reasons[case.name]}" for case in chosen if case.name in reasons]
+        return [f"{case.name}: {self._reason(reasons[case.name])}" for case in chosen if case.name in reasons]
+
+    def _reason(self, error: FlarenetError, *folders: Path) -> str:
+        """What ablation.json, which is passed on, says of an error: files without their folders.
+
+        folders  others than the root and those of the training cases
+        """
+        files = (path for case in self.dataset.cases for path in (case.image, case.label) if path is not None)
+        known = {self.workspace.root, *(path.parent for path in files), *(folder.absolute() for folder in folders)}
+        return without_folders(str(error), sorted(known, reverse=True))  # those within others first
 
     def _store(self, plan: Plan, name: str) -> Path:
         numbers = preparation_facts(plan.configurations[name], plan.labels)

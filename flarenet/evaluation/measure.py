@@ -15,7 +15,7 @@ from pathlib import Path
 from ..data.memory import processors
 from ..data.names import case_name
 from ..data.nifti import read_grid
-from ..errors import FlarenetError, RunError, UsageError
+from ..errors import FlarenetError, RunError, UsageError, without_folders
 from ..whole import remove_leftovers
 from .efficiency import EFFICIENCY, CaseCost, Efficiency, EfficiencyFile, Sample, read_efficiency
 from .gpu_memory import Gpu
@@ -92,7 +92,9 @@ def measure(
             result = _measure_case(image, out, command, gpu=gpu, timeout_s=timeout_s)
         except (FlarenetError, OSError) as error:
             cases = {name: cost for name, cost in found.cases.items() if name != case}
-            found = found.model_copy(update={"cases": cases, "failed": {**found.failed, case: str(error)}})
+            # the file, and pages made of it, are passed on
+            reason = without_folders(str(error), (out.absolute(), image.parent.absolute()))
+            found = found.model_copy(update={"cases": cases, "failed": {**found.failed, case: reason}})
             tell(case, str(error))
         else:
             failed = {name: reason for name, reason in found.failed.items() if name != case}

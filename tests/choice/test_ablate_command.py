@@ -114,11 +114,12 @@ def test_one_head_is_prepared_apart_and_scored_by_the_sets_own_labels(tiny_set, 
     shutil.rmtree(store.parent)
 
 
-def test_a_run_that_lacks_a_case_of_its_step_fails_until_the_case_is_prepared(tiny_set, tmp_path, monkeypatch):
+def test_a_run_that_lacks_a_case_of_its_step_fails_until_the_case_is_prepared(tiny_set, tmp_path, monkeypatch, capsys):
     """phantom0002 tells of lesions only, so 3DOrgan does not miss it. Nothing is trained here."""
     variants = [{"name": "organs", "score": ["3DOrgan"]}, {"name": "lesions", "score": ["3DCancer"]}]
     line = words(tiny_set, write(tmp_path, variants), "-o", str(tmp_path / "out"))
-    broken, trained = [("phantom0002", DatasetError("image", found="half a file"))], []
+    scan, model = tiny_set.raw / "imagesTr" / "phantom0002_0000.nii.gz", tiny_set.ablations / "model"
+    broken, trained = [("phantom0002", DatasetError(scan, found="half a file"))], []
     lock = tiny_set.prepared / LOCK
 
     def prepare(*_, pool, verify):
@@ -128,20 +129,24 @@ def test_a_run_that_lacks_a_case_of_its_step_fails_until_the_case_is_prepared(ti
     def train(training):
         assert not lock.exists()
         trained.append(str(training.run.run))
-        raise RunError("the end of this test")
+        raise RunError(model, found="the end of this test")
 
     def reasons():
         assert main(line) == 3
-        made = json.loads((tmp_path / "out" / "ablation.json").read_text())["variants"]
+        text = (tmp_path / "out" / "ablation.json").read_text()
+        assert str(tiny_set.root) not in text
+        made = json.loads(text)["variants"]
         return [made[name]["failed"]["seed 0"] for name in ("organs", "lesions")]
 
     monkeypatch.setattr("flarenet.choice.trials.prepare_dataset", prepare)
     monkeypatch.setattr("flarenet.choice.trials._train", train)
     organs, lesions = reasons()
-    assert trained == ["3DOrgan/1"] and organs == "the end of this test"
-    assert "3DCancer-step_1" in lesions and "phantom0002: image" in lesions and "half a file" in lesions
+    ended = f"{model.relative_to(tiny_set.root)}\n  found: the end of this test"
+    assert trained == ["3DOrgan/1"] and organs == ended and str(model) in capsys.readouterr().err
+    assert "3DCancer-step_1" in lesions and "half a file" in lesions
+    assert "phantom0002: phantom0002_0000.nii.gz" in lesions
     broken.clear()
-    assert reasons() == ["the end of this test"] * 2 and trained == ["3DOrgan/1", "3DOrgan/1", "3DCancer/1"]
+    assert reasons() == [ended] * 2 and trained == ["3DOrgan/1", "3DOrgan/1", "3DCancer/1"]
 
 
 def test_results_that_another_run_writes_are_left_alone(tiny_set, tmp_path, capsys, monkeypatch):

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from flarenet.cli.measure import main
-from flarenet.evaluation.efficiency import Sample
+from flarenet.evaluation.efficiency import Sample, read_efficiency
 from flarenet.evaluation.measure import thinned
 from flarenet.phantom import write_phantom_set
+from flarenet.reporting.efficiency import efficiency_section
+from flarenet.reporting.page import write_page
 
 COPY = "import shutil, sys; shutil.copy(sys.argv[1], sys.argv[2] + '/' + sys.argv[3])"
 
@@ -85,6 +87,7 @@ FAILURES = {
     "os.kill(os.getpid(), signal.SIGKILL)": ("killed by SIGKILL",),
     "time.sleep(600)": ("not done after 3 s",),
     "raise SystemExit(0)": ("nothing in {output}", "b.nii.gz"),
+    "raise SystemExit('cannot read ' + os.path.join(sys.argv[1], name))": ("cannot read ", "b_0000.nii.gz"),
 }
 
 
@@ -98,10 +101,29 @@ def test_a_case_that_fails_is_named_and_the_others_are_done(images, tmp_path, ca
     assert not (out / "b.nii.gz").exists()
     for word in said:
         assert word in found["failed"]["b"] and word in shown.err
+    assert str(tmp_path) not in found["failed"]["b"]
     # mended, the same command goes on with what failed
     predictor(tmp_path)
     assert measure(images, out, words) == 0
     assert (tmp_path / "runs").read_text() == "abcb" and written(out)["failed"] == {}
+
+
+def test_a_page_of_what_was_measured_names_no_folder_of_the_machine(images, tmp_path, monkeypatch):
+    """Whether the folders were given from the root on, or from here."""
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    (scans / "a_0000.nii.gz").write_bytes((images / "a_0000.nii.gz").read_bytes())
+    (scans / "b_0000.nii.gz").write_bytes(b"no scan")
+    monkeypatch.chdir(tmp_path)
+    costs = {}
+    for name, start in (("whole", tmp_path), ("from here", Path())):
+        words = [sys.executable, "-c", "raise SystemExit('cannot read {image}')", "{output}"]
+        assert measure(start / "scans", start / name, words) == 3
+        costs[name] = read_efficiency(tmp_path / name)
+        assert "cannot read" in costs[name].failed["a"] and "what to do: see" in costs[name].failed["a"]
+    write_page(tmp_path / "page.html", "costs", [efficiency_section(costs)])
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("logs/a.txt") == 2 and page.count("b_0000.nii.gz") == 2 and str(tmp_path) not in page
 
 
 def test_what_a_container_leaves_as_root_costs_no_case(images, tmp_path, monkeypatch):
