@@ -43,16 +43,18 @@ class Example:
 class Findings:
     """The results of a validation.
 
-    losses    name -> loss
-    dice      group -> Dice
-    labels    label name -> Dice
-    examples  some patches to look at
+    losses      name -> loss
+    dice        group -> Dice
+    labels      label name -> Dice
+    examples    some patches to look at
+    not_finite  cases of the first batch whose loss is not finite
     """
 
     losses: dict[str, float] = field(default_factory=dict)
     dice: dict[str, float] = field(default_factory=dict)
     labels: dict[str, float] = field(default_factory=dict)
     examples: tuple[Example, ...] = ()
+    not_finite: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

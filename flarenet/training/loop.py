@@ -26,10 +26,11 @@ from .loader import Ahead
 from .losses import Loss
 from .signals import Requests, noted
 from .state import EpochRecord, TrainState
-from .update import learn
+from .update import learn, not_finite
 
 Objective = Callable[[nn.Module, Batch], Loss]
-Validation = Callable[[nn.Module], Findings]
+Validation = Callable[[nn.Module, Callable[[], bool]], Findings | None]
+"""Called with what says, between two batches, whether a signal to end came; then it gives None."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,11 @@ class Course:
 def fit(state: TrainState, course: Course) -> None:
     """Train from `state` to the end of the step; save the state after every epoch and send events to the callbacks.
 
-    A signal to end takes effect after the current batch: the state is saved, then the signal is raised again and does
-    what it would have done without fit.
-    Raises RunError, before the weights change, where a loss or its gradient is not finite. Also raises it where a
-    signal to end did not end the process, so that an unfinished run is never taken for a finished one.
+    A signal to end takes effect after the current batch, of validation too: the state is saved, then the signal is
+    raised again and does what it would have done without fit.
+    Raises RunError, before the weights change, where a loss or its gradient is not finite, and before the epoch is
+    saved, where a loss of validation is not. Also raises it where a signal to end did not end the process, so that an
+    unfinished run is never taken for a finished one.
     """
     with watched(course.callbacks, Started(course.title, course.folder, course.step, tuple(state.history))) as tell:
         with noted() as requests:
@@ -85,11 +87,10 @@ def _epoch(state: TrainState, course: Course, requests: Requests, tell: Callback
     if requests.stop:
         return None
     trained = time.perf_counter()
-    findings = Findings()
-    if course.validate is not None:
-        state.judged.eval()
-        torch.manual_seed(course.batches.seed)  # validation draws the same numbers, whatever was drawn before
-        findings = course.validate(state.judged)
+    findings = _validate(state, course, requests)
+    if findings is None:
+        course.checkpoints.save(state)  # after the last batch of the epoch: a run that goes on begins with validation
+        return None
     record = EpochRecord(
         epoch=state.epoch + 1,
         learning_rate=learning_rate(step, state.epoch),
@@ -103,6 +104,27 @@ def _epoch(state: TrainState, course: Course, requests: Requests, tell: Callback
     )
     state.epoch, state.index, state.sums = state.epoch + 1, 0, {}
     state.history.append(record)
+    return findings
+
+
+def _validate(state: TrainState, course: Course, requests: Requests) -> Findings | None:
+    """What validation finds; None where a signal to end came meanwhile. Raises RunError where a loss is not finite."""
+    if course.validate is None:
+        return Findings()
+
+    def stopped() -> bool:
+        requests.check()
+        return requests.stop
+
+    state.judged.eval()
+    torch.manual_seed(course.batches.seed)  # validation draws the same numbers, whatever was drawn before
+    findings = course.validate(state.judged, stopped)
+    if findings is None:
+        return None
+    for name, loss in findings.losses.items():
+        if not math.isfinite(loss):
+            where = f"{course.title}, validation after epoch {state.epoch + 1}"
+            raise not_finite(where, f"{name} {loss}", findings.not_finite, fp16=state.scaler.is_enabled())
     return findings
 
 
@@ -128,7 +150,7 @@ def _train_epoch(state: TrainState, course: Course, requests: Requests, tell: Ca
     _train_mode(state.network)
     # each batch is fetched twice: during the update before its own, and when its turn comes
     fetch = lru_cache(maxsize=1)(partial(_fetch, course, state.epoch))
-    requests.check()  # a signal may have come during validation
+    requests.check()  # a signal may have come after the last batch of validation
     while state.index < step.batches_per_epoch and not requests.stop:
         index = state.index
         rate = learning_rate(step, state.epoch + index / step.batches_per_epoch)

@@ -59,19 +59,23 @@ def learn(
     numbers = torch.stack([*averaged(terms), norm])
     meanwhile()
     total, dice, length = numbers.tolist()  # only here the CPU waits for a GPU
+    cases, fp16 = names or (lambda: batch.names), state.scaler.is_enabled()
     if not math.isfinite(total):
-        raise _not_finite(where, f"loss {total}", names or (lambda: batch.names))
+        raise not_finite(where, f"loss {total}", cases(), fp16=fp16)
     if not math.isfinite(length) and state.scaler.get_scale() <= 1:  # 1 where nothing is scaled
-        raise _not_finite(where, f"a gradient of length {length}", names or (lambda: batch.names))
+        raise not_finite(where, f"a gradient of length {length}", cases(), fp16=fp16)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     return total, dice
 
 
-def _not_finite(where: str, found: str, names: Callable[[], Sequence[str]]) -> RunError:
-    return RunError(
-        where,
-        found=f"{found}; cases of this batch: {', '.join(sorted(set(names())))}",
-        expected="finite numbers",
-        remedy="look at these images, or lower the learning rate; the last state is kept",
-    )
+def not_finite(where: str, found: str, cases: Sequence[str], *, fp16: bool) -> RunError:
+    """The error for a number, `found` at `where` in a batch of `cases`, that ends a run.
+
+    fp16  whether the run computes in float16, which holds no number above 65504
+    """
+    named = f"; cases of this batch: {', '.join(sorted(set(cases)))}" if cases else ""  # another process knows them
+    remedy = "look at these images, or lower the learning rate; the last state is kept"
+    if fp16:
+        remedy = "the same command with --precision fp32 goes on from the last state; if it ends here too, " + remedy
+    return RunError(where, found=found + named, expected="finite numbers", remedy=remedy)

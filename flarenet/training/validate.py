@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -20,13 +21,15 @@ from .sums import in_turns
 
 
 class HeldOut:
-    """The validation that fit calls: a network's Findings on `count` fixed batches.
+    """The validation that fit calls: a network's Findings on `count` fixed batches; None once `stopped`, which is asked
+    before each of them.
 
-    losses    "held_out_dice_loss"; "held_out_loss" for a network that does not segment, and so has no groups
-    dice      group -> mean over its labels
-    labels    label name -> Dice, from voxels counted over all patches of the cases in which it is asked. A label that
-              is neither annotated nor predicted there has no Dice, and a group of such labels has none
-    examples  a few of the patches; see examples.Examples
+    losses      "held_out_dice_loss"; "held_out_loss" for a network that does not segment, and so has no groups
+    dice        group -> mean over its labels
+    labels      label name -> Dice, from voxels counted over all patches of the cases in which it is asked. A label
+                that is neither annotated nor predicted there has no Dice, and a group of such labels has none
+    examples    a few of the patches; see examples.Examples
+    not_finite  as in Findings
 
     Each batch is split into the parts that `update` states, as in training, because memory is planned for these.
     """
@@ -47,13 +50,18 @@ class HeldOut:
         self._examples = Examples(labels, groups)
 
     @torch.inference_mode()
-    def __call__(self, network: nn.Module) -> Findings:
-        loss, counts = 0.0, dict[str, Tensor]()
+    def __call__(self, network: nn.Module, stopped: Callable[[], bool] = lambda: False) -> Findings | None:
+        loss, counts, not_finite = 0.0, dict[str, Tensor](), tuple[str, ...]()
         for index in range(self._count):
+            if stopped():
+                return None
             batch = to_device(self._batches.batch(0, index), self._device)
             parts = batch.parts(self._update.at_once(len(batch.names)))
             for part, judged in zip(parts, in_turns(parts, partial(self._objective, network))):
-                loss += (judged.dice if self._groups else judged.total).item() / (self._count * len(parts))
+                one = (judged.dice if self._groups else judged.total).item()
+                if not math.isfinite(one):
+                    not_finite = not_finite or self._batches.names(0, index)
+                loss += one / (self._count * len(parts))
                 predicted = {group: logits.argmax(1) for group, logits in judged.logits.items()}
                 for group, answer in predicted.items():
                     found = dice_counts(answer, part.labels[group], part.asked[group])
@@ -72,6 +80,7 @@ class HeldOut:
                 for index, value in found.items()
             },
             examples=self._examples.best(),
+            not_finite=not_finite,
         )
 
 

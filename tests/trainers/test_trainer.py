@@ -91,7 +91,7 @@ def test_a_batch_of_fewer_rows_than_processes_is_refused_before_any_step(tmp_pat
 def test_the_numbers_of_a_run_are_those_of_the_epoch_that_is_kept(tmp_path):
     dice = iter([0.2, 0.7, 0.5, 0.6])
     state, step = fresh_state(), STEP.model_copy(update={"selection": "best dice"})
-    fit(state, course(tmp_path, validate=lambda network: Findings(dice={"organ": next(dice)}), step=step))
+    fit(state, course(tmp_path, validate=lambda *_: Findings(dice={"organ": next(dice)}), step=step))
     said = summary_of(state)
     assert (said["epochs"], said["kept_epoch"], said["dice organ"]) == (4, 2, 0.7)
     assert "batches" not in said
@@ -144,7 +144,7 @@ def test_a_script_that_trains_goes_on_with_its_own_random_numbers(tmp_path, monk
 def test_the_model_of_a_run_has_the_weights_of_its_best_epoch(tmp_path):
     dice, weights = iter([0.2, 0.7, 0.5, 0.6]), []
 
-    def validate(network):
+    def validate(network, stopped):
         weights.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
         return Findings(dice={"organ": next(dice)})
 

@@ -15,7 +15,7 @@ from flarenet.training.callbacks import Findings
 from flarenet.training.loop import fit
 from flarenet.whole import sha256_of
 from tests.canary import canary_files
-from tests.training.tiny import IDENTITY, STEP, checkpoints, course, fresh_state, objective
+from tests.training.tiny import IDENTITY, STEP, checkpoints, course, fresh_state, held_out, objective
 
 
 def no_word(line):
@@ -33,7 +33,7 @@ def content(state):
     return bits, history, state.epoch, state.index, state.sums, state.best_epoch, state.best_score
 
 
-def dice_of(network):
+def dice_of(network, stopped):
     """Drops as the first weight grows: a validation that tells epochs apart."""
     return Findings(dice={"organ": 1 / (1 + next(network.parameters()).abs().sum().item())})
 
@@ -62,10 +62,10 @@ def test_a_run_broken_off_anywhere_ends_bit_for_bit_as_an_unbroken_one(unbroken,
             raise Stop
         return objective(network, batch)
 
-    def judge(network):
+    def judge(network, stopped):
         if next(left, None) is None:
             raise Stop
-        return dice_of(network)
+        return dice_of(network, stopped)
 
     with pytest.raises(Stop):
         fit(fresh_state(), course(tmp_path, objective=breaking, validate=judge, step=BEST, save_every_s=0.0))
@@ -110,6 +110,27 @@ def test_a_signal_is_answered_after_the_batch_with_a_saved_state(unbroken, tmp_p
     else:
         again = fresh_state()
     fit(again, course(tmp_path, objective=signalled, validate=dice_of, step=BEST))
+    assert content(again) == content(unbroken)
+
+
+def test_a_signal_in_a_validation_is_answered_after_its_batch_and_nothing_is_lost(tmp_path):
+    """In the first of two held-out batches of the second epoch, of which all three batches were learned from."""
+    unbroken, again, judged = fresh_state(), fresh_state(), []
+    fit(unbroken, course(tmp_path / "unbroken", validate=held_out()))
+
+    def signalled(network, batch):
+        judged.append(batch)
+        if len(judged) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return objective(network, batch)
+
+    folder = tmp_path / "broken"
+    with pytest.raises(KeyboardInterrupt):
+        fit(fresh_state(), course(folder, validate=held_out(objective=signalled)))
+    assert len(judged) == 3
+    assert names(folder) == ["state-00001-00000", "state-00001-00003"]
+    assert checkpoints(folder).load(again, no_word)
+    fit(again, course(folder, validate=held_out()))
     assert content(again) == content(unbroken)
 
 

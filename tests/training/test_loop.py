@@ -12,7 +12,7 @@ def test_the_best_epoch_is_kept(tmp_path):
     dice = iter([0.2, 0.7, 0.5, 0.6])
     state = fresh_state()
     step = STEP.model_copy(update={"selection": "best dice"})
-    fit(state, course(tmp_path, validate=lambda network: Findings(dice={"organ": next(dice)}), step=step))
+    fit(state, course(tmp_path, validate=lambda *_: Findings(dice={"organ": next(dice)}), step=step))
     assert (state.best_epoch, state.best_score) == (2, 0.7)
 
 
@@ -21,7 +21,7 @@ def test_a_dice_of_0_is_no_best(tmp_path, dice):
     """The last weights are kept where no epoch found anything, or where the last ones rightly find nothing."""
     step, told = STEP.model_copy(update={"selection": "best dice"}), iter(dice)
     state = fresh_state()
-    fit(state, course(tmp_path, validate=lambda network: judged(next(told)), step=step))
+    fit(state, course(tmp_path, validate=lambda *_: judged(next(told)), step=step))
     assert state.best is None and state.best_epoch is None
 
 
@@ -39,7 +39,7 @@ def test_of_a_network_that_does_not_segment_the_epoch_of_the_lowest_loss_is_kept
         nothing = torch.zeros(())
         return Loss(nothing, next(network.parameters()).sum() * 0 + next(drawn))
 
-    def validate(network):
+    def validate(network, stopped):
         return Findings(losses={"held_out_loss": next(held_out)})
 
     state, step = fresh_state(), STEP.model_copy(update={"selection": "lowest loss", "groups": ()})
@@ -55,7 +55,7 @@ def test_of_a_network_that_segments_the_epoch_of_the_lowest_dice_loss_is_kept(tm
     def objective(network, batch):
         return Loss(torch.tensor(next(drawn)), next(network.parameters()).sum() * 0)
 
-    def validate(network):
+    def validate(network, stopped):
         return Findings(losses={"held_out_dice_loss": next(held_out)})
 
     state, step = fresh_state(), STEP.model_copy(update={"selection": "lowest loss"})

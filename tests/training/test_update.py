@@ -20,6 +20,7 @@ from flarenet.training.loop import Course, fit
 from flarenet.training.losses import Loss, marginal_loss
 from flarenet.training.state import TrainState
 from flarenet.training.update import learn, make_scaler
+from tests.training import tiny
 from tests.training.tiny import checkpoints
 
 CPU = torch.device("cpu")
@@ -115,6 +116,31 @@ def test_what_is_not_finite_stops_the_run_before_the_weights_change(tmp_path, wh
     assert same(weights(kept.network), snapshots[2])
     files = list(tmp_path.glob("*.safetensors"))
     assert files and all(torch.isfinite(tensor).all() for path in files for tensor in load_file(path).values())
+
+
+@pytest.mark.parametrize(
+    ("precision", "factor", "remedy"),
+    [("fp32", math.inf, "look at"), ("fp16", 1e6, "the same command with --precision fp32")],
+)
+def test_a_validation_that_is_not_finite_stops_the_run_and_the_state_before_it_is_kept(
+    tmp_path, precision, factor, remedy
+):
+    """The second of two held-out batches in the second epoch: of 1e6, float16 makes infinity."""
+    seen, judge_one = [], judge_in(precision)
+
+    def too_bright(network, batch):
+        seen.append(batch)
+        return judge_one(network, replace(batch, image=batch.image * factor) if len(seen) == 4 else batch)
+
+    run = course(tmp_path, objective=judge_one, validate=tiny.held_out(objective=too_bright))
+    with pytest.raises(RunError, match="test, validation after epoch 2") as error:
+        fit(fresh(make_scaler(CPU, precision)), run)
+    cases = ", ".join(sorted(set(tiny.batches(seed=6).names(0, 1))))
+    assert error.value.found == f"held_out_dice_loss nan; cases of this batch: {cases}"
+    assert error.value.remedy.startswith(remedy)
+    kept = fresh()
+    assert checkpoints(tmp_path).load(kept, print) and (kept.epoch, kept.index) == (1, 0)
+    assert all(torch.isfinite(tensor).all() for tensor in weights(kept.network).values())
 
 
 def test_a_gradient_is_cut_to_its_longest_length():
@@ -219,7 +245,7 @@ def test_the_average_is_judged_and_kept_and_what_is_frozen_stays(tmp_path):
     state.average = average_of(state.network)
     frozen, judged = weights(state.network[0]), []
 
-    def validate(network):
+    def validate(network, stopped):
         judged.append(network)
         return Findings()
 

@@ -44,7 +44,7 @@ def batches(*, seed=5, count=3):
     return Batches(samples, (8, 8), batch_size=2, seed=seed, augmentation=None)
 
 
-def held_out(accumulate=1):
+def held_out(accumulate=1, objective=objective):
     return HeldOut(
         batches(seed=6),
         count=2,
