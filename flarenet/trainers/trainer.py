@@ -40,7 +40,7 @@ from ..training.losses import Loss
 from ..training.objective import keeps_size, segmentation_objective
 from ..training.overlays import Overlays
 from ..training.progress import Display
-from ..training.run_file import RunRecord, this_process
+from ..training.run_file import RunRecord, other_versions, this_process
 from ..training.state import TrainState
 from ..training.update import make_scaler
 from ..workspace import Fold, Workspace
@@ -183,8 +183,7 @@ class Trainer:
                 with first_before_others():  # the first makes the pseudo labels, the others find them
                     course = self._course(step, number, loader=loader, foundations=foundations)
                 if course.checkpoints.load(state, self._say):
-                    does = "ends" if finish else "resumes"
-                    self._say(f"{course.title}: {does} after epoch {state.epoch}, batch {state.index}")
+                    self._tell_resumed(state, course, finish=finish)
                 wait_for_all()  # until all have read the state, which the first may soon remove
                 fastest = fastest_convolutions(keeps_size(state.network, same_size=self._compiled))
                 with within_memory(course.title, self._plan, self.name, step), compiling(), fastest:
@@ -196,6 +195,13 @@ class Trainer:
             self._save(state, course, number=number, foundations=foundations)
             course.checkpoints.remove()
         wait_for_all()
+
+    def _tell_resumed(self, state: TrainState, course: Course, *, finish: bool) -> None:
+        """Say where a run goes on, or ends, and where it goes on with another version of what it computes with."""
+        does = "ends" if finish else "resumes"
+        self._say(f"{course.title}: {does} after epoch {state.epoch}, batch {state.index}")
+        if not finish and (other := other_versions(course.folder)):
+            self._say(f"note: until there it was trained with {other}; it may end with other bytes than in one version")
 
     def _course(self, step: Step, number: int, *, loader: Loader, foundations: Mapping[Run, Foundation]) -> Course:
         train, held_out = read_samples(

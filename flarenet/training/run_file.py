@@ -20,7 +20,7 @@ import torch
 from .. import __version__
 from ..errors import RunError
 from ..inference.engines.engine import pick_precision
-from ..schema import LARGEST_TABLE_BYTES, Frozen, load, save
+from ..schema import LARGEST_TABLE_BYTES, Frozen, load, load_or_none, save
 from .callbacks import Ended, EpochDone, Event, Started
 from .distributed import processes
 
@@ -109,7 +109,7 @@ def this_process(device: torch.device, precision: str, root: Path) -> Process:
         flarenet=__version__,
         commit=_commit(),
         python=platform.python_version(),
-        libraries={name: found for name in _LIBRARIES if (found := _version(name))},
+        libraries=_libraries(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         threads=torch.get_num_threads(),
@@ -117,6 +117,17 @@ def this_process(device: torch.device, precision: str, root: Path) -> Process:
         together=processes(),
         started=_now(),
     )
+
+
+def other_versions(folder: Path) -> str:
+    """What had another version than now when a process last worked on the run in `folder`: "torch 2.12.0 (now 2.13.0)";
+    empty where all is the same, or no run.json says."""
+    record = load_or_none(RunFile, folder / RUN_FILE)
+    if record is None or not record.processes:
+        return ""
+    last = record.processes[-1]
+    was, now = {"flarenet": last.flarenet, **last.libraries}, {"flarenet": __version__, **_libraries()}
+    return ", ".join(f"{name} {was[name]} (now {now.get(name)})" for name in was if was[name] != now.get(name))
 
 
 def command_line(words: Sequence[str], root: Path) -> tuple[str, ...]:
@@ -164,6 +175,11 @@ def _commit() -> str | None:
         return subprocess.run(line, capture_output=True, text=True, timeout=10).stdout.strip() or None
     except (OSError, subprocess.TimeoutExpired):  # no git here, or a checkout on a disk that sleeps
         return None
+
+
+def _libraries() -> dict[str, str]:
+    """Name -> version of those that are installed."""
+    return {name: found for name in _LIBRARIES if (found := _version(name))}
 
 
 def _version(library: str) -> str | None:

@@ -62,12 +62,26 @@ def test_states_are_removed_when_every_process_has_read_them(tmp_path, monkeypat
         "_loaders": 0,
         "_compiled": False,
         "_state": lambda *_: SimpleNamespace(epoch=2, index=0, network=None),
-        "_course": lambda *_, **__: SimpleNamespace(title="a run", checkpoints=checkpoints),
+        "_course": lambda *_, **__: SimpleNamespace(title="a run", folder=tmp_path, checkpoints=checkpoints),
         "_save": noting("save"),
         "_say": lambda line: None,
     }
     one.train(1)
     assert done == ["load", "wait", "fit", "save", "remove", "wait"]
+
+
+def test_a_run_that_goes_on_says_so_and_which_version_is_another(monkeypatch):
+    said, one = [], object.__new__(Trainer3DOrgan)
+    one.__dict__ |= {"_say": said.append}
+    state, run = SimpleNamespace(epoch=3, index=7), SimpleNamespace(title="3DOrgan step 1", folder=None)
+    for other in ("", "torch 1.13.1 (now 2.13.0)"):
+        monkeypatch.setattr(trainer, "other_versions", lambda folder, other=other: other)
+        one._tell_resumed(state, run, finish=False)
+    one._tell_resumed(state, run, finish=True)
+    resumes, again, note, ends = said
+    assert resumes == again == "3DOrgan step 1: resumes after epoch 3, batch 7"
+    assert note.startswith("note: until there it was trained with torch 1.13.1 (now 2.13.0)")
+    assert ends == "3DOrgan step 1: ends after epoch 3, batch 7"
 
 
 def test_a_batch_of_fewer_rows_than_processes_is_refused_before_any_step(tmp_path, monkeypatch):

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from flarenet import __version__
 from flarenet.errors import RunError
 from flarenet.schema import load, save
 from flarenet.training.callbacks import EpochDone
 from flarenet.training.loop import fit
-from flarenet.training.run_file import RunFile, RunRecord, command_line, this_process
+from flarenet.training.run_file import RunFile, RunRecord, command_line, other_versions, this_process
 from tests.training.tiny import STEP, course, fresh_state
 
 FACTS = RunFile(title="test", seed=0, sha256={"plan": "a" * 64})
@@ -66,6 +67,19 @@ def test_an_error_is_named(tmp_path):
         run_on(tmp_path, stop_after(1, ValueError("of somebody")))
     [process] = read(tmp_path).processes
     assert process.end == "RunError" and "somebody" not in (tmp_path / "run.json").read_text()
+
+
+def test_versions_other_than_those_of_the_last_process_are_named(tmp_path):
+    assert other_versions(tmp_path) == ""
+    run_on(tmp_path)
+    assert other_versions(tmp_path) == ""
+    last = read(tmp_path).processes[-1]
+    other = last.model_copy(update={"flarenet": "0.0.1", "libraries": {**last.libraries, "torch": "1.13.1"}})
+    save(FACTS.model_copy(update={"processes": (last, other)}), tmp_path / "run.json")
+    now = last.libraries["torch"]
+    assert other_versions(tmp_path) == f"flarenet 0.0.1 (now {__version__}), torch 1.13.1 (now {now})"
+    save(FACTS.model_copy(update={"processes": (other, last)}), tmp_path / "run.json")
+    assert other_versions(tmp_path) == ""
 
 
 def test_a_run_of_other_facts_begins_anew(tmp_path):
