@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from flarenet.training import distributed
 from flarenet.training.distributed import joined, own_rows
 from tests.training import together
-from tests.training.together import end, second, start
+from tests.training.together import end, on_two_machines, second, start
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,13 @@ def test_two_processes_in_turns_learn_what_one_does(alone, tmp_path):
 def test_two_processes_end_with_the_same_bytes_each_time(twice):
     one, other = ((folder / "weights.safetensors").read_bytes() for folder in twice)
     assert one == other
+
+
+def test_two_machines_that_share_a_folder_learn_what_one_does(twice, alone, tmp_path):
+    for code, said in on_two_machines(tmp_path):
+        assert code == 0, said
+    same(alone, tmp_path)
+    assert (tmp_path / "weights.safetensors").read_bytes() == (twice[0] / "weights.safetensors").read_bytes()
 
 
 def files_of(*states):

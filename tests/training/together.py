@@ -5,6 +5,9 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -89,12 +92,29 @@ def second(folder):
     return folder.with_name(f"{folder.name}-second")
 
 
-def start(folder, task=train, **words):
-    """[(process, its log)] of two at `task`, all copies of one that has imported all; each in a folder of its own."""
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": "test"}
+        return probe.getsockname()[1]
+
+
+def on_two_machines(folder):
+    """[(exit code, what it said)] of two torchruns that train in `folder`, which they share, as on a machine each."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    meet = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{free_port()}", "--local-addr", "127.0.0.1"]
+    line, root = [*torchrun, *meet, "-m", __name__, str(folder)], Path(__file__).resolve().parents[2]
+    started = [subprocess.Popen(line, cwd=root, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        said = [process.communicate(timeout=300)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [(process.returncode, text) for process, text in zip(started, said)]
+
+
+def start(folder, task=train, **words):
+    """[(process, its log)] of two at `task`, all copies of one that has imported all; each in a folder of its own."""
+    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": "test"}
     context, started = multiprocessing.get_context("forkserver"), []
     context.set_forkserver_preload(PRELOADED)
     for number, place in enumerate((folder, second(folder))):
@@ -115,3 +135,9 @@ def end(started):
     for process, _ in started:
         process.kill()
     return ended
+
+
+if __name__ == "__main__":  # torchrun starts it so
+    torch.set_num_threads(1)
+    with joined(CPU):
+        train(Path(sys.argv[1]))
