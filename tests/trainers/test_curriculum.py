@@ -1,6 +1,7 @@
 """The whole cascade on a tiny phantom set, by the commands, with networks that learn nothing worth having."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,7 @@ from flarenet.trainers import trainer as segmentation
 from flarenet.training.callbacks import EpochDone
 from flarenet.training.checkpoints import Checkpoints
 from flarenet.training.run_file import RunFile
-from flarenet.whole import sha256_of
+from flarenet.whole import FAILPOINT, sha256_of
 from flarenet.workspace import Workspace
 from tests.trainers.tiny import planned
 from tests.trainers.together import train_and_finish
@@ -264,6 +265,24 @@ def test_sigterm_before_the_first_batch_or_after_the_last_loses_nothing(trained,
     assert run(capsys, other, *words)[0] == 0
     whole, ended = (each.run("DualDecoder2D", 1) / "weights.safetensors" for each in (trained, other))
     assert ended.read_bytes() == whole.read_bytes()
+
+
+def test_a_killed_command_that_is_typed_again_leaves_the_weights_of_an_unbroken_one(trained, tmp_path, capsys):
+    """By kill -9 after the first of two epochs, while two loader processes make the batches of the second."""
+    other = Workspace(tmp_path / "root", "P")
+    shutil.copytree(trained.root, other.root)
+    whole, folder = (each.run("DualDecoder2D", 1) for each in (trained, other))
+    shutil.rmtree(folder)
+    words = ["DualDecoder2D", "--step", "1", *EXACT, "--workers", "2"]
+    line = [sys.executable, "-m", "flarenet.cli.train", *words, "--root", str(other.root)]
+    at = {FAILPOINT: "state-00001-00000.json:replaced"}
+    killed = subprocess.run(line, env={**os.environ, **at}, capture_output=True, text=True, timeout=300)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (folder / ".lock").exists() and not (folder / "about.json").exists()
+    code, said = run(capsys, other, *words)
+    assert code == 0 and "resumes after epoch 1, batch 0" in said and "note" not in said
+    assert [each.end for each in load(RunFile, folder / "run.json", RunError).processes] == ["killed", "done"]
+    assert (folder / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
 
 
 def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(trained, tmp_path, capsys):

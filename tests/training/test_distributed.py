@@ -98,16 +98,19 @@ def test_two_processes_go_on_with_what_one_has_begun(alone, tmp_path):
     same(alone, folder)
 
 
-@pytest.mark.parametrize("harm", ["killed", "nan"])
-def test_one_that_fails_ends_both(tmp_path, harm):
+@pytest.mark.parametrize(("harm", "victim"), [("killed", 0), ("killed", 1), ("nan", 1)])
+def test_one_that_fails_ends_both_and_both_go_on_to_the_same_bytes(twice, tmp_path, harm, victim):
     folder = tmp_path / "run"
-    (first, said), (other, also_said) = end(start(folder, harm=harm))
+    (first, said), (other, also_said) = end(start(folder, harm=harm, victim=victim))
     assert first and other  # a code, and not 0
     if harm == "nan":
         for told in (said, also_said):
             assert "epoch 2, batch 2" in told and "cases of this batch: c0, c1, c2, c3" in told
-    tensors = load_file(folder / "state-00001-00000.safetensors")
-    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+    assert sorted(path.name for path in folder.iterdir()) == files_of("00001-00000")
+    shutil.copytree(folder, second(folder), dirs_exist_ok=True)
+    for code, said in end(start(folder)):
+        assert code == 0, said
+    assert (folder / "weights.safetensors").read_bytes() == (twice[0] / "weights.safetensors").read_bytes()
 
 
 def test_the_group_of_a_process_that_fails_is_left_as_it_is(monkeypatch):
