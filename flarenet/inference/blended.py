@@ -1,8 +1,8 @@
-"""Windows that overlap, run by an engine and blended: slices wider than the patch, and blocks. See windows."""
+"""Blocks that overlap, run by an engine and blended. See windows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, repeat
 
 import numpy as np
@@ -12,56 +12,7 @@ from torch import Tensor
 from ..preparation.passing import Passing
 from ..volume import Triple
 from .engines.engine import Engine
-from .windows import LEAST_WEIGHT, SIGMA_SHARE, Slab, image_in, margins_of, padded, window_starts
-
-
-def asker(
-    engine: Engine, plane: Sequence[int], patch: Sequence[int], overlap: float
-) -> Callable[[np.ndarray], dict[str, Tensor]]:
-    """What gives the logits [b, 1 + n, *plane], on the engine's device, of slices [b, C, *plane]."""
-    rows, columns = (window_starts(size, p, overlap) for size, p in zip(plane, patch))
-    places = [(y, x) for y in rows for x in columns]
-    if len(places) == 1:
-        return lambda slices: engine(_placed(slices, engine.device))
-    weight = window_weight(patch).to(engine.device)
-    total = _overlaid(weight, places, plane)
-    return lambda slices: _blended_slices(engine, _placed(slices, engine.device), weight, total=total, places=places)
-
-
-def window_weight(patch: Sequence[int]) -> Tensor:
-    """The weight of each voxel of a window, float32 of shape `patch`: a Gaussian, 1 at the centre."""
-    weight = torch.ones(())
-    for n in patch:
-        away = torch.arange(n, dtype=torch.float32) - (n - 1) / 2
-        weight = weight.unsqueeze(-1) * torch.exp(-(away**2) / (2 * (SIGMA_SHARE * n) ** 2))
-    return weight.clamp(min=LEAST_WEIGHT)
-
-
-def _overlaid(weight: Tensor, places: list[tuple[int, int]], plane: Sequence[int]) -> Tensor:
-    """The sum of the weights of all windows in each pixel of a plane [Y, X]."""
-    total = torch.zeros(tuple(plane), device=weight.device)
-    for y, x in places:
-        total[y : y + weight.shape[0], x : x + weight.shape[1]] += weight
-    return total
-
-
-def _blended_slices(
-    engine: Engine, slab: Tensor, weight: Tensor, *, total: Tensor, places: list[tuple[int, int]]
-) -> dict[str, Tensor]:
-    """slab [b, C, Y, X] -> {group: logits [b, 1 + n, Y, X]}. The windows at one place, in all b slices, are a batch.
-
-    weight  weight of each pixel of a window [y, x]
-    total   sum of the weights of all windows [Y, X]
-    places  (y, x) where windows begin
-    """
-    sums: dict[str, Tensor] = {}
-    for y, x in places:
-        inside = (..., slice(y, y + weight.shape[0]), slice(x, x + weight.shape[1]))
-        for group, logits in engine(slab[inside]).items():
-            if group not in sums:
-                sums[group] = torch.zeros((*logits.shape[:2], *slab.shape[2:]), device=engine.device)
-            sums[group][inside].addcmul_(logits, weight)
-    return {group: value.div_(total) for group, value in sums.items()}
+from .windows import Slab, image_in, margins_of, padded, window_starts, window_weight
 
 
 def blocks(
@@ -82,7 +33,7 @@ def blocks(
     starts = window_starts(depth, patch[0], overlap)
     row = _Row(patch, plane, overlap=overlap, device=engine.device)
     for start, after in zip(starts, [*starts[1:], depth]):
-        layer = _placed(padded(np.stack(passing.between(start, start + patch[0])), margins), engine.device)
+        layer = placed(padded(np.stack(passing.between(start, start + patch[0])), margins), engine.device)
         row.add(engine, layer, batch_size)
         for z, final in enumerate(row.take(after - start), start - below):
             if 0 <= z < shape[0]:
@@ -101,7 +52,7 @@ class _Row:
             for y in window_starts(plane[0], patch[1], overlap)
             for x in window_starts(plane[1], patch[2], overlap)
         ]
-        self.weight = window_weight(patch).to(device)
+        self.weight = window_weight(patch, torch).to(device)
         self.total = torch.zeros((patch[0], *plane), device=device)
         self.sums: dict[str, Tensor] = {}
 
@@ -131,7 +82,7 @@ class _Row:
             kept[:, self.patch[0] - depth :] = 0
 
 
-def _placed(image: np.ndarray, device: torch.device | str) -> Tensor:
+def placed(image: np.ndarray, device: torch.device | str) -> Tensor:
     """`image` as a tensor on `device`."""
     tensor = torch.from_numpy(image)
     # from page-locked memory a GPU copies by itself; for other memory the caller waits until earlier work is done

@@ -1,8 +1,8 @@
 """Runs a network over a whole scan that comes plane by plane, and yields logits a slab at a time.
 
 A slab is (z_start, {group: float32 logits [1 + n, z, Y, X]}). The logits are tensors, or arrays of numpy where OpenVINO
-sees whole slices: that needs no torch. Slabs follow each other without gap or overlap, in the order of the planes; each
-holds its slices lowest first.
+sees slices: that needs no torch, whose import takes seconds. Slabs follow each other without gap or overlap, in the
+order of the planes; each holds its slices lowest first.
 Overlapping windows are blended with a Gaussian weight, and an image smaller than the patch lies in the middle of one
 that is padded with 0, the lowest intensity: both as in MONAI's sliding_window_inference (mode="gaussian",
 sigma_scale=0.125). In training such an image lies anywhere in the patch.
@@ -11,6 +11,7 @@ sigma_scale=0.125). In training such an image lies anywhere in the patch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,15 +88,76 @@ def window_starts(size: int, patch: int, overlap: float) -> list[int]:
 def _asker(
     engine: Engine, plane: Sequence[int], patch: Sequence[int], overlap: float
 ) -> Callable[[np.ndarray], dict[str, Any]]:
-    """What gives the logits [b, 1 + n, *plane] of slices [b, C, *plane], which are no smaller than the patch.
+    """What gives the logits [b, 1 + n, *plane] of slices [b, C, *plane], which are no smaller than the patch: arrays
+    from OpenVINO, tensors on its device from any other engine."""
+    answer: Callable[[Any], dict[str, Any]] = engine
+    place: Callable[[np.ndarray], Any] = np.asarray
+    if isinstance(engine, OpenVinoEngine):
+        answer, weight = engine.arrays, window_weight(patch, np)
+    else:
+        import torch
 
-    OpenVINO sees a slice of the size of the patch without torch, whose import takes seconds.
+        from .blended import placed
+
+        place, weight = partial(placed, device=engine.device), window_weight(patch, torch).to(engine.device)
+    rows, columns = (window_starts(size, p, overlap) for size, p in zip(plane, patch))
+    corners = [(y, x) for y in rows for x in columns]
+    if len(corners) == 1:
+        return lambda slices: answer(place(slices))
+    total = _overlaid(weight, corners, plane)
+    return lambda slices: _blended(answer, place(slices), weight, total=total, corners=corners)
+
+
+def window_weight(patch: Sequence[int], library: Any) -> Any:
+    """The weight of each voxel of a window, float32 of shape `patch`: a Gaussian, 1 at the centre.
+
+    library  numpy for an array, torch for a tensor; their exponentials differ in the last bits
     """
-    if isinstance(engine, OpenVinoEngine) and tuple(plane) == tuple(patch):
-        return engine.arrays
-    from .blended import asker
+    weight = library.ones((), dtype=library.float32)
+    for n in patch:
+        away = library.arange(n, dtype=library.float32) - (n - 1) / 2
+        weight = weight[..., None] * library.exp(-(away**2) / (2 * (SIGMA_SHARE * n) ** 2))
+    return weight.clip(min=LEAST_WEIGHT)
 
-    return asker(engine, plane, patch, overlap)
+
+def _overlaid(weight: Any, corners: Sequence[tuple[int, int]], plane: Sequence[int]) -> Any:
+    """The sum of the weights of all windows in each pixel of a plane [Y, X]."""
+    total = _zeros(plane, weight)
+    for y, x in corners:
+        total[y : y + weight.shape[0], x : x + weight.shape[1]] += weight
+    return total
+
+
+def _blended(
+    answer: Callable[[Any], dict[str, Any]], slab: Any, weight: Any, *, total: Any, corners: Sequence[tuple[int, int]]
+) -> dict[str, Any]:
+    """slab [b, C, Y, X] -> {group: logits [b, 1 + n, Y, X]}, all arrays or all tensors. The windows at one place, in
+    all b slices, are a batch.
+
+    answer   gives {group: logits [b, 1 + n, y, x]} of windows [b, C, y, x]
+    weight   weight of each pixel of a window [y, x]
+    total    sum of the weights of all windows [Y, X]
+    corners  (y, x) where windows begin
+    """
+    sums: dict[str, Any] = {}
+    for y, x in corners:
+        inside = (..., slice(y, y + weight.shape[0]), slice(x, x + weight.shape[1]))
+        for group, logits in answer(slab[inside]).items():
+            if group not in sums:
+                sums[group] = _zeros((*logits.shape[:2], *slab.shape[2:]), weight)
+            summed = sums[group][inside]
+            if isinstance(summed, np.ndarray):
+                summed += logits * weight
+            else:
+                summed.addcmul_(logits, weight)  # one kernel on a GPU
+    for whole in sums.values():
+        whole /= total
+    return sums
+
+
+def _zeros(shape: Sequence[int], like: Any) -> Any:
+    """Zeros, float32: an array, or a tensor on the device of one."""
+    return np.zeros(shape, dtype=np.float32) if isinstance(like, np.ndarray) else like.new_zeros(tuple(shape))
 
 
 def margins_of(shape: Sequence[int], patch: Sequence[int]) -> list[tuple[int, int]]:

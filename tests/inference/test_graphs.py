@@ -74,16 +74,19 @@ class ByTensors:
 @pytest.mark.parametrize("shape", [(3, 32, 32), (3, 30, 27), (3, 32, 40)])
 @pytest.mark.parametrize("falling", [False, True])
 def test_slabs_are_the_same_with_torch_and_without(cache, model, shape, falling):
+    """Bit for bit where one window sees a slice; where several are blended, up to the rounding of their weights."""
     image = np.random.default_rng(1).random(shape, dtype=np.float32)
     engine = predictor(model).members[0].engine
     for each in (engine, ByTensors(engine)):
         found = slabs(each, iter(image), shape, patch=(32, 32), overlap=0.5, batch_size=2, falling=falling)
         if each is engine:
             without = list(found)
-            assert isinstance(without[0][1]["organ"], np.ndarray) == (shape[2] <= 32)
+            assert isinstance(without[0][1]["organ"], np.ndarray)
     for (start, answer), (other, expected) in zip(without, found, strict=True):
         assert start == other
-        np.testing.assert_array_equal(np.asarray(answer["organ"]), expected["organ"].numpy())
+        logits, largest = expected["organ"].numpy(), float(expected["organ"].abs().max())
+        np.testing.assert_allclose(answer["organ"], logits, rtol=0, atol=1e-6 * largest if shape[2] > 32 else 0)
+        np.testing.assert_array_equal(answer["organ"].argmax(0), logits.argmax(0))
 
 
 def test_what_was_asked_for_otherwise_is_left_to_torch(cache, model, monkeypatch):

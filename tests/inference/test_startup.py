@@ -44,16 +44,10 @@ sys.exit(code)
 
 
 @pytest.fixture
-def width():
-    """Of a scan that is wider than the network's window."""
-    return 40, 36
-
-
-@pytest.fixture
-def loaded(tmp_path, width):
-    """The modules of a process that predicted one scan, with further words."""
+def loaded(tmp_path):
+    """The modules of a process that predicted one scan, wider than the network's window, with further words."""
     train(tmp_path / "model" / "step_2")
-    data = np.random.default_rng(0).integers(-1000, 1000, (*width, 5)).astype(np.int16)
+    data = np.random.default_rng(0).integers(-1000, 1000, (40, 36, 5)).astype(np.int16)
     nibabel.save(nibabel.Nifti1Image(data, np.diag([-1, -1, 3, 1])), tmp_path / "scan.nii.gz")
 
     def predict(*words):
@@ -143,15 +137,18 @@ def test_a_prediction_imports_only_what_it_needs(loaded):
     assert NOT_NEEDED & modules == set()
 
 
-@pytest.mark.parametrize("width", [(30, 32)])  # one window sees a whole slice
-def test_where_the_graph_of_the_network_is_kept_torch_is_not_imported(loaded, width, tmp_path, monkeypatch):
+def test_where_the_graph_of_the_network_is_kept_torch_is_not_imported(loaded, tmp_path, monkeypatch):
     find_or_skip()
     monkeypatch.setenv("FLARENET_CACHE", str(tmp_path / "cache"))
-    modules, first = loaded(), (tmp_path / "out" / "scan.nii.gz").read_bytes()
+    words, drawn = ("--precision", "fp32"), tmp_path / "out" / "scan.nii.gz"
+    modules, first = loaded(*words), drawn.read_bytes()
     assert "torch" in modules
-    modules = loaded()
+    modules = loaded(*words)
     assert "openvino" in modules and "torch" not in modules
-    assert (tmp_path / "out" / "scan.nii.gz").read_bytes() == first
+    assert drawn.read_bytes() == first
+    modules, labels = loaded(*words, "--engine", "torch"), np.asarray(nibabel.load(drawn).dataobj)
+    assert "openvino" not in modules and len(np.unique(labels)) == 2
+    assert drawn.read_bytes() == first
     weights = tmp_path / "model" / "step_2" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     with pytest.raises(subprocess.CalledProcessError) as refused:

@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from flarenet.inference.blended import window_weight
 from flarenet.inference.engines.engine import TorchEngine
-from flarenet.inference.windows import padded, slabs, window_starts
+from flarenet.inference.windows import padded, slabs, window_starts, window_weight
 
 
 class Echo(nn.Module):
@@ -111,12 +110,19 @@ def test_windows_end_with_the_axis():
     assert window_starts(23, 10, 0.25) == [0, 7, 13]
 
 
-def test_a_window_weighs_most_at_its_centre():
-    weight = window_weight((5, 9))
+@pytest.mark.parametrize("library", [np, torch])
+def test_a_window_weighs_most_at_its_centre(library):
+    weight = window_weight((5, 9), library)
+    assert weight.dtype == library.float32 and tuple(weight.shape) == (5, 9)
     assert weight.argmax().item() == 2 * 9 + 4 and weight[2, 4] == 1
     # (sigma = 9 / 8; one voxel away: exp(-1 / (2 * 81 / 64)))
     assert weight[2, 3].item() == pytest.approx(np.exp(-64 / 162))
     assert weight[0, 0].item() == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("patch", [(224, 224), (45, 33), (16, 20, 24)])
+def test_a_weight_is_the_same_with_torch_and_without_up_to_rounding(patch):
+    np.testing.assert_allclose(window_weight(patch, np), window_weight(patch, torch).numpy(), rtol=1e-6)
 
 
 def test_an_image_is_padded_with_zeros_on_its_last_axes():
