@@ -10,8 +10,8 @@ Columns:
     network  ms of the network alone per slice (2D) or block (3D), at the batch size of prediction; median
     case     seconds per case from file to label map, the engine open; mean over cases of the median of the repeats
     equal    share of voxels with the same label as torch fp32
-    DSC      mean over cases and annotated labels, in points; `to fp32`: minus that of torch fp32; `worst`: the largest
-             such difference of one label
+    DSC      mean over cases and annotated labels that the model predicts, in points; `to fp32`: minus that of torch
+             fp32; `worst`: the largest such difference of one label
 """
 
 import argparse
@@ -81,6 +81,7 @@ def whole_cases(predictors, cases, labels, repeats):
     """({name: [seconds of a case]}, {name: [share of equal voxels]}, {name: {label: [DSC]}})."""
     seconds, equal = ({name: [] for name in predictors} for _ in range(2))
     scores = {name: {} for name in predictors}
+    answered = set(next(iter(predictors.values())).shown)
     for case in cases:
         truth = read_labels(case.label, labels, values=case.values, reading=case.reading).data
         times, maps = {name: [] for name in predictors}, {}
@@ -93,7 +94,7 @@ def whole_cases(predictors, cases, labels, repeats):
         for name, drawn in maps.items():
             seconds[name].append(statistics.median(times[name]))
             equal[name].append((drawn == reference).mean())
-            for value in sorted(case.annotated):
+            for value in sorted(answered.intersection(case.annotated)):
                 scores[name].setdefault(value, []).append(100 * dice(truth == value, drawn == value))
         print(f"{case.name}: done", flush=True)
     return seconds, equal, scores
