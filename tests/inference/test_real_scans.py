@@ -1,4 +1,7 @@
-"""Real scans, answered slice by slice from their files, beside resampling and argmax of the whole at once."""
+"""Real scans, answered slice by slice from their files, beside resampling and argmax of the whole at once.
+
+FLARENET_FULL=1 takes all scans.
+"""
 
 import os
 from pathlib import Path
@@ -55,12 +58,14 @@ def answer_of_the_whole(predictor, volume):
     return join(maps, LABELS, predictor.shown), near
 
 
-SMALL, FULL = "FLAREmini/imagesTs/lits01_0000.nii.gz", "scans/crlm1004_ct.nii.gz"
+SMALL, LARGE = "FLAREmini/imagesTs/lits01_0000.nii.gz", "scans/crlm1004_ct.nii.gz"
+ASKED = [*((SMALL, name) for name in MODELS), (LARGE, "thinned slices"), (LARGE, "blocks")]
+if os.environ.get("FLARENET_FULL") == "1":
+    found = [path for pattern in ("FLAREmini/imagesTs/*.nii.gz", "scans/*_ct.nii.gz") for path in DATA.glob(pattern)]
+    ASKED = [(str(path.relative_to(DATA)), name) for path in sorted(found) for name in MODELS]
 
 
-@pytest.mark.parametrize(
-    ("scan", "name"), [*((SMALL, name) for name in MODELS), (FULL, "thinned slices"), (FULL, "blocks")]
-)
+@pytest.mark.parametrize(("scan", "name"), ASKED)
 def test_streamed_is_the_whole_at_once_voxel_for_voxel(scan, name):
     if not (DATA / scan).is_file():
         pytest.skip(f"no {scan} below {DATA}; set FLARENET_TEST_DATA to the folder that holds it")
