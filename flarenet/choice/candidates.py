@@ -62,7 +62,7 @@ def find_candidates(
             workspace.runs,
             found=f"no finished run that segments and holds cases out{others}",
             expected=f"at least one in fold {' or '.join(map(str, folds))}",
-            remedy=f"flarenet_train DualDecoder2D -d {workspace.dataset} --fold {min(folds)}",
+            remedy=f"flarenet_train -d {workspace.dataset} --fold {min(folds)}",
         )
     return [Candidate(name, found[name], groups[name]) for name in sorted(found)], left_out
 

@@ -65,7 +65,7 @@ def rows(workspace):
 
 def test_without_a_run_the_command_that_makes_one_is_named(workspace, capsys):
     code, said = run(workspace, capsys)
-    assert code == 4 and "flarenet_train DualDecoder2D -d P" in said
+    assert code == 4 and "flarenet_train -d P --fold 0" in said
     finish(workspace, "MAE", 1, 0)  # does not segment
     finish(workspace, "3DOrgan", 1, "all")  # holds nothing out
     assert run(workspace, capsys)[0] == 4
