@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,13 +70,41 @@ def test_through_a_coarser_grid_it_keeps_its_place_and_loses_little(finer, radii
     there_and_back(finer, radii, aside, least_dice=0.95)
 
 
-def there_and_back(finer, radii, aside, *, least_dice):
-    """An ellipsoid with semiaxes of `radii` voxels of the coarser of both grids, through a grid `finer` times as fine.
+MUCH_COARSER = st.tuples(st.floats(0.1, 0.5), *[st.floats(0.5, 1)] * 2).flatmap(st.permutations)
+"""One axis of the prepared grid has two to ten times as few voxels as the scan, the others up to two times."""
+
+
+@given(finer=MUCH_COARSER, radii=st.tuples(*[st.floats(4, 9)] * 3), aside=ASIDE)
+@examples(fast=20, full=500)
+def test_through_a_grid_up_to_ten_times_coarser_a_small_structure_keeps_its_place(finer, radii, aside):
+    """Depth is interpolated along chords of a surface that is curved by 1/r. That takes on average 1/12 of its second
+    derivative along each axis, or 1/(6 r) voxels of the radius of a ball, 1/(2 r^2) of its volume and 1/(4 r^2) of its
+    Dice: a ball of 4 voxels cannot have more than 0.984. Where it lies evenly between voxels of a scan that is hardly
+    finer along some axes, dozens of them end at once on the wrong side: up to four times that loss were seen.
+    """
+    there_and_back(finer, radii, aside, least_dice=1 - 5 / (4 * min(radii) ** 2), room=2 / np.array(finer))
+
+
+@pytest.mark.parametrize("aside", [(0.1, 0.3, -0.2), (0.4, -0.1, 0.25), (-0.3, 0.45, 0.05), (-0.45, -0.35, 0.15)])
+@pytest.mark.parametrize("radius", [4, 5, 9])
+@pytest.mark.parametrize(
+    "finer",
+    [(0.7 / 2.5, 1, 1), (0.1, 1, 1), (0.1, 0.5, 0.5), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)],
+    ids=["slices of 0.7 mm seen at 2.5 mm", "10, 1, 1", "10, 2, 2", "2, 2, 2", "5, 5, 5"],
+)
+def test_through_a_coarser_grid_a_ball_of_four_voxels_keeps_a_dice_of_98_percent(finer, radius, aside):
+    """By the loss above 0.984 where all axes are coarser and 0.995 where one is, for balls that lie anyhow."""
+    there_and_back(finer, (radius,) * 3, aside, least_dice=0.98, room=2 / np.array(finer))
+
+
+def there_and_back(finer, radii, aside, *, least_dice, room=2):
+    """An ellipsoid with semiaxes of `radii` voxels of the coarser of both grids, through a grid `finer` times as fine;
+    `room` voxels of the scan lie around it.
 
     The network is ideal: it answers how deep inside the ellipsoid each prepared voxel lies in the world.
     """
     radii = np.array(radii) * np.maximum(1, 1 / np.array(finer))
-    shape = tuple(int(n) for n in np.ceil(2 * radii + 4))
+    shape = tuple(int(n) for n in np.ceil(2 * radii + 2 * np.asarray(room)))
     centre = (np.array(shape) - 1) / 2 + aside
     grid = grid_of(np.eye(4), shape[::-1])
     planned = configuration(tuple(1 / times for times in finer), patch=(8, 8, 8))
@@ -92,6 +121,8 @@ def there_and_back(finer, radii, aside, *, least_dice):
     middle = np.argwhere(true).mean(axis=0)
     assert 2 * (found & true).sum() / (found.sum() + true.sum()) >= least_dice
     assert np.abs(np.argwhere(found).mean(axis=0) - middle).max() <= 0.5
-    # and the drawn map on its way there, where the nearest centre can be half a voxel away on one side throughout
+    # and the drawn map on its way there, where the nearest centre can be half a voxel away on one side throughout;
+    # in voxels of the scan, or a third of those of a grid that is more than twice as coarse
     there = prepare_map(true.astype(np.uint8), frame) > 0
-    assert np.abs(places[:, there].mean(axis=1) - middle).max() <= 0.7
+    limit = np.maximum(0.7, 0.35 / np.array(finer))
+    assert (np.abs(places[:, there].mean(axis=1) - middle) <= limit).all()
