@@ -269,9 +269,9 @@ class Ablation:
         return [f"{case.name}: {self._reason(reasons[case.name])}" for case in chosen if case.name in reasons]
 
     def _reason(self, error: FlarenetError, *folders: Path) -> str:
-        """What ablation.json, which is passed on, says of an error: files without their folders.
+        """What ablation.json, which is passed on, says of an error: files without the folders that lead to them.
 
-        folders  others than the root and those of the training cases
+        folders  further ones than the root and those of the training cases
         """
         files = (path for case in self.dataset.cases for path in (case.image, case.label) if path is not None)
         known = {self.workspace.root, *(path.parent for path in files), *(folder.absolute() for folder in folders)}
