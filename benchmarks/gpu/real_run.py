@@ -1,4 +1,4 @@
-"""Repeat the real run of docs/results.md at the paper's 2D width: seconds of each command, then the scores.
+"""Repeat the real run of docs/results.md with the 2D network as planned: seconds of each command, then the scores.
 
     python -m benchmarks.gpu.real_run --root ROOT -d FLAREmini
     python -m benchmarks.gpu.real_run --root ROOT -d FLAREmini --device cpu --epochs 1 --batches 1    # the same, tiny

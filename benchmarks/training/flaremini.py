@@ -72,11 +72,7 @@ JOINT_3D = (
     "trainers.Joint.steps.0.batch_size=2",
 )
 
-LONG = ("trainers.*.augmentation.zoom=0.35", "trainers.*.augmentation.rotation_deg=20")
-"""Changes for hours of training, in which each slice is seen fifty times."""
-
 TAUGHT_BY_JOINT = (
-    *LONG,
     "trainers.DualDecoder2D.steps.0.starts_from=Joint/1",
     'trainers.DualDecoder2D.steps.0.teachers={"organ":"Joint/1","cancer":"Joint/1"}',
     "trainers.DualDecoder2D.steps.1.learning_rate=0.0005",
@@ -115,7 +111,7 @@ CANDIDATES = {
         {"Joint/1": 0.5, "DualDecoder2D/1": 0.3, "DualDecoder2D/2": 0.15, "DualDecoder2D/4": 0.05},
     ),
     "joint-long": Candidate(
-        (*COMMON, *LONG, "trainers.DualDecoder2D.steps.3.starts_from=Joint/1"),
+        (*COMMON, "trainers.DualDecoder2D.steps.3.starts_from=Joint/1"),
         {"Joint/1": 0.965, "DualDecoder2D/4": 0.035},
     ),
     "joint-3d": Candidate((*COMMON, *JOINT_3D), {"Joint/1": 1.0}),

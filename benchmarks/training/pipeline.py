@@ -69,7 +69,7 @@ KINDS = {
 STILL = {"noise_sd": 0.0, "scale": 0.0, "shift": 0.0}
 CHANGES: dict[str, dict[str, float]] = {
     "copied": {},
-    "turned, zoomed": {"rotation_deg": 15.0, "zoom": 0.2},
+    "turned, zoomed": {"rotation_deg": AUTO_AUGMENTATION.rotation_deg, "zoom": AUTO_AUGMENTATION.zoom},
     "gamma": {"gamma": 0.3},
     "scale": {"scale": 0.2},
     "shift": {"shift": 0.1},

@@ -26,7 +26,8 @@ class Budget(Frozen):
     inference_memory_gb  memory of the process that predicts a large scan; 4 GB is FLARE's tolerance
     inference_seconds    time to predict a median scan; 15 s is FLARE's tolerance
     host_memory_gb       memory of a process that holds the largest case prepared for training
-    size                 size of the U-Nets: "s" is the paper's, "m" and "l" are wider and have residual encoders
+    size                 size of the U-Nets: "s" has the paper's widths in 3D and is narrower in 2D; "m" and "l" are
+                         wider and have residual encoders
     network              network of the 3D trainers; a transformer starts from the encoder that MAE has trained
     """
 

@@ -24,9 +24,9 @@ HELD_OUT_SHARE = 5
 """One held-out batch is scored for every so many training batches of an epoch: the paper holds out 20 % of slices."""
 
 FEWEST_PATCHES, MOST_OF_A_CASE = 100, 4
-"""With selection "best dice", at least FEWEST_PATCHES patches are scored after an epoch, as many as nnU-Net scores, or
-MOST_OF_A_CASE for each held-out case where that is fewer, because patches of one case are alike. A fifth of the batches
-of a 3D step would be two patches a case."""
+"""After an epoch at least FEWEST_PATCHES patches are scored, as many as nnU-Net scores, or MOST_OF_A_CASE for each
+held-out case where that is fewer, because patches of one case are alike. A fifth of the batches of a 3D step would be
+two patches a case. The lowest loss is chosen as in the paper, by a fifth."""
 
 
 def make_course(
@@ -107,7 +107,7 @@ def identity_of(
 def held_out_batches(step: Step, cases: int) -> int:
     """How many batches are scored after each epoch, with so many held-out `cases`."""
     share = max(1, step.batches_per_epoch // HELD_OUT_SHARE)
-    if step.selection != "best dice":
+    if not step.groups or step.selection == "lowest loss":
         return share
     return max(share, math.ceil(min(FEWEST_PATCHES, MOST_OF_A_CASE * cases) / step.batch_size))
 

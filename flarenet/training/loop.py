@@ -80,7 +80,7 @@ def fit(state: TrainState, course: Course) -> None:
 def _epoch(state: TrainState, course: Course, requests: Requests, tell: Callback) -> Findings | None:
     """Train the rest of an epoch, validate, and append the epoch's record to `state.history`.
 
-    None where a signal to end came while training; the state is saved then.
+    None where a signal to end came while training or validating; the state is saved then.
     """
     step, first, started = course.step, state.index, time.perf_counter()
     _train_epoch(state, course, requests, tell)

@@ -140,7 +140,7 @@ def test_a_specimen_is_thinned_by_its_own_size():
     """400 slices of 0.05 mm: half as many, then in steps of 8 pixels; in steps of 2.5 mm 8 would be left."""
     micro = measured(spacing_mm=(0.05, 0.05, 0.05), body_shape=(400, 400, 400))
     found = data_set(micro.model_copy(update={"shape": (400, 400, 400)}))
-    made = [seen_2d(found, inference_seconds=seconds) for seconds in (60.0, 15.0, 0.1)]
+    made = [seen_2d(found, inference_seconds=seconds) for seconds in (60.0, 4.0, 0.1)]
     assert [c.inference_spacing_mm[0] for c in made] == [None, 0.1, 0.4]
     assert [c.overlap for c in made] == [0.5, 0.5, 0.1]
 
@@ -199,7 +199,7 @@ def test_a_small_card_gets_a_smaller_patch_and_says_so():
     large, small = (rules.patch_3d(body, Budget(gpu_memory_gb=gb), (1.0, 1.0, 1.0)) for gb in (16.0, 4.0))
     assert large[0] == (128, 128, 128) and small[0] == (96, 96, 96)
     assert "card holds two" in small[1]
-    patch, why = rules.patch_2d(body, Budget(gpu_memory_gb=8.0), (None, 1.0, 1.0))
+    patch, why = rules.patch_2d(body, Budget(gpu_memory_gb=4.0), (None, 1.0, 1.0))
     assert patch == (224, 224) and "the card holds 16 or more" in why
 
 
@@ -214,7 +214,7 @@ def test_a_scan_too_fine_to_be_held_is_coarsened_and_says_why():
 
 def test_little_time_costs_slices_closer_than_a_few_mm_then_overlap_and_then_more_slices():
     found = data_set(measured(spacing_mm=(1.0, 0.8, 0.8), body_shape=(100, 400, 400)))
-    made = [seen_2d(found, inference_seconds=seconds) for seconds in (60.0, 4.0, 0.1)]
+    made = [seen_2d(found, inference_seconds=seconds, gpu_memory_gb=8.0) for seconds in (60.0, 2.0, 0.1)]
     assert [c.overlap for c in made] == [0.5, 0.25, 0.1]
     assert [c.inference_spacing_mm[0] for c in made] == [None, 2.5, 5.0]
     assert "above the budget of 0.1 s" in made[2].why["overlap"]

@@ -19,6 +19,7 @@ TINY = (
     "trainers.*.steps.*.batches_per_epoch=2",
     "trainers.*.steps.*.epochs=2",
     "trainers.*.steps.*.warmup_epochs=0",
+    "trainers.DualDecoder2D.steps.*.selection=best dice",
     "trainers.3DOrgan.network.features=[4,4,8,8,8,4]",
     "trainers.3DCancer.network.features=[4,4,8,8,8,4]",
     "trainers.DualDecoder2D.network.features=[4,4,8,8,8,4]",

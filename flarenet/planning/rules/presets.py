@@ -23,7 +23,7 @@ SMALL_WIDTHS = {2: (32, 32, 64, 128, 256, 256, 256), 3: (16, 16, 32, 64, 128, 12
 SMALL_LAST = {2: 32, 3: 16}
 """Widths of size "s" and channels of its last decoder stage, by dimensions. In 2D the paper's last stage has 128
 channels at full resolution, in every decoder: nine tenths of its network's multiply-adds. With 32, as in MONAI's
-BasicUNet, a batch takes a quarter of the time; all results on real scans in docs/results.md are from such networks."""
+BasicUNet, a batch takes a quarter of the time; so had the networks of most results on real scans (docs/results.md)."""
 
 FIRST_WIDTH: dict[Size, int] = {"m": 32, "l": 48}
 MOST_CHANNELS = {2: 512, 3: 320}
@@ -141,6 +141,8 @@ def batch_size(
     while not paper and samples > fewest and need_gb() > budget.gpu_memory_gb:
         samples //= 2
     why = f"{samples} samples need about {need_gb():.1f} GB of the card's {budget.gpu_memory_gb:g}"
+    if need_gb() > budget.gpu_memory_gb and not paper:
+        return samples, f"{why}, but no smaller batch is planned"
     if samples < enough:
         return samples, f"{why}; twice as many do not fit"
     if samples < most:
