@@ -76,7 +76,9 @@ def _add_budget(words: ArgumentParser) -> None:
     )
     words.add_argument("--inference-seconds", type=float, metavar="S", help="to predict a median scan (default: 15)")
     words.add_argument(
-        "--size", choices=("s", "m", "l"), help="U-Nets: s, the paper's widths in 3D, narrower in 2D; m, l: wider, residual (default: s)"
+        "--size",
+        choices=("s", "m", "l"),
+        help="U-Nets: s, the paper's widths in 3D and narrower in 2D; m, l, wider and residual (default: s)",
     )
     words.add_argument(
         "--network",
