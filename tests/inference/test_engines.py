@@ -32,10 +32,10 @@ MADE = [(kind, patch) for kind in U_SHAPED for patch in ((32, 48), (45, 33), (46
 MADE += [("unetr", (32, 32, 16)), SWIN]
 
 
-def network_of(kind, patch, channels=1):
+def spec_of(kind, patch, channels=1):
     features = {"unetr": (24, 48, 12, 2, 4), "swin_unetr": (12,)}.get(kind, (4, 6, 8, 4))
     blocks = (1, 2, 1) if kind.startswith("residual") else ()
-    spec = NetworkSpec(
+    return NetworkSpec(
         kind=kind,
         dimensions=len(patch),
         features=features,
@@ -43,8 +43,11 @@ def network_of(kind, patch, channels=1):
         groups=tuple(OUTPUTS),
         input_channels=channels,
     )
+
+
+def network_of(kind, patch, channels=1):
     torch.manual_seed(0)
-    network = build(spec, OUTPUTS, patch).eval()
+    network = build(spec_of(kind, patch, channels), OUTPUTS, patch).eval()
     for parameter in network.parameters():  # fresh norms have scale 1 and shift 0, which would hide a mistake
         torch.nn.init.normal_(parameter, std=0.3)
     return network

@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.one_network import plan_of
 from flarenet.cli.model import main
+from flarenet.data.labels import LabelSet
 from flarenet.errors import UsageError
-from flarenet.inference.models.model import load_model
+from flarenet.inference.models.model import Model, load_model
 from flarenet.inference.models.onnx_file import export_onnx
 from flarenet.inference.predict import Predictor
 from flarenet.planning.plan import Configuration
 from flarenet.preparation.turned import PERCENTILES, TurnedVolume
 from flarenet.volume import Grid, Volume
+from tests.inference.test_engines import MADE, OUTPUTS, network_of, spec_of
 from tests.inference.test_predict import AIR_HU, BODY_HU, model_folder
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "run_onnx.py"
@@ -66,19 +69,47 @@ def test_the_example_takes_the_window_that_an_image_has_of_its_own():
         assert own_window(image, PERCENTILES) == scan.window(numbers)
 
 
-def test_the_file_answers_any_number_of_windows_as_the_network_does(tmp_path):
-    model = load_model(model_folder(tmp_path / "model"))
-    for parameter in model.network.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    export_onnx(model, tmp_path / "onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "onnx" / "network.onnx", providers=["CPUExecutionProvider"])
-    assert [output.name for output in session.get_outputs()] == ["organ", "cancer"]
+def model_of(network, kind, patch):
+    """A model of `network`, whose outputs are OUTPUTS."""
+    labels = LabelSet(names=("background", *"abcd"), groups={"organ": (1, 2, 3), "train": (4,)})
+    assert labels.outputs == OUTPUTS
+    plan = plan_of(spec_of(kind, patch), labels, spacing_mm=(1.0, 1.0, 1.0), patch=patch)
+    return Model(plan, "Net", 1, Path(), "", network)
+
+
+@pytest.mark.parametrize("kind, patch", dict(reversed(MADE)).items())  # one patch of each kind
+def test_the_file_answers_any_number_of_windows_as_the_network_does(tmp_path, kind, patch):
+    network = network_of(kind, patch)
+    export_onnx(model_of(network, kind, patch), tmp_path)
+    session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == list(OUTPUTS)
     for count in (1, 3):
-        windows = torch.rand(count, 1, 32, 32)
+        windows = torch.rand(count, 1, *patch)
         with torch.inference_mode():
-            expected = model.network(windows)
-        for logits, one in zip(session.run(["organ", "cancer"], {"windows": windows.numpy()}), expected.values()):
+            expected = network(windows)
+        for group, logits in zip(OUTPUTS, session.run(list(OUTPUTS), {"windows": windows.numpy()})):
+            one = expected[group]
             np.testing.assert_allclose(logits, one.numpy(), rtol=1e-3, atol=1e-3 * float(one.std()))
+
+
+def test_a_network_that_cannot_be_exported_is_named_and_nothing_is_written(tmp_path):
+    class ByTheNumbers(torch.nn.Module):
+        """What it computes depends on the numbers of its input, so that no graph is the whole of it."""
+
+        groups = tuple(OUTPUTS)
+
+        def forward(self, x):
+            other = x if x.sum() > 0 else -x
+            return {"organ": torch.cat([x, other, x, x], dim=1), "train": torch.cat([x, other], dim=1)}
+
+    with pytest.raises(UsageError, match="cannot convert this ByTheNumbers: "):
+        export_onnx(model_of(ByTheNumbers(), "unet", (8, 8)), tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_what_is_to_be_done_around_the_network_lies_beside_it(tmp_path):
+    model = load_model(model_folder(tmp_path / "model"))
+    export_onnx(model, tmp_path / "onnx")
     said = json.loads((tmp_path / "onnx" / "processing.json").read_text())
     assert said["outputs"] == {"organ": [1], "cancer": [2]} and said["labels"] == ["background", "liver", "tumor"]
     assert said["clip_hu"] == [-200.0, 300.0] and said["spacing_mm"] == [None, 1.0, 1.0]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ... import __version__
-from ...errors import needs_extra
+from ...errors import UsageError, needs_extra
 from ...networks.traced import InOrder
 from ...planning.fusion import Fusion
 from ...preparation.prepare import FULL
@@ -77,7 +77,8 @@ def export_onnx(model: Model, folder: Path) -> None:
     The network's input is float32 [b, channels, *patch] in [0, 1]. Its outputs, one for each group and named as in
     Processing.outputs, are logits [b, 1 + n, *patch].
 
-    Raises UsageError where the library is not installed, RunError for a network that does not segment.
+    Raises UsageError where the library is not installed and where torch cannot convert the network, RunError for a
+    network that does not segment.
     """
     model.check_segments()
     processing = processing_of(model)
@@ -114,16 +115,25 @@ def _converted(model: Model, processing: Processing) -> bytes:
     onnx = _library()
     network = InOrder(deepcopy(model.network), tuple(processing.outputs)).to("cpu").eval()  # a predictor may run it
     windows = torch.zeros(2, processing.channels, *processing.patch)  # of one, the number would be a constant
-    with torch.inference_mode(), silent():  # torch warns of parts of its own
-        program = torch.onnx.export(
-            network,
-            (windows,),
-            dynamo=True,
-            input_names=[processing.input],
-            output_names=list(processing.outputs),
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-            verbose=False,
-        )
+    try:
+        with torch.inference_mode(), silent():  # torch warns of parts of its own
+            program = torch.onnx.export(
+                network,
+                (windows,),
+                dynamo=True,
+                input_names=[processing.input],
+                output_names=list(processing.outputs),
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as problem:
+        cause = problem.__cause__ or problem
+        said, *_ = str(cause).strip().splitlines() or [type(cause).__name__]
+        raise UsageError(
+            "ONNX",
+            found=f"cannot convert this {type(model.network).__name__}: {said}",
+            expected="a network of operations that torch exports, whatever the numbers of its input",
+        ) from problem
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
     buffer = io.BytesIO()
