@@ -6,7 +6,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -293,10 +293,11 @@ def _model_folders(arguments: Namespace) -> list[Path]:
 def _tell(
     answers: Mapping[Path, Sequence[Path]], report: RunReport | None, image: Path, result: Outcome | FlarenetError
 ) -> None:
-    if report is not None:
-        report.told(image, result)
-    if isinstance(result, NoRoom):
-        return  # it ends the run, which then says so
+    if isinstance(result, NoRoom):  # it ends the run, which then says so
+        with suppress(StorageError):  # there may be no room for the report either
+            _record(report, image, result)
+        return
+    _record(report, image, result)
     if isinstance(result, FlarenetError):
         print(f"{image.name}: failed\n  {result}", file=sys.stderr, flush=True)
         if not isinstance(result, StorageError):  # with more room the same command succeeds
@@ -306,6 +307,11 @@ def _tell(
             print(f"{image.name}: warning\n  {said}", file=sys.stderr, flush=True)
         output = answers[image][0]
         print(f"{image.name} -> {output}  {result.seconds:.1f} s  peak {result.peak_mb:.0f} MB", flush=True)
+
+
+def _record(report: RunReport | None, image: Path, result: Outcome | FlarenetError) -> None:
+    if report is not None:
+        report.told(image, result)
 
 
 def _remove_earlier(files: Sequence[Path]) -> None:

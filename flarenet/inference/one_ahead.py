@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -40,7 +41,9 @@ def read_ahead(
     timeout_s  after so many seconds an item fails with StorageError, and the next one is read
     """
     reader = _Reader(read, timeout_s)
-    return _ahead(reader.submit, reader.close, items)
+    given = _ahead(reader.submit, reader.close, items)
+    weakref.finalize(given, reader.stop)  # a generator that nobody started closes nothing
+    return given
 
 
 def _ahead(
@@ -78,8 +81,11 @@ class _Reader(Generic[T, U]):
         self._calls.put((item, future))
         return future
 
-    def close(self) -> None:
+    def stop(self) -> None:
         self._calls.put(None)
+
+    def close(self) -> None:
+        self.stop()
         self._thread.join(CLOSING_S)
 
     def _work(self) -> None:

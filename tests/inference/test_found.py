@@ -1,6 +1,7 @@
 """Which models a root has, and which of them answers where none is named."""
 
 import os
+import shutil
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_a_trainer_stands_for_the_last_step_of_each_finished_fold(tmp_path):
     assert models_in(tmp_path) == [tmp_path / "fold_all/step_11"]
 
 
-def finished(folder, *, second=0):
+def finished(folder, *, second=0, plan_digest="0"):
     """What tells of a model that a run finished in TRAINER/step_N or TRAINER/fold_K/step_N, without its weights. In its
     plan 3DOrgan and 3DCancer teach DualDecoder2D, whose four steps answer both groups of labels."""
     fold, step = folder.parent, int(folder.name.removeprefix("step_"))
@@ -65,7 +66,7 @@ def finished(folder, *, second=0):
     folder.mkdir(parents=True)
     save_plan(plan.model_copy(update={"trainers": trainers}), folder / "plan.json")
     (folder / "weights.safetensors").touch()
-    digests = {"weights.safetensors": "0", "plan.json": "0"}
+    digests = {"weights.safetensors": "0", "plan.json": plan_digest}
     save(About(trainer=trainer, step=step, dataset="Toy", flarenet="0", sha256=digests), folder / "about.json")
     os.utime(folder / "about.json", (second, second))
     return folder
@@ -102,6 +103,12 @@ def test_the_newest_of_several_folds_answers_with_those_that_are_as_far_along(tm
     assert models_in(trainer) == [trainer / "fold_1/step_4", trainer / "fold_3/step_4", first]
     finished(tmp_path / "runs/A/3DOrgan/fold_1/step_1", second=9)  # a teacher
     assert newest_model(tmp_path, "A") == trainer
+    trial = finished(trainer / "fold_4/step_4", second=10, plan_digest="1")
+    assert newest_model(tmp_path, "A") == trial  # by another plan
+    shutil.rmtree(trial)
+    (first / "about.json").write_text("{")
+    os.utime(first / "about.json", (1, 1))
+    assert newest_model(tmp_path, "A") == trainer / "fold_3/step_4"
 
 
 def test_what_does_not_answer_as_one_might_think_is_said(tmp_path):

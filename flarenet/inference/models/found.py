@@ -18,8 +18,8 @@ _STEP = re.compile("step_([0-9]+)")
 def newest_model(root: Path, dataset: str | None = None) -> Path:
     """The folder of the newest model of `root` that segments, trained or installed, for models_in. A run gives way to
     the newest of its data set that ends its plan, if there is one: the last step of a trainer whose answer is the
-    result, as teachers and earlier steps are not. Where other folds of its trainer are as far along, they answer with
-    it: the folder is then the trainer's.
+    result, as teachers and earlier steps are not. Where other folds of its trainer are as far along, by the same plan,
+    they answer with it: the folder is then the trainer's.
 
     dataset  only runs of this data set count
     Raises UsageError where there is none.
@@ -145,10 +145,15 @@ def _ends_its_plan(model: Path, *, unread: bool) -> bool:
 
 
 def _with_other_folds(run: Path) -> Path:
-    """The folder of the trainer of `run` where models_in takes other folds beside it; else `run` itself."""
+    """The folder of the trainer of `run` where models_in takes other folds with it, all trained by its plan; else `run`
+    itself."""
     trainer = run.parent.parent if run.parent.name.startswith("fold_") else run.parent
     models = models_in(trainer)
-    return trainer if run in models and len(models) > 1 else run
+    try:
+        plans = {read_about(model).sha256[PLAN] for model in models}
+    except (FlarenetError, OSError):
+        return run
+    return trainer if run in models and len(plans) == 1 else run
 
 
 def _read(model: Path) -> tuple[About, Plan]:
