@@ -108,7 +108,7 @@ def on_two_machines(folder):
         said = [process.communicate(timeout=300)[1] for process in started]
     finally:
         for process in started:
-            process.kill()
+            process.terminate()  # which ends what it started too
     return [(process.returncode, text) for process, text in zip(started, said)]
 
 
