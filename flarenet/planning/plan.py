@@ -116,7 +116,6 @@ class Step(Frozen):
     rare                  labels that less than this share of the cases hold, and the cases that hold them, are drawn
                           sqrt(rare / share that holds it) times as often; 0: none is drawn more often
     exclusion             weight of the exclusion loss, see training.losses; 0 leaves it out
-    sample_dice           group -> weight of the Dice loss of single samples, see training.losses; none: it is left out
     epochs                number of epochs
     learning_rate         the highest of AdamW; that of an update follows from the warm-up and the schedule
     warmup_epochs         epochs over which the learning rate rises linearly from 0
@@ -136,7 +135,6 @@ class Step(Frozen):
     balance: Fraction = 0.0
     rare: Fraction = 0.0
     exclusion: Annotated[float, Field(ge=0)] = 0.0
-    sample_dice: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     epochs: Count
     learning_rate: Annotated[float, Field(gt=0)]
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
@@ -165,7 +163,6 @@ class Augmentation(Frozen):
     rotation_deg  largest angle about the slice axis
     zoom          sizes are multiplied by a factor in [1 - zoom, 1 + zoom]
     foreground    share of the patches that are placed around a voxel of a label, off centre by up to a quarter patch
-    far           share of the slices whose neighbours are taken two slices away, as those of thicker slices lie
     """
 
     probability: Fraction = 0.5
@@ -176,7 +173,6 @@ class Augmentation(Frozen):
     rotation_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
     zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
     foreground: Fraction = 0.0
-    far: Fraction = 0.0
 
 
 class Update(Frozen):

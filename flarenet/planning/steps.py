@@ -14,7 +14,7 @@ from .runs import Run
 def check_step(step: Step, plan: Plan, own: Run, where: str) -> None:
     """Raise PlanError for a step, the run `own`, that names a group or a run that `plan` lacks, a run of its own
     trainer that is not earlier, or a teacher that does not predict the group."""
-    check_groups((*step.groups, *step.teachers, *step.sample_dice), plan.labels, where)
+    check_groups((*step.groups, *step.teachers), plan.labels, where)
     check_rules(step.pseudo_rules, step.teachers, plan.labels, f"{where}.pseudo")
     if step.starts_from and step.encoder_from:
         raise PlanError(where, found="starts_from and encoder_from", expected="one of them, or neither")

@@ -109,10 +109,10 @@ def normalise(image: np.ndarray) -> np.ndarray:
     return np.multiply(image, np.float32(1 / FULL), dtype=np.float32)  # one pass over it
 
 
-def beside(z: int, depth: int, neighbours: int, *, apart: int = 1) -> list[int]:
-    """The numbers of slice z of an image and its `neighbours` on either side, each `apart` from the next; beyond the
-    image's `depth` slices the outermost one repeats."""
-    return [min(max(0, z + apart * step), depth - 1) for step in range(-neighbours, neighbours + 1)]
+def beside(z: int, depth: int, neighbours: int) -> list[int]:
+    """The numbers z - neighbours .. z + neighbours of the slices of an image; beyond its `depth` slices the outermost
+    one repeats."""
+    return [min(max(0, z + step), depth - 1) for step in range(-neighbours, neighbours + 1)]
 
 
 def _rounded(planes: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

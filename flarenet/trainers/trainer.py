@@ -101,14 +101,7 @@ class Trainer:
 
     def objective(self, step: Step, network: nn.Module, batch: Batch) -> Loss:
         """Equation (1) over what is annotated, summed over the step's groups."""
-        return segmentation_objective(
-            network,
-            batch,
-            step.groups,
-            exclusion=step.exclusion,
-            sample_dice=step.sample_dice,
-            same_size=self._compiled,
-        )
+        return segmentation_objective(network, batch, step.groups, exclusion=step.exclusion, same_size=self._compiled)
 
     def train(self, step: int | None = None, *, finish: bool = False) -> None:
         """Train one step, or all in order; finished ones are skipped, an interrupted run resumes.

@@ -34,11 +34,6 @@ def turn_of(settings: Augmentation, seed: Sequence[int]) -> Turn | None:
     return _drawn_turn(settings, _draws(seed))
 
 
-def distance_of(settings: Augmentation, seed: Sequence[int]) -> int:
-    """How many slices away the neighbours of the sample of `seed` are taken: 1, or 2 if they are far ones."""
-    return 2 if settings.far and np.random.default_rng([*seed, 3]).random() < settings.far else 1
-
-
 def augment(
     image: np.ndarray,
     maps: Mapping[str, np.ndarray],

@@ -17,7 +17,7 @@ from ..data.packed import Packed, PackedPlaces
 from ..errors import FlarenetError, StorageError, is_out_of_memory
 from ..planning.plan import Augmentation
 from ..preparation.prepare import beside, normalise
-from .augment import augment, distance_of, turn_of
+from .augment import augment, turn_of
 
 Labels = Mapping[tuple[str, int], float]
 """(group, label) -> a factor."""
@@ -155,11 +155,9 @@ class Batches:
             draw = np.random.default_rng(seed)
             window = self._window(sample.image.shape, self._centre(sample, draw), draw)
             turn = None if self.augmentation is None else turn_of(self.augmentation, seed)
-            apart = 1 if self.augmentation is None else distance_of(self.augmentation, seed)
             reach = (0,) * len(self.patch) if turn is None else turn.reach(self.patch)
             inside, missing = grown_window(window, sample.image.shape, reach)
-            channels = self._channels(sample.image, inside, apart)
-            image = np.stack([_pad(normalise(channel), missing) for channel in channels])
+            image = np.stack([_pad(normalise(channel), missing) for channel in self._channels(sample.image, inside)])
             maps = {
                 group: _pad(sample.maps[group][inside], missing)
                 if group in sample.maps
@@ -170,10 +168,10 @@ class Batches:
                 return image, maps
             return augment(image, maps, self.augmentation, seed, patch=self.patch)
 
-    def _channels(self, image: np.ndarray | Packed, window: tuple, apart: int) -> list[np.ndarray]:
+    def _channels(self, image: np.ndarray | Packed, window: tuple) -> list[np.ndarray]:
         if len(self.patch) == 3:
             return [image[window]]
-        slices = beside(window[0], image.shape[0], self.neighbours, apart=apart)
+        slices = beside(window[0], image.shape[0], self.neighbours)
         around = (slice(slices[0], slices[-1] + 1), *window[1:])
         block = image[around]
         return [block[z - slices[0]] for z in slices]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -29,18 +28,18 @@ _SLAB_VOXELS = 2**15
 class Loss:
     """The two terms of equation (1), each a scalar with a gradient.
 
-    further  the sum of further terms, weighted: exclusion_loss, sample_dice_loss
-    logits   {group: logits [B, 1 + n, *S]} at full resolution; empty for a network that does not segment
+    exclusion  weighted exclusion_loss, added to the two terms
+    logits     {group: logits [B, 1 + n, *S]} at full resolution; empty for a network that does not segment
     """
 
     dice: Tensor
     cross_entropy: Tensor
-    further: Tensor | float = 0.0
+    exclusion: Tensor | float = 0.0
     logits: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def total(self) -> Tensor:
-        return self.dice + self.cross_entropy + self.further
+        return self.dice + self.cross_entropy + self.exclusion
 
 
 def segmentation_loss(
@@ -49,26 +48,21 @@ def segmentation_loss(
     asked: Mapping[str, Tensor],
     *,
     exclusion: float = 0.0,
-    sample_dice: Mapping[str, float] = MappingProxyType({}),
 ) -> Loss:
     """Equation (1) over what is annotated, summed over the groups that the network predicts.
 
-    answers      {group: logits [B, 1 + n, *S]}; under deep supervision a tuple of logits at S, S/2, S/4 ...
-    labels       by group, as Batch holds them; for the groups of `answers` at least
-    asked        like labels
-    exclusion    weight of exclusion_loss at full resolution; 0 leaves it out
-    sample_dice  {group: weight of its sample_dice_loss at full resolution}; a group without a weight has none
+    answers    {group: logits [B, 1 + n, *S]}; under deep supervision a tuple of logits at S, S/2, S/4 ...
+    labels     by group, as Batch holds them; for the groups of `answers` at least
+    asked      like labels
+    exclusion  weight of exclusion_loss at full resolution; 0 leaves it out
     """
     scales = {group: answer if isinstance(answer, tuple) else (answer,) for group, answer in answers.items()}
     finest = {group: logits[0] for group, logits in scales.items()}
     losses = [deep_loss(logits, labels[group], asked[group]) for group, logits in scales.items()]
-    further: Tensor | float = 0.0
-    for group, logits in finest.items():
-        if exclusion:
-            further = further + exclusion * exclusion_loss(logits, labels[group], asked[group])
-        if weight := sample_dice.get(group):
-            further = further + weight * sample_dice_loss(logits, labels[group], asked[group])
-    return replace(_sum(losses, [1.0] * len(losses)), further=further, logits=finest)
+    excluded: Tensor | float = 0.0
+    if exclusion:
+        excluded = exclusion * sum(exclusion_loss(logits, labels[g], asked[g]) for g, logits in finest.items())
+    return replace(_sum(losses, [1.0] * len(losses)), exclusion=excluded, logits=finest)
 
 
 def deep_loss(scales: Sequence[Tensor], target: Tensor, asked: Tensor) -> Loss:
@@ -128,24 +122,6 @@ def exclusion_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Tensor:
     )
     shares = 2 * overlap / (squares + areas + _SMOOTH)
     return shares.sum() / (not_asking > 0).sum().clamp(min=1)
-
-
-def sample_dice_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Tensor:
-    """The Dice loss of each sample by itself: the mean over every label that a sample asks for and holds; 0 where no
-    sample does.
-
-    In the Dice of a whole batch one lesion of a thousand pixels outweighs ten of fifty; here each sample counts alike.
-    With the same aim blob loss (Kofler et al., arXiv 2205.08209) takes each lesion by itself. Samples without the label
-    are left to marginal_loss. Arguments as marginal_loss.
-    """
-    goal = target.flatten(1)[:, None]
-    drawn = goal == torch.arange(1, logits.shape[1], device=logits.device)[:, None]
-    p = torch.softmax(logits.flatten(2).to(_precision(logits)), dim=1)[:, 1:] * (goal != HIDDEN)
-    areas = drawn.sum(dim=2)
-    counted = asked[:, 1:].to(logits.device, non_blocking=True) & (areas > 0)
-    score = (2 * (p * drawn).sum(dim=2) + _SMOOTH) / (p.square().sum(dim=2) + areas + _SMOOTH)
-    lost, count = _over_the_batch(((1 - score) * counted).sum(), counted.sum())
-    return lost / count.clamp(min=1)
 
 
 def _over_the_batch(*sums: Tensor) -> tuple[Tensor, ...]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from types import MappingProxyType
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -14,13 +12,7 @@ from .losses import Loss, segmentation_loss
 
 
 def segmentation_objective(
-    network: nn.Module,
-    batch: Batch,
-    groups: Sequence[str],
-    *,
-    exclusion: float = 0.0,
-    sample_dice: Mapping[str, float] = MappingProxyType({}),
-    same_size: bool = False,
+    network: nn.Module, batch: Batch, groups: Sequence[str], *, exclusion: float = 0.0, same_size: bool = False
 ) -> Loss:
     """Equation (1) over what is annotated, summed over `groups`; see losses.segmentation_loss.
 
@@ -31,15 +23,14 @@ def segmentation_objective(
     same_size  every decoder sees all samples in train mode too: a compiled network is compiled anew for each other size
     """
     labels, asked = batch.labels, batch.asked
-    judge = partial(segmentation_loss, exclusion=exclusion, sample_dice=sample_dice)
     if not network.training or keeps_size(network, same_size=same_size):
-        return judge(network(batch.image, groups), labels, asked)
+        return segmentation_loss(network(batch.image, groups), labels, asked, exclusion=exclusion)
     rows = {group: _asking(asked[group]) for group in groups if not asked[group][:, 0].all()}
     asked = asked | {group: asked[group][own] for group, own in rows.items()}
     # sent once for all tensors that they index; non_blocking: the CPU does not wait for a GPU
     rows = {group: own.to(batch.image.device, non_blocking=True) for group, own in rows.items()}
     labels = labels | {group: labels[group][own] for group, own in rows.items()}
-    return judge(network(batch.image, groups, rows), labels, asked)
+    return segmentation_loss(network(batch.image, groups, rows), labels, asked, exclusion=exclusion)
 
 
 def keeps_size(network: nn.Module, *, same_size: bool) -> bool:

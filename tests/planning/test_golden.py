@@ -84,8 +84,8 @@ def test_every_number_of_a_training_has_a_reason(name):
     """Under its own name or, where steps differ, under steps.N.NAME; what both recipes leave off is in
     docs/planning.md."""
     structure = {"subset", "starts_from", "encoder_from", "trained", "groups", "teachers", "pseudo"}
-    off, weightless = {"rare", "exclusion"}, {"sample_dice"}
-    numbers = set(Step.model_fields) - structure - off - weightless | {"weight_decay", "augmentation", "clip_norm"}
+    off = {"rare", "exclusion"}
+    numbers = set(Step.model_fields) - structure - off | {"weight_decay", "augmentation", "clip_norm"}
     for part in planned(name).trainers.values():
         assert part.update == Update() and {getattr(step, knob) for step in part.steps for knob in off} == {0}
         for number in range(len(part.steps)):

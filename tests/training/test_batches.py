@@ -259,22 +259,6 @@ def test_neighbouring_slices_come_as_channels_and_the_outermost_repeats():
     assert seen == set(range(5))
 
 
-def test_far_neighbours_lie_two_slices_away_in_their_share_of_the_samples():
-    still = {"probability": 0.0, "noise_sd": 0.0, "scale": 0.0, "shift": 0.0}
-    by_name = {s.name: normalise(s.image) for s in FIVE}
-    counts = {1: 0, 2: 0}
-    source = Batches(FIVE, (24, 20), batch_size=5, seed=0, augmentation=Augmentation(far=0.3, **still), neighbours=1)
-    for index in range(40):
-        batch = source.batch(0, index)
-        for name, channels in zip(batch.names, batch.image.numpy()):
-            slices = by_name[name]
-            z = next(z for z in range(5) if np.array_equal(slices[z], channels[1]))
-            near, far = (slices[[max(z - apart, 0), z, min(z + apart, 4)]] for apart in (1, 2))
-            counts[1 if np.array_equal(channels, near) else 2] += 1
-            assert np.array_equal(channels, near) or np.array_equal(channels, far)
-    assert counts[2] == pytest.approx(0.3 * 200, abs=20)
-
-
 def test_a_group_without_a_map_is_background():
     bare = Sample("bare", FIVE[0].image, {}, {"organ": np.array([True, False])})
     labels = batches([bare]).batch(0, 0).labels["organ"]

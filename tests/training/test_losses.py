@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from flarenet.data.labels import HIDDEN
 from flarenet.training import losses
-from flarenet.training.losses import deep_loss, exclusion_loss, marginal_loss, sample_dice_loss, segmentation_loss
+from flarenet.training.losses import deep_loss, exclusion_loss, marginal_loss, segmentation_loss
 
 SMOOTH = 1e-5
 
@@ -156,8 +156,7 @@ def test_the_gradient_is_the_numeric_derivative(asked):
     target = torch.where(flags.gather(1, target.flatten(1).long()).view_as(target), target, 0)
     target[0, 0, 0] = HIDDEN
     assert torch.autograd.gradcheck(lambda x: marginal_loss(x, target, flags).total, (logits,))
-    for further in (exclusion_loss, sample_dice_loss):
-        assert torch.autograd.gradcheck(lambda x, further=further: further(x, target, flags), (logits,))
+    assert torch.autograd.gradcheck(lambda x: exclusion_loss(x, target, flags), (logits,))
 
 
 def test_three_dimensions_give_what_the_same_voxels_in_two_give():
@@ -254,34 +253,6 @@ def test_exclusion_by_hand():
     assert exclusion_loss(p.log(), target, torch.zeros(1, 3, dtype=torch.bool)).item() == 0
 
 
-def test_dice_of_single_samples_by_hand():
-    """Four samples of two voxels and one label, which two hold in the first voxel, the third does not hold and the last
-    is not asked for. The first has 1/2 there and 0 beside: 1 / (1/4 + 1); the second 1/4 and 1/2: 1/2 / (5/16 + 1)."""
-    p = torch.tensor([[0.5, 0.0], [0.25, 0.5], [0.5, 0.5], [0.5, 0.5]])
-    logits = torch.stack([1 - p, p], dim=1).log()
-    target = torch.tensor([[1, 0], [1, 0], [0, 0], [0, 0]], dtype=torch.uint8)
-    asked = torch.tensor([[True, True]] * 3 + [[False, False]])
-    lost = [1 - 1 / 1.25, 1 - 0.5 / 1.3125]
-    assert sample_dice_loss(logits, target, asked).item() == pytest.approx(sum(lost) / 2, abs=1e-4)
-    assert sample_dice_loss(logits[2:], target[2:], asked[2:]).item() == 0
-    hidden = target.clone()
-    hidden[1, 1] = HIDDEN  # then its 1/2 beside the label does not count: 1/2 / (1/16 + 1)
-    lost[1] = 1 - 0.5 / 1.0625
-    assert sample_dice_loss(logits, hidden, asked).item() == pytest.approx(sum(lost) / 2, abs=1e-4)
-
-
-def test_in_the_dice_of_single_samples_a_large_lesion_counts_no_more_than_a_small_one():
-    """One of 60 pixels is found, one of 4 is missed: that costs the batch's Dice little, that of the samples half."""
-    target = torch.zeros(2, 8, 8, dtype=torch.uint8)
-    target[0, :, :].view(-1)[:60], target[1, 0, :4] = 1, 1
-    found = torch.stack([target[0], torch.zeros(8, 8, dtype=torch.uint8)])
-    logits = 40.0 * torch.stack([1 - found.float(), found.float()], dim=1)
-    asked = everything(logits)
-    lesion_and_background = 2 * marginal_loss(logits, target, asked).dice.item()
-    assert lesion_and_background < 0.1
-    assert sample_dice_loss(logits, target, asked).item() == pytest.approx(0.5, abs=1e-3)
-
-
 def test_the_groups_of_a_step_are_added_up():
     (organ, map_of_organs), (cancer, map_of_cancer) = example(), example(classes=2)
     asked = {"organ": everything(organ), "cancer": everything(cancer)}
@@ -295,9 +266,6 @@ def test_the_groups_of_a_step_are_added_up():
     assert loss.logits["organ"] is organ and loss.logits["cancer"] is cancer
     weighted = segmentation_loss(answers, labels, asked, exclusion=0.5)
     extra = 0.5 * exclusion_loss(organ, labels["organ"], asked["organ"])
-    torch.testing.assert_close(weighted.total, loss.total + extra)
-    weighted = segmentation_loss(answers, labels, asked, sample_dice={"cancer": 0.5})
-    extra = 0.5 * sample_dice_loss(cancer, map_of_cancer, asked["cancer"])
     torch.testing.assert_close(weighted.total, loss.total + extra)
 
 

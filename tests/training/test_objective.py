@@ -58,11 +58,10 @@ PARTLY = [
 @pytest.mark.parametrize(("patterns", "seen"), [(PARTLY[0], (3, 2)), (PARTLY[1], (2, 1))])
 def test_loss_and_gradients_are_those_of_all_samples(patterns, seen, deep):
     network, batch = made(deep).train(), batch_of(*patterns)
-    further = {"exclusion": 0.5, "sample_dice": {"cancer": 0.5}}
-    every = segmentation_loss(network(batch.image, GROUPS), batch.labels, batch.asked, **further)
+    every = segmentation_loss(network(batch.image, GROUPS), batch.labels, batch.asked, exclusion=0.5)
     wanted = gradients(every, network)
     counts = [seen_by(network, group) for group in GROUPS]
-    loss = segmentation_objective(network, batch, GROUPS, **further)
+    loss = segmentation_objective(network, batch, GROUPS, exclusion=0.5)
     assert counts == [[seen[0]], [seen[1]]]
     torch.testing.assert_close(loss.total, every.total)
     found = gradients(loss, network)

@@ -63,7 +63,7 @@ def train(folder, harm=None, accumulate=1, victim=1):
             signal.raise_signal(signal.SIGUSR1 if number == 4 else signal.SIGTERM)
         factor = math.nan if number == 5 and harm == "nan" else 1.0
         answers = {"organ": network(batch.image) * factor}
-        return segmentation_loss(answers, batch.labels, batch.asked, exclusion=0.5, sample_dice={"organ": 0.5})
+        return segmentation_loss(answers, batch.labels, batch.asked, exclusion=0.5)
 
     checkpoints, update = Checkpoints(folder, {}, save_every_s=1e9), Update(accumulate=accumulate)
     checkpoints.load(state, print)
