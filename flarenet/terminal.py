@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 WIDTH_WITHOUT_TERMINAL = 160
-"""Characters of a line that goes to a file or a pipe, unless COLUMNS says otherwise."""
+"""Characters of a line that goes to a file or a pipe."""
 
 
 class _Words(Table):
@@ -37,8 +36,7 @@ def new_table(title: str, *names: str, show_lines: bool = False) -> Table:
 
 def show(*tables: Table, notes: Iterable[str] = (), failed: Mapping[str, str] = {}) -> None:
     """Print tables to stdout, then a line for each note and for each entry {what failed: why}."""
-    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
-    console = Console(width=None if narrow else WIDTH_WITHOUT_TERMINAL, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL, highlight=False)
     for table in tables:
         console.print(table)
     for note in notes:

@@ -25,7 +25,7 @@ def test_names_that_look_like_markup_are_printed_as_they_are():
 
 
 def test_in_a_log_tables_are_wide_and_what_is_said_stays_as_it_is(capsys, monkeypatch):
-    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setenv("COLUMNS", "20")  # which is of a terminal
     table = new_table("cases", "case", "why")
     table.add_row("a" * 70, "b" * 70)
     show(table, notes=["[b]odd"], failed={"c": "no [i]file"})

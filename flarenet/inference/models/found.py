@@ -153,7 +153,7 @@ def _with_other_folds(run: Path) -> Path:
         plans = {read_about(model).sha256[PLAN] for model in models}
     except (FlarenetError, OSError):
         return run
-    return trainer if run in models and len(plans) == 1 else run
+    return trainer if run in models and len(models) > 1 and len(plans) == 1 else run
 
 
 def _read(model: Path) -> tuple[About, Plan]:

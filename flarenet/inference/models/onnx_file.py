@@ -72,7 +72,8 @@ class Processing(Frozen):
 
 
 def export_onnx(model: Model, folder: Path) -> None:
-    """Write network.onnx, for any number b of windows at once, and processing.json into `folder`, made if need be.
+    """Write network.onnx and processing.json into `folder`, made if need be. The network takes any number b of windows
+    at once, or one if a layer of it cannot be exported for any number, as in UNETR.
 
     The network's input is float32 [b, channels, *patch] in [0, 1]. Its outputs, one for each group and named as in
     Processing.outputs, are logits [b, 1 + n, *patch].
@@ -114,18 +115,11 @@ def processing_of(model: Model) -> Processing:
 def _converted(model: Model, processing: Processing) -> bytes:
     onnx = _library()
     network = InOrder(deepcopy(model.network), tuple(processing.outputs)).to("cpu").eval()  # a predictor may run it
-    windows = torch.zeros(2, processing.channels, *processing.patch)  # of one, the number would be a constant
     try:
         with torch.inference_mode(), silent():  # torch warns of parts of its own
-            program = torch.onnx.export(
-                network,
-                (windows,),
-                dynamo=True,
-                input_names=[processing.input],
-                output_names=list(processing.outputs),
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
-                verbose=False,
-            )
+            file = _exported(network, processing, count=2)  # of one, the number would be a constant
+            if file.graph.input[0].type.tensor_type.shape.dim[0].dim_value:  # a layer of the network has made it one
+                file = _exported(network, processing, count=1)
     except torch.onnx.OnnxExporterError as problem:
         cause = problem.__cause__ or problem
         said, *_ = str(cause).strip().splitlines() or [type(cause).__name__]
@@ -134,12 +128,26 @@ def _converted(model: Model, processing: Processing) -> bytes:
             found=f"cannot convert this {type(model.network).__name__}: {said}",
             expected="a network of operations that torch exports, whatever the numbers of its input",
         ) from problem
+    buffer = io.BytesIO()
+    onnx.save_model(file, buffer)
+    onnx.checker.check_model(file)
+    return buffer.getvalue()
+
+
+def _exported(network: InOrder, processing: Processing, *, count: int) -> Any:
+    """The ModelProto for `count` windows at once, a number that is free where there are several."""
+    program = torch.onnx.export(
+        network,
+        (torch.zeros(count, processing.channels, *processing.patch),),
+        dynamo=True,
+        input_names=[processing.input],
+        output_names=list(processing.outputs),
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},) if count > 1 else None,
+        verbose=False,
+    )
     if program is None:
         raise RuntimeError("torch.onnx.export gave no program")
-    buffer = io.BytesIO()
-    onnx.save_model(program.model_proto, buffer)
-    onnx.checker.check_model(program.model_proto)
-    return buffer.getvalue()
+    return program.model_proto
 
 
 def _library() -> Any:
