@@ -92,18 +92,22 @@ def _asker(
     from OpenVINO, tensors on its device from any other engine."""
     answer: Callable[[Any], dict[str, Any]] = engine
     place: Callable[[np.ndarray], Any] = np.asarray
+    library: Any = np
     if isinstance(engine, OpenVinoEngine):
-        answer, weight = engine.arrays, window_weight(patch, np)
+        answer = engine.arrays
     else:
         import torch
 
         from .blended import placed
 
-        place, weight = partial(placed, device=engine.device), window_weight(patch, torch).to(engine.device)
+        library, place = torch, partial(placed, device=engine.device)
     rows, columns = (window_starts(size, p, overlap) for size, p in zip(plane, patch))
     corners = [(y, x) for y in rows for x in columns]
     if len(corners) == 1:
         return lambda slices: answer(place(slices))
+    weight = window_weight(patch, library)
+    if library is not np:
+        weight = weight.to(engine.device)
     total = _overlaid(weight, corners, plane)
     return lambda slices: _blended(answer, place(slices), weight, total=total, corners=corners)
 
