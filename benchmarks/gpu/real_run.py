@@ -22,16 +22,21 @@ TRAINERS = ("3DOrgan", "3DCancer", "MAE", "DualDecoder2D")
 
 SCHEDULE = {
     "3DOrgan/1": (10, 40),
-    "3DCancer/1": (10, 20),
+    "3DCancer/1": (8, 20),
     "MAE/1": (4, 15),
-    "DualDecoder2D/1": (10, 42),
-    "DualDecoder2D/2": (32, 42),
-    "DualDecoder2D/3": (14, 45),
-    "DualDecoder2D/4": (8, 30),
+    "DualDecoder2D/1": (8, 42),
+    "DualDecoder2D/2": (52, 42),
+    "DualDecoder2D/3": (19, 45),
+    "DualDecoder2D/4": (10, 30),
 }
 """Run -> (epochs, batches of each epoch)."""
 
-REST = (*REAL_RUN, "trainers.MAE.steps.0.warmup_epochs=1", "trainers.DualDecoder2D.steps.0.pseudo=null")
+REST = (
+    *REAL_RUN,
+    "configurations.3d.overlap=0.25",
+    "trainers.MAE.steps.0.warmup_epochs=1",
+    "trainers.DualDecoder2D.steps.0.pseudo=null",
+)
 
 
 def main() -> int:

@@ -18,7 +18,8 @@ CARD_PRODUCTS_PER_S = 4e12
 
 VOXELS_PER_S = 3e7
 """How many voxels of a scan's own grid are read, resampled and written a second. A scan of 512 x 512 x 100 voxels is
-prepared in 0.34 s (7.7e7 a second, docs/results.md); when predicted, all but the network takes 1.8 s (1.5e7)."""
+prepared in 0.34 s (7.7e7 a second); when predicted, all but the network takes 0.65 to 0.74 s (3.5e7 to 4e7,
+docs/results.md)."""
 
 TRAINING_PASSES = 3
 """How many forward passes an update of the weights costs: a backward pass costs two."""
