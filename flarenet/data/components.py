@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import cc3d
 import numpy as np
 from scipy.ndimage import binary_dilation, find_objects
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from ..volume import Box, Grid, box_where
 from .labels import HIDDEN
@@ -75,59 +73,3 @@ def find_components(drawn: np.ndarray, only: int | None = None) -> Components:
         label[parts] = values
         voxels += np.bincount(parts.ravel(), minlength=len(label))
     return Components(box, number, label, voxels)
-
-
-class PartSizes:
-    """The sizes of the connected parts (26 neighbours) of a mask that comes slice by slice, in order.
-
-    The parts of each slice are joined with those of the slice before that they touch. This needs memory for two slices
-    and a few numbers for each part of each slice.
-    """
-
-    def __init__(self) -> None:
-        self._previous: np.ndarray | None = None  # numbers of the parts of the last slice, 0 around it
-        self._voxels: list[np.ndarray] = []
-        self._touching: list[np.ndarray] = []
-        self._count = 0
-
-    def add(self, plane: np.ndarray) -> None:
-        """The next slice, bool [Y, X]."""
-        if not plane.any():
-            self._previous = None
-            return
-        # as a volume of one slice: of boolean pictures cc3d 4.1 numbers a few pixels of the background too
-        number = cc3d.connected_components(plane[None], connectivity=26)[0].astype(np.int64)
-        voxels = np.bincount(number.ravel())[1:]
-        number[plane] += self._count
-        if self._previous is not None:
-            self._touching.append(_touching(number, self._previous))
-        self._previous = np.pad(number, 1)
-        self._voxels.append(voxels)
-        self._count += len(voxels)
-
-    def sizes(self) -> list[int]:
-        """How many voxels each part has in all slices so far."""
-        if not self._count:
-            return []
-        one, other = np.concatenate([np.empty((0, 2), dtype=np.int64), *self._touching]).T - 1
-        links = coo_array((np.ones(len(one), dtype=bool), (one, other)), shape=(self._count, self._count))
-        count, part = connected_components(links, directed=False)
-        return np.bincount(part, np.concatenate(self._voxels), minlength=count).astype(int).tolist()
-
-
-def _touching(number: np.ndarray, padded: np.ndarray) -> np.ndarray:
-    """Pairs [n, 2], each once, of a part of a slice and a part of the slice before that are neighbours.
-
-    number  [Y, X]: the part of each pixel of the slice
-    padded  [Y + 2, X + 2]: the same of the slice before, with 0 around it
-    """
-    y, x = np.nonzero(number)
-    own, base = number[y, x], int(number.max()) + 1
-    pairs = set()
-    for dy in range(3):
-        for dx in range(3):
-            other = padded[y + dy, x + dx]
-            one = (own * base + other)[other > 0]  # numbers of the slice before are smaller than base
-            one = one[np.flatnonzero(np.diff(one, prepend=-1))]  # along a row they are mostly the same
-            pairs.update(np.unique(one).tolist())
-    return np.stack(np.divmod(np.array(sorted(pairs), dtype=np.int64), base), axis=1)

@@ -1,8 +1,6 @@
-import cc3d
 import numpy as np
-import pytest
 
-from flarenet.data.components import PartSizes, find_components
+from flarenet.data.components import find_components
 from flarenet.data.labels import HIDDEN
 from flarenet.volume import Grid
 
@@ -38,24 +36,3 @@ def test_parts_touch_what_lies_under_or_beside_them_by_a_corner_too():
     assert parts.touching(mask).tolist() == [False, False, True, True]
     assert [values.sum() for values in parts.surroundings(mask)] == [0, 1, 1]
     assert parts.mm3(Grid(drawn.shape, np.diag([1.0, 2.0, 4.0, 1.0])))[1:].tolist() == [8, 8, 24]
-
-
-@pytest.mark.parametrize("share", [0.02, 0.08, 0.3])
-def test_parts_of_slices_that_come_one_by_one_are_those_of_the_whole(share):
-    mask = np.random.default_rng(1).random((9, 24, 31)) < share
-    mask[4] = False
-    whole = cc3d.statistics(cc3d.connected_components(mask, connectivity=26))["voxel_counts"][1:]
-    streamed = PartSizes()
-    for plane in mask:
-        streamed.add(plane)
-    assert sorted(streamed.sizes()) == sorted(whole.tolist())
-
-
-def test_a_part_that_splits_and_meets_again_is_one():
-    mask = np.zeros((3, 3, 5), dtype=bool)
-    mask[0, 1, :] = mask[1, 1, [0, 4]] = mask[2, 1, 2] = True
-    parts = PartSizes()
-    for plane in mask[::-1]:  # from the other end: the two legs are apart until the last slice
-        parts.add(plane)
-    assert sorted(parts.sizes()) == [1, 7]
-    assert PartSizes().sizes() == []

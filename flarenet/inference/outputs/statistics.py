@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ...data.components import PartSizes
 from ...data.labels import LabelSet
 from ...data.names import case_name
+from ...data.parts_by_slice import Parts, PartsBySlice
 from ...errors import DatasetError
 from ...schema import Frozen, load, save
 from ...volume import Grid
@@ -76,7 +76,7 @@ class Statistics:
 
 
 class StatisticsSink(WrittenAtEnd):
-    """Sums over the slices of one scan. Lesions are connected across slices as these come: see PartSizes."""
+    """Sums over the slices of one scan. Lesions are connected across slices as these come: see PartsBySlice."""
 
     wants_image = True
 
@@ -85,7 +85,9 @@ class StatisticsSink(WrittenAtEnd):
         self.case, self.grid, self.labels, self.values = case, grid, labels, values
         # for each label value: number of voxels, sum of their HU, sum of the squares of these
         self.sums = np.zeros((3, 256))
-        self.lesions = {value: PartSizes() for value in values if value in labels.lesions}
+        self.lesions, self.parts = frozenset(values) & frozenset(labels.lesions), PartsBySlice()
+        self.only_lesions = np.zeros(256, dtype=np.uint8)
+        self.only_lesions[list(self.lesions)] = list(self.lesions)
 
     def take(self, finished: FinishedSlice) -> None:
         assert finished.image is not None
@@ -94,22 +96,23 @@ class StatisticsSink(WrittenAtEnd):
         hu = finished.image.ravel()[inside].astype(np.float64)
         for row, weights in zip(self.sums, (None, hu, hu * hu)):
             row += np.bincount(drawn, weights, minlength=256)
-        for value, parts in self.lesions.items():
-            parts.add(finished.labels == value)
+        if self.lesions:
+            self.parts.add(finished.z, {"": self.only_lesions[finished.labels]})
 
     def result(self) -> CaseStatistics:
-        by_label = {self.labels.names[value]: self._of(value) for value in self.values}
+        parts = self.parts.joined()
+        by_label = {self.labels.names[value]: self._of(value, parts) for value in self.values}
         return CaseStatistics(case=self.case, spacing_mm=self.grid.spacing_mm, labels=by_label)
 
     def write(self) -> None:
         save(self.result(), self.path)
 
-    def _of(self, value: int) -> LabelStatistics:
+    def _of(self, value: int, parts: Parts) -> LabelStatistics:
         voxel_ml = self.grid.voxel_mm3 / 1000
         voxels, total, squares = (float(row[value]) for row in self.sums)
         mean_hu = total / voxels if voxels else None
         sd_hu = None if mean_hu is None else max(0.0, squares / voxels - mean_hu**2) ** 0.5
-        sizes = sorted(self.lesions[value].sizes(), reverse=True) if value in self.lesions else None
+        sizes = sorted(parts.voxels[parts.label == value].tolist(), reverse=True) if value in self.lesions else None
         return LabelStatistics(
             voxels=int(voxels),
             volume_ml=voxels * voxel_ml,
