@@ -28,11 +28,6 @@ class Components:
     label: np.ndarray
     voxels: np.ndarray
 
-    @property
-    def largest(self) -> int:
-        """The number of the part with the most voxels, of equal ones the first; 0 where there is no part."""
-        return 1 + int(self.voxels[1:].argmax()) if len(self.voxels) > 1 else 0
-
     def mm3(self, grid: Grid) -> np.ndarray:
         """The sizes of the parts in mm^3, [1 + n], in a map on `grid`."""
         return self.voxels * grid.voxel_mm3
@@ -54,14 +49,14 @@ class Components:
             plane[which[number] & (number > 0)] = value
 
 
-def find_components(drawn: np.ndarray, only: int | None = None) -> Components:
-    """The connected parts of all labels of a uint8 map [Z, Y, X], or of the label `only`; HIDDEN is not a label.
+def find_components(drawn: np.ndarray) -> Components:
+    """The connected parts of all labels of a uint8 map [Z, Y, X]; HIDDEN is not a label.
 
     In addition to the map, memory is needed only for the box that holds these labels.
     """
 
     def looked_for(part: np.ndarray) -> np.ndarray:
-        return (part > 0) & (part != HIDDEN) if only is None else part == only
+        return (part > 0) & (part != HIDDEN)
 
     tight = box_where(looked_for(plane) for plane in drawn) or Box((0, 0, 0), (1, 1, 1))
     box = tight.grown((1, 1, 1), drawn.shape)

@@ -23,7 +23,7 @@ from ..preparation.upright import upright
 from .member import Member
 from .models.about import Described
 from .outputs.slices import FinishedSlice, Sink
-from .settle import settle
+from .settle import Settled
 from .stages import Stages
 from .stream import Answer, Place, answer_of, collected, on_own_grid, places
 from .views import View
@@ -60,13 +60,15 @@ class Answers:
             yield FinishedSlice(answer.z, drawn, image, answer.probabilities, answered)
 
     def _settled(self) -> Iterator[Answer]:
-        """Every slice's answer, for rules that need the whole map. For probabilities the network then runs a second
+        """Every slice's answer, for rules that need connected parts. For probabilities the network then runs a second
         time, because those of all slices do not fit in memory."""
-        maps = replace(self, probabilities=False).whole()
-        settle(maps, self._first.plan.fusion, labels=self._first.labels, grid=self.scan.grid)
+        answers = replace(self, probabilities=False)._answers()
+        slices = ((each.z, each.maps) for each in answers)
+        fusion, labels = self._first.plan.fusion, self._first.labels
+        settled = Settled(slices, fusion, groups=self.groups, labels=labels, grid=self.scan.grid)
         again = self._answers() if self.probabilities else (Answer(z, {}) for z in self._order)
         for each in again:
-            yield replace(each, maps={group: drawn[each.z] for group, drawn in maps.items()})
+            yield replace(each, maps=settled.maps(each.z))
 
     def whole(self) -> dict[str, np.ndarray]:
         """{group: uint8 [Z, Y, X]} for the turned scan, before settle: 0 background, 1..n the group's labels."""

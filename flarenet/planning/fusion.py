@@ -34,7 +34,12 @@ class Fusion(Frozen):
     @property
     def needs_whole(self) -> bool:
         """Whether a rule needs connected parts, so that no slice is final before the last one has been predicted."""
-        return bool(self.largest or self.least_ml or self.hosts)
+        return bool(self.sized or self.hosts)
+
+    @property
+    def sized(self) -> frozenset[str]:
+        """The labels of which connected parts are removed for their size."""
+        return frozenset((*self.largest, *self.least_ml))
 
 
 def check_fusion(fusion: Fusion, labels: LabelSet, where: str) -> None:
