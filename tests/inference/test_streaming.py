@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from flarenet.data.labels import join
 from flarenet.data.nifti import inspect_file, inspect_image, read_image
 from flarenet.data.reading import Reading
 from flarenet.errors import DatasetError
@@ -15,9 +16,11 @@ from flarenet.inference.outputs.slices import LabelMap
 from flarenet.inference.predict import Predictor
 from flarenet.inference.views import View
 from flarenet.planning.cost.memory import PLANES_WAITING
+from flarenet.planning.fusion import Fusion
 from flarenet.preparation.turned import TurnedFile, TurnedVolume, stays_in_file
 from flarenet.volume import Grid, Volume, orientation_of
 from tests.inference.test_ensemble import LABELS, model
+from tests.inference.test_settle import by_whole_maps
 from tests.inference.test_slices import ORIENTATIONS, Sink
 
 SHAPE, SPACING_MM = (26, 22, 13), (1.3, 1.1, 1.7)
@@ -150,6 +153,26 @@ def test_all_48_orientations_have_one_answer(tmp_path, name):
         expected = turned if expected is None else expected
         np.testing.assert_array_equal(turned, expected)
     assert len(np.unique(expected)) == 3
+
+
+LEANING = np.array([[1, 0, 0.3], [0, 1, 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("axes", [*AS_STORED[1:3], LEANING])
+def test_rules_for_connected_parts_are_those_of_whole_maps(tmp_path, axes):
+    """Whether the highest slice comes first, or axes lean, so that the scan is answered upright and brought back."""
+    rules = {"largest": ("liver",), "least_ml": {"tumor": 0.012}, "hosts": {"tumor": ("liver",)}, "near_mm": 2.5}
+    predictor = Predictor(network(seed=3, **rules), device="cpu", precision="fp32", batch_size=4)
+    path = save(tmp_path / "x.nii", scan_data(), axes)
+    volume = read_image(path)
+    (maps,) = predictor.predict_views(volume, [View()])
+    turn = orientation_of(volume.grid)
+    turned, affine = {group: turn.apply(drawn) for group, drawn in maps.items()}, turn.apply_to_grid(volume.grid).affine
+    expected = by_whole_maps(turned, Fusion(**rules), LABELS, affine)
+    assert all((expected[group] != drawn).any() for group, drawn in turned.items())
+    assert (expected["cancer"] > 0).any()
+    found = turn.apply(predict_file(predictor, path, tmp_path / "y.nii.gz"))
+    np.testing.assert_array_equal(found, join(expected, LABELS))
 
 
 @pytest.mark.parametrize("axes", AS_STORED[1:3])

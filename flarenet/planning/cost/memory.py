@@ -3,7 +3,7 @@
 training     RUNTIME_GB + 16 bytes * parameters
              + bytes of a number * batch * numbers at the fullest moment of the backward pass
 prediction   RUNTIME_GB, for blocks OPENVINO_GB too + what must be held of the scan + planes in work + network + logits
-             + rules for the whole map, see prediction_gb
+             + packed maps for some rules, see prediction_gb
 a case       PREPARED_BYTES * voxels at the training spacing; what else preparing it takes depends on the scan alone
 
 1 GB is 10^9 bytes.
@@ -44,9 +44,8 @@ another memory order."""
 PREPARED_BYTES = 3
 """Bytes of a voxel of an image that is being prepared: int16, and the slab that is being interpolated."""
 
-SETTLING_BYTES = 6
-"""Bytes of a voxel, at most, while connected parts are found: the number of its part, its label, and whether that is
-looked for."""
+PACKED_BYTES = 0.05
+"""Bytes of a voxel, at most, in a packed map: slices of 173 x 173 pixels with 13 labels took 0.03, larger ones less."""
 
 RANKED_BYTES = 9
 """Bytes of a voxel, at most, while the percentiles of an image are found: float32, a copy to be ranked, and whether the
@@ -64,7 +63,7 @@ ROWS_AT_ONCE = 16
 larger ones need fewer calls; 16 was the fastest of 8 to 128. See preparation.resample."""
 
 AS_IN_PAPER = Fusion()
-"""Fusion as in the paper: without flips, and without rules that need the whole map."""
+"""Fusion as in the paper: without flips, and without rules that need connected parts."""
 
 
 def scans_of(fingerprint: Fingerprint) -> dict[str, ScanSize]:
@@ -118,7 +117,7 @@ def prediction_gb(
              slab as deep as the patch in which blocks are summed; the network's slices around those of the scan that
              wait or become labels; and three slices at the scan's own size. With flips the mirrored ones and both
              probabilities too
-    fusion   where it needs the whole map: a byte per voxel and group, and SETTLING_BYTES per voxel
+    fusion   where it needs connected parts: PACKED_BYTES per voxel and group
 
     or, if that is more, RANKED_BYTES a voxel while percentiles are found.
     """
@@ -140,7 +139,7 @@ def prediction_gb(
     layers = summed + 2 * given_out + (summed + 5 * given_out if fusion.flips else 0)
     waiting = 1 + (PLANES_WAITING + 2) * min(2.0, max(1.0, slices / scan.shape[0]))
     logit_bytes = 4 * channels * ((layers + waiting) * rows * columns + 3 * plane)
-    answer_bytes = (len(network.groups) + SETTLING_BYTES) * scan.voxels if fusion.needs_whole else 0
+    answer_bytes = PACKED_BYTES * len(network.groups) * scan.voxels if fusion.needs_whole else 0
     runtime_gb = RUNTIME_GB + (0 if network.dimensions == 2 else OPENVINO_GB)
     answering = scan_bytes + plane_bytes + network_bytes + logit_bytes + answer_bytes
     ranking = RANKED_BYTES * scan.voxels if configuration.clip_hu is None else 0
