@@ -106,6 +106,7 @@ class Settled:
             if len(own):
                 voxels = parts.voxels[own]
                 lost[own] = voxels * self._grid.voxel_mm3 / 1000 < fusion.least_ml.get(name, 0)
+                lost[own] |= voxels / voxels.max() < fusion.least_share.get(name, 0)
                 if name in fusion.largest:
                     lost[own] |= np.arange(len(own)) != voxels.argmax()  # of equal ones the first stays
         return lost

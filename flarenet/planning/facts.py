@@ -53,7 +53,8 @@ def prediction_facts(configuration: Configuration, fusion: Fusion, *, whole: boo
 
     whole  whether it is the whole label map; else it is the map of each group, which is all that a teacher predicts
     """
+    unused = set() if fusion.least_share else {"least_share"}  # so that facts from before this rule stay the same
     return [
         configuration.model_dump(mode="json", include=OF_PREDICTION),
-        fusion.model_dump(mode="json", include=None if whole else OF_EACH_GROUP),
+        fusion.model_dump(mode="json", include=None if whole else OF_EACH_GROUP, exclude=unused),
     ]

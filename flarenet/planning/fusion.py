@@ -15,19 +15,22 @@ from ..schema import Frozen
 class Fusion(Frozen):
     """The rules of fusion. The defaults are the paper's: each group's best label, later groups laid over earlier ones.
 
-    rule      "overlay"; or "probability": the most probable label, see inference.fuse
-    flips     whether the scan is also predicted mirrored left to right; the probabilities are averaged
-    largest   labels of which only the largest connected part is kept
-    least_ml  label -> volume: connected parts of the label that are smaller are removed
-    hosts     label -> other labels, its hosts: connected parts of the label are removed that neither overlap nor touch
-              a host, nor come within near_mm of one
-    near_mm   see hosts
+    rule         "overlay"; or "probability": the most probable label, see inference.fuse
+    flips        whether the scan is also predicted mirrored left to right; the probabilities are averaged
+    largest      labels of which only the largest connected part is kept
+    least_ml     label -> volume: connected parts of the label that are smaller are removed
+    least_share  label -> share: connected parts of the label that are smaller than this share of its largest part are
+                 removed
+    hosts        label -> other labels, its hosts: connected parts of the label are removed that neither overlap nor
+                 touch a host, nor come within near_mm of one
+    near_mm      see hosts
     """
 
     rule: Literal["overlay", "probability"] = "overlay"
     flips: bool = False
     largest: tuple[str, ...] = ()
     least_ml: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    least_share: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(default_factory=dict)
     hosts: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     near_mm: Annotated[float, Field(ge=0)] = 0.0
 
@@ -39,14 +42,15 @@ class Fusion(Frozen):
     @property
     def sized(self) -> frozenset[str]:
         """The labels of which connected parts are removed for their size."""
-        return frozenset((*self.largest, *self.least_ml))
+        return frozenset((*self.largest, *self.least_ml, *self.least_share))
 
 
 def check_fusion(fusion: Fusion, labels: LabelSet, where: str) -> None:
     """Raise PlanError for a name that is no label of the table, for hosts that are none or the label itself, and for
     flips where a label lacks its counterpart."""
     hosts = [host for those in fusion.hosts.values() for host in those]
-    named = {"largest": fusion.largest, "least_ml": fusion.least_ml, "hosts": (*fusion.hosts, *hosts)}
+    named = {field: getattr(fusion, field) for field in ("largest", "least_ml", "least_share")}
+    named["hosts"] = (*fusion.hosts, *hosts)
     for field, names in named.items():
         for name in names:
             if name not in labels.names[1:]:

@@ -53,6 +53,7 @@ def by_whole_maps(maps, fusion, labels=LABELS, affine=AFFINE):
         voxels = np.bincount(part.ravel())[1:]
         for own, size in enumerate(voxels, start=1):
             small = size * grid.voxel_mm3 / 1000 < fusion.least_ml.get(name, 0)
+            small |= size / voxels.max() < fusion.least_share.get(name, 0)
             if small or (name in fusion.largest and own != 1 + voxels.argmax()):
                 maps[group][part == own] = 0
     for name, (group, number) in places.items():
@@ -86,6 +87,18 @@ def test_parts_below_the_least_size_go_and_what_lies_beneath_comes_to_light():
     kept = {group: row(*values) for group, values in settled(maps, least_ml={"tumor": 0.017}).items()}
     assert join(kept, LABELS).ravel().tolist() == [1, 1, 1, 0, 0, 4]
     assert settled(maps, least_ml={"tumor": 0.001}, largest=("tumor",))["lesion"] == [0, 0, 0, 1, 1, 2]
+
+
+def test_parts_below_a_share_of_the_largest_one_go():
+    maps = {"organ": row(1, 1, 1, 1, 1, 0, 1, 1, 0, 1, 2, 0), "lesion": row(*[0] * 9, 1, 0, 2)}  # 5, 2 and 1 voxels
+    kept = {share: settled(maps, least_share={"liver": share})["organ"] for share in (0.2, 0.21, 0.4, 0.41, 1.0)}
+    assert kept[0.2] == maps["organ"].ravel().tolist()
+    assert kept[0.21] == kept[0.4] == [1, 1, 1, 1, 1, 0, 1, 1, 0, 0, 2, 0]
+    assert kept[0.41] == kept[1.0] == [1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 2, 0]
+    assert settled(maps, least_share={"tumor": 1.0, "cyst": 1.0}) == settled(maps)
+    two = {"organ": row(1, 0, 1)}
+    assert settled(two, least_share={"liver": 1.0})["organ"] == [1, 0, 1]  # none is smaller than the other
+    assert settled(two, least_share={"liver": 1.0}, largest=("liver",))["organ"] == [1, 0, 0]
 
 
 def test_voxels_whose_axes_lean_are_as_large_as_they_are():
@@ -153,6 +166,7 @@ RULES = st.fixed_dictionaries(
     {
         "largest": st.sets(st.sampled_from(NAMES), max_size=2).map(tuple),
         "least_ml": st.dictionaries(st.sampled_from(NAMES), st.sampled_from([0.009, 0.017, 0.033]), max_size=2),
+        "least_share": st.dictionaries(st.sampled_from(NAMES), st.sampled_from([0.25, 0.5, 1.0]), max_size=2),
         "hosts": st.dictionaries(st.sampled_from(NAMES), st.sets(st.sampled_from(NAMES)), max_size=3).map(
             without_itself
         ),

@@ -22,6 +22,7 @@ LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,),
         ({"largest": ("lung",)}, "fusion.largest"),
         ({"largest": ("background",)}, "fusion.largest"),
         ({"least_ml": {"lesion": 1.0}}, "fusion.least_ml"),
+        ({"least_share": {"lesion": 0.1}}, "fusion.least_share"),
         ({"hosts": {"tumor": ("lung",)}}, "fusion.hosts"),
         ({"hosts": {"tumor": ("tumor",)}}, "fusion.hosts.tumor"),
         ({"hosts": {"tumor": ()}}, "fusion.hosts.tumor"),
@@ -34,6 +35,7 @@ def test_rules_must_fit_the_label_table(rules, said):
 
 def test_only_connected_parts_need_the_whole_map():
     assert not Fusion(rule="probability", flips=True, near_mm=3).needs_whole
+    assert Fusion(least_share={"liver": 0.1}).needs_whole
     assert Fusion(largest=("liver",)).needs_whole and Fusion(hosts={"tumor": ("liver",)}).needs_whole
 
 
@@ -45,13 +47,20 @@ def test_a_plan_says_how_groups_are_fused_and_older_ones_mean_the_overlay(tmp_pa
     del data["fusion"]
     (tmp_path / "old.json").write_text(json.dumps(data))
     assert load_plan(tmp_path / "old.json") == plan
-    changed = override(plan, ["fusion.rule=probability", 'fusion.least_ml={"tumor": 0.5}'])
-    assert changed.fusion == Fusion(rule="probability", least_ml={"tumor": 0.5})
-    assert list(fusion_table(changed.fusion).columns[0].cells) == ["rule", "least_ml"]
+    changed = override(plan, ["fusion.rule=probability", 'fusion.least_share={"tumor": 0.5}'])
+    assert changed.fusion == Fusion(rule="probability", least_share={"tumor": 0.5})
+    assert list(fusion_table(changed.fusion).columns[0].cells) == ["rule", "least_share"]
 
 
 @pytest.mark.parametrize(
-    "change", ["fusion.rule=vote", "fusion.largest=[liver]", 'fusion.least_ml={"tumor": 0}', "fusion.x=1"]
+    "change",
+    [
+        "fusion.rule=vote",
+        "fusion.largest=[liver]",
+        'fusion.least_ml={"tumor": 0}',
+        'fusion.least_share={"tumor": 1.1}',
+        "fusion.x=1",
+    ],
 )
 def test_what_does_not_fit_is_refused(change):
     with pytest.raises(FlarenetError, match="fusion"):
