@@ -16,13 +16,14 @@ from ..evaluation.pairs import CaseScores
 from ..evaluation.scores import Score
 from ..evaluation.tables import ClassScore, mean_score, summarise
 from ..inference.models.about import PLAN
+from ..planning.fusion import Fusion
 from ..planning.plan_file import load_plan
 from ..planning.runs import as_run
 from ..planning.split import Splits, load_splits
 from ..schema import Frozen, save
 from ..workspace import Workspace
 from .candidates import Candidate, ensembles, find_candidates, unseen
-from .largest_parts import LargestPart, try_largest_parts
+from .largest_parts import Effect, Tried, try_largest_parts
 from .scores import predicted_pairs, scans_as_read, score
 
 NONE = Score(dsc=None, nsd=None)
@@ -50,21 +51,25 @@ class Row(Frozen):
 class Comparison(Frozen):
     """What compare.json holds.
 
-    cases     fold -> the cases that all candidates were scored on
-    rows      the candidates, that with the best mean first
-    best      name of the best candidate; None where no candidate predicts every group
-    parts     label -> effect of the rule `fusion.largest` on the best candidate's predictions
-    keep      labels to give that rule: those that the best candidate's plan gives it, then those that it also helps;
-              empty where it helps no others
-    left_out  model folder -> how its label table differs from the data set's
+    cases        fold -> the cases that all candidates were scored on
+    rows         the candidates, that with the best mean first
+    best         name of the best candidate; None where no candidate predicts every group
+    parts        label -> effect of the rule `fusion.largest` on the best candidate's predictions
+    shares       label -> effect of the rule `fusion.least_share`, with largest_parts.SHARE, likewise
+    keep         labels to give `largest`: those that the best candidate's plan gives it, then those that it also helps;
+                 empty where it helps no others
+    least_share  label -> share to give `least_share`, likewise; no label is new to both, see Tried.chosen
+    left_out     model folder -> how its label table differs from the data set's
     """
 
     dataset: str
     cases: dict[str, tuple[str, ...]]
     rows: tuple[Row, ...]
     best: str | None
-    parts: dict[str, LargestPart] = {}
+    parts: dict[str, Effect] = {}
+    shares: dict[str, Effect] = {}
     keep: tuple[str, ...] = ()
+    least_share: dict[str, float] = {}
     left_out: dict[str, str] = {}
 
 
@@ -94,14 +99,21 @@ def compare(
     rows |= {name: row(candidate) for name, candidate in together.items()}
     ordered = sorted(rows.values(), key=lambda row: (-(row.mean.dsc or 0), -(row.mean.nsd or 0), row.name))
     best = None if ordered[0].mean.dsc is None else (candidates | together)[ordered[0].name]
-    parts = _try_parts(best, cases, workspace=workspace, labels=labels, pool=pool)
+    tried, own = Tried(), Fusion()
+    if best is not None:
+        tried = _try_parts(best, cases, workspace=workspace, labels=labels, pool=pool)
+        folder, *_ = next(iter(best.folders.values()))
+        own = load_plan(folder / PLAN).fusion  # an ensemble's fusion is the first one's
+    keep, least_share = tried.chosen(own)
     found = Comparison(
         dataset=dataset.name,
         cases={str(fold): tuple(case.name for case in held_out) for fold, held_out in cases.items()},
         rows=tuple(ordered),
         best=None if best is None else best.name,
-        parts=parts,
-        keep=() if best is None else _kept(best, parts),
+        parts=tried.largest,
+        shares=tried.least_share,
+        keep=keep,
+        least_share=least_share,
         left_out=left_out,
     )
     save(found, workspace.compare / "compare.json")
@@ -109,30 +121,15 @@ def compare(
 
 
 def _try_parts(
-    best: Candidate | None,
-    cases: Mapping[int, Sequence[Case]],
-    *,
-    workspace: Workspace,
-    labels: LabelSet,
-    pool: Pool,
-) -> dict[str, LargestPart]:
-    """`parts` of a Comparison."""
-    if best is None:
-        return {}
+    best: Candidate, cases: Mapping[int, Sequence[Case]], *, workspace: Workspace, labels: LabelSet, pool: Pool
+) -> Tried:
+    """What the rules for small parts do to the best candidate's predictions."""
     pairs = [
         pair
         for fold, held_out in cases.items()
         for pair in predicted_pairs(best, fold, held_out, workspace=workspace, labels=labels)
     ]
     return try_largest_parts(pairs, labels, pool=pool)
-
-
-def _kept(best: Candidate, parts: Mapping[str, LargestPart]) -> tuple[str, ...]:
-    """`keep` of a Comparison."""
-    folder, *_ = next(iter(best.folders.values()))
-    own = load_plan(folder / PLAN).fusion.largest  # an ensemble's fusion is the first one's
-    new = [name for name, part in parts.items() if part.helps and name not in own]
-    return (*own, *new) if new else ()
 
 
 def _on_the_same(candidates: Sequence[Candidate], folds: Collection[int]) -> list[Candidate]:

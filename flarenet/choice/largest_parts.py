@@ -1,4 +1,4 @@
-"""Which labels score better with their largest connected part alone: `fusion.largest` tried on existing predictions."""
+"""Which labels score better without their small parts: `fusion.largest` and `.least_share` on existing predictions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Final
 
 import numpy as np
 
@@ -16,11 +17,16 @@ from ..data.nifti import read_labels
 from ..evaluation.masks import TwoMaps
 from ..evaluation.pairs import Pair, need_mb
 from ..evaluation.scores import dice
+from ..planning.fusion import Fusion
 from ..schema import Frozen
 
+SHARE: Final = 0.1
+"""The share that is tried for `fusion.least_share`: mostly, specks beside an organ are smaller, and pieces of a vessel
+larger."""
 
-class LargestPart(Frozen):
-    """The effect of the rule on a label, over the cases in which the truth or the prediction has the label.
+
+class Effect(Frozen):
+    """The effect of a rule on a label, over the cases in which the truth or the prediction has the label.
 
     before  mean DSC without the rule
     after   mean DSC with it
@@ -39,22 +45,53 @@ class LargestPart(Frozen):
         return self.after > self.before and self.better > self.worse
 
 
-def try_largest_parts(pairs: Sequence[Pair], labels: LabelSet, *, pool: Pool = HERE) -> dict[str, LargestPart]:
-    """{label name: LargestPart}, for labels that are scored and occur in some case.
+class Tried(Frozen):
+    """The rules that were tried, on labels that are scored and occur in some case.
 
-    Pairs that cannot be read are left out: scoring reports them.
+    largest      label name -> effect of `fusion.largest`
+    least_share  label name -> effect of `fusion.least_share` with SHARE
     """
+
+    largest: dict[str, Effect] = {}
+    least_share: dict[str, Effect] = {}
+
+    def chosen(self, own: Fusion) -> tuple[tuple[str, ...], dict[str, float]]:
+        """(labels to give `largest`, label -> share to give `least_share`), each empty where the rule helps no label.
+
+        own  the fusion that made the predictions. Its rules come first
+        Of two rules that help a label the one with the higher mean is taken, of equal ones `least_share`: it removes
+        less.
+        """
+        largest, shares = list[str](), dict[str, float]()
+        for name, whole in self.largest.items():
+            share = self.least_share[name]
+            if name in own.largest:
+                continue
+            if whole.helps and (not share.helps or whole.after > share.after):
+                largest.append(name)
+            elif share.helps:
+                shares[name] = SHARE
+        keep = (*own.largest, *largest) if largest else ()
+        return keep, own.least_share | shares if shares else {}
+
+
+def try_largest_parts(pairs: Sequence[Pair], labels: LabelSet, *, pool: Pool = HERE) -> Tried:
+    """What both rules do to the predictions. Pairs that cannot be read are left out: scoring reports them."""
     work = partial(_try_pair, labels=labels)
     tried, _ = map_cases(work, pairs, pool=pool, describe="largest parts", need_mb=need_mb)
-    scores: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    scores: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     for case in tried:
-        for name, both in case.items():
-            scores[name].append(both)
-    return {name: _summary(scores[name]) for name in labels.names if name in scores}
+        for name, of_case in case.items():
+            scores[name].append(of_case)
+    by_label = {name: np.array(scores[name]).T for name in labels.names if name in scores}
+    return Tried(
+        largest={name: _effect(before, after) for name, (before, after, _) in by_label.items()},
+        least_share={name: _effect(before, after) for name, (before, _, after) in by_label.items()},
+    )
 
 
-def _try_pair(pair: Pair, *, labels: LabelSet) -> dict[str, tuple[float, float]]:
-    """{label name: (DSC as it is, DSC with the largest part alone)}."""
+def _try_pair(pair: Pair, *, labels: LabelSet) -> dict[str, tuple[float, float, float]]:
+    """{label name: (DSC as it is, DSC with the largest part alone, DSC with the parts of SHARE of it or more)}."""
     truth_map = read_labels(pair.truth, labels, values=pair.values, reading=pair.reading)
     known = truth_map.data != HIDDEN
     # parts are those of the whole prediction; only voxels that are not hidden in the truth are scored
@@ -64,18 +101,20 @@ def _try_pair(pair: Pair, *, labels: LabelSet) -> dict[str, tuple[float, float]]
     for value in pair.asked:
         if (box := maps.box(value)) is not None:
             truth, drawn, told = maps.truth.data[box] == value, maps.prediction.data[box], known[box]
+            largest, larger = _kept(drawn, value, labels)
             found[labels.names[value]] = (
                 dice(truth, told & (drawn == value)),
-                dice(truth, told & _largest(drawn, value, labels)),
+                dice(truth, told & largest),
+                dice(truth, told & larger),
             )
     return found
 
 
-def _largest(drawn: np.ndarray, value: int, labels: LabelSet) -> np.ndarray:
-    """Where the largest part of a label is, bool [Z, Y, X].
+def _kept(drawn: np.ndarray, value: int, labels: LabelSet) -> tuple[np.ndarray, np.ndarray]:
+    """Where the largest part of a label is, and where those of SHARE of it or more are, both bool [Z, Y, X].
 
-    The rule acts on the map of the label's group, where an organ continues beneath a lesion. So labels of later groups
-    are taken to connect its parts, and the largest part is the one with the most visible voxels.
+    The rules act on the map of the label's group, where an organ continues beneath a lesion. So labels of later groups
+    are taken to connect its parts, and the size of a part is the number of its visible voxels.
     """
     own, groups = drawn == value, list(labels.groups.values())
     group = next(at for at, values in enumerate(groups) if value in values)
@@ -83,13 +122,15 @@ def _largest(drawn: np.ndarray, value: int, labels: LabelSet) -> np.ndarray:
     parts = find_components((own | np.isin(drawn, over)).astype(np.uint8))
     inside = own[parts.box.slices]
     seen = np.bincount(parts.number[inside], minlength=len(parts.voxels))
-    inside &= parts.number == seen.argmax()
-    return own
+    largest, larger = np.zeros_like(own), np.zeros_like(own)
+    largest[parts.box.slices] = inside & (parts.number == seen.argmax())
+    larger[parts.box.slices] = inside & (seen / max(1, seen.max()) >= SHARE)[parts.number]
+    return largest, larger
 
 
-def _summary(scores: Sequence[tuple[float, float]]) -> LargestPart:
-    before, after = np.array(scores).T
-    return LargestPart(
+def _effect(before: np.ndarray, after: np.ndarray) -> Effect:
+    """The effect by the DSC of each case without and with the rule."""
+    return Effect(
         before=float(before.mean()),
         after=float(after.mean()),
         better=int((after > before).sum()),

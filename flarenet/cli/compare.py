@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .process import keep_to_quota
@@ -13,6 +13,7 @@ from .shell import add_device, add_planned, add_pool, parser, planned, pool, run
 
 if TYPE_CHECKING:
     from ..choice.compare import Comparison
+    from ..choice.largest_parts import Effect
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,12 +78,23 @@ def _print(found: Comparison) -> None:
 
 
 def print_best(found: Comparison) -> None:
+    from ..choice.largest_parts import SHARE
+
+    rules = {"largest": found.keep, "least_share": found.least_share}
+    named = [f"fusion.{rule}={json.dumps(labels)}" for rule, labels in rules.items() if labels]
+    _print_effects("with only their largest connected part", found.keep, found.parts)
+    _print_effects(f"without connected parts below {SHARE:g} of their largest one", found.least_share, found.shares)
+    said = f" --set {shlex.join(named)}" if named else ""
+    print(f"best: {found.best}\nuse it: flarenet_predict -i IN -o OUT -m {shlex.join(found.rows[0].models)}{said}")
+
+
+def _print_effects(how: str, chosen: Collection[str], effects: Mapping[str, Effect]) -> None:
+    """Print what a rule does to those of the labels `chosen` for it that it helps."""
     from ..evaluation.tables import shown
 
-    rule = ""
-    if found.keep:
-        rule = f" --set {shlex.quote(f'fusion.largest={json.dumps(found.keep)}')}"
-        print("better there with only their largest connected part (docs/fusion.md), mean DSC:")
-        for name, part in ((name, part) for name, part in found.parts.items() if part.helps):
-            print(f"  {name}  {shown(part.before)} -> {shown(part.after)}, better {part.better}, worse {part.worse}")
-    print(f"best: {found.best}\nuse it: flarenet_predict -i IN -o OUT -m {shlex.join(found.rows[0].models)}{rule}")
+    if chosen:
+        print(f"better there {how} (docs/fusion.md), mean DSC:")
+    for name, effect in effects.items():
+        if name in chosen and effect.helps:
+            counts = f"better {effect.better}, worse {effect.worse}"
+            print(f"  {name}  {shown(effect.before)} -> {shown(effect.after)}, {counts}")

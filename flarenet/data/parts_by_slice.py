@@ -87,7 +87,8 @@ class PartsBySlice:
     def joined(self) -> Parts:
         """The parts of all slices so far."""
         nothing = np.zeros(0, dtype=np.int64)
-        label, voxels, order = map(np.concatenate, zip((nothing, nothing, nothing), *self._pieces))
+        pieces = [(nothing, nothing, nothing), *self._pieces]
+        label, voxels, order = (np.concatenate(of_all) for of_all in zip(*pieces))
         one, other = np.concatenate([np.zeros((0, 2), dtype=np.int64), *self._contacts]).T - 1
         same = label[one] == label[other]
         links = coo_array((np.ones(same.sum(), dtype=bool), (one[same], other[same])), shape=(len(label), len(label)))

@@ -130,27 +130,30 @@ def test_a_label_that_is_better_in_one_part_is_named_with_the_rule_to_type(works
     code, said = run(workspace, capsys)
     assert code == 0, said
     found = json.loads((workspace.compare / "compare.json").read_text())
-    assert found["keep"] == ["liver"] and found["parts"]["liver"]["after"] == 1
+    assert found["parts"]["liver"]["after"] == found["shares"]["liver"]["after"] == 1
+    assert (found["keep"], found["least_share"]) == ([], {"liver": 0.1})  # which removes no more than it must
     assert found["parts"]["spleen"] == {"before": 1, "after": 1, "better": 0, "worse": 0}
-    assert f"-m {folder} --set 'fusion.largest=[\"liver\"]'" in said.replace("\n", "")
+    assert f"-m {folder} --set 'fusion.least_share={{\"liver\": 0.1}}'" in said.replace("\n", "")
 
 
 def test_the_command_to_type_names_folders_as_a_shell_takes_them(capsys):
     row = SimpleNamespace(models=("/my runs/step_2", "/runs/step_2"))
-    compare.print_best(SimpleNamespace(best="DualDecoder2D/2", rows=[row], keep=()))
+    compare.print_best(
+        SimpleNamespace(best="DualDecoder2D/2", rows=[row], keep=(), least_share={}, parts={}, shares={})
+    )
     assert shlex.split(capsys.readouterr().out)[-3:] == ["-m", "/my runs/step_2", "/runs/step_2"]
 
 
 def test_the_rule_to_type_keeps_what_the_model_s_own_plan_has(workspace, capsys):
-    """Its plan asks for the spleen's largest part already, which is therefore no gain, but must not be lost."""
-    own = override(load_plan(workspace.plan), ['fusion.largest=["spleen"]'])
+    """Its plan has a rule for the spleen already, which is therefore no gain, but must not be lost."""
+    own = override(load_plan(workspace.plan), ['fusion.least_share={"spleen": 0.2}'])
     finish(workspace, "DualDecoder2D", 1, 0, made=own)
     copy_the_truth(workspace, "DualDecoder2D/1", 0)
     code, said = run(workspace, capsys)
-    assert code == 0 and "fusion.largest" not in said  # nothing is new
+    assert code == 0 and "fusion." not in said  # nothing is new
     add_a_piece_of_liver(workspace)
     said = run(workspace, capsys)[1].replace("\n", "")
-    assert """--set 'fusion.largest=["spleen", "liver"]'""" in said
+    assert """--set 'fusion.least_share={"spleen": 0.2, "liver": 0.1}'""" in said
     assert "  liver  " in said and "  spleen  " not in said
 
 

@@ -1,15 +1,16 @@
-"""What the largest connected part alone would do to each label, by hand-made label maps."""
+"""What the largest connected part alone, or no part that is small beside it, would do, by hand-made label maps."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from flarenet.choice.largest_parts import LargestPart, try_largest_parts
+from flarenet.choice.largest_parts import SHARE, Effect, Tried, try_largest_parts
 from flarenet.data.labels import HIDDEN, LabelSet
 from flarenet.data.nifti import write_labels
 from flarenet.data.reading import Reading
 from flarenet.evaluation.pairs import Pair
+from flarenet.planning.fusion import Fusion
 from flarenet.volume import Grid
 from tests.unsure import move_the_qform
 
@@ -39,9 +40,9 @@ SPECK = (10, 12), (10, 12), (10, 12)  # 8 voxels, apart from it
 def test_a_speck_beside_an_organ_goes_and_a_vessel_in_two_pieces_would_lose_one(pair):
     """Liver: 2 x 64 / (64 + 72) before. Aorta, two true pieces of 32 and 16 voxels: 2 x 32 / (48 + 32) after."""
     vessel = (2, (8, 12), (0, 4), (0, 2)), (2, (8, 12), (0, 4), (10, 11))
-    tried = try_largest_parts([pair("a", [(1, *CUBE), *vessel], [(1, *CUBE), (1, *SPECK), *vessel])], LABELS)
-    assert tried["liver"] == LargestPart(before=128 / 136, after=1.0, better=1, worse=0)
-    assert tried["aorta"] == LargestPart(before=1.0, after=64 / 80, better=0, worse=1)
+    tried = try_largest_parts([pair("a", [(1, *CUBE), *vessel], [(1, *CUBE), (1, *SPECK), *vessel])], LABELS).largest
+    assert tried["liver"] == Effect(before=128 / 136, after=1.0, better=1, worse=0)
+    assert tried["aorta"] == Effect(before=1.0, after=64 / 80, better=0, worse=1)
     assert tried["liver"].helps and not tried["aorta"].helps
     assert "spleen" not in tried  # in neither map
 
@@ -54,9 +55,9 @@ def test_a_lesion_across_an_organ_does_not_cut_it(pair):
     labels = LabelSet(names=("background", "pancreas", "tumor"), groups={"organ": (1,), "cancer": (2,)})
     bar = (1, (0, 12), (0, 2), (0, 2)), (2, (4, 6), (0, 2), (0, 2))
     crossed = pair("a", bar, [*bar, (1, (11, 12), (11, 12), (11, 12))], asked=(1, 2))
-    assert try_largest_parts([crossed], labels) == {
-        "pancreas": LargestPart(before=80 / 81, after=1.0, better=1, worse=0),
-        "tumor": LargestPart(before=1.0, after=1.0, better=0, worse=0),
+    assert try_largest_parts([crossed], labels).largest == {
+        "pancreas": Effect(before=80 / 81, after=1.0, better=1, worse=0),
+        "tumor": Effect(before=1.0, after=1.0, better=0, worse=0),
     }
 
 
@@ -64,8 +65,8 @@ def test_a_lesion_counts_for_no_organ(pair):
     """The part of most voxels is that of which the organ has most, not that with the larger lesion."""
     labels = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
     stray = (1, *SPECK), (2, (5, 10), (5, 12), (5, 12))
-    tried = try_largest_parts([pair("a", [(1, *CUBE)], [(1, *CUBE), *stray], asked=(1,))], labels)
-    assert tried == {"liver": LargestPart(before=128 / 136, after=1.0, better=1, worse=0)}
+    tried = try_largest_parts([pair("a", [(1, *CUBE)], [(1, *CUBE), *stray], asked=(1,))], labels).largest
+    assert tried == {"liver": Effect(before=128 / 136, after=1.0, better=1, worse=0)}
 
 
 def test_only_what_is_asked_for_counts_and_a_mean_is_over_the_cases_that_have_it(pair):
@@ -74,7 +75,7 @@ def test_only_what_is_asked_for_counts_and_a_mean_is_over_the_cases_that_have_it
         pair("b", [(1, *CUBE)], [(1, *SPECK)], asked=(1,)),
         pair("c", [], [], asked=(1, 3)),
     ]
-    assert try_largest_parts(pairs, LABELS) == {"liver": LargestPart(before=64 / 136, after=0.5, better=1, worse=0)}
+    assert try_largest_parts(pairs, LABELS).largest == {"liver": Effect(before=64 / 136, after=0.5, better=1, worse=0)}
 
 
 def test_one_lucky_case_of_three_is_no_reason(pair):
@@ -85,23 +86,25 @@ def test_one_lucky_case_of_three_is_no_reason(pair):
         pair("b", two, two),
         pair("c", two, two),
     ]
-    liver = try_largest_parts(pairs, LABELS)["liver"]
+    liver = try_largest_parts(pairs, LABELS).largest["liver"]
     assert liver.after > liver.before and (liver.better, liver.worse) == (1, 2) and not liver.helps
 
 
 def test_a_pair_that_cannot_be_read_is_left_out(pair, tmp_path):
     good, lost = pair("a", [(1, *CUBE)], [(1, *CUBE)]), pair("b", [(1, *CUBE)], [(1, *SPECK)])
     lost.prediction.unlink()
-    assert try_largest_parts([good, lost], LABELS) == {"liver": LargestPart(before=1.0, after=1.0, better=0, worse=0)}
+    assert try_largest_parts([good, lost], LABELS).largest == {
+        "liver": Effect(before=1.0, after=1.0, better=0, worse=0)
+    }
 
 
 def test_files_whose_forms_disagree_are_read_as_the_pair_says(pair):
     unsure = pair("a", [(1, *CUBE)], [(1, *CUBE)])
     for path in (unsure.truth, unsure.prediction):
         move_the_qform(path)
-    assert try_largest_parts([unsure], LABELS) == {}
+    assert try_largest_parts([unsure], LABELS) == Tried()
     asked = replace(unsure, reading=Reading(affine="sform"))
-    assert try_largest_parts([asked], LABELS) == {"liver": LargestPart(before=1.0, after=1.0, better=0, worse=0)}
+    assert try_largest_parts([asked], LABELS).largest == {"liver": Effect(before=1.0, after=1.0, better=0, worse=0)}
 
 
 def test_where_the_truth_is_ignored_a_part_is_neither_right_nor_wrong(pair):
@@ -110,5 +113,32 @@ def test_where_the_truth_is_ignored_a_part_is_neither_right_nor_wrong(pair):
     ignored = [(255, (8, 12), (8, 12), (8, 12)), (1, *CUBE)], [(255, (0, 5), (0, 5), (0, 5)), (1, *SPECK)]
     for truth, after in zip(ignored, (1.0, 0.0)):
         found = pair("a", truth, [(1, *CUBE), (1, *SPECK)], asked=(1,))
-        tried = try_largest_parts([replace(found, values={1: 1, 2: 2, 3: 3, 255: HIDDEN})], LABELS)
+        tried = try_largest_parts([replace(found, values={1: 1, 2: 2, 3: 3, 255: HIDDEN})], LABELS).largest
         assert (tried["liver"].before, tried["liver"].after) == (1.0, after)
+
+
+def test_by_its_share_a_speck_goes_and_a_vessel_in_two_pieces_stays(pair):
+    """Of 64 voxels 8 are more than a tenth, and 6 are less. Vessel: 32 and 16 voxels, both true, and a stray one."""
+    vessel = (2, (8, 12), (0, 4), (0, 2)), (2, (8, 12), (0, 4), (10, 11))
+    drawn = [(1, *CUBE), (1, *SPECK), (1, (6, 8), (6, 9), (6, 7)), *vessel, (2, (5, 6), (11, 12), (0, 1))]
+    tried = try_largest_parts([pair("a", [(1, *CUBE), *vessel], drawn)], LABELS)
+    assert tried.largest["liver"].after == 1.0 and tried.largest["aorta"].after == 64 / 80
+    assert tried.least_share == {
+        "liver": Effect(before=128 / 142, after=128 / 136, better=1, worse=0),
+        "aorta": Effect(before=96 / 97, after=1.0, better=1, worse=0),
+    }
+    assert tried.chosen(Fusion()) == (("liver",), {"aorta": SHARE})
+
+
+def test_of_two_rules_that_do_the_same_the_milder_is_chosen_and_those_of_the_plan_stay():
+    same, better = (Effect(before=0.5, after=after, better=2, worse=0) for after in (0.6, 0.7))
+    none = Effect(before=0.5, after=0.5, better=0, worse=0)
+    worse = Effect(before=0.5, after=0.4, better=0, worse=2)
+    tried = Tried(
+        largest={"liver": same, "aorta": worse, "spleen": better, "duodenum": none},
+        least_share={"liver": same, "aorta": none, "spleen": same, "duodenum": none},
+    )
+    assert tried.chosen(Fusion()) == (("spleen",), {"liver": SHARE})
+    own = Fusion(largest=("aorta",), least_share={"duodenum": 0.3, "liver": 0.01})
+    assert tried.chosen(own) == (("aorta", "spleen"), {"duodenum": 0.3, "liver": SHARE})
+    assert tried.chosen(Fusion(largest=("liver", "spleen"), least_share={"aorta": 0.3})) == ((), {})
