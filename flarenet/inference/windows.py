@@ -64,17 +64,15 @@ def slabs(
 
         yield from blocks(engine, planes, shape, tuple(patch), overlap=overlap, batch_size=batch_size)
         return
-    margins = margins_of(shape[1:], patch)
-    rows_in, columns_in = image_in(margins, shape[1:])
-    ask = _asker(engine, [max(size, p) for size, p in zip(shape[1:], patch)], patch, overlap)
+    ask = _asker(engine, shape[1:], patch, overlap)
     depth, passing = shape[0], Passing(planes, shape[0], falling=falling)
     for start in in_order(range(0, depth, batch_size), falling):  # the same batches either way
         stop = min(start + batch_size, depth)
         first = max(0, start - neighbours)
         near = passing.between(first, min(depth, stop + neighbours))
         seen = [near[z - first] for place in range(start, stop) for z in beside(place, depth, neighbours)]
-        answers = ask(padded(np.stack(seen).reshape(stop - start, -1, *shape[1:]), margins))
-        yield start, {group: value[..., rows_in, columns_in].swapaxes(0, 1) for group, value in answers.items()}
+        answers = ask(np.stack(seen).reshape(stop - start, -1, *shape[1:]))
+        yield start, {group: value.swapaxes(0, 1) for group, value in answers.items()}
 
 
 def window_starts(size: int, patch: int, overlap: float) -> list[int]:
@@ -86,10 +84,10 @@ def window_starts(size: int, patch: int, overlap: float) -> list[int]:
 
 
 def _asker(
-    engine: Engine, plane: Sequence[int], patch: Sequence[int], overlap: float
+    engine: Engine, shape: Sequence[int], patch: Sequence[int], overlap: float
 ) -> Callable[[np.ndarray], dict[str, Any]]:
-    """What gives the logits [b, 1 + n, *plane] of slices [b, C, *plane], which are no smaller than the patch: arrays
-    from OpenVINO, tensors on its device from any other engine."""
+    """What gives the logits [b, 1 + n, Y, X] of slices [b, C, Y, X] of `shape` (Y, X): arrays from OpenVINO, tensors
+    on its device from any other engine."""
     answer: Callable[[Any], dict[str, Any]] = engine
     place: Callable[[np.ndarray], Any] = np.asarray
     library: Any = np
@@ -101,15 +99,27 @@ def _asker(
         from .blended import placed
 
         library, place = torch, partial(placed, device=engine.device)
+    margins = margins_of(shape, patch)
+    inside = (..., *image_in(margins, shape))
+
+    def alone(slices: np.ndarray) -> dict[str, Any]:
+        return {group: logits[inside] for group, logits in answer(place(padded(slices, margins))).items()}
+
+    plane = [max(size, p) for size, p in zip(shape, patch)]
     rows, columns = (window_starts(size, p, overlap) for size, p in zip(plane, patch))
     corners = [(y, x) for y in rows for x in columns]
     if len(corners) == 1:
-        return lambda slices: answer(place(slices))
+        return alone
     weight = window_weight(patch, library)
     if library is not np:
         weight = weight.to(engine.device)
-    total = _overlaid(weight, corners, plane)
-    return lambda slices: _blended(answer, place(slices), weight, total=total, corners=corners)
+    total = _overlaid(weight, corners, plane)[inside]
+
+    def blended(slices: np.ndarray) -> dict[str, Any]:
+        sums = _summed(answer, place(padded(slices, margins)), weight, corners=corners)
+        return {group: summed[inside] / total for group, summed in sums.items()}
+
+    return blended
 
 
 def window_weight(patch: Sequence[int], library: Any) -> Any:
@@ -132,15 +142,14 @@ def _overlaid(weight: Any, corners: Sequence[tuple[int, int]], plane: Sequence[i
     return total
 
 
-def _blended(
-    answer: Callable[[Any], dict[str, Any]], slab: Any, weight: Any, *, total: Any, corners: Sequence[tuple[int, int]]
+def _summed(
+    answer: Callable[[Any], dict[str, Any]], slab: Any, weight: Any, *, corners: Sequence[tuple[int, int]]
 ) -> dict[str, Any]:
-    """slab [b, C, Y, X] -> {group: logits [b, 1 + n, Y, X]}, all arrays or all tensors. The windows at one place, in
-    all b slices, are a batch.
+    """slab [b, C, Y, X] -> {group: weighted sum of the logits of all windows [b, 1 + n, Y, X]}, all arrays or all
+    tensors. The windows at one place, in all b slices, are a batch.
 
     answer   gives {group: logits [b, 1 + n, y, x]} of windows [b, C, y, x]
     weight   weight of each pixel of a window [y, x]
-    total    sum of the weights of all windows [Y, X]
     corners  (y, x) where windows begin
     """
     sums: dict[str, Any] = {}
@@ -151,11 +160,10 @@ def _blended(
                 sums[group] = _zeros((*logits.shape[:2], *slab.shape[2:]), weight)
             summed = sums[group][inside]
             if isinstance(summed, np.ndarray):
-                summed += logits * weight
+                for channel in np.ndindex(logits.shape[:2]):  # a product of all channels would not stay in the cache
+                    summed[channel] += logits[channel] * weight
             else:
                 summed.addcmul_(logits, weight)  # one kernel on a GPU
-    for whole in sums.values():
-        whole /= total
     return sums
 
 
