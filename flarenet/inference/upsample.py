@@ -57,9 +57,10 @@ class NetworkSlice:
     def _cells(self, labels: np.ndarray) -> np.ndarray:
         if labels.shape == self.size:
             return labels
-        for axis, count in enumerate(labels.shape):
-            if count > 1:
-                labels = _agreed(labels.take(range(count - 1), axis), labels.take(range(1, count), axis))
+        if labels.shape[0] > 1:
+            labels = _agreed(labels[:-1], labels[1:])
+        if labels.shape[1] > 1:
+            labels = _agreed(labels[:, :-1], labels[:, 1:])
         return labels
 
 
@@ -115,41 +116,52 @@ class Mix:
 
 @dataclass(frozen=True, eq=False)
 class _Corners:
-    """The logits at the corners of the UNSURE cells, for the channels that can be the best in one of them.
+    """The logits at the corners of the UNSURE cells. Of each cell there are only the channels that can be the best in
+    it, which are few: its candidates. All candidates stand in one row, cell by cell, lower channels first.
 
-    logits    four arrays [channels, cells]: at the upper left, upper right, lower left and lower right
-    channels  uint8 [channels]: their labels
-    number    [all cells of the slice]: the number of each UNSURE cell among `cells`
+    logits    four arrays [candidates]: at the upper left, upper right, lower left and lower right
+    channels  uint8 [candidates]: their labels
+    first     [all cells of the slice]: the first candidate of each UNSURE cell
+    count     [all cells of the slice]: how many candidates each UNSURE cell has
     """
 
     logits: tuple[np.ndarray, ...]
     channels: np.ndarray
-    number: np.ndarray
+    first: np.ndarray
+    count: np.ndarray
 
     @classmethod
     def of(cls, planes: Sequence[np.ndarray], share: np.float32, cells: np.ndarray) -> _Corners:
-        count, height, width = planes[0].shape
+        _, height, width = planes[0].shape
         unsure = np.flatnonzero(cells == UNSURE)
-        number = np.zeros(cells.size, dtype=np.int64)
-        number[unsure] = np.arange(unsure.size)
-        flat = [plane.reshape(count, -1) for plane in planes]
-        corners = tuple(
+        flat = [plane.reshape(len(plane), -1) for plane in planes]
+        corners = [
             mixed([plane.take(corner, 1) for plane in flat], share)
             for corner in _corner_pixels(unsure, cells.shape[1], height, width)
-        )
-        possible = _possible(corners)
-        return cls(tuple(corner[possible] for corner in corners), np.flatnonzero(possible).astype(np.uint8), number)
+        ]
+        possible = _possible(*corners)
+        cell, channel = np.nonzero(possible.T)
+        first, count = np.zeros((2, cells.size), dtype=np.int64)
+        count[unsure] = possible.sum(0)
+        first[unsure] = np.cumsum(count[unsure]) - count[unsure]
+        return cls(tuple(corner[channel, cell] for corner in corners), channel.astype(np.uint8), first, count)
 
     def best_at(self, cells: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray:
         """The best labels, uint8 [n], at the places `down` and `right` (0 to 1) within `cells`."""
-        at = self.number[cells]
-        a, b, c, d = (corner.take(at, 1) for corner in self.logits)
-        values = mixed([mixed([a, b], right), mixed([c, d], right)], down)
-        highest, label = values[0], np.zeros(at.size, dtype=np.uint8)
-        for index in range(1, len(values)):
-            np.copyto(label, index, where=values[index] > highest)
-            np.maximum(highest, values[index], out=highest)
-        return self.channels[label]
+        best, count = self.first[cells], self.count[cells]
+        highest, first = self._between(best, down, right), best.copy()
+        for step in range(1, int(count.max())):
+            more = np.flatnonzero(count > step)
+            rival = first[more] + step
+            value = self._between(rival, down[more], right[more])
+            higher = value > highest[more]
+            highest[more[higher]], best[more[higher]] = value[higher], rival[higher]
+        return self.channels[best]
+
+    def _between(self, candidates: np.ndarray, down: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """The logits of `candidates`, interpolated at the places `down` and `right` within their cells."""
+        a, b, c, d = (corner[candidates] for corner in self.logits)
+        return mixed([mixed([a, b], right), mixed([c, d], right)], down)
 
 
 def _places(size: tuple[int, int], own: tuple[int, int]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -167,14 +179,16 @@ def _corner_pixels(cells: np.ndarray, across: int, height: int, width: int) -> I
             yield y * width + x
 
 
-def _possible(corners: Sequence[np.ndarray]) -> np.ndarray:
-    """bool [channels]: which channels can be the best in some cell, from the logits [channels, cells] at the corners.
+def _possible(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """bool [channels, cells]: which channels can be the best in a cell, from the logits [channels, cells] at its
+    corners.
 
-    In a cell, a channel cannot be the best if at each corner it is lower than another channel's lowest corner.
+    A channel cannot be the best if at each corner it is lower than another channel's lowest corner.
     """
-    lowest, highest = np.minimum.reduce(corners), np.maximum.reduce(corners)
+    lowest = np.minimum(np.minimum(a, b), np.minimum(c, d))
+    highest = np.maximum(np.maximum(a, b), np.maximum(c, d))
     margin = MARGIN * max(float(highest.max()), -float(lowest.min()))
-    return (highest >= lowest.max(0) - np.float32(margin)).any(1)
+    return highest >= lowest.max(0) - np.float32(margin)
 
 
 def _best_by_far(logits: np.ndarray) -> np.ndarray:
