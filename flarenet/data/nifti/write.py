@@ -112,9 +112,13 @@ class PlaneWriter:
 
 @contextmanager
 def gzipped(path: Path) -> Iterator[BufferedIOBase]:
-    """A stream into a gzip file that holds no name and no time, so that the same content gives the same bytes."""
+    """A stream into a gzip file that holds no name and no time, so that the same content gives the same bytes.
+
+    isal's level 1 packs label maps, and probabilities too, into fewer bytes than its level 3, in half of the time or
+    less.
+    """
     with open(path, "wb") as file:
-        with igzip.IGzipFile(filename="", mode="wb", compresslevel=3, fileobj=file, mtime=0) as stream:
+        with igzip.IGzipFile(filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0) as stream:
             yield stream
 
 
