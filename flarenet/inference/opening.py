@@ -11,7 +11,7 @@ from ..data.dicom import inspect_series
 from ..data.findings import Finding, as_error, refusals
 from ..data.nifti import inspect_file, inspect_image, read_grid
 from ..data.nifti.voxels import Seen, check_seen, fill
-from ..data.plausible import doubts_on_image, values_of
+from ..data.plausible import Values, doubts_on_image, values_of
 from ..data.reading import STRICT, Reading
 from ..planning.plan import Configuration
 from ..preparation.turned import Turned, TurnedFile, TurnedVolume, stays_in_file
@@ -40,39 +40,36 @@ class OpenedScan:
 def open_scan(
     image: Volume | Path | str, configurations: Sequence[Configuration], reading: Reading = STRICT
 ) -> OpenedScan:
-    """Read a scan, or only check its file to the end where it may stay there. Of an array, check float numbers.
+    """Read a scan, or only check its file to the end where it may stay there. An array is checked as a file's voxels
+    are.
 
     configurations  those of the networks that will see the scan. They decide whether it may stay in its file, and what
                     is measured while the file is checked
-    Raises DatasetError for a file that cannot be read or is not a scan.
+    Raises DatasetError for a file that cannot be read, and for what is not a scan.
     """
     began = time.perf_counter()
-    scan, remarks = _opened(image, configurations, reading)
     name = _ARRAY if isinstance(image, Volume) else image
-    return OpenedScan(name, scan, remarks, time.perf_counter() - began)
+    scan, values, said = _opened(image, configurations, reading)
+    doubts = doubts_on_image(scan.original, values, name, is_ct=configurations[0].is_ct)
+    if refused := refusals(doubts):
+        raise as_error(refused)
+    return OpenedScan(name, scan, (*said, *doubts), time.perf_counter() - began)
 
 
 def _opened(
     image: Volume | Path | str, configurations: Sequence[Configuration], reading: Reading
-) -> tuple[Turned, tuple[Finding, ...]]:
-    """(the scan, in memory or in its file; what should be looked at)."""
+) -> tuple[Turned, Values, tuple[Finding, ...]]:
+    """(the scan, in memory or in its file; its values; what should be looked at in how it is stored)."""
     if isinstance(image, Volume):
         volume, said = _finite(image)
-        return TurnedVolume(volume), said
-    scan: Turned
-    if Path(image).is_dir():
+    elif Path(image).is_dir():
         volume, said = inspect_series(image)
-        scan, values = TurnedVolume(volume), values_of(volume.data)
     elif stays_in_file(read_grid(image, reading), configurations):
         file = inspect_file(image, {one.clip_hu[0] for one in configurations if one.clip_hu}, reading)
-        scan, said, values = TurnedFile(file), file.remarks, file.values
+        return TurnedFile(file), file.values, file.remarks
     else:
         volume, said = inspect_image(image, reading)
-        scan, values = TurnedVolume(volume), values_of(volume.data)
-    doubts = doubts_on_image(scan.original, values, image, is_ct=configurations[0].is_ct)
-    if refused := refusals(doubts):
-        raise as_error(refused)
-    return scan, (*said, *doubts)
+    return TurnedVolume(volume), values_of(volume.data), said
 
 
 def _finite(volume: Volume) -> tuple[Volume, tuple[Finding, ...]]:

@@ -227,14 +227,16 @@ def test_a_patient_without_a_tumor_is_no_reason_for_a_warning(predictor, tmp_pat
         prediction = one.predict(scan)
         assert not prediction.labels.any() and prediction.remarks == ()
     air = Volume(np.full(body.shape, AIR_HU, dtype=np.int16), scan.grid)
-    assert [said.found for said in tumor.predict(air).remarks] == ["no label anywhere"]
+    assert [said.expected for said in tumor.predict(air).remarks] == ["tissue, near 0 HU", "some of the model's labels"]
 
 
 def test_row_43_a_scan_that_is_not_in_hu_is_refused(predictor, tmp_path):
+    """From 0 to 1, in a file and as an array."""
     image = nibabel.Nifti1Image(np.random.default_rng(0).random((32, 32, 4), dtype=np.float32), np.eye(4))
     nibabel.save(image, tmp_path / "x.nii.gz")
-    with pytest.raises(DatasetError, match="HU"):
-        predictor.predict(tmp_path / "x.nii.gz")
+    for scan, name in ((tmp_path / "x.nii.gz", "x.nii.gz"), (read_image(tmp_path / "x.nii.gz"), "the scan")):
+        with pytest.raises(DatasetError, match=rf"{name}\n  found: values from .*\n  expected: HU"):
+            predictor.predict(scan)
 
 
 @pytest.mark.parametrize("tangent", [0.3, -0.3])
