@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.dicom import inspect_series
+from ..data.file_state import stat_of
 from ..data.findings import Finding, as_error, refusals
 from ..data.nifti import inspect_file, inspect_image, read_grid
 from ..data.nifti.voxels import Seen, check_seen, fill
@@ -29,12 +30,14 @@ class OpenedScan:
     scan     in memory, or still in its file
     remarks  what should be looked at
     seconds  time that opening took
+    stat     its stat_of before it was read; None for an array
     """
 
     name: object
     scan: Turned
     remarks: tuple[Finding, ...]
     seconds: float
+    stat: str | None = None
 
 
 def open_scan(
@@ -49,11 +52,12 @@ def open_scan(
     """
     began = time.perf_counter()
     name = _ARRAY if isinstance(image, Volume) else image
+    stat = None if isinstance(image, Volume) else stat_of(Path(image))
     scan, values, said = _opened(image, configurations, reading)
     doubts = doubts_on_image(scan.original, values, name, is_ct=configurations[0].is_ct)
     if refused := refusals(doubts):
         raise as_error(refused)
-    return OpenedScan(name, scan, (*said, *doubts), time.perf_counter() - began)
+    return OpenedScan(name, scan, (*said, *doubts), time.perf_counter() - began, stat)
 
 
 def _opened(

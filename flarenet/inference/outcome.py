@@ -24,6 +24,7 @@ class Outcome:
     engine   what computed the logits, such as "torch fp32"; where several models differ, all names joined by +
     peak_mb  most memory so far: that of the GPU in this prediction, or, on the CPU, that of the whole process
     remarks  what should be looked at about the file
+    stat     the file's stat_of before it was read; None for an array
     """
 
     grid: Grid
@@ -32,6 +33,7 @@ class Outcome:
     peak_mb: float
     engine: str
     remarks: tuple[Finding, ...] = ()
+    stat: str | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -134,6 +134,7 @@ class Predictor:
             peak_mb=self._peak_mb(),
             engine=self.engine_names,
             remarks=remarks,
+            stat=given.stat,
         )
 
     def open(self, image: Volume | Path | str, reading: Reading = STRICT) -> OpenedScan:

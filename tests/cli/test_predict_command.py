@@ -26,7 +26,7 @@ from flarenet.inference.predict import Predictor
 from flarenet.networks import build
 from flarenet.networks.traced import CONVERTED
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
-from flarenet.whole import temporary_of
+from flarenet.whole import sha256_of, temporary_of
 from tests.data.dicom_series import with_study, write_series
 
 pytestmark = pytest.mark.usefixtures("torch_alone")
@@ -288,6 +288,35 @@ def test_continue_leaves_out_only_what_is_verified(root, capsys):
     assert len((root / "out" / "statistics.csv").read_text().splitlines()) == 3
     (root / "out" / "statistics" / "b.json").unlink()
     assert again("--statistics") == {**both, "b.nii.gz": False}
+
+
+def test_what_moves_away_or_changes_meanwhile_ends_nothing_and_is_predicted_again(root, capsys, monkeypatch):
+    """When its label map is there, the scan a is moved away, and b is replaced; in the next run the answer to a is."""
+    a, b = root / "scans" / "a_0000.nii.gz", root / "scans" / "b.nii.gz"
+    other = np.random.default_rng(1).integers(-1000, 1000, (20, 21, 5)).astype(np.int16)
+    changes = [
+        lambda: a.rename(root / a.name),
+        lambda: nibabel.save(nibabel.Nifti1Image(other, np.diag([-1, -1, 3, 1])), b),
+        lambda: (root / "out" / "a.nii.gz").unlink(),
+    ]
+    finish = LabelFile.finish
+
+    def finish_then_change(self):
+        finish(self)
+        if changes:
+            changes.pop(0)()
+
+    monkeypatch.setattr(LabelFile, "finish", finish_then_change)
+    assert predict(root) == 0 and written(root) == ["a.nii.gz", "b.nii.gz"]
+    assert [case["input"] for case in report(root)["cases"].values()] == [None, None]
+    (root / a.name).rename(a)
+    assert predict(root, "--continue") == 0 and report(root)["cases"]["a"]["files"] == {"a.nii.gz": None}
+    assert report(root)["cases"]["b"]["input"]["sha256"] == sha256_of(b)
+    assert predict(root, "--continue") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0][0] for line in lines] == ["a", "b", "a", "b", "b", "a"]
+    assert [line.endswith("done before") for line in lines] == [False, False, False, False, True, False]
+    assert is_as_unbroken(root)
 
 
 def test_continue_keeps_the_cases_of_earlier_calls(root, capsys):

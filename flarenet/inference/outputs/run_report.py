@@ -7,10 +7,11 @@ its answer depends on, and every file of the answer, is as the report says.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ... import __version__
-from ...data.file_state import FileState, looks_unchanged, state_of
+from ...data.file_state import ScanState, sha256_of_scan, stat_of
 from ...data.findings import Finding
 from ...data.names import case_name
 from ...data.reading import Reading
@@ -73,8 +74,8 @@ class CaseReport(Frozen):
     stage_s  seconds that each stage worked; stages run beside each other
     peak_mb  most memory so far: that of the GPU in this case, or, on a CPU, that of the whole process
     remarks  what should be looked at
-    input    name -> state of the scan's file, or of the files in its folder, as they were
-    files    path of each file of the answer, below the folder of the report -> SHA-256
+    input    the scan as it was read; None where it has changed since or is gone
+    files    path of each file of the answer, below the folder of the report -> SHA-256; None where it is gone
     """
 
     image: str
@@ -83,8 +84,8 @@ class CaseReport(Frozen):
     stage_s: dict[str, float] = {}
     peak_mb: float | None = None
     remarks: tuple[Finding, ...] = ()
-    input: dict[str, FileState] = {}
-    files: dict[str, str] = {}
+    input: ScanState | None = None
+    files: dict[str, str | None] = {}
 
 
 class Report(Frozen):
@@ -150,8 +151,8 @@ class RunReport:
                 stage_s={stage: round(seconds, 3) for stage, seconds in result.stage_s.items()},
                 peak_mb=round(result.peak_mb, 1),
                 remarks=tuple(self._of_names(said, image) for said in result.remarks),
-                input={escaped(file.name): state_of(file) for file in _files_of(image)},
-                files={self._name(file): sha256_of(file) for file in self.answers[image]},
+                input=_state_as_read(image, result.stat),
+                files={self._name(file): _sha256_if_there(file) for file in self.answers[image]},
             )
         self._keep(case_name(image), case)
         self.write()
@@ -178,15 +179,14 @@ class RunReport:
 
     def _is_verified(self, case: CaseReport, image: Path) -> bool:
         """Whether the case is done, from the same bytes, and every file of its answer is unchanged."""
-        if case.error is not None or case.image != escaped(image.name):
+        if case.error is not None or case.input is None or case.image != escaped(image.name):
             return False
-        scan = {escaped(file.name): file for file in _files_of(image)}
         answer = {self._name(file): file for file in self.answers[image]}
-        if scan.keys() != case.input.keys() or answer.keys() != case.files.keys():
-            return False
         # files were read back when they were written: the same bytes can be read again
-        return all(_is_same(file, case.input[name]) for name, file in scan.items()) and all(
-            file.is_file() and sha256_of(file) == case.files[name] for name, file in answer.items()
+        return (
+            answer.keys() == case.files.keys()
+            and _is_same(image, case.input)
+            and all(file.is_file() and sha256_of(file) == case.files[name] for name, file in answer.items())
         )
 
     def _name(self, file: Path) -> str:
@@ -210,12 +210,22 @@ def _of_model(model: Described) -> ModelReport:
     return ModelReport(trainer=model.trainer, step=model.step, weights_sha256=model.weights_sha256, plan_sha256=plan)
 
 
-def _files_of(image: Path) -> list[Path]:
-    if not image.is_dir():
-        return [image]
-    return sorted(path for path in image.iterdir() if path.is_file() and path.name[0] != ".")
+def _state_as_read(scan: Path, stat: str | None) -> ScanState | None:
+    """The state of a scan whose stat_of was `stat` before it was read; None where it has changed since or is gone."""
+    with suppress(OSError):  # its answer stands; it only cannot be compared by a later run
+        sha256 = sha256_of_scan(scan)
+        if stat is not None and stat_of(scan) == stat:
+            return ScanState(stat=stat, sha256=sha256)
+    return None
 
 
-def _is_same(file: Path, state: FileState) -> bool:
-    """Whether a file of a scan is as it was. If its time or place has changed, its bytes decide."""
-    return looks_unchanged(file, state) or sha256_of(file) == state.sha256
+def _sha256_if_there(file: Path) -> str | None:
+    try:
+        return sha256_of(file)
+    except FileNotFoundError:  # whoever waited for it may have moved it away
+        return None
+
+
+def _is_same(scan: Path, state: ScanState) -> bool:
+    """Whether a scan is as it was. If time or place of a file has changed, the bytes decide."""
+    return stat_of(scan) == state.stat or sha256_of_scan(scan) == state.sha256
