@@ -24,8 +24,9 @@ from .process_cost import ProcessCost, run_measured
 LOGS = "logs"
 """The folder, next to the predictions, with the output of the command for each case."""
 
-MOST_SAMPLES = 600
-"""The most samples kept of a case, a minute's worth: the file of thousands of cases must stay readable."""
+MOST_SAMPLES = 150
+"""The most samples kept of a case, those of the 15 s that the FLARE challenges tolerate: the file of thousands of cases
+must stay readable."""
 
 INPUTS = ("{input}", "{image}")
 OUTPUT = "{output}"

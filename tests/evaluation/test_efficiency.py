@@ -2,7 +2,8 @@
 
 from flarenet.evaluation import efficiency
 from flarenet.evaluation.efficiency import CaseCost, Efficiency, EfficiencyFile, Sample, read_efficiency
-from flarenet.schema import as_saved
+from flarenet.evaluation.measure import thinned
+from flarenet.schema import BYTES_OF_A_VALUE, as_saved
 
 
 def cost(seconds):
@@ -40,6 +41,15 @@ def test_a_case_is_put_into_json_once_and_again_where_it_was_measured_anew(tmp_p
         assert text == as_saved(found)
         assert list(read_efficiency(tmp_path).cases.values()) == list(cases.values())
     assert made == [1.0, 2.0, 3.0]
+
+
+def test_the_file_of_thousands_of_cases_of_an_hour_can_be_read(tmp_path):
+    samples = thinned([Sample(at_s=n / 10, gpu_mb=23456.7, rss_mb=34567.8) for n in range(36_000)])
+    long = cost(3600.0).model_copy(update={"samples": samples})
+    EfficiencyFile(tmp_path).write(Efficiency(device="a CPU", cases={"a": long}))
+    text = (tmp_path / "efficiency.json").read_text()
+    assert 5000 * len(text) < Efficiency.largest_bytes
+    assert 5000 * sum(map(text.count, "[{,")) < Efficiency.largest_bytes // BYTES_OF_A_VALUE
 
 
 def test_a_name_that_is_no_utf8_stays_one_key_when_the_run_goes_on(tmp_path):
