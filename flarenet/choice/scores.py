@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from pydantic import JsonValue
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
 from ..data.cases import HERE, Pool
 from ..data.dataset import Case
 from ..data.labels import LabelSet
+from ..data.reading import Reading
 from ..errors import FlarenetError
 from ..evaluation.pairs import CaseScores, Pair
 from ..evaluation.tables import Metrics, score_pairs
@@ -147,14 +150,29 @@ def _predict(
     if not todo:
         return
     predictor, console = opened(), Console(stderr=True)
+    for case in todo:
+        outputs[case.name].unlink(missing_ok=True)  # else the old one would stay if the new scan fails
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(title, total=len(todo))
 
-    def tell(image: Path, result: Outcome | FlarenetError) -> None:
-        if isinstance(result, FlarenetError):
-            console.print(f"{image.name}: {result}", markup=False, highlight=False)
+        def tell(part: Mapping[Path, Case], image: Path, result: Outcome | FlarenetError) -> None:
+            name = part[image].name
+            if isinstance(result, FlarenetError):
+                console.print(f"{image.name}: {result}", markup=False, highlight=False)
+            elif name in scans:
+                save(scans[name], records[name])
+            bar.advance(task)
 
-    for case in track(todo, description=title, console=console, transient=True):
-        output = outputs[case.name]
-        output.unlink(missing_ok=True)  # else the old one would stay if the new scan fails
-        predict_pairs(predictor, {case.image: output}, progress=tell, reading=case.reading)
-        if output.is_file() and case.name in scans:
-            save(scans[case.name], records[case.name])
+        for reading, part in _parts(todo):
+            pairs = {image: outputs[case.name] for image, case in part.items()}
+            predict_pairs(predictor, pairs, progress=partial(tell, part), reading=reading)
+
+
+def _parts(cases: Iterable[Case]) -> list[tuple[Reading, dict[Path, Case]]]:
+    """(reading, {image: case}): what one call of predict_pairs takes. Two cases may have one image."""
+    parts: dict[tuple[Reading, int], dict[Path, Case]] = {}
+    before = Counter[Path]()
+    for case in cases:
+        parts.setdefault((case.reading, before[case.image]), {})[case.image] = case
+        before[case.image] += 1
+    return [(reading, part) for (reading, _), part in parts.items()]

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from flarenet.choice import scores
 from flarenet.choice.scores import scans_as_read, score_cases
 from flarenet.data.dataset import Case
 from flarenet.data.labels import LabelSet
@@ -42,13 +43,14 @@ def predicted(monkeypatch):
     names = []
 
     def predict(predictor, outputs, *, progress, reading):
-        [(image, output)] = outputs.items()
-        names.append(case_name(image))
-        if not image.is_file() or image.read_bytes() == BROKEN:
-            progress(image, DatasetError(image, found="nothing", expected="a scan"))
-        else:
-            output.parent.mkdir(exist_ok=True)
-            shutil.copy(image.parents[1] / "labels" / image.name, output)
+        for image, output in outputs.items():
+            names.append(case_name(image))
+            if not image.is_file() or image.read_bytes() == BROKEN:
+                progress(image, DatasetError(image, found="nothing", expected="a scan"))
+            else:
+                output.parent.mkdir(exist_ok=True)
+                shutil.copy(image.parents[1] / "labels" / image.name, output)
+                progress(image, None)
 
     monkeypatch.setattr("flarenet.choice.scores.predict_pairs", predict)
     return names
@@ -74,6 +76,23 @@ def test_a_case_is_predicted_again_where_its_scan_or_how_it_is_read_is_another(c
         predicted.clear()
         assert scored(changed(), tmp_path / "out").failed == {}
         assert predicted == again
+
+
+def test_one_call_predicts_the_cases_of_a_reading_so_that_each_scan_is_read_meanwhile(
+    cases, predicted, tmp_path, monkeypatch
+):
+    """Of two cases with one image, as by two readers, each is predicted."""
+    a, b = cases
+    predict, calls = scores.predict_pairs, []
+
+    def told(predictor, outputs, **more):
+        calls.append([case_name(output) for output in outputs.values()])
+        predict(predictor, outputs, **more)
+
+    monkeypatch.setattr(scores, "predict_pairs", told)
+    asked = [a, replace(a, name="c"), b, replace(b, name="d", reading=Reading(affine="sform"))]
+    assert scored(asked, tmp_path / "out").failed == {}
+    assert calls == [["a", "b"], ["c"], ["d"]]
 
 
 def test_what_a_killed_comparison_left_goes(cases, predicted, tmp_path):
