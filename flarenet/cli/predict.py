@@ -158,7 +158,6 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
             predictor,
             part,
             progress=partial(_tell, answers, report),
-            reading=reading,
             openers=beside,
             scans=opened_ahead(part) if scans is None else scans,
             begin=report.begun if report else None,
@@ -219,7 +218,7 @@ def _beside(arguments: Namespace, predictor: Predictor) -> list[Output]:
     if arguments.probabilities:
         from ..inference.outputs.probabilities import Probabilities
 
-        outputs.append(Probabilities(labels, predictor.groups, shell.reading(arguments)))
+        outputs.append(Probabilities(labels, predictor.groups))
     if arguments.dicom_seg:
         from ..inference.outputs.dicom_seg import DicomSeg
 

@@ -147,7 +147,7 @@ def read_case(case: Case, labels: LabelSet, *, is_ct: bool = True) -> Content:
     findings: list[Finding] = []
     image = drawn = None
     try:
-        image, said = inspect_image(case.image, case.reading)
+        image, _, said = inspect_image(case.image, case.reading)
         findings += said
     except FlarenetError as error:
         findings.append(refusal(case.name, error))

@@ -68,7 +68,7 @@ def predict_pairs(
 
     outputs   image -> its label file, as outputs.output_names gives them
     progress  called after each image with its Outcome or its error
-    reading   how the images are read
+    reading   how the images are read, where no `scans` are given
     openers   open a sink for what else is made of each scan's finished slices. These sinks finish before the label
               file takes its name: where there is a label file, everything else is there too
     scans     the opened images, as read_ahead gives them, where opening them has begun already
@@ -84,14 +84,14 @@ def predict_pairs(
             )
     done: list[Path] = []
     failures: Failures = []
-    label_file: SinkOpener = partial(LabelFile, reading=reading)
+    openers = (*openers, LabelFile)
     if scans is None:
         scans = read_ahead(partial(predictor.open, reading=reading), outputs)
     for image, scan in scans:
         if begin is not None:
             begin(image)
         output = outputs[image]
-        each = [partial(opener, image, output) for opener in (*openers, label_file)]
+        each = [partial(opener, output) for opener in openers]
         try:
             outcome = predictor.predict_into(each, scan.result())
         except Exception as problem:  # noqa: BLE001 - what is no fault of this scan is raised again

@@ -11,12 +11,13 @@ from ..data.dicom import inspect_series
 from ..data.file_state import stat_of
 from ..data.findings import Finding, as_error, refusals
 from ..data.nifti import inspect_file, inspect_image, read_grid
+from ..data.nifti.header import Header
 from ..data.nifti.voxels import Seen, check_seen, fill
 from ..data.plausible import Values, doubts_on_image, values_of
 from ..data.reading import STRICT, Reading
 from ..planning.plan import Configuration
 from ..preparation.turned import Turned, TurnedFile, TurnedVolume, stays_in_file
-from ..volume import Volume
+from ..volume import Grid, Volume
 
 _ARRAY = "the scan"
 """The name of an array in messages."""
@@ -28,16 +29,24 @@ class OpenedScan:
 
     name     the file or folder, or "the scan" for an array
     scan     in memory, or still in its file
+    like     what its label file gets its geometry from: the header that was read with it; of an array or a series the
+             grid
     remarks  what should be looked at
     seconds  time that opening took
     stat     its stat_of before it was read; None for an array
     """
 
-    name: object
+    name: Path | str
     scan: Turned
+    like: Header | Grid
     remarks: tuple[Finding, ...]
     seconds: float
     stat: str | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """Its own grid."""
+        return self.scan.original
 
 
 def open_scan(
@@ -51,29 +60,30 @@ def open_scan(
     Raises DatasetError for a file that cannot be read, and for what is not a scan.
     """
     began = time.perf_counter()
-    name = _ARRAY if isinstance(image, Volume) else image
+    name: Path | str = _ARRAY if isinstance(image, Volume) else image
     stat = None if isinstance(image, Volume) else stat_of(Path(image))
-    scan, values, said = _opened(image, configurations, reading)
+    scan, like, values, said = _opened(image, configurations, reading)
     doubts = doubts_on_image(scan.original, values, name, is_ct=configurations[0].is_ct)
     if refused := refusals(doubts):
         raise as_error(refused)
-    return OpenedScan(name, scan, (*said, *doubts), time.perf_counter() - began, stat)
+    return OpenedScan(name, scan, like, (*said, *doubts), time.perf_counter() - began, stat)
 
 
 def _opened(
     image: Volume | Path | str, configurations: Sequence[Configuration], reading: Reading
-) -> tuple[Turned, Values, tuple[Finding, ...]]:
-    """(the scan, in memory or in its file; its values; what should be looked at in how it is stored)."""
+) -> tuple[Turned, Header | Grid, Values, tuple[Finding, ...]]:
+    """(OpenedScan.scan, OpenedScan.like, its values, what should be looked at in how it is stored)."""
+    header: Header | None = None
     if isinstance(image, Volume):
         volume, said = _finite(image)
     elif Path(image).is_dir():
         volume, said = inspect_series(image)
     elif stays_in_file(read_grid(image, reading), configurations):
         file = inspect_file(image, {one.clip_hu[0] for one in configurations if one.clip_hu}, reading)
-        return TurnedFile(file), file.values, file.remarks
+        return TurnedFile(file), file.header, file.values, file.remarks
     else:
-        volume, said = inspect_image(image, reading)
-    return TurnedVolume(volume), values_of(volume.data), said
+        volume, header, said = inspect_image(image, reading)
+    return TurnedVolume(volume), header or volume.grid, values_of(volume.data), said
 
 
 def _finite(volume: Volume) -> tuple[Volume, tuple[Finding, ...]]:

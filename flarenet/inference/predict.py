@@ -20,7 +20,7 @@ from ..data.findings import Finding, remark
 from ..data.reading import STRICT, Reading
 from ..errors import unknown
 from ..preparation.turned import TurnedVolume
-from ..volume import Grid, Volume
+from ..volume import Volume
 from .answers import Answers
 from .member import open_member
 from .models.about import Described
@@ -94,20 +94,20 @@ class Predictor:
         """
         kept: list[LabelMap] = []
 
-        def keep(grid: Grid) -> LabelMap:
-            kept.append(LabelMap(grid))
+        def keep(scan: OpenedScan) -> LabelMap:
+            kept.append(LabelMap(scan.grid))
             return kept[0]
 
         outcome = self.predict_into([keep], image, reading)
         return Prediction(labels=kept[0].labels, **vars(outcome))
 
     def predict_into(
-        self, openers: Sequence[Callable[[Grid], Sink]], image: Image, reading: Reading = STRICT
+        self, openers: Sequence[Callable[[OpenedScan], Sink]], image: Image, reading: Reading = STRICT
     ) -> Outcome:
         """Predict a scan as `predict` does, but give its slices to sinks as they are finished.
 
-        openers  each makes a sink from the scan's own grid. They are called once the scan is known to be sound; their
-                 sinks are finished in the same order
+        openers  each makes a sink for the scan. They are called once it is known to be sound; their sinks are finished
+                 in the same order
         """
         given = image if isinstance(image, OpenedScan) else self.open(image, reading)
         scan, remarks, began = given.scan, given.remarks, time.perf_counter() - given.seconds
@@ -117,7 +117,7 @@ class Predictor:
             torch.cuda.reset_peak_memory_stats(self.device)
         with Stages() as stages:
             stages.seconds["read"] = given.seconds
-            with opened([partial(opener, scan.original) for opener in openers]) as sinks:
+            with opened([partial(opener, given) for opener in openers]) as sinks:
                 found = all(map(self.model.labels.of_lesions, self.groups))  # a patient may have no lesion
                 for finished in Answers(scan, self.members, self.groups, stages).finished(sinks, self.shown):
                     found = found or finished.answered
@@ -128,7 +128,7 @@ class Predictor:
         if not found:
             remarks = (*remarks, _nothing_found(given.name))
         return Outcome(
-            grid=scan.original,
+            grid=given.grid,
             seconds=time.perf_counter() - began,
             stage_s=dict(stages.seconds),
             peak_mb=self._peak_mb(),

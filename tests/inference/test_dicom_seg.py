@@ -12,6 +12,7 @@ from flarenet.inference.outputs.dicom_seg import DicomSeg
 from flarenet.inference.outputs.slices import FinishedSlice
 from flarenet.volume import orientation_of
 from tests.data.dicom_series import AXIAL, SHAPE, STUDY, read_series, turned, with_study, write_series
+from tests.inference.opened import opened
 
 LABELS = LabelSet(
     names=("background", "liver", "left kidney", "odd thing", "tumor"), groups={"organ": (1, 2, 3), "cancer": (4,)}
@@ -22,7 +23,7 @@ CORONAL = np.array([[1.0, 0, 0], [0, 0, -1]])
 def answered(folder, labels, out):
     """Give the label map of a series [slice, row, column] to a sink slice by slice, as a prediction does."""
     grid = read_series(folder).grid
-    sink = DicomSeg(LABELS)(folder, out / "x.nii.gz", grid)
+    sink = DicomSeg(LABELS)(out / "x.nii.gz", opened(folder, grid))
     turned_map = orientation_of(grid).apply(labels)
     for z in range(len(turned_map))[::-1]:
         sink.take(FinishedSlice(z, turned_map[z]))
@@ -110,10 +111,10 @@ def test_what_cannot_become_one_is_an_error(tmp_path):
     write_series(tmp_path / "in", change=lambda k, content: with_study(k, content) if k < 4 else None)
     opener, grid = DicomSeg(LABELS), read_series(tmp_path / "in").grid
     with pytest.raises(DatasetError, match="no StudyInstanceUID, FrameOfReferenceUID") as refused:
-        opener(tmp_path / "in", tmp_path / "out" / "x.nii.gz", grid)
+        opener(tmp_path / "out" / "x.nii.gz", opened(tmp_path / "in", grid))
     assert refused.value.thing == str(tmp_path / "in" / "slice004.dcm")
     with pytest.raises(DatasetError, match="a folder of DICOM slices"):
-        opener(tmp_path / "x.nii.gz", tmp_path / "out" / "x.nii.gz", grid)
+        opener(tmp_path / "out" / "x.nii.gz", opened(tmp_path / "x.nii.gz", grid))
     assert not (tmp_path / "out").exists()
 
 
@@ -147,7 +148,7 @@ def test_a_file_that_holds_other_labels_is_refused(tmp_path):
     """As a fault in writing would leave it: one voxel differs between the file and the map that it is compared with."""
     write_series(tmp_path / "in", change=with_study)
     grid = read_series(tmp_path / "in").grid
-    sink = DicomSeg(LABELS)(tmp_path / "in", tmp_path / "x.nii.gz", grid)
+    sink = DicomSeg(LABELS)(tmp_path / "x.nii.gz", opened(tmp_path / "in", grid))
     for z, plane in enumerate(orientation_of(grid).apply(drawn_labels())):
         sink.take(FinishedSlice(z, plane))
     sink.finish()

@@ -1,6 +1,7 @@
 """From a file to a file: a real model folder whose network marks what is brighter than its slice's mean."""
 
 import gzip
+from concurrent.futures import Future
 
 import nibabel
 import numpy as np
@@ -263,6 +264,23 @@ def test_row_4_a_leaning_scan_is_answered_on_its_own_grid(predictor, tmp_path, t
     np.testing.assert_array_equal(shares.affine, written.affine)
     liver = shares.get_fdata()[..., 1]
     np.testing.assert_array_equal(liver > 0.5, marked)
+
+
+def test_an_answer_has_the_geometry_of_the_scan_as_it_was_read(predictor, tmp_path):
+    """A sagittal file, read ahead as a whole, is replaced by one of the same shape at another place."""
+    body = np.zeros((32, 6, 30), dtype=bool)
+    body[8:20, 1:5, 6:18] = True
+    affine = np.array([[0, 0, 1.0, 0], [1, 0, 0, 0], [0, 5, 0, 0], [0, 0, 0, 1]])
+    moved = affine + np.array([[0, 0, 0, 70], *[[0] * 4] * 3])
+    scan, out, read = tmp_path / "x.nii.gz", tmp_path / "out" / "x.nii.gz", Future()
+    write_scan(scan, body, affine)
+    read.set_result(predictor.open(scan))
+    write_scan(scan, body, moved)
+    kinds = [Probabilities(predictor.model.labels, predictor.groups)]
+    done, _ = predict_pairs(predictor, {scan: out}, progress=lambda *_: None, openers=kinds, scans=[(scan, read)])
+    assert done == [out]
+    for written in (out, *kinds[0].files(out)):
+        np.testing.assert_array_equal(nibabel.load(written).affine, affine)
 
 
 def test_a_folder_of_dicom_slices_is_answered_as_nifti(predictor, tmp_path):

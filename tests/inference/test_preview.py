@@ -9,13 +9,15 @@ from flarenet.evaluation.pictures import richest
 from flarenet.inference.outputs.preview import AXIAL, Preview, _Spread
 from flarenet.inference.outputs.slices import FinishedSlice
 from flarenet.volume import Grid
+from tests.inference.opened import opened
 
 LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
 AFFINE = np.array([[0, 0, 1.5, 0], [0, 1.5, 0, 0], [3.0, 0, 0, -40], [0, 0, 0, 1]])  # RAS
 
 
 def drawn_case(out, image, labels, *, is_ct=True):
-    sink = Preview(LABELS, is_ct=is_ct)(out / "a_0000.nii.gz", out / "a.nii.gz", Grid(image.shape, AFFINE))
+    scan = opened("a_0000.nii.gz", Grid(image.shape, AFFINE))
+    sink = Preview(LABELS, is_ct=is_ct)(out / "a.nii.gz", scan)
     for z in range(len(image))[::-1]:
         sink.take(FinishedSlice(z, labels[z], image=image[z]))
     sink.finish()

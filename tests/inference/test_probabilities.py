@@ -9,12 +9,13 @@ import pytest
 import SimpleITK
 
 from flarenet.data.labels import LabelSet
-from flarenet.data.nifti import channels, read_grid
+from flarenet.data.nifti import channels
 from flarenet.errors import StorageError
 from flarenet.inference.outputs.probabilities import Probabilities
 from flarenet.inference.outputs.slices import FinishedSlice
 from flarenet.volume import Orientation, orientation_of
 from flarenet.whole import remove_leftovers_of
+from tests.inference.opened import opened_file
 
 LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
 SHAPE = (5, 6, 7)
@@ -29,9 +30,9 @@ def scan(path, orientation):
         stored_axis = orientation.axes[axis]
         affine[world, 2 - stored_axis] = -size if orientation.flips[axis] else size
     nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(stored.T), affine), path)
-    grid = read_grid(path)
-    assert orientation_of(grid) == orientation
-    return grid
+    made = opened_file(path)
+    assert orientation_of(made.grid) == orientation
+    return made
 
 
 def shares(seed):
@@ -61,10 +62,10 @@ def give(sink, of, *, falling=False):
     ],
 )
 def test_others_read_what_was_given(tmp_path, orientation, falling):
-    grid = scan(tmp_path / "a_0000.nii.gz", orientation)
+    given = scan(tmp_path / "a_0000.nii.gz", orientation)
     of = shares(1)
     output = Probabilities(LABELS, ("organ", "cancer"))
-    sink = output(tmp_path / "a_0000.nii.gz", tmp_path / "out" / "a.nii.gz", grid)
+    sink = output(tmp_path / "out" / "a.nii.gz", given)
     give(sink, of, falling=falling)
     sink.finish()
     organ, cancer = output.files(tmp_path / "out" / "a.nii.gz")
@@ -86,18 +87,18 @@ def test_others_read_what_was_given(tmp_path, orientation, falling):
 
 
 def test_the_same_probabilities_give_the_same_bytes_and_an_error_no_file(tmp_path):
-    grid = scan(tmp_path / "a.nii.gz", Orientation())
+    given = scan(tmp_path / "a.nii.gz", Orientation())
     output = Probabilities(LABELS, ("organ", "cancer"))
     content = []
     for _ in range(2):
-        sink = output(tmp_path / "a.nii.gz", tmp_path / "out" / "a.nii.gz", grid)
+        sink = output(tmp_path / "out" / "a.nii.gz", given)
         give(sink, shares(2))
         sink.finish()
         content.append([path.read_bytes() for path in output.files(tmp_path / "out" / "a.nii.gz")])
     assert content[0] == content[1]
     sink.abandon()  # another output of the scan failed
     assert list((tmp_path / "out" / "probabilities").iterdir()) == []
-    sink = output(tmp_path / "a.nii.gz", tmp_path / "out" / "a.nii.gz", grid)
+    sink = output(tmp_path / "out" / "a.nii.gz", given)
     sink.take(FinishedSlice(0, None, probabilities={group: value[:, 0] for group, value in shares(2).items()}))
     sink.abandon()
     assert list((tmp_path / "out" / "probabilities").iterdir()) == []
@@ -105,9 +106,9 @@ def test_the_same_probabilities_give_the_same_bytes_and_an_error_no_file(tmp_pat
 
 @pytest.mark.parametrize("case", ["a", "a" * 230])
 def test_what_a_killed_run_leaves_of_every_channel_is_found_by_the_name_of_the_file(tmp_path, case):
-    grid = scan(tmp_path / "a.nii.gz", Orientation())
+    given = scan(tmp_path / "a.nii.gz", Orientation())
     output, answer = Probabilities(LABELS, ("organ", "cancer")), tmp_path / "out" / f"{case}.nii.gz"
-    sink = output(tmp_path / "a.nii.gz", answer, grid)
+    sink = output(answer, given)
     assert len(list((tmp_path / "out" / "probabilities").iterdir())) == 3 + 2
     remove_leftovers_of(output.files(answer.with_name("b.nii.gz")))
     assert len(list((tmp_path / "out" / "probabilities").iterdir())) == 3 + 2
@@ -117,8 +118,8 @@ def test_what_a_killed_run_leaves_of_every_channel_is_found_by_the_name_of_the_f
 
 
 def test_too_few_slices_are_no_file(tmp_path):
-    grid = scan(tmp_path / "a.nii.gz", Orientation())
-    sink = Probabilities(LABELS, ("cancer",))(tmp_path / "a.nii.gz", tmp_path / "out" / "a.nii.gz", grid)
+    given = scan(tmp_path / "a.nii.gz", Orientation())
+    sink = Probabilities(LABELS, ("cancer",))(tmp_path / "out" / "a.nii.gz", given)
     sink.take(FinishedSlice(0, None, probabilities={"cancer": shares(0)["cancer"][:, 0]}))
     with pytest.raises(ValueError, match="1 slices of 5"):
         sink.finish()
@@ -127,8 +128,8 @@ def test_too_few_slices_are_no_file(tmp_path):
 
 
 def test_a_disk_that_changes_bytes_is_noticed_and_no_group_has_a_file(tmp_path, monkeypatch):
-    grid = scan(tmp_path / "a.nii.gz", Orientation())
-    sink = Probabilities(LABELS, ("organ", "cancer"))(tmp_path / "a.nii.gz", tmp_path / "out" / "a.nii.gz", grid)
+    given = scan(tmp_path / "a.nii.gz", Orientation())
+    sink = Probabilities(LABELS, ("organ", "cancer"))(tmp_path / "out" / "a.nii.gz", given)
     give(sink, shares(0))
     order = sink._orders["cancer"]
     assert order._kept is None and len(list((tmp_path / "out" / "probabilities").iterdir())) == 3 + 2

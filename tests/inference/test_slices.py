@@ -13,6 +13,7 @@ from flarenet.inference.outputs.label_file import LabelFile
 from flarenet.inference.outputs.slices import FinishedSlice
 from flarenet.inference.predict import Predictor
 from flarenet.volume import orientation_of
+from tests.inference.opened import opened_file
 from tests.inference.test_predict import BODY_HU, model_folder, write_scan
 
 ORIENTATIONS = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))
@@ -26,8 +27,8 @@ class Sink:
     def __init__(self, *, wants_image=False, fails_at=None):
         self.wants_image, self.fails_at, self.slices, self.end = wants_image, fails_at, [], ""
 
-    def open(self, scan, label_file, grid):
-        self.scan, self.label_file, self.grid = scan, label_file, grid
+    def open(self, label_file, scan):
+        self.scan, self.label_file, self.grid = scan.name, label_file, scan.grid
         return self
 
     def take(self, finished):
@@ -91,9 +92,9 @@ def test_the_label_file_of_all_48_orientations(tmp_path, rising):
         affine = np.eye(4)
         affine[:3, :3] = np.eye(3)[list(permutation)].T * signs
         nibabel.save(nibabel.Nifti1Image(drawn.astype(np.int16), affine), tmp_path / "x.nii")
-        grid = read_grid(tmp_path / "x.nii")
-        turned = orientation_of(grid).apply(drawn.T)
-        sink = LabelFile(tmp_path / "x.nii", tmp_path / "y.nii.gz", grid)
+        scan = opened_file(tmp_path / "x.nii")
+        turned = orientation_of(scan.grid).apply(drawn.T)
+        sink = LabelFile(tmp_path / "y.nii.gz", scan)
         for z in range(len(turned))[:: 1 if rising else -1]:
             sink.take(FinishedSlice(z, turned[z]))
         sink.finish()
@@ -102,7 +103,7 @@ def test_the_label_file_of_all_48_orientations(tmp_path, rising):
 
 def test_an_abandoned_label_file_is_not_there(tmp_path):
     nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)), tmp_path / "x.nii")
-    sink = LabelFile(tmp_path / "x.nii", tmp_path / "y.nii.gz", read_grid(tmp_path / "x.nii"))
+    sink = LabelFile(tmp_path / "y.nii.gz", opened_file(tmp_path / "x.nii"))
     sink.take(FinishedSlice(0, np.zeros((4, 3), np.uint8)))
     sink.abandon()
     assert [path.name for path in tmp_path.iterdir()] == ["x.nii"]

@@ -12,6 +12,7 @@ from flarenet.inference.outputs.slices import FinishedSlice
 from flarenet.inference.outputs.statistics import CaseStatistics, Statistics, write_tables
 from flarenet.schema import load
 from flarenet.volume import Grid
+from tests.inference.opened import opened
 
 LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
 GRID = Grid((4, 5, 6), np.diag([5.0, 2.0, 1.0, 1.0])[[2, 1, 0, 3]])  # a voxel of 10 mm3
@@ -26,7 +27,7 @@ def drawn():
 
 
 def fed(opener, out, labels, image, *, falling=False):
-    sink = opener(out / "in" / "a_0000.nii.gz", out / "a.nii.gz", GRID)
+    sink = opener(out / "a.nii.gz", opened("a_0000.nii.gz", GRID))
     for z in range(len(labels))[:: -1 if falling else 1]:
         sink.take(FinishedSlice(z, labels[z], image=image[z]))
     sink.finish()

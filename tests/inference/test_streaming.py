@@ -116,7 +116,7 @@ def test_a_slow_output_holds_all_stages_back(tmp_path):
                 time.sleep(0.3)  # long enough for the others to do all that they may
             ahead.append(len(read) - finished.z)
 
-    predictor.predict_into([Slow], given)
+    predictor.predict_into([lambda scan: Slow(scan.grid)], given)
     assert len(ahead) == 15 * SHAPE[2]
     assert 4 * PLANES_WAITING <= max(ahead) <= 4 * (PLANES_WAITING + 1) + 4 + 1
 
@@ -240,7 +240,7 @@ def test_a_file_gives_the_numbers_of_read_image(tmp_path, name, scaled):
         content = bytearray((tmp_path / "x.nii").read_bytes())
         content[112:120] = np.array([0.5, -3], dtype=image.header["scl_slope"].dtype).tobytes()
         (tmp_path / "x.nii").write_bytes(content)
-    volume, said = inspect_image(tmp_path / "x.nii")
+    volume, _, said = inspect_image(tmp_path / "x.nii")
     floors = [-1000.0, -100.5, 1e6]
     file = inspect_file(tmp_path / "x.nii", floors)
     planes = [plane.astype(np.float32) for plane in file.planes()]
@@ -257,7 +257,7 @@ def test_a_few_voxels_that_are_no_number_are_air(tmp_path, floor):
     data = scan_data().astype(np.float32)
     data[1, 2, 3], data[4, 5, 6], data[0, 0, 0] = np.nan, np.inf, -np.inf
     path = save(tmp_path / "x.nii.gz", data, np.eye(3))
-    volume, said = inspect_image(path)
+    volume, _, said = inspect_image(path)
     file = inspect_file(path, [floor])
     np.testing.assert_array_equal([plane.copy() for plane in file.planes()], volume.data)
     assert TurnedFile(file).box(floor) == TurnedVolume(volume).box(floor)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...volume import Grid, Triple
 from ...whole import temporary_of, whole_file
-from ..reading import STRICT, Reading
+from .header import Header
 from .stream import CHUNK_BYTES
 from .write import PlaneWriter, check_written, geometry_like, gzipped
 
@@ -24,18 +24,18 @@ COMMENT = 6
 
 @contextmanager
 def channels_file(
-    path: Path, names: Sequence[str], *, like: str | Path | Grid, reading: Reading = STRICT
+    path: Path, names: Sequence[str], *, like: Header | Grid
 ) -> Iterator[tuple[Triple, Callable[..., None]]]:
     """Write a .nii.gz file with a channel for each of `names`: yields its shape (z, y, x) and a function that takes its
     slices one by one, the first one first.
 
-    A slice is one argument per channel, uint8 [Y, X], 255 for 1, in the order of like's file. The header has the
+    A slice is one argument per channel, uint8 [Y, X], 255 for 1, in the order of the image's file. The header has the
     geometry of `like`, as labels_file keeps it, slope 1/255, the channels along the fourth axis, and `names`, as JSON,
     in a comment. NIfTI stores one channel after the other, so each is compressed to a file of its own; these are then
     joined as members of one gzip file. The file is read back, and compared by CRC, before it takes its name; after an
     error there is none. Raises as labels_file.
     """
-    raw, grid = geometry_like(like, reading)
+    raw, grid = geometry_like(like)
     with whole_file(path) as temporary:
         files = [temporary, *(temporary_of(path) for _ in names[1:])]
         try:

@@ -32,8 +32,8 @@ def read_image(path: str | Path, reading: Reading = STRICT) -> Volume:
     return inspect_image(path, reading)[0]
 
 
-def inspect_image(path: str | Path, reading: Reading = STRICT) -> tuple[Volume, tuple[Finding, ...]]:
-    """As read_image, with the warnings about the file."""
+def inspect_image(path: str | Path, reading: Reading = STRICT) -> tuple[Volume, Header, tuple[Finding, ...]]:
+    """As read_image, with the header of the file and the warnings about it."""
     path, seen = Path(path), Seen()
     with opened_image(path, reading) as (source, header), _enough_memory(header, path):
         whole = header.scaling is None and header.dtype.kind != "f"
@@ -42,7 +42,8 @@ def inspect_image(path: str | Path, reading: Reading = STRICT) -> tuple[Volume, 
         out = image_values(stored(source, header, path, into=out if same else None), out, header.scaling, seen)
     if remarks := check_seen(seen, out.size, header.scaling, path):
         fill(out, in_range(seen, header.scaling)[0])
-    return Volume(out.reshape(header.grid.shape), header.grid), (*header.about_file, *header.about_grid, *remarks)
+    volume = Volume(out.reshape(header.grid.shape), header.grid)
+    return volume, header, (*header.about_file, *header.about_grid, *remarks)
 
 
 @contextmanager
@@ -58,8 +59,13 @@ def opened_image(path: Path, reading: Reading) -> Iterator[tuple[Source, Header]
 
 def read_grid(path: str | Path, reading: Reading = STRICT) -> Grid:
     """The grid of an image from its header alone. Raises as read_image does."""
+    return read_header(path, reading).grid
+
+
+def read_header(path: str | Path, reading: Reading = STRICT) -> Header:
+    """The header of an image. Raises as read_image does."""
     with opened(Path(path)) as source:
-        return parse_header(source, Path(path), reading).grid
+        return parse_header(source, Path(path), reading)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,8 @@ from ...volume import Grid, Triple
 from ...whole import not_written, whole_file
 from ..names import FILE_ENDINGS
 from ..reading import STRICT, Reading
-from .header import parse_header
+from .header import Header
+from .read import read_header
 from .stream import CHUNK_BYTES, opened
 
 QFORM_NEAR_MM = 0.01
@@ -34,11 +35,15 @@ def write_labels(
 ) -> None:
     """Write a label map, uint8 [Z, Y, X] in the order of like's file, on exactly the grid of the image `like`.
 
-    See labels_file for how it is written. Raises GeometryError where the shape is not like's.
+    like     the file of the image, or a Grid
+    reading  how the header of that file is read
+    See labels_file for how it is written. Raises GeometryError where the shape is not like's, and as read_image does
+    for `like`.
     """
     if labels_map.dtype != np.uint8:
         raise ValueError(f"a label map is uint8, not {labels_map.dtype}")
-    with labels_file(path, like=like, reading=reading) as (shape, write):
+    geometry = like if isinstance(like, Grid) else read_header(like, reading)
+    with labels_file(path, like=geometry) as (shape, write):
         if labels_map.shape != shape:
             expected = f"{shape}" if isinstance(like, Grid) else f"{shape}, as {like}"
             raise GeometryError(path, found=f"a map of shape {labels_map.shape}", expected=expected)
@@ -47,26 +52,23 @@ def write_labels(
 
 
 @contextmanager
-def labels_file(
-    path: str | Path, *, like: str | Path | Grid, reading: Reading = STRICT
-) -> Iterator[tuple[Triple, Callable[[np.ndarray], None]]]:
-    """Write the label file of the image `like`: yields its shape (z, y, x) and a function that takes its slices one by
-    one, the first one first.
+def labels_file(path: str | Path, *, like: Header | Grid) -> Iterator[tuple[Triple, Callable[[np.ndarray], None]]]:
+    """Write the label file of an image: yields its shape (z, y, x) and a function that takes its slices one by one, the
+    first one first.
 
     path  ends in .nii.gz or .nii
-    like  the file of the image, or a Grid
+    like  the header of the image's file, or a Grid
 
-    A slice is uint8 [Y, X] in the order of like's file. The geometry of like's header (sizes, spacing, units, both
+    A slice is uint8 [Y, X] in the order of the image's file. The geometry of its header (sizes, spacing, units, both
     forms) is kept byte for byte; names, dates and extensions are not, because they may tell of the patient. For a Grid
     the header is made from it. The same slices give the same bytes. The file is read back, and compared by CRC, before
     it takes its name; after an error there is none.
-    Raises StorageError where the file cannot be written, ValueError for too few slices or a slice of another shape, and
-    as read_image does for `like`.
+    Raises StorageError where the file cannot be written, ValueError for too few slices or a slice of another shape.
     """
     path = Path(path)
     if not path.name.lower().endswith(FILE_ENDINGS):
         raise DatasetError(path, found=path.name, expected="a name that ends in " + " or ".join(FILE_ENDINGS))
-    header, grid = geometry_like(like, reading)
+    header, grid = geometry_like(like)
     with whole_file(path) as temporary:
         with gzipped(temporary) if path.name.lower().endswith(".gz") else open(temporary, "wb") as stream:
             writer = PlaneWriter(stream, path, grid.shape)
@@ -122,13 +124,11 @@ def gzipped(path: Path) -> Iterator[BufferedIOBase]:
             yield stream
 
 
-def geometry_like(like: str | Path | Grid, reading: Reading) -> tuple[nibabel.Nifti1Header, Grid]:
-    """The header of a uint8 file of one volume, with the geometry of the image or Grid `like`; and the grid."""
+def geometry_like(like: Header | Grid) -> tuple[nibabel.Nifti1Header, Grid]:
+    """The header of a uint8 file of one volume, with the geometry of `like`; and the grid."""
     if isinstance(like, Grid):
         return _labels_header(_header_of(like)), like
-    with opened(Path(like)) as source:
-        header = parse_header(source, Path(like), reading)
-    return _labels_header(header.raw), header.grid
+    return _labels_header(like.raw), like.grid
 
 
 def _header_of(grid: Grid) -> nibabel.Nifti1Header:

@@ -21,6 +21,7 @@ from ...errors import DatasetError, FlarenetError, StorageError, needs_extra
 from ...silence import silent
 from ...volume import Grid
 from ...whole import whole_file
+from ..opening import OpenedScan
 from .outputs import WrittenAtEnd, beside
 from .slices import FinishedSlice, LabelMap
 
@@ -52,14 +53,15 @@ class DicomSeg:
         with needs_extra("dicom", "--dicom-seg"):
             import highdicom  # noqa: F401 - asked for now, not after the first scan
 
-    def __call__(self, image: Path, output: Path, grid: Grid) -> DicomSegSink:
+    def __call__(self, output: Path, scan: OpenedScan) -> DicomSegSink:
+        image = Path(scan.name)
         if not image.is_dir():
             raise DatasetError(image, found="a file", expected="a folder of DICOM slices, from which DICOM SEG is made")
         slices = series_files(image)
         with _told_of(image):
             for path in slices:
                 _refuse_lacking(_read(path, _NEEDED), path)
-        return DicomSegSink(self.files(output)[0], image, slices, grid, labels=self.labels)
+        return DicomSegSink(self.files(output)[0], image, slices, scan.grid, labels=self.labels)
 
     def files(self, output: Path) -> tuple[Path, ...]:
         return (beside(output, FOLDER, ".dcm"),)

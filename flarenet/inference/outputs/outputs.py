@@ -12,7 +12,7 @@ from typing import Protocol
 
 from ...data.names import case_name
 from ...errors import UsageError
-from ...volume import Grid
+from ..opening import OpenedScan
 from .slices import FinishedSlice, Sink
 
 
@@ -35,8 +35,8 @@ def output_names(images: Iterable[Path], out_dir: Path) -> dict[Path, Path]:
 class Output(Protocol):
     """A SinkOpener that also tells which files it writes."""
 
-    def __call__(self, image: Path, output: Path, grid: Grid) -> Sink:
-        """A sink for the scan `image` on `grid`, whose label file is `output`."""
+    def __call__(self, output: Path, scan: OpenedScan) -> Sink:
+        """A sink for a scan whose label file is `output`."""
 
     def files(self, output: Path) -> tuple[Path, ...]:
         """The files that it writes beside the label file `output`."""

@@ -14,6 +14,7 @@ import numpy as np
 from ...data.labels import LabelSet
 from ...volume import Grid, orientation_of
 from ...whole import whole_file
+from ..opening import OpenedScan
 from .outputs import WrittenAtEnd, beside
 from .slices import FinishedSlice
 
@@ -43,8 +44,8 @@ class Preview:
     def __init__(self, labels: LabelSet, *, is_ct: bool) -> None:
         self.labels, self.is_ct = labels, is_ct
 
-    def __call__(self, image: Path, output: Path, grid: Grid) -> PreviewSink:
-        return PreviewSink(self.files(output)[0], grid, labels=self.labels, is_ct=self.is_ct)
+    def __call__(self, output: Path, scan: OpenedScan) -> PreviewSink:
+        return PreviewSink(self.files(output)[0], scan.grid, labels=self.labels, is_ct=self.is_ct)
 
     def files(self, output: Path) -> tuple[Path, ...]:
         return (beside(output, FOLDER, ".png"),)

@@ -9,8 +9,7 @@ import numpy as np
 
 from ...data.labels import LabelSet
 from ...data.nifti import channels_file
-from ...data.reading import STRICT, Reading
-from ...volume import Grid
+from ..opening import OpenedScan
 from .file_order import FileOrder
 from .outputs import beside
 from .slices import FinishedSlice
@@ -26,16 +25,16 @@ class Probabilities:
     float16.
     """
 
-    def __init__(self, labels: LabelSet, groups: Sequence[str], reading: Reading = STRICT) -> None:
-        self.labels, self.groups, self.reading = labels, tuple(groups), reading
+    def __init__(self, labels: LabelSet, groups: Sequence[str]) -> None:
+        self.labels, self.groups = labels, tuple(groups)
 
-    def __call__(self, image: Path, output: Path, grid: Grid) -> ProbabilitiesSink:
+    def __call__(self, output: Path, scan: OpenedScan) -> ProbabilitiesSink:
         channels = {
             group: ("background", *(self.labels.names[value] for value in self.labels.groups[group]))
             for group in self.groups
         }
         paths = dict(zip(self.groups, self.files(output)))
-        return ProbabilitiesSink(image, paths, grid, channels=channels, reading=self.reading)
+        return ProbabilitiesSink(paths, scan, channels=channels)
 
     def files(self, output: Path) -> tuple[Path, ...]:
         return tuple(beside(output, FOLDER, f"_{group}.nii.gz") for group in self.groups)
@@ -47,20 +46,11 @@ class ProbabilitiesSink:
     wants_image = False
     wants_probabilities = True
 
-    def __init__(
-        self,
-        scan: Path,
-        paths: dict[str, Path],
-        grid: Grid,
-        *,
-        channels: dict[str, tuple[str, ...]],
-        reading: Reading,
-    ) -> None:
+    def __init__(self, paths: dict[str, Path], scan: OpenedScan, *, channels: dict[str, tuple[str, ...]]) -> None:
         self._paths, self._orders, self._finished = paths, dict[str, FileOrder](), list[Path]()
         try:
             for group, names in channels.items():
-                file = channels_file(paths[group], names, like=grid if scan.is_dir() else scan, reading=reading)
-                self._orders[group] = FileOrder(grid, file)
+                self._orders[group] = FileOrder(scan.grid, channels_file(paths[group], names, like=scan.like))
         except BaseException:
             self.abandon()
             raise

@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from ...volume import Grid, orientation_of
+from ..opening import OpenedScan
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +53,8 @@ class Sink(Protocol):
         """Leave nothing half-written behind; called after an error, also after `finish`. Must not raise."""
 
 
-SinkOpener = Callable[[Path, Path, Grid], Sink]
-"""(the scan's file, the label file that it becomes, the scan's own grid) -> a sink for it."""
+SinkOpener = Callable[[Path, OpenedScan], Sink]
+"""(the label file that a scan becomes, the scan) -> a sink for it."""
 
 
 class LabelMap:

@@ -14,6 +14,7 @@ from ...errors import DatasetError
 from ...schema import Frozen, load, save
 from ...volume import Grid
 from ...whole import write_csv
+from ..opening import OpenedScan
 from .outputs import WrittenAtEnd, beside
 from .slices import FinishedSlice
 
@@ -68,8 +69,10 @@ class Statistics:
         self.labels = labels
         self.values = tuple(sorted(values))
 
-    def __call__(self, image: Path, output: Path, grid: Grid) -> StatisticsSink:
-        return StatisticsSink(self.files(output)[0], case_name(output), grid, labels=self.labels, values=self.values)
+    def __call__(self, output: Path, scan: OpenedScan) -> StatisticsSink:
+        return StatisticsSink(
+            self.files(output)[0], case_name(output), scan.grid, labels=self.labels, values=self.values
+        )
 
     def files(self, output: Path) -> tuple[Path, ...]:
         return (beside(output, FOLDER, ".json"),)
