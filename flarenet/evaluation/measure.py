@@ -15,6 +15,7 @@ from pathlib import Path
 from ..data.memory import processors
 from ..data.names import case_name
 from ..data.nifti import read_grid
+from ..data.reading import Reading
 from ..errors import FlarenetError, RunError, UsageError, without_folders
 from ..whole import remove_leftovers
 from .efficiency import EFFICIENCY, CaseCost, Efficiency, EfficiencyFile, Sample, read_efficiency
@@ -30,6 +31,9 @@ must stay readable."""
 
 INPUTS = ("{input}", "{image}")
 OUTPUT = "{output}"
+
+_SIZE_ONLY = Reading(affine="sform", assume_affine=True, volume=0)
+"""How a scan's header is read here: only its size is used, and whether the rest will do is the command's affair."""
 
 Tell = Callable[[str, "CaseCost | str"], None]
 """Called with a case and its cost, or the reason why it has none."""
@@ -121,7 +125,7 @@ def _before(out: Path, command: Command, device: str) -> Efficiency:
 
 
 def _measure_case(image: Path, out: Path, command: Command, *, gpu: Gpu | None, timeout_s: float | None) -> CaseCost:
-    case, (z, y, x) = case_name(image), read_grid(image).shape
+    case, (z, y, x) = case_name(image), read_grid(image, _SIZE_ONLY).shape
     log = out / LOGS / f"{case}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
     with _folder(out) as temporary:

@@ -160,6 +160,24 @@ def test_a_scan_that_cannot_be_read_is_named(images, tmp_path):
     assert list(written(tmp_path / "out")["failed"]) == ["broken"] and list(written(tmp_path / "out")["cases"]) == ["c"]
 
 
+def test_what_a_header_leaves_open_is_left_to_the_command(tmp_path):
+    """sform and qform 0.2 mm apart, neither of them, and two volumes: each is measured, with the size of a volume."""
+    import nibabel
+    import numpy as np
+
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for case, volumes, code in (("apart", (), 1), ("none", (), 0), ("two", (2,), 1)):
+        image = nibabel.Nifti1Image(np.zeros((5, 4, 3, *volumes), np.int16), None)
+        image.set_sform(np.eye(4), code)
+        image.set_qform(np.eye(4) + np.diag([0.2], 3) * (case == "apart"), code)
+        nibabel.save(image, scans / f"{case}_0000.nii.gz")
+    assert measure(scans, tmp_path / "out", predictor(tmp_path)) == 0
+    assert {case: cost["size"] for case, cost in written(tmp_path / "out")["cases"].items()} == {
+        case: [5, 4, 3] for case in ("apart", "none", "two")
+    }
+
+
 def test_measurements_of_two_commands_are_not_mixed(images, tmp_path, capsys):
     out, words = tmp_path / "out", predictor(tmp_path)
     assert measure(images, out, words) == 0
