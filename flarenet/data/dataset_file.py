@@ -2,7 +2,8 @@
 
 The file is nnU-Net v2's, with additions: `groups` (name -> labels, in drawing order), `tolerance_mm` (of the surface
 Dice, by label), `annotated` and `values` per case, `patterns` (what was looked for, by cohort) and a `test` table like
-`dataset`. A set without tables is read from its folders: imagesTr/CASE_0000.ext, labelsTr/CASE.ext, imagesTs, labelsTs.
+`dataset`. A set without tables is read from its folders: imagesTr/CASE_0000.ext, labelsTr/CASE.ext, imagesTs, labelsTs
+(see folders).
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from ..schema import Frozen, parse_all, read_json
 from .case_table import AllCases, CaseEntry, CohortEntry
 from .dataset import Case, Dataset
 from .findings import Finding
-from .folders import scan
+from .folders import paired
 from .label_table import LabelTable, label_table
-from .names import CHANNEL, FILE_ENDINGS
+from .names import CHANNEL, FILE_ENDINGS, files_in, path_from
 from .problems import Problems
 from .reading import STRICT, Reading
 
@@ -170,6 +171,8 @@ def _tables(
 ) -> tuple[dict[str, CaseEntry], dict[str, CaseEntry]]:
     """(training, test) as the file lists them, else as they lie in the folders."""
     ending, test = content.file_ending, content.test
+    if content.dataset is None and ending not in FILE_ENDINGS:  # refused by now; no file can be told by it
+        return {}, {}
     if content.dataset is not None:
         training, counts = content.dataset, {len(data["dataset"])}
     else:
@@ -189,15 +192,19 @@ def _tables(
 
 def _scan(folder: Path, part: str, ending: str, problems: Problems) -> dict[str, CaseEntry]:
     with problems.collected():
-        cases = scan(folder, part, ending)
-        unlabelled = [name for name, (_, label) in cases.items() if label is None]
+        images, labels = (files_in(folder / f"{kind}{part}", ending) for kind in ("images", "labels"))
+        cases = paired(images, labels)
+        unlabelled = [name for name, _, label in cases if label is None]
         if unlabelled and part == "Tr" and len(unlabelled) < len(cases):
             problems.remark(
                 folder / "labelsTr",
                 found=f"no label for {len(unlabelled)} images: {some_of(unlabelled)}",
                 expected="a label for each, unless they are meant to be unlabelled: they are used as such",
             )
-        return {name: CaseEntry(images=(image,), label=label) for name, (image, label) in cases.items()}
+        return {
+            name: CaseEntry(images=(path_from(folder, image),), label=path_from(folder, label) if label else None)
+            for name, image, label in cases
+        }
     return {}
 
 

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import DatasetError, some_of
-from .names import CHANNEL, by_case, files_in, stem_of
+from .names import by_case, refuse_further_channels
 
 
-def scan(folder: Path, part: str, ending: str) -> dict[str, tuple[str, str | None]]:
-    """The cases in two folders of nnU-Net v2's layout: imagesTr and labelsTr (`part` "Tr"), or imagesTs and labelsTs
-    ("Ts"). Either folder may be missing.
+def paired(images: Iterable[Path], labels: Iterable[Path]) -> list[tuple[str, Path, Path | None]]:
+    """(case name, image, label or None) of image files and label files, in the order of the names.
 
-    Returns name -> (image, label or None), paths relative to `folder`, in the order of the names. Raises DatasetError
-    for an image of another channel than the first, for two files of one case, and for labels without an image, which it
-    lists.
+    An image is called CASE_0000.ext or CASE.ext, its label CASE.ext. Raises DatasetError for labels without an image,
+    which it lists, for two files of one case and for a further channel.
     """
-    images, labels = f"images{part}", f"labels{part}"
-    drawn = {stem_of(file.name, ending): file.name for file in files_in(folder / labels, ending)}
-    cases = {}
-    for file in by_case(files_in(folder / images, ending)).values():
-        stem = stem_of(file.name, ending)
-        if not stem.endswith(CHANNEL):
-            channel = re.search(r"_\d{4}$", stem)
-            found = f"{file.name}, a further channel" if channel else f"{file.name}, without a channel"
-            expected = f"CASE{CHANNEL}{ending}: one channel; more are not supported yet"
-            raise DatasetError(folder / images, found=found, expected=expected)
-        name = stem.removesuffix(CHANNEL)
-        cases[name] = (f"{images}/{file.name}", f"{labels}/{drawn[name]}" if name in drawn else None)
-    refuse_strays(folder / labels, [drawn[name] for name in sorted(drawn.keys() - cases.keys())])
-    return cases
-
-
-def refuse_strays(labels: Path, strays: list[str]) -> None:
-    """Raise DatasetError where `strays` names label files, in the folder `labels`, that have no image."""
+    drawn, scans = by_case(labels), by_case(images)
+    refuse_further_channels(scans.values())
+    strays = sorted(drawn[name] for name in drawn.keys() - scans.keys())
     if strays:
-        found = f"{some_of(strays)} without an image"
-        raise DatasetError(labels, found=found, expected="an image for each label")
+        found = f"{some_of([path.name for path in strays])} without an image"
+        raise DatasetError(strays[0].parent, found=found, expected="an image for each label")
+    return [(name, scans[name], drawn.get(name)) for name in sorted(scans)]

@@ -61,11 +61,15 @@ def test_folders_alone_make_a_set(small_set, edit_json, save_nifti):
     (small_set / "imagesTs").mkdir()
     (small_set / "imagesTr/full_0000.nii.gz").rename(small_set / "imagesTs/held_0000.nii.gz")
     (small_set / "labelsTr/full.nii.gz").unlink()
+    (small_set / "imagesTr/bare_0000.nii.gz").rename(small_set / "imagesTr/bare.nii.gz")  # as it may be called too
     (small_set / "imagesTr/._part_0000.nii.gz").write_text("what a Mac leaves behind")
     edit_json(small_set, lambda d: d.update(numTraining=2))
     dataset = read_dataset(small_set)
     assert [(c.name, sorted(c.annotated)) for c in dataset.cases] == [("bare", []), ("part", [1, 2, 3])]
     assert [(c.name, c.label) for c in dataset.test] == [("held", None)]
+    assert [c.image.name for c in dataset.cases] == ["bare.nii.gz", "part_0000.nii.gz"]
+    edit_json(small_set, lambda d: d.update(file_ending=".nrrd"))
+    assert [finding.found for finding in dataset_findings(small_set)[1]] == [".nrrd"]
 
 
 def test_other_keys_of_nnunet_are_allowed(small_set, edit_json):

@@ -9,9 +9,8 @@ from pathlib import Path
 from ...errors import DatasetError
 from ...schema import LARGEST_TABLE_BYTES, read_json
 from ..findings import Finding
-from ..folders import refuse_strays
+from ..folders import paired
 from ..labels import IGNORE, LabelSet
-from ..names import by_case, refuse_further_channels
 from ..reading import Reading
 
 
@@ -92,14 +91,5 @@ def ignore_of(value: int | None) -> dict[int, str]:
 
 
 def pair(images: Iterable[Path], labels: Iterable[Path]) -> tuple[SourceCase, ...]:
-    """Cases of image files and label files, paired by name, in the order of the names.
-
-    An image is called CASE_0000.ext or CASE.ext, its label CASE.ext. Raises DatasetError for labels without an image,
-    for two files of one case and for a further channel.
-    """
-    drawn, scans = by_case(labels), by_case(images)
-    refuse_further_channels(scans.values())
-    strays = sorted(drawn[name] for name in set(drawn) - set(scans))
-    if strays:
-        refuse_strays(strays[0].parent, [path.name for path in strays])
-    return tuple(SourceCase(name, scans[name], drawn.get(name)) for name in sorted(scans))
+    """Cases of image files and label files, as folders.paired pairs them."""
+    return tuple(SourceCase(*found) for found in paired(images, labels))
