@@ -17,7 +17,7 @@ from ..schema import Frozen
 from .dataset import Case
 from .label_table import LARGEST_VALUE, LabelTable
 from .labels import HIDDEN
-from .names import check_name, check_path, spelled
+from .names import check_name, check_path, composed, spelled
 from .problems import Problems
 from .reading import Reading
 
@@ -51,7 +51,7 @@ class CohortEntry(Frozen):
 
 @dataclass(frozen=True)
 class AllCases:
-    """The two case tables of a file, and what it takes to make Cases of them.
+    """The two case tables of a file, by composed names, and what it takes to make Cases of them.
 
     table    the label table; None where it is already known to be wrong
     trusted  the folders that files may lie below, all resolved: the set's own, then those that a person named
@@ -92,8 +92,9 @@ class AllCases:
             where = f"{self._source}: key 'patterns.{cohort}"
             with self.problems.collected():
                 pattern = self.table.resolve(entry.annotated, f"{where}.annotated'")
-                aside = unlabelled - set(entry.cases)
-                matched = _matching(entry.cases, names, f"{where}.cases'")
+                wanted = [composed(name) for name in entry.cases]
+                aside = unlabelled - set(wanted)
+                matched = _matching(wanted, names, f"{where}.cases'")
                 for name in [name for name in matched if name not in aside]:
                     other, before = found.setdefault(name, (cohort, pattern))
                     if set(before) != set(pattern):

@@ -9,6 +9,7 @@ Dice, by label), `annotated` and `values` per case, `patterns` (what was looked 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +23,7 @@ from .dataset import Case, Dataset
 from .findings import Finding
 from .folders import paired
 from .label_table import LabelTable, label_table
-from .names import CHANNEL, FILE_ENDINGS, files_in, path_from
+from .names import CHANNEL, FILE_ENDINGS, composed, files_in, path_from
 from .problems import Problems
 from .reading import STRICT, Reading
 
@@ -187,7 +188,13 @@ def _tables(
         if content.dataset is None:
             expected += ", the images in imagesTr or those with a label"
         problems.add(DatasetError(place, found=content.numTraining, expected=expected))
-    return training, test or {}
+    return _composed(training), _composed(test or {})
+
+
+def _composed(table: Mapping[str, CaseEntry]) -> dict[str, CaseEntry]:
+    """A case table by composed names; names that this would make the same stay as they are, to be refused."""
+    counts = Counter(map(composed, table))
+    return {composed(name) if counts[composed(name)] == 1 else name: entry for name, entry in table.items()}
 
 
 def _scan(folder: Path, part: str, ending: str, problems: Problems) -> dict[str, CaseEntry]:

@@ -25,13 +25,20 @@ def stem_of(name: str, *endings: str) -> str:
 
 
 def case_name(path: str | Path) -> str:
-    """The name of the case of a file or folder: X for X_0000.nii.gz, X.nii.gz, X_0000.nii, X.nii, X_0000 and X."""
-    return stem_of(Path(path).name or Path(path).resolve().name).removesuffix(CHANNEL)
+    """The name of the case of a file or folder: X for X_0000.nii.gz, X.nii.gz, X_0000.nii, X.nii, X_0000 and X,
+    `composed`."""
+    return composed(stem_of(Path(path).name or Path(path).resolve().name).removesuffix(CHANNEL))
+
+
+def composed(name: str) -> str:
+    """A case's name with every letter and its accent as one character (NFC). In the name that a Mac gives a file they
+    may be two (NFD), which look the same; a file is opened by the name that it has."""
+    return unicodedata.normalize("NFC", name)
 
 
 def spelled(name: str) -> str:
     """A case's name as names are compared: file systems may ignore capitals and how accents are spelled."""
-    return unicodedata.normalize("NFC", name).casefold()
+    return composed(name).casefold()
 
 
 def files_in(folder: Path, endings: str | tuple[str, ...] = FILE_ENDINGS) -> list[Path]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.memory import processors
-from ..data.names import case_name
+from ..data.names import CHANNEL, case_name, composed, stem_of
 from ..data.nifti import read_grid
 from ..data.reading import Reading
 from ..errors import FlarenetError, RunError, UsageError, without_folders
@@ -135,11 +135,12 @@ def _measure_case(image: Path, out: Path, command: Command, *, gpu: Gpu | None, 
         shutil.copyfile(image, given)
         cost = run_measured(command.filled(given, output), log=log, timeout_s=timeout_s, gpu=gpu)
         _check(cost, case, log, timeout_s)
-        made = _prediction(output, case)
+        # a command may keep the scan's own spelling of accents
+        made = _prediction(output, case) or _prediction(output, stem_of(image.name).removesuffix(CHANNEL))
         if made is None:
             inside = ", ".join(sorted(path.name for path in output.iterdir())) or "nothing"
             raise RunError(f"the command for {case}", found=f"{inside} in {OUTPUT}", expected=f"{case}.nii.gz")
-        os.replace(made, out / made.name)
+        os.replace(made, out / composed(made.name))
     return CaseCost(
         size=(x, y, z),
         seconds=round(cost.seconds, 3),

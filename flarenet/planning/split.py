@@ -18,6 +18,7 @@ from pydantic import Field
 
 from ..data.dataset import Case
 from ..data.labels import LabelPattern
+from ..data.names import composed
 from ..errors import PlanError, did_you_mean, some_of
 from ..schema import LARGEST_TABLE_BYTES, Frozen, load
 from ..workspace import Fold
@@ -120,7 +121,8 @@ def load_splits(path: str | Path) -> Splits:
             expected="the folds of the data set",
             remedy=f"flarenet_plan -d {path.parent.name}",
         )
-    splits = load(Splits, path, PlanError)
+    found = load(Splits, path, PlanError)
+    splits = Splits(folds=tuple(tuple(map(composed, fold)) for fold in found.folds))
     twice = [name for name, count in Counter(name for fold in splits.folds for name in fold).items() if count > 1]
     if twice:
         raise PlanError(path, found=f"case {twice[0]} twice", expected="every case once")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,18 @@ def test_what_a_header_leaves_open_is_left_to_the_command(tmp_path):
     assert {case: cost["size"] for case, cost in written(tmp_path / "out")["cases"].items()} == {
         case: [5, 4, 3] for case in ("apart", "none", "two")
     }
+
+
+def test_a_prediction_may_keep_the_scans_own_spelling_of_accents(images, tmp_path):
+    """As a Mac spells it, u and its dots apart; the prediction gets the case's name, and counts as done."""
+    mac, usual = (unicodedata.normalize(form, "Jürg") for form in ("NFD", "NFC"))
+    scan = tmp_path / "scans" / f"{mac}_0000.nii.gz"
+    scan.parent.mkdir()
+    scan.write_bytes((images / "a_0000.nii.gz").read_bytes())
+    for _ in range(2):
+        assert measure(scan.parent, tmp_path / "out", predictor(tmp_path)) == 0
+    assert (tmp_path / "runs").read_text() == mac and list(written(tmp_path / "out")["cases"]) == [usual]
+    assert (tmp_path / "out" / f"{usual}.nii.gz").is_file()
 
 
 def test_measurements_of_two_commands_are_not_mixed(images, tmp_path, capsys):

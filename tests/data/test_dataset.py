@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
 import pytest
 
@@ -70,6 +71,25 @@ def test_folders_alone_make_a_set(small_set, edit_json, save_nifti):
     assert [c.image.name for c in dataset.cases] == ["bare.nii.gz", "part_0000.nii.gz"]
     edit_json(small_set, lambda d: d.update(file_ending=".nrrd"))
     assert [finding.found for finding in dataset_findings(small_set)[1]] == [".nrrd"]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_images_and_labels_are_paired_however_their_accents_are_spelled(small_set, edit_json, listed):
+    """An image that a Mac has named, u and its dots apart; its label, and the cohort, by the usual name."""
+    mac, usual = (unicodedata.normalize(form, "Jürg") for form in ("NFD", "NFC"))
+    image = (small_set / "imagesTr/part_0000.nii.gz").rename(small_set / f"imagesTr/{mac}_0000.nii.gz")
+    label = (small_set / "labelsTr/part.nii.gz").rename(small_set / f"labelsTr/{usual}.nii.gz")
+
+    def change(content):
+        del content["dataset"]["part"]
+        content["dataset"][mac] = {"images": [f"imagesTr/{image.name}"], "label": f"labelsTr/{label.name}"}
+        content["patterns"] = {"a": {"annotated": ["liver"], "cases": [usual]}}
+        if not listed:
+            del content["dataset"]
+
+    edit_json(small_set, change)
+    case = next(case for case in read_dataset(small_set).cases if case.name == usual)
+    assert (case.image, case.label, case.annotated) == (image, label, {1})
 
 
 def test_other_keys_of_nnunet_are_allowed(small_set, edit_json):

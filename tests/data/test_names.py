@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
 from flarenet.data.names import case_name, files_by_case, find_images
@@ -30,6 +32,14 @@ def test_capitals_make_no_other_ending_and_no_other_case(tmp_path):
     (tmp_path / "A_0000.nii.gz").write_bytes(b"")
     with pytest.raises(DatasetError, match="A_0000.nii.gz and a.nii"):
         files_by_case(tmp_path)
+
+
+def test_a_case_is_the_same_however_its_accents_are_spelled(tmp_path):
+    """A Mac's u and its dots are two characters; the file keeps its own name."""
+    mac = unicodedata.normalize("NFD", "J\u00fcrg")
+    assert len(mac) == 5 and case_name(f"{mac}_0000.nii.gz") == "J\u00fcrg"
+    (tmp_path / f"{mac}.nii.gz").write_bytes(b"")
+    assert files_by_case(tmp_path) == {"J\u00fcrg": tmp_path / f"{mac}.nii.gz"}
 
 
 def test_find_images(tmp_path):

@@ -2,6 +2,7 @@ import gzip
 import json
 import os
 import struct
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -346,6 +347,15 @@ def test_files_whose_forms_disagree_are_read_as_was_asked_and_scored_anew_where_
     assert "--affine sform" in scored("agree")[1]
     assert scored("sform") == ({"liver": ONE}, None)
     assert "10.0 mm away" in scored("qform")[1]
+
+
+def test_a_prediction_is_found_however_its_accents_are_spelled(tmp_path):
+    """A truth that a Mac has named, u and its dots apart."""
+    mac, usual = (unicodedata.normalize(form, "Jürg") for form in ("NFD", "NFC"))
+    for folder, name in (("truth", mac), ("predicted", usual)):
+        _write(tmp_path / folder, name, _map(liver=slice(2, 8)))
+    [pair], _ = pair_up(tmp_path / "truth", tmp_path / "predicted", dataset=_dataset(tmp_path, **{usual: {1}}))
+    assert (pair.name, pair.asked, pair.prediction.is_file()) == (usual, {1}, True)
 
 
 def test_the_memory_of_a_case_is_known_where_its_truth_is_read_as_was_asked(tmp_path):

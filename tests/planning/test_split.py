@@ -147,6 +147,8 @@ def test_splits_on_file(tmp_path):
     path.parent.mkdir()
     save(make_splits(CASES, 5, seed=0), path)
     assert load_splits(path) == make_splits(CASES, 5, seed=0)
+    save(Splits(folds=(("Ju\u0308rg",),)), path)  # as a Mac may spell it
+    assert load_splits(path).held_out(0) == {"J\u00fcrg"}
     save(Splits(folds=(("a", "b"), ("a",))), path)
     with pytest.raises(PlanError, match="case a twice"):
         load_splits(path)
