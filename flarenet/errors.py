@@ -2,7 +2,8 @@
 
 Exit codes of all commands: 0 done, 1 a fault of flarenet, 2 usage, 3 some cases failed, 4 input invalid,
 5 environment (disk, memory, permission), 6 locked by another run, 7 refused as unsafe, 75 ended by SIGTERM,
-130 ended by Ctrl-C. After 75 and 130 the same command resumes where it ended.
+130 ended by Ctrl-C. After 75 and 130 the same command resumes where it ended; flarenet_predict into a folder needs
+--continue in addition.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Shared by all commands. Errors become one message and an exit code; --debug adds a traceback.
 
 Exit codes are those of flarenet.errors. A command ended by SIGTERM (a preempted job, say) stops its processes and exits
-with 75; one interrupted from the keyboard exits with 130. The same command then resumes from there.
+with 75; one interrupted from the keyboard exits with 130. The message says what to type to resume from there.
 """
 
 from __future__ import annotations
