@@ -22,32 +22,65 @@ def commands(document):
     """The lines that begin with a command of flarenet, as words: those that may be left out are there, none that stands
     for further ones."""
     text = re.sub(r"\\\n\s*", "", document.read_text())
-    for line in re.findall(r"^ *(flarenet_\w+ .*)$", text, re.MULTILINE):
-        line = re.sub(r"\[(-[^]]*)\]", r"\1", line)
-        yield ["1" if word in NUMBERS else word for word in shlex.split(line, comments=True) if word != "..."]
+    return [words_of(line) for line in re.findall(r"^ *(flarenet_\w+ .*)$", text, re.MULTILINE)]
 
 
-LINES = [(document.name, line) for document in DOCUMENTS for line in commands(document)]
+def mentions(document):
+    """The commands within sentences and tables, as `commands` gives them; they need not be whole."""
+    return [words_of(span) for span in re.findall(r"`(flarenet_\w+ [^`]+)`", document.read_text())]
 
 
-@pytest.mark.parametrize("document, line", LINES, ids=[f"{name}: {' '.join(line)[:60]}" for name, line in LINES])
-def test_a_command_can_be_typed_and_what_it_sets_is_in_a_plan(document, line, monkeypatch):
-    parsed = []
+def words_of(line):
+    line = re.sub(r"\[(-[^]]*)\]", r"\1", line)
+    return ["1" if word in NUMBERS else word for word in shlex.split(line, comments=True) if word != "..."]
+
+
+def parsed(line, monkeypatch, prepare=lambda parser: None):
+    """The arguments of a command, which is not run; `prepare` is called with its parser."""
+    found = []
     command, *words = line
     module = importlib.import_module(f"flarenet.cli.{command.removeprefix('flarenet_')}")
 
     def run(parser, work, argv, **_):
-        parsed.append(parser.parse_args(argv))
+        prepare(parser)
+        found.append(parser.parse_args(argv))
         return 0
 
     for place in {module, shell}:
         if hasattr(place, "run"):
             monkeypatch.setattr(place, "run", run)
     assert module.main(words) == 0
-    [arguments] = parsed
+    return found[0]
+
+
+def require_nothing(parser):
+    for action in parser._actions:
+        action.required = False
+        for inner in action.choices.values() if isinstance(action.choices, dict) else ():
+            require_nothing(inner)
+
+
+def cases(find):
+    found = {f"{document.name}: {' '.join(line)}": line for document in DOCUMENTS for line in find(document)}
+    return {"argvalues": found.values(), "ids": [name[:80] for name in found]}
+
+
+@pytest.mark.parametrize("line", **cases(commands))
+def test_a_command_can_be_typed_and_what_it_sets_is_in_a_plan(line, monkeypatch):
+    arguments = parsed(line, monkeypatch)
     mini = getattr(arguments, "dataset", None) == "FLAREmini"
     plan = load_plan(GOLDEN / f"plan_{'flaremini' if mini else 'flare23'}_auto.json")
-    override(plan, getattr(arguments, "changes", []), trained=command == "flarenet_predict")
+    override(plan, getattr(arguments, "changes", []), trained=line[0] == "flarenet_predict")
+
+
+@pytest.mark.parametrize("line", **cases(mentions))
+def test_what_is_mentioned_of_a_command_is_there(line, monkeypatch, capsys):
+    """Its flags and the choices of their values. What it requires, and the value of its last flag, may be left out."""
+    try:
+        parsed(line, monkeypatch, prepare=require_nothing)
+    except SystemExit as end:
+        said = capsys.readouterr().err.strip()
+        assert end.code == 0 or re.search(rf"argument \S*{re.escape(line[-1])}\S*: expected .*argument$", said), said
 
 
 def anchors(document):
