@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 MOST_WORKERS = 8
 """The most workers by default. Each holds a whole scan, so memory runs out before processors do."""
 
+OF_A_PLAN = (
+    *("--recipe", "--set", "--without", "--size", "--network", "--fingerprint", "--dry-run"),
+    *("--gpu-memory-gb", "--inference-memory-gb", "--inference-seconds"),
+)
+"""The flags that mean nothing for a check."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = parser("flarenet_plan", "Look at a data set, write its plan, and prepare its cases for training.")
@@ -95,8 +101,11 @@ def work(arguments: Namespace) -> int | None:
     """
     from ..lock import locked
 
+    checks = arguments.check or arguments.report is not None
+    if checks:
+        _refuse_of_a_plan(arguments)
     opened = open_set(arguments)
-    if arguments.check or arguments.report is not None:
+    if checks:
         return check(opened, arguments)
     workspace, dataset = opened.workspace, opened.read()
     with nullcontext() if arguments.dry_run else locked(workspace.prepared):
@@ -106,6 +115,17 @@ def work(arguments: Namespace) -> int | None:
         unprepared = go_on(dataset, fingerprint, workspace, arguments)
     _end_with(broken, unprepared, len(dataset.cases) + len(dataset.test))
     return None
+
+
+def _refuse_of_a_plan(arguments: Namespace) -> None:
+    """Raise UsageError for flags that a check would leave aside: --dry-run, say, promises that nothing is written."""
+    from ..errors import UsageError
+
+    values = vars(arguments) | {"set": arguments.changes}
+    given = [flag for flag in OF_A_PLAN if values[flag[2:].replace("-", "_")] not in (None, False, [], "auto")]
+    if given:
+        asked, listed = "--check" if arguments.check else "--report", ", ".join(given)
+        raise UsageError(listed, found=f"beside {asked}, which plans nothing", expected=f"{asked} without {listed}")
 
 
 def _measured(dataset: Dataset, workspace: Workspace, arguments: Namespace) -> tuple[Fingerprint, Failures]:
