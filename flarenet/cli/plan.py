@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from ..data.memory import processors
 from .check import check
 from .shell import add_changes, add_pool, add_raw, add_reading, parser, pool, run
 from .sources import add_sources, open_set
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from ..workspace import Workspace
 
     Failures = Iterable[tuple[str, FlarenetError]]
-
-MOST_WORKERS = 8
-"""The most workers by default. Each holds a whole scan, so memory runs out before processors do."""
 
 OF_A_PLAN = (
     *("--recipe", "--set", "--without", "--size", "--network", "--fingerprint", "--dry-run"),
@@ -68,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_sources(words)
     add_reading(words)
-    add_pool(words, workers=min(processors(), MOST_WORKERS))
+    add_pool(words)
     return run(words, work, argv)
 
 

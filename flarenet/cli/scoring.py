@@ -35,7 +35,7 @@ def add_scoring(words: ArgumentParser) -> None:
     add_raw(words)
     words.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
     add_reading(words)
-    add_pool(words, workers=1)
+    add_pool(words)
 
 
 def scored_by(arguments: Namespace) -> ScoredBy:

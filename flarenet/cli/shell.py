@@ -19,12 +19,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..data.memory import processors
 from ..errors import FAULT, INTERRUPTED, TERMINATED, FlarenetError, StorageError, is_out_of_memory, memory_remedy
 
 if TYPE_CHECKING:
     from ..data.cases import Pool
     from ..data.reading import Reading
     from ..workspace import Fold, Workspace
+
+MOST_WORKERS = 8
+"""The most workers by default. Each holds a whole scan, so memory runs out before processors do."""
 
 
 class _Words(ArgumentParser):
@@ -114,12 +118,15 @@ def _fold(text: str) -> Fold:
     return int(text)
 
 
-def add_pool(words: ArgumentParser, *, workers: int) -> None:
-    """Add the flags that say where cases are processed; `pool` reads them."""
+def add_pool(words: ArgumentParser, *, workers: int | None = None) -> None:
+    """Add the flags that say where cases are processed; `pool` reads them.
+
+    workers  the default of --workers; None: one for each processor, up to MOST_WORKERS
+    """
     words.add_argument(
         "--workers",
         type=int,
-        default=workers,
+        default=min(processors(), MOST_WORKERS) if workers is None else workers,
         metavar="N",
         help="processes that work on cases in parallel (default: %(default)s)",
     )

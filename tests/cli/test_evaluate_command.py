@@ -50,7 +50,7 @@ def _save(path, array_zyx):
 def _evaluate(root, *words, dataset="Tiny"):
     truth = root / "raw" / "Tiny" / "labelsTs"
     places = ["-p", str(root / "predicted"), "-g", str(truth), "-o", str(root / "out"), "--root", str(root)]
-    return main([*places, "-d", dataset, *words])
+    return main([*places, "-d", dataset, "--workers", "1", *words])
 
 
 def _metrics(root):
@@ -122,7 +122,7 @@ def test_folders_typed_as_seen_from_here_are_told_to_the_workers_as_seen_from_an
 
     monkeypatch.setattr("flarenet.evaluation.pairs.map_cases", noting)
     monkeypatch.chdir(root)
-    assert main(["-p", "predicted", "-g", "raw/Tiny/labelsTs", "-o", "out", "-d", "Tiny"]) == 0
+    assert main(["-p", "predicted", "-g", "raw/Tiny/labelsTs", "-o", "out", "-d", "Tiny", "--workers", "1"]) == 0
     folders = (root / "raw" / "Tiny" / "labelsTs", root / "predicted")
     assert told == [folder / f"{name}.nii.gz" for name in TABLE for folder in folders]
     assert f"written: {root / 'out'}" in capsys.readouterr().out

@@ -31,7 +31,7 @@ def made(tmp_path_factory):
 def _report(root, *models, out="report", more=()):
     raw = root / "raw" / "P"
     places = ["-g", str(raw / "labelsTs"), "-d", "P", "--root", str(root), "-o", str(root / out)]
-    return main(["-p", *models, *places, *more])
+    return main(["-p", *models, *places, "--workers", "1", *more])
 
 
 def test_two_models_side_by_side(made, capsys):
@@ -61,7 +61,7 @@ def test_one_report_at_a_time_is_written_and_what_a_killed_one_left_goes(made, c
 
 def test_folders_that_were_scored_are_not_scored_again(made):
     words = ["-g", str(made / "raw" / "P" / "labelsTs"), "-d", "P", "--root", str(made), "-o", str(made / "scored")]
-    assert evaluate(["-p", str(made / "beside"), *words]) == 0
+    assert evaluate(["-p", str(made / "beside"), *words, "--workers", "1"]) == 0
     metrics = json.loads((made / "scored" / "metrics.json").read_text())
     metrics["classes"]["liver"]["dsc"] = 0.1234
     (made / "scored" / "metrics.json").write_text(json.dumps(metrics))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from flarenet.cli.report import words as report_words
 from flarenet.cli.shell import add_device, add_planned, add_pool, parser, path, pool, run
 from flarenet.data.cases import Pool
 from flarenet.errors import CasesFailed, DatasetError, StorageError, UnsafeError, UsageError
@@ -103,6 +104,13 @@ def test_the_flags_of_a_pool():
     run(words, lambda arguments: seen.append(pool(arguments)), [])
     run(words, lambda arguments: seen.append(pool(arguments)), ["--timeout-s", "2.5", "--scheduler", "tcp://a:1"])
     assert seen == [Pool(3), Pool(3, timeout_s=2.5, scheduler="tcp://a:1")]
+
+
+@pytest.mark.parametrize("there, used", [(3, 3), (64, 8)])
+def test_all_processors_work_on_cases_but_no_more_than_each_may_hold_a_scan(monkeypatch, there, used):
+    monkeypatch.setattr("flarenet.cli.shell.processors", lambda: there)
+    scoring = ["-p", "a", "-g", "b", "-d", "c", "-o", "d"]
+    assert pool(report_words().parse_args(scoring)) == Pool(used)
 
 
 def test_a_path_leads_to_the_same_file_from_anywhere(monkeypatch, tmp_path):

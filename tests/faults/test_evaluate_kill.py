@@ -45,7 +45,7 @@ def _save(path: Path, array: np.ndarray) -> None:
 def _words(root: Path, out: str) -> list[str]:
     truth = root / "raw" / "Tiny" / "labelsTs"
     places = ["-p", root / "predicted", "-g", truth, "-o", root / out, "--root", root, "-d", "Tiny"]
-    return list(map(str, places))
+    return [*map(str, places), "--workers", "1"]
 
 
 def _killed(root: Path, out: str, kill: str, *words: str) -> subprocess.CompletedProcess:
