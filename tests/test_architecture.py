@@ -21,8 +21,8 @@ FLOORS = (
     {"preparation", "networks"},
     {"inference"},
     {"training", "pseudo"},
-    {"trainers", "reporting"},
-    {"choice"},
+    {"trainers"},
+    {"choice", "reporting"},
     {"cli"},
 )
 TORCH_FREE = set.union(*FLOORS[:5])

@@ -9,9 +9,9 @@ from statistics import mean, stdev
 from rich.table import Table
 
 from ..data.labels import LabelSet
+from ..evaluation.means import ALL, MEASURES, alike, case_means, tested_means
 from ..evaluation.significance import PairedTest, paired_tests
 from ..evaluation.tables import Metrics, shown
-from ..reporting.score_table import ALL, MEASURES, alike, case_means, tested_means
 from ..schema import Frozen, save
 from ..terminal import new_table, show
 from ..whole import write_csv
@@ -66,6 +66,7 @@ class AblationResults(Frozen):
 
     fold         the fold whose cases every run holds out, or "all"
     cases        names of the cases scored
+    means        what, among the scores of a variant, is a mean over several labels
     differences  Holm's correction is over all means of a measure, and separately over all its single labels. A group
                  that holds every label with a score is not tested in addition to all labels
     """
@@ -75,6 +76,7 @@ class AblationResults(Frozen):
     fold: str
     seeds: tuple[int, ...]
     cases: tuple[str, ...]
+    means: tuple[str, ...]
     variants: dict[str, VariantScores]
     differences: tuple[Difference, ...]
 
@@ -98,6 +100,7 @@ def results(
         fold=fold,
         seeds=tuple(dict.fromkeys(seed for by_seed in found.values() for seed in by_seed)),
         cases=tuple(cases),
+        means=tuple(means),
         variants={
             variant: VariantScores(
                 seeds=tuple(scores[variant]),
@@ -133,30 +136,26 @@ def write_results(found: AblationResults, folder: Path) -> None:
 
 def print_results(found: AblationResults) -> None:
     """Print the means of each variant, the tests between them, notes and failures."""
-    means = [what for scores in found.variants.values() for what in scores.dsc if what == ALL or what.endswith(MEAN)]
     title = f"{found.name} on {found.dataset}: {len(found.cases)} cases, seeds {', '.join(map(str, found.seeds))}"
-    columns = [(what, measure) for what in dict.fromkeys(means) for measure in MEASURES]
+    columns = [(what, measure) for what in found.means for measure in MEASURES]
     table = new_table(title, "variant", *(f">{what} {measure.upper()}" for what, measure in columns))
     for variant, scores in found.variants.items():
         table.add_row(variant, *(_shown(getattr(scores, measure)[what]) for what, measure in columns))
     show(table)
     print("mean ± standard deviation over cases (± over the means of seeds)")
-    for variant, labels in _lacking(found, set(means)).items():
+    for variant, labels in _lacking(found).items():
         show(notes=[f"{variant} has no score of {', '.join(labels)}, which others have: no mean or test with these"])
-    differences = _difference_table(found, set(means))
+    differences = _difference_table(found)
     if differences.row_count:
         show(differences)
     for variant, scores in found.variants.items():
         show(failed={f"{variant}, {where}": reason for where, reason in scores.failed.items()})
 
 
-MEAN = " (mean)"
-
-
-def _lacking(found: AblationResults, means: set[str]) -> dict[str, list[str]]:
+def _lacking(found: AblationResults) -> dict[str, list[str]]:
     """Variant with scores -> labels of which it lacks a score that another variant has; only variants that lack one."""
     scored = {
-        variant: [what for what, spread in scores.dsc.items() if what not in means and spread.n]
+        variant: [what for what, spread in scores.dsc.items() if what not in found.means and spread.n]
         for variant, scores in found.variants.items()
         if scores.seeds
     }
@@ -165,11 +164,11 @@ def _lacking(found: AblationResults, means: set[str]) -> dict[str, list[str]]:
     return {variant: names for variant, names in lacking.items() if names}
 
 
-def _difference_table(found: AblationResults, means: set[str]) -> Table:
+def _difference_table(found: AblationResults) -> Table:
     title = "differences, Wilcoxon's signed rank test"
     table = new_table(title, "", "variant", "against", ">cases", ">median", ">p", ">p, Holm")
     for one in found.differences:
-        if one.what in means:
+        if one.what in found.means:
             median = "-" if one.median is None else f"{one.median:+.4f}"
             p, corrected = ("too few" if p is None else f"{p:.4f}" for p in (one.p, one.corrected))
             table.add_row(f"{one.what} {one.measure.upper()}", one.one, one.other, str(one.cases), median, p, corrected)
@@ -199,12 +198,12 @@ def _single(labels: LabelSet) -> dict[str, tuple[str, ...]]:
 
 
 def _means(labels: LabelSet) -> dict[str, tuple[str, ...]]:
-    groups = {f"{group}{MEAN}": labels.names_of(values) for group, values in labels.groups.items()}
+    groups = {f"{group} (mean)": labels.names_of(values) for group, values in labels.groups.items()}
     return {**groups, ALL: labels.names_of(labels.values)}
 
 
 def _alike(scores: Mapping[str, Mapping[int, Metrics]], names: Sequence[str]) -> dict[str, list[Metrics]]:
-    """Variant -> its scores, for the variants that score_table.alike finds comparable in `names`."""
+    """Variant -> its scores, for the variants that means.alike finds comparable in `names`."""
     found = {variant: list(by_seed.values()) for variant, by_seed in scores.items() if by_seed}
     return {variant: found[variant] for variant in alike(found, names)}
 

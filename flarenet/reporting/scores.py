@@ -5,22 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..data.labels import LabelSet
+from ..evaluation.means import ALL, MEASURES, Models, case_means, compared_means, tested_means
 from ..evaluation.significance import FEWEST_CASES, PairedTest, paired_tests
 from ..evaluation.tables import Metrics
 from .charts import box_plots, scatter
 from .content import Cell, Chart, Heading, Listing, Part, Section, Table, Words, plain_table
 from .published import PublishedScores
-from .score_table import (
-    ALL,
-    MEASURES,
-    Models,
-    case_means,
-    case_table,
-    class_table,
-    compared_means,
-    score_table,
-    tested_means,
-)
+from .score_table import case_table, class_table, score_table
 
 SIGNIFICANT = 0.05
 

@@ -109,6 +109,16 @@ def test_a_case_that_failed_is_named_and_counts_as_it_was_scored():
     assert found.variants["one"].dsc["liver"].mean == pytest.approx(5 / 6)
 
 
+def test_a_label_that_is_called_like_a_mean_is_none(capsys):
+    named = LabelSet(names=("background", "liver", "left (mean)"), groups={"organ": (1, 2)})
+    scores = {"liver": LabelScore(dsc=0.5, nsd=0.5), "left (mean)": LabelScore(dsc=0.7, nsd=0.7)}
+    made = summarise([CaseScores("a", scores)], named)
+    found = results({"one": {0: made}}, named, dataset="D", name="mine", fold="0", cases=("a",))
+    assert found.means == ("organ (mean)", "all labels")
+    print_results(found)
+    assert "left" not in capsys.readouterr().out
+
+
 def test_files_and_the_printed_table_say_the_same(found, tmp_path, capsys):
     write_results(found, tmp_path)
     with open(tmp_path / "ablation.csv") as stream:

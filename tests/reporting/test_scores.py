@@ -6,7 +6,7 @@ from flarenet.evaluation.pairs import CaseScores
 from flarenet.evaluation.scores import LabelScore
 from flarenet.evaluation.tables import summarise
 from flarenet.reporting.published import published
-from flarenet.reporting.score_table import case_means, case_table, compared_means, score_table
+from flarenet.reporting.score_table import case_table, score_table
 from flarenet.reporting.scores import score_sections
 
 LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
@@ -72,8 +72,6 @@ def test_a_label_without_a_surface_score_is_in_no_mean_of_these():
     assert [cell.text for cell in rows["spleen"]][:3] == ["80.00", "-", "1"]
     assert [cell.text for cell in rows["organ (mean)"]][:3] == ["75.00 ± 7.07", "50.00", "2"]
     assert [cell.text for cell in _rows(case_table({"A": found}))["b"]] == ["80.00", "-"]
-    assert case_means(found, ["liver", "spleen"], "nsd") == {"a": 0.5}
-    assert compared_means({"A": found, "B": found}, ["liver", "spleen"], "nsd") == {"A": {"a": 0.5}, "B": {"a": 0.5}}
 
 
 def test_a_mean_over_fewer_labels_stands_beside_none_over_more():
