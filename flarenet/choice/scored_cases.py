@@ -43,12 +43,9 @@ def cases_in(
             raise DatasetError(image, found=f"no {name}.nii.gz in {truth}", expected="a truth for every scan")
         if name in learned:
             raise UsageError(image, found=f"{name}, which the models learn from", expected="cases that they never see")
-        # a file that is not the data set's own has the values of the label table
-        own = known[name] if name in known and _same(known[name].label, truths[name]) else None
         asked = PLAIN.asked(known[name].looked_for if name in known else None, dataset.labels)
-        values = own.values if own is not None else dataset.values_elsewhere
         how = known[name].reading if name in known else reading
-        cases.append(Case(name, image, truths[name], asked, values=values, reading=how))
+        cases.append(Case(name, image, truths[name], asked, values=dataset.values_of(truths[name]), reading=how))
     return _some([case for case in cases if case.annotated], f"a scan of {images} that was searched for a label")
 
 
@@ -58,7 +55,3 @@ def _some(cases: list[Case], expected: str) -> list[Case]:
             "the cases to score on", found="none", expected=expected, remedy="-i IMAGES -g TRUTH, or --held-out"
         )
     return cases
-
-
-def _same(one: Path | None, other: Path) -> bool:
-    return one is not None and one.resolve() == other.resolve()

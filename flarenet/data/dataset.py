@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from .labels import HIDDEN, LabelPattern, LabelSet
@@ -64,6 +65,15 @@ class Dataset:
     def values_elsewhere(self) -> dict[int, int]:
         """`values` for label maps that are not a case's own file: those of the table, and `ignore`."""
         return {} if self.ignore is None else {value: value for value in self.labels.values} | {self.ignore: HIDDEN}
+
+    def values_of(self, label: Path) -> Mapping[int, int]:
+        """`values` for the label map in a file: those of the case whose own file it is, else values_elsewhere. Another
+        file of the same name need not number labels as that one does."""
+        return self._own_values.get(label.resolve(), self.values_elsewhere)
+
+    @cached_property
+    def _own_values(self) -> dict[Path, Mapping[int, int]]:
+        return {case.label.resolve(): case.values for case in (*self.cases, *self.test) if case.label is not None}
 
     @property
     def by_name(self) -> dict[str, Case]:

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ..errors import DatasetError, did_you_mean, some_of
@@ -65,8 +66,11 @@ class LabelTable:
     def _value(self, item: Any) -> int | None:
         if type(item) is int:  # True is not a number
             return self.values.get(item)
-        names = [plain(name) for name in self.labels.names]
-        return names.index(plain(item)) if isinstance(item, str) and plain(item) in names[1:] else None
+        return self._by_name.get(plain(item)) if isinstance(item, str) else None
+
+    @cached_property
+    def _by_name(self) -> dict[str, int]:
+        return {plain(name): value for value, name in enumerate(self.labels.names) if value}
 
     @property
     def _listed(self) -> str:

@@ -82,15 +82,13 @@ def pair_up(
     """
     truths, predicted, known = _label_maps(truth), _label_maps(prediction), dataset.by_name
     looked_for = {name: case.looked_for for name, case in known.items()}
-    # only a case's own label file may number labels differently from the table, not another file of the same name
-    values = {case.label.resolve(): case.values for case in known.values() if case.label is not None}
     every = [
         Pair(
             name,
             path,
             predicted.get(name, prediction / path.name),
             rules.asked(looked_for.get(name), dataset.labels),
-            values.get(path.resolve(), dataset.values_elsewhere),
+            dataset.values_of(path),
             reading,
         )
         for name, path in truths.items()

@@ -351,5 +351,9 @@ def test_ignore_is_no_label_but_a_value_of_the_label_files(small_set, edit_json,
     assert full.values == dataset.values_elsewhere == {1: 1, 2: 2, 3: 3, value: HIDDEN}
     assert (full.annotated, full.declared, bare.values) == ({1, 2, 3}, False, {})
     assert part.values == {7: 1, 9: HIDDEN} and part.annotated == {1}
+    link = small_set / "link.nii.gz"
+    link.symlink_to(part.label)
+    assert dataset.values_of(link) == part.values
+    assert dataset.values_of(small_set / "elsewhere" / part.label.name) == dataset.values_elsewhere
     edit_json(small_set, lambda d: d["dataset"]["part"].pop("annotated"))
     assert read_dataset(small_set).cases[1].annotated == {1}  # all that its file can hold
