@@ -33,6 +33,10 @@ SAME_GRID_MM = 0.1
 HARMLESS_VOXELS = 512 << 20
 """A label map of up to so many voxels is read and checked whatever its image is like; it takes a byte for each."""
 
+PROCESS_MB, BYTES_PER_VOXEL = 150, 6
+"""The most memory that checking a case takes, measured and rounded up: Python with its imports, and bytes per voxel of
+the image."""
+
 
 class Check(Frozen):
     """What a check of a data set found.
@@ -78,16 +82,20 @@ def check_dataset(
     *,
     pool: Pool = HERE,
     beside: Sequence[Finding] = (),
+    bytes_per_voxel: int = BYTES_PER_VOXEL,
 ) -> tuple[Check, dict[Path, Seen]]:
     """Everything that is wrong with the cases, training and test, in their order; and what `look` made of each case.
 
-    look    called for each case while its files are in memory; what it returns is given back under the image's path
-    pool    where the cases are looked at
-    beside  what dataset_findings found, which comes first; the cases it refused are no longer in `dataset`
+    look             called for each case while its files are in memory; what it returns is given back under the image's
+                     path
+    pool             where the cases are looked at
+    beside           what dataset_findings found, which comes first; the cases it refused are no longer in `dataset`
+    bytes_per_voxel  the memory that a case takes at its peak, in bytes per voxel of its image; `look` may need more
     """
     cases = [*dataset.cases, *dataset.test]
     work = partial(_checked, look=look, labels=dataset.labels, is_ct=dataset.modality == "CT")
-    found, failed = map_cases(work, cases, pool=pool, describe=f"check {dataset.name}")
+    need_mb = partial(_need_mb, bytes_per_voxel=bytes_per_voxel)
+    found, failed = map_cases(work, cases, pool=pool, describe=f"check {dataset.name}", need_mb=need_mb)
     by_image = {case.image: findings for case, findings, _, _ in found}
     by_image |= {case.image: (refusal(case.name, error),) for case, error in failed}
     twins = copies(dataset)
@@ -164,6 +172,10 @@ def read_case(case: Case, labels: LabelSet, *, is_ct: bool = True) -> Content:
     if drawn is not None:
         findings += _check_drawn(case, labels, image, drawn)
     return Content(image, drawn, of_case(case.name, findings))
+
+
+def _need_mb(case: Case, *, bytes_per_voxel: int) -> float:
+    return PROCESS_MB + math.prod(read_grid(case.image, case.reading).shape) * bytes_per_voxel / (1 << 20)
 
 
 def _checked(

@@ -28,7 +28,7 @@ from .content import (
     from_terminal,
     plain_table,
 )
-from .look import Look, added, bins_hu, look_at, worth_a_thumbnail
+from .look import BYTES_PER_VOXEL, Look, added, bins_hu, look_at, worth_a_thumbnail
 from .pixels import hex_of
 
 MANY_CASES, MANY_ROWS = 60, 30
@@ -69,7 +69,7 @@ def look_sections(
     """
     thumbs = worth_a_thumbnail(fingerprint)
     look = partial(look_at, labels=fingerprint.labels, is_ct=fingerprint.modality == "CT", thumbnails=frozenset(thumbs))
-    check, seen = check_dataset(dataset, look, pool=pool, beside=beside)
+    check, seen = check_dataset(dataset, look, pool=pool, beside=beside, bytes_per_voxel=BYTES_PER_VOXEL)
     by_case = {case.name: seen[case.image] for case in dataset.cases if case.image in seen}
     sections = [findings_section(check), dataset_section(fingerprint)]
     if fingerprint.modality == "CT" and (chart := histogram_chart(fingerprint, by_case)):

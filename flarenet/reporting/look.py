@@ -24,6 +24,9 @@ MOST_THUMBNAILS, THUMBNAIL_WIDTH = 48, 180
 
 OPACITY = 0.45
 
+BYTES_PER_VOXEL = 18
+"""The most memory that checking and looking at a case takes, in bytes per voxel of its image; measured, rounded up."""
+
 
 @dataclass(frozen=True, eq=False)
 class Look:

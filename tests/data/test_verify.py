@@ -108,6 +108,14 @@ def test_a_set_names_each_bad_case_and_goes_on(small_set, save_nifti):
     assert (found.cases, found.refused, found.exit_code) == (3, ("full", "part"), 3)
 
 
+def test_a_case_that_does_not_fit_in_memory_is_refused_unread(small_set, monkeypatch):
+    """60 voxels, beside what Python takes."""
+    monkeypatch.setattr("flarenet.data.cases.available_mb", lambda: 149.0)
+    found, seen = check_dataset(read_dataset(small_set), lambda case, content: case.name)
+    assert found.refused == ("full", "part", "bare") and found.exit_code == 5 and seen == {}
+    assert {finding.expected for finding in found.findings} == {"about 150 MB for this case"}
+
+
 def test_an_image_that_cannot_be_read_is_refused_and_is_no_copy(small_set, monkeypatch):
     """Three images of one size: only reading tells whether they are copies."""
     full, part, bare = (small_set / f"imagesTr/{name}_0000.nii.gz" for name in ("full", "part", "bare"))
