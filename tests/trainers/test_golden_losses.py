@@ -26,7 +26,7 @@ from tests.training.tiny import CPU
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 ALIKE, ELSEWHERE = 1e-6, 1e-3
-"""By how much losses may differ, relative to them: by the libraries and the processor on file, and by others. The others
+"""By how much losses may differ, relative to them: by the libraries and the processor on file, and by others. Others
 add in another order, and each update of the weights amplifies that."""
 
 GROUPS = ("organ", "cancer")
