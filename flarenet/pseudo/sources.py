@@ -113,5 +113,6 @@ def runs_asked(step: Step) -> tuple[Run, ...]:
 
 
 def _model_key(model: Described) -> str:
-    """Identifies all that a model's predictions depend on, apart from the scan and the view of it."""
+    """Identifies all that a model's predictions depend on, apart from the scan and the view of it, and from device and
+    precision: where these differ, an interrupted run resumes with the pseudo labels that it began with."""
     return digest([model.weights_sha256, *prediction_facts(model.configuration, model.plan.fusion, whole=False)])

@@ -278,7 +278,7 @@ class Trainer:
         """The models of a step's pseudo labels. Raises RunError, with the command to type, where one is missing."""
         predictors = {
             # torch, not the fastest engine installed: what is learned must not depend on what is installed
-            run: Predictor(foundation.folder, engine="torch", device=str(self._device))
+            run: Predictor(foundation.folder, engine="torch", device=str(self._device), precision=self._precision)
             for run, foundation in self._foundations(runs_asked(step)).items()
         }
         return Teachers(predictors, step, self._plan, self._workspace)

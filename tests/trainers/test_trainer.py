@@ -114,7 +114,7 @@ def test_the_numbers_of_a_run_are_those_of_the_epoch_that_is_kept(tmp_path):
     assert summary_of(state)["batches"] == 2
 
 
-def test_pseudo_labels_come_from_torch_whatever_engine_is_installed(tmp_path, monkeypatch):
+def test_pseudo_labels_come_from_torch_in_the_precision_of_the_run_whatever_engine_is_installed(tmp_path, monkeypatch):
     """What OpenVINO says may differ, and the models of two machines would with it."""
     opened = []
 
@@ -128,7 +128,7 @@ def test_pseudo_labels_come_from_torch_whatever_engine_is_installed(tmp_path, mo
     one.__dict__["_foundations"] = lambda runs: {run: SimpleNamespace(folder=run) for run in runs}
     other = Run("Other", 1)
     assert list(one.teachers(step.model_copy(update={"teachers": {"organ": other}}))) == [other]
-    assert opened == [(other, {"engine": "torch", "device": "cpu"})]
+    assert opened == [(other, {"engine": "torch", "device": "cpu", "precision": "fp32"})]
 
 
 class Threshold(Trainer3DOrgan):
