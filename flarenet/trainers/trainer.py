@@ -336,7 +336,7 @@ def summary_of(state: TrainState) -> dict[str, float]:
         "epochs": state.epoch,
         **({"batches": state.index} if state.index else {}),
         "kept_epoch": kept.epoch,
-        "seconds": round(sum(record.timing["seconds"] for record in state.history), 1),
+        "seconds": round(sum(record.timing["seconds"] for record in state.history) + state.seconds, 1),
         **{name: round(value, 4) for name, value in kept.losses.items()},
         **{f"dice {group}": round(value, 4) for group, value in kept.dice.items()},
     }

@@ -35,6 +35,7 @@ class _Record(Frozen):
     epoch: int
     index: int
     sums: dict[str, float]
+    seconds: float
     best_epoch: int | None
     best_score: float | None
     history: tuple[EpochRecord, ...]
@@ -43,7 +44,7 @@ class _Record(Frozen):
 
 class _StateFile(Frozen):
     largest_bytes = LARGEST_TABLE_BYTES
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     record: _Record
     sha256: dict[Literal["record", "tensors"], str]
 
@@ -74,6 +75,7 @@ class Checkpoints:
             epoch=state.epoch,
             index=state.index,
             sums=state.sums,
+            seconds=state.seconds,
             best_epoch=state.best_epoch,
             best_score=state.best_score,
             history=tuple(state.history),
@@ -138,7 +140,8 @@ class Checkpoints:
         except (RuntimeError, ValueError, LookupError) as problem:
             raise RunError(path, found=problem, expected="a state of this network and its optimizer") from problem
         state.best = _under("best.", tensors) or None
-        state.epoch, state.index, state.sums = record.epoch, record.index, dict(record.sums)
+        state.epoch, state.index, state.seconds = record.epoch, record.index, record.seconds
+        state.sums = dict(record.sums)
         state.best_epoch, state.best_score = record.best_epoch, record.best_score
         state.history = list(record.history)
 

@@ -83,12 +83,14 @@ def _epoch(state: TrainState, course: Course, requests: Requests, tell: Callback
     None where a signal to end came while training or validating; the state is saved then.
     """
     step, first, started = course.step, state.index, time.perf_counter()
-    _train_epoch(state, course, requests, tell)
+    begun = started - state.seconds  # when the epoch would have begun if no process had ended within it
+    _train_epoch(state, course, requests, tell, begun=begun)
     if requests.stop:
         return None
     trained = time.perf_counter()
     findings = _validate(state, course, requests)
     if findings is None:
+        state.seconds = time.perf_counter() - begun
         course.checkpoints.save(state)  # after the last batch of the epoch: a run that goes on begins with validation
         return None
     record = EpochRecord(
@@ -98,11 +100,11 @@ def _epoch(state: TrainState, course: Course, requests: Requests, tell: Callback
         dice=findings.dice,
         labels=findings.labels,
         timing={
-            "seconds": time.perf_counter() - started,
+            "seconds": time.perf_counter() - begun,
             "samples_per_s": (step.batches_per_epoch - first) * step.batch_size / (trained - started),
         },
     )
-    state.epoch, state.index, state.sums = state.epoch + 1, 0, {}
+    state.epoch, state.index, state.sums, state.seconds = state.epoch + 1, 0, {}, 0.0
     state.history.append(record)
     return findings
 
@@ -144,8 +146,8 @@ def learning_rate(step: Step, epoch: float) -> float:
     return step.learning_rate
 
 
-def _train_epoch(state: TrainState, course: Course, requests: Requests, tell: Callback) -> None:
-    """Train on the remaining batches of an epoch, or until a signal to end comes."""
+def _train_epoch(state: TrainState, course: Course, requests: Requests, tell: Callback, *, begun: float) -> None:
+    """Train on the remaining batches of an epoch that began at `begun`, or until a signal to end comes."""
     step = course.step
     _train_mode(state.network)
     # each batch is fetched twice: during the update before its own, and when its turn comes
@@ -159,7 +161,7 @@ def _train_epoch(state: TrainState, course: Course, requests: Requests, tell: Ca
         loss, dice_loss = _train_batch(state, course, index, fetch=fetch)
         for name, value in (("loss", loss), ("dice_loss", dice_loss)):
             state.sums[name] = state.sums.get(name, 0.0) + value
-        state.index += 1
+        state.index, state.seconds = state.index + 1, time.perf_counter() - begun
         requests.check()
         if requests.stop or requests.save or course.checkpoints.due:
             requests.save = False

@@ -19,7 +19,8 @@ class EpochRecord(Frozen):
     losses  "loss" and "dice_loss" of training, and the losses that validation measured
     dice    group -> mean Dice of its labels on held-out patches; empty where nothing was held out
     labels  label name -> its Dice on held-out patches
-    timing  "seconds" of the whole epoch, "samples_per_s" of training; only these differ between two equal runs
+    timing  "seconds" of the whole epoch, in all processes that worked on it, and "samples_per_s" of the training in the
+            last of them; only these differ between two equal runs
     """
 
     epoch: int
@@ -39,6 +40,7 @@ class TrainState:
     epoch       number of finished epochs
     index       number of batches of the current epoch that are done
     sums        name -> sum of the losses of these batches
+    seconds     seconds spent on the current epoch, in all processes that worked on it
     best_epoch  the epoch whose weights are `best`; None where selection is "last" or no epoch was scored
     best_score  its score; higher is better
     best        the best weights so far, on the CPU; None like best_epoch
@@ -52,6 +54,7 @@ class TrainState:
     epoch: int = 0
     index: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
     best_epoch: int | None = None
     best_score: float | None = None
     best: Weights | None = None

@@ -110,8 +110,9 @@ def test_the_numbers_of_a_run_are_those_of_the_epoch_that_is_kept(tmp_path):
     assert (said["epochs"], said["kept_epoch"], said["dice organ"]) == (4, 2, 0.7)
     assert "batches" not in said
     assert said["loss"] == round(state.history[1].losses["loss"], 4) != round(state.history[3].losses["loss"], 4)
-    state.index = 2
+    state.index, state.seconds = 2, 100.0
     assert summary_of(state)["batches"] == 2
+    assert summary_of(state)["seconds"] == pytest.approx(said["seconds"] + 100.0, abs=0.11)
 
 
 def test_pseudo_labels_come_from_torch_in_the_precision_of_the_run_whatever_engine_is_installed(tmp_path, monkeypatch):

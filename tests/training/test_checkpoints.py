@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import signal
+import time
 
 import pytest
 import torch
@@ -129,9 +130,29 @@ def test_a_signal_in_a_validation_is_answered_after_its_batch_and_nothing_is_los
         fit(fresh_state(), course(folder, validate=held_out(objective=signalled)))
     assert len(judged) == 3
     assert names(folder) == ["state-00001-00000", "state-00001-00003"]
-    assert checkpoints(folder).load(again, no_word)
+    assert checkpoints(folder).load(again, no_word) and again.seconds > 0.0
     fit(again, course(folder, validate=held_out()))
     assert content(again) == content(unbroken)
+
+
+def test_the_seconds_of_an_epoch_are_those_of_all_processes_that_worked_on_it(tmp_path):
+    """Of three batches of 0.05 s each the first process learns from two, the second from the last."""
+    calls, step, again = [], STEP.model_copy(update={"epochs": 1}), fresh_state()
+
+    def slow(network, batch):
+        time.sleep(0.05)
+        calls.append(1)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return objective(network, batch)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(fresh_state(), course(tmp_path, objective=slow, step=step))
+    assert checkpoints(tmp_path).load(again, no_word)
+    spent = again.seconds
+    assert spent >= 0.1
+    fit(again, course(tmp_path, objective=slow, step=step))
+    assert again.history[0].timing["seconds"] >= spent + 0.05 and again.seconds == 0.0
 
 
 def test_no_state_is_not_a_state(tmp_path):
