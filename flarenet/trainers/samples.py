@@ -169,15 +169,14 @@ def never_there(
     return frozenset(labels.values) - told
 
 
-def _sample(
-    case: Case, step: Step, store: Store, answers: Store, labels: LabelSet, absent: frozenset[int]
-) -> Sample:
+def _sample(case: Case, step: Step, store: Store, answers: Store, labels: LabelSet, absent: frozenset[int]) -> Sample:
     image, stored = store.read(case.name).image, answers.read(case.name)
     if image is None:
         raise RunError(f"prepared case {case.name}", found="no image", expected="one", remedy="flarenet_plan again")
     pattern = set(stored.record.annotated)
     flags = {}
-    for group, values in labels.groups.items():
+    for group in step.groups:  # maps of others would be read, turned and sent for nothing
+        values = labels.groups[group]
         looked_for = pattern & set(values)
         # every case teaches a group without any label as empty; other groups are taught by cases that have some label
         teaches = looked_for or absent.issuperset(values)

@@ -29,7 +29,8 @@ class Sample:
 
     image   int16 [Z, Y, X], see preparation.prepare.normalise
     maps    {group: uint8 [Z, Y, X]}; a group without a map is background everywhere
-    asked   {group: bool [1 + n]}, the labels whose truth the maps hold; see data.labels.asked
+    asked   {group: bool [1 + n]} for the groups that the step trains, the labels whose truth the maps hold; see
+            data.labels.asked
     places  {group: uint32 [n, 2]}, see data.places.places_of; without them patches lie anywhere
     key     identifies everything that image and maps were made from
     """
@@ -47,7 +48,7 @@ class Batch:
     """What one update of the weights sees.
 
     image   float32 [B, C, *S] in [0, 1]; in 2D the channels are a slice and its neighbours, in 3D there is one
-    labels  {group: uint8 [B, *S]}, HIDDEN where the loss ignores the voxel
+    labels  {group: uint8 [B, *S]} for the groups that the step trains, HIDDEN where the loss ignores the voxel
     asked   {group: bool [B, 1 + n]}, see Sample
     names   case name of each sample
     """

@@ -10,10 +10,11 @@ from flarenet.data.settled import load_settled, save_settled
 from flarenet.errors import RunError
 from flarenet.planning.measuring.cache import Cache
 from flarenet.planning.measuring.survey import measure_cases
-from flarenet.planning.plan import Subset
+from flarenet.planning.plan import Augmentation, Subset
 from flarenet.planning.runs import Run
 from flarenet.preparation.dataset import prepare_dataset
 from flarenet.trainers.samples import read_samples
+from flarenet.training.batches import Batches
 from tests.pseudo.conftest import RULES, make_blocks, plan_of, step_of, truth, write_scan
 
 LABELS = LabelSet(
@@ -64,6 +65,22 @@ def test_a_label_that_only_cases_of_other_steps_answer_is_never_there_for_random
     (lesion,) = samples_of(workspace, starts_from=starts_from, subset=Subset(patterns=((2,),)))
     flags = {group: asked.tolist() for group, asked in lesion.asked.items()}
     assert flags == {"organ": organ, "cancer": [True, True], "other": [True, True, True]}
+
+
+@pytest.mark.parametrize(
+    ("groups", "drawn", "lesion", "bare"),
+    [
+        ((), {}, {}, {}),
+        (("organ",), {"organ": [True, True]}, {"organ": [False, False]}, {"organ": [False, False]}),
+        (("cancer",), {"cancer": [True, True]}, {"cancer": [True, True]}, {"cancer": [False, False]}),
+    ],
+)
+def test_samples_and_batches_hold_no_group_that_the_step_does_not_train(workspace, groups, drawn, lesion, bare):
+    train = samples_of(workspace, groups=groups)
+    asked = {sample.name: {group: flags.tolist() for group, flags in sample.asked.items()} for sample in train}
+    assert asked == {"drawn": drawn, "lesion": lesion, "bare": bare, "firm": bare}
+    batch = Batches(train, (8, 8), batch_size=4, seed=0, augmentation=Augmentation(rotation_deg=10)).batch(0, 0)
+    assert batch.labels.keys() == batch.asked.keys() == set(groups) and sorted(batch.names) == sorted(asked)
 
 
 def test_a_flipped_bit_of_a_prepared_case_is_named_with_what_mends_it(workspace):
