@@ -12,8 +12,9 @@ from rich.progress import track
 
 from ..data.dataset import Case
 from ..data.labels import LabelSet, asked
+from ..data.packed import Packed
 from ..data.settled import load_settled
-from ..data.store import CaseRecord, Store
+from ..data.store import CaseRecord, Store, StoredCase
 from ..errors import DatasetError, RunError, some_of
 from ..planning.measuring.cache import Cache
 from ..planning.plan import Plan, Step
@@ -49,13 +50,8 @@ def read_samples(
         Console(stderr=True).print(said, highlight=False, markup=False, soft_wrap=True)
     store = Store(workspace.store(configuration))
     chosen = list(step.subset.of(dataset.cases))
-    if all(case.name in held_out for case in chosen):
-        raise RunError(
-            f"the cases of patterns {list(step.subset.patterns)}",
-            found=f"{len(chosen)} cases, all of them held out",
-            expected="at least one to train on",
-            remedy="another subset in the plan",
-        )
+    names = [case.name for case in chosen]
+    _check_some_left(step, names, held_out)  # before teachers are asked, which may take hours
     records = _check_prepared(chosen, workspace, plan, configuration)
     if rank() == 0:  # the others read the same files
         _check_whole(chosen, store, plan)
@@ -63,16 +59,33 @@ def read_samples(
     if teachers:
         with teachers.locked() if rank() == 0 else nullcontext():  # the others find everything made
             answers = teachers.complete(chosen, configuration, held_out=held_out, verify=rank() == 0)
-        chosen = [case for case in chosen if answers.record(case.name).annotated]  # the others have no label at all
-    absent = never_there(
-        step, plan.labels, dataset.cases, [answers.read(case.name).record.annotated for case in chosen]
-    )
-    samples = {case.name: _sample(case, step, store, answers, plan.labels, absent) for case in chosen}
+    opened = {name: answers.read(name) for name in names}
+    if teachers:
+        opened = {name: stored for name, stored in opened.items() if stored.record.annotated}
+        _check_some_left(step, list(opened), held_out, without_label=len(names) - len(opened))
+    prepared = opened if answers is store else {name: store.read(name) for name in opened}
+    absent = never_there(step, plan.labels, dataset.cases, [stored.record.annotated for stored in opened.values()])
+    samples = [_sample(prepared[name].image, stored, step, plan.labels, absent) for name, stored in opened.items()]
     _check_same(records, store)
     return (
-        [sample for name, sample in samples.items() if name not in held_out],
-        [sample for name, sample in samples.items() if name in held_out],
+        [sample for sample in samples if sample.name not in held_out],
+        [sample for sample in samples if sample.name in held_out],
     )
+
+
+def _check_some_left(step: Step, names: Sequence[str], held_out: frozenset[str], *, without_label: int = 0) -> None:
+    """Raise RunError where all cases of a step, `names`, are held out.
+
+    without_label  how many more cases it had, which nobody annotated and whose pseudo labels are all dropped
+    """
+    if not all(name in held_out for name in names):
+        return
+    found, remedy = f"{len(names)} cases, all of them held out", "another subset in the plan"
+    if without_label:
+        found = f"{without_label} cases without annotations, whose pseudo labels are dropped; {len(names)} held out"
+        remedy += ", or a lower pseudo.drop_share"
+    where = f"the cases of patterns {list(step.subset.patterns)}"
+    raise RunError(where, found=found, expected="at least one to train on", remedy=remedy)
 
 
 def _check_prepared(
@@ -169,11 +182,15 @@ def never_there(
     return frozenset(labels.values) - told
 
 
-def _sample(case: Case, step: Step, store: Store, answers: Store, labels: LabelSet, absent: frozenset[int]) -> Sample:
-    image, stored = store.read(case.name).image, answers.read(case.name)
+def _sample(image: Packed | None, stored: StoredCase, step: Step, labels: LabelSet, absent: frozenset[int]) -> Sample:
+    """The sample of a case.
+
+    image   of the prepared case
+    stored  where its maps are: the prepared case itself, or what teachers completed of it
+    """
+    name, pattern = stored.record.name, set(stored.record.annotated)
     if image is None:
-        raise RunError(f"prepared case {case.name}", found="no image", expected="one", remedy="flarenet_plan again")
-    pattern = set(stored.record.annotated)
+        raise RunError(f"prepared case {name}", found="no image", expected="one", remedy="flarenet_plan again")
     flags = {}
     for group in step.groups:  # maps of others would be read, turned and sent for nothing
         values = labels.groups[group]
@@ -182,4 +199,4 @@ def _sample(case: Case, step: Step, store: Store, answers: Store, labels: LabelS
         teaches = looked_for or absent.issuperset(values)
         flags[group] = asked(labels, group, looked_for | absent if teaches else ())
     places = {group: stored.places[group] for group in step.groups if group in stored.places}
-    return Sample(case.name, image, stored.maps, flags, places, stored.record.key)
+    return Sample(name, image, stored.maps, flags, places, stored.record.key)

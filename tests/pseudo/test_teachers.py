@@ -160,16 +160,24 @@ def test_a_lesion_that_would_be_hidden_for_its_size_is_nothing_to_differ_on(bloc
     assert found.scores["bare"]["cancer"] == pytest.approx((2 * (2 * 54 / 109) + 1) / 3, abs=1e-4)
 
 
-def read_asking(workspace, teachers, rules=RULES):
+def read_asking(workspace, teachers, rules=RULES, held_out=frozenset()):
     step, plan = step_of(rules), plan_of(rules)
-    asked, nobody = Teachers(teachers, step, plan, workspace), frozenset()
-    return read_samples(step, plan=plan, configuration="3d", workspace=workspace, held_out=nobody, teachers=asked)
+    asked = Teachers(teachers, step, plan, workspace)
+    return read_samples(step, plan=plan, configuration="3d", workspace=workspace, held_out=held_out, teachers=asked)
 
 
 def test_a_case_that_answers_nothing_is_not_trained_on(blocks, teachers):
     workspace, cases = blocks
     train, _ = read_asking(workspace, teachers, RULES.model_copy(update={"drop_share": 0.34}))
     assert [sample.name for sample in train] == ["drawn", "lesion", "firm"]
+
+
+def test_where_only_held_out_cases_keep_a_label_it_is_said_which_rule_took_the_others(blocks, teachers):
+    workspace, cases = blocks
+    with pytest.raises(RunError) as caught:
+        read_asking(workspace, teachers, RULES.model_copy(update={"drop_share": 1.0}), frozenset({"drawn", "lesion"}))
+    assert caught.value.found == "2 cases without annotations, whose pseudo labels are dropped; 2 held out"
+    assert caught.value.remedy.endswith("or a lower pseudo.drop_share")
 
 
 def test_what_is_kept_of_a_teacher_is_held_while_it_is_asked(blocks, teachers):
