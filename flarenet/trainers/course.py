@@ -64,7 +64,7 @@ def make_course(
         )
     identity = identity_of(step, train, held_out, plan=plan, part=part, starts_from=starts_from)
     rare = rare_labels(train, step.rare)
-    weights = case_weights(train, step.groups, balance=step.balance, rare=rare)
+    weights = case_weights(train, balance=step.balance, rare=rare)
     batches = draw(train, seed=plan.seed, augmentation=part.augmentation, weights=weights, rare=rare)
     return Course(
         step=step,

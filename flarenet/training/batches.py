@@ -27,12 +27,14 @@ Labels = Mapping[tuple[str, int], float]
 class Sample:
     """A prepared case as training sees it. Arrays stay in their files until used, so a sample is small to pickle.
 
-    image   int16 [Z, Y, X], see preparation.prepare.normalise
-    maps    {group: uint8 [Z, Y, X]}; a group without a map is background everywhere
-    asked   {group: bool [1 + n]} for the groups that the step trains, the labels whose truth the maps hold; see
-            data.labels.asked
-    places  {group: uint32 [n, 2]}, see data.places.places_of; without them patches lie anywhere
-    key     identifies everything that image and maps were made from
+    image      int16 [Z, Y, X], see preparation.prepare.normalise
+    maps       {group: uint8 [Z, Y, X]}; a group without a map is background everywhere
+    asked      {group: bool [1 + n]} for the groups that the step trains, the labels whose truth the maps hold; see
+               data.labels.asked
+    places     {group: uint32 [n, 2]}, see data.places.places_of; without them patches lie anywhere
+    key        identifies everything that image and maps were made from
+    annotated  values of these groups that are annotated or pseudo-labelled; those that `asked` adds, because they are
+               never there, are not among them
     """
 
     name: str
@@ -41,6 +43,7 @@ class Sample:
     asked: dict[str, np.ndarray]
     places: Mapping[str, np.ndarray | PackedPlaces] = field(default_factory=dict)
     key: str = ""
+    annotated: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,14 +208,16 @@ class Batches:
         return tuple(window)
 
 
-def case_weights(samples: Sequence[Sample], groups: Sequence[str], *, balance: float, rare: Labels) -> list[float]:
+def case_weights(samples: Sequence[Sample], *, balance: float, rare: Labels) -> list[float]:
     """The sampling weight of each case: n ** balance, times the largest factor in `rare` of a label that it holds.
 
-    n is the number of labels of `groups` that are asked in the case, at least 1.
+    n is the number of labels that are annotated or pseudo-labelled in the case, at least 1.
     """
-    answers = [max(1, sum(int(sample.asked[group][1:].sum()) for group in groups)) for sample in samples]
+    weights = [float(max(1, len(sample.annotated))) ** balance for sample in samples]
+    if not rare:  # then no file of places is opened
+        return weights
     times = [max((rare.get(label, 1.0) for label in _voxels_of_labels(sample)), default=1.0) for sample in samples]
-    return [float(count) ** balance * factor for count, factor in zip(answers, times)]
+    return [weight * factor for weight, factor in zip(weights, times)]
 
 
 def rare_labels(samples: Sequence[Sample], share: float) -> dict[tuple[str, int], float]:

@@ -69,7 +69,8 @@ def sample(number, *answered, slices):
     maps = {group: drawn for group, drawn in (("organ", organ), ("cancer", cancer)) if group in answered}
     asked = {group: np.array([group in answered] * 2) for group in GROUPS}
     places = {group: places_of(drawn)[0] for group, drawn in maps.items()}
-    return Sample(f"case {number}", image.astype(np.int16), maps, asked, places)
+    annotated = tuple(value for value, group in enumerate(GROUPS, start=1) if group in answered)
+    return Sample(f"case {number}", image.astype(np.int16), maps, asked, places, annotated=annotated)
 
 
 def losses_of(name, folder):

@@ -14,7 +14,7 @@ from flarenet.planning.plan import Augmentation, Subset
 from flarenet.planning.runs import Run
 from flarenet.preparation.dataset import prepare_dataset
 from flarenet.trainers.samples import read_samples
-from flarenet.training.batches import Batches
+from flarenet.training.batches import Batches, case_weights
 from tests.pseudo.conftest import RULES, make_blocks, plan_of, step_of, truth, write_scan
 
 LABELS = LabelSet(
@@ -65,6 +65,21 @@ def test_a_label_that_only_cases_of_other_steps_answer_is_never_there_for_random
     (lesion,) = samples_of(workspace, starts_from=starts_from, subset=Subset(patterns=((2,),)))
     flags = {group: asked.tolist() for group, asked in lesion.asked.items()}
     assert flags == {"organ": organ, "cancer": [True, True], "other": [True, True, True]}
+
+
+@pytest.mark.parametrize(
+    ("groups", "annotated", "weights"),
+    [
+        (("organ", "cancer", "other"), [(1, 2), (2,), (), ()], [2, 1, 1, 1]),
+        (("cancer", "other"), [(2,), (2,), (), ()], [1, 1, 1, 1]),
+    ],
+)
+def test_a_case_weighs_by_the_labels_looked_for_in_it_not_by_those_that_are_never_there(
+    workspace, groups, annotated, weights
+):
+    train = samples_of(workspace, groups=groups)
+    assert [sample.annotated for sample in train] == annotated
+    assert case_weights(train, balance=1.0, rare={}) == weights
 
 
 @pytest.mark.parametrize(

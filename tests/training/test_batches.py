@@ -62,7 +62,7 @@ def test_a_case_of_hidden_voxels_alone_has_no_place_and_gives_patches_all_the_sa
     settings = Augmentation(probability=1.0, rotation_deg=10, zoom=0.1)
     batch = batches([hidden], patch, augmentation=settings, foreground=1.0).batch(0, 0)
     assert set(batch.labels["organ"].unique().tolist()) <= {0, HIDDEN}  # 0 is air beside the scan
-    assert case_weights([hidden], ["organ", "cancer"], balance=0, rare={("organ", 1): 5.0}) == [1.0]
+    assert case_weights([hidden], balance=0, rare={("organ", 1): 5.0}) == [1.0]
     assert rare_labels([hidden, whole, whole], 1.0).keys() == {("organ", 1), ("cancer", 2)}  # which two of three hold
 
 
@@ -185,10 +185,17 @@ def test_cases_come_round_as_often_as_they_weigh():
 
 def test_every_batch_holds_the_patterns_in_proportion():
     """Twelve cases of three patterns, mixed: 6 that answer two labels, 3 that answer one, 3 that answer none."""
-    answers = {"both": [True] * 3, "one": [True, True, False], "none": [False] * 3}
+    answers = {"both": (1, 2), "one": (1,), "none": ()}
     kinds = ["both", "one", "none", "both"] * 3
     samples = [
-        Sample(f"{kind}_{i}", FIVE[0].image, {}, {"organ": np.array(answers[kind])}) for i, kind in enumerate(kinds)
+        Sample(
+            f"{kind}_{i}",
+            FIVE[0].image,
+            {},
+            {"organ": np.array([kind != "none", *(value in answers[kind] for value in (1, 2))])},
+            annotated=answers[kind],
+        )
+        for i, kind in enumerate(kinds)
     ]
 
     def counted(weights, size):
@@ -197,7 +204,7 @@ def test_every_batch_holds_the_patterns_in_proportion():
         return [[sum(name.startswith(kind) for name in drawn) for kind in answers] for drawn in names]
 
     assert counted(None, 4) == [[2, 1, 1]] * 30
-    by_answers = case_weights(samples, ("organ",), balance=1.0, rare={})  # 12, 3 and 3 in all
+    by_answers = case_weights(samples, balance=1.0, rare={})  # 12, 3 and 3 in all
     assert counted(by_answers, 6) == [[4, 1, 1]] * 30
     often = counted(None, 6)  # 3, 1.5 and 1.5 a batch
     assert all(both == 3 and {one, none} == {1, 2} for both, one, none in often)
@@ -206,9 +213,12 @@ def test_every_batch_holds_the_patterns_in_proportion():
 
 @pytest.mark.parametrize(("balance", "expected"), [(0.0, [1, 1, 1]), (0.5, [2, 1, 1]), (1.0, [4, 1, 1])])
 def test_a_case_weighs_by_the_labels_it_answers(balance, expected):
-    answers = ([True] * 5, [True, True, False, False, False], [False] * 5)
-    samples = [Sample("a", FIVE[0].image, {}, {"organ": np.array(flags)}) for flags in answers]
-    np.testing.assert_allclose(case_weights(samples, ("organ",), balance=balance, rare={}), expected)
+    """Four, one and none; a fifth label, which is never there, is asked of the first two and counts in neither."""
+    answers = [((1, 2, 3, 4), [True] * 6), ((1,), [True, True, False, False, False, True]), ((), [False] * 6)]
+    samples = [
+        Sample("a", FIVE[0].image, {}, {"organ": np.array(flags)}, annotated=annotated) for annotated, flags in answers
+    ]
+    np.testing.assert_allclose(case_weights(samples, balance=balance, rare={}), expected)
 
 
 def common_and_rare():
@@ -233,7 +243,7 @@ def test_a_label_is_rare_by_the_cases_that_hold_it(share, expected):
 def test_rare_labels_and_their_cases_are_drawn_more_often():
     samples = common_and_rare()
     rare = {("organ", 2): 2.0}
-    weights = case_weights(samples, ("organ",), balance=0.0, rare=rare)
+    weights = case_weights(samples, balance=0.0, rare=rare)
     assert weights == [1.0] * 7 + [2.0]
     source = Batches(
         samples, (8, 8), batch_size=9, seed=0, augmentation=None, foreground=1.0, weights=weights, rare=rare
