@@ -51,7 +51,8 @@ class CaseRecord(Frozen):
     numbers                          a digest of the plan's numbers it was prepared by; "" in a store of label maps
     shape, affine                    the grid of the stored arrays
     original_shape, original_affine  the grid of the scan
-    voxels                           group -> label -> how many voxels its map has of it; HIDDEN is not a label
+    voxels                           group -> label -> how many voxels its map has of it; HIDDEN is not a label. Empty
+                                     where no places are kept
     files                            file name -> what was written
     """
 
@@ -88,7 +89,7 @@ class StoredCase:
 
     image   int16 [Z, Y, X], or None in a store of label maps
     maps    group -> uint8 [Z, Y, X]
-    places  group -> uint32 [n, 2], as places.places_of gives them
+    places  group -> uint32 [n, 2], as places.places_of gives them; without groups where none are kept
     """
 
     image: Packed | None
@@ -120,6 +121,7 @@ class Store:
         image: np.ndarray | None,
         maps: Mapping[str, np.ndarray],
         numbers: str = "",
+        placed: bool = True,
     ) -> CaseRecord:
         """Store a case; one of the same name is replaced. Arrays have the shape of `grid`.
 
@@ -128,11 +130,12 @@ class Store:
         original                 the grid of the scan
         image                    int16 [Z, Y, X] or None
         maps                     group -> uint8 [Z, Y, X]
+        placed                   whether places are kept too, from which training draws, and voxels are counted
         Raises ValueError for another type or shape, NoRoom where the disk is full or cannot be written.
         """
         target = self._folder(name)
         _check(grid.shape, image, maps)
-        places = {group: places_of(array) for group, array in maps.items()}
+        places = {group: places_of(array) for group, array in maps.items()} if placed else {}
         remove_leftovers(self.folder, _literal(name))
         files, needed_bytes = dict[str, FileRecord](), 0
         try:
@@ -176,7 +179,9 @@ class Store:
         return StoredCase(
             image=packed(IMAGE, np.int16) if IMAGE in record.files else None,
             maps={group: packed(_map(group), np.uint8) for group in groups},
-            places={group: PackedPlaces(folder / _places(group), times.get(_places(group))) for group in groups},
+            places={
+                group: PackedPlaces(folder / file, times[file]) for group in groups if (file := _places(group)) in times
+            },
             record=record,
         )
 
@@ -244,9 +249,10 @@ def _contents(
         yield IMAGE, pack(image)
     for group, array in maps.items():
         yield _map(group), pack(array)
-        stream = BytesIO()
-        np.save(stream, places[group], allow_pickle=False)
-        yield _places(group), stream.getvalue()
+        if group in places:
+            stream = BytesIO()
+            np.save(stream, places[group], allow_pickle=False)
+            yield _places(group), stream.getvalue()
 
 
 def _save(path: Path, content: bytes) -> FileRecord:

@@ -11,11 +11,11 @@ from ..data.components import find_components
 from ..data.dataset import Case
 from ..data.labels import LabelSet, complete, ignored_in, join, split
 from ..data.nifti import read_grid, read_labels
+from ..data.store import Store
 from ..planning.pseudo_rules import PseudoRules
 from ..preparation.upright import on_grid
 from ..volume import Grid, upright_grid
 from .filters import Evidence, common_hosts, filtered, hosts_of, large_enough, likeness, vote
-from .sources import Sources
 
 Hosts = Mapping[int, frozenset[int]]
 """Value of a lesion label -> values of the labels that it may lie in; a lesion without an entry may lie anywhere."""
@@ -28,7 +28,8 @@ class Opinion:
     label     the label of most sources, see filters.vote
     votes     how many sources agree with it
     sources   number of sources
-    likeness  value of the label table -> score, see filters.likeness, from maps without too small lesions
+    likeness  value of the label table -> score, see filters.likeness, from maps without too small lesions; empty where
+              the sources are not compared
     """
 
     label: np.ndarray
@@ -106,30 +107,31 @@ class CaseOpinion:
 
 def ask(
     case: Case,
-    sources: Sources,
+    sources: Mapping[str, Sequence[Store]],
     labels: LabelSet,
     *,
     annotated: Iterable[int],
-    groups: Sequence[str],
-    least_mm3: float,
+    least_mm3: float | None,
 ) -> CaseOpinion:
-    """Read the annotations of `annotated`, and the sources' predictions of `groups`, of a case that was predicted.
+    """Read the annotations of `annotated`, and the sources' predictions, of a case that was predicted.
 
-    least_mm3  as in PseudoRules: smaller lesions will be hidden, and so do not count where sources are compared
+    sources    group -> the stores of its sources, see Sources.stores
+    least_mm3  as in PseudoRules: smaller lesions will be hidden, and so do not count where sources are compared; with
+               None they are not compared, and no likeness is found
     """
     looked_for, grid = frozenset(annotated), grid_of(case)
     by_hand = split(drawn_map(case, labels, grid), labels, looked_for)
     opinions = {
         group: _opinion(
-            sources.maps(case.name, group),
+            [np.asarray(store.read(case.name).maps[group]) for store in stores],
             by_hand[group],
             ignored_in(by_hand, labels),
             labels.groups[group],
             looked_for,
-            least_mm3=least_mm3 if labels.of_lesions(group) else 0.0,
+            least_mm3=least_mm3 if least_mm3 is None or labels.of_lesions(group) else 0.0,
             grid=grid,
         )
-        for group in groups
+        for group, stores in sources.items()
     }
     return CaseOpinion(labels, grid, by_hand, looked_for, opinions)
 
@@ -171,7 +173,7 @@ def _opinion(
     values: Sequence[int],
     looked_for: frozenset[int],
     *,
-    least_mm3: float,
+    least_mm3: float | None,
     grid: Grid,
 ) -> Opinion:
     """The Opinion on a group. Annotated labels, and voxels annotated as foreground, become background in all maps. In
@@ -180,6 +182,8 @@ def _opinion(
     table[[index for index, value in enumerate(values, start=1) if value in looked_for]] = 0
     said = [np.where(ignored, source, np.where(drawn == 0, table[source], np.uint8(0))) for source in maps]
     label, votes = vote(said)
+    if least_mm3 is None:
+        return Opinion(label, votes, len(maps), {})
     scores = likeness(large_enough(said, least_mm3=least_mm3, grid=grid), len(values))
     likenesses = {values[index - 1]: score for index, score in scores.items() if values[index - 1] not in looked_for}
     return Opinion(label, votes, len(maps), likenesses)

@@ -6,11 +6,9 @@ the same one with another overlap, means predicting again; other rules of filter
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-import numpy as np
 
 from ..data.dataset import Case
 from ..data.nifti import read_image
@@ -78,8 +76,10 @@ class Sources:
 
     def predict(self, case: Case, groups: Collection[str]) -> None:
         """Predict `groups` of a case with their sources. Only missing, stale or damaged predictions are made."""
-        key = digest([PSEUDO_VERSION, sha256_of(case.image), case.reading.facts()])
         wanted = {source for group in groups for source in self.of(group)}
+        if not wanted:
+            return
+        key = digest([PSEUDO_VERSION, sha256_of(case.image), case.reading.facts()])
         missing = sorted(source for source in wanted if not self._holds(source, case.name, key))
         if not missing:
             return
@@ -90,12 +90,19 @@ class Sources:
             answers = self._predictors[run].predict_views(volume, [view(number, augmentation) for number in numbers])
             for number, maps in zip(numbers, answers):
                 self._store(run, number).write(
-                    case.name, annotated=(), key=key, grid=volume.grid, original=volume.grid, image=None, maps=maps
+                    case.name,
+                    annotated=(),
+                    key=key,
+                    grid=volume.grid,
+                    original=volume.grid,
+                    image=None,
+                    maps=maps,
+                    placed=False,
                 )
 
-    def maps(self, name: str, group: str) -> list[np.ndarray]:
-        """The map of each source of the group for a case that was predicted: uint8 [Z, Y, X]."""
-        return [np.asarray(self._store(*source).read(name).maps[group]) for source in self.of(group)]
+    def stores(self, groups: Iterable[str]) -> dict[str, list[Store]]:
+        """group -> the store of each of its sources, with a map of the group for every case that was predicted."""
+        return {group: [self._store(*source) for source in self.of(group)] for group in groups}
 
     def _holds(self, source: Source, name: str, key: str) -> bool:
         return self._store(*source).is_current(name, key, verify=True)

@@ -10,10 +10,11 @@ the rest is hidden. Annotations never change: see data.labels.complete.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
@@ -97,17 +98,20 @@ class Teachers:
         """
         prepared = Store(self._workspace.store(configuration))
         records = {case.name: prepared.record(case.name) for case in cases}
-        looked = self.look(cases, records)
+        known = self._known(cases, records)
+        looked = known | self._compared([case for case in cases if case.name not in known], records)
         verdict = self.judge(looked, held_out)
         folder = self._workspace.pseudo(f"completed-{configuration}", self.key)
         store, fates = Store(folder / "maps"), dict[str, Fate]()
         keys = {case.name: verdict.key(case.name, looked[case.name]) for case in cases}
         for case in cases:
-            known = load_kept(Fate, folder / "cases" / f"{case.name}.json", keys[case.name])
-            if known is not None and store.is_current(case.name, known.key, verify=verify):
-                fates[case.name] = known
+            fate = load_kept(Fate, folder / "cases" / f"{case.name}.json", keys[case.name])
+            if fate is not None and store.is_current(case.name, fate.key, verify=verify):
+                fates[case.name] = fate
 
         def finish(case: Case) -> Fate:
+            if case.name in known:  # the others were predicted just now
+                self.sources.predict(case, self._lacking(case.annotated))
             fate = self._finish(case, records[case.name], verdict, keys[case.name], store)
             keep(fate, folder / "cases" / f"{case.name}.json")
             return fate
@@ -126,28 +130,40 @@ class Teachers:
 
         records  case name -> its record as a prepared case
         """
-        folder = self._workspace.pseudo("sources", self.sources.key)
-        looked = {}
-        rule = self._step.pseudo_rules.least_mm3  # smaller lesions do not count in the scores
-        keys = {case.name: digest([records[case.name].key, self.sources.key, rule]) for case in cases}
-        for case in cases:
-            if known := load_kept(Looked, folder / f"{case.name}.json", keys[case.name]):
-                looked[case.name] = known
+        known = self._known(cases, records)
+        return known | self._compared([case for case in cases if case.name not in known], records)
+
+    def _known(self, cases: Sequence[Case], records: Mapping[str, CaseRecord]) -> dict[str, Looked]:
+        """What was recorded of cases before, and still holds."""
+        found = {case.name: load_kept(Looked, self._kept(case), self._key(records[case.name])) for case in cases}
+        return {name: looked for name, looked in found.items() if looked}
+
+    def _compared(self, cases: Sequence[Case], records: Mapping[str, CaseRecord]) -> dict[str, Looked]:
+        """Predict cases with the models, and record how far they agree."""
 
         def ask_about(case: Case) -> Looked:
-            found = self._looked(self.ask(case, case.annotated), keys[case.name])
-            keep(found, folder / f"{case.name}.json")
+            found = self._looked(self.ask(case, case.annotated), self._key(records[case.name]))
+            keep(found, self._kept(case))
             return found
 
-        return looked | for_cases([case for case in cases if case.name not in looked], "pseudo labels", ask_about)
+        return for_cases(cases, "pseudo labels", ask_about)
 
-    def ask(self, case: Case, annotated: Iterable[int]) -> CaseOpinion:
+    def _kept(self, case: Case) -> Path:
+        return self._workspace.pseudo("sources", self.sources.key) / f"{case.name}.json"
+
+    def _key(self, record: CaseRecord) -> str:
+        # smaller lesions do not count in the scores
+        return digest([record.key, self.sources.key, self._step.pseudo_rules.least_mm3])
+
+    def ask(self, case: Case, annotated: frozenset[int]) -> CaseOpinion:
         """What the models predict for a case, on the grid of its scan, as if `annotated` were all its annotations."""
-        known = frozenset(annotated)
-        groups = [group for group in self.sources.groups if not known.issuperset(self._labels.groups[group])]
+        groups, least_mm3 = self._lacking(annotated), self._step.pseudo_rules.least_mm3
         self.sources.predict(case, groups)
-        least_mm3 = self._step.pseudo_rules.least_mm3
-        return ask(case, self.sources, self._labels, annotated=known, groups=groups, least_mm3=least_mm3)
+        return ask(case, self.sources.stores(groups), self._labels, annotated=annotated, least_mm3=least_mm3)
+
+    def _lacking(self, annotated: frozenset[int]) -> list[str]:
+        """The groups that have a teacher, and a label that is not among `annotated`."""
+        return [group for group in self.sources.groups if not annotated.issuperset(self._labels.groups[group])]
 
     def judge(self, looked: Mapping[str, Looked], held_out: Collection[str]) -> Verdict:
         """Decide the hosts of lesions, from the rules or from cases that are not held out, and which cases to drop.
@@ -181,7 +197,8 @@ class Teachers:
 
     def _finish(self, case: Case, record: CaseRecord, verdict: Verdict, key: str, store: Store) -> Fate:
         """Write the completed maps of a case; returns the Fate of its pseudo labels."""
-        said, lost = self.ask(case, case.annotated), verdict.lost(case.name)
+        stores, lost = self.sources.stores(self._lacking(case.annotated)), verdict.lost(case.name)
+        said = ask(case, stores, self._labels, annotated=case.annotated, least_mm3=None)
         pseudo, voxels, hidden = {}, dict[str, int](), dict[str, dict[str, int]]()
         for group, opinion in said.opinions.items():
             names = (f"no {group}", *(self._labels.names[value] for value in self._labels.groups[group]))

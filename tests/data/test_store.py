@@ -48,6 +48,15 @@ def test_maps_without_an_image(tmp_path):
     np.testing.assert_array_equal(store.read("a").maps["cancer"], MAPS["cancer"])
 
 
+def test_maps_that_nothing_is_drawn_from_have_no_places(tmp_path):
+    store = Store(tmp_path)
+    written = store.write("a", annotated=(), key="k", grid=GRID, original=GRID, image=None, maps=MAPS, placed=False)
+    assert set(written.files) == {"map_organ.b2nd", "map_cancer.b2nd"} and written.voxels == {}
+    assert store.read("a").places == {}
+    np.testing.assert_array_equal(store.read("a").maps["cancer"], MAPS["cancer"])
+    store.verify("a")
+
+
 def test_an_image_without_maps(tmp_path):
     store = Store(tmp_path)
     put(store, maps={})

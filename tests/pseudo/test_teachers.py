@@ -19,6 +19,7 @@ from flarenet.pseudo.sources import Sources
 from flarenet.pseudo.teachers import Teachers
 from flarenet.schema import load
 from flarenet.trainers.samples import read_samples
+from flarenet.whole import sha256_of
 
 from .conftest import (
     CONFIGURATION,
@@ -257,6 +258,26 @@ def test_only_what_rules_or_teachers_change_is_made_again(blocks, teachers):
     assert [len(teacher.asked) for teacher in teachers.values()] == [12, 6]
 
 
+def test_scans_are_hashed_only_where_a_teacher_is_asked_or_what_it_said_is_from_before(blocks, teachers, monkeypatch):
+    """`drawn` lacks nothing; of the others, what was predicted just now is there."""
+    workspace, cases = blocks
+    hashed = []
+
+    def noted(path):
+        hashed.append(path.name.removesuffix("_0000.nii.gz"))
+        return sha256_of(path)
+
+    monkeypatch.setattr("flarenet.pseudo.sources.sha256_of", noted)
+    store = complete(workspace, cases, teachers)
+    assert hashed == ["lesion", "bare", "firm"]
+    complete(workspace, cases, teachers, RULES.model_copy(update={"agreement": 0.5}))
+    assert hashed == ["lesion", "bare", "firm"] * 2
+    complete(workspace, cases, teachers)
+    assert len(hashed) == 6
+    # training draws patches around voxels of completed maps, never of what one teacher says
+    assert list(store.folder.glob("bare/places_*")) and not list(workspace.root.glob("pseudo/*/*/pass_*/*/places_*"))
+
+
 def test_a_flipped_bit_of_completed_maps_has_them_made_again(blocks, teachers):
     workspace, cases = blocks
     path = complete(workspace, cases, teachers).folder / "bare" / "map_cancer.b2nd"
@@ -287,7 +308,7 @@ def test_a_scan_that_was_replaced_is_predicted_again(blocks, teachers):
 
     def second_pass():
         sources.predict(bare, ["organ"])
-        return sources.maps("bare", "organ")[1]
+        return np.asarray(sources.stores(["organ"])["organ"][1].read("bare").maps["organ"])
 
     assert not second_pass()[DOUBTFUL].any() and not second_pass()[DOUBTFUL].any()
     assert len(teachers[Run("Organ", 1)].asked) == 3
