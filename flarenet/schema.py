@@ -203,8 +203,18 @@ def as_saved(value: BaseModel) -> str:
 
 
 def digest(value: Any) -> str:
-    """The SHA-256 of a JSON value, as 64 hexadecimal digits."""
-    return hashlib.sha256(to_json(value).encode()).hexdigest()
+    """The SHA-256 of a JSON value, or of the one that is saved of Frozen data, as 64 hexadecimal digits."""
+    content = value.model_dump(mode="json") if isinstance(value, Frozen) else value
+    return hashlib.sha256(to_json(content).encode()).hexdigest()
+
+
+def check_content(
+    found: str, written: str | None, source: object, error: type[FlarenetError], *, remedy: str | None = None
+) -> None:
+    """Raise `error`, which names `source`, where the digest `found` of what it holds is not the one that was `written`
+    for it."""
+    if found != written:
+        raise error(source, found="other content than was written", expected="an undamaged file", remedy=remedy)
 
 
 def leaves(value: JsonValue, key: str = "") -> Iterator[tuple[str, JsonValue]]:

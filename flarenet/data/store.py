@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from ..errors import DatasetError, NoRoom
-from ..schema import Frozen, as_saved, digest, load
+from ..schema import Frozen, as_saved, check_content, digest, load
 from ..volume import Grid, Triple
 from ..whole import flush_folder, not_written, remove_leftovers, sha256_of, temporary_folder
 from .names import check_name
@@ -155,7 +155,7 @@ class Store:
                     voxels={group: counts for group, (_, counts) in places.items()},
                     files=files,
                 )
-                _save(temporary / RECORD, as_saved(_RecordFile(record=record, sha256=_digest(record))).encode())
+                _save(temporary / RECORD, as_saved(_RecordFile(record=record, sha256=digest(record))).encode())
                 flush_folder(temporary)
                 _replace(temporary, target)
         except OSError as error:
@@ -193,10 +193,9 @@ class Store:
         path = folder / RECORD
         try:
             written = load(_RecordFile, path, DatasetError)
+            check_content(digest(written.record), written.sha256, path, DatasetError)
         except DatasetError as error:
             raise damaged(path, found=error.found, expected=error.expected, thing=error.thing) from error
-        if _digest(written.record) != written.sha256:
-            raise damaged(path, found="other content than was written", expected=f"sha256 {written.sha256}")
         if written.record.name != name:
             raise damaged(path, found=f"the case {written.record.name!r}", expected=f"{name!r}")
         return written.record
@@ -220,10 +219,6 @@ class Store:
     def _folder(self, name: str) -> Path:
         check_name(name, "a prepared case")
         return self.folder / name
-
-
-def _digest(record: CaseRecord) -> str:
-    return digest(record.model_dump(mode="json"))
 
 
 def _map(group: str) -> str:

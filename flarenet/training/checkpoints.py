@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from ..errors import FlarenetError, RunError, UsageError, some_of
 from ..inference.models.model import save_tensors
-from ..schema import LARGEST_TABLE_BYTES, Frozen, digest, leaves, load, save, to_json
+from ..schema import LARGEST_TABLE_BYTES, Frozen, check_content, digest, leaves, load, save, to_json
 from ..whole import remove_leftovers, sha256_of
 from .distributed import rank
 from .state import EpochRecord, TrainState, Weights
@@ -81,7 +81,7 @@ class Checkpoints:
             history=tuple(state.history),
             scaler=state.scaler.state_dict(),
         )
-        digests: dict[Literal["record", "tensors"], str] = {"record": _digest(record), "tensors": sha256_of(path)}
+        digests: dict[Literal["record", "tensors"], str] = {"record": digest(record), "tensors": sha256_of(path)}
         save(_StateFile(record=record, sha256=digests), path.with_suffix(".json"))
         older = [other for other in self._newest_first() if other.stem < path.stem]
         self._remove_all_but(path.stem, *(other.stem for other in older[:1]))
@@ -149,12 +149,10 @@ class Checkpoints:
 def _read(path: Path) -> tuple[_Record, Weights]:
     """The content of a state. Raises RunError where either file is not bit for bit as it was written."""
     written = load(_StateFile, path, RunError)
-    if _digest(written.record) != written.sha256.get("record"):
-        raise RunError(path, found="other content than was written", expected="an undamaged file")
+    check_content(digest(written.record), written.sha256.get("record"), path, RunError)
     tensors = path.with_suffix(".safetensors")
     try:
-        if sha256_of(tensors) != written.sha256.get("tensors"):
-            raise RunError(tensors, found="other content than was written", expected="an undamaged file")
+        check_content(sha256_of(tensors), written.sha256.get("tensors"), tensors, RunError)
         return written.record, load_file(tensors)
     except (OSError, SafetensorError) as problem:
         raise RunError(tensors, found=problem, expected="a readable safetensors file") from problem
@@ -163,10 +161,6 @@ def _read(path: Path) -> tuple[_Record, Weights]:
 def _in_types_of(own: Mapping[str, Any], found: Mapping[str, float]) -> dict[str, Any]:
     """The numbers `found` in the types of `own`, the scaler's state: torch needs its count of steps to be an int."""
     return {name: type(number)(found[name]) for name, number in own.items()}
-
-
-def _digest(record: _Record) -> str:
-    return digest(record.model_dump(mode="json"))
 
 
 def _tensors(state: TrainState) -> Weights:

@@ -18,7 +18,7 @@ from ...data.labels import LabelSet, difference
 from ...errors import FlarenetError, RunError, UnsafeError
 from ...planning.plan import Configuration, Plan
 from ...planning.plan_file import load_plan
-from ...schema import Frozen, as_saved, parse, read_json
+from ...schema import Frozen, as_saved, check_content, parse, read_json
 from ...schema import Model as Content
 from ...whole import sha256_of
 
@@ -124,10 +124,8 @@ def read_about(folder: str | Path) -> About:
         )
     content = read_json(folder / ABOUT, UnsafeError, largest_bytes=About.largest_bytes)
     about = _parsed(About, content, folder / ABOUT)
-    if about.content_sha256 not in (None, _digest(content)):
-        raise UnsafeError(
-            folder / ABOUT, found="other content than was written", expected="an undamaged file", remedy=_DAMAGED
-        )
+    if about.content_sha256 is not None:
+        check_content(_digest(content), about.content_sha256, folder / ABOUT, UnsafeError, remedy=_DAMAGED)
     for name in (WEIGHTS, PLAN):
         if name not in about.sha256:
             raise UnsafeError(folder / ABOUT, found=f"no sha256 of {name}", expected=f"those of {WEIGHTS} and {PLAN}")
@@ -193,8 +191,8 @@ def _parsed(model: type[Content], content: object, path: Path) -> Content:
 
 
 def _digest(content: dict[str, object]) -> str:
-    """The SHA-256 of what about.json holds beside it, as JSON with sorted keys: of the content as it was read, which a
-    later version with further fields reads as well."""
+    """The SHA-256 of what about.json holds beside it, as JSON with sorted keys: of the content as it was read, not as
+    schema.digest makes it of About, so that a later version with further fields reads the file as well."""
     rest = {name: value for name, value in content.items() if name != "content_sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 

@@ -206,7 +206,7 @@ def settings_of(predictor: Predictor, reading: Reading, outputs: Sequence[Output
 
 
 def _of_model(model: Described) -> ModelReport:
-    plan = digest(model.plan.model_dump(mode="json"))
+    plan = digest(model.plan)
     return ModelReport(trainer=model.trainer, step=model.step, weights_sha256=model.weights_sha256, plan_sha256=plan)
 
 
