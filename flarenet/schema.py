@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from .errors import FlarenetError
-from .whole import write_text
+from .whole import not_read, write_text
 
 LARGEST_JSON_BYTES, LARGEST_TABLE_BYTES, LARGEST_FINGERPRINT_BYTES = 2 << 20, 64 << 20, 1 << 30
 """The size limits of a JSON file, of one that grows with the cases of a data set or the epochs of a run, and of one
@@ -51,7 +51,8 @@ def read_json(path: str | Path, error: type[FlarenetError], *, largest_bytes: in
     """The content of a JSON file. Stricter than Python's json: duplicate keys, NaN and infinity, a file that is too
     large, an integer that is too long and too many values are refused.
 
-    Raises `error`, naming the file and, where there is one, the place: line and column, or the path of the key.
+    Raises `error`, naming the file and, where there is one, the place: line and column, or the path of the key; but
+    StorageError for a file that is there and cannot be read.
     """
     path = Path(path)
     try:
@@ -60,10 +61,12 @@ def read_json(path: str | Path, error: type[FlarenetError], *, largest_bytes: in
         if path.stat().st_size > largest_bytes:
             raise error(path, found=f"{path.stat().st_size} bytes", expected=f"at most {largest_bytes} bytes")
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as problem:
+    except (FileNotFoundError, NotADirectoryError) as problem:
         raise error(path, found="no such file", expected="a JSON file") from problem
-    except (OSError, UnicodeDecodeError) as problem:
-        raise error(path, found=problem, expected="a readable UTF-8 JSON file") from problem
+    except UnicodeDecodeError as problem:
+        raise error(path, found=problem, expected="a UTF-8 JSON file") from problem
+    except OSError as problem:
+        raise not_read(path, problem) from problem
     return parse_json(text, path, error, largest_bytes=largest_bytes)
 
 
@@ -169,7 +172,7 @@ def parse_all(
 
 
 def load(model: type[Model], path: str | Path, error: type[FlarenetError]) -> Model:
-    """Read and check a JSON file. Raises `error` with file, key, found and expected."""
+    """Read and check a JSON file. Raises `error` with file, key, found and expected; else as read_json."""
     return parse(model, read_json(path, error, largest_bytes=model.largest_bytes), path, error)
 
 

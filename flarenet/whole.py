@@ -105,6 +105,16 @@ def not_written(
     )
 
 
+def not_read(path: Path, error: OSError) -> StorageError:
+    """The error for a file that is there and cannot be read: its content may be sound, which no damage is."""
+    return StorageError(
+        path,
+        found=error.strerror or error,
+        expected="a file that can be read",
+        remedy="look after its disk, or whom its permissions let read it; then start the same command again",
+    )
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write `text` (UTF-8) to `path`, whole or not at all; bytes of a file name that is not UTF-8 become \\udcXX."""
     content = text.encode(errors="backslashreplace")

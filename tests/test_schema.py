@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from flarenet.errors import DatasetError, PlanError
+from flarenet.errors import DatasetError, PlanError, StorageError
 from flarenet.schema import (
     LARGEST_TABLE_BYTES,
     Frozen,
@@ -27,6 +27,7 @@ from flarenet.schema import (
     to_json,
 )
 from flarenet.whole import write_text
+from tests.unreadable import make_unreadable
 
 
 class Leaf(Frozen):
@@ -117,6 +118,18 @@ def test_json_that_cannot_be_trusted_is_refused(tmp_path, content, words):
         read_json(path, DatasetError)
     assert words in str(caught.value)
     assert str(path) in caught.value.thing
+
+
+def test_a_file_that_cannot_be_read_is_no_wrong_json(tmp_path):
+    path = tmp_path / "x.json"
+    path.touch()
+    make_unreadable(path)
+    with pytest.raises(StorageError) as caught:
+        read_json(path, DatasetError)
+    assert (caught.value.thing, caught.value.found) == (str(path), "Input/output error")
+    (tmp_path / "file").touch()
+    with pytest.raises(DatasetError, match="no such file"):
+        read_json(tmp_path / "file" / "x.json", DatasetError)
 
 
 def test_what_would_take_long_is_refused_at_once(tmp_path):

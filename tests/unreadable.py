@@ -4,6 +4,12 @@ import builtins
 import errno
 
 
+def make_unreadable(path):
+    """Put a file at `path` that opens, but of which no byte can be read: as on a disk that is failing."""
+    path.unlink()
+    path.symlink_to("/proc/self/mem")  # nothing is mapped at address 0, so that a read is an I/O error
+
+
 def refuse_to_open(monkeypatch, path):
     """Have open() fail for this file as on a disk that is failing."""
     whole = builtins.open

@@ -6,6 +6,9 @@ digest is checked on request, see store.
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -15,6 +18,7 @@ import numpy as np
 
 from ..errors import DatasetError, RunError
 from ..volume import Triple
+from ..whole import not_read
 
 BLOCK: Triple = (2, 64, 64)
 """The block that is unpacked as a whole. It is flat enough to read one slice (0.3 ms for 400 x 400) and compact enough
@@ -55,12 +59,10 @@ class Packed:
     mtime_ns: int | None = None
 
     def __getitem__(self, window: Window) -> np.ndarray:
-        """The part of the array in `window`. Raises DatasetError where the file does not hold it, and RunError where it
-        was written at another time."""
-        try:
+        """The part of the array in `window`. Raises DatasetError where the file does not hold it, RunError where it was
+        written at another time, and StorageError where it cannot be read."""
+        with _read(self.path, self._kind):
             return self._open()[window]
-        except (OSError, ValueError, RuntimeError) as error:
-            raise damaged(self.path, found=error, expected=self._kind) from error
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
         return self[:, :, :].astype(dtype or self.dtype, copy=False)
@@ -94,14 +96,25 @@ class PackedPlaces:
     mtime_ns: int | None = None
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
-        try:
+        with _read(self.path, "an array file"):
             places = np.load(self.path, mmap_mode="r", allow_pickle=False)
             _check_same(self.path, self.mtime_ns)
-        except (OSError, ValueError, EOFError) as error:
-            raise damaged(self.path, found=error, expected="an array file") from error
         if not isinstance(places, np.ndarray):
             raise damaged(self.path, found="an archive", expected="an array file")
         return places
+
+
+@contextmanager
+def _read(path: Path, expected: str) -> Iterator[None]:
+    """Raise what goes wrong while a file is read as `damaged`, or as whole.not_read where the system says why."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (None, errno.ENOENT):
+            raise damaged(path, found=error, expected=expected) from error
+        raise not_read(path, error) from error
+    except (ValueError, EOFError, RuntimeError) as error:
+        raise damaged(path, found=error, expected=expected) from error
 
 
 def _check_same(path: Path, mtime_ns: int | None) -> None:

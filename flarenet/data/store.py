@@ -20,7 +20,7 @@ from pydantic import Field
 from ..errors import DatasetError, NoRoom
 from ..schema import Frozen, as_saved, check_content, digest, load
 from ..volume import Grid, Triple
-from ..whole import flush_folder, not_written, remove_leftovers, sha256_of, temporary_folder
+from ..whole import flush_folder, not_read, not_written, remove_leftovers, sha256_of, temporary_folder
 from .names import check_name
 from .packed import Packed, PackedPlaces, damaged, pack
 from .places import places_of
@@ -166,8 +166,9 @@ class Store:
         """A case, its arrays still on disk. Its record and the sizes of its files are checked here, types when arrays
         are read, digests of files by verify.
 
-        Raises DatasetError where the case is missing or its files are not those that were written. Once another case
-        has taken its place, its arrays raise RunError, so that no reader mixes the two.
+        Raises DatasetError where the case is missing or its files are not those that were written, StorageError where
+        they cannot be read. Once another case has taken its place, its arrays raise RunError, so that no reader mixes
+        the two.
         """
         record, folder = self.record(name), self._folder(name)
         times = {file: _time_of(folder / file, written.size_bytes) for file, written in record.files.items()}
@@ -186,7 +187,8 @@ class Store:
         )
 
     def record(self, name: str) -> CaseRecord:
-        """The record of a case. Raises DatasetError where it is missing, damaged or of another version."""
+        """The record of a case. Raises DatasetError where it is missing, damaged or of another version, StorageError
+        where it cannot be read."""
         folder = self._folder(name)
         if not folder.is_dir():
             raise DatasetError(f"prepared case {name}", found=f"no folder {folder}", expected="the case, prepared")
@@ -201,7 +203,10 @@ class Store:
         return written.record
 
     def is_current(self, name: str, key: str, *, verify: bool = False) -> bool:
-        """Whether the case is there, can be read, and has this key; `verify` checks every byte of its files."""
+        """Whether the case is there, undamaged, and has this key; `verify` checks every byte of its files.
+
+        Raises StorageError where they cannot be read: whether the case is current is unknown then.
+        """
         try:
             if verify:
                 self.verify(name)
@@ -210,11 +215,16 @@ class Store:
             return False
 
     def verify(self, name: str) -> None:
-        """Read every byte of a case. Raises DatasetError where a file is not the one that was written."""
+        """Read every byte of a case. Raises DatasetError where a file is not the one that was written, StorageError
+        where it cannot be read."""
         for file, written in self.read(name).record.files.items():
-            found = sha256_of(self._folder(name) / file)
+            path = self._folder(name) / file
+            try:
+                found = sha256_of(path)
+            except OSError as error:
+                raise not_read(path, error) from error
             if found != written.sha256:
-                raise damaged(self._folder(name) / file, found=f"sha256 {found}", expected=written.sha256)
+                raise damaged(path, found=f"sha256 {found}", expected=written.sha256)
 
     def _folder(self, name: str) -> Path:
         check_name(name, "a prepared case")
@@ -272,8 +282,10 @@ def _time_of(path: Path, size_bytes: int) -> int:
     """When a file was written, in ns. Raises DatasetError where it is not there or of another size."""
     try:
         found = path.stat()
+    except FileNotFoundError as error:
+        raise damaged(path, found=error.strerror, expected=f"{size_bytes} bytes") from error
     except OSError as error:
-        raise damaged(path, found=error.strerror or error, expected=f"{size_bytes} bytes") from error
+        raise not_read(path, error) from error
     if found.st_size != size_bytes:
         raise damaged(path, found=f"{found.st_size} bytes", expected=f"{size_bytes} bytes")
     return found.st_mtime_ns

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from flarenet.data.store import Store
-from flarenet.errors import DatasetError, NoRoom, RunError, UnsafeError
+from flarenet.errors import DatasetError, NoRoom, RunError, StorageError, UnsafeError
 from flarenet.schema import digest
 from flarenet.volume import Grid
 from tests.full_disk import longest_file
+from tests.unreadable import make_unreadable, refuse_to_open
 
 SHAPE = (4, 5, 6)
 GRID = Grid(SHAPE, np.diag([5.0, 1.5, 1.5, 1.0]))
@@ -174,6 +175,29 @@ def test_one_bit_of_the_record_that_leaves_it_well_formed_is_found(tmp_path, wri
             look("a")
         assert "prepare the case again" in caught.value.remedy
     assert not store.is_current("a", "k")
+
+
+def test_a_record_that_cannot_be_read_is_not_taken_for_a_damaged_one(tmp_path):
+    store = Store(tmp_path)
+    put(store)
+    make_unreadable(tmp_path / "a" / "record.json")
+    for look in (store.record, store.read, store.verify, lambda name: store.is_current(name, "k")):
+        with pytest.raises(StorageError, match="record.json\n  found: Input/output error") as caught:
+            look("a")
+        assert "same command again" in caught.value.remedy and caught.value.exit_code == 5
+
+
+def test_an_array_that_cannot_be_read_is_not_taken_for_a_damaged_one(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    put(store)
+    case = store.read("a")
+    for array in (case.maps["organ"], case.places["organ"]):
+        refuse_to_open(monkeypatch, array.path)
+        with pytest.raises(StorageError, match=rf"{array.path.name}\n  found: Input/output error"):
+            np.asarray(array)
+        with pytest.raises(StorageError, match=rf"{array.path.name}\n  found: Input/output error"):
+            store.is_current("a", "k", verify=True)
+        monkeypatch.undo()
 
 
 def test_a_record_without_a_digest_of_itself_is_stale(tmp_path):
