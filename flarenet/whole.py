@@ -19,6 +19,7 @@ import shutil
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from fnmatch import fnmatch
 from itertools import count
 from pathlib import Path
@@ -33,6 +34,9 @@ _LONGEST_END_BYTES = 255 - len(".0123456789ab.tmp.")
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """Errors of a disk that takes no other file either."""
 
+_waiting = ContextVar[dict[Path, Path] | None]("_waiting", default=None)
+"""Complete files that wait for their names, by their temporary ones, within `together`."""
+
 _CANNOT_BE_FLUSHED = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES}
 """Error numbers of opening or flushing a folder that are no failure: some network file systems cannot flush folders,
 and a folder may be writable but not readable."""
@@ -40,7 +44,7 @@ and a folder may be writable but not readable."""
 
 @contextmanager
 def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[Path]:
-    """Yield a temporary path next to `path`; on a clean exit it replaces `path`.
+    """Yield a temporary path next to `path`; on a clean exit it replaces `path`, but see together.
 
     On an error the temporary file is removed and `path` is unchanged, unless only the last flush of the folder failed.
     Raises StorageError where the folder cannot be written, NoRoom where the whole disk is full or read-only; it names
@@ -48,6 +52,7 @@ def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[P
     """
     target = Path(path)
     temporary = temporary_of(target)
+    waiting: dict[Path, Path] | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _fail_at("open", target, temporary)
@@ -56,14 +61,37 @@ def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[P
         _fail_at("written", target, temporary)
         _flush(temporary)
         _fail_at("flushed", target, temporary)
-        os.replace(temporary, target)
-        _fail_at("replaced", target, temporary)
-        flush_folder(target.parent)
+        if (waiting := _waiting.get()) is None:
+            _take_name(temporary, target)
+        else:
+            waiting[temporary] = target
     except OSError as error:
         raise not_written(target, error, size_bytes=size_bytes) from error
     finally:
-        with suppress(OSError):  # after a clean exit it is gone; where it cannot be removed, the error above says why
-            temporary.unlink()
+        if waiting is None:
+            _remove(temporary)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Within this context a file that whole_file completes waits under its temporary name. On a clean exit all of them
+    take their names, in order; after an error none does, and earlier files of these names stay.
+
+    Raises as whole_file.
+    """
+    waiting = dict[Path, Path]()
+    token = _waiting.set(waiting)
+    try:
+        yield
+        for temporary, target in waiting.items():
+            try:
+                _take_name(temporary, target)
+            except OSError as error:
+                raise not_written(target, error) from error
+    finally:
+        _waiting.reset(token)
+        for temporary in waiting:
+            _remove(temporary)
 
 
 @contextmanager
@@ -195,6 +223,17 @@ def flush_folder(folder: Path) -> None:
     except OSError as error:
         if error.errno not in _CANNOT_BE_FLUSHED:
             raise
+
+
+def _take_name(temporary: Path, target: Path) -> None:
+    os.replace(temporary, target)
+    _fail_at("replaced", target, temporary)
+    flush_folder(target.parent)
+
+
+def _remove(temporary: Path) -> None:
+    with suppress(OSError):  # after a clean exit it is gone; where it cannot be removed, the error raised says why
+        temporary.unlink()
 
 
 def _first_free(path: Path) -> Path:

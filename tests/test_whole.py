@@ -18,6 +18,7 @@ from flarenet.whole import (
     remove_leftovers,
     sha256_of,
     temporary_end,
+    together,
     whole_file,
     write_text,
 )
@@ -85,6 +86,26 @@ def test_s11_a_link_in_the_place_of_a_file_is_replaced_and_what_it_led_to_is_lef
     write_text(link, "x")
     assert victim.read_text() == "of somebody else"
     assert link.read_text() == "x" and not link.is_symlink()
+
+
+def test_several_files_take_their_names_together_or_none_does(tmp_path):
+    def write(text):
+        for name in ("a", "b"):
+            write_text(tmp_path / name, text)
+        return {path.name: path.read_text() for path in tmp_path.iterdir() if path.name in "ab"}
+
+    assert write("old") == {"a": "old", "b": "old"}
+    with pytest.raises(KeyError), together():
+        assert write("half") == {"a": "old", "b": "old"} and len(list(tmp_path.iterdir())) == 4
+        raise KeyError
+    with together():
+        assert write("new") == {"a": "old", "b": "old"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == "new"
+    (tmp_path / "c").mkdir()
+    with pytest.raises(StorageError, match="c\n"), together():
+        write_text(tmp_path / "c", "a folder is in its place")
+    assert write("newer") == {"a": "newer", "b": "newer"} and len(list(tmp_path.iterdir())) == 3  # outside, at once
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from functools import partial
 
 import nibabel
 import numpy as np
@@ -12,9 +13,10 @@ from flarenet.data.labels import LabelSet
 from flarenet.data.nifti import channels
 from flarenet.errors import StorageError
 from flarenet.inference.outputs.probabilities import Probabilities
-from flarenet.inference.outputs.slices import FinishedSlice
+from flarenet.inference.outputs.slices import FinishedSlice, opened
 from flarenet.volume import Orientation, orientation_of
-from flarenet.whole import remove_leftovers_of
+from flarenet.whole import remove_leftovers_of, together
+from tests.full_disk import longest_file
 from tests.inference.opened import opened_file
 
 LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
@@ -96,12 +98,32 @@ def test_the_same_probabilities_give_the_same_bytes_and_an_error_no_file(tmp_pat
         sink.finish()
         content.append([path.read_bytes() for path in output.files(tmp_path / "out" / "a.nii.gz")])
     assert content[0] == content[1]
-    sink.abandon()  # another output of the scan failed
-    assert list((tmp_path / "out" / "probabilities").iterdir()) == []
+    for path in output.files(tmp_path / "out" / "a.nii.gz"):
+        path.unlink()
     sink = output(tmp_path / "out" / "a.nii.gz", given)
     sink.take(FinishedSlice(0, None, probabilities={group: value[:, 0] for group, value in shares(2).items()}))
     sink.abandon()
     assert list((tmp_path / "out" / "probabilities").iterdir()) == []
+
+
+def test_a_disk_that_fills_at_the_end_leaves_the_earlier_file_of_every_group(tmp_path):
+    given, place = scan(tmp_path / "a.nii.gz", Orientation()), tmp_path / "out" / "a.nii.gz"
+
+    def write(of):
+        output = Probabilities(LABELS, tuple(of))
+        with opened([partial(output, place, given)]) as (sink,):
+            give(sink, of)
+        return {path.name: path.read_bytes() for path in place.parent.joinpath("probabilities").iterdir()}
+
+    before = write(shares(1))
+    wide = {"organ": np.zeros((3, *SHAPE), np.float32), "cancer": shares(2)["cancer"]}  # the first group packs well
+    with pytest.raises(StorageError, match="a_cancer.nii.gz"), longest_file(400):
+        write(wide)
+    after = {path.name: path.read_bytes() for path in place.parent.joinpath("probabilities").iterdir()}
+    assert after == before
+    with longest_file(400):
+        after = write({"organ": wide["organ"]})
+    assert after["a_organ.nii.gz"] != before["a_organ.nii.gz"] and after["a_cancer.nii.gz"] == before["a_cancer.nii.gz"]
 
 
 @pytest.mark.parametrize("case", ["a", "a" * 230])
@@ -142,7 +164,7 @@ def test_a_disk_that_changes_bytes_is_noticed_and_no_group_has_a_file(tmp_path, 
             end.write(real)
 
     monkeypatch.setattr(channels, "_append", other)
-    with pytest.raises(StorageError, match="when read back"):
+    with pytest.raises(StorageError, match="when read back"), together():
         sink.finish()
     sink.abandon()
     assert list((tmp_path / "out" / "probabilities").iterdir()) == []

@@ -12,6 +12,7 @@ from flarenet.inference.outputs.slices import FinishedSlice
 from flarenet.inference.outputs.statistics import CaseStatistics, Statistics, write_tables
 from flarenet.schema import load
 from flarenet.volume import Grid
+from flarenet.whole import together
 from tests.inference.opened import opened
 
 LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
@@ -69,7 +70,19 @@ def test_the_tables_of_several_cases(tmp_path):
     assert [case["case"] for case in cases] == ["a", "b"]
 
 
-def test_a_scan_that_fails_leaves_nothing(tmp_path):
-    sink = fed(Statistics(LABELS, LABELS.values), tmp_path, drawn(), np.zeros(GRID.shape, np.float32))
-    sink.abandon()
+def test_a_scan_that_fails_leaves_the_earlier_answer(tmp_path):
+    def predict(labels, *, fails):
+        opener, image = Statistics(LABELS, LABELS.values), np.zeros(GRID.shape, np.float32)
+        with together():
+            fed(opener, tmp_path, labels, image)
+            if fails:  # another output of the scan
+                raise ValueError
+        return (tmp_path / "statistics" / "a.json").read_bytes()
+
+    with pytest.raises(ValueError):
+        predict(drawn(), fails=True)
     assert list((tmp_path / "statistics").iterdir()) == []
+    before = predict(drawn(), fails=False)
+    with pytest.raises(ValueError):
+        predict(drawn() * 0, fails=True)
+    assert [path.read_bytes() for path in (tmp_path / "statistics").iterdir()] == [before]

@@ -84,7 +84,7 @@ class DicomSegSink(WrittenAtEnd):
         if finished.labels.any():  # slices of the map that are never touched take no memory
             self._map.take(finished)
 
-    def write(self) -> None:
+    def finish(self) -> None:
         drawn = self._map.labels
         # a Segmentation needs a frame: without any label, one frame is empty
         places = [z for z, plane in enumerate(drawn) if plane.any()] or [0]

@@ -55,19 +55,13 @@ class WrittenAtEnd:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._written = False
 
     def take(self, finished: FinishedSlice) -> None:
         raise NotImplementedError
 
-    def write(self) -> None:
-        """Write self.path, whole or not at all."""
+    def finish(self) -> None:
+        """Write self.path by whole.whole_file."""
         raise NotImplementedError
 
-    def finish(self) -> None:
-        self.write()
-        self._written = True
-
     def abandon(self) -> None:
-        if self._written:  # another output of the scan failed: this one would pass for a finished case
-            self.path.unlink(missing_ok=True)
+        """Nothing is written before `finish`."""

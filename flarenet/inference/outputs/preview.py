@@ -78,7 +78,7 @@ class PreviewSink(WrittenAtEnd):
             self.coronal[0][:, place] = kept[1][self.rows]
             self.coronal[1][:, place] = finished.labels[self.rows]
 
-    def write(self) -> None:
+    def finish(self) -> None:
         from ...evaluation.pictures import montage  # only a run that draws pays for importing matplotlib
 
         tiles = self._tiles()

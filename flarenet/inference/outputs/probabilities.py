@@ -47,7 +47,7 @@ class ProbabilitiesSink:
     wants_probabilities = True
 
     def __init__(self, paths: dict[str, Path], scan: OpenedScan, *, channels: dict[str, tuple[str, ...]]) -> None:
-        self._paths, self._orders, self._finished = paths, dict[str, FileOrder](), list[Path]()
+        self._orders = dict[str, FileOrder]()
         try:
             for group, names in channels.items():
                 self._orders[group] = FileOrder(scan.grid, channels_file(paths[group], names, like=scan.like))
@@ -62,12 +62,9 @@ class ProbabilitiesSink:
             order.take(finished.z, list(np.rint(shares * 255).astype(np.uint8)))
 
     def finish(self) -> None:
-        for group, order in self._orders.items():
-            self._finished.append(self._paths[group])  # even where it fails now, its file may be there
+        for order in self._orders.values():
             order.finish()
 
     def abandon(self) -> None:
         for order in self._orders.values():
             order.abandon()
-        for path in self._finished:
-            path.unlink(missing_ok=True)

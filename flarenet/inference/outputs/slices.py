@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from ...volume import Grid, orientation_of
+from ...whole import together
 from ..opening import OpenedScan
 
 
@@ -47,7 +48,7 @@ class Sink(Protocol):
         """Take the next slice."""
 
     def finish(self) -> None:
-        """Complete the output, under its final name; called after the last slice."""
+        """Complete the output; called after the last slice. See opened for when its file takes its name."""
 
     def abandon(self) -> None:
         """Leave nothing half-written behind; called after an error, also after `finish`. Must not raise."""
@@ -76,14 +77,16 @@ class LabelMap:
 
 @contextmanager
 def opened(open_sinks: Iterable[Callable[[], Sink]]) -> Iterator[tuple[Sink, ...]]:
-    """The sinks, opened in order. They are finished in order if all went well, and all abandoned after an error."""
+    """The sinks, opened in order. If all went well they are finished in order, then all their files take their names.
+    After an error all are abandoned, and files of an earlier answer stay."""
     sinks: list[Sink] = []
     try:
         for open_sink in open_sinks:
             sinks.append(open_sink())
         yield tuple(sinks)
-        for sink in sinks:
-            sink.finish()
+        with together():
+            for sink in sinks:
+                sink.finish()
     except BaseException:
         for sink in sinks:
             sink.abandon()

@@ -107,7 +107,7 @@ class StatisticsSink(WrittenAtEnd):
         by_label = {self.labels.names[value]: self._of(value, parts) for value in self.values}
         return CaseStatistics(case=self.case, spacing_mm=self.grid.spacing_mm, labels=by_label)
 
-    def write(self) -> None:
+    def finish(self) -> None:
         save(self.result(), self.path)
 
     def _of(self, value: int, parts: Parts) -> LabelStatistics:
