@@ -52,8 +52,8 @@ class Course:
 def fit(state: TrainState, course: Course) -> None:
     """Train from `state` to the end of the step; save the state after every epoch and send events to the callbacks.
 
-    A signal to end takes effect after the current batch, of validation too: the state is saved, then the signal is
-    raised again and does what it would have done without fit.
+    A signal takes effect after the current batch, of validation too: the state is saved; one to end is then raised
+    again and does what it would have done without fit.
     Raises RunError, before the weights change, where a loss or its gradient is not finite, and before the epoch is
     saved, where a loss of validation is not. Also raises it where a signal to end did not end the process, so that an
     unfinished run is never taken for a finished one.
@@ -116,6 +116,9 @@ def _validate(state: TrainState, course: Course, requests: Requests) -> Findings
 
     def stopped() -> bool:
         requests.check()
+        if requests.save and not requests.stop:  # a run that ends is saved when validation has returned
+            requests.save = False
+            course.checkpoints.save(state)
         return requests.stop
 
     state.judged.eval()

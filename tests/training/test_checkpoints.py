@@ -155,6 +155,25 @@ def test_the_seconds_of_an_epoch_are_those_of_all_processes_that_worked_on_it(tm
     assert again.history[0].timing["seconds"] >= spent + 0.05 and again.seconds == 0.0
 
 
+def test_a_request_to_save_in_a_validation_is_answered_after_its_batch(tmp_path):
+    """In the first of two held-out batches of the second epoch; what is saved is seen in the other."""
+    unbroken, asked, judged, seen = fresh_state(), fresh_state(), [], []
+    fit(unbroken, course(tmp_path / "unbroken", validate=held_out()))
+    folder = tmp_path / "asked"
+
+    def signalled(network, batch):
+        judged.append(batch)
+        if len(judged) == 3:
+            signal.raise_signal(signal.SIGUSR1)
+        if len(judged) == 4:
+            seen.append(names(folder))
+        return objective(network, batch)
+
+    fit(asked, course(folder, validate=held_out(objective=signalled)))
+    assert seen == [["state-00001-00000", "state-00001-00003"]]
+    assert content(asked) == content(unbroken)
+
+
 def test_no_state_is_not_a_state(tmp_path):
     assert not checkpoints(tmp_path).load(fresh_state(), no_word)
     fit(fresh_state(), course(tmp_path))

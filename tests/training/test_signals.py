@@ -35,7 +35,7 @@ def test_a_request_to_save_ends_nothing():
     with noted() as requests:
         signal.raise_signal(signal.SIGUSR1)
         requests.check()
-        requests.check()  # after a validation too, where nothing is saved
+        requests.check()
         assert requests == Requests(stop=False, save=True)
 
 
