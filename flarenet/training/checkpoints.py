@@ -19,10 +19,10 @@ from pydantic import JsonValue
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ..errors import FlarenetError, RunError, UsageError, some_of
+from ..errors import FlarenetError, RunError, StorageError, UsageError, some_of
 from ..inference.models.model import save_tensors
 from ..schema import LARGEST_TABLE_BYTES, Frozen, check_content, digest, leaves, load, save, to_json
-from ..whole import remove_leftovers, sha256_of
+from ..whole import not_read, remove_leftovers, sha256_of
 from .distributed import rank
 from .state import EpochRecord, TrainState, Weights
 
@@ -91,8 +91,8 @@ class Checkpoints:
         """Fill `state` from the newest saved state that is sound; False where none was ever saved.
 
         say  called with what is wrong with newer states
-        Where no saved state can be used, raises the error of the newest: RunError for damage, UsageError, naming the
-        differences, for another identity.
+        Where no saved state can be used, raises the error of the newest: RunError for damage, StorageError for files
+        that cannot be read, UsageError, naming the differences, for another identity.
         """
         if rank() == 0:  # a second process would remove what the first is writing
             remove_leftovers(self._folder)
@@ -108,6 +108,8 @@ class Checkpoints:
             return True
         if faults:
             first = faults[0]
+            if isinstance(first, StorageError):  # it may be sound
+                raise first
             remedy = f"put it back as it was, or remove the folder {self._folder} to train this step from its start"
             raise type(first)(first.thing, found=first.found, expected=first.expected, remedy=remedy) from first
         return False
@@ -147,15 +149,18 @@ class Checkpoints:
 
 
 def _read(path: Path) -> tuple[_Record, Weights]:
-    """The content of a state. Raises RunError where either file is not bit for bit as it was written."""
+    """The content of a state. Raises RunError where either file is not bit for bit as it was written, StorageError
+    where one cannot be read."""
     written = load(_StateFile, path, RunError)
     check_content(digest(written.record), written.sha256.get("record"), path, RunError)
     tensors = path.with_suffix(".safetensors")
     try:
         check_content(sha256_of(tensors), written.sha256.get("tensors"), tensors, RunError)
         return written.record, load_file(tensors)
-    except (OSError, SafetensorError) as problem:
+    except (FileNotFoundError, SafetensorError) as problem:
         raise RunError(tensors, found=problem, expected="a readable safetensors file") from problem
+    except OSError as problem:
+        raise not_read(tensors, problem) from problem
 
 
 def _in_types_of(own: Mapping[str, Any], found: Mapping[str, float]) -> dict[str, Any]:

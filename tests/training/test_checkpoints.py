@@ -11,12 +11,13 @@ import time
 import pytest
 import torch
 
-from flarenet.errors import RunError, UsageError
+from flarenet.errors import RunError, StorageError, UsageError
 from flarenet.training.callbacks import Findings
 from flarenet.training.loop import fit
 from flarenet.whole import sha256_of
 from tests.canary import canary_files
 from tests.training.tiny import IDENTITY, STEP, checkpoints, course, fresh_state, held_out, objective
+from tests.unreadable import make_unreadable
 
 
 def no_word(line):
@@ -242,6 +243,17 @@ def test_where_every_state_is_damaged_nothing_starts_anew(saved, tmp_path, kind)
     with pytest.raises(RunError, match="state-00004") as error:
         checkpoints(folder).load(fresh_state(), no_word)
     assert f"remove the folder {folder}" in error.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["json", "safetensors"])
+def test_states_that_cannot_be_read_are_not_taken_for_damaged_ones(saved, tmp_path, kind):
+    folder = tmp_path / "run"
+    shutil.copytree(saved, folder)
+    for path in folder.glob(f"state*.{kind}"):
+        make_unreadable(path)
+    with pytest.raises(StorageError, match=rf"state-00004-00000.{kind}\n  found: Input/output error") as error:
+        checkpoints(folder).load(fresh_state(), no_word)
+    assert "remove" not in error.value.remedy
 
 
 def test_the_state_of_another_network_is_passed_over(saved, tmp_path):
