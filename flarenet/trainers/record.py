@@ -58,14 +58,19 @@ def trained_again(folder: Path, runs: Mapping[Run, Path]) -> list[Run]:
     return [run for run, sha256 in there.items() if sha256 != taken[str(run)]]
 
 
-def planned_otherwise(folder: Path, run: Run, plan: Plan) -> tuple[str, str]:
+def planned_otherwise(folder: Path, run: Run, plan: Plan, *, length: bool) -> tuple[str, str]:
     """(what the finished model in `folder` has, what `plan` has) where these differ in the training of `run`.
 
+    length  whether epochs count too, and those of the warm-up
     Empty where they agree, where the model is not whole any more, and where `plan` does not name the run.
     """
+    same = {} if length else {"epochs": 1, "warmup_epochs": 0}
     try:
         plans = (read_plan(folder, read_about(folder)), plan)
-        was, now = (training_facts(each, each.trainer(run.trainer), step=each.step(*run)) for each in plans)
+        was, now = (
+            training_facts(each, each.trainer(run.trainer), step=each.step(*run).model_copy(update=same))
+            for each in plans
+        )
     except FlarenetError:
         return "", ""
     return differences(was, now)

@@ -106,8 +106,8 @@ class Trainer:
     def train(self, step: int | None = None, *, finish: bool = False) -> None:
         """Train one step, or all in order; finished ones are skipped, an interrupted run resumes.
 
-        Warns of finished runs, skipped or built on, that were trained by another plan, and of skipped ones built on a
-        run that was trained again since.
+        Warns of finished runs, skipped or built on, that were trained by another plan (of a run that is built on, other
+        epochs are no matter), and of skipped ones built on a run that was trained again since.
 
         finish  stop training `step` and turn its last saved state into a model
         Raises RunError, with the command to type, where an earlier run is missing or there is nothing to finish,
@@ -147,14 +147,14 @@ class Trainer:
         """Say that a step is finished; warn if its plan was different, or if what it was built on was trained again."""
         title, step = self._title(number), self._plan.step(self.name, number)
         self._say(f"{title}: finished before, skipped")
-        self._tell_other_plan(Run(self.name, number), folder)
+        self._tell_other_plan(Run(self.name, number), folder, length=True)
         models = {run: self._workspace.run(*run, self._fold) for run in step.builds_on}
         for run in trained_again(folder, models):
             self._say(f"warning: {title} was trained from an earlier {run}; remove {folder} to train it again")
 
-    def _tell_other_plan(self, run: Run, folder: Path) -> None:
-        """Warn, once, where a finished run was trained by another plan."""
-        was, now = planned_otherwise(folder, run, self._plan)
+    def _tell_other_plan(self, run: Run, folder: Path, *, length: bool) -> None:
+        """Warn, once, where a finished run was trained by another plan; length as in planned_otherwise."""
+        was, now = planned_otherwise(folder, run, self._plan, length=length)
         if was and folder not in self._told:
             self._told.add(folder)
             found = f"warning: {run.trainer} step {run.step} was trained by a different plan: {was}, now {now}"
@@ -164,7 +164,7 @@ class Trainer:
         step = self._plan.step(self.name, number)
         foundations = self._foundations(step.builds_on)
         for run, foundation in foundations.items():
-            self._tell_other_plan(run, foundation.folder)
+            self._tell_other_plan(run, foundation.folder, length=False)  # --epochs is for the steps trained now
         there_gb = memory_gb(self._device)
         if there_gb is not None:
             short = shortage(self._plan, self.name, step, precision=self._precision, there_gb=there_gb)
