@@ -59,10 +59,7 @@ def words() -> ArgumentParser:
     parser.add_argument(
         "--batch-size", type=shell.count, metavar="N", help="slices or blocks at once; fewer need less memory"
     )
-    parser.add_argument("--statistics", action="store_true", help="volume, HU and lesions of each label: CSV and JSON")
-    parser.add_argument("--preview", action="store_true", help="a picture of each case")
-    parser.add_argument("--probabilities", action="store_true", help="also write those of each group, as 4D NIfTI")
-    parser.add_argument("--dicom-seg", action="store_true", help="a DICOM Segmentation of each series")
+    _add_beside(parser)
     parser.add_argument(
         "--roi", nargs="+", metavar="LABEL", help="keep only these labels; others show what lies beneath"
     )
@@ -77,6 +74,14 @@ def words() -> ArgumentParser:
     shell.add_timeout(parser, "reading a scan")
     shell.add_reading(parser)
     return parser
+
+
+def _add_beside(parser: ArgumentParser) -> None:
+    """Add the flags of what is written in addition to the label maps; `_beside` reads them."""
+    parser.add_argument("--statistics", action="store_true", help="volume, HU and lesions of each label: CSV and JSON")
+    parser.add_argument("--preview", action="store_true", help="a picture of each case")
+    parser.add_argument("--probabilities", action="store_true", help="also write those of each group, as 4D NIfTI")
+    parser.add_argument("--dicom-seg", action="store_true", help="a DICOM Segmentation of each series")
 
 
 def work(arguments: Namespace) -> int:
@@ -130,20 +135,9 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
     opened_ahead = _opener(folders, reading, arguments.timeout_s)
     # with --continue, the scans to do are known only after the engine; else the first is read during torch's import
     scans = None if arguments.resume else opened_ahead(outputs)
-    with shell.importing():
-        from ..inference.many import predict_pairs
-        from ..inference.predict import Predictor
+    predictor = _predictor(arguments, folders)
+    from ..inference.many import predict_pairs
 
-        predictor = Predictor(  # imports torch if it needs it
-            *folders,
-            device=arguments.device,
-            precision=arguments.precision,
-            engine=arguments.engine,
-            batch_size=arguments.batch_size,
-            changes=arguments.changes,
-            roi=arguments.roi,
-        )
-    print(f"{' + '.join(map(str, folders))} on {predictor.device}, {predictor.engine_names}", file=sys.stderr)
     beside = _beside(arguments, predictor)
     answers = {
         image: [output, *(file for kind in beside for file in kind.files(output))] for image, output in outputs.items()
@@ -166,6 +160,24 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
     if arguments.statistics and report:
         _write_tables(arguments.output, sorted(report.answered))
     return _end(done, failures)
+
+
+def _predictor(arguments: Namespace, folders: Sequence[Path]) -> Predictor:
+    """The models in `folders`, as the flags say; stderr says what they run on."""
+    with shell.importing():
+        from ..inference.predict import Predictor
+
+        predictor = Predictor(  # imports torch if it needs it
+            *folders,
+            device=arguments.device,
+            precision=arguments.precision,
+            engine=arguments.engine,
+            batch_size=arguments.batch_size,
+            changes=arguments.changes,
+            roi=arguments.roi,
+        )
+    print(f"{' + '.join(map(str, folders))} on {predictor.device}, {predictor.engine_names}", file=sys.stderr)
+    return predictor
 
 
 def _left_to_do(outputs: Mapping[Path, Path], report: RunReport) -> tuple[int, list[Mapping[Path, Path]]]:
