@@ -9,13 +9,14 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from ..data.labels import DEFAULT_TOLERANCE_MM, LabelSet
+from ..data.memory import processors
 from ..data.verify import say_ignored
 from ..errors import some_of
 from ..terminal import new_table, show
 from .assign import BY_HAND
 from .cost.kinds import cost
 from .cost.memory import prediction_gb, stored_gb, training_gb
-from .cost.speed import prediction_seconds, preparation_seconds, pseudo_seconds, training_seconds
+from .cost.speed import prediction_seconds, preparation_seconds, pseudo_seconds, seconds_on_cores, training_seconds
 from .fusion import Fusion
 from .measuring.fingerprint import Fingerprint, Spread
 from .plan import Plan, Step
@@ -131,18 +132,21 @@ def fusion_table(fusion: Fusion) -> Table:
 
 
 def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
-    """The memory and time that the plan needs, by cost.memory and cost.speed, next to its budget."""
+    """The memory and time that the plan needs, by cost.memory and cost.speed, next to its budget; the time to train on
+    the cores of this machine too."""
     table = new_table("estimates", "what", ">needs", ">budget")
-    budget = plan.budget
+    budget, cores = plan.budget, processors()
     for name, part in plan.trainers.items():
         patch = plan.configuration_of(name).patch
-        steps = [training_seconds(step, part.network, plan.labels.outputs, patch) for step in part.steps]
+        train_s = sum(training_seconds(step, part.network, plan.labels.outputs, patch) for step in part.steps)
         most = max(part.update.at_once(step.batch_size) for step in part.steps)
         need_gb = training_gb(
             part.network, plan.labels.outputs, patch=patch, batch_size=most, precision=plan.precision
         )
         table.add_row(f"{name}: memory to train", f"{need_gb:.1f} GB", f"{budget.gpu_memory_gb:g} GB")
-        table.add_row(f"{name}: time to train on a card", f"{sum(steps) / 3600:.1f} h", "")
+        table.add_row(f"{name}: time to train on a card", f"{train_s / 3600:.1f} h", "")
+        on_cores = f"about {seconds_on_cores(train_s, cores) / 3600:.0f} h"
+        table.add_row(f"{name}: the same on {cores} CPU core{'s' * (cores > 1)}, as here", on_cores, "")
         if any(step.teachers for step in part.steps):
             seconds = sum(pseudo_seconds(step, plan, fingerprint) for step in part.steps)
             table.add_row(f"{name}: time of its pseudo labels on a card", f"{seconds / 3600:.1f} h", "")

@@ -36,6 +36,17 @@ def test_pseudo_labels_take_a_prediction_of_each_pass_for_every_case_that_lacks_
     assert pseudo_seconds(later, plan, found) == pytest.approx(expected)
 
 
+def test_the_time_to_train_is_told_for_a_card_and_for_the_cores_of_this_machine(monkeypatch):
+    """A card makes 4e12 multiply-adds a second, four cores 4 * 3e10: a 33rd."""
+    monkeypatch.setattr("flarenet.planning.summary.processors", lambda: 4)
+    found = facts.flare23()
+    (what, needs, _) = need_table(make_plan(found, AUTO), found).columns
+    rows = dict(zip(what.cells, needs.cells))
+    on_card = float(rows["Joint: time to train on a card"].removesuffix(" h"))
+    on_cores = float(rows["Joint: the same on 4 CPU cores, as here"].removeprefix("about ").removesuffix(" h"))
+    assert on_card > 1 and on_cores == pytest.approx(on_card * 100 / 3, rel=0.05)
+
+
 def test_the_estimates_tell_the_time_of_pseudo_labels_where_there_are_any():
     found = facts.flare23()
     (what, needs, _) = need_table(make_plan(found, AUTO), found).columns

@@ -14,7 +14,11 @@ from .kinds import cost
 from .memory import inference_spacing
 
 CARD_PRODUCTS_PER_S = 4e12
-"""Multiply-adds a second of convolutions on a card of 16 GB in half precision; a CPU core makes about 3e10."""
+"""Multiply-adds a second of convolutions on a card of 16 GB in half precision."""
+
+CORE_PRODUCTS_PER_S = 3e10
+"""The same of one of a few CPU cores, when the paper's networks train: 2.4e10 to 4.4e10 in float32, 2.8e10 to 8.1e10 in
+bf16, by the steps in docs/results.md."""
 
 VOXELS_PER_S = 3e7
 """How many voxels of a scan's own grid are read, resampled and written a second. A scan of 512 x 512 x 100 voxels is
@@ -68,7 +72,7 @@ def pseudo_seconds(step: Step, plan: Plan, fingerprint: Fingerprint) -> float:
 
 
 def training_seconds(step: Step, network: NetworkSpec, outputs: Mapping[str, int], patch: tuple[int, ...]) -> float:
-    """The time to train a step, without pseudo labels and validation; 0 for a network without a known cost.
+    """The time to train a step on a card, without pseudo labels and validation; 0 for a network without a known cost.
 
     Validation adds a fifteenth, a forward pass for every fifth batch, or more where that would be too few patches: with
     10 held-out cases and 50 batches of 2 in an epoch, which are judged by 40 patches, 13 %.
@@ -76,6 +80,11 @@ def training_seconds(step: Step, network: NetworkSpec, outputs: Mapping[str, int
     spent = cost(network, outputs, patch)
     samples = step.epochs * step.batches_per_epoch * step.batch_size
     return 0.0 if spent is None else samples * TRAINING_PASSES * spent.products / CARD_PRODUCTS_PER_S
+
+
+def seconds_on_cores(card_seconds: float, cores: int) -> float:
+    """The time on so many CPU cores of what training_seconds says of a card."""
+    return card_seconds * CARD_PRODUCTS_PER_S / (cores * CORE_PRODUCTS_PER_S)
 
 
 def preparation_seconds(fingerprint: Fingerprint) -> float:
