@@ -199,5 +199,5 @@ def _sample(image: Packed | None, stored: StoredCase, step: Step, labels: LabelS
         teaches = looked_for or absent.issuperset(values)
         flags[group] = asked(labels, group, looked_for | absent if teaches else ())
     places = {group: stored.places[group] for group in step.groups if group in stored.places}
-    annotated = tuple(sorted(pattern & {value for group in step.groups for value in labels.groups[group]}))
-    return Sample(name, image, stored.maps, flags, places, stored.record.key, annotated)
+    labelled = tuple(sorted(pattern & {value for group in step.groups for value in labels.groups[group]}))
+    return Sample(name, image, stored.maps, flags, places, stored.record.key, labelled)

@@ -33,7 +33,7 @@ class Sample:
                data.labels.asked
     places     {group: uint32 [n, 2]}, see data.places.places_of; without them patches lie anywhere
     key        identifies everything that image and maps were made from
-    annotated  values of these groups that are annotated or pseudo-labelled; those that `asked` adds, because they are
+    labelled   values of these groups that are annotated or pseudo-labelled; those that `asked` adds, because they are
                never there, are not among them
     """
 
@@ -43,7 +43,7 @@ class Sample:
     asked: dict[str, np.ndarray]
     places: Mapping[str, np.ndarray | PackedPlaces] = field(default_factory=dict)
     key: str = ""
-    annotated: tuple[int, ...] = ()
+    labelled: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,7 +213,7 @@ def case_weights(samples: Sequence[Sample], *, balance: float, rare: Labels) -> 
 
     n is the number of labels that are annotated or pseudo-labelled in the case, at least 1.
     """
-    weights = [float(max(1, len(sample.annotated))) ** balance for sample in samples]
+    weights = [float(max(1, len(sample.labelled))) ** balance for sample in samples]
     if not rare:  # then no file of places is opened
         return weights
     times = [max((rare.get(label, 1.0) for label in _voxels_of_labels(sample)), default=1.0) for sample in samples]

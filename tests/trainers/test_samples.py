@@ -68,17 +68,17 @@ def test_a_label_that_only_cases_of_other_steps_answer_is_never_there_for_random
 
 
 @pytest.mark.parametrize(
-    ("groups", "annotated", "weights"),
+    ("groups", "labelled", "weights"),
     [
         (("organ", "cancer", "other"), [(1, 2), (2,), (), ()], [2, 1, 1, 1]),
         (("cancer", "other"), [(2,), (2,), (), ()], [1, 1, 1, 1]),
     ],
 )
 def test_a_case_weighs_by_the_labels_looked_for_in_it_not_by_those_that_are_never_there(
-    workspace, groups, annotated, weights
+    workspace, groups, labelled, weights
 ):
     train = samples_of(workspace, groups=groups)
-    assert [sample.annotated for sample in train] == annotated
+    assert [sample.labelled for sample in train] == labelled
     assert case_weights(train, balance=1.0, rare={}) == weights
 
 

@@ -193,7 +193,7 @@ def test_every_batch_holds_the_patterns_in_proportion():
             FIVE[0].image,
             {},
             {"organ": np.array([kind != "none", *(value in answers[kind] for value in (1, 2))])},
-            annotated=answers[kind],
+            labelled=answers[kind],
         )
         for i, kind in enumerate(kinds)
     ]
@@ -216,7 +216,7 @@ def test_a_case_weighs_by_the_labels_it_answers(balance, expected):
     """Four, one and none; a fifth label, which is never there, is asked of the first two and counts in neither."""
     answers = [((1, 2, 3, 4), [True] * 6), ((1,), [True, True, False, False, False, True]), ((), [False] * 6)]
     samples = [
-        Sample("a", FIVE[0].image, {}, {"organ": np.array(flags)}, annotated=annotated) for annotated, flags in answers
+        Sample("a", FIVE[0].image, {}, {"organ": np.array(flags)}, labelled=labelled) for labelled, flags in answers
     ]
     np.testing.assert_allclose(case_weights(samples, balance=balance, rare={}), expected)
 

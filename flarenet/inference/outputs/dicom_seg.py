@@ -120,8 +120,8 @@ class DicomSegSink(WrittenAtEnd):
                 raise StorageError(self.path, found=f"a different frame {number} when read back", expected="its label")
             seen[value] += plane.sum()
         there = np.zeros(256, dtype=np.int64)
-        for drawn in self._map.labels:
-            there += np.bincount(drawn.ravel(), minlength=256)
+        for answer in self._map.labels:
+            there += np.bincount(answer.ravel(), minlength=256)
         if not np.array_equal(seen[1:], there[1:]):
             raise StorageError(self.path, found="other labels when read back", expected="those of the answer")
 
