@@ -50,16 +50,16 @@ NETWORKS = {
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--root", type=Path, required=True)
-    words.add_argument("--data", type=Path, help="a data set with labelled test cases (default: a phantom set)")
-    words.add_argument("--lists", nargs="+", choices=NETWORKS, default=list(NETWORKS))
-    words.add_argument("--seeds", nargs="+", default=["0"])
-    words.add_argument("--epochs", type=int, default=6)
-    words.add_argument("--batches", type=int, default=16, help="of an epoch (default: %(default)s)")
-    words.add_argument("--cases", type=int, default=20, help="of the phantom set (default: %(default)s)")
-    words.add_argument("--device", default="cpu")
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="a data set with labelled test cases (default: a phantom set)")
+    parser.add_argument("--lists", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--seeds", nargs="+", default=["0"])
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--batches", type=int, default=16, help="of an epoch (default: %(default)s)")
+    parser.add_argument("--cases", type=int, default=20, help="of the phantom set (default: %(default)s)")
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
     name, grids = raw(arguments), MINI_GRIDS if arguments.data else PHANTOM_GRIDS
     here = ["-d", name, "--root", str(arguments.root)]
     if not (arguments.root / "prepared" / name / "plan.json").is_file():

@@ -73,12 +73,12 @@ class Run:
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--slices", type=int, nargs="+", default=[100, 500], metavar="N")
-    words.add_argument("--pixels", type=int, default=512, metavar="N")
-    words.add_argument("--repeat", type=int, default=3, metavar="N")
-    words.add_argument("--nnunet", type=Path, metavar="VENV", help="a virtual environment with nnunetv2")
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slices", type=int, nargs="+", default=[100, 500], metavar="N")
+    parser.add_argument("--pixels", type=int, default=512, metavar="N")
+    parser.add_argument("--repeat", type=int, default=3, metavar="N")
+    parser.add_argument("--nnunet", type=Path, metavar="VENV", help="a virtual environment with nnunetv2")
+    arguments = parser.parse_args()
     systems = {"flarenet": (Path(sys.executable), OURS), "MONAI surface Dice": (Path(sys.executable), MONAI)}
     if arguments.nnunet:
         systems["nnU-Net"] = (arguments.nnunet / "bin" / "python", NNUNET)

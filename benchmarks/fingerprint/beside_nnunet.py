@@ -38,12 +38,12 @@ class Run:
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--nnunet", type=Path, metavar="VENV", help="an environment that holds nnU-Net v2")
-    words.add_argument("--workers", type=int, default=2)
-    words.add_argument("--repeat", type=int, default=3)
-    words.add_argument("--slices", type=int, nargs="+", default=list(SLICES))
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nnunet", type=Path, metavar="VENV", help="an environment that holds nnU-Net v2")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--slices", type=int, nargs="+", default=list(SLICES))
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_raw(root / "raw" / NAME, tuple(arguments.slices))

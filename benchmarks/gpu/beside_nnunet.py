@@ -43,7 +43,7 @@ SCRIPT = Path(__file__).with_name("nnunet_train.py")
 
 
 def main() -> int:
-    arguments = read_words()
+    arguments = read_arguments()
     side = Side(arguments)
     failed = {}
     for phase in PHASES if arguments.only is None else (arguments.only,):
@@ -63,20 +63,20 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def read_words() -> argparse.Namespace:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--data", type=Path, required=True, help="the folder FLAREmini")
-    words.add_argument("--out", type=Path, required=True)
-    words.add_argument("--python", default=sys.executable, help="a Python that has nnunetv2 (default: this one)")
-    words.add_argument("--seconds", type=float, default=150.0, help="of each training (default: %(default)s)")
-    words.add_argument("--configurations", nargs="+", default=["2d", "3d_fullres"])
-    words.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
-    words.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="(default: %(default)s)")
-    words.add_argument("--iterations", type=int, default=25, help="of an epoch (default: %(default)s)")
-    words.add_argument("--batch", type=int, help="another batch size than nnU-Net plans")
-    words.add_argument("--no-compile", action="store_true", help="without torch.compile, whose start counts")
-    words.add_argument("--only", choices=PHASES)
-    return words.parse_args()
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder FLAREmini")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--python", default=sys.executable, help="a Python that has nnunetv2 (default: this one)")
+    parser.add_argument("--seconds", type=float, default=150.0, help="of each training (default: %(default)s)")
+    parser.add_argument("--configurations", nargs="+", default=["2d", "3d_fullres"])
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="(default: %(default)s)")
+    parser.add_argument("--iterations", type=int, default=25, help="of an epoch (default: %(default)s)")
+    parser.add_argument("--batch", type=int, help="another batch size than nnU-Net plans")
+    parser.add_argument("--no-compile", action="store_true", help="without torch.compile, whose start counts")
+    parser.add_argument("--only", choices=PHASES)
+    return parser.parse_args()
 
 
 @dataclass(frozen=True)

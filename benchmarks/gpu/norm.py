@@ -43,10 +43,10 @@ def kernel_way(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--repeats", type=int, default=15)
-    words.add_argument("--settings", nargs="*", default=[], metavar="TILE,WARPS,PROGRAMS", help="of the kernels")
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--settings", nargs="*", default=[], metavar="TILE,WARPS,PROGRAMS", help="of the kernels")
+    arguments = parser.parse_args()
     if not torch.cuda.is_available():
         print("benchmarks.gpu.norm needs a GPU, and torch finds none here", file=sys.stderr)
         return 1

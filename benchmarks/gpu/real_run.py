@@ -40,17 +40,17 @@ REST = (
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--root", type=Path, required=True)
-    words.add_argument("-d", "--dataset", required=True)
-    words.add_argument("--device", default="auto")
-    words.add_argument("--epochs", type=int, help="of every step, in place of the schedule's")
-    words.add_argument("--batches", type=int, help="of every epoch, in place of the schedule's")
-    words.add_argument("--set", dest="changes", nargs="*", default=[], help="further changes of the plan")
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("-d", "--dataset", required=True)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--epochs", type=int, help="of every step, in place of the schedule's")
+    parser.add_argument("--batches", type=int, help="of every epoch, in place of the schedule's")
+    parser.add_argument("--set", dest="changes", nargs="*", default=[], help="further changes of the plan")
+    arguments = parser.parse_args()
     for folder in tested(arguments):
         if not folder.is_dir():
-            words.error(f"{folder} is not a folder: the data set must be there, with its test cases")
+            parser.error(f"{folder} is not a folder: the data set must be there, with its test cases")
     rows = []
     for line in commands(arguments):
         began = time.perf_counter()

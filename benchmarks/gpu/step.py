@@ -28,19 +28,19 @@ from flarenet.training.batches import Batch
 from flarenet.training.losses import Loss
 from flarenet.training.objective import segmentation_objective
 from flarenet.training.state import TrainState
-from flarenet.training.update import learn, make_scaler
+from flarenet.training.update import make_scaler, update_weights
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--device", default="auto")
-    words.add_argument("--precision", choices=("bf16", "fp16", "fp32"), default="bf16")
-    words.add_argument("--batch", type=int, default=128)
-    words.add_argument("--side", type=int, default=224)
-    words.add_argument("--repeats", type=int, default=20)
-    words.add_argument("--compiled", action="store_true", help="measure a compiled network too")
-    words.add_argument("--trace", type=Path, help="write the profile for chrome://tracing to this file")
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", choices=("bf16", "fp16", "fp32"), default="bf16")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--side", type=int, default=224)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--compiled", action="store_true", help="measure a compiled network too")
+    parser.add_argument("--trace", type=Path, help="write the profile for chrome://tracing to this file")
+    arguments = parser.parse_args()
     device, size = pick_device(arguments.device), size_of("2d", arguments.batch, arguments.side)
     rate, flops = matrix_rate(device, arguments.precision), step_flops(size, device)
     bound = size.batch * rate / flops
@@ -72,16 +72,16 @@ def step_of(size: Size, device: torch.device, precision: str, *, compiled: bool 
     network, image = prepared(size, device, channels_last=True)
     if compiled:
         network.compile()
-    labels, asked = answers(size, device)
+    labels, annotated = answers(size, device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     state = TrainState(network, optimizer, scaler=make_scaler(device, precision))
 
-    def judge(batch: Batch) -> Loss:
+    def loss_fn(batch: Batch) -> Loss:
         with autocast(device, precision):
             return segmentation_objective(network, batch, size.network.groups)
 
-    batch = Batch(image, labels, asked, tuple(str(row) for row in range(size.batch)))
-    return partial(learn, state, batch, judge=judge, update=Update(), where="benchmark")
+    batch = Batch(image, labels, annotated, tuple(str(row) for row in range(size.batch)))
+    return partial(update_weights, state, batch, loss_fn=loss_fn, update=Update(), where="benchmark")
 
 
 def matrix_rate(device: torch.device, precision: str) -> float:

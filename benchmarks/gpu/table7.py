@@ -71,17 +71,17 @@ lap("first convolution")
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--slices", nargs="+", type=int, default=[case.size[2] for case in published().efficiency])
-    words.add_argument("--device", default="cuda")
-    words.add_argument("--precision", default="auto")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slices", nargs="+", type=int, default=[case.size[2] for case in published().efficiency])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--precision", default="auto")
     also = ["fp32", "fp16", "auto:4"]
-    words.add_argument("--also", nargs="*", default=also, metavar="PRECISION[:BATCH]", help="default: %(default)s")
-    words.add_argument("--anew", action="store_true", help="an empty TRITON_CACHE_DIR for each row")
-    words.add_argument("--profile", type=int, default=100, metavar="SLICES", help="0: none")
-    words.add_argument("--pixels", type=int, default=PIXELS)
-    words.add_argument("--narrow", action="store_true", help="a network of four channels a layer, for a quick run")
-    arguments = words.parse_args()
+    parser.add_argument("--also", nargs="*", default=also, metavar="PRECISION[:BATCH]", help="default: %(default)s")
+    parser.add_argument("--anew", action="store_true", help="an empty TRITON_CACHE_DIR for each row")
+    parser.add_argument("--profile", type=int, default=100, metavar="SLICES", help="0: none")
+    parser.add_argument("--pixels", type=int, default=PIXELS)
+    parser.add_argument("--narrow", action="store_true", help="a network of four channels a layer, for a quick run")
+    arguments = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

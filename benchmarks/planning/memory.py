@@ -75,10 +75,10 @@ Where a scan is streamed, its length makes no difference: see benchmarks/predict
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--only", default="", help="rows whose name holds this word")
-    words.add_argument("--one", help=argparse.SUPPRESS)
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="rows whose name holds this word")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(_measure(*json.loads(arguments.one))))
         return
@@ -140,8 +140,8 @@ def _train(network: str, patch: tuple[int, ...], batch_size: int, _engine: str) 
         loss = torch.zeros(())
         for group, logits in model(torch.rand(batch_size, 1, *patch).contiguous(memory_format=order)).items():
             target = torch.randint(0, 1 + OUTPUTS[group], (batch_size, *patch), dtype=torch.uint8)
-            asked = torch.ones(batch_size, 1 + OUTPUTS[group], dtype=torch.bool)
-            loss = loss + marginal_loss(logits, target, asked).total
+            annotated = torch.ones(batch_size, 1 + OUTPUTS[group], dtype=torch.bool)
+            loss = loss + marginal_loss(logits, target, annotated).total
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -43,14 +43,14 @@ class Net(nn.Module):
 
 
 def main() -> None:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--nnunet", type=Path, metavar="VENV")
-    words.add_argument("--slices", type=int, default=100)
-    words.add_argument("--pixels", type=int, default=512)
-    words.add_argument("--repeats", type=int, default=3)
-    words.add_argument("--channels", type=int, default=32)
-    words.add_argument("--one", help=argparse.SUPPRESS)
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nnunet", type=Path, metavar="VENV")
+    parser.add_argument("--slices", type=int, default=100)
+    parser.add_argument("--pixels", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--channels", type=int, default=32)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
     if arguments.one:
         return predict(**json.loads(arguments.one))
     with tempfile.TemporaryDirectory() as temporary:

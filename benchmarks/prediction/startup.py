@@ -51,12 +51,12 @@ sys.exit(main(sys.argv[1:]))
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--runs", type=int, default=5)
-    words.add_argument("--device", default="cpu")
-    words.add_argument("--patch", type=int, default=224, help="512: one window sees the whole slice")
-    words.add_argument("--nnunet", type=Path, metavar="VENV", help="a virtual environment that holds nnU-Net")
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--patch", type=int, default=224, help="512: one window sees the whole slice")
+    parser.add_argument("--nnunet", type=Path, metavar="VENV", help="a virtual environment that holds nnU-Net")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FLARENET_CACHE"] = f"{folder}/cache"
         scan, model = Path(folder, "scan.nii.gz"), Path(folder, "model")

@@ -80,10 +80,10 @@ def rows(source, size, repeats):
 
 
 def main():
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--repeats", type=int, default=15)
-    words.add_argument("--cases", nargs="+", default=["224:512", "273:512", "512:512"], metavar="FROM:TO")
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--cases", nargs="+", default=["224:512", "273:512", "512:512"], metavar="FROM:TO")
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     print("| pixels a side | logits | upper slice | once, ms | again, ms | torch, ms | torch / once | other labels |")
     print("|---|---|---|---|---|---|---|---|")

@@ -79,13 +79,13 @@ class Side:
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--nnunet", type=Path, required=True, metavar="VENV")
-    words.add_argument("--slices", type=int, nargs="+", default=SLICES, help="of each scan (default: %(default)s)")
-    words.add_argument("--pixels", type=int, default=512)
-    words.add_argument("--repeat", type=int, default=3)
-    words.add_argument("--workers", type=int, default=2)
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nnunet", type=Path, required=True, metavar="VENV")
+    parser.add_argument("--slices", type=int, nargs="+", default=SLICES, help="of each scan (default: %(default)s)")
+    parser.add_argument("--pixels", type=int, default=512)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         side = Side(Path(folder), arguments.nnunet, arguments.workers)
         write_raw(side.raw, tuple(arguments.slices), pixels=arguments.pixels)

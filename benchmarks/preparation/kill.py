@@ -56,12 +56,12 @@ class Trial:
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--kills", type=int, default=20)
-    words.add_argument("--seed", type=int, default=0)
-    words.add_argument("--cases", type=int, default=8)
-    words.add_argument("--detail", type=float, default=2.0, help="of the phantoms (default: %(default)s)")
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cases", type=int, default=8)
+    parser.add_argument("--detail", type=float, default=2.0, help="of the phantoms (default: %(default)s)")
+    arguments = parser.parse_args()
     draw = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "raw" / NAME

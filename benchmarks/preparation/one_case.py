@@ -57,12 +57,12 @@ print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--slices", type=int, default=100)
-    words.add_argument("--pixels", type=int, default=512)
-    words.add_argument("--repeat", type=int, default=5)
-    words.add_argument("--cpu", action="store_true")
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slices", type=int, default=100)
+    parser.add_argument("--pixels", type=int, default=512)
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--cpu", action="store_true")
+    arguments = parser.parse_args()
     clock = time.process_time if arguments.cpu else time.perf_counter
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     torch.set_num_threads(1)
@@ -115,17 +115,17 @@ def parts_s(root: Path, configuration: Configuration, timed: Timed) -> dict[str,
     """Seconds of each part of preparing for one configuration."""
     dataset = read_dataset(root / "raw" / "ONE")
     [case], labels = dataset.cases, dataset.labels
-    image, drawn = read_image(case.image), read_labels(case.label, labels).data
+    image, label_map = read_image(case.image), read_labels(case.label, labels).data
     prepared = prepare_image(image, configuration)
     frame = prepared.frame
-    maps = split(prepare_map(drawn, frame), labels, case.annotated)
+    maps = split(prepare_map(label_map, frame), labels, case.annotated)
     about = {"annotated": case.annotated, "key": "", "grid": frame.grid, "original": frame.original}
     return {
         "digests": timed(lambda: (sha256_of(case.image), sha256_of(case.label))),
         "read image": timed(lambda: read_image(case.image)),
         "read labels": timed(lambda: read_labels(case.label, labels)),
         "image": timed(lambda: prepare_image(image, configuration)),
-        "maps": timed(lambda: split(prepare_map(drawn, frame), labels, case.annotated)),
+        "maps": timed(lambda: split(prepare_map(label_map, frame), labels, case.annotated)),
         "write": timed(lambda: Store(root / "parts").write("a", image=prepared.image, maps=maps, **about)),
     }
 
@@ -134,10 +134,10 @@ def floor_s(root: Path, timed: Timed) -> dict[str, float]:
     """Seconds of each part of the floor, on the same files."""
     dataset = read_dataset(root / "raw" / "ONE")
     [case] = dataset.cases
-    image, drawn = read_image(case.image), read_labels(case.label, dataset.labels).data
+    image, label_map = read_image(case.image), read_labels(case.label, dataset.labels).data
     prepared = prepare_image(image, configurations("linear")["3d"])
-    mapped, shape = prepare_map(drawn, prepared.frame), prepared.image.shape
-    floats, labels = torch.from_numpy(image.data.astype(np.float32)), torch.from_numpy(drawn)
+    mapped, shape = prepare_map(label_map, prepared.frame), prepared.image.shape
+    floats, labels = torch.from_numpy(image.data.astype(np.float32)), torch.from_numpy(label_map)
     cparams = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "nthreads": 1}
 
     def resized(data: torch.Tensor, mode: str) -> torch.Tensor:

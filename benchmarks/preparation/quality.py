@@ -32,9 +32,9 @@ WINDOW_HU = (-160.0, 240.0)
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--image", type=Path)
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--image", type=Path)
+    arguments = parser.parse_args()
     smooth_fields()
     beside_scipy()
     thick_slices(arguments.image)

@@ -31,11 +31,11 @@ BLOCKS = (BLOCK, (1, 512, 512), (8, 32, 32), (4, 64, 64))
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--slices", type=int, default=150)
-    words.add_argument("--pixels", type=int, default=512)
-    words.add_argument("--reads", type=int, default=100)
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slices", type=int, default=150)
+    parser.add_argument("--pixels", type=int, default=512)
+    parser.add_argument("--reads", type=int, default=100)
+    arguments = parser.parse_args()
     image, _ = scan(0, arguments.slices, pixels=arguments.pixels)
     prepared = prepare_image(image, configurations("linear")["3d"]).image
     print(f"{prepared.shape} voxels, {prepared.nbytes / 1e6:.1f} MB\n")

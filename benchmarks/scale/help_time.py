@@ -21,10 +21,10 @@ PEER = "nnUNetv2_plan_and_preprocess"
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--runs", type=int, default=5)
-    words.add_argument("--nnunet", type=Path, metavar="VENV", help="a virtual environment that holds nnU-Net")
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--nnunet", type=Path, metavar="VENV", help="a virtual environment that holds nnU-Net")
+    arguments = parser.parse_args()
     lines = commands()
     if arguments.nnunet:
         lines[PEER] = [str(arguments.nnunet / "bin" / PEER), "-h"]

@@ -59,11 +59,11 @@ class Row:
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--cases", type=int, default=4000)
-    words.add_argument("--workers", type=int, default=2)
-    words.add_argument("--folder", type=Path, help="a new folder, which stays (default: a temporary one)")
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=4000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="a new folder, which stays (default: a temporary one)")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.folder or Path(temporary)
         rows = list(measure(root, arguments.cases, arguments.workers))

@@ -22,7 +22,7 @@ from flarenet.planning.plan import Update
 from flarenet.training.batches import Batch
 from flarenet.training.objective import segmentation_objective
 from flarenet.training.state import TrainState
-from flarenet.training.update import learn
+from flarenet.training.update import update_weights
 
 from .step import GROUPS, Clock, Size, answers, prepared, size_of
 
@@ -32,13 +32,13 @@ WAYS = {"every sample": True, "those that ask": False}
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--features", type=int, nargs=6, help="of the network (default: the paper's)")
-    words.add_argument("--patch", type=int, nargs=2, default=(224, 224))
-    words.add_argument("--batch", type=int, default=8)
-    words.add_argument("--tumors", type=int, default=1, help="samples that ask for tumors (default: %(default)s)")
-    words.add_argument("--repeats", type=int, default=5)
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--features", type=int, nargs=6, help="of the network (default: the paper's)")
+    parser.add_argument("--patch", type=int, nargs=2, default=(224, 224))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--tumors", type=int, default=1, help="samples that ask for tumors (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
     keep_freed_memory()
     spec = size_of("2d").network
     if arguments.features:
@@ -54,16 +54,16 @@ def main() -> int:
 def measure(size: Size, *, tumors: int, repeats: int) -> dict[str, float]:
     """{way: median seconds of a step}, after one step of each that is not counted."""
     network, image = prepared(size, CPU, channels_last=training_order(2, CPU) == torch.channels_last)
-    labels, asked = answers(size, CPU)
-    asked["organ"][:tumors] = asked["cancer"][tumors:] = False
-    batch = Batch(image, labels, asked, tuple(map(str, range(size.batch))))
+    labels, annotated = answers(size, CPU)
+    annotated["organ"][:tumors] = annotated["cancer"][tumors:] = False
+    batch = Batch(image, labels, annotated, tuple(map(str, range(size.batch))))
     state = TrainState(network, torch.optim.AdamW(network.parameters(), lr=1e-4))
     clock_ms: dict[str, list[float]] = {name: [] for name in WAYS}
     for _ in range(repeats + 1):
         for name, same_size in WAYS.items():
-            judge = partial(segmentation_objective, network, groups=tuple(GROUPS), same_size=same_size)
+            loss_fn = partial(segmentation_objective, network, groups=tuple(GROUPS), same_size=same_size)
             clock = Clock(CPU)
-            learn(state, batch, judge=judge, update=Update(), where="benchmark")
+            update_weights(state, batch, loss_fn=loss_fn, update=Update(), where="benchmark")
             clock.lap(name)
             clock_ms[name].append(clock.laps[name])
     return {name: median(each[1:]) / 1000 for name, each in clock_ms.items()}

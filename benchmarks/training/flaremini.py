@@ -121,7 +121,7 @@ USUAL = ("paper-curriculum", "curriculum", "joint")
 
 
 def main() -> int:
-    arguments = read_words()
+    arguments = read_arguments()
     cores = [int(core) for core in arguments.cores.split(",")]
     os.sched_setaffinity(0, cores)  # of the commands too
     os.environ["OMP_NUM_THREADS"] = str(len(cores))
@@ -135,20 +135,20 @@ def main() -> int:
     return 0
 
 
-def read_words() -> argparse.Namespace:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--data", type=Path, required=True, help="the folder FLAREmini")
-    words.add_argument("--out", type=Path, required=True)
-    words.add_argument("--candidates", nargs="+", choices=CANDIDATES, default=USUAL)
-    words.add_argument("--minutes", type=float, default=40.0, help="of training, each (default: %(default)s)")
-    words.add_argument("--seed", type=int, default=0)
-    words.add_argument("--cores", default="0,1", help="numbers of processor cores (default: %(default)s)")
-    words.add_argument("--device", default="cpu", help="to train and predict on (default: %(default)s)")
-    words.add_argument("--size", choices=("m", "l"), help="networks as flarenet_plan --size plans them")
-    words.add_argument("--gpu-memory-gb", help="as of flarenet_plan")
-    words.add_argument("--longer", type=int, default=1, help="times as many batches an epoch (default: %(default)s)")
-    words.add_argument("--set", dest="changes", nargs="+", default=[], help="further changes of every plan")
-    return words.parse_args()
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder FLAREmini")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--candidates", nargs="+", choices=CANDIDATES, default=USUAL)
+    parser.add_argument("--minutes", type=float, default=40.0, help="of training, each (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cores", default="0,1", help="numbers of processor cores (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="to train and predict on (default: %(default)s)")
+    parser.add_argument("--size", choices=("m", "l"), help="networks as flarenet_plan --size plans them")
+    parser.add_argument("--gpu-memory-gb", help="as of flarenet_plan")
+    parser.add_argument("--longer", type=int, default=1, help="times as many batches an epoch (default: %(default)s)")
+    parser.add_argument("--set", dest="changes", nargs="+", default=[], help="further changes of every plan")
+    return parser.parse_args()
 
 
 class Contest:

@@ -56,11 +56,11 @@ class Outcome:
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--kills", type=int, default=10)
-    words.add_argument("--seed", type=int, default=0)
-    words.add_argument("--save-every-s", type=float, default=0.5, help="of the plan (default: %(default)s)")
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--save-every-s", type=float, default=0.5, help="of the plan (default: %(default)s)")
+    arguments = parser.parse_args()
     draw = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
         first = Workspace(Path(folder) / "unbroken", NAME)

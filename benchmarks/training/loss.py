@@ -27,12 +27,12 @@ FIVE = (1, 2, 3, 4, 13)
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--device", default="cpu")
-    words.add_argument("--batch", type=int, default=16)
-    words.add_argument("--side", type=int, default=224)
-    words.add_argument("--repeats", type=int, default=5)
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--side", type=int, default=224)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
     device = pick_device(arguments.device)
     print(f"{device}, {torch.get_num_threads()} threads, {arguments.batch} slices of {arguments.side}^2, bf16")
     print("| patterns | loss, ms | by autograd, ms | largest difference of the gradients |\n|---|---|---|---|")
@@ -49,53 +49,54 @@ def main() -> int:
 def example(patterns: str, batch: int, side: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """(logits in channels-last order, as the network returns them; a target with hidden voxels; annotated labels)."""
     draw = torch.Generator().manual_seed(0)
-    asked = torch.ones(batch, 1 + LABELS, dtype=torch.bool)
+    annotated = torch.ones(batch, 1 + LABELS, dtype=torch.bool)
     if patterns == "mixed":  # all organs, five, liver, and a tumor-only case, which has no label of this group
         for row in range(batch):
-            asked_values = (range(1, 1 + LABELS), FIVE, (1,), ())[row % 4]
-            asked[row] = torch.tensor([bool(asked_values), *(value in asked_values for value in range(1, 1 + LABELS))])
+            annotated_values = (range(1, 1 + LABELS), FIVE, (1,), ())[row % 4]
+            flags = [value in annotated_values for value in range(1, 1 + LABELS)]
+            annotated[row] = torch.tensor([bool(annotated_values), *flags])
     target = torch.randint(0, 1 + LABELS, (batch, side, side), generator=draw)
-    target = torch.where(asked.gather(1, target.flatten(1)).view_as(target), target, 0).to(torch.uint8)
+    target = torch.where(annotated.gather(1, target.flatten(1)).view_as(target), target, 0).to(torch.uint8)
     target[:, : side // 20] = HIDDEN
     logits = torch.randn(batch, 1 + LABELS, side, side, generator=draw).to(torch.bfloat16)
-    return logits.to(device).contiguous(memory_format=torch.channels_last), target.to(device), asked.to(device)
+    return logits.to(device).contiguous(memory_format=torch.channels_last), target.to(device), annotated.to(device)
 
 
 def measure(
     loss: Callable[[Tensor, Tensor, Tensor], Loss], batch: tuple[Tensor, Tensor, Tensor], repeats: int
 ) -> tuple[float, Tensor]:
     """(least ms of forward and backward, the gradient)"""
-    logits, target, asked = batch
+    logits, target, annotated = batch
     least, slope = float("inf"), logits
     for _ in range(repeats):
         x = logits.detach().requires_grad_()
         began = _now(logits.device)
         with autocast(logits.device, "bf16"):
-            total = loss(x, target, asked).total
+            total = loss(x, target, annotated).total
         (slope,) = torch.autograd.grad(total, x)
         least = min(least, _now(logits.device) - began)
     return 1000 * least, slope.float()
 
 
-def by_autograd(logits: Tensor, target: Tensor, asked: Tensor) -> Loss:
+def by_autograd(logits: Tensor, target: Tensor, annotated: Tensor) -> Loss:
     """marginal_loss with torch operations over the whole batch, differentiated by autograd."""
-    used = asked[:, 0]
-    logits, target, asked = logits[used], target[used], asked[used]
+    used = annotated[:, 0]
+    logits, target, annotated = logits[used], target[used], annotated[used]
     log_p = torch.log_softmax(logits.flatten(2).float(), dim=1)
     goal = target.flatten(1).long()
     visible = goal != HIDDEN
     goal = goal.masked_fill(~visible, 0)
-    merged = asked[:, :, None].clone()
+    merged = annotated[:, :, None].clone()
     merged[:, 0] = False
     background = log_p.masked_fill(merged, float("-inf")).logsumexp(dim=1, keepdim=True)
-    log_p = torch.cat([background, log_p[:, 1:].masked_fill(~asked[:, 1:, None], float("-inf"))], dim=1)
+    log_p = torch.cat([background, log_p[:, 1:].masked_fill(~annotated[:, 1:, None], float("-inf"))], dim=1)
     log_p_goal = log_p.gather(1, goal[:, None])[:, 0].masked_fill(~visible, 0.0)
     classes = log_p.shape[1]
     place = torch.where(visible, goal, classes).flatten()
     overlap = log_p.new_zeros(classes + 1).index_add(0, place, log_p_goal.exp().flatten())[:classes]
-    drawn = torch.bincount(place, minlength=classes + 1)[:classes].to(log_p.dtype)
+    target_voxels = torch.bincount(place, minlength=classes + 1)[:classes].to(log_p.dtype)
     squares = ((2 * log_p).exp() * visible[:, None]).sum(dim=(0, 2))
-    dice = 1 - ((2 * overlap + 1e-5) / (drawn + squares + 1e-5))[asked.any(dim=0)].mean()
+    dice = 1 - ((2 * overlap + 1e-5) / (target_voxels + squares + 1e-5))[annotated.any(dim=0)].mean()
     return Loss(dice, -log_p_goal.sum() / visible.sum())
 
 

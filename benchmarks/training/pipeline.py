@@ -43,7 +43,7 @@ from flarenet.training.loader import Loader
 from flarenet.training.loop import to_device
 from flarenet.training.objective import segmentation_objective
 from flarenet.training.state import TrainState
-from flarenet.training.update import learn
+from flarenet.training.update import update_weights
 
 CPU, GROUPS = torch.device("cpu"), tuple(LABELS.groups)
 LOW_HU, HIGH_HU = -200, 300
@@ -78,16 +78,16 @@ CHANGES: dict[str, dict[str, float]] = {
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--nnunet", type=Path, metavar="VENV", help="an environment that holds nnU-Net v2")
-    words.add_argument("--only", nargs="+", choices=("alone", "parts", "loop"), default=["alone", "parts", "loop"])
-    words.add_argument("--pixels", type=int, default=512)
-    words.add_argument("--slices", type=int, nargs="+", default=[60, 78, 96, 114, 132, 150])
-    words.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
-    words.add_argument("--rounds", type=int, default=5, help="of the loop: real batches, then a constant one")
-    words.add_argument("--batch", type=int, default=16, help="slices in a batch")
-    words.add_argument("--loop-patch", type=int, nargs=2, default=[224, 128], metavar=("2D", "3D"))
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nnunet", type=Path, metavar="VENV", help="an environment that holds nnU-Net v2")
+    parser.add_argument("--only", nargs="+", choices=("alone", "parts", "loop"), default=["alone", "parts", "loop"])
+    parser.add_argument("--pixels", type=int, default=512)
+    parser.add_argument("--slices", type=int, nargs="+", default=[60, 78, 96, 114, 132, 150])
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--rounds", type=int, default=5, help="of the loop: real batches, then a constant one")
+    parser.add_argument("--batch", type=int, default=16, help="slices in a batch")
+    parser.add_argument("--loop-patch", type=int, nargs=2, default=[224, 128], metavar=("2D", "3D"))
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         samples = stored(Path(folder) / "store", arguments.slices, arguments.pixels)
         if "alone" in arguments.only:
@@ -110,8 +110,8 @@ def stored(folder: Path, slices: list[int], pixels: int) -> list[Sample]:
             f"scan_{index}", annotated=LABELS.values, key=key, grid=grid, original=grid, image=image, maps=maps
         )
         case = store.read(f"scan_{index}")
-        asked = {group: np.ones(1 + number, dtype=bool) for group, number in LABELS.outputs.items()}
-        found.append(Sample(case.record.name, case.image, case.maps, asked, case.places))
+        annotated = {group: np.ones(1 + number, dtype=bool) for group, number in LABELS.outputs.items()}
+        found.append(Sample(case.record.name, case.image, case.maps, annotated, case.places))
     return found
 
 
@@ -148,7 +148,7 @@ def alone(samples: list[Sample], arguments: argparse.Namespace, folder: Path) ->
 
 def seconds_of_a_sample(batches: Batches, workers: int, *, warm: int = 8, timed: int = 24) -> float:
     with Loader(workers) as loader:
-        ahead = loader.ahead(batches, epochs=1, batches_per_epoch=warm + timed)
+        ahead = loader.prefetch(batches, epochs=1, batches_per_epoch=warm + timed)
         for index in range(warm):
             ahead.batch(0, index)
         began = time.perf_counter()
@@ -230,7 +230,7 @@ def side_by_side(spec: NetworkSpec, batches: Batches, workers: int, *, steps: in
     found: dict[str, list[float]] = {"real": [], "constant": []}
     with Loader(workers) as loader:
         # a source per round, so that no round makes batches ahead for another
-        sources = [loader.ahead(batches, epochs=1, batches_per_epoch=steps) for _ in range(1 + rounds)]
+        sources = [loader.prefetch(batches, epochs=1, batches_per_epoch=steps) for _ in range(1 + rounds)]
         same = [sources[0].batch(0, index) for index in range(steps)][0]
         seconds(state, spec, iter([same]))
         for source in sources[1:]:
@@ -243,13 +243,13 @@ def side_by_side(spec: NetworkSpec, batches: Batches, workers: int, *, steps: in
 def seconds(state: TrainState, spec: NetworkSpec, batches: Iterator[Batch]) -> float:
     """Seconds of training on all `batches`, a step each, fetching them included."""
 
-    def judge(batch: Batch):
+    def loss_fn(batch: Batch):
         with autocast(CPU, "auto"):
             return segmentation_objective(state.network, batch, spec.groups)
 
     began = time.perf_counter()
     for batch in batches:
-        learn(state, to_device(batch, CPU), judge=judge, update=Update(), where="benchmark")
+        update_weights(state, to_device(batch, CPU), loss_fn=loss_fn, update=Update(), where="benchmark")
     return time.perf_counter() - began
 
 

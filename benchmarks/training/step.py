@@ -54,15 +54,15 @@ class Size:
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--only", choices=("2d", "3d"), nargs="+", default=["2d", "3d"])
-    words.add_argument("--ways", choices=WAYS, nargs="+", default=list(WAYS))
-    words.add_argument("--device", default="cpu")
-    words.add_argument("--batch", type=int, help="samples of a step (default: 16 slices, 1 block)")
-    words.add_argument("--side", type=int, help="voxels along each axis of a patch (default: 224, 128)")
-    words.add_argument("--repeats", type=int, default=7)
-    words.add_argument("--give-back", action="store_true", help="give freed memory back to the system")
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=("2d", "3d"), nargs="+", default=["2d", "3d"])
+    parser.add_argument("--ways", choices=WAYS, nargs="+", default=list(WAYS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, help="samples of a step (default: 16 slices, 1 block)")
+    parser.add_argument("--side", type=int, help="voxels along each axis of a patch (default: 224, 128)")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--give-back", action="store_true", help="give freed memory back to the system")
+    arguments = parser.parse_args()
     device = pick_device(arguments.device)
     for name in sorted(arguments.only, reverse=True):  # 3D first: keep_freed_memory cannot be undone
         if name == "2d" and not arguments.give_back:
@@ -97,7 +97,7 @@ def measure(size: Size, way: str, device: torch.device, repeats: int) -> tuple[d
     network, image = prepared(size, device, channels_last=last)
     if compiled:
         network.compile()
-    labels, asked = answers(size, device)
+    labels, annotated = answers(size, device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     rows = []
     for _ in range(repeats + 2):
@@ -106,7 +106,7 @@ def measure(size: Size, way: str, device: torch.device, repeats: int) -> tuple[d
         with autocast(device, precision):
             logits = network(image, size.network.groups)
             clock.lap("forward")
-            total = segmentation_loss(logits, labels, asked).total
+            total = segmentation_loss(logits, labels, annotated).total
         clock.lap("loss")
         total.backward()
         clock.lap("backward")
@@ -117,7 +117,7 @@ def measure(size: Size, way: str, device: torch.device, repeats: int) -> tuple[d
     leaves = {group: found.detach().requires_grad_() for group, found in logits.items()}
     return (
         {part: median(row[part] for row in rows[2:]) for part in PARTS},
-        timed(lambda: segmentation_loss(leaves, labels, asked).total.backward(), device, repeats),
+        timed(lambda: segmentation_loss(leaves, labels, annotated).total.backward(), device, repeats),
     )
 
 
@@ -139,8 +139,8 @@ def answers(size: Size, device: torch.device) -> tuple[dict[str, Tensor], dict[s
         drawn = torch.randint(0, 1 + count, (size.batch, *size.patch), dtype=torch.uint8)
         drawn[:, : size.patch[0] // 20] = HIDDEN
         labels[group] = drawn.to(device)
-    asked = {group: torch.ones(size.batch, 1 + count, dtype=torch.bool) for group, count in size.outputs.items()}
-    return labels, asked
+    annotated = {group: torch.ones(size.batch, 1 + count, dtype=torch.bool) for group, count in size.outputs.items()}
+    return labels, annotated
 
 
 class Clock:

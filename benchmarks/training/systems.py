@@ -97,16 +97,16 @@ SYSTEMS = {
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--sizes", action="store_true")
-    words.add_argument("--root", type=Path, help="where the systems are trained")
-    words.add_argument("--data", type=Path, help="the data set, with its imagesTs and labelsTs")
-    words.add_argument("--only", choices=SYSTEMS, action="append", help="one system, or several; else all, in order")
-    words.add_argument("--epochs", type=int, default=6, help="of every run (default: %(default)s)")
-    words.add_argument("--full-size", action="store_true", help="networks and patches as the paper has them")
-    words.add_argument("--device", default="cpu")
-    words.add_argument("--set", dest="changes", nargs="*", default=[], help="further changes of every plan")
-    arguments = words.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", action="store_true")
+    parser.add_argument("--root", type=Path, help="where the systems are trained")
+    parser.add_argument("--data", type=Path, help="the data set, with its imagesTs and labelsTs")
+    parser.add_argument("--only", choices=SYSTEMS, action="append", help="one system, or several; else all, in order")
+    parser.add_argument("--epochs", type=int, default=6, help="of every run (default: %(default)s)")
+    parser.add_argument("--full-size", action="store_true", help="networks and patches as the paper has them")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--set", dest="changes", nargs="*", default=[], help="further changes of every plan")
+    arguments = parser.parse_args()
     if arguments.sizes:
         print(sizes())
         return 0

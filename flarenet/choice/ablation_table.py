@@ -11,7 +11,7 @@ from rich.table import Table
 from ..data.labels import LabelSet
 from ..evaluation.means import ALL, MEASURES, alike, case_means, tested_means
 from ..evaluation.significance import PairedTest, paired_tests
-from ..evaluation.tables import Metrics, shown
+from ..evaluation.tables import Metrics, format_score
 from ..schema import Frozen, save
 from ..terminal import new_table, show
 from ..whole import write_csv
@@ -179,7 +179,7 @@ def _shown(spread: Spread) -> str:
     if spread.mean is None:
         return "-"
     sd = "" if spread.sd is None else f" ± {spread.sd:.4f}"
-    return shown(spread.mean) + sd + ("" if spread.seeds_sd is None else f" (± {spread.seeds_sd:.4f})")
+    return format_score(spread.mean) + sd + ("" if spread.seeds_sd is None else f" (± {spread.seeds_sd:.4f})")
 
 
 def _scores(by_seed: Mapping[int, Metrics | str]) -> dict[int, Metrics]:

@@ -98,7 +98,7 @@ def _try_pair(pair: Pair, *, labels: LabelSet) -> dict[str, tuple[float, float, 
     truth_map = replace(truth_map, data=truth_map.data * known)
     maps = TwoMaps(truth_map, read_labels(pair.prediction, labels, reading=pair.reading))
     found = {}
-    for value in pair.asked:
+    for value in pair.to_score:
         if (box := maps.box(value)) is not None:
             truth, drawn, told = maps.truth.data[box] == value, maps.prediction.data[box], known[box]
             largest, larger = _kept(drawn, value, labels)

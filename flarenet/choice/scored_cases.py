@@ -43,9 +43,9 @@ def cases_in(
             raise DatasetError(image, found=f"no {name}.nii.gz in {truth}", expected="a truth for every scan")
         if name in learned:
             raise UsageError(image, found=f"{name}, which the models learn from", expected="cases that they never see")
-        asked = PLAIN.asked(known[name].looked_for if name in known else None, dataset.labels)
+        to_score = PLAIN.to_score(known[name].looked_for if name in known else None, dataset.labels)
         how = known[name].reading if name in known else reading
-        cases.append(Case(name, image, truths[name], asked, values=dataset.values_of(truths[name]), reading=how))
+        cases.append(Case(name, image, truths[name], to_score, values=dataset.values_of(truths[name]), reading=how))
     return _some([case for case in cases if case.annotated], f"a scan of {images} that was searched for a label")
 
 

@@ -116,9 +116,9 @@ def score_cases(
 
 def _pairs(cases: Sequence[Case], folder: Path, known: Collection[int]) -> list[Pair]:
     return [
-        Pair(case.name, case.label, folder / f"{case.name}.nii.gz", asked, case.values, case.reading)
+        Pair(case.name, case.label, folder / f"{case.name}.nii.gz", to_score, case.values, case.reading)
         for case in cases
-        if case.label is not None and (asked := case.annotated & set(known))
+        if case.label is not None and (to_score := case.annotated & set(known))
     ]
 
 

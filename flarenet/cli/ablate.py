@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from .shell import (
     add_pool,
     add_reading,
     index,
-    parser,
+    new_parser,
     path,
     planned,
     pool,
@@ -34,31 +34,31 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = parser("flarenet_ablate", "Train, predict and score variants of a plan: mean, sd and significance.")
-    words.add_argument("variants", nargs="?", metavar="LIST", help="a list shown by --list, or your own LIST.json")
-    words.add_argument("--list", action="store_true", help="show the lists that come with flarenet, and exit")
-    add_planned(words)
-    words.add_argument(
+    parser = new_parser("flarenet_ablate", "Train, predict and score variants of a plan: mean, sd and significance.")
+    parser.add_argument("variants", nargs="?", metavar="LIST", help="a list shown by --list, or your own LIST.json")
+    parser.add_argument("--list", action="store_true", help="show the lists that come with flarenet, and exit")
+    add_planned(parser)
+    parser.add_argument(
         "--seeds", type=index, nargs="+", default=[0], metavar="S", help="seeds to train each variant with (default: 0)"
     )
-    add_fold(words)
-    add_changes(words, "change values of every variant's plan", "trainers.*.steps.*.batch_size=2")
-    add_epochs(words)
-    _add_cases(words)
-    add_reading(words)
-    words.add_argument("-o", "--out", type=path, metavar="DIR", help="default: ROOT/ablations/NAME/LIST")
-    words.add_argument("--dry-run", action="store_true", help="show what would be trained, and what exists already")
-    add_device(words)
-    add_pool(words, workers=1)
-    return run(words, work, argv)
+    add_fold(parser)
+    add_changes(parser, "change values of every variant's plan", "trainers.*.steps.*.batch_size=2")
+    add_epochs(parser)
+    _add_cases(parser)
+    add_reading(parser)
+    parser.add_argument("-o", "--out", type=path, metavar="DIR", help="default: ROOT/ablations/NAME/LIST")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be trained, and what exists already")
+    add_device(parser)
+    add_pool(parser, workers=1)
+    return run(parser, work, argv)
 
 
-def _add_cases(words) -> None:
-    words.add_argument(
+def _add_cases(parser: ArgumentParser) -> None:
+    parser.add_argument(
         "-i", "--images", type=path, metavar="DIR", help="score on these (default: the labelled test cases)"
     )
-    words.add_argument("-g", "--truth", type=path, metavar="DIR", help="their ground truth CASE.nii.gz")
-    words.add_argument("--held-out", action="store_true", help="score on the cases that the fold holds out")
+    parser.add_argument("-g", "--truth", type=path, metavar="DIR", help="their ground truth CASE.nii.gz")
+    parser.add_argument("--held-out", action="store_true", help="score on the cases that the fold holds out")
 
 
 def work(arguments: Namespace) -> None:

@@ -63,7 +63,7 @@ def _look(opened: Opened, arguments: Namespace) -> tuple[Check, list[Section]]:
     dataset, findings = opened.findings()
     if dataset is None:
         return Check(dataset=opened.workspace.dataset, cases=0, findings=tuple(findings)), []
-    return check_dataset(dataset, pool=pool(arguments), beside=findings)[0], []
+    return check_dataset(dataset, pool=pool(arguments), earlier=findings)[0], []
 
 
 def _look_closely(opened: Opened, arguments: Namespace) -> tuple[Check, list[Section]]:
@@ -84,7 +84,7 @@ def _look_closely(opened: Opened, arguments: Namespace) -> tuple[Check, list[Sec
     except DatasetError:  # no case can be used: the check says why for each
         found, _ = _look(opened, arguments)
         return found, [findings_section(found)]
-    return look_sections(dataset, measured, pool=where, beside=findings)
+    return look_sections(dataset, measured, pool=where, earlier=findings)
 
 
 def _write(sections: Sequence[Section], workspace: Workspace, folder: str) -> None:

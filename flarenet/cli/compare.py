@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .process import keep_to_quota
-from .shell import add_device, add_planned, add_pool, parser, planned, pool, run
+from .shell import add_device, add_planned, add_pool, new_parser, planned, pool, run
 
 if TYPE_CHECKING:
     from ..choice.compare import Comparison
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = parser("flarenet_compare", "Which model is best on the cases that its fold holds out? Predicts and scores.")
-    add_planned(words)
-    words.add_argument(
+    parser = new_parser(
+        "flarenet_compare", "Which model is best on the cases that its fold holds out? Predicts and scores."
+    )
+    add_planned(parser)
+    parser.add_argument(
         "--fold",
         type=int,
         nargs="+",
@@ -27,9 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="K",
         help="folds to compare on (default: all that every run has)",
     )
-    add_device(words)
-    add_pool(words, workers=1)
-    return run(words, work, argv)
+    add_device(parser)
+    add_pool(parser, workers=1)
+    return run(parser, work, argv)
 
 
 def work(arguments: Namespace) -> None:
@@ -58,7 +60,7 @@ def work(arguments: Namespace) -> None:
 
 
 def _print(found: Comparison) -> None:
-    from ..evaluation.tables import shown
+    from ..evaluation.tables import format_score
     from ..terminal import new_table, show
 
     cases = sum(map(len, found.cases.values()))
@@ -67,7 +69,9 @@ def _print(found: Comparison) -> None:
     table = new_table(title, "model", ">mean", *(f">{group}" for group in groups))
     for row in found.rows:
         scores = [row.mean, *(row.groups.get(group) for group in groups)]
-        table.add_row(row.name, *("-" if one is None else f"{shown(one.dsc)}, {shown(one.nsd)}" for one in scores))
+        table.add_row(
+            row.name, *("-" if one is None else f"{format_score(one.dsc)}, {format_score(one.nsd)}" for one in scores)
+        )
     show(table)
     for folder, reason in found.left_out.items():
         print(f"left out: {folder}: {reason}; remove it and train it again")
@@ -90,11 +94,11 @@ def print_best(found: Comparison) -> None:
 
 def _print_effects(how: str, chosen: Collection[str], effects: Mapping[str, Effect]) -> None:
     """Print what a rule does to those of the labels `chosen` for it that it helps."""
-    from ..evaluation.tables import shown
+    from ..evaluation.tables import format_score
 
     if chosen:
         print(f"better there {how} (docs/fusion.md), mean DSC:")
     for name, effect in effects.items():
         if name in chosen and effect.helps:
             counts = f"better {effect.better}, worse {effect.worse}"
-            print(f"  {name}  {shown(effect.before)} -> {shown(effect.after)}, {counts}")
+            print(f"  {name}  {format_score(effect.before)} -> {format_score(effect.after)}, {counts}")

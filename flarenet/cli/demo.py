@@ -7,7 +7,7 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 
 from .process import keep_to_quota
-from .shell import add_device, parser, run
+from .shell import add_device, new_parser, run
 
 NAME = "PHANTOM"
 TEST_CASES = 8
@@ -41,12 +41,14 @@ QUICK = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = parser("flarenet_demo", "Plan, train, predict and score on synthetic CT: minutes, no data needed.")
-    words.add_argument("-o", "--output", default="demo", metavar="DIR", help="a new folder (default: %(default)s)")
-    words.add_argument("--cases", type=_count, default=36, metavar="N", help="training cases (default: %(default)s)")
-    words.add_argument("--seed", type=int, default=0, metavar="N", help="of the synthetic scans (default: %(default)s)")
-    add_device(words)
-    return run(words, work, argv)
+    parser = new_parser("flarenet_demo", "Plan, train, predict and score on synthetic CT: minutes, no data needed.")
+    parser.add_argument("-o", "--output", default="demo", metavar="DIR", help="a new folder (default: %(default)s)")
+    parser.add_argument("--cases", type=_count, default=36, metavar="N", help="training cases (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the synthetic scans (default: %(default)s)"
+    )
+    add_device(parser)
+    return run(parser, work, argv)
 
 
 def _count(text: str) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .scoring import add_scoring, scored_by
-from .shell import parser, path, pool, run
+from .shell import new_parser, path, pool, run
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -22,9 +22,9 @@ MOST_PICTURES = 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = parser("flarenet_evaluate", "Score predictions: Dice (DSC) and surface Dice (NSD) per class and case.")
-    words.add_argument("-p", "--predictions", type=path, required=True, metavar="DIR", help="predictions CASE.nii.gz")
-    words.add_argument(
+    parser = new_parser("flarenet_evaluate", "Score predictions: Dice (DSC) and surface Dice (NSD) per class and case.")
+    parser.add_argument("-p", "--predictions", type=path, required=True, metavar="DIR", help="predictions CASE.nii.gz")
+    parser.add_argument(
         "-o",
         "--out",
         type=path,
@@ -32,17 +32,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="DIR",
         help="where metrics.json, scores.csv and lesions.csv are written; a killed evaluation resumes from there",
     )
-    add_scoring(words)
-    words.add_argument(
+    add_scoring(parser)
+    parser.add_argument(
         "--skip-missing",
         action="store_true",
         help="leave out cases without a prediction (named in a note); otherwise they count as 0",
     )
-    words.add_argument(
+    parser.add_argument(
         "--images", type=path, metavar="DIR", help="the scans: writes a picture of each case, and report.html"
     )
-    words.add_argument("--report", action="store_true", help="write report.html, also without pictures")
-    return run(words, work, argv)
+    parser.add_argument("--report", action="store_true", help="write report.html, also without pictures")
+    return run(parser, work, argv)
 
 
 def work(arguments: Namespace) -> None:

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from .shell import add_timeout, index, parser, run
+from .shell import add_timeout, index, new_parser, run
 
 FORM = "flarenet_measure -i IN -o OUT [--timeout-s S] [--gpu K] -- COMMAND"
 PLACES = (
@@ -21,10 +21,12 @@ PLACES = (
 def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     at = given.index("--") if "--" in given else len(given)
-    words = parser("flarenet_measure", "Predict scans with any command, one process per scan, and measure the cost.")
-    words.usage, words.epilog = FORM, PLACES
-    words.add_argument("-i", "--input", type=Path, required=True, metavar="IN", help="a scan, or a folder of scans")
-    words.add_argument(
+    parser = new_parser(
+        "flarenet_measure", "Predict scans with any command, one process per scan, and measure the cost."
+    )
+    parser.usage, parser.epilog = FORM, PLACES
+    parser.add_argument("-i", "--input", type=Path, required=True, metavar="IN", help="a scan, or a folder of scans")
+    parser.add_argument(
         "-o",
         "--output",
         type=Path,
@@ -32,12 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="OUT",
         help="where predictions, efficiency.json and logs/ go; a killed measurement resumes from there",
     )
-    words.add_argument(
+    parser.add_argument(
         "--gpu", type=index, metavar="K", help="GPU to measure (default: the first of CUDA_VISIBLE_DEVICES, or 0)"
     )
-    add_timeout(words)
-    words.set_defaults(command=tuple(given[at + 1 :]))
-    return run(words, work, given[:at])
+    add_timeout(parser)
+    parser.set_defaults(command=tuple(given[at + 1 :]))
+    return run(parser, work, given[:at])
 
 
 def work(arguments: Namespace) -> None:

@@ -22,11 +22,11 @@ _UNVERIFIED = "digests show that the file is intact, not who made it: compare th
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return shell.run(words(), work, argv)
+    return shell.run(make_parser(), work, argv)
 
 
-def words() -> ArgumentParser:
-    parser = shell.parser("flarenet_model", "List, inspect and share finished models.")
+def make_parser() -> ArgumentParser:
+    parser = shell.new_parser("flarenet_model", "List, inspect and share finished models.")
     shell.add_root(parser)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     model = "an installed model's name, or a model folder; a trainer's folder means all its finished folds"

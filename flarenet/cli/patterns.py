@@ -6,13 +6,15 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from .shell import parser, run
+from .shell import new_parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = parser("flarenet.cli.patterns", "Infer what was looked for in each case, from the labels in all masks.")
-    words.add_argument("file", metavar="FILE.json", help="a JSON object: case -> values present in its mask")
-    return run(words, work, argv)
+    parser = new_parser(
+        "flarenet.cli.patterns", "Infer what was looked for in each case, from the labels in all masks."
+    )
+    parser.add_argument("file", metavar="FILE.json", help="a JSON object: case -> values present in its mask")
+    return run(parser, work, argv)
 
 
 def work(arguments: Namespace) -> None:

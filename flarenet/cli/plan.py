@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from .check import check
-from .shell import add_changes, add_pool, add_raw, add_reading, parser, pool, run
+from .shell import add_changes, add_pool, add_raw, add_reading, new_parser, pool, run
 from .sources import add_sources, open_set
 
 if TYPE_CHECKING:
@@ -29,60 +29,60 @@ OF_A_PLAN = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = parser("flarenet_plan", "Look at a data set, write its plan, and prepare its cases for training.")
-    add_raw(words)
-    words.add_argument(
+    parser = new_parser("flarenet_plan", "Look at a data set, write its plan, and prepare its cases for training.")
+    add_raw(parser)
+    parser.add_argument(
         "--recipe",
         choices=("auto", "paper"),
         default="auto",
         help="auto: every number follows from the data; paper: the published numbers (default: %(default)s)",
     )
-    add_changes(words, "change values of the plan")
-    words.add_argument("--fingerprint", action="store_true", help="only measure, write fingerprint.json and show it")
-    words.add_argument(
+    add_changes(parser, "change values of the plan")
+    parser.add_argument("--fingerprint", action="store_true", help="only measure, write fingerprint.json and show it")
+    parser.add_argument(
         "--rehash",
         action="store_true",
         help="compare bytes: do not trust size and time, nor that prepared cases are intact",
     )
-    words.add_argument(
+    parser.add_argument(
         "--without",
         choices=("unlabelled",),
         help="ablation: train DualDecoder2D without unlabelled cases (recipe paper: drops step 1)",
     )
-    _add_budget(words)
-    words.add_argument(
+    _add_budget(parser)
+    parser.add_argument(
         "--dry-run", action="store_true", help="show the plan, the disk and the time it takes; write nothing"
     )
-    words.add_argument("--check", action="store_true", help="only check the data set, and report all findings")
-    words.add_argument("--json", metavar="FILE", help="what --check writes (default: ROOT/prepared/NAME/check.json)")
-    words.add_argument(
+    parser.add_argument("--check", action="store_true", help="only check the data set, and report all findings")
+    parser.add_argument("--json", metavar="FILE", help="what --check writes (default: ROOT/prepared/NAME/check.json)")
+    parser.add_argument(
         "--report",
         nargs="?",
         const="",
         metavar="DIR",
         help="like --check, and write a page of the data set and all findings (default: ROOT/prepared/NAME/report)",
     )
-    add_sources(words)
-    add_reading(words)
-    add_pool(words)
-    return run(words, work, argv)
+    add_sources(parser)
+    add_reading(parser)
+    add_pool(parser)
+    return run(parser, work, argv)
 
 
-def _add_budget(words: ArgumentParser) -> None:
+def _add_budget(parser: ArgumentParser) -> None:
     """Add flags whose default, None, leaves the recipe's own budget as it is; see planning.budget."""
-    words.add_argument(
+    parser.add_argument(
         "--gpu-memory-gb", type=float, metavar="G", help="memory of the training card (default: 16; recipe paper: 64)"
     )
-    words.add_argument(
+    parser.add_argument(
         "--inference-memory-gb", type=float, metavar="G", help="memory to predict with (default: 4)"
     )
-    words.add_argument("--inference-seconds", type=float, metavar="S", help="to predict a median scan (default: 15)")
-    words.add_argument(
+    parser.add_argument("--inference-seconds", type=float, metavar="S", help="to predict a median scan (default: 15)")
+    parser.add_argument(
         "--size",
         choices=("s", "m", "l"),
         help="U-Nets: s, the paper's widths in 3D and narrower in 2D; m, l, wider and residual (default: s)",
     )
-    words.add_argument(
+    parser.add_argument(
         "--network",
         choices=("unet", "unetr", "swin_unetr"),
         help="network of 3DOrgan and 3DCancer; transformers start from the encoder that MAE trains (default: unet)",

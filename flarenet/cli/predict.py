@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return shell.run(words(), work, argv, going_on=_going_on)
+    return shell.run(make_parser(), work, argv, going_on=_going_on)
 
 
-def words() -> ArgumentParser:
-    parser = shell.parser("flarenet_predict", "Predict label maps: X_0000.nii.gz or X.nii.gz becomes X.nii.gz.")
+def make_parser() -> ArgumentParser:
+    parser = shell.new_parser("flarenet_predict", "Predict label maps: X_0000.nii.gz or X.nii.gz becomes X.nii.gz.")
     kinds = "an image, a folder of images, or one of DICOM slices"
     parser.add_argument("-i", "--input", required=True, type=Path, metavar="IN", help=kinds)
     parser.add_argument(
@@ -207,8 +207,8 @@ def _opener(
     models in `folders`."""
     with shell.importing():
         from ..inference.models.about import describe
-        from ..inference.one_ahead import read_ahead
         from ..inference.opening import open_scan
+        from ..inference.prefetch import read_ahead
 
     configurations = [describe(folder).configuration for folder in folders]
     read = partial(open_scan, configurations=configurations, reading=reading)

@@ -8,29 +8,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .process import keep_to_quota
-from .shell import add_changes, add_device, add_fold, add_planned, parser, planned, run
+from .shell import add_changes, add_device, add_fold, add_planned, new_parser, planned, run
 
 if TYPE_CHECKING:
     from ..planning.plan import Plan
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = parser("flarenet_pseudo", "Show the effect of each filter of pseudo labels on cases whose truth is known.")
-    add_planned(words)
-    words.add_argument("--step", metavar="TRAINER/STEP", help="whose pseudo labels (default: the first with teachers)")
-    words.add_argument(
+    parser = new_parser(
+        "flarenet_pseudo", "Show the effect of each filter of pseudo labels on cases whose truth is known."
+    )
+    add_planned(parser)
+    parser.add_argument("--step", metavar="TRAINER/STEP", help="whose pseudo labels (default: the first with teachers)")
+    parser.add_argument(
         "--cases",
         choices=("held-out", "test"),
         default="held-out",
         help="training cases that the teachers did not learn from, or test cases with labels (default: %(default)s)",
     )
-    add_fold(words, "fold of the teachers, as in flarenet_train")
-    add_changes(words, "try other rules", "trainers.DualDecoder2D.steps.0.pseudo.agreement=0.6")
-    add_device(words)
-    words.add_argument(
+    add_fold(parser, "fold of the teachers, as in flarenet_train")
+    add_changes(parser, "try other rules", "trainers.DualDecoder2D.steps.0.pseudo.agreement=0.6")
+    add_device(parser)
+    parser.add_argument(
         "-o", "--out", type=Path, metavar="DIR", help="where filters.json and filters.csv go (default: below pseudo/)"
     )
-    return run(words, work, argv)
+    return run(parser, work, argv)
 
 
 def work(arguments: Namespace) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .scoring import add_scoring, scored_by
-from .shell import index, parser, path, pool, run
+from .shell import index, new_parser, path, pool, run
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -24,12 +24,12 @@ EFFICIENCY = 7
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run(words(), work, argv)
+    return run(make_parser(), work, argv)
 
 
-def words() -> ArgumentParser:
-    given = parser("flarenet_report", "Tables, tests and pictures of models as one HTML file that opens anywhere.")
-    given.add_argument(
+def make_parser() -> ArgumentParser:
+    parser = new_parser("flarenet_report", "Tables, tests and pictures of models as one HTML file that opens anywhere.")
+    parser.add_argument(
         "-p",
         "--predictions",
         type=_named,
@@ -38,23 +38,23 @@ def words() -> ArgumentParser:
         metavar="NAME=DIR",
         help="models: predictions CASE.nii.gz, or the output of flarenet_evaluate (default NAME: the folder's)",
     )
-    given.add_argument("-o", "--out", type=path, required=True, metavar="DIR", help="where report.html and files/ go")
-    add_scoring(given)
-    _add_sections(given)
-    return given
+    parser.add_argument("-o", "--out", type=path, required=True, metavar="DIR", help="where report.html and files/ go")
+    add_scoring(parser)
+    _add_sections(parser)
+    return parser
 
 
-def _add_sections(given: ArgumentParser) -> None:
+def _add_sections(parser: ArgumentParser) -> None:
     """Add the flags for what the page holds in addition to the scores."""
-    given.add_argument("--images", type=path, metavar="DIR", help="the scans: adds pictures and slices to browse")
-    given.add_argument(
+    parser.add_argument("--images", type=path, metavar="DIR", help="the scans: adds pictures and slices to browse")
+    parser.add_argument(
         "--browse",
         type=index,
         default=12,
         metavar="N",
         help="with --images: slices of this many cases, half worst, half best (default: %(default)s)",
     )
-    given.add_argument(
+    parser.add_argument(
         "--model",
         type=_named,
         nargs="+",
@@ -62,7 +62,7 @@ def _add_sections(given: ArgumentParser) -> None:
         metavar="NAME=DIR",
         help="trained models, or trainers with all their steps: adds the curves of their training",
     )
-    given.add_argument(
+    parser.add_argument(
         "--published",
         type=int,
         nargs="*",

@@ -29,13 +29,13 @@ class ScoredBy:
     reading: Reading
 
 
-def add_scoring(words: ArgumentParser) -> None:
+def add_scoring(parser: ArgumentParser) -> None:
     """Add the flags that say against what, and where, predictions are scored; `scored_by` and shell.pool read them."""
-    words.add_argument("-g", "--truth", type=path, required=True, metavar="DIR", help="ground truth CASE.nii.gz")
-    add_raw(words)
-    words.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
-    add_reading(words)
-    add_pool(words)
+    parser.add_argument("-g", "--truth", type=path, required=True, metavar="DIR", help="ground truth CASE.nii.gz")
+    add_raw(parser)
+    parser.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
+    add_reading(parser)
+    add_pool(parser)
 
 
 def scored_by(arguments: Namespace) -> ScoredBy:

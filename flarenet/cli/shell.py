@@ -31,7 +31,7 @@ MOST_WORKERS = 8
 """The most workers by default. Each holds a whole scan, so memory runs out before processors do."""
 
 
-class _Words(ArgumentParser):
+class _Parser(ArgumentParser):
     """A parser without abbreviated flags: `--c`, with which nnU-Net resumes, would mean --compile."""
 
     def __init__(self, **settings: Any) -> None:
@@ -43,36 +43,36 @@ class _Words(ArgumentParser):
         super().error(message)
 
 
-def parser(command: str, description: str) -> ArgumentParser:
+def new_parser(command: str, description: str) -> ArgumentParser:
     """An ArgumentParser with the flags that every command has."""
-    words = _Words(prog=command, description=description)
-    words.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return words
+    parser = _Parser(prog=command, description=description)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
 
 
-def add_root(words: ArgumentParser) -> None:
+def add_root(parser: ArgumentParser) -> None:
     """Add the flag --root; workspace.find_root takes its value."""
-    words.add_argument(
+    parser.add_argument(
         "--root",
         metavar="DIR",
         help="the folder with raw/, prepared/, runs/ and models/ (default: FLARENET_ROOT, else the current folder)",
     )
 
 
-def add_raw(words: ArgumentParser) -> None:
+def add_raw(parser: ArgumentParser) -> None:
     """Add the flags that name a data set, planned or not."""
-    words.add_argument(
+    parser.add_argument(
         "-d", "--dataset", required=True, metavar="NAME", help="the data set of ROOT/raw/NAME/dataset.json"
     )
-    add_root(words)
+    add_root(parser)
 
 
-def add_planned(words: ArgumentParser) -> None:
+def add_planned(parser: ArgumentParser) -> None:
     """Add the flags that name a planned data set; `planned` reads them."""
-    words.add_argument(
+    parser.add_argument(
         "-d", "--dataset", metavar="NAME", help="the planned data set; may be left out if there is only one"
     )
-    add_root(words)
+    add_root(parser)
 
 
 def planned(arguments: Namespace) -> Workspace:
@@ -84,30 +84,30 @@ def planned(arguments: Namespace) -> Workspace:
 
 
 def add_changes(
-    words: ArgumentParser, what: str, example: str = "trainers.DualDecoder2D.steps.0.epochs=10 (steps count from 0)"
+    parser: ArgumentParser, what: str, example: str = "trainers.DualDecoder2D.steps.0.epochs=10 (steps count from 0)"
 ) -> None:
     """Add the flag that changes values of the plan; planning.plan_file.override takes `arguments.changes`."""
     help = f"{what}, as in {example}"
-    words.add_argument(
+    parser.add_argument(
         "--set", dest="changes", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=help
     )
 
 
-def add_device(words: ArgumentParser) -> None:
-    words.add_argument("--device", default="auto", help="auto (the fastest available), cpu, cuda or cuda:N")
+def add_device(parser: ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto (the fastest available), cpu, cuda or cuda:N")
     # nnU-Net's spelling, which would otherwise be -d with a data set `evice`
-    words.add_argument("-device", dest="device", default=SUPPRESS, help=SUPPRESS)
+    parser.add_argument("-device", dest="device", default=SUPPRESS, help=SUPPRESS)
 
 
-def add_epochs(words: ArgumentParser) -> None:
-    words.add_argument("--epochs", type=count, metavar="N", help="epochs of every step trained, instead of the plan's")
+def add_epochs(parser: ArgumentParser) -> None:
+    parser.add_argument("--epochs", type=count, metavar="N", help="epochs of every step trained, instead of the plan's")
 
 
 def add_fold(
-    words: ArgumentParser,
+    parser: ArgumentParser,
     help: str = "hold out the cases of fold K of prepared/NAME/splits.json; all: hold out none (default: %(default)s)",
 ) -> None:
-    words.add_argument("--fold", type=_fold, default=0, metavar="K", help=help)
+    parser.add_argument("--fold", type=_fold, default=0, metavar="K", help=help)
 
 
 def _fold(text: str) -> Fold:
@@ -118,27 +118,27 @@ def _fold(text: str) -> Fold:
     return int(text)
 
 
-def add_pool(words: ArgumentParser, *, workers: int | None = None) -> None:
+def add_pool(parser: ArgumentParser, *, workers: int | None = None) -> None:
     """Add the flags that say where cases are processed; `pool` reads them.
 
     workers  the default of --workers; None: one for each processor, up to MOST_WORKERS
     """
-    words.add_argument(
+    parser.add_argument(
         "--workers",
         type=int,
         default=min(processors(), MOST_WORKERS) if workers is None else workers,
         metavar="N",
         help="processes that work on cases in parallel (default: %(default)s)",
     )
-    add_timeout(words)
-    words.add_argument(
+    add_timeout(parser)
+    parser.add_argument(
         "--scheduler", metavar="ADDRESS", help="work on a dask cluster instead: tcp://HOST:PORT of its scheduler"
     )
 
 
-def add_timeout(words: ArgumentParser, what: str = "a case") -> None:
+def add_timeout(parser: ArgumentParser, what: str = "a case") -> None:
     help = f"give up on {what} after this many seconds (default: never)"
-    words.add_argument("--timeout-s", type=_seconds, metavar="S", help=help)
+    parser.add_argument("--timeout-s", type=_seconds, metavar="S", help=help)
 
 
 def pool(arguments: Namespace) -> Pool:
@@ -148,15 +148,15 @@ def pool(arguments: Namespace) -> Pool:
     return Pool(arguments.workers, timeout_s=arguments.timeout_s, scheduler=arguments.scheduler)
 
 
-def add_reading(words: ArgumentParser) -> None:
+def add_reading(parser: ArgumentParser) -> None:
     """Add the flags that decide how ambiguous images are read; `reading` reads them."""
-    words.add_argument(
+    parser.add_argument(
         "--affine", choices=("sform", "qform"), default="agree", help="which one to use if they differ (else refused)"
     )
-    words.add_argument(
+    parser.add_argument(
         "--assume-affine", action="store_true", help="take images without sform and qform as RAS (else refused)"
     )
-    words.add_argument(
+    parser.add_argument(
         "--volume", type=index, metavar="K", help="which volume of a 4D image to use, from 0 on (else refused)"
     )
 
@@ -169,7 +169,7 @@ def reading(arguments: Namespace) -> Reading:
 
 
 def run(
-    words: ArgumentParser,
+    parser: ArgumentParser,
     work: Callable[[Namespace], int | None],
     argv: Sequence[str] | None,
     *,
@@ -184,7 +184,7 @@ def run(
     _print_any_name()
     try:
         with _sigterm_raises():
-            arguments = words.parse_args(argv)
+            arguments = parser.parse_args(argv)
             debug, again = arguments.debug, going_on(arguments)
             code = work(arguments) or 0
             sys.stdout.flush()
@@ -195,7 +195,7 @@ def run(
     except BaseException as error:  # noqa: BLE001 - nothing is hidden: it becomes the exit code and the message
         if debug:
             traceback.print_exc()
-        return _end(words.prog, error, again)
+        return _end(parser.prog, error, again)
 
 
 @contextmanager

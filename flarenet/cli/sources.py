@@ -49,9 +49,9 @@ class Opened:
         return dataset_findings(self.workspace.raw, self.reading, sources=self.sources, content=self.content)
 
 
-def add_sources(words: ArgumentParser) -> None:
+def add_sources(parser: ArgumentParser) -> None:
     """Add the flags that say where cases come from; `open_set` reads them."""
-    words.add_argument(
+    parser.add_argument(
         "--from",
         dest="sources",
         type=Path,
@@ -61,13 +61,13 @@ def add_sources(words: ArgumentParser) -> None:
         metavar="FOLDER",
         help="write ROOT/raw/NAME/dataset.json for the cases of these folders, which stay where they are",
     )
-    words.add_argument(
+    parser.add_argument(
         "--labels", dest="label_map", type=Path, metavar="MAP.json", help="how --from matches the labels of its folders"
     )
-    words.add_argument(
+    parser.add_argument(
         "--replace", action="store_true", help="let --from replace a different dataset.json; a copy is kept"
     )
-    words.add_argument(
+    parser.add_argument(
         "--allow-external", action="store_true", help="trust paths of any dataset.json that lead out of its folder"
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from .process import keep_freed_memory, keep_to_quota
-from .shell import add_changes, add_device, add_epochs, add_fold, add_planned, parser, planned, run
+from .shell import add_changes, add_device, add_epochs, add_fold, add_planned, new_parser, planned, run
 
 if TYPE_CHECKING:
     from ..planning.plan import Plan
@@ -17,34 +17,36 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = parser("flarenet_train", "Train a model from a plan. Finished steps are skipped, interrupted ones resume.")
-    words.add_argument(
+    parser = new_parser(
+        "flarenet_train", "Train a model from a plan. Finished steps are skipped, interrupted ones resume."
+    )
+    parser.add_argument(
         "trainer",
         nargs="?",
         help="3DOrgan, 3DCancer, MAE, DualDecoder2D, Joint, or my.module:MyTrainer (default: those that flarenet_plan "
         "advises, one after the other)",
     )
-    words.add_argument("--step", type=int, help="one step, counted from 1 (default: all of them in order)")
-    words.add_argument(
+    parser.add_argument("--step", type=int, help="one step, counted from 1 (default: all of them in order)")
+    parser.add_argument(
         "--finish", action="store_true", help="stop training --step and turn its last saved state into a model"
     )
-    add_fold(words)
-    add_epochs(words)
-    add_planned(words)
-    add_changes(words, "change values of the plan for this run")
-    add_device(words)
-    words.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: as the plan says")
-    words.add_argument(
+    add_fold(parser)
+    add_epochs(parser)
+    add_planned(parser)
+    add_changes(parser, "change values of the plan for this run")
+    add_device(parser)
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: as the plan says")
+    parser.add_argument(
         "--compile", action="store_true", help="let torch compile the network: slow to start, may be faster afterwards"
     )
-    words.add_argument(
+    parser.add_argument(
         "--workers",
         type=int,
         metavar="N",
         help="processes that make batches (default: by device and cores); the result is the same",
     )
-    words.add_argument("--track", choices=("tensorboard",), help="also write the curves for it (pip extra: track)")
-    return run(words, _train, argv)
+    parser.add_argument("--track", choices=("tensorboard",), help="also write the curves for it (pip extra: track)")
+    return run(parser, _train, argv)
 
 
 def _train(arguments: Namespace) -> None:

@@ -81,7 +81,7 @@ def named_like_lesion(name: str) -> bool:
     return any(word in name.lower().replace("cystic", "") for word in LESION_WORDS)
 
 
-def asked(labels: LabelSet, group: str, annotated: Iterable[int]) -> np.ndarray:
+def annotated_flags(labels: LabelSet, group: str, annotated: Iterable[int]) -> np.ndarray:
     """Which labels of `group` were looked for, bool [1 + n]; the first entry, background, is true if any label was."""
     looked_for = set(annotated)
     flags = np.array([False] + [value in looked_for for value in labels.groups[group]])

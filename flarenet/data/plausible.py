@@ -55,12 +55,12 @@ def doubts_on_image(grid: Grid, values: Values, file: object, *, is_ct: bool) ->
     return [*_spacing(grid, file), *(_hounsfield(values, file) if is_ct else [])]
 
 
-def doubts_on_labels(image: Volume, drawn: Volume, file: object) -> list[Finding]:
+def doubts_on_labels(image: Volume, label_map: Volume, file: object) -> list[Finding]:
     """Findings on a label map without background, or one that looks mirrored. Both volumes lie on one grid."""
-    if drawn.data.all():
-        found = "every voxel labelled" + (" or ignored" if (drawn.data == HIDDEN).any() else "")
+    if label_map.data.all():
+        found = "every voxel labelled" + (" or ignored" if (label_map.data == HIDDEN).any() else "")
         return [remark(file, found=found, expected="background around the labels")]
-    return _mirrored(image, drawn, file)
+    return _mirrored(image, label_map, file)
 
 
 def _spacing(grid: Grid, file: object) -> list[Finding]:
@@ -95,12 +95,12 @@ def _looks_shifted(sample: np.ndarray) -> bool:
     return bool(air.mean() > 0.05 and tissue.mean() > 0.05)
 
 
-def _mirrored(image: Volume, drawn: Volume, file: object) -> list[Finding]:
+def _mirrored(image: Volume, label_map: Volume, file: object) -> list[Finding]:
     """A finding where the labels fit the image better when mirrored. Labels that fit hold voxels of similar intensity;
     mirrored ones hold a mixture."""
     upright, orientation = canonical(image)
     strides = sample_of(upright.data.shape)
-    labels = orientation.apply(drawn.data)[strides]
+    labels = orientation.apply(label_map.data)[strides]
     labels = np.where(labels == HIDDEN, 0, labels)
     if np.count_nonzero(labels) < FEWEST_SAMPLES:
         return []

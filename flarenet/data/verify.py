@@ -72,7 +72,7 @@ class Content:
     """What the files of a case hold: None where there is no file, or one that `findings` say cannot be used."""
 
     image: Volume | None
-    drawn: Volume | None
+    label_map: Volume | None
     findings: tuple[Finding, ...]
 
 
@@ -81,7 +81,7 @@ def check_dataset(
     look: Callable[[Case, Content], Seen] | None = None,
     *,
     pool: Pool = HERE,
-    beside: Sequence[Finding] = (),
+    earlier: Sequence[Finding] = (),
     bytes_per_voxel: int = BYTES_PER_VOXEL,
 ) -> tuple[Check, dict[Path, Seen]]:
     """Everything that is wrong with the cases, training and test, in their order; and what `look` made of each case.
@@ -89,7 +89,7 @@ def check_dataset(
     look             called for each case while its files are in memory; what it returns is given back under the image's
                      path
     pool             where the cases are looked at
-    beside           what dataset_findings found, which comes first; the cases it refused are no longer in `dataset`
+    earlier          what dataset_findings found, which comes first; the cases it refused are no longer in `dataset`
     bytes_per_voxel  the memory that a case takes at its peak, in bytes per voxel of its image; `look` may need more
     """
     cases = [*dataset.cases, *dataset.test]
@@ -99,8 +99,8 @@ def check_dataset(
     by_image = {case.image: findings for case, findings, _, _ in found}
     by_image |= {case.image: (refusal(case.name, error),) for case, error in failed}
     twins = copies(dataset)
-    findings = (*beside, *(said for case in cases for said in (*by_image[case.image], *twins.get(case.image, ()))))
-    left_out = {finding.case for finding in refusals(beside) if finding.case}
+    findings = (*earlier, *(said for case in cases for said in (*by_image[case.image], *twins.get(case.image, ()))))
+    left_out = {finding.case for finding in refusals(earlier) if finding.case}
     ignored = {case.name: share for case, _, share, _ in found if share}
     check = Check(dataset=dataset.name, cases=len(cases) + len(left_out), findings=findings, ignored=ignored)
     return check, {case.image: seen for case, _, _, seen in found if seen is not None}
@@ -153,7 +153,7 @@ def read_case(case: Case, labels: LabelSet, *, is_ct: bool = True) -> Content:
     is_ct  whether the numbers should be HU
     """
     findings: list[Finding] = []
-    image = drawn = None
+    image = label_map = None
     try:
         image, _, said = inspect_image(case.image, case.reading)
         findings += said
@@ -163,15 +163,15 @@ def read_case(case: Case, labels: LabelSet, *, is_ct: bool = True) -> Content:
         try:
             _refuse_larger(case.label, case, image)
             found = inspect_labels(case.label, labels, values=case.values, reading=case.reading)
-            drawn = found.volume
+            label_map = found.volume
             findings += found.remarks
         except FlarenetError as error:
             findings.append(refusal(case.name, error))
     if image is not None:
         findings += doubts_on_image(image.grid, values_of(image.data), case.image, is_ct=is_ct)
-    if drawn is not None:
-        findings += _check_drawn(case, labels, image, drawn)
-    return Content(image, drawn, of_case(case.name, findings))
+    if label_map is not None:
+        findings += _check_label_map(case, labels, image, label_map)
+    return Content(image, label_map, of_case(case.name, findings))
 
 
 def _need_mb(case: Case, *, bytes_per_voxel: int) -> float:
@@ -182,7 +182,7 @@ def _checked(
     case: Case, *, look: Callable[[Case, Content], Seen] | None, labels: LabelSet, is_ct: bool
 ) -> tuple[Case, tuple[Finding, ...], float, Seen | None]:
     content = read_case(case, labels, is_ct=is_ct)
-    ignored = 0.0 if content.drawn is None else ignored_share(content.drawn.data)
+    ignored = 0.0 if content.label_map is None else ignored_share(content.label_map.data)
     return case, content.findings, ignored, None if look is None else look(case, content)
 
 
@@ -196,12 +196,12 @@ def _refuse_larger(label: Path, case: Case, image: Volume | None) -> None:
     raise GeometryError(label, found=f"{voxels} voxels", expected=expected)
 
 
-def _check_drawn(case: Case, labels: LabelSet, image: Volume | None, drawn: Volume) -> list[Finding]:
-    apart = [] if image is None else _check_grids(case, image.grid, drawn.grid)
-    findings = [refusal("", error) for error in (*apart, *_check_annotated(case, drawn, labels))]
-    findings += _check_empty(case, drawn)
+def _check_label_map(case: Case, labels: LabelSet, image: Volume | None, label_map: Volume) -> list[Finding]:
+    apart = [] if image is None else _check_grids(case, image.grid, label_map.grid)
+    findings = [refusal("", error) for error in (*apart, *_check_annotated(case, label_map, labels))]
+    findings += _check_empty(case, label_map)
     if image is not None and not apart:
-        findings += doubts_on_labels(image, drawn, case.label)
+        findings += doubts_on_labels(image, label_map, case.label)
     return findings
 
 
@@ -229,11 +229,11 @@ def _check_grids(case: Case, image: Grid, label: Grid) -> list[FlarenetError]:
     ]
 
 
-def _check_annotated(case: Case, drawn: Volume, labels: LabelSet) -> list[FlarenetError]:
+def _check_annotated(case: Case, label_map: Volume, labels: LabelSet) -> list[FlarenetError]:
     if case.annotated.issuperset(labels.values):
         return []
     # plane by plane: counting makes an integer of eight bytes of every voxel
-    counts = np.sum([np.bincount(plane.reshape(-1), minlength=HIDDEN + 1) for plane in drawn.data], axis=0)
+    counts = np.sum([np.bincount(plane.reshape(-1), minlength=HIDDEN + 1) for plane in label_map.data], axis=0)
     surplus = [value for value in labels.values if counts[value] and value not in case.annotated]
     if not surplus:
         return []
@@ -249,9 +249,9 @@ def _check_annotated(case: Case, drawn: Volume, labels: LabelSet) -> list[Flaren
     ]
 
 
-def _check_empty(case: Case, drawn: Volume) -> list[Finding]:
+def _check_empty(case: Case, label_map: Volume) -> list[Finding]:
     """A warning for an empty map, unless it was stated what was looked for."""
-    if case.declared or any(((plane > 0) & (plane < HIDDEN)).any() for plane in drawn.data):
+    if case.declared or any(((plane > 0) & (plane < HIDDEN)).any() for plane in label_map.data):
         return []
     expected, remedy = "labels, or a note on what is absent", "state in 'annotated' what was looked for in this case"
     return [remark(case.label, found="an empty label map", expected=expected, remedy=remedy)]

@@ -18,7 +18,7 @@ from ..errors import FlarenetError, GeometryError
 from ..volume import Volume
 from .pairs import Pair
 from .pictures import overlay
-from .tables import Metrics, mean_score, shown
+from .tables import Metrics, format_score, mean_score
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def read_on(
 
 def _caption(name: str, metrics: Metrics) -> str:
     mean = mean_score(metrics.cases[name])
-    return f"{name}: mean DSC {shown(mean.dsc)}"
+    return f"{name}: mean DSC {format_score(mean.dsc)}"
 
 
 def _rank(name: str, metrics: Metrics) -> tuple[float, str]:

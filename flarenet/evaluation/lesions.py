@@ -54,10 +54,10 @@ class LesionCount(Frozen):
     false: int = 0
 
 
-def find_lesions(maps: TwoMaps, *, labels: LabelSet, asked: Iterable[int]) -> list[Lesion]:
-    """The lesions of every label in `asked` that LabelSet.lesions holds, label by label."""
+def find_lesions(maps: TwoMaps, *, labels: LabelSet, to_score: Iterable[int]) -> list[Lesion]:
+    """The lesions of every label in `to_score` that LabelSet.lesions holds, label by label."""
     found = []
-    for value in sorted(set(asked).intersection(labels.lesions)):
+    for value in sorted(set(to_score).intersection(labels.lesions)):
         if (masks := maps.masks(value)) is not None:
             ignored = maps.ignored(value)
             found += match_lesions(*masks, label=labels.names[value], voxel_ml=maps.voxel_ml, ignored=ignored)

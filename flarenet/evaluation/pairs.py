@@ -41,7 +41,7 @@ class Pair:
     name: str
     truth: Path
     prediction: Path
-    asked: LabelPattern
+    to_score: LabelPattern
     values: Mapping[int, int] = field(default_factory=dict)
     reading: Reading = STRICT
 
@@ -87,7 +87,7 @@ def pair_up(
             name,
             path,
             predicted.get(name, prediction / path.name),
-            rules.asked(looked_for.get(name), dataset.labels),
+            rules.to_score(looked_for.get(name), dataset.labels),
             dataset.values_of(path),
             reading,
         )
@@ -114,7 +114,7 @@ def _notes(
         "not the case's own label file, so read with the values that predictions have, not with that file's": {
             pair.name for pair in pairs if pair.name in known and known[pair.name].values not in ({}, pair.values)
         },
-        "nothing was looked for, so not scored": {pair.name for pair in pairs if not pair.asked},
+        "nothing was looked for, so not scored": {pair.name for pair in pairs if not pair.to_score},
         "without a prediction, left out as requested": truths - scored,
         "predictions without a ground truth, left out": predicted - truths,
         "labels of the challenge that the data set does not name, so not the challenge's own digits": (
@@ -186,8 +186,8 @@ def _measure(pair: Pair, labels: LabelSet, rules: Rules) -> CaseScores:
         maps = TwoMaps(truth, read_labels(pair.prediction, labels, reading=pair.reading), read.spacing_mm)
     except (FlarenetError, OSError) as error:
         return _nothing_found(pair, labels, truth, str(error))
-    scores = score_case(maps, labels=labels, asked=pair.asked, rules=rules)
-    return CaseScores(pair.name, scores, lesions=tuple(find_lesions(maps, labels=labels, asked=pair.asked)))
+    scores = score_case(maps, labels=labels, to_score=pair.to_score, rules=rules)
+    return CaseScores(pair.name, scores, lesions=tuple(find_lesions(maps, labels=labels, to_score=pair.to_score)))
 
 
 def _check_told(truth: Volume, file: Path, rules: Rules) -> None:
@@ -205,14 +205,17 @@ def _nothing_found(pair: Pair, labels: LabelSet, truth: Volume, failure: str) ->
     maps = TwoMaps(truth, Volume(np.broadcast_to(np.uint8(0), truth.grid.shape), truth.grid))
     zero = {"dsc": 0.0, "nsd": 0.0, "volume_ml": None}
     scores = {
-        name: score.model_copy(update=zero) for name, score in score_case(maps, labels=labels, asked=pair.asked).items()
+        name: score.model_copy(update=zero)
+        for name, score in score_case(maps, labels=labels, to_score=pair.to_score).items()
     }
-    return CaseScores(pair.name, scores, failure, tuple(find_lesions(maps, labels=labels, asked=pair.asked)))
+    return CaseScores(pair.name, scores, failure, tuple(find_lesions(maps, labels=labels, to_score=pair.to_score)))
 
 
 def _lost(pair: Pair, labels: LabelSet, failure: str) -> CaseScores:
     """0 for every label of a case whose scoring ended without a result, such as by a killed process."""
-    return CaseScores(pair.name, {name: LabelScore(dsc=0.0, nsd=0.0) for name in labels.names_of(pair.asked)}, failure)
+    return CaseScores(
+        pair.name, {name: LabelScore(dsc=0.0, nsd=0.0) for name in labels.names_of(pair.to_score)}, failure
+    )
 
 
 def _key(pair: Pair, labels: LabelSet, rules: Rules) -> str | None:
@@ -229,7 +232,7 @@ def _key(pair: Pair, labels: LabelSet, rules: Rules) -> str | None:
             "measures": MEASURES,
             "files": files,
             "labels": labels.model_dump(mode="json"),
-            "asked": sorted(pair.asked),
+            "asked": sorted(pair.to_score),
             "values": sorted(pair.values.items()),
             "reading": pair.reading.facts(),
             "rules": asdict(rules) | {"tubes": sorted(rules.tubes)},

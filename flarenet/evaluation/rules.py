@@ -40,7 +40,7 @@ class Rules:
     def rounded(self, value: float) -> float:
         return float(value if self.digits is None else np.round(value, self.digits))
 
-    def asked(self, annotated: Iterable[int] | None, labels: LabelSet) -> LabelPattern:
+    def to_score(self, annotated: Iterable[int] | None, labels: LabelSet) -> LabelPattern:
         """The values to score; all of the table with `every_label`, or if `annotated` is None (not known)."""
         return frozenset(labels.values if self.every_label or annotated is None else annotated)
 

@@ -48,9 +48,11 @@ class LabelScore(Score):
         return 100 * (self.volume_difference_ml / self.reference_ml)
 
 
-def score_case(maps: TwoMaps, *, labels: LabelSet, asked: Iterable[int], rules: Rules = PLAIN) -> dict[str, LabelScore]:
-    """The score of each label value in `asked`, by label name."""
-    return {labels.names[value]: _score(maps, value, labels, rules) for value in sorted(asked)}
+def score_case(
+    maps: TwoMaps, *, labels: LabelSet, to_score: Iterable[int], rules: Rules = PLAIN
+) -> dict[str, LabelScore]:
+    """The score of each label value in `to_score`, by label name."""
+    return {labels.names[value]: _score(maps, value, labels, rules) for value in sorted(to_score)}
 
 
 def dice(truth: np.ndarray, prediction: np.ndarray) -> float:

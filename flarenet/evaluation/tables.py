@@ -157,10 +157,10 @@ def print_metrics(metrics: Metrics) -> None:
     for name, score in metrics.classes.items():
         error = "-" if score.volume_error_percent is None else f"{score.volume_error_percent:.1f} %"
         hd95 = "-" if score.hd95_mm is None else f"{score.hd95_mm:.1f}"
-        table.add_row(name, shown(score.dsc), shown(score.nsd), hd95, error, str(score.n))
+        table.add_row(name, format_score(score.dsc), format_score(score.nsd), hd95, error, str(score.n))
     table.add_section()
     for name, mean in metrics.groups.items():
-        table.add_row(f"{name} (mean)", shown(mean.dsc), shown(mean.nsd))
+        table.add_row(f"{name} (mean)", format_score(mean.dsc), format_score(mean.nsd))
     lesions = [_lesion_table(metrics)] if any(metrics.lesions.values()) else []
     show(table, *lesions, notes=metrics.notes, failed=metrics.failed)
 
@@ -173,7 +173,7 @@ def _lesion_table(metrics: Metrics) -> Table:
     return table
 
 
-def shown(value: float | None) -> str:
+def format_score(value: float | None) -> str:
     """A score as tables show it."""
     return "-" if value is None else f"{value:.4f}"
 

@@ -18,7 +18,7 @@ from ..planning.cost.memory import inference_spacing
 from ..planning.plan import Configuration, ScanSize
 from ..preparation.passing import in_order
 from ..preparation.prepare import Frame, normalise, prepared_planes
-from ..preparation.turned import Turned, TurnedVolume
+from ..preparation.reoriented import ReorientedScan, ReorientedVolume
 from ..preparation.upright import upright
 from .member import Member
 from .models.about import Described
@@ -40,7 +40,7 @@ class Answers:
     probabilities  whether the answers have them
     """
 
-    scan: Turned
+    scan: ReorientedScan
     members: Sequence[Member]
     groups: Sequence[str]
     stages: Stages
@@ -71,7 +71,7 @@ class Answers:
             yield replace(each, maps=settled.maps(each.z))
 
     def whole(self) -> dict[str, np.ndarray]:
-        """{group: uint8 [Z, Y, X]} for the turned scan, before settle: 0 background, 1..n the group's labels."""
+        """{group: uint8 [Z, Y, X]} for the reoriented scan, before settle: 0 background, 1..n the group's labels."""
         return collected(self._answers(), self.scan.grid.shape)
 
     def _answers(self) -> Iterator[Answer]:
@@ -84,9 +84,9 @@ class Answers:
 
     def _leaning(self) -> Iterator[Answer]:
         """The answers for a scan whose axes lean: those for the upright scan, brought back."""
-        if not isinstance(self.scan, TurnedVolume):
+        if not isinstance(self.scan, ReorientedVolume):
             raise ValueError("a scan with axes that lean is read into memory")
-        straight = replace(self, scan=TurnedVolume(upright(self.scan.volume)))
+        straight = replace(self, scan=ReorientedVolume(upright(self.scan.volume)))
         labels = {group: len(self._first.labels.groups[group]) for group in self.groups}
         return on_own_grid(
             straight._answers(), straight.scan.grid, self.scan.grid, labels=labels, probabilities=self.probabilities
@@ -119,8 +119,8 @@ class Answers:
                 frame, planes = self._prepared(member.model.configuration)
                 shared[key] = frame, list(tee(planes, keys.count(key)))
             frame, copies = shared[key]
-            logits = member.logits(copies.pop(), frame.grid.shape, self.view, falling=self.scan.falling)
-            yield frame, places(logits, frame, falling=self.scan.falling)
+            logits = member.logits(copies.pop(), frame.grid.shape, self.view, descending=self.scan.descending)
+            yield frame, places(logits, frame, descending=self.scan.descending)
 
     def _prepared(self, configuration: Configuration) -> tuple[Frame, Iterator[np.ndarray]]:
         """The Frame of the image that a network of `configuration` sees, and its planes, float32 [Y, X] in [0, 1]."""
@@ -139,4 +139,4 @@ class Answers:
     @property
     def _order(self) -> Sequence[int]:
         """The numbers of the scan's planes, as these come."""
-        return in_order(range(self.scan.grid.shape[0]), self.scan.falling)
+        return in_order(range(self.scan.grid.shape[0]), self.scan.descending)

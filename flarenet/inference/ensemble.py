@@ -34,7 +34,7 @@ def mean_answer(
     groups  the groups to answer
     """
     first = members[0]
-    size = frames[0].turned.shape[1:]
+    size = frames[0].reoriented.shape[1:]
     logits = [None if place is None else logits_between(*place) for place in row]
     totals: dict[str, Tensor] = {}
     for group in groups:

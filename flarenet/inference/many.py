@@ -19,12 +19,12 @@ from typing import TypeVar
 from ..data.reading import STRICT, Reading
 from ..errors import FlarenetError, NoRoom, UsageError
 from ..volume import Volume
-from .one_ahead import one_ahead, read_ahead
 from .opening import OpenedScan
 from .outcome import Outcome, Prediction, as_case_error
 from .outputs.label_file import LabelFile
 from .outputs.slices import SinkOpener
 from .predict import Predictor
+from .prefetch import prefetch, read_ahead
 
 Given = TypeVar("Given", Path, str, Volume)
 Progress = Callable[[Path, Outcome | FlarenetError], None]
@@ -50,7 +50,7 @@ def predict_many(
             return as_case_error(name, problem)
 
     opened = read_ahead(partial(predictor.open, reading=reading), images)
-    for (image, _), result in one_ahead(predicted, opened):
+    for (image, _), result in prefetch(predicted, opened):
         yield image, result.result()
 
 

@@ -32,17 +32,17 @@ class Member:
     batch_size: int
 
     def logits(
-        self, planes: Iterable[np.ndarray], shape: Triple, view: View, *, falling: bool = False
+        self, planes: Iterable[np.ndarray], shape: Triple, view: View, *, descending: bool = False
     ) -> Iterator[Slab]:
         """Slabs of logits for a prepared image, as `view` shows it; see windows.slabs.
 
-        planes   the image, float32 [Y, X] in [0, 1]
-        shape    (z, y, x) of the image
-        falling  whether planes and slabs come highest first
+        planes      the image, float32 [Y, X] in [0, 1]
+        shape       (z, y, x) of the image
+        descending  whether planes and slabs come highest first
         """
         configuration = self.model.configuration
         view = view.within(shape, configuration.patch, configuration.overlap)
-        planes, shape = view.of(planes, shape, falling=falling)
+        planes, shape = view.of(planes, shape, descending=descending)
         slabs_of = partial(
             slabs,
             self.engine,
@@ -51,7 +51,7 @@ class Member:
             overlap=configuration.overlap,
             batch_size=self.batch_size,
             neighbours=configuration.neighbours,
-            falling=falling,
+            descending=descending,
         )
         if not self.model.plan.fusion.flips:
             return view.back(slabs_of(planes))

@@ -12,11 +12,11 @@ from ..data.file_state import stat_of
 from ..data.findings import Finding, as_error, refusals
 from ..data.nifti import inspect_file, inspect_image, read_grid
 from ..data.nifti.header import Header
-from ..data.nifti.voxels import Seen, check_seen, fill
+from ..data.nifti.voxels import VoxelStats, check_voxels, fill
 from ..data.plausible import Values, doubts_on_image, values_of
 from ..data.reading import STRICT, Reading
 from ..planning.plan import Configuration
-from ..preparation.turned import Turned, TurnedFile, TurnedVolume, stays_in_file
+from ..preparation.reoriented import ReorientedFile, ReorientedScan, ReorientedVolume, stays_in_file
 from ..volume import Grid, Volume
 
 _ARRAY = "the scan"
@@ -37,7 +37,7 @@ class OpenedScan:
     """
 
     name: Path | str
-    scan: Turned
+    scan: ReorientedScan
     like: Header | Grid
     remarks: tuple[Finding, ...]
     seconds: float
@@ -71,7 +71,7 @@ def open_scan(
 
 def _opened(
     image: Volume | Path | str, configurations: Sequence[Configuration], reading: Reading
-) -> tuple[Turned, Header | Grid, Values, tuple[Finding, ...]]:
+) -> tuple[ReorientedScan, Header | Grid, Values, tuple[Finding, ...]]:
     """(OpenedScan.scan, OpenedScan.like, its values, what should be looked at in how it is stored)."""
     header: Header | None = None
     if isinstance(image, Volume):
@@ -80,20 +80,20 @@ def _opened(
         volume, said = inspect_series(image)
     elif stays_in_file(read_grid(image, reading), configurations):
         file = inspect_file(image, {one.clip_hu[0] for one in configurations if one.clip_hu}, reading)
-        return TurnedFile(file), file.header, file.values, file.remarks
+        return ReorientedFile(file), file.header, file.values, file.remarks
     else:
         volume, header, said = inspect_image(image, reading)
-    return TurnedVolume(volume), header or volume.grid, values_of(volume.data), said
+    return ReorientedVolume(volume), header or volume.grid, values_of(volume.data), said
 
 
 def _finite(volume: Volume) -> tuple[Volume, tuple[Finding, ...]]:
     """An array with NaN and infinity filled as read_image does, and remarks on them; whole numbers stay as they are."""
     if volume.data.dtype.kind != "f":
         return volume, ()
-    seen = Seen()
+    stats = VoxelStats()
     for plane in volume.data:
-        seen.note(plane)
-    remarks = check_seen(seen, volume.data.size, None, _ARRAY)
+        stats.note(plane)
+    remarks = check_voxels(stats, volume.data.size, None, _ARRAY)
     if remarks:
-        volume = Volume(fill(volume.data.copy(), seen.lowest), volume.grid)
+        volume = Volume(fill(volume.data.copy(), stats.lowest), volume.grid)
     return volume, tuple(remarks)

@@ -19,7 +19,7 @@ import numpy as np
 from ..data.findings import Finding, remark
 from ..data.reading import STRICT, Reading
 from ..errors import unknown
-from ..preparation.turned import TurnedVolume
+from ..preparation.reoriented import ReorientedVolume
 from ..volume import Volume
 from .answers import Answers
 from .member import open_member
@@ -149,7 +149,7 @@ class Predictor:
     def predict_views(self, volume: Volume, views: Iterable[View]) -> Iterator[dict[str, np.ndarray]]:
         """For each view of the scan {group: uint8 [Z, Y, X]} on the scan's own grid: 0 background, 1..n the group's
         labels in their order."""
-        scan = TurnedVolume(volume)
+        scan = ReorientedVolume(volume)
         for view in views:
             with Stages() as stages:
                 maps = Answers(scan, self.members, self.groups, stages, view).whole()

@@ -26,7 +26,7 @@ Place = tuple[NetworkSlice, NetworkSlice, float]
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """The answer for slice `z` of the turned scan.
+    """The answer for slice `z` of the reoriented scan.
 
     maps           {group: uint8 [Y, X]}: 0 background, 1..n the group's labels
     probabilities  {group: float32 [1 + n, Y, X]}, where they are wanted
@@ -37,17 +37,19 @@ class Answer:
     probabilities: dict[str, np.ndarray] | None = None
 
 
-def places(slabs: Iterable[Slab], frame: Frame, *, falling: bool = False) -> Iterator[Place | None]:
-    """The Place of each slice of the turned scan, lowest first or, if `falling`, highest first; None outside frame.box.
+def places(slabs: Iterable[Slab], frame: Frame, *, descending: bool = False) -> Iterator[Place | None]:
+    """Place of each slice of the reoriented scan, lowest or, if `descending`, highest first; None outside frame.box.
 
     The slabs come in the same order. Raises ValueError unless they fill frame.grid.
     """
     depth, *size = frame.box.shape
     count = frame.grid.shape[0]
     below, share = source_slices(depth, count)
-    passing = Passing(_network_slices(slabs, (size[0], size[1]), count, falling=falling), count, falling=falling)
-    inside = range(frame.turned.shape[0])[frame.box.slices[0]]
-    for z in in_order(range(frame.turned.shape[0]), falling):
+    passing = Passing(
+        _network_slices(slabs, (size[0], size[1]), count, descending=descending), count, descending=descending
+    )
+    inside = range(frame.reoriented.shape[0])[frame.box.slices[0]]
+    for z in in_order(range(frame.reoriented.shape[0]), descending):
         if z not in inside:
             yield None
             continue
@@ -71,7 +73,7 @@ def answer_of(
     place   Place of the slice; None outside the box
     groups  the groups to answer
     """
-    size = frame.turned.shape[1:]
+    size = frame.reoriented.shape[1:]
     drawn = {} if place is None else slice_maps(*place, fusion=fusion, labels=labels)
     maps = {group: _pasted(drawn.get(group), frame, np.zeros(size, dtype=np.uint8)) for group in groups}
     if not probabilities:
@@ -93,8 +95,8 @@ def on_own_grid(
     """Answers for an upright scan, brought to the voxels of the scan whose axes lean, lowest slice first.
 
     Each voxel gets the answer of the nearest upright voxel, or background where there is none.
-    source         grid of the upright scan, turned
-    target         grid of the scan whose axes lean, turned
+    source         grid of the upright scan, reoriented
+    target         grid of the scan whose axes lean, reoriented
     labels         group -> number of its labels
     probabilities  whether the answers have probabilities
     """
@@ -112,7 +114,7 @@ def _channels(answer: Answer) -> dict[str, np.ndarray]:
 
 
 def collected(answers: Iterable[Answer], shape: Triple) -> dict[str, np.ndarray]:
-    """{group: uint8 [Z, Y, X]}, put together from the answers for all slices of a turned scan of `shape`."""
+    """{group: uint8 [Z, Y, X]}, put together from the answers for all slices of a reoriented scan of `shape`."""
     maps: dict[str, np.ndarray] = {}
     for answer in answers:
         for group, drawn in answer.maps.items():
@@ -121,16 +123,16 @@ def collected(answers: Iterable[Answer], shape: Triple) -> dict[str, np.ndarray]
 
 
 def _network_slices(
-    slabs: Iterable[Slab], size: tuple[int, int], count: int, *, falling: bool
+    slabs: Iterable[Slab], size: tuple[int, int], count: int, *, descending: bool
 ) -> Iterator[NetworkSlice]:
     left = range(count)
     for start, logits in slabs:
         depth = next(iter(logits.values())).shape[1]
-        expected = len(left) - depth if falling else left.start
+        expected = len(left) - depth if descending else left.start
         if start != expected:
             raise ValueError(f"slab at slice {start}, expected one at {expected}")
-        left = left[: max(0, start)] if falling else left[depth:]
-        for index in in_order(range(depth), falling):
+        left = left[: max(0, start)] if descending else left[depth:]
+        for index in in_order(range(depth), descending):
             yield NetworkSlice({group: value[:, index] for group, value in logits.items()}, size)
     if left:
         raise ValueError(f"slabs end before slices {left.start} to {left.stop - 1}")

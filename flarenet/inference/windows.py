@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..preparation.passing import Passing, in_order
-from ..preparation.prepare import beside
+from ..preparation.prepare import neighbour_slices
 from ..volume import Triple
 from .engines.openvino_engine import OpenVinoEngine
 
@@ -42,7 +42,7 @@ def slabs(
     overlap: float,
     batch_size: int,
     neighbours: int = 0,
-    falling: bool = False,
+    descending: bool = False,
 ) -> Iterator[Slab]:
     """The slabs of logits that `engine` gives for an image of `shape`; they stay on its device.
 
@@ -51,26 +51,26 @@ def slabs(
     overlap     share of a window that its neighbour covers
     batch_size  windows that run at once
     neighbours  slices on either side that a slice-wise network sees as channels
-    falling     planes and slabs come highest z first; the logits are the same. Raises ValueError for blocks, which are
+    descending  planes and slabs come highest z first; the logits are the same. Raises ValueError for blocks, which are
                 laid from the lowest slice on
     An image without voxels yields nothing.
     """
     if 0 in shape:
         return
     if len(patch) == 3:
-        if falling:
+        if descending:
             raise ValueError("blocks need the lowest plane first")
         from .blended import blocks
 
         yield from blocks(engine, planes, shape, tuple(patch), overlap=overlap, batch_size=batch_size)
         return
     ask = _asker(engine, shape[1:], patch, overlap)
-    depth, passing = shape[0], Passing(planes, shape[0], falling=falling)
-    for start in in_order(range(0, depth, batch_size), falling):  # the same batches either way
+    depth, passing = shape[0], Passing(planes, shape[0], descending=descending)
+    for start in in_order(range(0, depth, batch_size), descending):  # the same batches either way
         stop = min(start + batch_size, depth)
         first = max(0, start - neighbours)
         near = passing.between(first, min(depth, stop + neighbours))
-        seen = [near[z - first] for place in range(start, stop) for z in beside(place, depth, neighbours)]
+        seen = [near[z - first] for place in range(start, stop) for z in neighbour_slices(place, depth, neighbours)]
         answers = ask(np.stack(seen).reshape(stop - start, -1, *shape[1:]))
         yield start, {group: value.swapaxes(0, 1) for group, value in answers.items()}
 

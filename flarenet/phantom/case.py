@@ -49,10 +49,10 @@ class Phantom:
         Where tumours are not annotated, the organ is labelled through them.
         """
         looked_for = set(annotated)
-        drawn = np.where(np.isin(self.organs, list(looked_for)), self.organs, 0).astype(np.uint8)
+        label_map = np.where(np.isin(self.organs, list(looked_for)), self.organs, 0).astype(np.uint8)
         if TUMOUR in looked_for:
-            drawn[self.tumours] = TUMOUR
-        return Volume(drawn, self.image.grid)
+            label_map[self.tumours] = TUMOUR
+        return Volume(label_map, self.image.grid)
 
 
 def phantom_case(seed: int, index: int, *, detail: float = 1.0) -> Phantom:

@@ -84,10 +84,10 @@ def need_mb(work: Work) -> float:
     little."""
     grid = read_grid(work.case.image, work.case.reading)
     upright = upright_grid(grid)
-    turned = orientation_of(upright).apply_to_grid(upright)
+    reoriented = orientation_of(upright).apply_to_grid(upright)
     voxels = prod(grid.shape) + (0 if upright is grid else prod(upright.shape))
     prepared = max(
-        prod(resampled_shape(turned.shape, turned.spacing_mm, configuration.spacing_mm))
+        prod(resampled_shape(reoriented.shape, reoriented.spacing_mm, configuration.spacing_mm))
         for configuration in work.configurations.values()
     )
     ranked = any(configuration.clip_hu is None for configuration in work.configurations.values())
@@ -102,12 +102,12 @@ def prepare_case(work: Work) -> str:
     """
     case, stale = work.case, _stale(work, work.inputs or _digest_of_inputs(work.case))
     if stale:
-        image, drawn = upright(read_image(case.image, case.reading)), None
+        image, label_map = upright(read_image(case.image, case.reading)), None
         if case.label is not None:
             by_hand = read_labels(case.label, work.labels, values=case.values, reading=case.reading)
-            drawn = on_grid(by_hand.data, by_hand.grid, image.grid)
+            label_map = on_grid(by_hand.data, by_hand.grid, image.grid)
         for name, key in stale.items():
-            _prepare(image, drawn, work, configuration=name, key=key)
+            _prepare(image, label_map, work, configuration=name, key=key)
     return case.name
 
 
@@ -119,12 +119,12 @@ def _stale(work: Work, inputs: tuple[str, str]) -> dict[str, str]:
     return {name: key for name, key in keys.items() if not stores[name].is_current(work.name, key, verify=work.verify)}
 
 
-def _prepare(image: Volume, drawn: np.ndarray | None, work: Work, *, configuration: str, key: str) -> None:
+def _prepare(image: Volume, label_map: np.ndarray | None, work: Work, *, configuration: str, key: str) -> None:
     prepared = prepare_image(image, work.configurations[configuration])
     maps = {}
-    if drawn is not None:
+    if label_map is not None:
         # every voxel is split alike, so the fewer voxels of the prepared grid do
-        maps = split(prepare_map(drawn, prepared.frame), work.labels, work.case.annotated)
+        maps = split(prepare_map(label_map, prepared.frame), work.labels, work.case.annotated)
     Store(work.workspace.store(configuration)).write(
         work.case.name,
         annotated=work.case.annotated,

@@ -8,20 +8,20 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-def in_order(items: Sequence[T], falling: bool) -> Sequence[T]:
-    """The items in the order in which they come: the last one first where `falling`."""
-    return items[::-1] if falling else items
+def in_order(items: Sequence[T], descending: bool) -> Sequence[T]:
+    """The items in the order in which they come: the last one first where `descending`."""
+    return items[::-1] if descending else items
 
 
 class Passing(Generic[T]):
     """Items, numbered 0 to `count` - 1, of which those that were asked for last are kept.
 
-    items  lowest number first, or highest first where `falling`
+    items  lowest number first, or highest first where `descending`
     """
 
-    def __init__(self, items: Iterable[T], count: int, *, falling: bool = False) -> None:
-        self._items = zip(in_order(range(count), falling), items)
-        self._falling = falling
+    def __init__(self, items: Iterable[T], count: int, *, descending: bool = False) -> None:
+        self._items = zip(in_order(range(count), descending), items)
+        self._descending = descending
         self._kept: dict[int, T] = {}
 
     def between(self, first: int, stop: int) -> list[T]:
@@ -30,7 +30,7 @@ class Passing(Generic[T]):
         Raises ValueError where the items end before.
         """
         self._kept = {number: item for number, item in self._kept.items() if first <= number < stop}
-        last = first if self._falling else stop - 1
+        last = first if self._descending else stop - 1
         while last not in self._kept:
             number, item = next(self._items, (None, None))
             if number is None:

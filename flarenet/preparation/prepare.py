@@ -1,7 +1,7 @@
 """From a scan to what a network sees. The same steps serve training and prediction.
 
-The scan is turned to RAS, cropped to where anything is brighter than the window's floor, clipped, resampled and scaled
-to [0, 1]. Prepared images are fixed-point int16: 0 is the window's floor, FULL its ceiling.
+The scan is reoriented to RAS, cropped to where anything is brighter than the window's floor, clipped, resampled and
+scaled to [0, 1]. Prepared images are fixed-point int16: 0 is the window's floor, FULL its ceiling.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 
 from ..planning.plan import Configuration
 from ..volume import Box, Grid, Orientation, Triple, Volume, orientation_of
+from .reoriented import ReorientedScan, ReorientedVolume
 from .resample import resample, resample_nearest, resampled_shape
-from .turned import Turned, TurnedVolume
 
 FULL = 2047
 """The stored value of the window's ceiling. In a window of 500 HU a step is a quarter HU, far below the noise of any
@@ -28,8 +28,8 @@ class Frame:
     """Where a prepared image lies in its scan, and so how to go back.
 
     original     the scan's own grid
-    orientation  turns the scan to RAS
-    box          the crop, in voxels of the turned scan
+    orientation  reorients the scan to RAS
+    box          the crop, in voxels of the reoriented scan
     grid         the grid of the prepared image
     """
 
@@ -39,8 +39,8 @@ class Frame:
     grid: Grid
 
     @property
-    def turned(self) -> Grid:
-        """The grid of the turned scan."""
+    def reoriented(self) -> Grid:
+        """The grid of the reoriented scan."""
         return self.orientation.apply_to_grid(self.original)
 
 
@@ -54,7 +54,7 @@ class PreparedImage:
 
 def prepare_image(volume: Volume, configuration: Configuration) -> PreparedImage:
     """Prepare a scan in any orientation. One with nothing above the window's floor keeps its whole extent."""
-    frame, planes = prepared_planes(TurnedVolume(volume), configuration, spacing_mm=configuration.spacing_mm)
+    frame, planes = prepared_planes(ReorientedVolume(volume), configuration, spacing_mm=configuration.spacing_mm)
     image = np.empty(frame.grid.shape, dtype=np.int16)
     for plane, prepared in zip(image, planes):
         plane[:] = prepared
@@ -62,7 +62,7 @@ def prepare_image(volume: Volume, configuration: Configuration) -> PreparedImage
 
 
 def prepared_planes(
-    scan: Turned,
+    scan: ReorientedScan,
     configuration: Configuration,
     *,
     spacing_mm: tuple[float | None, ...],
@@ -81,10 +81,10 @@ def prepared_planes(
     cropped = scan.grid.cropped(box)
     shape = resampled_shape(cropped.shape, cropped.spacing_mm, spacing_mm)
     depth, *inside = box.slices
-    first = scan.grid.shape[0] - depth.stop if scan.falling else depth.start
+    first = scan.grid.shape[0] - depth.stop if scan.descending else depth.start
     planes = islice(scan.planes(), first, first + box.shape[0])
     scaled = ahead(_scaled(plane[tuple(inside)], low, high) for plane in planes)
-    resampled = resample(scaled, box.shape, shape, configuration.interpolation, falling=scan.falling)
+    resampled = resample(scaled, box.shape, shape, configuration.interpolation, descending=scan.descending)
     return Frame(scan.original, scan.orientation, box, cropped.resampled(shape)), _rounded(resampled)
 
 
@@ -109,7 +109,7 @@ def normalise(image: np.ndarray) -> np.ndarray:
     return np.multiply(image, np.float32(1 / FULL), dtype=np.float32)  # one pass over it
 
 
-def beside(z: int, depth: int, neighbours: int) -> list[int]:
+def neighbour_slices(z: int, depth: int, neighbours: int) -> list[int]:
     """The numbers z - neighbours .. z + neighbours of the slices of an image; beyond its `depth` slices the outermost
     one repeats."""
     return [min(max(0, z + step), depth - 1) for step in range(-neighbours, neighbours + 1)]

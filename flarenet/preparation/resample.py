@@ -49,23 +49,28 @@ def resampled_shape(shape: Triple, spacing_mm: tuple[float, ...], wanted_mm: tup
 
 
 def resample(
-    planes: Iterable[np.ndarray], before: Triple, after: Triple, interpolation: Interpolation, *, falling: bool = False
+    planes: Iterable[np.ndarray],
+    before: Triple,
+    after: Triple,
+    interpolation: Interpolation,
+    *,
+    descending: bool = False,
 ) -> Iterator[np.ndarray]:
     """Resample an image of shape `before`, given plane by plane along z, to planes float32 [Y, X] of shape `after`.
 
-    planes   float32 [Y, X], lowest z first
-    falling  whether the planes, given and made, come highest z first; the numbers are the same, bit for bit
+    planes      float32 [Y, X], lowest z first
+    descending  whether the planes, given and made, come highest z first; the numbers are the same, bit for bit
     At any time few planes exist, so neither image need be in memory as a whole.
     """
     flat = (_resample_plane(plane, after[1:], interpolation) for plane in planes)
     if before[0] == after[0]:
         yield from flat
         return
-    passing = Passing(flat, before[0], falling=falling)
-    for band in in_order(bands(before[0], after[0], interpolation), falling):
+    passing = Passing(flat, before[0], descending=descending)
+    for band in in_order(bands(before[0], after[0], interpolation), descending):
         columns = np.stack(passing.between(band.columns.start, band.columns.stop))
         rows = (band.weights @ columns.reshape(len(columns), -1)).reshape(-1, *after[1:])
-        yield from rows[::-1] if falling else rows
+        yield from rows[::-1] if descending else rows
 
 
 def resample_nearest(label_map: np.ndarray, shape: Triple) -> np.ndarray:

@@ -22,7 +22,7 @@ from ..schema import Frozen, save
 from ..terminal import new_table, show
 from ..whole import write_csv
 from ..workspace import Workspace
-from .filters import beside_others, worst
+from .filters import deviation_from_mean, worst
 from .opinion import Hosts, drawn_map
 from .teachers import Teachers, for_cases
 
@@ -215,7 +215,7 @@ def measure(
         return opinion.likeness, counts
 
     asked = for_cases(cases, f"filters of {group}", ask)
-    ranked = beside_others({name: likeness for name, (likeness, _) in asked.items()})
+    ranked = deviation_from_mean({name: likeness for name, (likeness, _) in asked.items()})
     dropped = {way: worst(ranked, alone.drop_share) for way, alone in ways.items()}
     found = []
     for index, value in enumerate(values):

@@ -84,59 +84,61 @@ def large_enough(sources: Sequence[np.ndarray], *, least_mm3: float, grid: Grid)
     return [np.where(together == HIDDEN, np.uint8(0), source) for source in sources]
 
 
-def tally(drawn: np.ndarray) -> dict[int, int]:
+def tally(label_map: np.ndarray) -> dict[int, int]:
     """label -> how many voxels it has in a map."""
     counts = np.zeros(HIDDEN + 1, dtype=np.int64)
-    for plane in drawn:  # plane by plane, as bincount converts its input to eight bytes a voxel
+    for plane in label_map:  # plane by plane, as bincount converts its input to eight bytes a voxel
         counts += np.bincount(plane.ravel(), minlength=HIDDEN + 1)
     return {int(label): int(counts[label]) for label in np.flatnonzero(counts)}
 
 
-def hide_small(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.ndarray:
+def hide_small(label_map: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.ndarray:
     """Hide lesions smaller than `least_mm3`."""
     if not (evidence.lesions and rules.least_mm3):
-        return drawn
-    lesions = find_components(drawn)
-    return _hidden(drawn, lesions, lesions.mm3(evidence.grid) < rules.least_mm3)
+        return label_map
+    lesions = find_components(label_map)
+    return _hidden(label_map, lesions, lesions.mm3(evidence.grid) < rules.least_mm3)
 
 
-def hide_homeless(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.ndarray:
+def hide_homeless(label_map: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.ndarray:
     """Hide lesions that neither overlap nor touch any of their hosts."""
     if not evidence.homes:
-        return drawn
-    lesions = find_components(drawn)
+        return label_map
+    lesions = find_components(label_map)
     homeless = np.isin(lesions.label, list(evidence.homes))
     for label, home in evidence.homes.items():
         homeless &= ~(lesions.touching(home) & (lesions.label == label))
-    return _hidden(drawn, lesions, homeless)
+    return _hidden(label_map, lesions, homeless)
 
 
-def hide_doubtful(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.ndarray:
+def hide_doubtful(label_map: np.ndarray, evidence: Evidence, rules: PseudoRules) -> np.ndarray:
     """Hide voxels, also of background, on which less than the share `agreement` of the sources agree."""
     if not rules.agreement:
-        return drawn
+        return label_map
     doubtful = evidence.votes < rules.agreement * evidence.sources - 1e-6
-    return np.where(doubtful, np.uint8(HIDDEN), drawn)
+    return np.where(doubtful, np.uint8(HIDDEN), label_map)
 
 
 STAGES: dict[str, Filter] = {"least_mm3": hide_small, "hosts": hide_homeless, "agreement": hide_doubtful}
 """Field of PseudoRules -> its filter, in order: lesions are judged whole, before hide_doubtful takes their rims."""
 
 
-def filtered(drawn: np.ndarray, evidence: Evidence, rules: PseudoRules) -> tuple[np.ndarray, dict[str, dict[int, int]]]:
-    """(`drawn` after all filters, filter -> label, 0 for background -> how many voxels the filter hid)."""
+def filtered(
+    label_map: np.ndarray, evidence: Evidence, rules: PseudoRules
+) -> tuple[np.ndarray, dict[str, dict[int, int]]]:
+    """(`label_map` after all filters, filter -> label, 0 for background -> how many voxels the filter hid)."""
     hidden = {}
     for name, stage in STAGES.items():
-        kept = stage(drawn, evidence, rules)
-        before, after = tally(drawn), tally(kept)
+        kept = stage(label_map, evidence, rules)
+        before, after = tally(label_map), tally(kept)
         hidden[name] = {label: before[label] - after.get(label, 0) for label in before if label != HIDDEN}
-        drawn = kept
-    return drawn, hidden
+        label_map = kept
+    return label_map, hidden
 
 
-def _hidden(drawn: np.ndarray, lesions: Components, lost: np.ndarray) -> np.ndarray:
-    """`drawn`, with those lesions hidden whose number is true in `lost`, bool [1 + n]."""
-    kept = drawn.copy()
+def _hidden(label_map: np.ndarray, lesions: Components, lost: np.ndarray) -> np.ndarray:
+    """`label_map`, with those lesions hidden whose number is true in `lost`, bool [1 + n]."""
+    kept = label_map.copy()
     lesions.paint(kept, lost, HIDDEN)
     return kept
 
@@ -168,7 +170,7 @@ def common_hosts(cases: Sequence[Mapping[int, float]]) -> frozenset[int] | None:
     return frozenset(host for host, part in share.items() if host and part >= RARE)
 
 
-def beside_others(scores: Mapping[str, Mapping[Label, float]]) -> dict[str, float]:
+def deviation_from_mean(scores: Mapping[str, Mapping[Label, float]]) -> dict[str, float]:
     """How far each case lies above or below the mean case: the mean over its labels of score - the label's mean.
 
     scores  case -> label -> score; a case without scores is left out

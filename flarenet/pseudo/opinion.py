@@ -145,8 +145,8 @@ def drawn_map(case: Case, labels: LabelSet, grid: Grid) -> np.ndarray:
     """The label map of a case, uint8 [Z, Y, X] on `grid`, HIDDEN in ignored voxels; all 0 without a label file."""
     if case.label is None:
         return np.zeros(grid.shape, dtype=np.uint8)
-    drawn = read_labels(case.label, labels, values=case.values, reading=case.reading)
-    return on_grid(drawn.data, drawn.grid, grid)
+    label_map = read_labels(case.label, labels, values=case.values, reading=case.reading)
+    return on_grid(label_map.data, label_map.grid, grid)
 
 
 def resolve_hosts(

@@ -31,7 +31,7 @@ from ..planning.runs import Run
 from ..preparation.prepare import frame_between, prepare_map
 from ..schema import digest
 from ..workspace import Workspace
-from .filters import beside_others, tally, worst
+from .filters import deviation_from_mean, tally, worst
 from .opinion import CaseOpinion, Hosts, ask, resolve_hosts
 from .report import Fate, Looked, Report, keep, load_kept, print_report
 from .sources import Sources
@@ -179,7 +179,7 @@ class Teachers:
         rules, dropped = self._step.pseudo_rules, {}
         for group in self.sources.groups:
             scores = {name: said.scores[group] for name, said in looked.items() if group in said.scores}
-            dropped[group] = worst(beside_others(scores), rules.drop_share)
+            dropped[group] = worst(deviation_from_mean(scores), rules.drop_share)
         return Verdict(resolve_hosts(rules, self._labels, drawn), dropped)
 
     def _looked(self, said: CaseOpinion, key: str) -> Looked:

@@ -60,16 +60,16 @@ def plan_section(plan: Plan, fingerprint: Fingerprint) -> Section:
 
 
 def look_sections(
-    dataset: Dataset, fingerprint: Fingerprint, *, pool: Pool = HERE, beside: Sequence[Finding] = ()
+    dataset: Dataset, fingerprint: Fingerprint, *, pool: Pool = HERE, earlier: Sequence[Finding] = ()
 ) -> tuple[Check, list[Section]]:
     """The check of a data set, and the sections on it before training: all findings of the check, dataset_section, HU
     by label (for CT), thumbnails, odd cases, and all cases.
 
-    pool, beside  as in check_dataset
+    pool, earlier  as in check_dataset
     """
     thumbs = worth_a_thumbnail(fingerprint)
     look = partial(look_at, labels=fingerprint.labels, is_ct=fingerprint.modality == "CT", thumbnails=frozenset(thumbs))
-    check, seen = check_dataset(dataset, look, pool=pool, beside=beside, bytes_per_voxel=BYTES_PER_VOXEL)
+    check, seen = check_dataset(dataset, look, pool=pool, earlier=earlier, bytes_per_voxel=BYTES_PER_VOXEL)
     by_case = {case.name: seen[case.image] for case in dataset.cases if case.image in seen}
     sections = [findings_section(check), dataset_section(fingerprint)]
     if fingerprint.modality == "CT" and (chart := histogram_chart(fingerprint, by_case)):

@@ -25,9 +25,9 @@ share a frame, at a distance of ROOM. A slice has at most MOST_FRAMES frames."""
 
 def extreme_row(subject: Subject, scan: ShownScan, models: Sequence[str], *, note: str) -> Row:
     """The axial slice in which most voxels, over all models, differ from the truth, with a layer per model."""
-    truth, asked = scan.layers[TRUTH], subject.pair.asked
+    truth, to_score = scan.layers[TRUTH], subject.pair.to_score
     there = [model for model in models if model in scan.layers]
-    wrong = {model: different(truth, scan.layers[model], asked) for model in there}
+    wrong = {model: different(truth, scan.layers[model], to_score) for model in there}
     cut = Cut(0, int(sum(np.count_nonzero(each, axis=(1, 2)) for each in wrong.values()).argmax()))
     planes = {title: as_shown(layer, cut) for title, layer in scan.layers.items()}
     nothing = np.zeros_like(planes[TRUTH])

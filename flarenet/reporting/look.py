@@ -64,17 +64,17 @@ def worth_a_thumbnail(fingerprint: Fingerprint) -> list[str]:
 
 def look_at(case: Case, content: Content, *, labels: LabelSet, is_ct: bool, thumbnails: frozenset[str]) -> Look:
     """The Look of a case; an empty one where its files cannot be used."""
-    image, drawn = content.image, content.drawn
-    if image is None or (drawn is not None and drawn.data.shape != image.data.shape):
+    image, label_map = content.image, content.label_map
+    if image is None or (label_map is not None and label_map.data.shape != image.data.shape):
         return Look()
-    counts = _counts(image.data, drawn.data, labels) if drawn is not None and is_ct else {}
+    counts = _counts(image.data, label_map.data, labels) if label_map is not None and is_ct else {}
     shown = case.name in thumbnails
-    return Look(counts, _thumbnail(image, drawn, labels, is_ct=is_ct) if shown else None)
+    return Look(counts, _thumbnail(image, label_map, labels, is_ct=is_ct) if shown else None)
 
 
-def _counts(image: np.ndarray, drawn: np.ndarray, labels: LabelSet) -> dict[int, np.ndarray]:
+def _counts(image: np.ndarray, label_map: np.ndarray, labels: LabelSet) -> dict[int, np.ndarray]:
     table = np.zeros(len(labels.names) * BINS, dtype=np.int64)
-    for plane, labelled in zip(image, drawn):  # plane by plane, so that no array of the size of the scan is made
+    for plane, labelled in zip(image, label_map):  # plane by plane, so that no array of the size of the scan is made
         inside = (labelled != 0) & (labelled != HIDDEN)
         hu = plane[inside].astype(np.float32)  # a difference of int16 could overflow
         bins = np.clip((hu - LOWEST_HU) // BIN_HU, 0, BINS - 1).astype(np.int64)
@@ -83,16 +83,16 @@ def _counts(image: np.ndarray, drawn: np.ndarray, labels: LabelSet) -> dict[int,
     return {value: by_label[value] for value in labels.values if by_label[value].any()}
 
 
-def _thumbnail(image: Volume, drawn: Volume | None, labels: LabelSet, *, is_ct: bool) -> bytes:
+def _thumbnail(image: Volume, label_map: Volume | None, labels: LabelSet, *, is_ct: bool) -> bytes:
     """The axial slice with the most labels, or the middle one where there are none; patient's left on the right."""
-    turned, _ = canonical(image)
-    layer = np.zeros(turned.data.shape, np.uint8) if drawn is None else canonical(drawn)[0].data
+    reoriented, _ = canonical(image)
+    layer = np.zeros(reoriented.data.shape, np.uint8) if label_map is None else canonical(label_map)[0].data
     cut = Cut(0, choose_cuts(layer, labels)[0].index)
-    _, y_mm, x_mm = turned.grid.spacing_mm
-    _, rows, columns = turned.data.shape
+    _, y_mm, x_mm = reoriented.grid.spacing_mm
+    _, rows, columns = reoriented.data.shape
     size = THUMBNAIL_WIDTH, max(1, round(THUMBNAIL_WIDTH * rows * y_mm / (columns * x_mm)))
-    plane = as_shown(turned.data, cut)
-    under = np.repeat(grey_pixels(plane, window_of(turned.data, is_ct=is_ct), size)[..., None], 3, axis=2)
+    plane = as_shown(reoriented.data, cut)
+    under = np.repeat(grey_pixels(plane, window_of(reoriented.data, is_ct=is_ct), size)[..., None], 3, axis=2)
     over = label_pixels(as_shown(layer, cut), size)
     colours = np.array([(0, 0, 0), *(colour_of(value) for value in range(1, 256))]) * 255
     mixed = np.where(over[..., None] > 0, under * (1 - OPACITY) + colours[over] * OPACITY, under)

@@ -98,14 +98,14 @@ def read_scan(subject: Subject, labels: LabelSet, *, is_ct: bool) -> ShownScan:
     image = read_image(subject.image, reading)
     maps = {TRUTH: read_on(image, pair.truth, labels, values=pair.values, reading=reading)}
     maps |= {model: read_on(image, path, labels, reading=reading) for model, path in subject.predictions.items()}
-    turned, _ = canonical(image)
-    body = body_box(turned.data, is_ct=is_ct)
+    reoriented, _ = canonical(image)
+    body = body_box(reoriented.data, is_ct=is_ct)
     layers = {title: crop(canonical(volume)[0], body).data for title, volume in maps.items()}
-    return ShownScan(crop(turned, body), layers, window_of(turned.data, is_ct=is_ct), body.start[0])
+    return ShownScan(crop(reoriented, body), layers, window_of(reoriented.data, is_ct=is_ct), body.start[0])
 
 
-def different(truth: np.ndarray, predicted: np.ndarray, asked: LabelPattern) -> np.ndarray:
-    """Where a label map differs from the truth, bool; labels that are not in `asked` count as background, and nothing
+def different(truth: np.ndarray, predicted: np.ndarray, to_score: LabelPattern) -> np.ndarray:
+    """Where a label map differs from the truth, bool; labels not in `to_score` count as background, and nothing
     differs where the truth is HIDDEN."""
-    table = np.array([value if value in asked else 0 for value in range(256)], dtype=np.uint8)
+    table = np.array([value if value in to_score else 0 for value in range(256)], dtype=np.uint8)
     return (table[predicted] != table[truth]) & (truth != HIDDEN)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ..data.dataset import Case
-from ..data.labels import LabelSet, asked
+from ..data.labels import LabelSet, annotated_flags
 from ..data.packed import Packed
 from ..data.settled import load_settled
 from ..data.store import CaseRecord, Store, StoredCase
@@ -173,7 +173,7 @@ def never_there(
     """The labels to be taught as absent from every case: those that no case is annotated for.
 
     cases     the cases of the whole data set; their annotations count in a step that starts from another run
-    patterns  the labels asked in each case of the step; they count in a step that starts from random weights
+    patterns  the labels annotated in each case of the step; they count in a step that starts from random weights
     """
     # always merged with background, such a label could be predicted anywhere at no cost, and would be somewhere
     told = {value for case in cases for value in case.annotated}
@@ -197,7 +197,7 @@ def _sample(image: Packed | None, stored: StoredCase, step: Step, labels: LabelS
         looked_for = pattern & set(values)
         # every case teaches a group without any label as empty; other groups are taught by cases that have some label
         teaches = looked_for or absent.issuperset(values)
-        flags[group] = asked(labels, group, looked_for | absent if teaches else ())
+        flags[group] = annotated_flags(labels, group, looked_for | absent if teaches else ())
     places = {group: stored.places[group] for group in step.groups if group in stored.places}
     labelled = tuple(sorted(pattern & {value for group in step.groups for value in labels.groups[group]}))
     return Sample(name, image, stored.maps, flags, places, stored.record.key, labelled)

@@ -35,7 +35,7 @@ from ..training.curve import Curve, Log
 from ..training.distributed import first_before_others, joined, own_device, processes, rank, wait_for_all
 from ..training.ema import average_of
 from ..training.loader import Loader, default_workers
-from ..training.loop import Course, fastest_convolutions, fit
+from ..training.loop import TrainingSetup, fastest_convolutions, fit
 from ..training.losses import Loss
 from ..training.objective import keeps_size, segmentation_objective
 from ..training.overlays import Overlays
@@ -44,11 +44,11 @@ from ..training.run_file import RunRecord, other_versions, this_process
 from ..training.state import TrainState
 from ..training.update import make_scaler
 from ..workspace import Fold, Workspace
-from .course import make_course
 from .foundations import Foundation, find_foundation
 from .memory import memory_gb, shortage, within_memory
 from .record import planned_otherwise, run_facts, trained_again
 from .samples import read_samples
+from .training_setup import make_setup
 
 
 class Trainer:
@@ -174,29 +174,31 @@ class Trainer:
         try:
             with Loader(self._loaders) as loader:
                 with first_before_others():  # the first makes the pseudo labels, the others find them
-                    course = self._course(step, number, loader=loader, foundations=foundations)
-                if course.checkpoints.load(state, self._say):
-                    self._tell_resumed(state, course, finish=finish)
+                    setup = self._setup(step, number, loader=loader, foundations=foundations)
+                if setup.checkpoints.load(state, self._say):
+                    self._tell_resumed(state, setup, finish=finish)
                 wait_for_all()  # until all have read the state, which the first may soon remove
                 fastest = fastest_convolutions(keeps_size(state.network, same_size=self._compiled))
-                with within_memory(course.title, self._plan, self.name, step), compiling(), fastest:
-                    fit(state, ended(course, state) if finish else course)
+                with within_memory(setup.title, self._plan, self.name, step), compiling(), fastest:
+                    fit(state, ended(setup, state) if finish else setup)
         finally:
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
         if rank() == 0:
-            self._save(state, course, number=number, foundations=foundations)
-            course.checkpoints.remove()
+            self._save(state, setup, number=number, foundations=foundations)
+            setup.checkpoints.remove()
         wait_for_all()
 
-    def _tell_resumed(self, state: TrainState, course: Course, *, finish: bool) -> None:
+    def _tell_resumed(self, state: TrainState, setup: TrainingSetup, *, finish: bool) -> None:
         """Say where a run goes on, or ends, and where it goes on with another version of what it computes with."""
         does = "ends" if finish else "resumes"
-        self._say(f"{course.title}: {does} after epoch {state.epoch}, batch {state.index}")
-        if not finish and (other := other_versions(course.folder)):
+        self._say(f"{setup.title}: {does} after epoch {state.epoch}, batch {state.index}")
+        if not finish and (other := other_versions(setup.folder)):
             self._say(f"note: until there it was trained with {other}; it may end with other bytes than in one version")
 
-    def _course(self, step: Step, number: int, *, loader: Loader, foundations: Mapping[Run, Foundation]) -> Course:
+    def _setup(
+        self, step: Step, number: int, *, loader: Loader, foundations: Mapping[Run, Foundation]
+    ) -> TrainingSetup:
         train, held_out = read_samples(
             step,
             plan=self._plan,
@@ -209,7 +211,7 @@ class Trainer:
         title, folder = self._title(number), self._workspace.run(self.name, number, self._fold)
         models = {run: foundation.weights_sha256 for run, foundation in foundations.items()}
         self._say(f"{title}: {len(train)} cases to train on, {len(held_out)} held out, {self._device}")
-        return make_course(
+        return make_setup(
             step,
             train,
             held_out,
@@ -260,13 +262,15 @@ class Trainer:
             network.compile()  # in place: the names of the weights stay as they are
         return state
 
-    def _save(self, state: TrainState, course: Course, *, number: int, foundations: Mapping[Run, Foundation]) -> None:
+    def _save(
+        self, state: TrainState, setup: TrainingSetup, *, number: int, foundations: Mapping[Run, Foundation]
+    ) -> None:
         if state.best is not None:
-            state.judged.load_state_dict(state.best)
-        own = {sample.name for sample in course.batches.samples}
+            state.eval_network.load_state_dict(state.best)
+        own = {sample.name for sample in setup.batches.samples}
         save_model(
-            course.folder,
-            state.judged,
+            setup.folder,
+            state.eval_network,
             plan=self._plan,
             trainer=self.name,
             step=number,
@@ -314,16 +318,16 @@ class Trainer:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def ended(course: Course, state: TrainState) -> Course:
-    """`course`, ending with the last finished epoch of `state`. Raises RunError where no epoch is finished."""
+def ended(setup: TrainingSetup, state: TrainState) -> TrainingSetup:
+    """`setup`, ending with the last finished epoch of `state`. Raises RunError where no epoch is finished."""
     if not state.epoch:
         raise RunError(
-            f"{course.title} --finish",
-            found=f"no state of a finished epoch in {course.folder}",
+            f"{setup.title} --finish",
+            found=f"no state of a finished epoch in {setup.folder}",
             expected="a run that was interrupted after its first epoch",
             remedy="the same command without --finish",
         )
-    return replace(course, step=course.step.model_copy(update={"epochs": state.epoch}))
+    return replace(setup, step=setup.step.model_copy(update={"epochs": state.epoch}))
 
 
 def summary_of(state: TrainState) -> dict[str, float]:

@@ -15,23 +15,23 @@ from ..planning.plan import Augmentation
 
 
 @dataclass(frozen=True)
-class Turn:
+class SpatialTransform:
     """A rotation by `angle_rad` about the slice axis and a zoom to `zoom` times the size, both about the centre."""
 
     angle_rad: float
     zoom: float
 
     def reach(self, patch: Sequence[int]) -> tuple[int, ...]:
-        """Margin of a patch, in voxels by axis: how far beyond each end lie voxels that turn into it."""
+        """Margin of a patch, in voxels by axis: how far beyond each end lie voxels that move into it."""
         cos, sin = abs(math.cos(self.angle_rad)), abs(math.sin(self.angle_rad))
         *depth, height, width = halves = [(size - 1) / 2 for size in patch]
         taken = (*depth, cos * height + sin * width, sin * height + cos * width)
         return tuple(max(0, math.ceil(far / self.zoom - half)) for far, half in zip(taken, halves))
 
 
-def turn_of(settings: Augmentation, seed: Sequence[int]) -> Turn | None:
-    """The turn that `augment` gives the sample of `seed`; None where it gives none."""
-    return _drawn_turn(settings, _draws(seed))
+def transform_of(settings: Augmentation, seed: Sequence[int]) -> SpatialTransform | None:
+    """The transform that `augment` gives the sample of `seed`; None where it gives none."""
+    return _draw_transform(settings, _draws(seed))
 
 
 def augment(
@@ -46,14 +46,14 @@ def augment(
 
     image  float32 [C, *S] in [0, 1]
     maps   {group: uint8 [*S]}
-    patch  size of the result; None is S. Where turn_of gives a turn, S may exceed the patch by up to its reach, which
-           holds the voxels that turn into the patch
+    patch  size of the result; None is S. Where transform_of gives one, S may exceed the patch by up to its reach, which
+           holds the voxels that move into the patch
     Nothing is ever mirrored: left and right stay what they are.
     """
     draw = _draws(seed)
-    turn = _drawn_turn(settings, draw)
-    if turn is not None:
-        image, maps = turned(image, maps, turn, image.shape[1:] if patch is None else patch)
+    transform = _draw_transform(settings, draw)
+    if transform is not None:
+        image, maps = transformed(image, maps, transform, image.shape[1:] if patch is None else patch)
     return _change_intensity(image, settings, draw), dict(maps)
 
 
@@ -61,11 +61,11 @@ def _draws(seed: Sequence[int]) -> np.random.Generator:
     return np.random.default_rng([*seed, 1])
 
 
-def _drawn_turn(settings: Augmentation, draw: np.random.Generator) -> Turn | None:
+def _draw_transform(settings: Augmentation, draw: np.random.Generator) -> SpatialTransform | None:
     if not (settings.rotation_deg or settings.zoom) or draw.random() >= settings.probability:
         return None
     angle_rad = np.deg2rad(draw.uniform(-settings.rotation_deg, settings.rotation_deg))
-    return Turn(float(angle_rad), 1 + draw.uniform(-settings.zoom, settings.zoom))
+    return SpatialTransform(float(angle_rad), 1 + draw.uniform(-settings.zoom, settings.zoom))
 
 
 def _change_intensity(image: np.ndarray, settings: Augmentation, draw: np.random.Generator) -> np.ndarray:
@@ -87,23 +87,23 @@ def _change_intensity(image: np.ndarray, settings: Augmentation, draw: np.random
     return sample
 
 
-def turned(
-    image: np.ndarray, maps: Mapping[str, np.ndarray], turn: Turn, patch: Sequence[int]
+def transformed(
+    image: np.ndarray, maps: Mapping[str, np.ndarray], transform: SpatialTransform, patch: Sequence[int]
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The central `patch` of the turned image and maps. Outside the image there is air (0) and background."""
+    """The central `patch` of the transformed image and maps. Outside the image there is air (0) and background."""
     *_, height, width = image.shape
-    y, x = _sources((height, width), patch[-2:], turn)
+    y, x = _sources((height, width), patch[-2:], transform)
     planes = _bilinear(image.reshape(-1, height, width), y, x).reshape(*image.shape[:-2], *patch[-2:])
     if image.ndim == 4:  # a block, not a slice and its neighbours
-        z = _about_centre(patch[0]) / np.float32(turn.zoom) + np.float32((image.shape[1] - 1) / 2)
+        z = _about_centre(patch[0]) / np.float32(transform.zoom) + np.float32((image.shape[1] - 1) / 2)
         planes, maps = _between_slices(planes, z), {group: _nearest_slices(array, z) for group, array in maps.items()}
     index, inside = _nearest(y, x, height, width)
     return planes, {group: _taken(array, index, inside) for group, array in maps.items()}
 
 
-def _sources(shape: tuple[int, int], size: Sequence[int], turn: Turn) -> tuple[np.ndarray, np.ndarray]:
-    """(y, x), float32, in pixels: position in a slice of `shape` that each pixel of the turned `size` comes from."""
-    cos, sin = (np.float32(ratio(turn.angle_rad) / turn.zoom) for ratio in (np.cos, np.sin))
+def _sources(shape: tuple[int, int], size: Sequence[int], transform: SpatialTransform) -> tuple[np.ndarray, np.ndarray]:
+    """(y, x), float32, in pixels: position in a slice of `shape` that each pixel of `size` comes from."""
+    cos, sin = (np.float32(ratio(transform.angle_rad) / transform.zoom) for ratio in (np.cos, np.sin))
     down, right = _about_centre(size[0])[:, None], _about_centre(size[1])
     y = sin * right + (cos * down + np.float32((shape[0] - 1) / 2))
     x = cos * right + (np.float32((shape[1] - 1) / 2) - sin * down)

@@ -16,8 +16,8 @@ from ..data.cases import CaseFault
 from ..data.packed import Packed, PackedPlaces
 from ..errors import FlarenetError, StorageError, is_out_of_memory
 from ..planning.plan import Augmentation
-from ..preparation.prepare import beside, normalise
-from .augment import augment, turn_of
+from ..preparation.prepare import neighbour_slices, normalise
+from .augment import augment, transform_of
 
 Labels = Mapping[tuple[str, int], float]
 """(group, label) -> a factor."""
@@ -29,18 +29,18 @@ class Sample:
 
     image      int16 [Z, Y, X], see preparation.prepare.normalise
     maps       {group: uint8 [Z, Y, X]}; a group without a map is background everywhere
-    asked      {group: bool [1 + n]} for the groups that the step trains, the labels whose truth the maps hold; see
-               data.labels.asked
+    annotated  {group: bool [1 + n]} for the groups that the step trains, the labels whose truth the maps hold; see
+               data.labels.annotated_flags
     places     {group: uint32 [n, 2]}, see data.places.places_of; without them patches lie anywhere
     key        identifies everything that image and maps were made from
-    labelled   values of these groups that are annotated or pseudo-labelled; those that `asked` adds, because they are
-               never there, are not among them
+    labelled   values of these groups that are annotated or pseudo-labelled; those that `annotated` adds, because
+               they are never there, are not among them
     """
 
     name: str
     image: np.ndarray | Packed
     maps: Mapping[str, np.ndarray | Packed]
-    asked: dict[str, np.ndarray]
+    annotated: dict[str, np.ndarray]
     places: Mapping[str, np.ndarray | PackedPlaces] = field(default_factory=dict)
     key: str = ""
     labelled: tuple[int, ...] = ()
@@ -50,15 +50,15 @@ class Sample:
 class Batch:
     """What one update of the weights sees.
 
-    image   float32 [B, C, *S] in [0, 1]; in 2D the channels are a slice and its neighbours, in 3D there is one
-    labels  {group: uint8 [B, *S]} for the groups that the step trains, HIDDEN where the loss ignores the voxel
-    asked   {group: bool [B, 1 + n]}, see Sample
-    names   case name of each sample
+    image      float32 [B, C, *S] in [0, 1]; in 2D the channels are a slice and its neighbours, in 3D there is one
+    labels     {group: uint8 [B, *S]} for the groups that the step trains, HIDDEN where the loss ignores the voxel
+    annotated  {group: bool [B, 1 + n]}, see Sample
+    names      case name of each sample
     """
 
     image: Tensor
     labels: dict[str, Tensor]
-    asked: dict[str, Tensor]
+    annotated: dict[str, Tensor]
     names: tuple[str, ...]
 
     def parts(self, size: int) -> list[Batch]:
@@ -67,7 +67,7 @@ class Batch:
             Batch(
                 image=self.image[rows],
                 labels={group: labels[rows] for group, labels in self.labels.items()},
-                asked={group: flags[rows] for group, flags in self.asked.items()},
+                annotated={group: flags[rows] for group, flags in self.annotated.items()},
                 names=self.names[rows],
             )
             for rows in (slice(start, start + size) for start in range(0, len(self.names), size))
@@ -77,7 +77,7 @@ class Batch:
 class Batches:
     """Draws cases, then a patch in each: anywhere, or around a voxel of one of its labels.
 
-    A patch that will be turned is read with a margin. Outside the case there is air (0) and background. A case smaller
+    A patch to be transformed is read with a margin. Outside the case there is air (0) and background. A case smaller
     than the patch lies at a random position in it.
 
     patch       (y, x): one slice per sample; (z, y, x): a block
@@ -123,12 +123,12 @@ class Batches:
         chosen = [drawn[row] for row in self.rows]
         with _within_memory(chosen):
             cut = [self._cut(drawn[row], [self.seed, epoch, index, row]) for row in self.rows]
-            groups = chosen[0].asked
-            asked = {group: np.stack([sample.asked[group] for sample in chosen]) for group in groups}
+            groups = chosen[0].annotated
+            annotated = {group: np.stack([sample.annotated[group] for sample in chosen]) for group in groups}
             return Batch(
                 image=torch.from_numpy(np.stack([image for image, _ in cut])),
                 labels={group: torch.from_numpy(np.stack([maps[group] for _, maps in cut])) for group in groups},
-                asked={group: torch.from_numpy(flags) for group, flags in asked.items()},
+                annotated={group: torch.from_numpy(flags) for group, flags in annotated.items()},
                 names=tuple(sample.name for sample in chosen),
             )
 
@@ -158,15 +158,15 @@ class Batches:
         with _naming(sample):
             draw = np.random.default_rng(seed)
             window = self._window(sample.image.shape, self._centre(sample, draw), draw)
-            turn = None if self.augmentation is None else turn_of(self.augmentation, seed)
-            reach = (0,) * len(self.patch) if turn is None else turn.reach(self.patch)
+            transform = None if self.augmentation is None else transform_of(self.augmentation, seed)
+            reach = (0,) * len(self.patch) if transform is None else transform.reach(self.patch)
             inside, missing = grown_window(window, sample.image.shape, reach)
             image = np.stack([_pad(normalise(channel), missing) for channel in self._channels(sample.image, inside)])
             maps = {
                 group: _pad(sample.maps[group][inside], missing)
                 if group in sample.maps
                 else np.zeros(image.shape[1:], dtype=np.uint8)
-                for group in sample.asked
+                for group in sample.annotated
             }
             if self.augmentation is None:
                 return image, maps
@@ -175,7 +175,7 @@ class Batches:
     def _channels(self, image: np.ndarray | Packed, window: tuple) -> list[np.ndarray]:
         if len(self.patch) == 3:
             return [image[window]]
-        slices = beside(window[0], image.shape[0], self.neighbours)
+        slices = neighbour_slices(window[0], image.shape[0], self.neighbours)
         around = (slice(slices[0], slices[-1] + 1), *window[1:])
         block = image[around]
         return [block[z - slices[0]] for z in slices]
@@ -234,19 +234,19 @@ def rare_labels(samples: Sequence[Sample], share: float) -> dict[tuple[str, int]
 
 
 def _voxels_of_labels(sample: Sample) -> dict[tuple[str, int], np.ndarray]:
-    """(group, label) -> its places, as indices into the flattened case, for asked labels that the case holds."""
+    """(group, label) -> its places, as indices into the flattened case, for annotated labels that the case holds."""
     found: dict[tuple[str, int], np.ndarray] = {}
     for group, stored in sample.places.items():
-        places, values = np.asarray(stored), np.flatnonzero(sample.asked[group][1:]) + 1
+        places, values = np.asarray(stored), np.flatnonzero(sample.annotated[group][1:]) + 1
         first, last = (np.searchsorted(places[:, 0], values, side=side) for side in ("left", "right"))
         found |= {(group, int(value)): places[a:b, 1] for value, a, b in zip(values, first, last) if a < b}
     return found
 
 
 def _patterns(samples: Sequence[Sample]) -> np.ndarray:
-    """A number for each sample, the same for samples with the same asked labels."""
+    """A number for each sample, the same for samples with the same labels annotated."""
     numbers: dict[bytes, int] = {}
-    keys = [b"".join(flags.tobytes() for flags in sample.asked.values()) for sample in samples]
+    keys = [b"".join(flags.tobytes() for flags in sample.annotated.values()) for sample in samples]
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys])
 
 

@@ -69,8 +69,8 @@ class Examples:
         not_asked = tuple(
             value
             for group in self._groups
-            for value, asked in zip(self._labels.groups[group], batch.asked[group][row, 1:].tolist())
-            if not asked
+            for value, annotated in zip(self._labels.groups[group], batch.annotated[group][row, 1:].tolist())
+            if not annotated
         )
         return Example(batch.names[row], image[len(image) // 2], labels, join(answers, self._labels), not_asked)
 

@@ -58,13 +58,13 @@ class Loader(AbstractContextManager):
             worker.end()
         self._workers.clear()
 
-    def ahead(self, batches: Batches, *, epochs: int, batches_per_epoch: int) -> Ahead:
+    def prefetch(self, batches: Batches, *, epochs: int, batches_per_epoch: int) -> PrefetchedBatches:
         """A stand-in for `batches`, of which `epochs` times `batches_per_epoch` will be taken, mostly in order.
 
         Call it for all sources before taking the first batch: that starts the processes and sends them the sources.
         """
         self._sources.append(batches)
-        return Ahead(self, len(self._sources) - 1, batches, epochs, batches_per_epoch)
+        return PrefetchedBatches(self, len(self._sources) - 1, batches, epochs, batches_per_epoch)
 
     @property
     def reach(self) -> int:
@@ -102,7 +102,7 @@ class Loader(AbstractContextManager):
             self._made[key] = batch
 
 
-class Ahead:
+class PrefetchedBatches:
     """Stands in for Batches: while one batch is used, the next ones are made."""
 
     def __init__(self, loader: Loader, number: int, batches: Batches, epochs: int, batches_per_epoch: int) -> None:
@@ -228,7 +228,7 @@ def _send(pipe: Connection, made: Batch | _Failure) -> None:
     if isinstance(made, _Failure):
         pipe.send(made)
         return
-    parts = [made.image, *made.labels.values(), *made.asked.values()]
+    parts = [made.image, *made.labels.values(), *made.annotated.values()]
     memory = os.memfd_create("batch")
     with open(memory, "wb") as stream:
         for part in parts:
@@ -250,5 +250,5 @@ def _receive(pipe: Connection) -> Batch | _Failure:
     for dtype, shape in kinds:
         parts.append(torch.frombuffer(memory, dtype=dtype, count=shape.numel(), offset=start).view(shape))
         start += parts[-1].nbytes
-    image, labels, asked = parts[0], parts[1 : 1 + len(groups)], parts[1 + len(groups) :]
-    return Batch(image=image, labels=dict(zip(groups, labels)), asked=dict(zip(groups, asked)), names=names)
+    image, labels, annotated = parts[0], parts[1 : 1 + len(groups)], parts[1 + len(groups) :]
+    return Batch(image=image, labels=dict(zip(groups, labels)), annotated=dict(zip(groups, annotated)), names=names)

@@ -22,11 +22,11 @@ from .callbacks import BatchDone, Callback, EpochDone, Findings, Started, watche
 from .checkpoints import Checkpoints
 from .distributed import rank
 from .ema import update_average
-from .loader import Ahead
+from .loader import PrefetchedBatches
 from .losses import Loss
 from .signals import Requests, noted
 from .state import EpochRecord, TrainState
-from .update import learn, not_finite
+from .update import not_finite, update_weights
 
 Objective = Callable[[nn.Module, Batch], Loss]
 Validation = Callable[[nn.Module, Callable[[], bool]], Findings | None]
@@ -34,11 +34,11 @@ Validation = Callable[[nn.Module, Callable[[], bool]], Findings | None]
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingSetup:
     """What fit needs in addition to the state: the step's numbers, its batches, objective and validation."""
 
     step: Step
-    batches: Batches | Ahead
+    batches: Batches | PrefetchedBatches
     objective: Objective
     validate: Validation | None
     device: torch.device
@@ -49,7 +49,7 @@ class Course:
     update: Update = Update()
 
 
-def fit(state: TrainState, course: Course) -> None:
+def fit(state: TrainState, setup: TrainingSetup) -> None:
     """Train from `state` to the end of the step; save the state after every epoch and send events to the callbacks.
 
     A signal takes effect after the current batch, of validation too: the state is saved; one to end is then raised
@@ -58,40 +58,40 @@ def fit(state: TrainState, course: Course) -> None:
     saved, where a loss of validation is not. Also raises it where a signal to end did not end the process, so that an
     unfinished run is never taken for a finished one.
     """
-    with watched(course.callbacks, Started(course.title, course.folder, course.step, tuple(state.history))) as tell:
+    with watched(setup.callbacks, Started(setup.title, setup.folder, setup.step, tuple(state.history))) as tell:
         with noted() as requests:
-            while state.epoch < course.step.epochs:
-                findings = _epoch(state, course, requests, tell)
+            while state.epoch < setup.step.epochs:
+                findings = _epoch(state, setup, requests, tell)
                 if findings is None:
                     break
-                _keep_best(state, course.step)
-                course.checkpoints.save(state)
+                _keep_best(state, setup.step)
+                setup.checkpoints.save(state)
                 tell(EpochDone(tuple(state.history), findings.examples))
                 requests.check()
-        if state.epoch < course.step.epochs:  # the signal did not end the process: the caller has its own handler
+        if state.epoch < setup.step.epochs:  # the signal did not end the process: the caller has its own handler
             raise RunError(
-                course.title,
+                setup.title,
                 found=f"a signal to stop after epoch {state.epoch}, batch {state.index}",
-                expected=f"{course.step.epochs} epochs",
+                expected=f"{setup.step.epochs} epochs",
                 remedy="the same command resumes from there",
             )
 
 
-def _epoch(state: TrainState, course: Course, requests: Requests, tell: Callback) -> Findings | None:
+def _epoch(state: TrainState, setup: TrainingSetup, requests: Requests, tell: Callback) -> Findings | None:
     """Train the rest of an epoch, validate, and append the epoch's record to `state.history`.
 
     None where a signal to end came while training or validating; the state is saved then.
     """
-    step, first, started = course.step, state.index, time.perf_counter()
+    step, first, started = setup.step, state.index, time.perf_counter()
     begun = started - state.seconds  # when the epoch would have begun if no process had ended within it
-    _train_epoch(state, course, requests, tell, begun=begun)
+    _train_epoch(state, setup, requests, tell, begun=begun)
     if requests.stop:
         return None
     trained = time.perf_counter()
-    findings = _validate(state, course, requests)
+    findings = _validate(state, setup, requests)
     if findings is None:
         state.seconds = time.perf_counter() - begun
-        course.checkpoints.save(state)  # after the last batch of the epoch: a run that goes on begins with validation
+        setup.checkpoints.save(state)  # after the last batch of the epoch: a run that goes on begins with validation
         return None
     record = EpochRecord(
         epoch=state.epoch + 1,
@@ -109,26 +109,26 @@ def _epoch(state: TrainState, course: Course, requests: Requests, tell: Callback
     return findings
 
 
-def _validate(state: TrainState, course: Course, requests: Requests) -> Findings | None:
+def _validate(state: TrainState, setup: TrainingSetup, requests: Requests) -> Findings | None:
     """What validation finds; None where a signal to end came meanwhile. Raises RunError where a loss is not finite."""
-    if course.validate is None:
+    if setup.validate is None:
         return Findings()
 
     def stopped() -> bool:
         requests.check()
         if requests.save and not requests.stop:  # a run that ends is saved when validation has returned
             requests.save = False
-            course.checkpoints.save(state)
+            setup.checkpoints.save(state)
         return requests.stop
 
-    state.judged.eval()
-    torch.manual_seed(course.batches.seed)  # validation draws the same numbers, whatever was drawn before
-    findings = course.validate(state.judged, stopped)
+    state.eval_network.eval()
+    torch.manual_seed(setup.batches.seed)  # validation draws the same numbers, whatever was drawn before
+    findings = setup.validate(state.eval_network, stopped)
     if findings is None:
         return None
     for name, loss in findings.losses.items():
         if not math.isfinite(loss):
-            where = f"{course.title}, validation after epoch {state.epoch + 1}"
+            where = f"{setup.title}, validation after epoch {state.epoch + 1}"
             raise not_finite(where, f"{name} {loss}", findings.not_finite, fp16=state.scaler.is_enabled())
     return findings
 
@@ -149,52 +149,54 @@ def learning_rate(step: Step, epoch: float) -> float:
     return step.learning_rate
 
 
-def _train_epoch(state: TrainState, course: Course, requests: Requests, tell: Callback, *, begun: float) -> None:
+def _train_epoch(state: TrainState, setup: TrainingSetup, requests: Requests, tell: Callback, *, begun: float) -> None:
     """Train on the remaining batches of an epoch that began at `begun`, or until a signal to end comes."""
-    step = course.step
+    step = setup.step
     _train_mode(state.network)
     # each batch is fetched twice: during the update before its own, and when its turn comes
-    fetch = lru_cache(maxsize=1)(partial(_fetch, course, state.epoch))
+    fetch = lru_cache(maxsize=1)(partial(_fetch, setup, state.epoch))
     requests.check()  # a signal may have come after the last batch of validation
     while state.index < step.batches_per_epoch and not requests.stop:
         index = state.index
         rate = learning_rate(step, state.epoch + index / step.batches_per_epoch)
         for group in state.optimizer.param_groups:
             group["lr"] = rate
-        loss, dice_loss = _train_batch(state, course, index, fetch=fetch)
+        loss, dice_loss = _train_batch(state, setup, index, fetch=fetch)
         for name, value in (("loss", loss), ("dice_loss", dice_loss)):
             state.sums[name] = state.sums.get(name, 0.0) + value
         state.index, state.seconds = state.index + 1, time.perf_counter() - begun
         requests.check()
-        if requests.stop or requests.save or course.checkpoints.due:
+        if requests.stop or requests.save or setup.checkpoints.due:
             requests.save = False
-            course.checkpoints.save(state)
+            setup.checkpoints.save(state)
         tell(BatchDone(state.epoch + 1, index, loss))
 
 
-def _fetch(course: Course, epoch: int, index: int) -> Batch:
-    return to_device(course.batches.batch(epoch, index), course.device)
+def _fetch(setup: TrainingSetup, epoch: int, index: int) -> Batch:
+    return to_device(setup.batches.batch(epoch, index), setup.device)
 
 
 def _train_batch(
-    state: TrainState, course: Course, index: int, *, fetch: Callable[[int], Batch]
+    state: TrainState, setup: TrainingSetup, index: int, *, fetch: Callable[[int], Batch]
 ) -> tuple[float, float]:
     """Update the weights with one batch; returns (its loss, the Dice term of the loss)."""
     batch = fetch(index)
 
     def meanwhile() -> None:
-        if index + 1 < course.step.batches_per_epoch:
+        if index + 1 < setup.step.batches_per_epoch:
             fetch(index + 1)
 
     # for random numbers of a network, such as the mask of the masked autoencoder
-    torch.manual_seed(_seed(course.batches.seed, state.epoch, index, rank()))
-    where = f"{course.title}, epoch {state.epoch + 1}, batch {index + 1}"
-    names = partial(course.batches.names, state.epoch, index)
-    judge = partial(course.objective, state.network)
-    found = learn(state, batch, judge=judge, update=course.update, where=where, names=names, meanwhile=meanwhile)
+    torch.manual_seed(_seed(setup.batches.seed, state.epoch, index, rank()))
+    where = f"{setup.title}, epoch {state.epoch + 1}, batch {index + 1}"
+    names = partial(setup.batches.names, state.epoch, index)
+    loss_fn = partial(setup.objective, state.network)
+    found = update_weights(
+        state, batch, loss_fn=loss_fn, update=setup.update, where=where, names=names, meanwhile=meanwhile
+    )
     if state.average is not None:
-        number = state.epoch * course.step.batches_per_epoch + index
-        update_average(state.average, state.network, decay=course.update.ema, updates=number)
+        number = state.epoch * setup.step.batches_per_epoch + index
+        update_average(state.average, state.network, decay=setup.update.ema, updates=number)
     return found
 
 
@@ -205,7 +207,7 @@ def _seed(*numbers: int) -> int:
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """`batch` on `device`, the image in training_order.
 
-    `asked` stays on the CPU: it decides what is computed, and reading it from a GPU would mean waiting for the GPU.
+    `annotated` stays on the CPU: it decides what is computed, and reading it from a GPU would mean waiting for the GPU.
     """
 
     def sent(part: Tensor) -> Tensor:
@@ -216,7 +218,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return Batch(
         image=sent(batch.image).contiguous(memory_format=order),
         labels={group: sent(labels) for group, labels in batch.labels.items()},
-        asked=batch.asked,
+        annotated=batch.annotated,
         names=batch.names,
     )
 
@@ -258,4 +260,4 @@ def _keep_best(state: TrainState, step: Step) -> None:
             return
     if state.best_score is None or score > state.best_score:
         state.best_epoch, state.best_score = state.epoch, score
-        state.best = {name: tensor.detach().clone().cpu() for name, tensor in state.judged.state_dict().items()}
+        state.best = {name: tensor.detach().clone().cpu() for name, tensor in state.eval_network.state_dict().items()}

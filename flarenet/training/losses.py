@@ -45,7 +45,7 @@ class Loss:
 def segmentation_loss(
     answers: Mapping[str, Tensor | tuple[Tensor, ...]],
     labels: Mapping[str, Tensor],
-    asked: Mapping[str, Tensor],
+    annotated: Mapping[str, Tensor],
     *,
     exclusion: float = 0.0,
 ) -> Loss:
@@ -53,19 +53,19 @@ def segmentation_loss(
 
     answers    {group: logits [B, 1 + n, *S]}; under deep supervision a tuple of logits at S, S/2, S/4 ...
     labels     by group, as Batch holds them; for the groups of `answers` at least
-    asked      like labels
+    annotated  like labels
     exclusion  weight of exclusion_loss at full resolution; 0 leaves it out
     """
     scales = {group: answer if isinstance(answer, tuple) else (answer,) for group, answer in answers.items()}
     finest = {group: logits[0] for group, logits in scales.items()}
-    losses = [deep_loss(logits, labels[group], asked[group]) for group, logits in scales.items()]
+    losses = [deep_loss(logits, labels[group], annotated[group]) for group, logits in scales.items()]
     excluded: Tensor | float = 0.0
     if exclusion:
-        excluded = exclusion * sum(exclusion_loss(logits, labels[g], asked[g]) for g, logits in finest.items())
+        excluded = exclusion * sum(exclusion_loss(logits, labels[g], annotated[g]) for g, logits in finest.items())
     return replace(_sum(losses, [1.0] * len(losses)), exclusion=excluded, logits=finest)
 
 
-def deep_loss(scales: Sequence[Tensor], target: Tensor, asked: Tensor) -> Loss:
+def deep_loss(scales: Sequence[Tensor], target: Tensor, annotated: Tensor) -> Loss:
     """marginal_loss over logits at S, S/2, S/4 ... Each scale weighs half as much as the next finer one; in all 1.
 
     The deep supervision of nnU-Net (Isensee et al., Nature Methods 18, 2021). The target of a coarser scale is every
@@ -74,7 +74,7 @@ def deep_loss(scales: Sequence[Tensor], target: Tensor, asked: Tensor) -> Loss:
     losses = []
     for level, logits in enumerate(scales):
         every = (slice(None), *(slice(0, size * 2**level, 2**level) for size in logits.shape[2:]))
-        losses.append(marginal_loss(logits, target[every], asked))
+        losses.append(marginal_loss(logits, target[every], annotated))
     return _sum(losses, [2.0**-level / (2 - 2.0 ** (1 - len(losses))) for level in range(len(losses))])
 
 
@@ -83,27 +83,31 @@ def _sum(losses: Sequence[Loss], weights: Sequence[float]) -> Loss:
     return Loss(*torch.stack(terms).sum(dim=0))
 
 
-def marginal_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Loss:
+def marginal_loss(logits: Tensor, target: Tensor, annotated: Tensor) -> Loss:
     """The loss of one group.
 
-    logits  [B, 1 + n, *S]
-    target  [B, *S] uint8: 0 background, 1..n, HIDDEN where the voxel is ignored
-    asked   [B, 1 + n] bool, best on the CPU: the labels annotated in each sample; asked[:, 0] is false where none is
+    logits     [B, 1 + n, *S]
+    target     [B, *S] uint8: 0 background, 1..n, HIDDEN where the voxel is ignored
+    annotated  [B, 1 + n] bool, best on the CPU: the labels of each sample; annotated[:, 0] is false where none is
 
     The Dice term has squared denominators and sums over all voxels of the batch; it is the mean over background and
     those labels that are annotated in at least one sample. The cross-entropy is the mean over the voxels that are not
     ignored, in samples with any label annotated. Where there are none both are 0, and so are their gradients.
     """
-    overlap, squares, drawn, log_likelihood = _Sums.apply(*_in_slabs(logits.flatten(2), target.flatten(1), asked))
-    asking = asked.sum(dim=0).to(logits.device, non_blocking=True)
-    overlap, squares, drawn, asking, log_likelihood = _over_the_batch(overlap, squares, drawn, asking, log_likelihood)
-    used = asking > 0
-    score = (2 * overlap + _SMOOTH) / (drawn + squares + _SMOOTH)
+    overlap, squares, target_voxels, log_likelihood = _Sums.apply(
+        *_in_slabs(logits.flatten(2), target.flatten(1), annotated)
+    )
+    counts = annotated.sum(dim=0).to(logits.device, non_blocking=True)
+    overlap, squares, target_voxels, counts, log_likelihood = _over_the_batch(
+        overlap, squares, target_voxels, counts, log_likelihood
+    )
+    used = counts > 0
+    score = (2 * overlap + _SMOOTH) / (target_voxels + squares + _SMOOTH)
     dice = (1 - score).masked_fill(~used, 0).sum() / used.sum().clamp(min=1)
-    return Loss(dice, -log_likelihood / drawn.sum().clamp(min=1))
+    return Loss(dice, -log_likelihood / target_voxels.sum().clamp(min=1))
 
 
-def exclusion_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Tensor:
+def exclusion_loss(logits: Tensor, target: Tensor, annotated: Tensor) -> Tensor:
     """How far labels that are not annotated are predicted where other labels are: 0 if nowhere, at most 1.
 
     The exclusion loss of Shi et al. (Medical Image Analysis 70, 2021) in the form of the Dice; arguments as
@@ -113,15 +117,15 @@ def exclusion_loss(logits: Tensor, target: Tensor, asked: Tensor) -> Tensor:
     other.
     """
     goal = target.flatten(1)[:, None]
-    visible, drawn = goal != HIDDEN, (goal > 0) & (goal != HIDDEN)
-    unasked = (asked[:, :1] & ~asked)[:, :, None].to(logits.device, non_blocking=True)
-    p = torch.softmax(logits.flatten(2).to(_precision(logits)), dim=1) * (unasked & visible)
-    overlap, squares = (p * drawn).sum(dim=(0, 2)), p.square().sum(dim=(0, 2))
-    overlap, squares, areas, not_asking = _over_the_batch(
-        overlap, squares, (drawn & unasked).sum(dim=(0, 2)), unasked.sum(dim=(0, 2))
+    visible, foreground = goal != HIDDEN, (goal > 0) & (goal != HIDDEN)
+    unannotated = (annotated[:, :1] & ~annotated)[:, :, None].to(logits.device, non_blocking=True)
+    p = torch.softmax(logits.flatten(2).to(_precision(logits)), dim=1) * (unannotated & visible)
+    overlap, squares = (p * foreground).sum(dim=(0, 2)), p.square().sum(dim=(0, 2))
+    overlap, squares, areas, counts = _over_the_batch(
+        overlap, squares, (foreground & unannotated).sum(dim=(0, 2)), unannotated.sum(dim=(0, 2))
     )
     shares = 2 * overlap / (squares + areas + _SMOOTH)
-    return shares.sum() / (not_asking > 0).sum().clamp(min=1)
+    return shares.sum() / (counts > 0).sum().clamp(min=1)
 
 
 def _over_the_batch(*sums: Tensor) -> tuple[Tensor, ...]:
@@ -162,11 +166,11 @@ class _Piece:
             gradient[rows, self.merged] = (shares * by_score[:, :1]).to(gradient.dtype)
 
 
-def _in_slabs(logits: Tensor, target: Tensor, asked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _in_slabs(logits: Tensor, target: Tensor, annotated: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """[B, C, I], [B, I] and [B, C]; on a CPU split into more samples of fewer voxels, to fit in the cache."""
     count = _slabs(target.shape[1]) if logits.device.type == "cpu" else 1
     slabs = logits.unflatten(2, (count, -1)).transpose(1, 2).flatten(0, 1)
-    return slabs, target.unflatten(1, (count, -1)).flatten(0, 1), asked.repeat_interleave(count, dim=0)
+    return slabs, target.unflatten(1, (count, -1)).flatten(0, 1), annotated.repeat_interleave(count, dim=0)
 
 
 def _slabs(voxels: int) -> int:
@@ -177,10 +181,10 @@ def _slabs(voxels: int) -> int:
     return count
 
 
-def _pieces(asked: Tensor, device: torch.device) -> Iterator[_Piece]:
+def _pieces(annotated: Tensor, device: torch.device) -> Iterator[_Piece]:
     """The samples with any label annotated. On a CPU each is a piece; elsewhere those of one pattern are."""
     alike: dict[object, list[int]] = {}
-    patterns = asked.tolist()
+    patterns = annotated.tolist()
     for row, pattern in enumerate(patterns):
         if pattern[0]:
             alike.setdefault(row if device.type == "cpu" else tuple(pattern), []).append(row)
@@ -198,11 +202,11 @@ def _precision(logits: Tensor) -> torch.dtype:
 
 
 class _Sums(torch.autograd.Function):
-    """What the loss needs of its voxels: logits [B, C, I] -> overlap [C], squares [C], drawn [C], log-likelihood [].
+    """What the loss needs of its voxels: logits [B, C, I] -> overlap, squares, target_voxels [C], log-likelihood [].
 
-    overlap  sum of the probabilities of each class over its target voxels
-    squares  sum of the squared probabilities of each class
-    drawn    number of target voxels of each class
+    overlap        sum of the probabilities of each class over its target voxels
+    squares        sum of the squared probabilities of each class
+    target_voxels  number of target voxels of each class
 
     Passes of a whole batch through memory cost a CPU as much time as the network does. So this works piece by piece,
     each of which fits in the cache, keeps only the logits and the target for the backward pass, and computes the
@@ -210,11 +214,11 @@ class _Sums(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, asked: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, logits: Tensor, target: Tensor, annotated: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ctx.save_for_backward(logits, target)
-        ctx.pieces = list(_pieces(asked, logits.device))
+        ctx.pieces = list(_pieces(annotated, logits.device))
         classes = logits.shape[1]
-        overlap, squares, drawn = (logits.new_zeros(classes, dtype=_precision(logits)) for _ in range(3))
+        overlap, squares, target_voxels = (logits.new_zeros(classes, dtype=_precision(logits)) for _ in range(3))
         log_likelihood = overlap.new_zeros(())
         for piece in ctx.pieces:
             log_p, goal, hidden = piece.of(logits, target)
@@ -224,13 +228,13 @@ class _Sums(torch.autograd.Function):
             # slab by slab: added one by one to a float32 total in the millions, each number would be rounded to the
             # total's spacing
             places = goal.reshape(len(piece.rows) * _slabs(goal.shape[2]), -1)
-            for total, voxels in ((overlap, log_p_goal.exp() * seen), (drawn, seen)):
+            for total, voxels in ((overlap, log_p_goal.exp() * seen), (target_voxels, seen)):
                 per_slab = p.new_zeros((len(places), len(piece.kept)))
                 total[piece.kept] += per_slab.scatter_add_(1, places, voxels.reshape(places.shape)).sum(dim=0)
             squares[piece.kept] += p.square_().sum(dim=(0, 2))
             log_likelihood += log_p_goal.sum()
-        ctx.mark_non_differentiable(drawn)
-        return overlap, squares, drawn, log_likelihood
+        ctx.mark_non_differentiable(target_voxels)
+        return overlap, squares, target_voxels, log_likelihood
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:

@@ -22,15 +22,15 @@ def segmentation_objective(
 
     same_size  every decoder sees all samples in train mode too: a compiled network is compiled anew for each other size
     """
-    labels, asked = batch.labels, batch.asked
+    labels, annotated = batch.labels, batch.annotated
     if not network.training or keeps_size(network, same_size=same_size):
-        return segmentation_loss(network(batch.image, groups), labels, asked, exclusion=exclusion)
-    rows = {group: _asking(asked[group]) for group in groups if not asked[group][:, 0].all()}
-    asked = asked | {group: asked[group][own] for group, own in rows.items()}
+        return segmentation_loss(network(batch.image, groups), labels, annotated, exclusion=exclusion)
+    rows = {group: _annotated_rows(annotated[group]) for group in groups if not annotated[group][:, 0].all()}
+    annotated = annotated | {group: annotated[group][own] for group, own in rows.items()}
     # sent once for all tensors that they index; non_blocking: the CPU does not wait for a GPU
     rows = {group: own.to(batch.image.device, non_blocking=True) for group, own in rows.items()}
     labels = labels | {group: labels[group][own] for group, own in rows.items()}
-    return segmentation_loss(network(batch.image, groups, rows), labels, asked, exclusion=exclusion)
+    return segmentation_loss(network(batch.image, groups, rows), labels, annotated, exclusion=exclusion)
 
 
 def keeps_size(network: nn.Module, *, same_size: bool) -> bool:
@@ -38,7 +38,7 @@ def keeps_size(network: nn.Module, *, same_size: bool) -> bool:
     return same_size or not isinstance(network, DualDecoderUNet)
 
 
-def _asking(asked: Tensor) -> Tensor:
-    """The samples with any label asked; row 0 if there are none, so that the decoder has a gradient, if only of 0."""
-    rows = asked[:, 0].nonzero().flatten()
+def _annotated_rows(annotated: Tensor) -> Tensor:
+    """The samples with any label annotated; row 0 if there are none, so that the decoder has a gradient, be it 0."""
+    rows = annotated[:, 0].nonzero().flatten()
     return rows if len(rows) else rows.new_zeros(1)

@@ -61,6 +61,6 @@ class TrainState:
     history: list[EpochRecord] = field(default_factory=list)
 
     @property
-    def judged(self) -> nn.Module:
+    def eval_network(self) -> nn.Module:
         """The network that is validated and kept: the average, where there is one."""
         return self.network if self.average is None else self.average

@@ -12,7 +12,7 @@ from torch import Tensor
 from .distributed import all_summed, processes
 
 Part = TypeVar("Part")
-Judged = TypeVar("Judged")
+Result = TypeVar("Result")
 
 _turns: _Turns | None = None
 
@@ -36,7 +36,7 @@ def weight_of(rows: int, batch_size: int) -> float:
     return rows * (1 if _turns is None else _turns.count) * processes() / batch_size
 
 
-def in_turns(parts: Sequence[Part], judge: Callable[[Part], Judged]) -> Iterator[Judged]:
+def in_turns(parts: Sequence[Part], loss_fn: Callable[[Part], Result]) -> Iterator[Result]:
     """Yield, for each part of a batch, the loss of the whole batch, with the gradient of that part's output.
 
     The mean of the gradients of these losses is the gradient of the whole batch. A first pass, without gradients, finds
@@ -44,20 +44,20 @@ def in_turns(parts: Sequence[Part], judge: Callable[[Part], Judged]) -> Iterator
     that of its part alone: see weight_of.
     """
     if len(parts) == 1:
-        yield judge(parts[0])
+        yield loss_fn(parts[0])
         return
     turns, generator = _Turns(len(parts)), torch.get_rng_state()
     with torch.no_grad():
         for part in parts:
             with turns.one(adding=True):
-                judge(part)
+                loss_fn(part)
             if not turns.sums:
                 break
     turns.sums = [all_summed(total) for total in turns.sums]
     torch.set_rng_state(generator)
     for part in parts:
         with turns.one(adding=False):
-            loss = judge(part)
+            loss = loss_fn(part)
         yield loss
 
 

@@ -26,17 +26,17 @@ def make_scaler(device: torch.device, precision: str) -> torch.amp.GradScaler:
     return torch.amp.GradScaler(device.type, enabled=pick_precision(device, precision) == torch.float16)
 
 
-def learn(
+def update_weights(
     state: TrainState,
     batch: Batch,
     *,
-    judge: Callable[[Batch], Loss],
+    loss_fn: Callable[[Batch], Loss],
     update: Update,
     where: str,
     names: Callable[[], Sequence[str]] | None = None,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> tuple[float, float]:
-    """Take one step of the optimizer on `batch`, with `judge` as the loss; returns (the loss, its Dice term).
+    """Take one step of the optimizer on `batch`, with `loss_fn` as the loss; returns (the loss, its Dice term).
 
     names      gives the cases of the whole batch, of which other processes may have a part; None: those of `batch`
     meanwhile  called once a GPU has been given its work, before the CPU waits for it; the weights have not changed yet
@@ -47,7 +47,7 @@ def learn(
     learning = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     state.optimizer.zero_grad(set_to_none=True)
     terms, parts = torch.zeros(2, device=batch.image.device), batch.parts(update.at_once(len(batch.names)))
-    for loss in in_turns(parts, judge):
+    for loss in in_turns(parts, loss_fn):
         if not loss.total.requires_grad:
             expected = "parts that learn among those that answer the step's groups"
             raise RunError(where, found="a loss in which nothing that learns has a part", expected=expected)

@@ -15,7 +15,7 @@ from .batches import Batches
 from .callbacks import Findings
 from .distributed import all_summed, averaged
 from .examples import Examples
-from .loader import Ahead
+from .loader import PrefetchedBatches
 from .loop import Objective, to_device
 from .sums import in_turns
 
@@ -26,7 +26,7 @@ class HeldOut:
 
     losses      "held_out_dice_loss"; "held_out_loss" for a network that does not segment, and so has no groups
     dice        group -> mean over its labels
-    labels      label name -> Dice, from voxels counted over all patches of the cases in which it is asked. A label
+    labels      label name -> Dice, from voxels counted over all patches of the cases in which it is annotated. A label
                 that is neither annotated nor predicted there has no Dice, and a group of such labels has none
     examples    a few of the patches; see examples.Examples
     not_finite  as in Findings
@@ -36,7 +36,7 @@ class HeldOut:
 
     def __init__(
         self,
-        batches: Batches | Ahead,
+        batches: Batches | PrefetchedBatches,
         *,
         count: int,
         labels: LabelSet,
@@ -64,7 +64,7 @@ class HeldOut:
                 loss += one / (self._count * len(parts))
                 predicted = {group: logits.argmax(1) for group, logits in judged.logits.items()}
                 for group, answer in predicted.items():
-                    found = dice_counts(answer, part.labels[group], part.asked[group])
+                    found = dice_counts(answer, part.labels[group], part.annotated[group])
                     counts[group] = counts[group] + found if group in counts else found
                 if predicted:
                     self._examples.add(part, predicted)
@@ -90,19 +90,19 @@ def _dice(counts: Tensor) -> dict[int, float]:
     return {index: twice / size for index, (twice, size) in enumerate(zip(twice_overlap, sizes)) if size}
 
 
-def dice_counts(predicted: Tensor, target: Tensor, asked: Tensor) -> Tensor:
-    """[2, n] float64: for each label twice the overlap, and the sum of both sizes, over the samples where it is asked.
+def dice_counts(predicted: Tensor, target: Tensor, annotated: Tensor) -> Tensor:
+    """[2, n] float64: for each label twice the overlap, and the sum of both sizes, over samples where it is annotated.
 
     predicted  [B, *S] integers
     target     [B, *S], as Batch.labels
-    asked      bool [B, 1 + n]
+    annotated  bool [B, 1 + n]
     All rows are counted at once, so that the CPU waits for a GPU once and not for every row.
     """
-    rows, classes = asked.shape
+    rows, classes = annotated.shape
     hidden = target == HIDDEN  # counted as background in both, and background has no Dice
     truth, guess = (each.int().masked_fill(hidden, 0) for each in (target, predicted))
     row = torch.arange(rows, dtype=torch.int32, device=predicted.device).view(-1, *[1] * (target.ndim - 1))
     place = (row * classes + truth) * classes + guess
     pairs = torch.bincount(place.flatten(), minlength=rows * classes**2).view(rows, classes, classes)
     counts = torch.stack([2 * pairs.diagonal(dim1=1, dim2=2), pairs.sum(dim=1) + pairs.sum(dim=2)])
-    return (counts * asked.to(predicted.device)).sum(dim=1)[:, 1:].double()
+    return (counts * annotated.to(predicted.device)).sum(dim=1)[:, 1:].double()

@@ -20,7 +20,7 @@ GRID = Grid((12, 12, 12), np.array([[0, 0, 2.0, 0], [0, 2.0, 0, 0], [2.0, 0, 0, 
 
 @pytest.fixture
 def pair(tmp_path):
-    def write(name, truth, prediction, asked=(1, 2, 3)):
+    def write(name, truth, prediction, to_score=(1, 2, 3)):
         files = [tmp_path / folder / f"{name}.nii.gz" for folder in ("truth", "prediction")]
         for path, boxes in zip(files, (truth, prediction)):
             drawn = np.zeros(GRID.shape, dtype=np.uint8)
@@ -28,7 +28,7 @@ def pair(tmp_path):
                 drawn[tuple(slice(*ends) for ends in box)] = value
             path.parent.mkdir(exist_ok=True)
             write_labels(path, drawn, like=GRID)
-        return Pair(name, *files, frozenset(asked))
+        return Pair(name, *files, frozenset(to_score))
 
     return write
 
@@ -54,7 +54,7 @@ def test_a_lesion_across_an_organ_does_not_cut_it(pair):
     """
     labels = LabelSet(names=("background", "pancreas", "tumor"), groups={"organ": (1,), "cancer": (2,)})
     bar = (1, (0, 12), (0, 2), (0, 2)), (2, (4, 6), (0, 2), (0, 2))
-    crossed = pair("a", bar, [*bar, (1, (11, 12), (11, 12), (11, 12))], asked=(1, 2))
+    crossed = pair("a", bar, [*bar, (1, (11, 12), (11, 12), (11, 12))], to_score=(1, 2))
     assert try_largest_parts([crossed], labels).largest == {
         "pancreas": Effect(before=80 / 81, after=1.0, better=1, worse=0),
         "tumor": Effect(before=1.0, after=1.0, better=0, worse=0),
@@ -65,15 +65,15 @@ def test_a_lesion_counts_for_no_organ(pair):
     """The part of most voxels is that of which the organ has most, not that with the larger lesion."""
     labels = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
     stray = (1, *SPECK), (2, (5, 10), (5, 12), (5, 12))
-    tried = try_largest_parts([pair("a", [(1, *CUBE)], [(1, *CUBE), *stray], asked=(1,))], labels).largest
+    tried = try_largest_parts([pair("a", [(1, *CUBE)], [(1, *CUBE), *stray], to_score=(1,))], labels).largest
     assert tried == {"liver": Effect(before=128 / 136, after=1.0, better=1, worse=0)}
 
 
 def test_only_what_is_asked_for_counts_and_a_mean_is_over_the_cases_that_have_it(pair):
     pairs = [
-        pair("a", [(1, *CUBE)], [(1, *CUBE), (1, *SPECK), (3, (6, 8), (6, 8), (6, 8))], asked=(1,)),
-        pair("b", [(1, *CUBE)], [(1, *SPECK)], asked=(1,)),
-        pair("c", [], [], asked=(1, 3)),
+        pair("a", [(1, *CUBE)], [(1, *CUBE), (1, *SPECK), (3, (6, 8), (6, 8), (6, 8))], to_score=(1,)),
+        pair("b", [(1, *CUBE)], [(1, *SPECK)], to_score=(1,)),
+        pair("c", [], [], to_score=(1, 3)),
     ]
     assert try_largest_parts(pairs, LABELS).largest == {"liver": Effect(before=64 / 136, after=0.5, better=1, worse=0)}
 
@@ -112,7 +112,7 @@ def test_where_the_truth_is_ignored_a_part_is_neither_right_nor_wrong(pair):
     speck, which is right."""
     ignored = [(255, (8, 12), (8, 12), (8, 12)), (1, *CUBE)], [(255, (0, 5), (0, 5), (0, 5)), (1, *SPECK)]
     for truth, after in zip(ignored, (1.0, 0.0)):
-        found = pair("a", truth, [(1, *CUBE), (1, *SPECK)], asked=(1,))
+        found = pair("a", truth, [(1, *CUBE), (1, *SPECK)], to_score=(1,))
         tried = try_largest_parts([replace(found, values={1: 1, 2: 2, 3: 3, 255: HIDDEN})], LABELS).largest
         assert (tried["liver"].before, tried["liver"].after) == (1.0, after)
 

@@ -464,7 +464,7 @@ def test_f12_a_scan_whose_read_never_ends_costs_itself_alone_and_a_signal_ends_t
         return real(image, *more)
 
     monkeypatch.setattr(opening, "_opened", opened)
-    monkeypatch.setattr("flarenet.inference.one_ahead.CLOSING_S", 0.1)
+    monkeypatch.setattr("flarenet.inference.prefetch.CLOSING_S", 0.1)
     try:
         assert predict(root, "--timeout-s", "5") == 3
         assert written(root) == ["a.nii.gz"] and "not read after 5 s" in report(root)["cases"]["b"]["error"]

@@ -8,7 +8,7 @@ import pytest
 from flarenet.cli.evaluate import main as evaluate
 from flarenet.cli.plan import main as plan
 from flarenet.cli.report import main
-from flarenet.cli.report import words as report_words
+from flarenet.cli.report import make_parser as report_parser
 from flarenet.lock import locked
 from flarenet.phantom import write_phantom_set
 from tests.unsure import move_the_qform
@@ -101,7 +101,7 @@ def test_names_are_told_apart(made, capsys):
 def test_folders_typed_as_seen_from_here_are_told_to_the_workers_as_seen_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     places = ["-g", "truth", "-o", "out", "--images", "scans", "--model", "M=run", "-d", "P"]
-    told = report_words().parse_args(["-p", "a", "B=b", *places])
+    told = report_parser().parse_args(["-p", "a", "B=b", *places])
     assert told.predictions == [("a", tmp_path / "a"), ("B", tmp_path / "b")]
     assert told.model == [("M", tmp_path / "run")]
     assert (told.truth, told.out, told.images) == (tmp_path / "truth", tmp_path / "out", tmp_path / "scans")

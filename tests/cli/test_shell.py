@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from flarenet.cli.report import words as report_words
-from flarenet.cli.shell import add_device, add_planned, add_pool, parser, path, pool, run
+from flarenet.cli.report import make_parser as report_parser
+from flarenet.cli.shell import add_device, add_planned, add_pool, new_parser, path, pool, run
 from flarenet.data.cases import Pool
 from flarenet.errors import CasesFailed, DatasetError, StorageError, UnsafeError, UsageError
 
@@ -31,7 +31,7 @@ def fail(error):
 
 
 def run_it(work, *words):
-    return run(parser("flarenet_x", "For tests."), work, words)
+    return run(new_parser("flarenet_x", "For tests."), work, words)
 
 
 @pytest.mark.parametrize(
@@ -79,30 +79,30 @@ def test_words_that_do_not_fit_are_usage(capsys):
 
 def test_a_flag_is_not_abbreviated_and_one_that_nnunet_spells_otherwise_is_named(capsys):
     for given in ([], ["child"]):
-        words = parser("flarenet_x", "For tests.")
-        inner = words.add_subparsers().add_parser("child") if given else words
+        parser = new_parser("flarenet_x", "For tests.")
+        inner = parser.add_subparsers().add_parser("child") if given else parser
         inner.add_argument("--compile", action="store_true")
         with pytest.raises(SystemExit) as end:
-            run(words, lambda arguments: None, [*given, "--c"])
+            run(parser, lambda arguments: None, [*given, "--c"])
         said = capsys.readouterr().err
         assert end.value.code == 2 and "unrecognized arguments: --c; " in said and "docs/from-nnunet.md" in said
 
 
 def test_the_device_may_be_spelled_as_by_nnunet():
-    words = parser("flarenet_x", "For tests.")
-    add_planned(words)
-    add_device(words)
+    parser = new_parser("flarenet_x", "For tests.")
+    add_planned(parser)
+    add_device(parser)
     for given, device in (([], "auto"), (["-device", "cpu"], "cpu"), (["--device", "cuda:1"], "cuda:1")):
-        found = words.parse_args(["-d", "A", *given])
+        found = parser.parse_args(["-d", "A", *given])
         assert (found.dataset, found.device) == ("A", device)
-    assert words.parse_args(["-dA"]).dataset == "A"
+    assert parser.parse_args(["-dA"]).dataset == "A"
 
 
 def test_the_flags_of_a_pool():
-    words, seen = parser("flarenet_x", "For tests."), []
-    add_pool(words, workers=3)
-    run(words, lambda arguments: seen.append(pool(arguments)), [])
-    run(words, lambda arguments: seen.append(pool(arguments)), ["--timeout-s", "2.5", "--scheduler", "tcp://a:1"])
+    parser, seen = new_parser("flarenet_x", "For tests."), []
+    add_pool(parser, workers=3)
+    run(parser, lambda arguments: seen.append(pool(arguments)), [])
+    run(parser, lambda arguments: seen.append(pool(arguments)), ["--timeout-s", "2.5", "--scheduler", "tcp://a:1"])
     assert seen == [Pool(3), Pool(3, timeout_s=2.5, scheduler="tcp://a:1")]
 
 
@@ -110,7 +110,7 @@ def test_the_flags_of_a_pool():
 def test_all_processors_work_on_cases_but_no_more_than_each_may_hold_a_scan(monkeypatch, there, used):
     monkeypatch.setattr("flarenet.cli.shell.processors", lambda: there)
     scoring = ["-p", "a", "-g", "b", "-d", "c", "-o", "d"]
-    assert pool(report_words().parse_args(scoring)) == Pool(used)
+    assert pool(report_parser().parse_args(scoring)) == Pool(used)
 
 
 def test_a_path_leads_to_the_same_file_from_anywhere(monkeypatch, tmp_path):
@@ -121,20 +121,20 @@ def test_a_path_leads_to_the_same_file_from_anywhere(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "soon"])
 def test_a_timeout_is_a_number_of_seconds(capsys, seconds):
-    words = parser("flarenet_x", "For tests.")
-    add_pool(words, workers=1)
+    parser = new_parser("flarenet_x", "For tests.")
+    add_pool(parser, workers=1)
     with pytest.raises(SystemExit) as end:
-        run(words, lambda arguments: None, [f"--timeout-s={seconds}"])
+        run(parser, lambda arguments: None, [f"--timeout-s={seconds}"])
     assert end.value.code == 2 and "above 0" in capsys.readouterr().err
 
 
 COMMAND = """
 import sys, time
-from flarenet.cli.shell import parser, run
+from flarenet.cli.shell import new_parser, run
 def work(arguments):
     print("begun", flush=True)
     {work}
-sys.exit(run(parser("flarenet_x", "For tests."), work, sys.argv[1:]))
+sys.exit(run(new_parser("flarenet_x", "For tests."), work, sys.argv[1:]))
 """
 
 

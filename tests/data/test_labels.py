@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from flarenet.data.labels import HIDDEN, LabelSet, asked, complete, difference, ignored_in, ignored_share, join, split
+from flarenet.data.labels import (
+    HIDDEN,
+    LabelSet,
+    annotated_flags,
+    complete,
+    difference,
+    ignored_in,
+    ignored_share,
+    join,
+    split,
+)
 
 # values: 1 liver, 2 spleen, 3 tumor; the tumor is drawn over the organs
 TABLE = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
@@ -85,12 +95,12 @@ def test_the_table_answers():
     ],
 )
 def test_asked_says_which_labels_were_looked_for(annotated, organ, cancer):
-    assert asked(TABLE, "organ", annotated).tolist() == organ
-    assert asked(TABLE, "cancer", annotated).tolist() == cancer
+    assert annotated_flags(TABLE, "organ", annotated).tolist() == organ
+    assert annotated_flags(TABLE, "cancer", annotated).tolist() == cancer
 
 
 def test_asked_follows_the_order_of_the_group():
-    assert asked(MIXED, "first", {2}).tolist() == [True, False, True]
+    assert annotated_flags(MIXED, "first", {2}).tolist() == [True, False, True]
 
 
 def test_split_hides_what_a_later_group_covers():

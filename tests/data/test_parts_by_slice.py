@@ -14,10 +14,10 @@ SHAPE = (4, 4, 5)
 MANY, FEW = ([0] * zeros + [1, 2] for zeros in (1, 5))
 
 
-def found(maps, *, falling=False, beside=()):
+def found(maps, *, descending=False, beside=()):
     """The Parts of {name: [Z, Y, X]}, and {name: [Z, Y, X] of their numbers}."""
     parts = PartsBySlice(beside)
-    order = range(len(next(iter(maps.values()))))[:: -1 if falling else 1]
+    order = range(len(next(iter(maps.values()))))[:: -1 if descending else 1]
     for z in order:
         parts.add(z, {name: drawn[z] for name, drawn in maps.items()})
     joined = parts.joined()
@@ -29,15 +29,15 @@ def found(maps, *, falling=False, beside=()):
 
 
 @pytest.mark.parametrize("values", [MANY, FEW])
-@pytest.mark.parametrize("falling", [False, True])
+@pytest.mark.parametrize("descending", [False, True])
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_parts_are_those_of_the_whole_in_the_order_of_their_first_voxels(values, falling, data):
+def test_parts_are_those_of_the_whole_in_the_order_of_their_first_voxels(values, descending, data):
     maps = {
         "organ": data.draw(arrays(np.uint8, SHAPE, elements=st.sampled_from(values))),
         "lesion": data.draw(arrays(np.uint8, SHAPE, elements=st.sampled_from([0, 0, 0, 0, 0, 7]))),
     }
-    parts, numbers = found(maps, falling=falling, beside=[("organ", "lesion")])
+    parts, numbers = found(maps, descending=descending, beside=[("organ", "lesion")])
     whole = {}
     for name, drawn in maps.items():
         for value in np.unique(drawn[drawn > 0]):
@@ -63,8 +63,8 @@ def test_parts_are_those_of_the_whole_in_the_order_of_their_first_voxels(values,
 def test_a_part_that_splits_and_meets_again_is_one():
     drawn = np.zeros((3, 3, 5), dtype=np.uint8)
     drawn[0, 1, :] = drawn[1, 1, [0, 4]] = drawn[2, 1, 2] = 1
-    for falling in (False, True):  # highest first, the two legs are apart until the last slice
-        parts, numbers = found({"": drawn}, falling=falling)
+    for descending in (False, True):  # highest first, the two legs are apart until the last slice
+        parts, numbers = found({"": drawn}, descending=descending)
         assert parts.voxels.tolist() == [0, 7, 1] and numbers[""][2, 1, 2] == 2
 
 

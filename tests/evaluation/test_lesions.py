@@ -65,13 +65,13 @@ def test_only_labels_of_later_groups_that_are_asked_for():
     data = _mask((1, 1, 2)) * 1 + _mask((6, 6, 2)) * 2 + _mask((6, 12, 2)) * 3
     grid = Grid(SHAPE, np.diag([10.0, 10.0, 10.0, 1.0])[:, [2, 1, 0, 3]])
     maps = TwoMaps(*(Volume(array.astype(np.uint8), grid) for array in (data, np.minimum(data, 2))))
-    found = find_lesions(maps, labels=LABELS, asked={1, 2, 3})
+    found = find_lesions(maps, labels=LABELS, to_score={1, 2, 3})
     assert [(lesion.label, lesion.outcome, lesion.volume_ml) for lesion in found] == [
         ("cyst", "found", 8.0),  # the tumor is called a cyst: missed as the one and false as the other
         ("cyst", "false", 8.0),
         ("tumor", "missed", 8.0),
     ]
-    assert find_lesions(maps, labels=LABELS, asked={1, 3}) == found[2:]
+    assert find_lesions(maps, labels=LABELS, to_score={1, 3}) == found[2:]
 
 
 def test_a_class_of_volume_begins_at_its_bound():

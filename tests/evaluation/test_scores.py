@@ -73,8 +73,8 @@ def _dataset(tmp_path: Path, **annotated) -> Dataset:
     return Dataset("Tiny", tmp_path, LABELS, cases, ())
 
 
-def _scores(truth: np.ndarray, prediction: np.ndarray, rules=PLAIN, asked=(1, 2, 3)) -> dict[str, Score]:
-    return _pure(score_case(_maps(truth, prediction), labels=LABELS, asked=asked, rules=rules))
+def _scores(truth: np.ndarray, prediction: np.ndarray, rules=PLAIN, to_score=(1, 2, 3)) -> dict[str, Score]:
+    return _pure(score_case(_maps(truth, prediction), labels=LABELS, to_score=to_score, rules=rules))
 
 
 def _maps(truth: np.ndarray, prediction: np.ndarray, spacing_mm=(2.0, 1.0, 1.0)) -> TwoMaps:
@@ -95,7 +95,7 @@ def test_dice_of_a_half_and_of_empty_masks():
 
 def test_only_what_is_asked_is_scored():
     truth = _map(liver=slice(2, 8))
-    assert _scores(truth, _map(liver=slice(2, 8), tumor=slice(0, 3)), asked=(1,)) == {"liver": ONE}
+    assert _scores(truth, _map(liver=slice(2, 8), tumor=slice(0, 3)), to_score=(1,)) == {"liver": ONE}
 
 
 def test_a_label_in_neither_is_right_and_in_one_is_wrong():
@@ -106,7 +106,7 @@ def test_a_label_in_neither_is_right_and_in_one_is_wrong():
 def test_each_label_has_its_own_tolerance():
     # both organs are moved by one slice of 3 mm: within 5 mm (liver), beyond 2 mm (aorta)
     data = [_map(liver=s, aorta=s) for s in (slice(2, 8), slice(3, 9))]
-    scores = _pure(score_case(_maps(*data, (3.0, 1.0, 1.0)), labels=LABELS, asked=(1, 2)))
+    scores = _pure(score_case(_maps(*data, (3.0, 1.0, 1.0)), labels=LABELS, to_score=(1, 2)))
     assert scores["liver"] == Score(dsc=5 / 6, nsd=1.0)
     assert scores["aorta"].dsc == 5 / 6
     assert 0 < scores["aorta"].nsd < 1
@@ -135,11 +135,11 @@ def test_official_ignores_a_tube_beyond_the_truth():
 def test_official_knows_the_labels_of_the_challenge_however_they_are_written(tmp_path):
     labels = LabelSet(names=("background", "Liver", "Inferior_Vena_Cava"), groups={"organ": (1, 2)})
     vein = _maps(_map(aorta=slice(2, 8)), _map(aorta=slice(2, 7)))  # value 2
-    assert _pure(score_case(vein, labels=labels, asked=(2,), rules=OFFICIAL)) == {"Inferior_Vena_Cava": ONE}
+    assert _pure(score_case(vein, labels=labels, to_score=(2,), rules=OFFICIAL)) == {"Inferior_Vena_Cava": ONE}
     moved = _maps(_map(liver=slice(2, 8)), _map(liver=slice(3, 9)), (3.0, 1.0, 1.0))
     stated = labels.model_copy(update={"tolerance_mm": {"Liver": 2.0}})
     for table, rules, within in ((labels, OFFICIAL, True), (stated, OFFICIAL, False), (labels, PLAIN, False)):
-        assert (score_case(moved, labels=table, asked=(1,), rules=rules)["Liver"].nsd == 1.0) == within
+        assert (score_case(moved, labels=table, to_score=(1,), rules=rules)["Liver"].nsd == 1.0) == within
     _write(tmp_path / "truth", "a", _map(liver=slice(2, 8)))
     dataset = replace(_dataset(tmp_path, a={1, 2}), labels=labels)
 
@@ -175,7 +175,7 @@ def test_official_has_a_surface_score_from_a_dice_of_a_fifth_on():
 
 def test_distances_and_volumes_by_hand():
     data = [_map(liver=s) for s in (slice(2, 8), slice(4, 8))]
-    score = score_case(_maps(*data, (3.0, 1.0, 1.0)), labels=LABELS, asked=(1,))["liver"]
+    score = score_case(_maps(*data, (3.0, 1.0, 1.0)), labels=LABELS, to_score=(1,))["liver"]
     assert score.hd95_mm == 6.0  # the lower face is two slices off
     assert (score.reference_ml, score.volume_ml) == pytest.approx((6 * 18 * 3 / 1000, 4 * 18 * 3 / 1000))
     assert score.volume_difference_ml == pytest.approx(-0.108)
@@ -186,7 +186,7 @@ def test_distances_and_volumes_of_empty_masks():
     empty, liver = _map(), _map(liver=slice(2, 8))
     pairs = {"both": (empty, empty), "truth": (empty, liver), "prediction": (liver, empty)}
     scores = {
-        name: score_case(_maps(*pair), labels=LABELS, asked=(1,))["liver"] for name, pair in pairs.items()
+        name: score_case(_maps(*pair), labels=LABELS, to_score=(1,))["liver"] for name, pair in pairs.items()
     }
     assert [score.hd95_mm for score in scores.values()] == [None] * 3
     assert [score.volume_difference_ml for score in scores.values()] == pytest.approx([0.0, 0.216, -0.216])
@@ -195,7 +195,7 @@ def test_distances_and_volumes_of_empty_masks():
 
 def test_official_distances_are_of_the_slices_that_count_and_volumes_of_all():
     score = score_case(
-        _maps(_map(aorta=slice(2, 8)), _map(aorta=slice(0, 12))), labels=LABELS, asked=(2,), rules=OFFICIAL
+        _maps(_map(aorta=slice(2, 8)), _map(aorta=slice(0, 12))), labels=LABELS, to_score=(2,), rules=OFFICIAL
     )["aorta"]
     assert score.hd95_mm == 0.0 and score.volume_ml == 2 * score.reference_ml
 
@@ -269,14 +269,14 @@ def test_annotations_decide_what_is_asked_unless_official(tmp_path):
     dataset = replace(dataset, test=(empty,))
     pairs, notes = pair_up(tmp_path / "truth", tmp_path / "truth", dataset=dataset)
     every = {1, 2, 3}
-    assert {p.name: p.asked for p in pairs} == {"bare": every, "empty": set(), "known": {1, 3}, "unknown": every}
+    assert {p.name: p.to_score for p in pairs} == {"bare": every, "empty": set(), "known": {1, 3}, "unknown": every}
     assert notes == [
         "not in dataset.json, so scored on every label: unknown (1)",
         "without a label in dataset.json, so scored on every label: bare (1)",
         "nothing was looked for, so not scored: empty (1)",
     ]
     official, _ = pair_up(tmp_path / "truth", tmp_path / "truth", dataset=dataset, rules=OFFICIAL)
-    assert all(pair.asked == {1, 2, 3} for pair in official)
+    assert all(pair.to_score == {1, 2, 3} for pair in official)
 
 
 def test_what_nobody_stated_is_said_where_planning_has_not_inferred_it_either(tmp_path):
@@ -284,7 +284,7 @@ def test_what_nobody_stated_is_said_where_planning_has_not_inferred_it_either(tm
     told = _dataset(tmp_path, a={1, 2})
     dataset = replace(told, cases=(replace(told.cases[0], declared=False),))
     [pair], notes = pair_up(tmp_path / "truth", tmp_path / "truth", dataset=dataset)
-    assert pair.asked == {1, 2} and "nobody stated or inferred" in notes[0] and notes[0].endswith(": a (1)")
+    assert pair.to_score == {1, 2} and "nobody stated or inferred" in notes[0] and notes[0].endswith(": a (1)")
     assert pair_up(tmp_path / "truth", tmp_path / "truth", dataset=told)[1] == []
 
 
@@ -355,7 +355,7 @@ def test_a_prediction_is_found_however_its_accents_are_spelled(tmp_path):
     for folder, name in (("truth", mac), ("predicted", usual)):
         _write(tmp_path / folder, name, _map(liver=slice(2, 8)))
     [pair], _ = pair_up(tmp_path / "truth", tmp_path / "predicted", dataset=_dataset(tmp_path, **{usual: {1}}))
-    assert (pair.name, pair.asked, pair.prediction.is_file()) == (usual, {1}, True)
+    assert (pair.name, pair.to_score, pair.prediction.is_file()) == (usual, {1}, True)
 
 
 def test_the_memory_of_a_case_is_known_where_its_truth_is_read_as_was_asked(tmp_path):
@@ -430,18 +430,18 @@ def test_what_nobody_annotated_counts_for_nothing():
     """Slices 6 and higher: of the liver truth has slices 2 to 5, the prediction 3 to 5, and what it says above is
     nothing; the tumor that it sees there is not seen."""
     truth, prediction = _ignoring(_map(liver=slice(2, 12)), slice(6, 12)), _map(liver=slice(3, 8), tumor=slice(6, 9))
-    scores = score_case(_maps(truth, prediction), labels=LABELS, asked=(1, 2, 3))
+    scores = score_case(_maps(truth, prediction), labels=LABELS, to_score=(1, 2, 3))
     liver = scores["liver"]
     assert (liver.dsc, liver.nsd, liver.hd95_mm) == (2 * 3 / (4 + 3), 1.0, 2.0)  # its lower face is a slice off
     assert (liver.reference_ml, liver.volume_ml) == pytest.approx((4 * 18 * 2 / 1000, 3 * 18 * 2 / 1000))
     assert _pure(scores)["tumor"] == ONE
-    assert find_lesions(_maps(truth, prediction), labels=LABELS, asked=(3,)) == []
+    assert find_lesions(_maps(truth, prediction), labels=LABELS, to_score=(3,)) == []
 
 
 def test_without_any_surface_that_counts_there_is_no_surface_dice():
     """Of every third slice drawn each surface lies beside a slice that is not."""
     truth = _ignoring(_map(liver=slice(2, 10)), slice(0, 3), slice(4, 6), slice(7, 12))
-    score = score_case(_maps(truth, _map(liver=slice(2, 5))), labels=LABELS, asked=(1,))["liver"]
+    score = score_case(_maps(truth, _map(liver=slice(2, 5))), labels=LABELS, to_score=(1,))["liver"]
     assert (score.dsc, score.nsd, score.hd95_mm) == (2 * 1 / (2 + 1), None, None)
     told = {"liver": LabelScore(dsc=0.5, nsd=0.25)}
     metrics = summarise([CaseScores("a", {"liver": score}), CaseScores("b", told)], LABELS)

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def draw_all(batches, workers=2):
     """Every batch of two rounds; returns the seconds from the first batch to the end."""
     with Loader(workers) as loader:
-        ahead = loader.ahead(batches, epochs=1, batches_per_epoch=10)
+        ahead = loader.prefetch(batches, epochs=1, batches_per_epoch=10)
         began = None
         try:
             for index in range(10):
@@ -71,7 +71,7 @@ def test_a_process_that_is_killed_is_noticed_and_its_cases_named():
 def test_a_process_that_is_killed_between_batches_is_noticed_too():
     batches = source("")
     with Loader(2) as loader, pytest.raises(StorageError, match="exit code -9"):
-        ahead = loader.ahead(batches, epochs=1, batches_per_epoch=1000)
+        ahead = loader.prefetch(batches, epochs=1, batches_per_epoch=1000)
         ahead.batch(0, 0)
         os.kill(workers_of(os.getpid())[0].pid, signal.SIGKILL)
         for index in range(1, 1000):
@@ -93,7 +93,7 @@ for number, fault in enumerate(faults):
         os.setsid()
         os.dup2(os.open(f"{folder}/{number}", os.O_WRONLY | os.O_CREAT), 2)
         with Loader(2) as loader:
-            ahead = loader.ahead(source(fault), epochs=1, batches_per_epoch=1000)
+            ahead = loader.prefetch(source(fault), epochs=1, batches_per_epoch=1000)
             for index in range(2):  # one from each process
                 ahead.batch(0, index)
             print(number, os.getpid(), flush=True)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from flarenet.cli.shell import parser, run
+from flarenet.cli.shell import new_parser, run
 from flarenet.errors import RunError, StorageError
 from flarenet.training.loop import fit
 from flarenet.whole import FAILPOINT, sha256_of, write_text
 from tests.full_disk import longest_file
-from tests.training.tiny import checkpoints, course, fresh_state, objective
+from tests.training.tiny import checkpoints, fresh_state, objective, training_setup
 
 ROOT = Path(__file__).resolve().parents[2]
 LAST = "state-00004-00000"
@@ -33,13 +33,13 @@ import os, sys
 from pathlib import Path
 import torch._dynamo  # which torch's optimizers import at their first step
 from flarenet.training.loop import fit
-from tests.training.tiny import course, fresh_state
+from tests.training.tiny import fresh_state, training_setup
 for number, stage in enumerate({STAGES}):
     process = os.fork()
     if process == 0:
         os.environ[{FAILPOINT!r}] = stage
         folder = Path(sys.argv[1]) / str(number)
-        fit(fresh_state(), course(folder))
+        fit(fresh_state(), training_setup(folder))
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
 """
@@ -50,7 +50,7 @@ for number, stage in enumerate({STAGES}):
 def unbroken(tmp_path_factory):
     """SHA-256 of network and optimizer after the last epoch."""
     folder = tmp_path_factory.mktemp("unbroken")
-    fit(fresh_state(), course(folder))
+    fit(fresh_state(), training_setup(folder))
     return sha256_of(folder / f"{LAST}.safetensors")
 
 
@@ -68,7 +68,7 @@ def test_a_kill_in_any_stage_of_a_save_leaves_the_state_before_it(unbroken, kill
     folder, state = killed[stage], fresh_state()
     assert checkpoints(folder).load(state, pytest.fail)
     assert state.epoch == 2
-    fit(state, course(folder))
+    fit(state, training_setup(folder))
     assert sha256_of(folder / f"{LAST}.safetensors") == unbroken
     assert not list(folder.glob(".*.tmp.*"))
 
@@ -86,9 +86,9 @@ def command(folder, signals):
     def work(arguments):
         state = fresh_state()
         checkpoints(folder).load(state, pytest.fail)
-        fit(state, course(folder, objective=signalled))
+        fit(state, training_setup(folder, objective=signalled))
 
-    return run(parser("flarenet_x", "For tests."), work, []), len(batches)
+    return run(new_parser("flarenet_x", "For tests."), work, []), len(batches)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_a_run_that_is_to_end_is_not_taken_for_one_that_has_ended(unbroken, tmp_
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         with pytest.raises(RunError, match="a signal to stop after epoch 0, batch 1"):
-            fit(fresh_state(), course(tmp_path, objective=signalled))
+            fit(fresh_state(), training_setup(tmp_path, objective=signalled))
     finally:
         signal.signal(signal.SIGTERM, before)
     assert command(tmp_path, {}) == (0, 12 - 1)
@@ -140,7 +140,7 @@ def test_a_signal_during_a_save_lets_it_end(unbroken, tmp_path, monkeypatch):
 @pytest.mark.parametrize("size", [0, 100, 1000])
 def test_a_full_disk_is_an_error_with_numbers_and_the_state_before_stays(tmp_path, size):
     state = fresh_state()
-    fit(state, course(tmp_path))
+    fit(state, training_setup(tmp_path))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     state.epoch += 1
     with pytest.raises(StorageError) as error, longest_file(size):

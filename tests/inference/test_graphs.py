@@ -72,13 +72,13 @@ class ByTensors:
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (3, 30, 27), (3, 32, 40)])
-@pytest.mark.parametrize("falling", [False, True])
-def test_slabs_are_the_same_with_torch_and_without(cache, model, shape, falling):
+@pytest.mark.parametrize("descending", [False, True])
+def test_slabs_are_the_same_with_torch_and_without(cache, model, shape, descending):
     """Bit for bit where one window sees a slice; where several are blended, up to the rounding of their weights."""
     image = np.random.default_rng(1).random(shape, dtype=np.float32)
     engine = predictor(model).members[0].engine
     for each in (engine, ByTensors(engine)):
-        found = slabs(each, iter(image), shape, patch=(32, 32), overlap=0.5, batch_size=2, falling=falling)
+        found = slabs(each, iter(image), shape, patch=(32, 32), overlap=0.5, batch_size=2, descending=descending)
         if each is engine:
             without = list(found)
             assert isinstance(without[0][1]["organ"], np.ndarray)

@@ -11,8 +11,8 @@ import pytest
 
 from flarenet.errors import DatasetError, StorageError
 from flarenet.inference.many import predict_many, predict_pairs
-from flarenet.inference.one_ahead import one_ahead, read_ahead
 from flarenet.inference.predict import Predictor
+from flarenet.inference.prefetch import prefetch, read_ahead
 from flarenet.volume import Grid, Volume
 from tests.inference.test_predict import AIR_HU, BODY_HU, model_folder, write_scan
 
@@ -73,7 +73,7 @@ def test_the_next_item_is_worked_on_while_one_is_used():
             second_is_done.set()
         return -item
 
-    results = one_ahead(work, [1, 2, 3])
+    results = prefetch(work, [1, 2, 3])
     first, future = next(results)
     assert (first, future.result()) == (1, -1)
     assert second_is_done.wait(10)  # though nobody has asked for it
@@ -82,13 +82,13 @@ def test_the_next_item_is_worked_on_while_one_is_used():
 
 def test_the_first_item_is_worked_on_before_it_is_asked_for():
     begun = threading.Event()
-    results = one_ahead(lambda item: begun.set(), [1, 2])
+    results = prefetch(lambda item: begun.set(), [1, 2])
     assert begun.wait(10)
     assert [(item, future.result()) for item, future in results] == [(1, None), (2, None)]
 
 
 @pytest.mark.parametrize("items", [[], [1]])
-@pytest.mark.parametrize("ahead", [one_ahead, read_ahead])
+@pytest.mark.parametrize("ahead", [prefetch, read_ahead])
 def test_few_items_come_through(items, ahead):
     assert [(item, future.result()) for item, future in ahead(str, items)] == [(item, str(item)) for item in items]
 
@@ -114,8 +114,8 @@ def test_f12_a_read_that_never_ends_fails_in_time_and_the_next_is_read():
 
 def test_f12_neither_who_stops_early_nor_the_end_of_the_process_waits_for_a_read_that_never_ends():
     script = (
-        "import threading\nfrom flarenet.inference import one_ahead\none_ahead.CLOSING_S = 0.1\n"
-        "given, kept = (one_ahead.read_ahead(lambda item: threading.Event().wait(), [1, 2]) for _ in range(2))\n"
+        "import threading\nfrom flarenet.inference import prefetch\nprefetch.CLOSING_S = 0.1\n"
+        "given, kept = (prefetch.read_ahead(lambda item: threading.Event().wait(), [1, 2]) for _ in range(2))\n"
         "next(given), next(kept)\ngiven.close()\nprint('closed')"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=SOURCES, capture_output=True, text=True, timeout=60)

@@ -19,7 +19,7 @@ from flarenet.inference.models.model import Model, load_model
 from flarenet.inference.models.onnx_file import export_onnx
 from flarenet.inference.predict import Predictor
 from flarenet.planning.plan import Configuration
-from flarenet.preparation.turned import PERCENTILES, TurnedVolume
+from flarenet.preparation.reoriented import PERCENTILES, ReorientedVolume
 from flarenet.volume import Grid, Volume
 from tests.inference.test_engines import MADE, OUTPUTS, network_of, spec_of
 from tests.inference.test_predict import AIR_HU, BODY_HU, model_folder
@@ -66,7 +66,7 @@ def test_the_example_takes_the_window_that_an_image_has_of_its_own():
     own_window = runpy.run_path(str(EXAMPLE))["own_window"]
     signal = np.random.default_rng(0).gamma(2, 100, (6, 7, 8)).astype(np.float32)
     for image in (np.pad(signal, 9), np.where(signal < 99, 0, 9).astype(np.int16), np.full((2, 2, 2), 5)):
-        scan = TurnedVolume(Volume(image, Grid(image.shape, np.eye(4))))
+        scan = ReorientedVolume(Volume(image, Grid(image.shape, np.eye(4))))
         assert own_window(image, PERCENTILES) == scan.window(numbers)
 
 

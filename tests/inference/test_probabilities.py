@@ -46,13 +46,13 @@ def shares(seed):
     return made
 
 
-def give(sink, of, *, falling=False):
-    for z in range(SHAPE[0])[:: -1 if falling else 1]:
+def give(sink, of, *, descending=False):
+    for z in range(SHAPE[0])[:: -1 if descending else 1]:
         planes = {group: value[:, z] for group, value in of.items()}
         sink.take(FinishedSlice(z, np.zeros(SHAPE[1:], np.uint8), probabilities=planes))
 
 
-@pytest.mark.parametrize("falling", [False, True])
+@pytest.mark.parametrize("descending", [False, True])
 @pytest.mark.parametrize(
     "orientation",
     [
@@ -63,12 +63,12 @@ def give(sink, of, *, falling=False):
         Orientation(axes=(1, 0, 2), flips=(False, True, False)),
     ],
 )
-def test_others_read_what_was_given(tmp_path, orientation, falling):
+def test_others_read_what_was_given(tmp_path, orientation, descending):
     given = scan(tmp_path / "a_0000.nii.gz", orientation)
     of = shares(1)
     output = Probabilities(LABELS, ("organ", "cancer"))
     sink = output(tmp_path / "out" / "a.nii.gz", given)
-    give(sink, of, falling=falling)
+    give(sink, of, descending=descending)
     sink.finish()
     organ, cancer = output.files(tmp_path / "out" / "a.nii.gz")
     assert [organ.name, cancer.name] == ["a_organ.nii.gz", "a_cancer.nii.gz"]

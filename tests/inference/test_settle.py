@@ -26,12 +26,12 @@ def row(*values, axis=2):
     return np.array(values, dtype=np.uint8).reshape(shape)
 
 
-def after(maps, fusion, *, labels=LABELS, affine=AFFINE, falling=False):
+def after(maps, fusion, *, labels=LABELS, affine=AFFINE, descending=False):
     """{group: uint8 [Z, Y, X]}: the maps, given slice by slice, after the rules."""
     shape = next(iter(maps.values())).shape
     slices = [(z, {group: drawn[z] for group, drawn in maps.items()}) for z in range(shape[0])]
     grid = Grid(shape, affine)
-    found = Settled(iter(slices[:: -1 if falling else 1]), fusion, groups=tuple(maps), labels=labels, grid=grid)
+    found = Settled(iter(slices[:: -1 if descending else 1]), fusion, groups=tuple(maps), labels=labels, grid=grid)
     return {group: np.stack([found.maps(z)[group] for z in range(shape[0])]) for group in maps}
 
 
@@ -178,13 +178,18 @@ GROUPS = st.sampled_from([("organ", "lesion"), ("lesion", "organ"), ("organ",), 
 
 @settings(max_examples=120, deadline=None)
 @given(
-    shape=SHAPES, rules=RULES, groups=GROUPS, share=st.sampled_from([2, 5, 12]), falling=st.booleans(), data=st.data()
+    shape=SHAPES,
+    rules=RULES,
+    groups=GROUPS,
+    share=st.sampled_from([2, 5, 12]),
+    descending=st.booleans(),
+    data=st.data(),
 )
-def test_slice_by_slice_the_rules_do_what_they_do_to_whole_maps(shape, rules, groups, share, falling, data):
+def test_slice_by_slice_the_rules_do_what_they_do_to_whole_maps(shape, rules, groups, share, descending, data):
     values = st.sampled_from([0] * share + [1, 2])
     maps = {group: data.draw(arrays(np.uint8, shape, elements=values)) for group in groups}
     fusion = Fusion(**rules)
-    found, expected = after(maps, fusion, falling=falling), by_whole_maps(maps, fusion)
+    found, expected = after(maps, fusion, descending=descending), by_whole_maps(maps, fusion)
     assert list(found) == list(maps)
     for group in groups:
         np.testing.assert_array_equal(found[group], expected[group])

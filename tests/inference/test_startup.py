@@ -90,7 +90,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def test_what_opens_a_scan_needs_no_torch():
-    names = "models.about models.found one_ahead opening outputs.outputs"
+    names = "models.about models.found opening outputs.outputs prefetch"
     imports = "".join(f"import flarenet.inference.{name}; " for name in names.split())
     line = f"import sys; {imports}print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", line], cwd=SOURCES, capture_output=True, text=True, check=True)

@@ -27,20 +27,20 @@ def drawn():
     return labels
 
 
-def fed(opener, out, labels, image, *, falling=False):
+def fed(opener, out, labels, image, *, descending=False):
     sink = opener(out / "a.nii.gz", opened("a_0000.nii.gz", GRID))
-    for z in range(len(labels))[:: -1 if falling else 1]:
+    for z in range(len(labels))[:: -1 if descending else 1]:
         sink.take(FinishedSlice(z, labels[z], image=image[z]))
     sink.finish()
     return sink
 
 
-@pytest.mark.parametrize("falling", [False, True])
-def test_a_case_by_hand(tmp_path, falling):
+@pytest.mark.parametrize("descending", [False, True])
+def test_a_case_by_hand(tmp_path, descending):
     labels = drawn()
     image = np.where(labels == 3, 40, 100).astype(np.float32)
     image[0, 2] = 112  # six voxels of the liver's 55
-    fed(Statistics(LABELS, LABELS.values), tmp_path, labels, image, falling=falling)
+    fed(Statistics(LABELS, LABELS.values), tmp_path, labels, image, descending=descending)
     said = load(CaseStatistics, tmp_path / "statistics" / "a.json", DatasetError)
     assert said.case == "a" and said.spacing_mm == (5, 2, 1)
     liver, spleen, tumor = (said.labels[name] for name in LABELS.names[1:])

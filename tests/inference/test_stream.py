@@ -24,14 +24,14 @@ def frame_of(original_shape, box, network_shape, orientation=None):
 LABELS = LabelSet(names=("", "a", "b", "c", "d"), groups={"organ": (1, 2, 3, 4)})
 
 
-def draw(slabs, frame, *, labels=LABELS, falling=False):
+def draw(slabs, frame, *, labels=LABELS, descending=False):
     """The map of the first group of `labels`, on the scan's own grid."""
     group = next(iter(labels.groups))
-    shape = frame.turned.shape
-    order = range(shape[0])[:: -1 if falling else 1]
+    shape = frame.reoriented.shape
+    order = range(shape[0])[:: -1 if descending else 1]
     answers = (
         answer_of(z, place, frame, groups=[group], fusion=Fusion(), labels=labels)
-        for z, place in zip(order, places(slabs, frame, falling=falling), strict=True)
+        for z, place in zip(order, places(slabs, frame, descending=descending), strict=True)
     )
     return frame.orientation.undo(collected(answers, shape)[group])
 
@@ -51,7 +51,7 @@ def test_streaming_is_trilinear_interpolation_of_the_whole_then_argmax(network_s
     expected[box.slices] = whole.argmax(0).numpy()
     frame = frame_of(expected.shape, box, network_shape)
     drawn = draw(in_slabs(logits, depth), frame)
-    np.testing.assert_array_equal(draw(reversed(list(in_slabs(logits, depth))), frame, falling=True), drawn)
+    np.testing.assert_array_equal(draw(reversed(list(in_slabs(logits, depth))), frame, descending=True), drawn)
 
     highest = whole.topk(2, dim=0).values
     clear = np.ones(expected.shape, dtype=bool)

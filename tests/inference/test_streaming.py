@@ -17,7 +17,7 @@ from flarenet.inference.predict import Predictor
 from flarenet.inference.views import View
 from flarenet.planning.cost.memory import PLANES_WAITING
 from flarenet.planning.fusion import Fusion
-from flarenet.preparation.turned import TurnedFile, TurnedVolume, stays_in_file
+from flarenet.preparation.reoriented import ReorientedFile, ReorientedVolume, stays_in_file
 from flarenet.volume import Grid, Volume, orientation_of
 from tests.inference.test_ensemble import LABELS, model
 from tests.inference.test_settle import by_whole_maps
@@ -245,7 +245,7 @@ def test_a_file_gives_the_numbers_of_read_image(tmp_path, name, scaled):
     file = inspect_file(tmp_path / "x.nii", floors)
     planes = [plane.astype(np.float32) for plane in file.planes()]
     np.testing.assert_array_equal(planes, volume.data.astype(np.float32))
-    turned, whole = TurnedFile(file), TurnedVolume(volume)
+    turned, whole = ReorientedFile(file), ReorientedVolume(volume)
     assert [turned.box(floor) for floor in floors] == [whole.box(floor) for floor in floors]
     assert file.remarks == said
     assert (file.values.lowest, file.values.highest) == pytest.approx((volume.data.min(), volume.data.max()))
@@ -260,7 +260,7 @@ def test_a_few_voxels_that_are_no_number_are_air(tmp_path, floor):
     volume, _, said = inspect_image(path)
     file = inspect_file(path, [floor])
     np.testing.assert_array_equal([plane.copy() for plane in file.planes()], volume.data)
-    assert TurnedFile(file).box(floor) == TurnedVolume(volume).box(floor)
+    assert ReorientedFile(file).box(floor) == ReorientedVolume(volume).box(floor)
     assert file.remarks == said and len(said) == 1
 
 

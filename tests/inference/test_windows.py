@@ -150,7 +150,7 @@ def test_a_slice_is_seen_with_its_neighbours(patch):
     engine = TorchEngine(Channels(), dimensions=2)
     how = {"patch": patch, "overlap": 0.25, "batch_size": 2, "neighbours": 1}
     channels = whole(list(slabs(engine, iter(image), image.shape, **how)), "organ").numpy()
-    highest_first = list(slabs(engine, iter(image[::-1]), image.shape, falling=True, **how))
+    highest_first = list(slabs(engine, iter(image[::-1]), image.shape, descending=True, **how))
     np.testing.assert_array_equal(whole(highest_first[::-1], "organ").numpy(), channels)
     below, above = image[[0, 0, 1, 2, 3]], image[[1, 2, 3, 4, 4]]
     np.testing.assert_allclose(channels, np.stack([below, image, above]), atol=1e-6)

@@ -17,9 +17,9 @@ from flarenet.volume import Grid, Orientation, Volume
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
 
 
-def measured(image, drawn=None, *, affine=None, is_ct=True):
+def measured(image, label_map=None, *, affine=None, is_ct=True):
     volume = Volume(image, Grid(image.shape, np.eye(4)[[2, 1, 0, 3]] if affine is None else affine))
-    return measure(volume, drawn, LABELS, name="a", is_ct=is_ct, image_sha256="0", key="0")
+    return measure(volume, label_map, LABELS, name="a", is_ct=is_ct, image_sha256="0", key="0")
 
 
 def test_bins_are_whole_hu_and_the_outer_ones_take_the_rest():
@@ -49,18 +49,20 @@ def test_percentiles_of_a_histogram_are_those_of_the_values(percent):
 def test_numbers_do_not_depend_on_slabs_or_on_the_order_of_axes(monkeypatch):
     random = np.random.default_rng(2)
     image = random.integers(-1000, 400, (40, 30, 20)).astype(np.int16)
-    drawn = (random.random(image.shape) < 0.1).astype(np.uint8) * random.integers(1, 3, image.shape).astype(np.uint8)
-    first = measured(image, drawn)
-    inside = np.argwhere(drawn == 2)
+    label_map = (random.random(image.shape) < 0.1).astype(np.uint8) * random.integers(1, 3, image.shape).astype(
+        np.uint8
+    )
+    first = measured(image, label_map)
+    inside = np.argwhere(label_map == 2)
     assert first.labels[2].centre_x == pytest.approx(inside[:, 2].mean(), abs=0.005)
-    assert first.labels[2].mean_hu == pytest.approx(image[drawn == 2].mean(), abs=0.0005)
-    assert first.voxels == {1: int((drawn == 1).sum()), 2: int((drawn == 2).sum())}
+    assert first.labels[2].mean_hu == pytest.approx(image[label_map == 2].mean(), abs=0.0005)
+    assert first.voxels == {1: int((label_map == 1).sum()), 2: int((label_map == 2).sum())}
     monkeypatch.setattr("flarenet.planning.measuring.measure.SLAB_VOXELS", 1000)
-    assert measured(image, drawn) == first
+    assert measured(image, label_map) == first
     turned = Orientation((2, 0, 1), (True, False, True))
     stored = Volume(image, Grid(image.shape, np.eye(4)[[2, 1, 0, 3]]))
     affine = turned.apply_to_grid(stored.grid).affine
-    assert measured(turned.apply(image).copy(), turned.apply(drawn).copy(), affine=affine) == first
+    assert measured(turned.apply(image).copy(), turned.apply(label_map).copy(), affine=affine) == first
 
 
 def test_noise_outside_does_not_count_as_body():
@@ -75,9 +77,9 @@ def test_noise_outside_does_not_count_as_body():
 def test_what_is_no_ct_is_counted_over_its_own_range():
     image = np.zeros((4, 40, 40), dtype=np.float32)
     image[:, 10:30, 5:35] = np.linspace(0.25, 0.75, 4 * 20 * 30, dtype=np.float32).reshape(4, 20, 30)
-    drawn = (image >= 0.5).astype(np.uint8)
-    found = measured(image, drawn, is_ct=False)
-    exact = np.percentile(image[drawn > 0], 50, method="inverted_cdf")
+    label_map = (image >= 0.5).astype(np.uint8)
+    found = measured(image, label_map, is_ct=False)
+    exact = np.percentile(image[label_map > 0], 50, method="inverted_cdf")
     assert found.labels[1].median_hu == pytest.approx(exact, abs=0.75 / (BINS - 1))
     assert found.body_shape == (4, 20, 30) and (found.lowest, found.step) == (0, 0.75 / (BINS - 1))
 
@@ -91,8 +93,8 @@ def test_whole_numbers_of_an_mr_scan_keep_a_bin_each():
 def test_without_a_label_the_inside_of_the_body_is_counted():
     image = np.full((2, 3, 4), -1000, dtype=np.int16)
     image[0, 1, 1:3] = (30, 40)
-    for drawn in (None, np.zeros(image.shape, dtype=np.uint8)):
-        found = measured(image, drawn)
+    for label_map in (None, np.zeros(image.shape, dtype=np.uint8)):
+        found = measured(image, label_map)
         assert found.histogram_of == "body"
         assert np.flatnonzero(unpack_histogram(found.histogram)).tolist() == [2078, 2088]
 
@@ -103,15 +105,15 @@ LEANING = np.array([[0, 0, 1, 0], [3, 1, 0, 0], [4, 0, 0, 0], [0, 0, 0, 1.0]])
 
 def test_a_leaning_scan_has_the_spacing_and_shape_of_the_upright_grid():
     """The last of six slices lies 5 x 3 = 15 rows of 1 mm further along y; nothing is further along x."""
-    image, drawn = np.full((6, 20, 24), -1000, dtype=np.int16), np.zeros((6, 20, 24), dtype=np.uint8)
-    image[1:5, 4:14, 3:9], drawn[2, 5, 6:8] = 50, 1
-    found = measured(image, drawn, affine=LEANING)
+    image, label_map = np.full((6, 20, 24), -1000, dtype=np.int16), np.zeros((6, 20, 24), dtype=np.uint8)
+    image[1:5, 4:14, 3:9], label_map[2, 5, 6:8] = 50, 1
+    found = measured(image, label_map, affine=LEANING)
     assert (found.spacing_mm, found.shape) == ((4, 1, 1), (6, 20 + 15, 24))
     # counted are the voxels that the scan has
     assert (found.body_shape, found.voxels, found.labels[1].centre_x) == ((4, 10, 6), {1: 2, 2: 0}, 6.5)
     turned = Orientation((2, 0, 1), (True, False, True))
     affine = turned.apply_to_grid(Grid(image.shape, LEANING)).affine
-    back = measured(turned.apply(image).copy(), turned.apply(drawn).copy(), affine=affine)
+    back = measured(turned.apply(image).copy(), turned.apply(label_map).copy(), affine=affine)
     assert back == found
 
 

@@ -9,8 +9,8 @@ from scipy.ndimage import zoom
 from flarenet.planning.cost.memory import inference_spacing
 from flarenet.planning.plan import Configuration, ScanSize
 from flarenet.preparation.prepare import FULL, frame_between, normalise, prepare_image, prepare_map, prepared_planes
+from flarenet.preparation.reoriented import ReorientedVolume
 from flarenet.preparation.resample import bands, resample, resample_nearest, resampled_shape
-from flarenet.preparation.turned import TurnedVolume
 from flarenet.volume import Grid, Orientation, Volume
 
 ORIENTATIONS = [
@@ -91,7 +91,7 @@ def test_the_prepared_spacing_is_the_one_asked_for():
 
 def inference_shape(volume, numbers):
     size = ScanSize(shape=volume.grid.shape, spacing_mm=volume.grid.spacing_mm)
-    frame, _ = prepared_planes(TurnedVolume(volume), numbers, spacing_mm=inference_spacing(size, numbers))
+    frame, _ = prepared_planes(ReorientedVolume(volume), numbers, spacing_mm=inference_spacing(size, numbers))
     return frame.grid.shape
 
 
@@ -183,7 +183,7 @@ def test_resampled_shape_keeps_an_axis_and_at_least_one_voxel():
 
 
 def window(data, grid, numbers):
-    return TurnedVolume(Volume(data, grid)).window(numbers)
+    return ReorientedVolume(Volume(data, grid)).window(numbers)
 
 
 def test_an_image_without_a_unit_is_scaled_by_its_own_percentiles():
@@ -223,10 +223,10 @@ def test_an_image_of_one_value_and_one_whose_range_is_nothing_are_scaled_to_fini
     assert not prepare_image(Volume(tiny, grid), own).image.any()
 
 
-class Falling(TurnedVolume):
+class Descending(ReorientedVolume):
     """As a file that stores its slices highest first."""
 
-    falling = True
+    descending = True
 
     def planes(self):
         return iter(self._data[::-1])
@@ -238,9 +238,9 @@ def test_planes_that_come_highest_first_are_the_same(z_mm, interpolation):
     noise = np.random.default_rng(0).normal(0, 200, (37, 14, 16)).astype(np.int16)
     volume = Volume(noise, Grid(noise.shape, scan().grid.affine))
     numbers = configuration((z_mm, 3.0, 2.0)).model_copy(update={"interpolation": interpolation})
-    rising, falling = (
+    ascending, descending = (
         np.stack(list(prepared_planes(seen(volume), numbers, spacing_mm=numbers.spacing_mm)[1]))
-        for seen in (TurnedVolume, Falling)
+        for seen in (ReorientedVolume, Descending)
     )
-    np.testing.assert_array_equal(falling[::-1], rising)
-    np.testing.assert_array_equal(rising, prepare_image(volume, numbers).image)
+    np.testing.assert_array_equal(descending[::-1], ascending)
+    np.testing.assert_array_equal(ascending, prepare_image(volume, numbers).image)

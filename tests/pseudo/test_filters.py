@@ -6,8 +6,8 @@ from flarenet.data.labels import HIDDEN, LabelSet
 from flarenet.planning.pseudo_rules import PseudoRules
 from flarenet.pseudo.filters import (
     Evidence,
-    beside_others,
     common_hosts,
+    deviation_from_mean,
     filtered,
     hide_doubtful,
     hide_homeless,
@@ -132,8 +132,8 @@ def test_common_hosts():
 def test_a_case_is_compared_by_what_is_usual_for_the_labels_that_it_lacks():
     # the mean is 0.9 for a liver and 0.6 for a duodenum; by their own means the order would be c, b, a
     scores = {"a": {"liver": 0.85}, "b": {"liver": 0.95, "duodenum": 0.5}, "c": {"duodenum": 0.7}, "d": {}}
-    assert beside_others(scores) == pytest.approx({"a": -0.05, "b": (0.05 - 0.1) / 2, "c": 0.1})
-    assert worst(beside_others(scores), 0.34) == {"a"}
+    assert deviation_from_mean(scores) == pytest.approx({"a": -0.05, "b": (0.05 - 0.1) / 2, "c": 0.1})
+    assert worst(deviation_from_mean(scores), 0.34) == {"a"}
 
 
 def test_the_worst_cases():

@@ -17,7 +17,7 @@ import torch
 
 from flarenet.data.places import places_of
 from flarenet.planning.plan import Augmentation, NetworkSpec, Step, Subset, Update
-from flarenet.trainers.course import make_course
+from flarenet.trainers.training_setup import make_setup
 from flarenet.training.batches import Sample
 from flarenet.training.loader import Loader
 from flarenet.training.loop import fit
@@ -67,10 +67,10 @@ def sample(number, *answered, slices):
     image[organ > 0] += 600
     image[cancer > 0] += 600
     maps = {group: drawn for group, drawn in (("organ", organ), ("cancer", cancer)) if group in answered}
-    asked = {group: np.array([group in answered] * 2) for group in GROUPS}
+    annotated = {group: np.array([group in answered] * 2) for group in GROUPS}
     places = {group: places_of(drawn)[0] for group, drawn in maps.items()}
     annotated = tuple(value for value, group in enumerate(GROUPS, start=1) if group in answered)
-    return Sample(f"case {number}", image.astype(np.int16), maps, asked, places, annotated=annotated)
+    return Sample(f"case {number}", image.astype(np.int16), maps, annotated, places, annotated=annotated)
 
 
 def losses_of(name, folder):
@@ -78,7 +78,7 @@ def losses_of(name, folder):
     dimensions, part = TRAININGS[name]
     one, step = trainer_of(folder, dimensions=dimensions, **part)
     drawn = partial(sample, slices=4 if dimensions == 2 else 34)
-    course = make_course(
+    setup = make_setup(
         step,
         [drawn(0, *GROUPS), drawn(1, *GROUPS), drawn(2, "organ"), drawn(3, "cancer")],
         [drawn(4, *GROUPS)],
@@ -92,7 +92,7 @@ def losses_of(name, folder):
         title="test",
     )
     state = one._state(step, {})
-    fit(state, course)
+    fit(state, setup)
     return [record.losses for record in state.history]
 
 

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from flarenet.planning.plan_file import load_plan
-from flarenet.trainers.course import identity_of
+from flarenet.trainers.training_setup import identity_of
 from flarenet.training.batches import Sample
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"

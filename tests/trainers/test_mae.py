@@ -8,7 +8,7 @@ from flarenet.planning.plan import NetworkSpec, Step, Subset, Update
 from flarenet.trainers.mae import TrainerMAE
 from flarenet.training.batches import Batch
 from flarenet.training.state import TrainState
-from flarenet.training.update import learn
+from flarenet.training.update import update_weights
 
 STEP = Step(subset=Subset(patterns=((),)), groups=(), batch_size=5, batches_per_epoch=1, epochs=1, learning_rate=1.0)
 
@@ -21,10 +21,10 @@ def learned(accumulate):
     state = TrainState(network, torch.optim.SGD(network.parameters(), lr=1.0))
     image = torch.rand(5, 1, 32, 32, 32) * torch.arange(1.0, 6.0).reshape(5, 1, 1, 1, 1)
     trainer = TrainerMAE.__new__(TrainerMAE)  # the objective asks for no plan and no data
-    terms = learn(
+    terms = update_weights(
         state,
         Batch(image, {}, {}, tuple("abcde")),
-        judge=lambda part: trainer.objective(STEP, network, part),
+        loss_fn=lambda part: trainer.objective(STEP, network, part),
         update=Update(accumulate=accumulate, clip_norm=1e6),
         where="here",
     )

@@ -53,17 +53,17 @@ def samples_of(workspace, **changes):
 @pytest.mark.parametrize("starts_from", [None, Run("Organ", 1)])
 def test_a_group_that_nobody_looked_for_is_taught_as_empty_by_every_case(workspace, starts_from):
     train = samples_of(workspace, starts_from=starts_from)
-    asked = {sample.name: {group: flags.tolist() for group, flags in sample.asked.items()} for sample in train}
-    assert all(flags["other"] == [True, True, True] for flags in asked.values())
-    assert asked["drawn"]["organ"] == asked["drawn"]["cancer"] == [True, True]
-    assert asked["lesion"]["organ"] == [False, False] and asked["bare"]["cancer"] == [False, False]
+    annotated = {sample.name: {group: flags.tolist() for group, flags in sample.annotated.items()} for sample in train}
+    assert all(flags["other"] == [True, True, True] for flags in annotated.values())
+    assert annotated["drawn"]["organ"] == annotated["drawn"]["cancer"] == [True, True]
+    assert annotated["lesion"]["organ"] == [False, False] and annotated["bare"]["cancer"] == [False, False]
 
 
 @pytest.mark.parametrize(("starts_from", "organ"), [(None, [True, True]), (Run("Organ", 1), [False, False])])
 def test_a_label_that_only_cases_of_other_steps_answer_is_never_there_for_random_weights(workspace, starts_from, organ):
     """Nobody looked for a liver in `lesion`; a run that is gone on from may have learned it elsewhere."""
     (lesion,) = samples_of(workspace, starts_from=starts_from, subset=Subset(patterns=((2,),)))
-    flags = {group: asked.tolist() for group, asked in lesion.asked.items()}
+    flags = {group: annotated.tolist() for group, annotated in lesion.annotated.items()}
     assert flags == {"organ": organ, "cancer": [True, True], "other": [True, True, True]}
 
 
@@ -92,10 +92,10 @@ def test_a_case_weighs_by_the_labels_looked_for_in_it_not_by_those_that_are_neve
 )
 def test_samples_and_batches_hold_no_group_that_the_step_does_not_train(workspace, groups, drawn, lesion, bare):
     train = samples_of(workspace, groups=groups)
-    asked = {sample.name: {group: flags.tolist() for group, flags in sample.asked.items()} for sample in train}
-    assert asked == {"drawn": drawn, "lesion": lesion, "bare": bare, "firm": bare}
+    annotated = {sample.name: {group: flags.tolist() for group, flags in sample.annotated.items()} for sample in train}
+    assert annotated == {"drawn": drawn, "lesion": lesion, "bare": bare, "firm": bare}
     batch = Batches(train, (8, 8), batch_size=4, seed=0, augmentation=Augmentation(rotation_deg=10)).batch(0, 0)
-    assert batch.labels.keys() == batch.asked.keys() == set(groups) and sorted(batch.names) == sorted(asked)
+    assert batch.labels.keys() == batch.annotated.keys() == set(groups) and sorted(batch.names) == sorted(annotated)
 
 
 def test_a_flipped_bit_of_a_prepared_case_is_named_with_what_mends_it(workspace):

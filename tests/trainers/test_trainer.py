@@ -18,7 +18,7 @@ from flarenet.training.callbacks import Findings
 from flarenet.training.loop import fit
 from flarenet.workspace import Workspace
 from tests.inference.test_predict import plan_for
-from tests.training.tiny import STEP, course, fresh_state
+from tests.training.tiny import STEP, fresh_state, training_setup
 
 
 class Mine(Trainer3DOrgan):
@@ -62,7 +62,7 @@ def test_states_are_removed_when_every_process_has_read_them(tmp_path, monkeypat
         "_loaders": 0,
         "_compiled": False,
         "_state": lambda *_: SimpleNamespace(epoch=2, index=0, network=None),
-        "_course": lambda *_, **__: SimpleNamespace(title="a run", folder=tmp_path, checkpoints=checkpoints),
+        "_setup": lambda *_, **__: SimpleNamespace(title="a run", folder=tmp_path, checkpoints=checkpoints),
         "_save": noting("save"),
         "_say": lambda line: None,
     }
@@ -105,7 +105,7 @@ def test_a_batch_of_fewer_rows_than_processes_is_refused_before_any_step(tmp_pat
 def test_the_numbers_of_a_run_are_those_of_the_epoch_that_is_kept(tmp_path):
     dice = iter([0.2, 0.7, 0.5, 0.6])
     state, step = fresh_state(), STEP.model_copy(update={"selection": "best dice"})
-    fit(state, course(tmp_path, validate=lambda *_: Findings(dice={"organ": next(dice)}), step=step))
+    fit(state, training_setup(tmp_path, validate=lambda *_: Findings(dice={"organ": next(dice)}), step=step))
     said = summary_of(state)
     assert (said["epochs"], said["kept_epoch"], said["dice organ"]) == (4, 2, 0.7)
     assert "batches" not in said
@@ -165,7 +165,7 @@ def test_the_model_of_a_run_has_the_weights_of_its_best_epoch(tmp_path):
 
     one, _ = trainer_of(tmp_path)
     state, step = fresh_state(), STEP.model_copy(update={"selection": "best dice"})
-    run = course(tmp_path / "run", validate=validate, step=step)
+    run = training_setup(tmp_path / "run", validate=validate, step=step)
     fit(state, run)
     one._save(state, run, number=1, foundations={})
     saved, (_, best, _, last) = load_weights(tmp_path / "run"), weights
@@ -177,10 +177,10 @@ def test_weight_decay_and_the_average_of_the_weights_are_those_of_the_plan(tmp_p
     one, step = trainer_of(tmp_path, weight_decay=0.02, update=Update(ema=0.9))
     state = one._state(step, {})
     assert [group["weight_decay"] for group in state.optimizer.param_groups] == [0.02]
-    assert state.judged is state.average is not state.network
+    assert state.eval_network is state.average is not state.network
     plain, step = trainer_of(tmp_path)
     state = plain._state(step, {})
-    assert state.average is None and state.judged is state.network
+    assert state.average is None and state.eval_network is state.network
 
 
 def test_where_torch_cannot_compile_the_flag_is_named_and_other_errors_stay():

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from flarenet.planning.plan import Augmentation
-from flarenet.training.augment import Turn, augment, turn_of, turned
+from flarenet.training.augment import SpatialTransform, augment, transform_of, transformed
 
 STILL = {"noise_sd": 0.0, "scale": 0.0, "shift": 0.0}
 
@@ -33,8 +33,8 @@ def test_probability_zero_changes_nothing(shape):
 def test_the_label_turns_with_the_image(shape, seed):
     image, maps = square(shape)
     settings = Augmentation(probability=1.0, rotation_deg=20, zoom=0.1, **STILL)
-    turned, labels = augment(image, maps, settings, [seed])
-    bright, label = turned[0] > 0.5, labels["organ"] > 0
+    transformed, labels = augment(image, maps, settings, [seed])
+    bright, label = transformed[0] > 0.5, labels["organ"] > 0
     assert (bright != maps["organ"].astype(bool)).mean() > 0.005, "nothing turned"
     overlap = 2 * (bright & label).sum() / (bright.sum() + label.sum())
     assert overlap > 0.95
@@ -58,22 +58,24 @@ def test_air_and_background_come_in_from_outside():
     image = np.ones((32, 32), dtype=np.float32)
     settings = Augmentation(probability=1.0, rotation_deg=45, **STILL)
     samples = [augment(image[None], {"organ": image.astype(np.uint8)}, settings, [seed]) for seed in range(6)]
-    assert min(turned[0, 0, 0] for turned, _ in samples) == 0
+    assert min(transformed[0, 0, 0] for transformed, _ in samples) == 0
     assert min(labels["organ"][0, 0] for _, labels in samples) == 0
-    assert all(turned[0, 16, 16] == pytest.approx(1) and labels["organ"][16, 16] == 1 for turned, labels in samples)
+    assert all(
+        transformed[0, 16, 16] == pytest.approx(1) and labels["organ"][16, 16] == 1 for transformed, labels in samples
+    )
 
 
 @pytest.mark.parametrize(
-    ("turn", "patch", "reach"),
+    ("transform", "patch", "reach"),
     [
-        (Turn(0.0, 0.5), (9, 21, 41), (4, 10, 20)),  # half the size: as much again comes in on either side
-        (Turn(0.0, 2.0), (9, 21, 41), (0, 0, 0)),
-        (Turn(np.pi / 2, 1.0), (21, 41), (10, 0)),  # on its side: 20 pixels each way where 10 were, 10 where 20 were
-        (Turn(-np.pi / 4, 1.0), (21, 21), (5, 5)),  # a diagonal of 10 * 1.414
+        (SpatialTransform(0.0, 0.5), (9, 21, 41), (4, 10, 20)),  # half the size: as much again comes in on either side
+        (SpatialTransform(0.0, 2.0), (9, 21, 41), (0, 0, 0)),
+        (SpatialTransform(np.pi / 2, 1.0), (21, 41), (10, 0)),  # on its side: 20 where 10 were, and so on
+        (SpatialTransform(-np.pi / 4, 1.0), (21, 21), (5, 5)),  # a diagonal of 10 * 1.414
     ],
 )
-def test_what_comes_into_a_turned_patch_is_as_far_as_its_corners(turn, patch, reach):
-    assert turn.reach(patch) == reach
+def test_what_comes_into_a_turned_patch_is_as_far_as_its_corners(transform, patch, reach):
+    assert transform.reach(patch) == reach
 
 
 def test_a_turned_patch_is_the_middle_of_a_larger_one_that_is_turned():
@@ -83,10 +85,10 @@ def test_a_turned_patch_is_the_middle_of_a_larger_one_that_is_turned():
     for seed in range(3):
         wide, labels = augment(image, {"organ": label}, settings, [seed])
         middle = tuple(slice((n - size) // 2, (n + size) // 2) for n, size in zip(label.shape, patch))
-        reach = turn_of(settings, [seed]).reach(patch)
+        reach = transform_of(settings, [seed]).reach(patch)
         around = tuple(slice(axis.start - more, axis.stop + more) for axis, more in zip(middle, reach))
-        turned, kept = augment(image[(0, *around)][None], {"organ": label[around]}, settings, [seed], patch=patch)
-        np.testing.assert_allclose(turned[0], wide[(0, *middle)], atol=1e-4)
+        transformed, kept = augment(image[(0, *around)][None], {"organ": label[around]}, settings, [seed], patch=patch)
+        np.testing.assert_allclose(transformed[0], wide[(0, *middle)], atol=1e-4)
         assert (kept["organ"] != labels["organ"][middle]).mean() < 1e-2  # where two are equally near
 
 
@@ -171,6 +173,6 @@ def test_a_turn_is_the_affine_map_it_says(shape):
         data = torch.from_numpy(array.astype(np.float32))[None]
         return functional.grid_sample(data, grid, mode=mode, align_corners=False)[0].numpy()
 
-    found, labels = turned(image, {"organ": label}, Turn(angle, zoom), shape[1:])
+    found, labels = transformed(image, {"organ": label}, SpatialTransform(angle, zoom), shape[1:])
     np.testing.assert_allclose(found, sampled(image, "bilinear"), atol=1e-4)
     assert (labels["organ"] != sampled(label[None], "nearest")[0]).mean() < 1e-3  # where two are equally near

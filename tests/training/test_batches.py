@@ -74,7 +74,7 @@ def test_shapes_types_and_range(patch):
     assert {group: (tuple(m.shape), m.dtype) for group, m in batch.labels.items()} == {
         group: ((3, *patch), torch.uint8) for group in ("organ", "cancer")
     }
-    assert batch.asked["organ"].shape == (3, 2) and batch.asked["cancer"].dtype == torch.bool
+    assert batch.annotated["organ"].shape == (3, 2) and batch.annotated["cancer"].dtype == torch.bool
 
 
 def test_a_patch_is_a_part_of_the_case():
@@ -156,7 +156,7 @@ def test_without_foreground_most_small_patches_miss_the_label():
 def test_a_case_without_labels_gives_patches_all_the_same():
     batch = batches([sample("bare", looked_for=False)], batch_size=4, foreground=1.0).batch(0, 0)
     assert batch.image.shape == (4, 1, 16, 16)
-    assert not batch.asked["organ"].any() and not batch.asked["cancer"].any()
+    assert not batch.annotated["organ"].any() and not batch.annotated["cancer"].any()
 
 
 @pytest.mark.parametrize(("batch_size", "round_"), [(1, 5), (5, 1), (10, 1)])
@@ -229,8 +229,8 @@ def common_and_rare():
         organ[0, 4, 4] = 1
         organ[1, 4, 4] = 2 if i == 7 else 0
         places = {"organ": places_of(organ)[0]}
-        asked = {"organ": np.ones(3, dtype=bool)}
-        samples.append(Sample(f"case_{i}", organ.astype(np.int16), {"organ": organ}, asked, places))
+        annotated = {"organ": np.ones(3, dtype=bool)}
+        samples.append(Sample(f"case_{i}", organ.astype(np.int16), {"organ": organ}, annotated, places))
     return samples
 
 

@@ -16,7 +16,7 @@ from flarenet.training.callbacks import Findings
 from flarenet.training.loop import fit
 from flarenet.whole import sha256_of
 from tests.canary import canary_files
-from tests.training.tiny import IDENTITY, STEP, checkpoints, course, fresh_state, held_out, objective
+from tests.training.tiny import IDENTITY, STEP, checkpoints, fresh_state, held_out, objective, training_setup
 from tests.unreadable import make_unreadable
 
 
@@ -46,7 +46,7 @@ BEST = STEP.model_copy(update={"selection": "best dice"})
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     state = fresh_state()
-    fit(state, course(tmp_path_factory.mktemp("unbroken"), validate=dice_of, step=BEST))
+    fit(state, training_setup(tmp_path_factory.mktemp("unbroken"), validate=dice_of, step=BEST))
     return state
 
 
@@ -70,19 +70,19 @@ def test_a_run_broken_off_anywhere_ends_bit_for_bit_as_an_unbroken_one(unbroken,
         return dice_of(network, stopped)
 
     with pytest.raises(Stop):
-        fit(fresh_state(), course(tmp_path, objective=breaking, validate=judge, step=BEST, save_every_s=0.0))
+        fit(fresh_state(), training_setup(tmp_path, objective=breaking, validate=judge, step=BEST, save_every_s=0.0))
     again = fresh_state()
     torch.manual_seed(1234)
     assert checkpoints(tmp_path).load(again, no_word)
     assert (again.epoch, again.index) != (0, 0)
-    fit(again, course(tmp_path, validate=dice_of, step=BEST))
+    fit(again, training_setup(tmp_path, validate=dice_of, step=BEST))
     assert content(again) == content(unbroken)
 
 
 def test_a_state_is_saved_after_every_epoch_and_where_one_is_due(tmp_path):
-    fit(fresh_state(), course(tmp_path / "epochs"))
+    fit(fresh_state(), training_setup(tmp_path / "epochs"))
     assert names(tmp_path / "epochs") == ["state-00003-00000", "state-00004-00000"]
-    fit(fresh_state(), course(tmp_path / "batches", save_every_s=0.0))
+    fit(fresh_state(), training_setup(tmp_path / "batches", save_every_s=0.0))
     assert names(tmp_path / "batches") == ["state-00003-00003", "state-00004-00000"]
 
 
@@ -104,21 +104,21 @@ def test_a_signal_is_answered_after_the_batch_with_a_saved_state(unbroken, tmp_p
 
     if error:
         with pytest.raises(error):
-            fit(fresh_state(), course(tmp_path, objective=signalled, validate=dice_of, step=BEST))
+            fit(fresh_state(), training_setup(tmp_path, objective=signalled, validate=dice_of, step=BEST))
         assert len(calls) == 5
         assert names(tmp_path) == ["state-00001-00000", "state-00001-00002"]
         again = fresh_state()
         assert checkpoints(tmp_path).load(again, no_word)
     else:
         again = fresh_state()
-    fit(again, course(tmp_path, objective=signalled, validate=dice_of, step=BEST))
+    fit(again, training_setup(tmp_path, objective=signalled, validate=dice_of, step=BEST))
     assert content(again) == content(unbroken)
 
 
 def test_a_signal_in_a_validation_is_answered_after_its_batch_and_nothing_is_lost(tmp_path):
     """In the first of two held-out batches of the second epoch, of which all three batches were learned from."""
     unbroken, again, judged = fresh_state(), fresh_state(), []
-    fit(unbroken, course(tmp_path / "unbroken", validate=held_out()))
+    fit(unbroken, training_setup(tmp_path / "unbroken", validate=held_out()))
 
     def signalled(network, batch):
         judged.append(batch)
@@ -128,11 +128,11 @@ def test_a_signal_in_a_validation_is_answered_after_its_batch_and_nothing_is_los
 
     folder = tmp_path / "broken"
     with pytest.raises(KeyboardInterrupt):
-        fit(fresh_state(), course(folder, validate=held_out(objective=signalled)))
+        fit(fresh_state(), training_setup(folder, validate=held_out(objective=signalled)))
     assert len(judged) == 3
     assert names(folder) == ["state-00001-00000", "state-00001-00003"]
     assert checkpoints(folder).load(again, no_word) and again.seconds > 0.0
-    fit(again, course(folder, validate=held_out()))
+    fit(again, training_setup(folder, validate=held_out()))
     assert content(again) == content(unbroken)
 
 
@@ -148,18 +148,18 @@ def test_the_seconds_of_an_epoch_are_those_of_all_processes_that_worked_on_it(tm
         return objective(network, batch)
 
     with pytest.raises(KeyboardInterrupt):
-        fit(fresh_state(), course(tmp_path, objective=slow, step=step))
+        fit(fresh_state(), training_setup(tmp_path, objective=slow, step=step))
     assert checkpoints(tmp_path).load(again, no_word)
     spent = again.seconds
     assert spent >= 0.1
-    fit(again, course(tmp_path, objective=slow, step=step))
+    fit(again, training_setup(tmp_path, objective=slow, step=step))
     assert again.history[0].timing["seconds"] >= spent + 0.05 and again.seconds == 0.0
 
 
 def test_a_request_to_save_in_a_validation_is_answered_after_its_batch(tmp_path):
     """In the first of two held-out batches of the second epoch; what is saved is seen in the other."""
-    unbroken, asked, judged, seen = fresh_state(), fresh_state(), [], []
-    fit(unbroken, course(tmp_path / "unbroken", validate=held_out()))
+    unbroken, annotated, judged, seen = fresh_state(), fresh_state(), [], []
+    fit(unbroken, training_setup(tmp_path / "unbroken", validate=held_out()))
     folder = tmp_path / "asked"
 
     def signalled(network, batch):
@@ -170,14 +170,14 @@ def test_a_request_to_save_in_a_validation_is_answered_after_its_batch(tmp_path)
             seen.append(names(folder))
         return objective(network, batch)
 
-    fit(asked, course(folder, validate=held_out(objective=signalled)))
+    fit(annotated, training_setup(folder, validate=held_out(objective=signalled)))
     assert seen == [["state-00001-00000", "state-00001-00003"]]
-    assert content(asked) == content(unbroken)
+    assert content(annotated) == content(unbroken)
 
 
 def test_no_state_is_not_a_state(tmp_path):
     assert not checkpoints(tmp_path).load(fresh_state(), no_word)
-    fit(fresh_state(), course(tmp_path))
+    fit(fresh_state(), training_setup(tmp_path))
     checkpoints(tmp_path).remove()
     assert not list(tmp_path.glob("state*"))
     assert not checkpoints(tmp_path).load(fresh_state(), no_word)
@@ -196,7 +196,7 @@ def test_of_several_processes_the_first_removes_what_killed_ones_left(tmp_path, 
 def saved(tmp_path_factory):
     """A folder with the states after epochs 3 and 4."""
     folder = tmp_path_factory.mktemp("saved")
-    fit(fresh_state(), course(folder))
+    fit(fresh_state(), training_setup(folder))
     return folder
 
 

@@ -10,7 +10,7 @@ from flarenet.data.store import Store
 from flarenet.planning.plan import Augmentation
 from flarenet.preparation.prepare import FULL
 from flarenet.training.batches import Batches, Sample
-from flarenet.training.loader import Ahead, Loader, default_workers
+from flarenet.training.loader import Loader, PrefetchedBatches, default_workers
 from flarenet.volume import Grid
 
 EPOCHS, PER_EPOCH = 2, 5
@@ -40,8 +40,10 @@ def source(samples, *, patch=(32, 32), seed=0):
 
 
 def same(a, b):
-    groups = a.labels.keys() == b.labels.keys() == a.asked.keys() == b.asked.keys()
-    labels = all(torch.equal(a.labels[g], b.labels[g]) and torch.equal(a.asked[g], b.asked[g]) for g in a.labels)
+    groups = a.labels.keys() == b.labels.keys() == a.annotated.keys() == b.annotated.keys()
+    labels = all(
+        torch.equal(a.labels[g], b.labels[g]) and torch.equal(a.annotated[g], b.annotated[g]) for g in a.labels
+    )
     return a.names == b.names and torch.equal(a.image, b.image) and groups and labels
 
 
@@ -50,8 +52,8 @@ def test_any_number_of_workers_gives_the_same_batches(samples, workers):
     """Two sources in turn, as training and validation are; each epoch of the first, then all of the second."""
     train, fixed = source(samples), source(samples, patch=(2, 24, 24), seed=1)
     with Loader(workers) as loader:
-        training = loader.ahead(train, epochs=EPOCHS, batches_per_epoch=PER_EPOCH)
-        held_out = loader.ahead(fixed, epochs=1, batches_per_epoch=3)
+        training = loader.prefetch(train, epochs=EPOCHS, batches_per_epoch=PER_EPOCH)
+        held_out = loader.prefetch(fixed, epochs=1, batches_per_epoch=3)
         for epoch in range(EPOCHS):
             for index in range(PER_EPOCH):
                 assert same(training.batch(epoch, index), train.batch(epoch, index))
@@ -62,7 +64,7 @@ def test_any_number_of_workers_gives_the_same_batches(samples, workers):
 def test_a_jump_gives_the_batch_that_is_asked_for(samples):
     train = source(samples)
     with Loader(1) as loader:
-        training = loader.ahead(train, epochs=EPOCHS, batches_per_epoch=PER_EPOCH)
+        training = loader.prefetch(train, epochs=EPOCHS, batches_per_epoch=PER_EPOCH)
         for key in ((0, 3), (1, 4), (0, 0), (0, 1), (0, 3)):
             assert same(training.batch(*key), train.batch(*key))
 
@@ -84,7 +86,7 @@ class Noting:
 
 def test_what_is_made_ahead_is_bounded_and_ends_with_the_run():
     loader = Noting()
-    ahead = Ahead(loader, 0, None, EPOCHS, PER_EPOCH)
+    ahead = PrefetchedBatches(loader, 0, None, EPOCHS, PER_EPOCH)
     everything = [(epoch, index) for epoch in range(EPOCHS) for index in range(PER_EPOCH)]
     for turn, key in enumerate(everything):
         assert ahead.batch(*key) == key

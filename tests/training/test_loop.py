@@ -5,14 +5,14 @@ from flarenet.training.batches import Batches
 from flarenet.training.callbacks import Findings
 from flarenet.training.loop import fastest_convolutions, fit, learning_rate, to_device
 from flarenet.training.losses import Loss
-from tests.training.tiny import STEP, batches, course, fresh_state
+from tests.training.tiny import STEP, batches, fresh_state, training_setup
 
 
 def test_the_best_epoch_is_kept(tmp_path):
     dice = iter([0.2, 0.7, 0.5, 0.6])
     state = fresh_state()
     step = STEP.model_copy(update={"selection": "best dice"})
-    fit(state, course(tmp_path, validate=lambda *_: Findings(dice={"organ": next(dice)}), step=step))
+    fit(state, training_setup(tmp_path, validate=lambda *_: Findings(dice={"organ": next(dice)}), step=step))
     assert (state.best_epoch, state.best_score) == (2, 0.7)
 
 
@@ -21,7 +21,7 @@ def test_a_dice_of_0_is_no_best(tmp_path, dice):
     """The last weights are kept where no epoch found anything, or where the last ones rightly find nothing."""
     step, told = STEP.model_copy(update={"selection": "best dice"}), iter(dice)
     state = fresh_state()
-    fit(state, course(tmp_path, validate=lambda *_: judged(next(told)), step=step))
+    fit(state, training_setup(tmp_path, validate=lambda *_: judged(next(told)), step=step))
     assert state.best is None and state.best_epoch is None
 
 
@@ -43,7 +43,7 @@ def test_of_a_network_that_does_not_segment_the_epoch_of_the_lowest_loss_is_kept
         return Findings(losses={"held_out_loss": next(held_out)})
 
     state, step = fresh_state(), STEP.model_copy(update={"selection": "lowest loss", "groups": ()})
-    fit(state, course(tmp_path, objective=objective, validate=validate if judged else None, step=step))
+    fit(state, training_setup(tmp_path, objective=objective, validate=validate if judged else None, step=step))
     assert state.best_epoch == 2 and state.best_score == pytest.approx(-0.4)
 
 
@@ -59,7 +59,7 @@ def test_of_a_network_that_segments_the_epoch_of_the_lowest_dice_loss_is_kept(tm
         return Findings(losses={"held_out_dice_loss": next(held_out)})
 
     state, step = fresh_state(), STEP.model_copy(update={"selection": "lowest loss"})
-    fit(state, course(tmp_path, objective=objective, validate=validate if judged else None, step=step))
+    fit(state, training_setup(tmp_path, objective=objective, validate=validate if judged else None, step=step))
     assert (state.best_epoch, state.best_score) == (best[0], pytest.approx(best[1]))
 
 
@@ -67,7 +67,7 @@ def test_every_batch_is_learned_from_at_the_rate_of_its_moment(tmp_path):
     """Three batches of warm-up, the first at the rate of the second instead of none, then nine on the way down."""
     rates, state = [], fresh_state()
     state.optimizer.register_step_post_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
-    fit(state, course(tmp_path, step=STEP.model_copy(update={"warmup_epochs": 1})))
+    fit(state, training_setup(tmp_path, step=STEP.model_copy(update={"warmup_epochs": 1})))
     falling = [0.01 * (1 - number / 9) ** 0.9 for number in range(9)]
     assert rates == pytest.approx([0.01 / 3, 0.01 / 3, 0.02 / 3, *falling])
 
@@ -107,7 +107,7 @@ def test_a_batch_is_fetched_before_the_weights_learn_from_the_one_before_it(tmp_
 
     state, step = fresh_state(), STEP.model_copy(update={"epochs": 2})
     state.optimizer.register_step_post_hook(lambda *_: done.append("step"))
-    given = course(tmp_path, step=step)
+    given = training_setup(tmp_path, step=step)
     given.batches.__class__ = Noting
     fit(state, given)
     assert done == [
@@ -122,4 +122,4 @@ def test_a_batch_on_a_card_is_the_batch():
     batch = batches().batch(0, 0)
     there = to_device(batch, torch.device("cuda"))
     assert torch.equal(there.image.cpu(), batch.image)
-    assert torch.equal(there.labels["organ"].cpu(), batch.labels["organ"]) and there.asked is batch.asked
+    assert torch.equal(there.labels["organ"].cpu(), batch.labels["organ"]) and there.annotated is batch.annotated

@@ -36,15 +36,15 @@ def plain_dice_loss(logits, target):
 
 @st.composite
 def partial(draw):
-    """Logits, target and pattern of a batch in which each sample was asked for some labels, or for none."""
+    """Logits, target and pattern of a batch in which some labels, or none, are annotated in each sample."""
     batch, classes = draw(st.integers(1, 4)), draw(st.integers(2, 5))
     logits, target = example(batch, classes, side=draw(st.integers(2, 4)), seed=draw(st.integers(0, 99)))
     row = st.lists(st.booleans(), min_size=classes, max_size=classes)
-    asked = torch.tensor(draw(st.lists(row, min_size=batch, max_size=batch)))
-    asked[:, 0] = asked[:, 1:].any(dim=1)
-    drawn = asked.gather(1, target.flatten(1).long()).view_as(target)
+    annotated = torch.tensor(draw(st.lists(row, min_size=batch, max_size=batch)))
+    annotated[:, 0] = annotated[:, 1:].any(dim=1)
+    drawn = annotated.gather(1, target.flatten(1).long()).view_as(target)
     hidden = torch.rand(target.shape, generator=torch.Generator().manual_seed(1)) < draw(st.sampled_from((0.0, 0.3)))
-    return logits, torch.where(drawn, target, 0).masked_fill(hidden, HIDDEN), asked
+    return logits, torch.where(drawn, target, 0).masked_fill(hidden, HIDDEN), annotated
 
 
 def gradient_of(loss, logits):
@@ -77,33 +77,36 @@ def test_everything_annotated_is_the_loss_of_monai(size):
 @given(partial())
 @settings(deadline=None, max_examples=60)
 def test_nothing_annotated_costs_nothing_and_teaches_nothing(case):
-    logits, target, asked = case
-    loss = marginal_loss(logits, target, torch.zeros_like(asked))
+    logits, target, annotated = case
+    loss = marginal_loss(logits, target, torch.zeros_like(annotated))
     assert loss.dice.item() == 0 and loss.cross_entropy.item() == 0
     assert torch.count_nonzero(gradient_of(loss, logits)) == 0
 
 
-@pytest.mark.parametrize("asking", [(True, True, True, True), (True, False, True, False)])
-def test_a_batch_of_hidden_voxels_costs_nothing_and_teaches_nothing(asking):
+@pytest.mark.parametrize("flags", [(True, True, True, True), (True, False, True, False)])
+def test_a_batch_of_hidden_voxels_costs_nothing_and_teaches_nothing(flags):
     """As a slice or a block is in which nobody annotated anything; with another batch it changes nothing."""
     logits, target = example()
     hidden = torch.full_like(target, HIDDEN)
-    asked = torch.tensor([asking, asking])
-    alone = deep_loss([logits, logits[..., ::2, ::2]], hidden, asked)
+    annotated = torch.tensor([flags, flags])
+    alone = deep_loss([logits, logits[..., ::2, ::2]], hidden, annotated)
     assert alone.total.item() == 0 and torch.count_nonzero(gradient_of(alone, logits)) == 0
-    row = torch.where(asked[0][target[1].long()], target[1], 0)
-    both = marginal_loss(logits, torch.stack([hidden[0], row]), asked)
-    torch.testing.assert_close(both.total, marginal_loss(logits[1:], row[None], asked[1:]).total)
+    row = torch.where(annotated[0][target[1].long()], target[1], 0)
+    both = marginal_loss(logits, torch.stack([hidden[0], row]), annotated)
+    torch.testing.assert_close(both.total, marginal_loss(logits[1:], row[None], annotated[1:]).total)
     assert torch.count_nonzero(gradient_of(both, logits)[0]) == 0
 
 
 @given(partial(), st.randoms(use_true_random=False))
 @settings(deadline=None, max_examples=60)
 def test_the_order_of_the_samples_does_not_matter(case, lot):
-    logits, target, asked = case
+    logits, target, annotated = case
     order = list(range(len(logits)))
     lot.shuffle(order)
-    loss, shuffled = marginal_loss(logits, target, asked), marginal_loss(logits[order], target[order], asked[order])
+    loss, shuffled = (
+        marginal_loss(logits, target, annotated),
+        marginal_loss(logits[order], target[order], annotated[order]),
+    )
     torch.testing.assert_close(shuffled.total, loss.total)
     torch.testing.assert_close(gradient_of(shuffled, logits), gradient_of(loss, logits))
 
@@ -111,24 +114,24 @@ def test_the_order_of_the_samples_does_not_matter(case, lot):
 @given(partial())
 @settings(deadline=None, max_examples=60)
 def test_a_sample_that_nobody_annotated_and_a_hidden_voxel_have_no_gradient_and_no_say(case):
-    logits, target, asked = case
-    loss = marginal_loss(logits, target, asked)
-    silent = (target == HIDDEN) | ~asked[:, 0].view(-1, *[1] * (target.ndim - 1))
+    logits, target, annotated = case
+    loss = marginal_loss(logits, target, annotated)
+    silent = (target == HIDDEN) | ~annotated[:, 0].view(-1, *[1] * (target.ndim - 1))
     gradient = gradient_of(loss, logits)
     assert torch.isfinite(gradient).all()
     assert torch.count_nonzero(gradient * silent[:, None]) == 0
     other = torch.where(silent[:, None], -logits.detach(), logits.detach())
-    torch.testing.assert_close(marginal_loss(other, target, asked).total, loss.total.detach())
+    torch.testing.assert_close(marginal_loss(other, target, annotated).total, loss.total.detach())
 
 
 @given(partial())
 @settings(deadline=None, max_examples=60)
-def test_adding_the_unasked_to_the_background_by_hand_gives_the_same(case):
-    """Sample by sample: the probabilities of what was not asked are added up, and the loss has no such channel."""
-    logits, target, asked = case
-    overlap, squares, drawn = torch.zeros(3, asked.shape[1]).unbind()
+def test_adding_the_unannotated_to_the_background_by_hand_gives_the_same(case):
+    """Sample by sample: the probabilities of what is not annotated are added up, and the loss has no such channel."""
+    logits, target, annotated = case
+    overlap, squares, drawn = torch.zeros(3, annotated.shape[1]).unbind()
     likelihoods = []
-    for scores, values, flags in zip(logits.detach(), target, asked):
+    for scores, values, flags in zip(logits.detach(), target, annotated):
         if not flags[0]:
             continue
         p = torch.softmax(scores, dim=0)
@@ -139,8 +142,8 @@ def test_adding_the_unasked_to_the_background_by_hand_gives_the_same(case):
             squares[value] += p[value][values != HIDDEN].square().sum()
             drawn[value] += here.sum()
             likelihoods += p[value][here].log().tolist()
-    loss = marginal_loss(logits, target, asked)
-    used = asked.any(dim=0)
+    loss = marginal_loss(logits, target, annotated)
+    used = annotated.any(dim=0)
     dice = 1 - ((2 * overlap + SMOOTH) / (squares + drawn + SMOOTH))[used].mean() if used.any() else torch.tensor(0.0)
     torch.testing.assert_close(loss.dice.detach(), dice, atol=1e-5, rtol=1e-5)
     mean = -sum(likelihoods) / max(1, len(likelihoods))
@@ -148,11 +151,11 @@ def test_adding_the_unasked_to_the_background_by_hand_gives_the_same(case):
 
 
 @pytest.mark.parametrize(
-    "asked", [[[True] * 4] * 3, [[True, True, False, True], [True, False, False, True], [False] * 4]]
+    "annotated", [[[True] * 4] * 3, [[True, True, False, True], [True, False, False, True], [False] * 4]]
 )
-def test_the_gradient_is_the_numeric_derivative(asked):
+def test_the_gradient_is_the_numeric_derivative(annotated):
     logits, target = example(batch=3, side=2, dtype=torch.float64)
-    flags = torch.tensor(asked)
+    flags = torch.tensor(annotated)
     target = torch.where(flags.gather(1, target.flatten(1).long()).view_as(target), target, 0)
     target[0, 0, 0] = HIDDEN
     assert torch.autograd.gradcheck(lambda x: marginal_loss(x, target, flags).total, (logits,))
@@ -177,9 +180,9 @@ def test_one_voxel_by_hand():
 def test_the_gradient_is_shared_by_the_merged_channels():
     logits, target = example()
     target[target == 2] = 0
-    asked = everything(logits)
-    asked[:, 2] = False
-    gradient = gradient_of(marginal_loss(logits, target, asked), logits)
+    annotated = everything(logits)
+    annotated[:, 2] = False
+    gradient = gradient_of(marginal_loss(logits, target, annotated), logits)
     # d/dz_i of log(sum of the merged e^z) is the channel's share in the merge, for every merged channel
     merged = torch.softmax(logits.detach()[:, [0, 2]], dim=1)
     torch.testing.assert_close(gradient[:, 2], (gradient[:, 0] + gradient[:, 2]) * merged[:, 1], atol=1e-6, rtol=1e-4)
@@ -189,22 +192,22 @@ def test_the_gradient_is_shared_by_the_merged_channels():
 def test_a_network_that_is_wrong_and_sure_is_told_so(far):
     """Probabilities that are 0 in float32: the cross-entropy is the distance of the logits, its slope is whole."""
     logits = torch.tensor([[[far], [0.0], [0.0]]], requires_grad=True)
-    asked = torch.tensor([[True, True, False]])
-    loss = marginal_loss(logits, torch.ones(1, 1, dtype=torch.uint8), asked)
+    annotated = torch.tensor([[True, True, False]])
+    loss = marginal_loss(logits, torch.ones(1, 1, dtype=torch.uint8), annotated)
     assert loss.cross_entropy.item() == pytest.approx(far)
     torch.testing.assert_close(gradient_of(loss, logits)[0, :2, 0], torch.tensor([1.0, -1.0]), atol=1e-4, rtol=0)
 
 
 def test_half_precision_logits_in_any_memory_order_give_the_same():
     logits, target = example(side=16)
-    asked = torch.tensor([[True] * 4, [True, False, True, False]])
+    annotated = torch.tensor([[True] * 4, [True, False, True, False]])
     target[1][target[1] % 2 == 1] = 0
     half = logits.detach().to(torch.bfloat16)
-    reference = marginal_loss(half.float(), target, asked)
+    reference = marginal_loss(half.float(), target, annotated)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         for order in (torch.contiguous_format, torch.channels_last):
             ours = half.contiguous(memory_format=order).requires_grad_()
-            loss = marginal_loss(ours, target, asked)
+            loss = marginal_loss(ours, target, annotated)
             assert gradient_of(loss, ours).dtype == torch.bfloat16 and loss.dice.dtype == torch.float32
             torch.testing.assert_close(loss.total.detach(), reference.total)
 
@@ -213,8 +216,8 @@ def test_sums_over_a_million_voxels_are_those_of_a_voxel_times_a_million():
     """As on a card, where a sample stays whole: 2^20 voxels of background, each with the probability 0.7."""
     voxels = 2**20
     logits = torch.tensor([0.7, 0.3]).log()[None, :, None].expand(1, 2, voxels).contiguous()
-    asked = torch.ones(1, 2, dtype=torch.bool)
-    overlap, _, drawn, _ = losses._Sums.apply(logits, torch.zeros(1, voxels, dtype=torch.uint8), asked)
+    annotated = torch.ones(1, 2, dtype=torch.bool)
+    overlap, _, drawn, _ = losses._Sums.apply(logits, torch.zeros(1, voxels, dtype=torch.uint8), annotated)
     # one after the other in float32 they come to 1 % less
     assert overlap.tolist() == pytest.approx([0.7 * voxels, 0], rel=1e-3) and drawn.tolist() == [voxels, 0]
 
@@ -224,9 +227,9 @@ def test_sums_over_a_million_voxels_are_those_of_a_voxel_times_a_million():
 def test_a_card_says_what_a_cpu_says():
     """There the samples of one pattern go together."""
     logits, target = example(batch=6, side=16)
-    asked = torch.tensor([[True] * 4, [True, False, True, False], [False] * 4] * 2)
-    target = torch.where(asked.gather(1, target.flatten(1).long()).view_as(target), target, 0)
-    loss, there = marginal_loss(logits, target, asked), marginal_loss(logits.cuda(), target.cuda(), asked)
+    annotated = torch.tensor([[True] * 4, [True, False, True, False], [False] * 4] * 2)
+    target = torch.where(annotated.gather(1, target.flatten(1).long()).view_as(target), target, 0)
+    loss, there = marginal_loss(logits, target, annotated), marginal_loss(logits.cuda(), target.cuda(), annotated)
     torch.testing.assert_close(there.total.cpu(), loss.total)
     torch.testing.assert_close(gradient_of(there, logits), gradient_of(loss, logits))
 
@@ -235,37 +238,37 @@ def test_deep_supervision_halves_the_weight_of_every_coarser_scale():
     """Targets of a coarser scale are every second voxel; an odd side loses its last. Weights 4/7, 2/7, 1/7."""
     _, target = example(side=13)
     scales = [example(side=side, seed=side)[0] for side in (13, 6, 3)]
-    asked = everything(scales[0])
+    annotated = everything(scales[0])
     targets = (target, target[:, 0:12:2, 0:12:2], target[:, 0:12:4, 0:12:4])
-    parts = [marginal_loss(logits, coarse, asked) for logits, coarse in zip(scales, targets)]
-    loss = deep_loss(scales, target, asked)
+    parts = [marginal_loss(logits, coarse, annotated) for logits, coarse in zip(scales, targets)]
+    loss = deep_loss(scales, target, annotated)
     for term in ("dice", "cross_entropy"):
         wanted = sum(weight / 7 * getattr(part, term) for weight, part in zip((4, 2, 1), parts))
         torch.testing.assert_close(getattr(loss, term), wanted)
 
 
 def test_exclusion_by_hand():
-    """Two voxels, label 1 drawn in the first; label 2, not asked, has 1/2 there and 1/4 beside: 2/2 / (5/16 + 1)."""
+    """Two voxels, label 1 drawn in one; label 2, not annotated, has 1/2 there and 1/4 beside: 2/2 / (5/16 + 1)."""
     p = torch.tensor([[[0.25, 0.5], [0.25, 0.25], [0.5, 0.25]]])
-    target, asked = torch.tensor([[1, 0]], dtype=torch.uint8), torch.tensor([[True, True, False]])
-    assert exclusion_loss(p.log(), target, asked).item() == pytest.approx(1 / (0.3125 + 1), abs=1e-4)
+    target, annotated = torch.tensor([[1, 0]], dtype=torch.uint8), torch.tensor([[True, True, False]])
+    assert exclusion_loss(p.log(), target, annotated).item() == pytest.approx(1 / (0.3125 + 1), abs=1e-4)
     assert exclusion_loss(p.log(), target, torch.ones(1, 3, dtype=torch.bool)).item() == 0
     assert exclusion_loss(p.log(), target, torch.zeros(1, 3, dtype=torch.bool)).item() == 0
 
 
 def test_the_groups_of_a_step_are_added_up():
     (organ, map_of_organs), (cancer, map_of_cancer) = example(), example(classes=2)
-    asked = {"organ": everything(organ), "cancer": everything(cancer)}
-    asked["organ"][:, 3] = False
+    annotated = {"organ": everything(organ), "cancer": everything(cancer)}
+    annotated["organ"][:, 3] = False
     labels = {"organ": map_of_organs.masked_fill(map_of_organs == 3, 0), "cancer": map_of_cancer}
     answers = {"organ": organ, "cancer": (cancer, cancer[:, :, :3, :3])}
-    loss = segmentation_loss(answers, labels, asked)
-    alone = marginal_loss(organ, labels["organ"], asked["organ"])
-    deep = deep_loss(answers["cancer"], map_of_cancer, asked["cancer"])
+    loss = segmentation_loss(answers, labels, annotated)
+    alone = marginal_loss(organ, labels["organ"], annotated["organ"])
+    deep = deep_loss(answers["cancer"], map_of_cancer, annotated["cancer"])
     torch.testing.assert_close(loss.total, alone.total + deep.total)
     assert loss.logits["organ"] is organ and loss.logits["cancer"] is cancer
-    weighted = segmentation_loss(answers, labels, asked, exclusion=0.5)
-    extra = 0.5 * exclusion_loss(organ, labels["organ"], asked["organ"])
+    weighted = segmentation_loss(answers, labels, annotated, exclusion=0.5)
+    extra = 0.5 * exclusion_loss(organ, labels["organ"], annotated["organ"])
     torch.testing.assert_close(weighted.total, loss.total + extra)
 
 
@@ -274,12 +277,12 @@ def test_a_large_block_in_slabs_gives_what_it_gives_in_one_piece(monkeypatch, or
     draw = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 4, 4, 8, 6, generator=draw).to(memory_format=order).requires_grad_()
     target = torch.randint(0, 4, (2, 4, 8, 6), generator=draw, dtype=torch.uint8)
-    asked = torch.tensor([[True, True, True, True], [True, True, False, False]])
+    annotated = torch.tensor([[True, True, True, True], [True, True, False, False]])
     target[1][target[1] > 1] = HIDDEN
     found = []
     for slab_voxels in (1000, 12):  # 192 voxels a sample: whole, and in 16 slabs
         monkeypatch.setattr(losses, "_SLAB_VOXELS", slab_voxels)
-        loss = marginal_loss(logits, target, asked)
+        loss = marginal_loss(logits, target, annotated)
         found.append((loss.total, *torch.autograd.grad(loss.total, logits)))
     for whole, cut in zip(*found):
         torch.testing.assert_close(cut, whole)

@@ -26,13 +26,13 @@ def made(deep=0):
 def batch_of(*patterns):
     """A sample for each (organ, cancer) pattern; what is not asked is hidden."""
     draw = torch.Generator().manual_seed(1)
-    asked = {group: torch.tensor([pattern[n] for pattern in patterns]) for n, group in enumerate(GROUPS)}
+    annotated = {group: torch.tensor([pattern[n] for pattern in patterns]) for n, group in enumerate(GROUPS)}
     labels = {}
     for group, count in OUTPUTS.items():
         drawn = torch.randint(0, 1 + count, (len(patterns), 32, 48), dtype=torch.uint8, generator=draw)
-        labels[group] = drawn.where(asked[group][:, :1, None], HIDDEN).to(torch.uint8)
+        labels[group] = drawn.where(annotated[group][:, :1, None], HIDDEN).to(torch.uint8)
     image = torch.rand(len(patterns), 1, 32, 48, generator=draw)
-    return Batch(image, labels, asked, tuple(f"c{n}" for n in range(len(patterns))))
+    return Batch(image, labels, annotated, tuple(f"c{n}" for n in range(len(patterns))))
 
 
 def seen_by(network, group):
@@ -58,7 +58,7 @@ PARTLY = [
 @pytest.mark.parametrize(("patterns", "seen"), [(PARTLY[0], (3, 2)), (PARTLY[1], (2, 1))])
 def test_loss_and_gradients_are_those_of_all_samples(patterns, seen, deep):
     network, batch = made(deep).train(), batch_of(*patterns)
-    every = segmentation_loss(network(batch.image, GROUPS), batch.labels, batch.asked, exclusion=0.5)
+    every = segmentation_loss(network(batch.image, GROUPS), batch.labels, batch.annotated, exclusion=0.5)
     wanted = gradients(every, network)
     counts = [seen_by(network, group) for group in GROUPS]
     loss = segmentation_objective(network, batch, GROUPS, exclusion=0.5)
@@ -72,7 +72,7 @@ def test_loss_and_gradients_are_those_of_all_samples(patterns, seen, deep):
 
 def test_where_every_sample_asks_nothing_is_copied_and_the_bits_are_the_same():
     network, batch = made().train(), batch_of((ORGANS, TUMOR), (LIVER, TUMOR))
-    every = segmentation_loss(network(batch.image, GROUPS), batch.labels, batch.asked)
+    every = segmentation_loss(network(batch.image, GROUPS), batch.labels, batch.annotated)
     assert segmentation_objective(network, batch, GROUPS).total.equal(every.total)
 
 

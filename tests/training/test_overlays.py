@@ -7,7 +7,7 @@ from flarenet.training.callbacks import Example
 from flarenet.training.loop import fit
 from flarenet.training.overlays import MOST, Overlays, draw_examples, is_due
 from tests.training.tiny import LABELS as BRIGHT
-from tests.training.tiny import STEP, course, fresh_state, held_out
+from tests.training.tiny import STEP, fresh_state, held_out, training_setup
 
 LABELS = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
 
@@ -21,19 +21,19 @@ def test_few_epochs_have_a_picture_and_the_last_one_has(epochs):
 
 def test_pictures_are_named_by_epoch(tmp_path, monkeypatch):
     monkeypatch.setattr("flarenet.training.curve.REDRAWN_S", 0.0)
-    fit(fresh_state(), course(tmp_path, Overlays(BRIGHT), validate=held_out()))
+    fit(fresh_state(), training_setup(tmp_path, Overlays(BRIGHT), validate=held_out()))
     names = sorted(path.name for path in (tmp_path / "overlays").iterdir())
     assert names == [f"epoch_{epoch}.png" for epoch in range(1, STEP.epochs + 1)]
 
 
 def test_of_epochs_that_take_no_time_the_first_and_the_last_have_pictures(tmp_path):
-    fit(fresh_state(), course(tmp_path, Overlays(BRIGHT), validate=held_out()))
+    fit(fresh_state(), training_setup(tmp_path, Overlays(BRIGHT), validate=held_out()))
     names = sorted(path.name for path in (tmp_path / "overlays").iterdir())
     assert names == ["epoch_1.png", f"epoch_{STEP.epochs}.png"] and STEP.epochs > 2
 
 
 def test_no_pictures_where_nothing_is_held_out(tmp_path):
-    fit(fresh_state(), course(tmp_path, Overlays(BRIGHT)))
+    fit(fresh_state(), training_setup(tmp_path, Overlays(BRIGHT)))
     assert not (tmp_path / "overlays").exists()
 
 

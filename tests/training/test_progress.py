@@ -4,12 +4,12 @@ from rich.console import Console
 
 from flarenet.training.loop import fit
 from flarenet.training.progress import Display
-from tests.training.tiny import STEP, course, fresh_state, held_out
+from tests.training.tiny import STEP, fresh_state, held_out, training_setup
 
 
 def said(folder, **how):
     out = io.StringIO()
-    fit(fresh_state(), course(folder, Display(Console(file=out, width=160, **how)), validate=held_out()))
+    fit(fresh_state(), training_setup(folder, Display(Console(file=out, width=160, **how)), validate=held_out()))
     return out.getvalue()
 
 

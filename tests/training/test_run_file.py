@@ -11,7 +11,7 @@ from flarenet.schema import load, save
 from flarenet.training.callbacks import EpochDone
 from flarenet.training.loop import fit
 from flarenet.training.run_file import RunFile, RunRecord, command_line, other_versions, this_process
-from tests.training.tiny import STEP, course, fresh_state
+from tests.training.tiny import STEP, fresh_state, training_setup
 
 FACTS = RunFile(title="test", seed=0, sha256={"plan": "a" * 64})
 
@@ -33,7 +33,7 @@ def stop_after(epoch, error):
 
 
 def run_on(folder, *callbacks, facts=FACTS):
-    state, run = fresh_state(), course(folder, recorder(folder, facts), *callbacks)
+    state, run = fresh_state(), training_setup(folder, recorder(folder, facts), *callbacks)
     run.checkpoints.load(state, print)
     fit(state, run)
 

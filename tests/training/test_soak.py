@@ -8,7 +8,7 @@ import psutil
 from flarenet.training.callbacks import EpochDone
 from flarenet.training.curve import Log
 from flarenet.training.loop import fit
-from tests.training.tiny import STEP, course, fresh_state, held_out
+from tests.training.tiny import STEP, fresh_state, held_out, training_setup
 
 FULL = os.environ.get("FLARENET_FULL") == "1"
 EPOCHS, BATCHES = (200, 100) if FULL else (20, 10)
@@ -28,7 +28,7 @@ def test_l04_many_batches(tmp_path):
 
     step = STEP.model_copy(update={"epochs": EPOCHS, "batches_per_epoch": BATCHES})
     state = fresh_state()
-    fit(state, course(tmp_path, Log(), watch, validate=held_out(), step=step))
+    fit(state, training_setup(tmp_path, Log(), watch, validate=held_out(), step=step))
     slope_kb, _ = np.polyfit(np.arange(WARM, EPOCHS) * BATCHES, rss_kb[WARM:], 1)
     print(f"{EPOCHS * BATCHES} batches: {slope_kb:.3f} kB a batch, {rss_kb[-1] / 1024:.0f} MB at the end")
     assert state.epoch == EPOCHS and len((tmp_path / "log.jsonl").read_text().splitlines()) == EPOCHS

@@ -10,7 +10,7 @@ from flarenet.training import sums
 from flarenet.training.batches import Batch
 from flarenet.training.losses import Loss, segmentation_loss
 from flarenet.training.state import TrainState
-from flarenet.training.update import learn
+from flarenet.training.update import update_weights
 
 NOTHING, SOME, ALL = (False, False, False), (True, True, False), (True, True, True)
 
@@ -18,25 +18,29 @@ NOTHING, SOME, ALL = (False, False, False), (True, True, False), (True, True, Tr
 def uneven_batch():
     """Five samples that ask for different labels, one for none, with voxels hidden in one."""
     draw = torch.Generator().manual_seed(1)
-    asked = torch.tensor([ALL, NOTHING, SOME, ALL, SOME])
+    annotated = torch.tensor([ALL, NOTHING, SOME, ALL, SOME])
     labels = torch.randint(0, 3, (5, 6, 6), generator=draw, dtype=torch.uint8)
-    labels[(labels == 2) & ~asked[:, 2, None, None]] = 0
+    labels[(labels == 2) & ~annotated[:, 2, None, None]] = 0
     labels[0, :4] = HIDDEN
-    return Batch(torch.rand(5, 1, 6, 6, generator=draw), {"organ": labels}, {"organ": asked}, ("a", "b", "c", "d", "e"))
+    return Batch(
+        torch.rand(5, 1, 6, 6, generator=draw), {"organ": labels}, {"organ": annotated}, ("a", "b", "c", "d", "e")
+    )
 
 
-def learned(accumulate, judge):
+def learned(accumulate, loss_fn):
     torch.manual_seed(0)
     network = nn.Conv2d(1, 3, 3, padding=1).double()
     state = TrainState(network, torch.optim.SGD(network.parameters(), lr=1.0))
     update = Update(accumulate=accumulate, clip_norm=1e6)
-    terms = learn(state, uneven_batch(), judge=lambda part: judge(network, part), update=update, where="here")
+    terms = update_weights(
+        state, uneven_batch(), loss_fn=lambda part: loss_fn(network, part), update=update, where="here"
+    )
     return [*terms, *torch.cat([tensor.flatten() for tensor in network.state_dict().values()]).tolist()]
 
 
 def partial_labels(network, part):
     answers = {"organ": network(part.image.double())}
-    return segmentation_loss(answers, part.labels, part.asked, exclusion=0.5)
+    return segmentation_loss(answers, part.labels, part.annotated, exclusion=0.5)
 
 
 @pytest.mark.parametrize("accumulate", [2, 3, 5, 9])
@@ -51,29 +55,31 @@ def mean_of_parts(network, part):
     answers = network(part.image.double())
     rows = [slice(0, 3), slice(3, 5)]
     losses = [
-        segmentation_loss({"organ": answers[r]}, {"organ": part.labels["organ"][r]}, {"organ": part.asked["organ"][r]})
+        segmentation_loss(
+            {"organ": answers[r]}, {"organ": part.labels["organ"][r]}, {"organ": part.annotated["organ"][r]}
+        )
         for r in rows
     ]
     return Loss(sum(loss.dice for loss in losses) / 2, sum(loss.cross_entropy for loss in losses) / 2)
 
 
 def test_a_loss_that_sums_nothing_is_a_mean_over_the_turns():
-    def judge(network, part):
+    def loss_fn(network, part):
         loss = network(part.image.double()).square().mean()
         return Loss(loss.detach() * 0, loss)
 
-    assert learned(5, judge) == pytest.approx(learned(1, judge), rel=1e-6)
+    assert learned(5, loss_fn) == pytest.approx(learned(1, loss_fn), rel=1e-6)
 
 
 @pytest.mark.parametrize("accumulate", [2, 3])
 def test_a_mean_weighs_by_the_rows_of_its_part(accumulate):
     """Of five rows: three and two, or two, two and one."""
 
-    def judge(network, part):
+    def loss_fn(network, part):
         loss = network(part.image.double()).square().mean()
         return Loss(loss.detach() * 0, loss * sums.weight_of(len(part.names), 5))
 
-    assert learned(accumulate, judge) == pytest.approx(learned(1, judge), rel=1e-6)
+    assert learned(accumulate, loss_fn) == pytest.approx(learned(1, loss_fn), rel=1e-6)
 
 
 def test_a_mean_weighs_by_the_rows_of_its_process(monkeypatch):
@@ -85,11 +91,11 @@ def test_a_mean_weighs_by_the_rows_of_its_process(monkeypatch):
 def test_what_a_network_draws_in_turns_is_what_it_draws_for_the_whole_batch():
     drawn = []
 
-    def judge(network, part):
+    def loss_fn(network, part):
         drawn.append(torch.rand(len(part.names)))
         return partial_labels(network, part)
 
-    learned(2, judge)
-    learned(1, judge)
+    learned(2, loss_fn)
+    learned(1, loss_fn)
     first_pass, second_pass, whole = torch.cat(drawn[:2]), torch.cat(drawn[2:4]), drawn[4]
     assert torch.equal(first_pass, whole) and torch.equal(second_pass, whole)

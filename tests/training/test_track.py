@@ -6,7 +6,7 @@ from flarenet.errors import UsageError
 from flarenet.training.callbacks import EpochDone
 from flarenet.training.loop import fit
 from flarenet.training.track import TensorBoard
-from tests.training.tiny import LABELS, STEP, course, fresh_state, held_out
+from tests.training.tiny import LABELS, STEP, fresh_state, held_out, training_setup
 
 
 def scalars(folder):
@@ -22,7 +22,7 @@ def scalars(folder):
 def test_tensorboard_shows_what_the_log_holds(tmp_path):
     pytest.importorskip("tensorboard")
     state = fresh_state()
-    fit(state, course(tmp_path, TensorBoard(LABELS), validate=held_out()))
+    fit(state, training_setup(tmp_path, TensorBoard(LABELS), validate=held_out()))
     found, pictures = scalars(tmp_path)
     wanted = {"learning rate", "loss/loss", "Dice of groups/organ", "Dice of labels/bright", "timing/samples_per_s"}
     assert wanted <= set(found)
@@ -39,8 +39,8 @@ def test_epochs_of_a_broken_run_are_there_once(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fit(fresh_state(), course(tmp_path, TensorBoard(LABELS), stop))
-    state, again = fresh_state(), course(tmp_path, TensorBoard(LABELS))
+        fit(fresh_state(), training_setup(tmp_path, TensorBoard(LABELS), stop))
+    state, again = fresh_state(), training_setup(tmp_path, TensorBoard(LABELS))
     assert again.checkpoints.load(state, print)
     fit(state, again)
     found, _ = scalars(tmp_path)

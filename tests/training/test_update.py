@@ -16,10 +16,10 @@ from flarenet.planning.plan import Step, Subset, Update
 from flarenet.training.batches import Batches, Sample
 from flarenet.training.callbacks import Findings
 from flarenet.training.ema import average_of, update_average
-from flarenet.training.loop import Course, fit
+from flarenet.training.loop import TrainingSetup, fit
 from flarenet.training.losses import Loss, marginal_loss
 from flarenet.training.state import TrainState
-from flarenet.training.update import learn, make_scaler
+from flarenet.training.update import make_scaler, update_weights
 from tests.training import tiny
 from tests.training.tiny import checkpoints
 
@@ -32,13 +32,15 @@ STEP = Step(
 def batches():
     draw = np.random.default_rng(0)
     images = [draw.integers(0, 2047, (3, 12, 12)).astype(np.int16) for _ in range(4)]
-    asked = {"organ": np.array([True, True])}
-    made = [Sample(f"c{i}", image, {"organ": (image > 1000).astype(np.uint8)}, asked) for i, image in enumerate(images)]
+    annotated = {"organ": np.array([True, True])}
+    made = [
+        Sample(f"c{i}", image, {"organ": (image > 1000).astype(np.uint8)}, annotated) for i, image in enumerate(images)
+    ]
     return Batches(made, (8, 8), batch_size=4, seed=5, augmentation=None)
 
 
 def judge(network, batch):
-    return marginal_loss(network(batch.image), batch.labels["organ"], batch.asked["organ"])
+    return marginal_loss(network(batch.image), batch.labels["organ"], batch.annotated["organ"])
 
 
 def judge_in(precision):
@@ -58,10 +60,10 @@ def fresh(scaler=None, average=False):
     return state
 
 
-def course(folder, *, objective=judge, update=None, drawn=None, validate=None):
+def training_setup(folder, *, objective=judge, update=None, drawn=None, validate=None):
     drawn = drawn or batches()
     kept, update = checkpoints(folder), update or Update()
-    return Course(STEP, drawn, objective, validate, CPU, folder, kept, "test", update=update)
+    return TrainingSetup(STEP, drawn, objective, validate, CPU, folder, kept, "test", update=update)
 
 
 def weights(network):
@@ -106,7 +108,7 @@ def test_what_is_not_finite_stops_the_run_before_the_weights_change(tmp_path, wh
     state, snapshots = fresh(), []
     state.optimizer.register_step_post_hook(lambda *_: snapshots.append(weights(state.network)))
     with pytest.raises(RunError, match="test, epoch 2, batch 2") as error:
-        fit(state, course(tmp_path, drawn=drawn, objective=judge if where == "input" else poison(where)))
+        fit(state, training_setup(tmp_path, drawn=drawn, objective=judge if where == "input" else poison(where)))
     said = str(error.value)
     assert all(f"c{number}" in said for number in range(4))
     assert ("gradient" in said) == (where == "gradient") and ("inf" in said or "nan" in said)
@@ -132,7 +134,7 @@ def test_a_validation_that_is_not_finite_stops_the_run_and_the_state_before_it_i
         seen.append(batch)
         return judge_one(network, replace(batch, image=batch.image * factor) if len(seen) == 4 else batch)
 
-    run = course(tmp_path, objective=judge_one, validate=tiny.held_out(objective=too_bright))
+    run = training_setup(tmp_path, objective=judge_one, validate=tiny.held_out(objective=too_bright))
     with pytest.raises(RunError, match="test, validation after epoch 2") as error:
         fit(fresh(make_scaler(CPU, precision)), run)
     cases = ", ".join(sorted(set(tiny.batches(seed=6).names(0, 1))))
@@ -151,7 +153,7 @@ def test_a_gradient_is_cut_to_its_longest_length():
     def steep(batch):
         return Loss(torch.zeros(()), 1000 * sum(p.sum() for p in state.network.parameters()))
 
-    learn(state, batches().batch(0, 0), judge=steep, update=Update(clip_norm=0.5), where="here")
+    update_weights(state, batches().batch(0, 0), loss_fn=steep, update=Update(clip_norm=0.5), where="here")
     moved = torch.cat([(before[name] - tensor).flatten() for name, tensor in state.network.state_dict().items()])
     assert moved.norm().item() == pytest.approx(0.5, rel=1e-4)
 
@@ -159,10 +161,10 @@ def test_a_gradient_is_cut_to_its_longest_length():
 def test_a_loss_that_teaches_nothing_is_an_error():
     state = fresh()
     with pytest.raises(RunError, match="here"):
-        learn(
+        update_weights(
             state,
             batches().batch(0, 0),
-            judge=lambda batch: Loss(torch.zeros(()), torch.ones(())),
+            loss_fn=lambda batch: Loss(torch.zeros(()), torch.ones(())),
             update=Update(),
             where="here",
         )
@@ -181,10 +183,10 @@ def test_float16_makes_the_scale_smaller_until_the_gradient_fits():
         first = next(state.network.parameters())
         return Loss(torch.zeros(()), ((first - first.detach()) * 3e38).sum())
 
-    learn(state, batch, judge=too_steep, update=Update(), where="here")
+    update_weights(state, batch, loss_fn=too_steep, update=Update(), where="here")
     assert state.scaler.get_scale() == 1.0 and same(before, weights(state.network))
     with pytest.raises(RunError, match="gradient of length"):
-        learn(state, batch, judge=too_steep, update=Update(), where="here")
+        update_weights(state, batch, loss_fn=too_steep, update=Update(), where="here")
     assert same(before, weights(state.network))
 
 
@@ -193,7 +195,7 @@ def test_half_precision_learns_what_float32_does(tmp_path, precision):
     losses = []
     for word in ("fp32", precision):
         state = fresh(make_scaler(CPU, word))
-        fit(state, course(tmp_path / word, objective=judge_in(word)))
+        fit(state, training_setup(tmp_path / word, objective=judge_in(word)))
         losses.append([record.losses["loss"] for record in state.history])
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
     assert losses[1] != losses[0]
@@ -201,12 +203,12 @@ def test_half_precision_learns_what_float32_does(tmp_path, precision):
 
 def test_a_run_in_float16_goes_on_with_its_scale(tmp_path):
     state = fresh(torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2))
-    fit(state, course(tmp_path))
+    fit(state, training_setup(tmp_path))
     again = fresh(torch.amp.GradScaler("cpu"))
     assert checkpoints(tmp_path).load(again, print)
     assert again.scaler.state_dict() == state.scaler.state_dict()
     assert again.scaler.get_scale() == 8.0 * 2**4  # nine batches: the scale grew after each second one
-    learn(again, batches().batch(3, 0), judge=partial(judge, again.network), update=Update(), where="here")
+    update_weights(again, batches().batch(3, 0), loss_fn=partial(judge, again.network), update=Update(), where="here")
     assert again.scaler.get_scale() == 8.0 * 2**5
 
 
@@ -214,13 +216,13 @@ def test_a_run_in_float16_goes_on_with_its_scale(tmp_path):
 def test_a_run_goes_on_in_another_precision(tmp_path, first, then):
     """With the weights, and from float16 without its scale, which the other does not use."""
     state = fresh(make_scaler(CPU, first))
-    fit(state, course(tmp_path, objective=judge_in(first)))
+    fit(state, training_setup(tmp_path, objective=judge_in(first)))
     again = fresh(make_scaler(CPU, then))
     assert checkpoints(tmp_path).load(again, print) and again.epoch == 3
     assert same(weights(again.network), weights(state.network))
     assert again.scaler.state_dict() == make_scaler(CPU, then).state_dict()
     before, longer = weights(again.network), STEP.model_copy(update={"epochs": 4})
-    fit(again, replace(course(tmp_path, objective=judge_in(then)), step=longer))
+    fit(again, replace(training_setup(tmp_path, objective=judge_in(then)), step=longer))
     assert len(again.history) == 4 and not same(weights(again.network), before)
     assert again.history[3].losses["loss"] == pytest.approx(state.history[2].losses["loss"], rel=0.2)
 
@@ -249,8 +251,8 @@ def test_the_average_is_judged_and_kept_and_what_is_frozen_stays(tmp_path):
         judged.append(network)
         return Findings()
 
-    fit(state, course(tmp_path, update=Update(ema=0.9), validate=validate))
-    assert judged == [state.average] * 3 and state.judged is state.average
+    fit(state, training_setup(tmp_path, update=Update(ema=0.9), validate=validate))
+    assert judged == [state.average] * 3 and state.eval_network is state.average
     assert same(frozen, weights(state.average[0])) and same(frozen, weights(state.network[0]))
     assert not torch.equal(state.average[2].weight, state.network[2].weight)
     again = fresh(average=True)

@@ -48,9 +48,9 @@ def test_a_batch_is_judged_in_the_parts_that_training_works_on():
 def test_counts_are_over_what_was_asked_and_is_not_hidden():
     target = torch.tensor([[[1, 2, 0, HIDDEN]], [[0, 1, 1, 0]], [[0, 0, 0, 0]]], dtype=torch.uint8)
     predicted = torch.tensor([[[1, 1, 0, 2]], [[2, 1, 0, 0]], [[1, 2, 0, 0]]])
-    asked = torch.tensor([[True, True, True], [True, True, False], [False, False, False]])
+    annotated = torch.tensor([[True, True, True], [True, True, False], [False, False, False]])
     # label 1: a hit in each of two rows, sizes 1 + 2 and 2 + 1; label 2, asked in the first row: drawn once
-    assert validate.dice_counts(predicted, target, asked).tolist() == [[4, 0], [6, 1]]
+    assert validate.dice_counts(predicted, target, annotated).tolist() == [[4, 0], [6, 1]]
 
 
 def test_what_processes_average_lies_on_the_device_of_the_run(monkeypatch):
@@ -75,10 +75,10 @@ def test_what_processes_average_lies_on_the_device_of_the_run(monkeypatch):
     assert lay_on == [device]
 
 
-def batch(organ, cancer, *, asked, image=None):
+def batch(organ, cancer, *, annotated, image=None):
     """Patches of cases c0, c1, ... from nested lists of group maps."""
     labels = {"organ": torch.tensor(organ, dtype=torch.uint8), "cancer": torch.tensor(cancer, dtype=torch.uint8)}
-    flags = {group: torch.tensor([row[group] for row in asked]) for group in labels}
+    flags = {group: torch.tensor([row[group] for row in annotated]) for group in labels}
     shape = labels["organ"].shape
     image = torch.zeros(shape[0], 1, *shape[1:]) if image is None else image
     return Batch(image, labels, flags, tuple(f"c{row}" for row in range(shape[0])))
@@ -88,8 +88,8 @@ ALL = {"organ": [True, True, True], "cancer": [True, True]}
 
 
 def test_examples_are_those_with_the_most_labels_and_show_what_was_not_asked():
-    one = batch([[[0, 1]], [[1, HIDDEN]]], [[[0, 0]], [[0, 1]]], asked=[ALL, ALL])
-    two = batch([[[1, 2]], [[1, 2]]], [[[0, 0]], [[0, 0]]], asked=[{**ALL, "cancer": [False, False]}, ALL])
+    one = batch([[[0, 1]], [[1, HIDDEN]]], [[[0, 0]], [[0, 1]]], annotated=[ALL, ALL])
+    two = batch([[[1, 2]], [[1, 2]]], [[[0, 0]], [[0, 0]]], annotated=[{**ALL, "cancer": [False, False]}, ALL])
     nothing = {group: torch.zeros(2, 1, 2, dtype=torch.long) for group in LABELS.groups}
     found = Examples(LABELS, ("organ", "cancer"))
     found.add(one, nothing)
@@ -101,7 +101,7 @@ def test_examples_are_those_with_the_most_labels_and_show_what_was_not_asked():
 
 
 def test_later_rounds_show_the_same_patches_and_look_at_no_other():
-    poor, rich = (batch([labels], [[[0, 0]]], asked=[ALL]) for labels in ([[0, 1]], [[1, 2]]))
+    poor, rich = (batch([labels], [[[0, 0]]], annotated=[ALL]) for labels in ([[0, 1]], [[1, 2]]))
     found = Examples(LABELS, ("organ",))
     for patch in (poor, rich):
         found.add(patch, {"organ": torch.zeros(1, 1, 2, dtype=torch.long)})
@@ -114,7 +114,7 @@ def test_later_rounds_show_the_same_patches_and_look_at_no_other():
 
 def test_what_lies_under_a_lesion_is_not_asked_of_the_organs():
     found = Examples(LABELS, ("organ",))
-    found.add(batch([[[1, HIDDEN]]], [[[0, 1]]], asked=[ALL]), {"organ": torch.ones(1, 1, 2, dtype=torch.long)})
+    found.add(batch([[[1, HIDDEN]]], [[[0, 1]]], annotated=[ALL]), {"organ": torch.ones(1, 1, 2, dtype=torch.long)})
     [example] = found.best()
     assert example.labels.tolist() == [[1, HIDDEN]]
 
@@ -124,10 +124,12 @@ def test_of_a_block_the_slice_with_the_most_labels_is_shown_of_neighbours_the_mi
     image = torch.arange(6).float().view(1, 1, 3, 1, 2)
     predicted = {group: torch.zeros(1, 3, 1, 2, dtype=torch.long) for group in LABELS.groups}
     found = Examples(LABELS, ("organ", "cancer"))
-    found.add(batch(organ, cancer, asked=[ALL], image=image), predicted)
+    found.add(batch(organ, cancer, annotated=[ALL], image=image), predicted)
     assert found.best()[0].image.tolist() == [[2, 3]]
 
     slices = Examples(LABELS, ("organ", "cancer"))
     image = torch.arange(6).float().view(1, 3, 1, 2)
-    slices.add(batch(organ[0][:1], cancer[0][:1], asked=[ALL], image=image), {g: p[:, 0] for g, p in predicted.items()})
+    slices.add(
+        batch(organ[0][:1], cancer[0][:1], annotated=[ALL], image=image), {g: p[:, 0] for g, p in predicted.items()}
+    )
     assert slices.best()[0].image.tolist() == [[2, 3]]

@@ -8,7 +8,7 @@ from flarenet.data.labels import LabelSet
 from flarenet.planning.plan import Step, Subset, Update
 from flarenet.training.batches import Batches, Sample
 from flarenet.training.checkpoints import Checkpoints
-from flarenet.training.loop import Course
+from flarenet.training.loop import TrainingSetup
 from flarenet.training.losses import segmentation_loss
 from flarenet.training.state import TrainState
 from flarenet.training.validate import HeldOut
@@ -33,14 +33,16 @@ class Network(nn.Module):
 
 
 def objective(network, batch):
-    return segmentation_loss(network(batch.image, ("organ",)), batch.labels, batch.asked)
+    return segmentation_loss(network(batch.image, ("organ",)), batch.labels, batch.annotated)
 
 
 def batches(*, seed=5, count=3):
     draw = np.random.default_rng(0)
     images = [draw.integers(0, 2048, (3, 12, 12)).astype(np.int16) for _ in range(count)]
-    asked = {"organ": np.array([True, True])}
-    samples = [Sample(f"c{n}", each, {"organ": (each > 1000).astype(np.uint8)}, asked) for n, each in enumerate(images)]
+    annotated = {"organ": np.array([True, True])}
+    samples = [
+        Sample(f"c{n}", each, {"organ": (each > 1000).astype(np.uint8)}, annotated) for n, each in enumerate(images)
+    ]
     return Batches(samples, (8, 8), batch_size=2, seed=seed, augmentation=None)
 
 
@@ -60,9 +62,9 @@ def checkpoints(folder, identity=IDENTITY, *, save_every_s=600.0):
     return Checkpoints(folder, identity, save_every_s=save_every_s)
 
 
-def course(folder, *callbacks, objective=objective, validate=None, step=STEP, save_every_s=600.0):
+def training_setup(folder, *callbacks, objective=objective, validate=None, step=STEP, save_every_s=600.0):
     kept = checkpoints(folder, save_every_s=save_every_s)
-    return Course(step, batches(), objective, validate, CPU, folder, kept, "test", callbacks)
+    return TrainingSetup(step, batches(), objective, validate, CPU, folder, kept, "test", callbacks)
 
 
 def fresh_state(width=4):

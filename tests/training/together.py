@@ -18,7 +18,7 @@ from flarenet.planning.plan import Augmentation, Step, Subset, Update
 from flarenet.training.batches import Batches, Sample
 from flarenet.training.checkpoints import Checkpoints
 from flarenet.training.distributed import joined, own_rows, rank
-from flarenet.training.loop import Course, fit
+from flarenet.training.loop import TrainingSetup, fit
 from flarenet.training.losses import segmentation_loss
 from flarenet.training.state import TrainState
 
@@ -32,11 +32,11 @@ def samples():
     """Cases that answer both labels, one of them, or none."""
     draw = np.random.default_rng(0)
     made = []
-    for number, asked in enumerate(([1, 1, 1], [1, 1, 0], [0, 0, 0], [1, 0, 1])):
+    for number, annotated in enumerate(([1, 1, 1], [1, 1, 0], [0, 0, 0], [1, 0, 1])):
         image = draw.integers(0, 2047, (3, 12, 12)).astype(np.int16)
         drawn = (image // 700).astype(np.uint8)
-        drawn[~np.array(asked, bool)[drawn]] = 0
-        made.append(Sample(f"c{number}", image, {"organ": drawn}, {"organ": np.array(asked, bool)}))
+        drawn[~np.array(annotated, bool)[drawn]] = 0
+        made.append(Sample(f"c{number}", image, {"organ": drawn}, {"organ": np.array(annotated, bool)}))
     return made
 
 
@@ -63,12 +63,12 @@ def train(folder, harm=None, accumulate=1, victim=1):
             signal.raise_signal(signal.SIGUSR1 if number == 4 else signal.SIGTERM)
         factor = math.nan if number == 5 and harm == "nan" else 1.0
         answers = {"organ": network(batch.image) * factor}
-        return segmentation_loss(answers, batch.labels, batch.asked, exclusion=0.5)
+        return segmentation_loss(answers, batch.labels, batch.annotated, exclusion=0.5)
 
     checkpoints, update = Checkpoints(folder, {}, save_every_s=1e9), Update(accumulate=accumulate)
     checkpoints.load(state, print)
-    course = Course(STEP, batches, objective, None, CPU, folder, checkpoints, "test", update=update)
-    fit(state, course)
+    setup = TrainingSetup(STEP, batches, objective, None, CPU, folder, checkpoints, "test", update=update)
+    fit(state, setup)
     if rank() == 0:
         save_file(network.state_dict(), folder / "weights.safetensors")
 

@@ -17,7 +17,7 @@ from ..reading import STRICT, Reading
 from .header import Header
 from .read import opened_image, stored
 from .stream import Source
-from .voxels import Seen, check_seen, fill, in_range, plane_values
+from .voxels import VoxelStats, check_voxels, fill, in_range, plane_values
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,20 +65,20 @@ def inspect_file(path: str | Path, floors: Collection[float], reading: Reading =
 
     floors  the values for which ImageFile.boxes is found
     """
-    path, seen = Path(path), Seen()
+    path, stats = Path(path), VoxelStats()
     boxes = {floor: BoxOf() for floor in floors}
     with opened_image(path, reading) as (source, header):
         z, *plane_sample = sample_of(header.grid.shape)
         sample = []
         for number, part in enumerate(_planes(source, header, path)):
-            seen.note(part)
+            stats.note(part)
             plane = plane_values(part, header.scaling)
             for floor, found in boxes.items():
                 found.add((plane > floor) & (plane < np.inf) if plane.dtype == np.float32 else plane > floor)
             if number % (z.step or 1) == 0:
                 sample.append(plane[tuple(plane_sample)].copy())
-    remarks = check_seen(seen, header.voxels, header.scaling, path)
-    lowest, highest = in_range(seen, header.scaling)
+    remarks = check_voxels(stats, header.voxels, header.scaling, path)
+    lowest, highest = in_range(stats, header.scaling)
     whole = Box((0, 0, 0), header.grid.shape)
     return ImageFile(
         path=path,

@@ -16,7 +16,7 @@ from ..labels import LabelSet
 from ..reading import STRICT, Reading
 from .header import Header, parse_header
 from .stream import Source, opened, parts, skip
-from .voxels import LookupTable, Seen, check_seen, fill, image_values, in_range, label_values, lookup_table
+from .voxels import LookupTable, VoxelStats, check_voxels, fill, image_values, in_range, label_values, lookup_table
 
 LARGEST_IMAGE_RATIO, RATIO_FROM_BYTES = 250, 512 << 20
 """gzip makes a scan that is larger than RATIO_FROM_BYTES at most so many times smaller: its noise cannot be packed."""
@@ -34,14 +34,14 @@ def read_image(path: str | Path, reading: Reading = STRICT) -> Volume:
 
 def inspect_image(path: str | Path, reading: Reading = STRICT) -> tuple[Volume, Header, tuple[Finding, ...]]:
     """As read_image, with the header of the file and the warnings about it."""
-    path, seen = Path(path), Seen()
+    path, stats = Path(path), VoxelStats()
     with opened_image(path, reading) as (source, header), _enough_memory(header, path):
         whole = header.scaling is None and header.dtype.kind != "f"
         out = np.empty(header.voxels, np.int16 if whole else np.float32)
         same = out.dtype == header.dtype.newbyteorder("=")
-        out = image_values(stored(source, header, path, into=out if same else None), out, header.scaling, seen)
-    if remarks := check_seen(seen, out.size, header.scaling, path):
-        fill(out, in_range(seen, header.scaling)[0])
+        out = image_values(stored(source, header, path, into=out if same else None), out, header.scaling, stats)
+    if remarks := check_voxels(stats, out.size, header.scaling, path):
+        fill(out, in_range(stats, header.scaling)[0])
     volume = Volume(out.reshape(header.grid.shape), header.grid)
     return volume, header, (*header.about_file, *header.about_grid, *remarks)
 

@@ -31,7 +31,7 @@ Scaling = tuple[float, float] | None
 
 
 @dataclass
-class Seen:
+class VoxelStats:
     """What was noted of the stored numbers while an image was read.
 
     lowest, highest  the ends of the range of the finite numbers
@@ -61,7 +61,7 @@ class Seen:
         self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
 
 
-def image_values(parts: Iterator[np.ndarray], out: np.ndarray, scaling: Scaling, seen: Seen) -> np.ndarray:
+def image_values(parts: Iterator[np.ndarray], out: np.ndarray, scaling: Scaling, stats: VoxelStats) -> np.ndarray:
     """Convert the numbers of `parts` into `out`, which is flat, and return it; or a float32 copy of it where `out` is
     int16 and the numbers do not fit.
 
@@ -69,7 +69,7 @@ def image_values(parts: Iterator[np.ndarray], out: np.ndarray, scaling: Scaling,
     """
     done = 0
     for part in parts:
-        seen.note(part)
+        stats.note(part)
         if out.dtype == np.int16 and not _fits_int16(part):
             out = out.astype(np.float32)
         here = out[done : done + part.size]
@@ -86,7 +86,7 @@ def plane_values(part: np.ndarray, scaling: Scaling) -> np.ndarray:
     """
     if scaling is None and part.dtype.kind != "f":
         return part.astype(np.int16 if _fits_int16(part) else np.float32, copy=False)
-    with np.errstate(over="ignore", invalid="ignore"):  # check_seen refuses NaN and numbers that are too large
+    with np.errstate(over="ignore", invalid="ignore"):  # check_voxels refuses NaN and numbers that are too large
         values = part.astype(np.float32, copy=scaling is not None)
         if scaling is not None:
             values *= np.float32(scaling[0])
@@ -94,24 +94,24 @@ def plane_values(part: np.ndarray, scaling: Scaling) -> np.ndarray:
     return values
 
 
-def in_range(seen: Seen, scaling: Scaling) -> tuple[float, float]:
+def in_range(stats: VoxelStats, scaling: Scaling) -> tuple[float, float]:
     """The lowest and the highest value of an image."""
     slope, intercept = scaling or (1.0, 0.0)
-    lowest, highest = sorted((slope * seen.lowest + intercept, slope * seen.highest + intercept))
+    lowest, highest = sorted((slope * stats.lowest + intercept, slope * stats.highest + intercept))
     return lowest, highest
 
 
-def check_seen(seen: Seen, voxels: int, scaling: Scaling, path: object) -> list[Finding]:
+def check_voxels(stats: VoxelStats, voxels: int, scaling: Scaling, path: object) -> list[Finding]:
     """Raise DatasetError for numbers that are not a scan. Returns a warning where a few, which `fill` replaces, are not
     finite."""
-    lowest, highest = in_range(seen, scaling)
-    remarks = _check_finite(seen, voxels, path)
+    lowest, highest = in_range(stats, scaling)
+    remarks = _check_finite(stats, voxels, path)
     if max(abs(lowest), abs(highest)) > LARGEST_VALUE:
         found = f"values from {lowest:.3g} to {highest:.3g}"
         raise DatasetError(path, found=found, expected=f"at most {LARGEST_VALUE:g}, as scanners give")
     if lowest == highest:
         raise DatasetError(path, found=f"{lowest:g} in every voxel", expected="an image")
-    _check_wrapped(seen, voxels, path)
+    _check_wrapped(stats, voxels, path)
     return remarks
 
 
@@ -122,22 +122,22 @@ def fill(values: np.ndarray, lowest: float) -> np.ndarray:
     return values
 
 
-def _check_finite(seen: Seen, voxels: int, path: object) -> list[Finding]:
-    if not seen.not_finite:
+def _check_finite(stats: VoxelStats, voxels: int, path: object) -> list[Finding]:
+    if not stats.not_finite:
         return []
-    found = f"{seen.not_finite} voxels that are NaN or infinite"
-    if seen.not_finite > MOST_NOT_FINITE * voxels:
+    found = f"{stats.not_finite} voxels that are NaN or infinite"
+    if stats.not_finite > MOST_NOT_FINITE * voxels:
         expected = f"finite numbers, or at most {MOST_NOT_FINITE:.1%} of {voxels} voxels otherwise"
         raise DatasetError(path, found=found, expected=expected)
     return [remark(path, found=found, expected="finite numbers", remedy="taken as air, the lowest value of the image")]
 
 
-def _check_wrapped(seen: Seen, voxels: int, path: object) -> None:
+def _check_wrapped(stats: VoxelStats, voxels: int, path: object) -> None:
     """Raise DatasetError for numbers that look like wrapped negatives: many at the upper end and none just below, a gap
     that a range which is really used does not have."""
-    if seen.wrapped <= WRAPPED_SHARE * voxels or seen.between:
+    if stats.wrapped <= WRAPPED_SHARE * voxels or stats.between:
         return
-    found = f"uint16 numbers up to {seen.highest:.0f} in {seen.wrapped} voxels, and none from 32768 to {WRAPPED_FROM}"
+    found = f"uint16 numbers up to {stats.highest:.0f} in {stats.wrapped} voxels, and none from 32768 to {WRAPPED_FROM}"
     expected, remedy = "HU: these look like negative ones, wrapped around", "store it again as int16"
     raise DatasetError(path, found=found, expected=expected, remedy=remedy)
 

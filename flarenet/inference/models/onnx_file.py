@@ -14,7 +14,7 @@ from ...errors import UsageError, needs_extra
 from ...networks.traced import InOrder
 from ...planning.fusion import Fusion
 from ...preparation.prepare import FULL
-from ...preparation.turned import PERCENTILES
+from ...preparation.reoriented import PERCENTILES
 from ...schema import Frozen, save
 from ...silence import silent
 from ...whole import whole_file

@@ -22,7 +22,7 @@ from ...silence import silent
 from ...volume import Grid
 from ...whole import whole_file
 from ..opening import OpenedScan
-from .outputs import WrittenAtEnd, beside
+from .outputs import WrittenAtEnd, output_path
 from .slices import FinishedSlice, LabelMap
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class DicomSeg:
         return DicomSegSink(self.files(output)[0], image, slices, scan.grid, labels=self.labels)
 
     def files(self, output: Path) -> tuple[Path, ...]:
-        return (beside(output, FOLDER, ".dcm"),)
+        return (output_path(output, FOLDER, ".dcm"),)
 
 
 class DicomSegSink(WrittenAtEnd):
@@ -85,14 +85,14 @@ class DicomSegSink(WrittenAtEnd):
             self._map.take(finished)
 
     def finish(self) -> None:
-        drawn = self._map.labels
+        label_map = self._map.labels
         # a Segmentation needs a frame: without any label, one frame is empty
-        places = [z for z, plane in enumerate(drawn) if plane.any()] or [0]
+        places = [z for z, plane in enumerate(label_map) if plane.any()] or [0]
         with _told_of(self.series):
             sources = {z: _source(self.slices[z], apart_mm=self.grid.spacing_mm[0]) for z in places}
             with whole_file(self.path) as temporary:
                 with silent():  # pydicom's warnings quote values, which may be the patient's
-                    segmentation(drawn[places], list(sources.values()), self.labels).save_as(temporary)
+                    segmentation(label_map[places], list(sources.values()), self.labels).save_as(temporary)
                 self._compare(temporary, sources)
 
     def _compare(self, written: Path, sources: Mapping[int, Dataset]) -> None:
@@ -126,21 +126,21 @@ class DicomSegSink(WrittenAtEnd):
             raise StorageError(self.path, found="other labels when read back", expected="those of the answer")
 
 
-def segmentation(drawn: np.ndarray, sources: Sequence[Dataset], labels: LabelSet) -> Any:
-    """The highdicom Segmentation of label slices `drawn`, uint8 [n, Y, X], of the DICOM slices `sources`.
+def segmentation(label_map: np.ndarray, sources: Sequence[Dataset], labels: LabelSet) -> Any:
+    """The highdicom Segmentation of label slices `label_map`, uint8 [n, Y, X], of the DICOM slices `sources`.
 
     Its UIDs are made from the series and the labels, so the same label map gets the same UIDs.
     """
     import highdicom
     from pydicom.uid import generate_uid
 
-    present = [value for value in labels.values if (drawn == value).any()]
+    present = [value for value in labels.values if (label_map == value).any()]
     table = np.zeros(256, dtype=np.uint8)
     table[present] = np.arange(1, len(present) + 1)
-    facts = [sources[0].SeriesInstanceUID, hashlib.sha256(drawn.tobytes()).hexdigest(), *labels.names]
+    facts = [sources[0].SeriesInstanceUID, hashlib.sha256(label_map.tobytes()).hexdigest(), *labels.names]
     return highdicom.seg.Segmentation(
         source_images=sources,
-        pixel_array=table[drawn],
+        pixel_array=table[label_map],
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[
             _described(number, value, labels) for number, value in enumerate(present or labels.values[:1], start=1)

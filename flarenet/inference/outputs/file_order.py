@@ -1,4 +1,4 @@
-"""Writes finished slices of the turned scan in the orientation and order of the scan's file."""
+"""Writes finished slices of the reoriented scan in the orientation and order of the scan's file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FileOrder:
         self._kept: list[np.ndarray] | None = None
 
     def take(self, z: int, planes: Sequence[np.ndarray]) -> None:
-        """Slice `z` of the turned scan, uint8 [Y, X] for each channel."""
+        """Slice `z` of the reoriented scan, uint8 [Y, X] for each channel."""
         flipped = self._orientation.flips[0]
         place = self._shape[0] - 1 - z if flipped else z
         if self._kept is None and self._orientation.axes[0] == 0 and place == self._next:
@@ -37,8 +37,8 @@ class FileOrder:
         if self._kept is None:
             if self._next:
                 raise ValueError(f"slice {z} out of order")
-            turned = [self._shape[axis] for axis in self._orientation.axes]
-            self._kept = [np.empty(turned, dtype=np.uint8) for _ in planes]
+            reoriented = [self._shape[axis] for axis in self._orientation.axes]
+            self._kept = [np.empty(reoriented, dtype=np.uint8) for _ in planes]
         for kept, plane in zip(self._kept, planes):
             kept[z] = plane
 

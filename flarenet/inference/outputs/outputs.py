@@ -42,7 +42,7 @@ class Output(Protocol):
         """The files that it writes beside the label file `output`."""
 
 
-def beside(output: Path, kind: str, ending: str) -> Path:
+def output_path(output: Path, kind: str, ending: str) -> Path:
     """OUT/KIND/CASE + ending for the label file OUT/CASE.nii.gz."""
     return output.parent / kind / f"{case_name(output)}{ending}"
 

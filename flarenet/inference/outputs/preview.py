@@ -15,7 +15,7 @@ from ...data.labels import LabelSet
 from ...volume import Grid, orientation_of
 from ...whole import whole_file
 from ..opening import OpenedScan
-from .outputs import WrittenAtEnd, beside
+from .outputs import WrittenAtEnd, output_path
 from .slices import FinishedSlice
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ CORONAL_ROWS, CORONAL_HEIGHT = 8, 512
 
 
 _Kept = tuple[int, np.ndarray, np.ndarray]
-"""A slice of the turned scan: (z, image [Y, X], which is int16 HU of a CT, else float32; labels uint8 [Y, X])."""
+"""A slice of the reoriented scan: (z, image [Y, X], which is int16 HU of a CT, else float32; labels uint8 [Y, X])."""
 
 
 class Preview:
@@ -48,7 +48,7 @@ class Preview:
         return PreviewSink(self.files(output)[0], scan.grid, labels=self.labels, is_ct=self.is_ct)
 
     def files(self, output: Path) -> tuple[Path, ...]:
-        return (beside(output, FOLDER, ".png"),)
+        return (output_path(output, FOLDER, ".png"),)
 
 
 class PreviewSink(WrittenAtEnd):

@@ -11,7 +11,7 @@ from ...data.labels import LabelSet
 from ...data.nifti import channels_file
 from ..opening import OpenedScan
 from .file_order import FileOrder
-from .outputs import beside
+from .outputs import output_path
 from .slices import FinishedSlice
 
 FOLDER = "probabilities"
@@ -37,7 +37,7 @@ class Probabilities:
         return ProbabilitiesSink(paths, scan, channels=channels)
 
     def files(self, output: Path) -> tuple[Path, ...]:
-        return tuple(beside(output, FOLDER, f"_{group}.nii.gz") for group in self.groups)
+        return tuple(output_path(output, FOLDER, f"_{group}.nii.gz") for group in self.groups)
 
 
 class ProbabilitiesSink:

@@ -17,10 +17,10 @@ from ..opening import OpenedScan
 
 @dataclass(frozen=True, eq=False)
 class FinishedSlice:
-    """One slice of a scan turned to RAS (see volume.Orientation), with its answer.
+    """One slice of a scan reoriented to RAS (see volume.Orientation), with its answer.
 
-    z              its place along the turned scan. From slice to slice z rises or falls by one, and every slice of the
-                   scan comes once. z falls where a file stores the highest slice first and is not read as a whole
+    z              its place along the reoriented scan. From slice to slice z rises or falls by one, and every slice of
+                   the scan comes once. z falls where a file stores the highest slice first and is not read as a whole
     labels         uint8 [Y, X], values of the label table, groups laid over each other
     image          float32 [Y, X], HU; None where no sink wants_image
     probabilities  {group: float32 [1 + n, Y, X]}; None where no sink wants_probabilities
@@ -65,10 +65,10 @@ class LabelMap:
 
     def __init__(self, grid: Grid) -> None:
         self.labels = np.zeros(grid.shape, dtype=np.uint8)
-        self._turned = orientation_of(grid).apply(self.labels)
+        self._reoriented = orientation_of(grid).apply(self.labels)
 
     def take(self, finished: FinishedSlice) -> None:
-        self._turned[finished.z] = finished.labels
+        self._reoriented[finished.z] = finished.labels
 
     def finish(self) -> None: ...
 

@@ -15,7 +15,7 @@ from ...schema import Frozen, load, save
 from ...volume import Grid
 from ...whole import write_csv
 from ..opening import OpenedScan
-from .outputs import WrittenAtEnd, beside
+from .outputs import WrittenAtEnd, output_path
 from .slices import FinishedSlice
 
 FOLDER, TABLE, ALL = "statistics", "statistics.csv", "statistics.json"
@@ -75,7 +75,7 @@ class Statistics:
         )
 
     def files(self, output: Path) -> tuple[Path, ...]:
-        return (beside(output, FOLDER, ".json"),)
+        return (output_path(output, FOLDER, ".json"),)
 
 
 class StatisticsSink(WrittenAtEnd):
@@ -128,7 +128,7 @@ class StatisticsSink(WrittenAtEnd):
 
 def read_statistics(output: Path) -> CaseStatistics:
     """The statistics written beside a label file. Raises DatasetError where there are none."""
-    return load(CaseStatistics, beside(output, FOLDER, ".json"), DatasetError)
+    return load(CaseStatistics, output_path(output, FOLDER, ".json"), DatasetError)
 
 
 def write_tables(folder: Path, cases: Sequence[CaseStatistics]) -> None:

@@ -114,12 +114,19 @@ class Bins:
 
 
 def measure(
-    image: Volume, drawn: np.ndarray | None, labels: LabelSet, *, name: str, is_ct: bool, image_sha256: str, key: str
+    image: Volume,
+    label_map: np.ndarray | None,
+    labels: LabelSet,
+    *,
+    name: str,
+    is_ct: bool,
+    image_sha256: str,
+    key: str,
 ) -> CaseFingerprint:
     """The numbers of a case; `annotated` and `voxels` hold every value of the table until its pattern is settled.
 
-    image  in any order of axes, which may lean; its voxels are counted as they are, without resampling
-    drawn  uint8 [Z, Y, X] on the same grid, HIDDEN where nobody annotated anything; None where there is no label file
+    image      in any order of axes, which may lean; its voxels are counted as they are, without resampling
+    label_map  uint8 [Z, Y, X] on the same grid, HIDDEN where nobody annotated anything; None: there is no label file
     """
     upright = upright_grid(image.grid)
     orientation = orientation_of(upright)
@@ -128,8 +135,8 @@ def measure(
     body_floor, inside_floor = (BODY_HU, INSIDE_HU) if is_ct else (_bright(image.data, low),) * 2
     table = np.zeros((len(labels.names), BINS), dtype=np.int64)
     centres = np.zeros(len(labels.names))
-    if drawn is not None:
-        table, centres = _by_label(image.data, drawn, len(labels.names), bins, orientation)
+    if label_map is not None:
+        table, centres = _by_label(image.data, label_map, len(labels.names), bins, orientation)
     foreground = table.sum(axis=0)
     has_foreground = bool(foreground.any())
     return CaseFingerprint(
@@ -139,14 +146,14 @@ def measure(
         body_shape=body_shape(image.data, body_floor, orientation),
         min_hu=low,
         max_hu=high,
-        annotated=labels.values if drawn is not None else (),
-        voxels={} if drawn is None else {value: int(table[value].sum()) for value in labels.values},
-        labels={} if drawn is None else {v: _facts(table[v], bins, float(centres[v])) for v in labels.values},
+        annotated=labels.values if label_map is not None else (),
+        voxels={} if label_map is None else {value: int(table[value].sum()) for value in labels.values},
+        labels={} if label_map is None else {v: _facts(table[v], bins, float(centres[v])) for v in labels.values},
         histogram_of="foreground" if has_foreground else "body",
         histogram=pack_histogram(foreground if has_foreground else _above(image.data, inside_floor, bins)),
         lowest=bins.lowest,
         step=bins.step,
-        ignored=0.0 if drawn is None else ignored_share(drawn),
+        ignored=0.0 if label_map is None else ignored_share(label_map),
         image_sha256=image_sha256,
         key=key,
     )
@@ -220,13 +227,13 @@ def _slabs(data: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _by_label(
-    image: np.ndarray, drawn: np.ndarray, names: int, bins: Bins, orientation: Orientation
+    image: np.ndarray, label_map: np.ndarray, names: int, bins: Bins, orientation: Orientation
 ) -> tuple[np.ndarray, np.ndarray]:
     """The histogram of each label, [names, BINS] (zeros for the background), and its mean index along canonical x,
     [names]."""
     table, sums = np.zeros(names * BINS, dtype=np.int64), np.zeros(names)
     axis = orientation.axes[2]
-    for start, part in _slabs(drawn):
+    for start, part in _slabs(label_map):
         flat = part.reshape(-1)
         inside = np.flatnonzero((flat != 0) & (flat != HIDDEN))
         if not inside.size:

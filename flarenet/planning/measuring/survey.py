@@ -103,7 +103,7 @@ def _read_and_measure(job: _Job, question: str, image: FileState | None, label: 
     made_of = [question, image.sha256, label.sha256 if label else ""]
     measured = measure(
         content.image,
-        None if content.drawn is None else content.drawn.data,
+        None if content.label_map is None else content.label_map.data,
         job.labels,
         name=case.name,
         is_ct=job.is_ct,

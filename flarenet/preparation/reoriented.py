@@ -1,4 +1,4 @@
-"""Scans turned to RAS, plane by plane, whether they are in memory or stay in their file."""
+"""Scans reoriented to RAS, plane by plane, whether they are in memory or stay in their file."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ NARROWEST = 1e-30
 image."""
 
 
-class Turned(Protocol):
+class ReorientedScan(Protocol):
     """A scan in RAS order.
 
     original     the scan's own grid
-    orientation  turns the scan to RAS
-    grid         the grid of the turned scan
-    falling      whether the planes of the turned scan come highest z first
+    orientation  reorients the scan to RAS
+    grid         the grid of the reoriented scan
+    descending   whether the planes of the reoriented scan come highest z first
     """
 
     original: Grid
     orientation: Orientation
     grid: Grid
-    falling: bool
+    descending: bool
 
     def planes(self) -> Iterator[np.ndarray]:
-        """All planes [Y, X] of the turned scan, int16 or float32; as often as wanted."""
+        """All planes [Y, X] of the reoriented scan, int16 or float32; as often as wanted."""
 
     def window(self, configuration: Configuration) -> tuple[float, float]:
         """The window that intensities are clipped to: the plan's, or the image's own PERCENTILES.
@@ -45,13 +45,13 @@ class Turned(Protocol):
         """
 
     def box(self, floor: float) -> Box | None:
-        """The smallest box of the turned scan that holds everything above `floor`; None where nothing is above it."""
+        """The smallest box of the reoriented scan that holds everything above `floor`; None where nothing is."""
 
 
-class TurnedVolume:
-    """A scan in memory, lowest z first; see Turned. Its voxels are not copied."""
+class ReorientedVolume:
+    """A scan in memory, lowest z first; see ReorientedScan. Its voxels are not copied."""
 
-    falling = False
+    descending = False
 
     def __init__(self, volume: Volume) -> None:
         self.volume = volume
@@ -82,15 +82,15 @@ def _percentiles(voxels: np.ndarray) -> tuple[float, float]:
     return low, high
 
 
-class TurnedFile:
-    """A scan that stays in its file; see Turned. Its planes come in the file's order. Raises ValueError where the
-    planes of the file are not axial slices."""
+class ReorientedFile:
+    """A scan that stays in its file; see ReorientedScan. Its planes come in the file's order. Raises ValueError where
+    the planes of the file are not axial slices."""
 
     def __init__(self, image: ImageFile) -> None:
         self.original, self.orientation = image.grid, orientation_of(image.grid)
         if self.orientation.axes[0] != 0:
-            raise ValueError("the file's slices are not those of the turned scan")
-        self.grid, self.falling = self.orientation.apply_to_grid(image.grid), self.orientation.flips[0]
+            raise ValueError("the file's slices are not those of the reoriented scan")
+        self.grid, self.descending = self.orientation.apply_to_grid(image.grid), self.orientation.flips[0]
         self._image = image
 
     def planes(self) -> Iterator[np.ndarray]:
@@ -109,8 +109,8 @@ class TurnedFile:
 def stays_in_file(grid: Grid, configurations: Collection[Configuration]) -> bool:
     """Whether a scan on `grid` can be prepared plane by plane, without the whole of it in memory.
 
-    Its axes must stand at right angles, its planes must be the slices of the turned scan, and the window must be known
-    beforehand. Blocks are placed from the lowest slice on, so for them the lowest slice must come first.
+    Its axes must stand at right angles, its planes must be the slices of the reoriented scan, and the window must be
+    known beforehand. Blocks are placed from the lowest slice on, so for them the lowest slice must come first.
     """
     orientation = orientation_of(grid)
     blocks = any(len(one.patch) == 3 for one in configurations)

@@ -21,7 +21,7 @@ CLOSING_S = 5.0
 """For so many seconds at most, whoever stops early waits for a file that is being read: it may never end."""
 
 
-def one_ahead(work: Callable[[T], U], items: Iterable[T]) -> Iterator[tuple[T, Future[U]]]:
+def prefetch(work: Callable[[T], U], items: Iterable[T]) -> Iterator[tuple[T, Future[U]]]:
     """Each item with the Future of work(item). While one is used, a thread works on the next one.
 
     The work on the first item begins at once, before it is asked for. The thread goes no further than the next item, so
@@ -29,24 +29,24 @@ def one_ahead(work: Callable[[T], U], items: Iterable[T]) -> Iterator[tuple[T, F
     stop early, close the iterator: that waits for the work in progress.
     """
     worker = ThreadPoolExecutor(1, thread_name_prefix="ahead")
-    return _ahead(lambda item: worker.submit(work, item), worker.shutdown, items)
+    return _prefetch(lambda item: worker.submit(work, item), worker.shutdown, items)
 
 
 def read_ahead(
     read: Callable[[T], U], items: Iterable[T], *, timeout_s: float | None = None
 ) -> Iterator[tuple[T, Future[U]]]:
-    """As one_ahead, for files, a read of which may never end, as from a network disk that is gone: neither the end of
+    """As prefetch, for files, a read of which may never end, as from a network disk that is gone: neither the end of
     the process nor, beyond CLOSING_S, whoever closes the iterator waits for it.
 
     timeout_s  after so many seconds an item fails with StorageError, and the next one is read
     """
     reader = _Reader(read, timeout_s)
-    given = _ahead(reader.submit, reader.close, items)
+    given = _prefetch(reader.submit, reader.close, items)
     weakref.finalize(given, reader.stop)  # a generator that nobody started closes nothing
     return given
 
 
-def _ahead(
+def _prefetch(
     begin: Callable[[T], Future[U]], close: Callable[[], None], items: Iterable[T]
 ) -> Iterator[tuple[T, Future[U]]]:
     rest = iter(items)

@@ -1,4 +1,4 @@
-"""Makes the Course that the loop runs, from a step of the plan and its samples."""
+"""Makes the TrainingSetup of the loop, from a step of the plan and its samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..training.callbacks import Callback
 from ..training.checkpoints import Checkpoints
 from ..training.distributed import own_rows
 from ..training.loader import Loader
-from ..training.loop import Course, Objective
+from ..training.loop import Objective, TrainingSetup
 from ..training.validate import HeldOut
 
 HELD_OUT_SHARE = 5
@@ -29,7 +29,7 @@ held-out case where that is fewer, because patches of one case are alike. A fift
 two patches a case. The lowest loss is chosen as in the paper, by a fifth."""
 
 
-def make_course(
+def make_setup(
     step: Step,
     train: Sequence[Sample],
     held_out: Sequence[Sample],
@@ -43,8 +43,8 @@ def make_course(
     folder: Path,
     title: str,
     callbacks: Sequence[Callback] = (),
-) -> Course:
-    """The Course of one step, which runs in `folder`. Without held-out samples it has no validation.
+) -> TrainingSetup:
+    """The TrainingSetup of one step, which runs in `folder`. Without held-out samples it has no validation.
 
     starts_from  as identity_of takes it
     """
@@ -54,7 +54,7 @@ def make_course(
         count = held_out_batches(step, len(held_out))
         fixed = draw(held_out, seed=plan.seed + 1, augmentation=None)
         validate = HeldOut(
-            loader.ahead(fixed, epochs=1, batches_per_epoch=count),
+            loader.prefetch(fixed, epochs=1, batches_per_epoch=count),
             count=count,
             labels=plan.labels,
             groups=step.groups,
@@ -66,9 +66,9 @@ def make_course(
     rare = rare_labels(train, step.rare)
     weights = case_weights(train, balance=step.balance, rare=rare)
     batches = draw(train, seed=plan.seed, augmentation=part.augmentation, weights=weights, rare=rare)
-    return Course(
+    return TrainingSetup(
         step=step,
-        batches=loader.ahead(batches, epochs=step.epochs, batches_per_epoch=step.batches_per_epoch),
+        batches=loader.prefetch(batches, epochs=step.epochs, batches_per_epoch=step.batches_per_epoch),
         objective=objective,
         validate=validate,
         device=device,

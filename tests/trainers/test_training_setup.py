@@ -11,7 +11,7 @@ from flarenet.data.places import places_of
 from flarenet.errors import UsageError
 from flarenet.planning.plan import Augmentation
 from flarenet.preparation.prepare import FULL
-from flarenet.trainers.course import held_out_batches, make_course
+from flarenet.trainers.training_setup import held_out_batches, make_setup
 from flarenet.training.batches import Sample
 from flarenet.training.loader import Loader
 from flarenet.training.losses import Loss
@@ -27,18 +27,18 @@ def sample(name, *, answers, holds):
     organ = np.zeros((2, 64, 64), dtype=np.uint8)
     for label in holds:
         organ[1, 16 * label, 16 * label] = label
-    asked = {"organ": np.array([True, *(label in answers for label in (1, 2, 3))])}
+    annotated = {"organ": np.array([True, *(label in answers for label in (1, 2, 3))])}
     grey = np.full(organ.shape, FULL // 2, dtype=np.int16)
-    return Sample(name, grey, {"organ": organ}, asked, {"organ": places_of(organ)[0]}, key=name, annotated=answers)
+    return Sample(name, grey, {"organ": organ}, annotated, {"organ": places_of(organ)[0]}, key=name, annotated=answers)
 
 
 MANY, ONE = sample("many", answers=(1, 2, 3), holds=(1,)), sample("one", answers=(1,), holds=(1,))
 
 
-def course_of(folder, train, held_out=(), *, objective=None, **changes):
-    """The course of such cases in patches of 8 x 8, four in a batch."""
+def setup_of(folder, train, held_out=(), *, objective=None, **changes):
+    """The setup for such cases in patches of 8 x 8, four in a batch."""
     plan = plan_for(("organ",), 2, (8, 8)).model_copy(update={"labels": LABELS})
-    return make_course(
+    return make_setup(
         STEP.model_copy(update={"batch_size": 4, **changes}),
         train,
         held_out,
@@ -54,9 +54,9 @@ def course_of(folder, train, held_out=(), *, objective=None, **changes):
 
 
 def test_cases_are_drawn_by_what_they_answer_about_their_labels_and_get_noise(tmp_path):
-    course = course_of(tmp_path, [MANY, ONE], balance=1.0)
+    setup = setup_of(tmp_path, [MANY, ONE], balance=1.0)
     for index in range(5):
-        batch = course.batches.batch(0, index)
+        batch = setup.batches.batch(0, index)
         assert Counter(batch.names) == {"many": 3, "one": 1}
         assert batch.labels["organ"].flatten(1).any(dim=1).all()
         assert (batch.image.flatten(1).std(dim=1) > 0.03).all()
@@ -69,7 +69,7 @@ def test_what_is_held_out_is_judged_about_its_labels_and_as_it_is(tmp_path):
         seen.append(batch)
         return Loss(torch.zeros(()), torch.zeros(()))
 
-    course_of(tmp_path, [MANY], [ONE], objective=objective).validate(torch.nn.Identity())
+    setup_of(tmp_path, [MANY], [ONE], objective=objective).validate(torch.nn.Identity())
     assert seen
     for batch in seen:
         assert set(batch.names) == {"one"} and batch.labels["organ"].flatten(1).any(dim=1).all()
@@ -79,22 +79,22 @@ def test_what_is_held_out_is_judged_about_its_labels_and_as_it_is(tmp_path):
 def test_a_rare_label_its_case_and_patches_about_it_are_drawn_more_often(tmp_path):
     """One of 16 cases holds label 2, so both are drawn sqrt(16) times: the case 4 of 19 times, about it 4 of 5."""
     rare, common = sample("rare", answers=(1, 2), holds=(1, 2)), sample("common", answers=(1, 2), holds=(1,))
-    course = course_of(tmp_path, [rare, *[common] * 15], rare=1.0)
-    batches = [course.batches.batch(0, index) for index in range(40)]
+    setup = setup_of(tmp_path, [rare, *[common] * 15], rare=1.0)
+    batches = [setup.batches.batch(0, index) for index in range(40)]
     assert sum(batch.names.count("rare") for batch in batches) == pytest.approx(160 * 4 / 19, abs=2)
     about = sum(int((batch.labels["organ"] == 2).flatten(1).any(dim=1).sum()) for batch in batches)
     assert about == pytest.approx(160 * 4 / 19 * 4 / 5, abs=5)
 
 
 def test_a_state_is_gone_on_from_by_the_same_step_of_the_same_cases(tmp_path):
-    course_of(tmp_path, [MANY]).checkpoints.save(fresh_state())
-    assert course_of(tmp_path, [MANY]).checkpoints.load(fresh_state(), pytest.fail)
-    for course, was in (
-        (course_of(tmp_path, [MANY], learning_rate=0.02), "step.learning_rate=0.01"),
-        (course_of(tmp_path, [ONE]), 'train.many="many", train.one=null'),
+    setup_of(tmp_path, [MANY]).checkpoints.save(fresh_state())
+    assert setup_of(tmp_path, [MANY]).checkpoints.load(fresh_state(), pytest.fail)
+    for setup, was in (
+        (setup_of(tmp_path, [MANY], learning_rate=0.02), "step.learning_rate=0.01"),
+        (setup_of(tmp_path, [ONE]), 'train.many="many", train.one=null'),
     ):
         with pytest.raises(UsageError) as caught:
-            course.checkpoints.load(fresh_state(), pytest.fail)
+            setup.checkpoints.load(fresh_state(), pytest.fail)
         assert caught.value.found == was
 
 
