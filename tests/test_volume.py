@@ -142,8 +142,9 @@ def test_resampled_keeps_all_eight_corners(shape):
     grid = Grid(SHAPE, RAS)
     other = grid.resampled(shape)
     for corner in itertools.product((0, 1), repeat=3):
-        edges = [[-0.5, n - 0.5][side] for n, side in zip(SHAPE, corner)], [
-            [-0.5, n - 0.5][side] for n, side in zip(shape, corner)
-        ]
+        edges = (
+            [[-0.5, n - 0.5][side] for n, side in zip(SHAPE, corner)],
+            [[-0.5, n - 0.5][side] for n, side in zip(shape, corner)],
+        )
         np.testing.assert_allclose(place_mm(grid, *edges[0]), place_mm(other, *edges[1]), atol=1e-9)
     np.testing.assert_allclose(other.resampled(SHAPE).affine, grid.affine, atol=1e-9)

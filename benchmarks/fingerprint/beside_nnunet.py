@@ -81,9 +81,10 @@ def run(command: Sequence[str], root: Path) -> Run:
     environment = {**os.environ, **{name: str(root / folder) for name, folder in folders.items()}}
     (root / "nnunet").mkdir(exist_ok=True)
     before, start, peak_mb = os.times(), time.perf_counter(), 0.0
-    with open(root / "said.txt", "w+") as said, subprocess.Popen(
-        command, env=environment, stdout=said, stderr=subprocess.STDOUT
-    ) as process:
+    with (
+        open(root / "said.txt", "w+") as said,
+        subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT) as process,
+    ):
         while process.poll() is None:
             peak_mb = max(peak_mb, _memory_mb(process.pid))
             time.sleep(0.02)

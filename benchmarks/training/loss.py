@@ -102,9 +102,7 @@ def by_autograd(logits: Tensor, target: Tensor, annotated: Tensor) -> Loss:
 
 def network_ms(arguments: argparse.Namespace, device: torch.device) -> float:
     groups = {"organ": LABELS, "cancer": 1}
-    spec = NetworkSpec(
-        kind="dual_decoder", dimensions=2, features=(32, 32, 64, 128, 256, 32), groups=tuple(groups)
-    )
+    spec = NetworkSpec(kind="dual_decoder", dimensions=2, features=(32, 32, 64, 128, 256, 32), groups=tuple(groups))
     network = build(spec, groups).to(device).to(memory_format=torch.channels_last)
     x = torch.rand(arguments.batch, 1, arguments.side, arguments.side, device=device)
     x, least = x.contiguous(memory_format=torch.channels_last), float("inf")

@@ -106,9 +106,7 @@ def stored(folder: Path, slices: list[int], pixels: int) -> list[Sample]:
         window = np.clip((volume.data.astype(np.float32) - LOW_HU) / (HIGH_HU - LOW_HU), 0, 1)
         image, maps = np.rint(window * FULL).astype(np.int16), split(labels, LABELS, LABELS.values)
         key, grid = "benchmark", volume.grid
-        store.write(
-            f"scan_{index}", annotated=LABELS.values, key=key, grid=grid, original=grid, image=image, maps=maps
-        )
+        store.write(f"scan_{index}", annotated=LABELS.values, key=key, grid=grid, original=grid, image=image, maps=maps)
         case = store.read(f"scan_{index}")
         annotated = {group: np.ones(1 + number, dtype=bool) for group, number in LABELS.outputs.items()}
         found.append(Sample(case.record.name, case.image, case.maps, annotated, case.places))

@@ -73,9 +73,7 @@ def _add_budget(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--gpu-memory-gb", type=float, metavar="G", help="memory of the training card (default: 16; recipe paper: 64)"
     )
-    parser.add_argument(
-        "--inference-memory-gb", type=float, metavar="G", help="memory to predict with (default: 4)"
-    )
+    parser.add_argument("--inference-memory-gb", type=float, metavar="G", help="memory to predict with (default: 4)")
     parser.add_argument("--inference-seconds", type=float, metavar="S", help="to predict a median scan (default: 15)")
     parser.add_argument(
         "--size",

@@ -88,9 +88,7 @@ def add_changes(
 ) -> None:
     """Add the flag that changes values of the plan; planning.plan_file.override takes `arguments.changes`."""
     help = f"{what}, as in {example}"
-    parser.add_argument(
-        "--set", dest="changes", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=help
-    )
+    parser.add_argument("--set", dest="changes", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=help)
 
 
 def add_device(parser: ArgumentParser) -> None:

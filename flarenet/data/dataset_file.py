@@ -93,9 +93,7 @@ def dataset_findings(
     return dataset, problems.findings
 
 
-def _read(
-    folder: Path, reading: Reading, sources: Sequence[Path], content: Any
-) -> tuple[Dataset | None, Problems]:
+def _read(folder: Path, reading: Reading, sources: Sequence[Path], content: Any) -> tuple[Dataset | None, Problems]:
     problems = Problems()
     with problems.collected():
         if content is None:
@@ -104,9 +102,7 @@ def _read(
     return None, problems
 
 
-def _dataset(
-    data: Any, folder: Path, reading: Reading, sources: Sequence[Path], problems: Problems
-) -> Dataset | None:
+def _dataset(data: Any, folder: Path, reading: Reading, sources: Sequence[Path], problems: Problems) -> Dataset | None:
     source = folder / "dataset.json"
     content = _parse(data, source, problems)
     if content is None:
@@ -235,9 +231,7 @@ def _modality(content: DatasetFile) -> str:
     return "CT" if name.upper() == "CT" else name
 
 
-def _remark(
-    cases: tuple[Case, ...], listed: int, table: LabelTable, *, source: Path, problems: Problems
-) -> None:
+def _remark(cases: tuple[Case, ...], listed: int, table: LabelTable, *, source: Path, problems: Problems) -> None:
     if listed == 1:
         expected = "several: nothing can be held out to monitor the training"
         problems.remark(source, found="one training case", expected=expected)

@@ -53,9 +53,7 @@ def refusal(case: str, error: FlarenetError) -> Finding:
 
 def remark(file: object, *, found: object, expected: object, remedy: str = "", case: str = "") -> Finding:
     """A warning. Functions that read a file leave `case` empty; of_case fills it in."""
-    return Finding(
-        severity="warn", case=case, file=str(file), found=str(found), expected=str(expected), remedy=remedy
-    )
+    return Finding(severity="warn", case=case, file=str(file), found=str(found), expected=str(expected), remedy=remedy)
 
 
 def of_case(name: str, findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -174,9 +174,7 @@ def _check_names(names: tuple[str, ...], where: str) -> None:
             raise DatasetError(where, found=f"the name {name!r}", expected="a printable name")
 
 
-def _check_groups(
-    groups: Mapping[str, Iterable[Any]], table: LabelTable, where: str
-) -> dict[str, tuple[int, ...]]:
+def _check_groups(groups: Mapping[str, Iterable[Any]], table: LabelTable, where: str) -> dict[str, tuple[int, ...]]:
     """The groups by values of the table. Raises DatasetError unless every label stands in exactly one."""
     found = {}
     for group, items in groups.items():

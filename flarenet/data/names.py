@@ -80,9 +80,7 @@ def no_image(folder: Path, *, besides: str = "", remedy: str | None = None) -> D
     """The error for a folder without an image; `besides` names, in words, what else was expected."""
     count = sum(1 for _ in folder.iterdir())
     found = f"a folder of {count} other entries" if count else "an empty folder"
-    return DatasetError(
-        folder, found=found, expected="images: *" + " or *".join(FILE_ENDINGS) + besides, remedy=remedy
-    )
+    return DatasetError(folder, found=found, expected="images: *" + " or *".join(FILE_ENDINGS) + besides, remedy=remedy)
 
 
 def find_images(path: str | Path) -> list[Path]:

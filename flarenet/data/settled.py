@@ -75,9 +75,7 @@ def load_settled(path: str | Path) -> Dataset:
         raise DatasetError(path, found="no such file", expected="the data set as planning settled it", remedy=remedy)
     settled = load(Settled, path, DatasetError)
     folder = Path(os.path.normpath(path.parent / settled.folder))
-    cases, test = (
-        tuple(_from_json(case, folder, path) for case in part) for part in (settled.cases, settled.test)
-    )
+    cases, test = (tuple(_from_json(case, folder, path) for case in part) for part in (settled.cases, settled.test))
     return Dataset(settled.name, folder, settled.labels, cases, test, settled.modality, settled.ignore)
 
 

@@ -105,9 +105,7 @@ def make_splits(
         if free:
             min(free, key=lambda fold: (fold.share(patterns, cases_of), len(fold.names))).add(own)
     return Splits(
-        folds=tuple(
-            (*names, *sorted(set(fold.names).difference(names))) for names, fold in zip(before.folds, dealt)
-        )
+        folds=tuple((*names, *sorted(set(fold.names).difference(names))) for names, fold in zip(before.folds, dealt))
     )
 
 

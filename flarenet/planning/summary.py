@@ -140,9 +140,7 @@ def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
         patch = plan.configuration_of(name).patch
         train_s = sum(training_seconds(step, part.network, plan.labels.outputs, patch) for step in part.steps)
         most = max(part.update.at_once(step.batch_size) for step in part.steps)
-        need_gb = training_gb(
-            part.network, plan.labels.outputs, patch=patch, batch_size=most, precision=plan.precision
-        )
+        need_gb = training_gb(part.network, plan.labels.outputs, patch=patch, batch_size=most, precision=plan.precision)
         table.add_row(f"{name}: memory to train", f"{need_gb:.1f} GB", f"{budget.gpu_memory_gb:g} GB")
         table.add_row(f"{name}: time to train on a card", f"{train_s / 3600:.1f} h", "")
         on_cores = f"about {seconds_on_cores(train_s, cores) / 3600:.0f} h"

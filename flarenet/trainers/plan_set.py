@@ -31,9 +31,7 @@ from .planner import make_plan
 Say = Callable[[str], None]
 
 
-def decide(
-    fingerprint: Fingerprint, workspace: Workspace, *, request: Request, changes: Sequence[str] = ()
-) -> Plan:
+def decide(fingerprint: Fingerprint, workspace: Workspace, *, request: Request, changes: Sequence[str] = ()) -> Plan:
     """The plan of a measured data set, as make_plan, with as many folds as splits.json has; nothing is written.
 
     Another number of folds would deal all cases anew, although finished runs have seen them: only `changes` may set it.

@@ -167,9 +167,7 @@ def test_row10_negative_pixdim(rows):
     refused(rows, "-2, 1.5, 5")
 
 
-@pytest.mark.parametrize(
-    ("code", "factor"), [row(38, "metre", 1, 1e-3), row(38, "micron", 3, 1e3)]
-)
+@pytest.mark.parametrize(("code", "factor"), [row(38, "metre", 1, 1e-3), row(38, "micron", 3, 1e3)])
 def test_row38_units(rows, code, factor):
     affine = AFFINE.copy()
     affine[:3] *= factor

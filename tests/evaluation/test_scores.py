@@ -185,9 +185,7 @@ def test_distances_and_volumes_by_hand():
 def test_distances_and_volumes_of_empty_masks():
     empty, liver = _map(), _map(liver=slice(2, 8))
     pairs = {"both": (empty, empty), "truth": (empty, liver), "prediction": (liver, empty)}
-    scores = {
-        name: score_case(_maps(*pair), labels=LABELS, to_score=(1,))["liver"] for name, pair in pairs.items()
-    }
+    scores = {name: score_case(_maps(*pair), labels=LABELS, to_score=(1,))["liver"] for name, pair in pairs.items()}
     assert [score.hd95_mm for score in scores.values()] == [None] * 3
     assert [score.volume_difference_ml for score in scores.values()] == pytest.approx([0.0, 0.216, -0.216])
     assert [score.volume_difference_percent for score in scores.values()] == [None, None, -100.0]

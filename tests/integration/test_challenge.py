@@ -18,6 +18,7 @@ from tests.model_files.small import train
 SOURCES = Path(__file__).resolve().parents[2]
 CHALLENGE = SOURCES / "challenge"
 
+
 @pytest.fixture
 def workspace(tmp_path):
     """What the image holds: the script, an installed model, and the two folders."""

@@ -19,9 +19,7 @@ ORGANS = (
     "liver", "right kidney", "spleen", "pancreas", "aorta", "inferior vena cava", "right adrenal gland",
     "left adrenal gland", "gallbladder", "esophagus", "stomach", "duodenum", "left kidney",
 )  # fmt: skip
-ABDOMEN = LabelSet(
-    names=("background", *ORGANS, "tumor"), groups={"organ": tuple(range(1, 14)), "cancer": (14,)}
-)
+ABDOMEN = LabelSet(names=("background", *ORGANS, "tumor"), groups={"organ": tuple(range(1, 14)), "cancer": (14,)})
 
 FLARE23_SCANS: tuple[Geometry, ...] = (
     (10, 349, 512, 1.0, 0.78), (7, 529, 512, 0.8, 0.72), (6, 603, 512, 0.8, 0.78), (6, 908, 512, 1.0, 0.81),

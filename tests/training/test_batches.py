@@ -29,9 +29,7 @@ def sample(name, shape=(5, 24, 20), value=0, looked_for=True):
 
 
 def batches(samples, patch=(16, 16), *, batch_size=2, seed=0, augmentation=None, foreground=0.0):
-    return Batches(
-        samples, patch, batch_size=batch_size, seed=seed, augmentation=augmentation, foreground=foreground
-    )
+    return Batches(samples, patch, batch_size=batch_size, seed=seed, augmentation=augmentation, foreground=foreground)
 
 
 FIVE = [sample(f"case_{i}", value=i) for i in range(5)]

@@ -174,9 +174,7 @@ def fingerprint(
         )
     inferred = _infer(dataset, usable)
     settled = [_with_pattern(case, inferred.patterns.get(case.name)) for case in _declared(dataset, usable)]
-    summary = summarise(
-        dataset.name, dataset.labels, settled, modality=dataset.modality, ambiguous=inferred.ambiguous
-    )
+    summary = summarise(dataset.name, dataset.labels, settled, modality=dataset.modality, ambiguous=inferred.ambiguous)
     return summary, [*failures, *leaked_test_cases(dataset, usable)]
 
 

@@ -153,9 +153,12 @@ def _fit_two_cohorts(evidence: Evidence, owner: np.ndarray, cohorts: Tally, say:
         near[own] = False
         if near.any():
             other = int(np.where(near, costs[row], np.inf).argmin())
-            yield row, (
-                f"taken for {say(cohorts.pattern[own])}{_without(lacking[own], say)}; "
-                f"fits {say(cohorts.pattern[other])}{_without(lacking[other], say)} too"
+            yield (
+                row,
+                (
+                    f"taken for {say(cohorts.pattern[own])}{_without(lacking[own], say)}; "
+                    f"fits {say(cohorts.pattern[other])}{_without(lacking[other], say)} too"
+                ),
             )
 
 
@@ -177,9 +180,12 @@ def _could_be_their_own(evidence: Evidence, owner: np.ndarray, cohorts: Tally, s
     for row, near in zip(rows.tolist(), (apart < cost(together, evidence.rates) + DOUBT) | is_cut):
         if near:
             how = f"{evidence.count[row]} such case{'s' if evidence.count[row] > 1 else ''}"
-            yield row, (
-                f"taken for {say(cohorts.pattern[owner[row]])}{_without(lacking[row], say)}; {how} could be a cohort "
-                f"annotated for {say(evidence.present[row])} only"
+            yield (
+                row,
+                (
+                    f"taken for {say(cohorts.pattern[owner[row]])}{_without(lacking[row], say)}; {how} could be a cohort "
+                    f"annotated for {say(evidence.present[row])} only"
+                ),
             )
 
 
@@ -191,9 +197,12 @@ def _could_be_one(evidence: Evidence, owner: np.ndarray, cohorts: Tally, say: Wo
         if more[0] < DOUBT:
             extra = cohorts.pattern[large] & ~cohorts.pattern[small]
             for row in np.flatnonzero(owner == small).tolist():
-                yield row, (
-                    f"taken for {say(cohorts.pattern[small])}; all {cohorts.size[small]:.0f} such cases could be of "
-                    f"{say(cohorts.pattern[large])}{_without(extra, say)}"
+                yield (
+                    row,
+                    (
+                        f"taken for {say(cohorts.pattern[small])}; all {cohorts.size[small]:.0f} such cases could be of "
+                        f"{say(cohorts.pattern[large])}{_without(extra, say)}"
+                    ),
                 )
 
 
@@ -216,9 +225,12 @@ def _lack_too_often(evidence: Evidence, owner: np.ndarray, cohorts: Tally, say: 
         lacking = often[own] & ~present
         if lacking.any():
             share = 100 * rate[own][lacking].max()
-            yield row, (
-                f"taken for {say(cohorts.pattern[own])}{_without(lacking, say)}, as {share:.0f} % of its cohort: "
-                "looked for and absent, or not looked for?"
+            yield (
+                row,
+                (
+                    f"taken for {say(cohorts.pattern[own])}{_without(lacking, say)}, as {share:.0f} % of its cohort: "
+                    "looked for and absent, or not looked for?"
+                ),
             )
 
 

@@ -182,9 +182,7 @@ def _edges(budget: Budget) -> _Edges:
     return TRANSFORMER_EDGES
 
 
-def _cuboid(
-    edge: int, spacing: tuple[float, ...], body: tuple[float, ...], edges: _Edges
-) -> tuple[int, int, int]:
+def _cuboid(edge: int, spacing: tuple[float, ...], body: tuple[float, ...], edges: _Edges) -> tuple[int, int, int]:
     side_mm = edge * math.prod(spacing) ** (1 / 3)
     z, y, x = (
         max(edges.shortest, min(_down(side_mm / mm, edges.multiple), _up(extent / mm, edges.multiple)))
@@ -197,9 +195,7 @@ def _trains(patch: Sequence[int], fingerprint: Fingerprint, budget: Budget) -> b
     """Whether the card can train the network of all groups on the smallest batch of such patches."""
     outputs = fingerprint.labels.outputs
     spec = _network(budget, patch, tuple(outputs))
-    need_gb = training_gb(
-        spec, outputs, patch=tuple(patch), batch_size=FEWEST_SAMPLES[len(patch)], precision="auto"
-    )
+    need_gb = training_gb(spec, outputs, patch=tuple(patch), batch_size=FEWEST_SAMPLES[len(patch)], precision="auto")
     return need_gb <= budget.gpu_memory_gb
 
 
@@ -315,9 +311,7 @@ def _timed_2d(configuration: Configuration, fingerprint: Fingerprint, budget: Bu
     if own_mm < first_mm:
         choices = [(best, None), (best, min(first_mm, _in_hundredths(2 * own_mm))), *choices]
     for overlap, step_mm in choices:
-        made = configuration.model_copy(
-            update={"overlap": overlap, "inference_spacing_mm": (step_mm, pixel, pixel)}
-        )
+        made = configuration.model_copy(update={"overlap": overlap, "inference_spacing_mm": (step_mm, pixel, pixel)})
         seconds = _seconds(made, fingerprint, budget)
         if seconds <= budget.inference_seconds:
             break
