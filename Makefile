@@ -24,6 +24,7 @@ demo: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check flarenet tests benchmarks
+	$(BIN)/ruff format --check flarenet tests benchmarks
 	$(BIN)/mypy
 
 test: lint

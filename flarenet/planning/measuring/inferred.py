@@ -180,13 +180,8 @@ def _could_be_their_own(evidence: Evidence, owner: np.ndarray, cohorts: Tally, s
     for row, near in zip(rows.tolist(), (apart < cost(together, evidence.rates) + DOUBT) | is_cut):
         if near:
             how = f"{evidence.count[row]} such case{'s' if evidence.count[row] > 1 else ''}"
-            yield (
-                row,
-                (
-                    f"taken for {say(cohorts.pattern[owner[row]])}{_without(lacking[row], say)}; {how} could be a cohort "
-                    f"annotated for {say(evidence.present[row])} only"
-                ),
-            )
+            taken = f"taken for {say(cohorts.pattern[owner[row]])}{_without(lacking[row], say)}"
+            yield row, f"{taken}; {how} could be a cohort annotated for {say(evidence.present[row])} only"
 
 
 def _could_be_one(evidence: Evidence, owner: np.ndarray, cohorts: Tally, say: Words) -> Doubts:
@@ -196,14 +191,10 @@ def _could_be_one(evidence: Evidence, owner: np.ndarray, cohorts: Tally, say: Wo
         more = cost(pair[0].joined(pair[1]), evidence.rates) - sum(cost(part, evidence.rates) for part in pair)
         if more[0] < DOUBT:
             extra = cohorts.pattern[large] & ~cohorts.pattern[small]
+            whole = f"{say(cohorts.pattern[large])}{_without(extra, say)}"
             for row in np.flatnonzero(owner == small).tolist():
-                yield (
-                    row,
-                    (
-                        f"taken for {say(cohorts.pattern[small])}; all {cohorts.size[small]:.0f} such cases could be of "
-                        f"{say(cohorts.pattern[large])}{_without(extra, say)}"
-                    ),
-                )
+                taken = f"taken for {say(cohorts.pattern[small])}"
+                yield row, f"{taken}; all {cohorts.size[small]:.0f} such cases could be of {whole}"
 
 
 def _nested(cohorts: Tally) -> list[tuple[int, int]]:
