@@ -22,6 +22,7 @@ from flarenet.errors import StorageError
 from flarenet.inference import opening
 from flarenet.inference.models.model import save_model
 from flarenet.inference.outputs.label_file import LabelFile
+from flarenet.inference.outputs.run_report import RunReport
 from flarenet.inference.predict import Predictor
 from flarenet.networks import build
 from flarenet.networks.traced import CONVERTED
@@ -299,14 +300,14 @@ def test_what_moves_away_or_changes_meanwhile_ends_nothing_and_is_predicted_agai
         lambda: nibabel.save(nibabel.Nifti1Image(other, np.diag([-1, -1, 3, 1])), b),
         lambda: (root / "out" / "a.nii.gz").unlink(),
     ]
-    finish = LabelFile.finish
+    told = RunReport.told
 
-    def finish_then_change(self):
-        finish(self)
+    def change_then_be_told(self, image, result):
         if changes:
             changes.pop(0)()
+        told(self, image, result)
 
-    monkeypatch.setattr(LabelFile, "finish", finish_then_change)
+    monkeypatch.setattr(RunReport, "told", change_then_be_told)
     assert predict(root) == 0 and written(root) == ["a.nii.gz", "b.nii.gz"]
     assert [case["input"] for case in report(root)["cases"].values()] == [None, None]
     (root / a.name).rename(a)

@@ -171,7 +171,7 @@ def test_a_case_that_answers_nothing_is_not_trained_on(blocks, teachers):
     workspace, cases = blocks
     train, _ = read_asking(workspace, teachers, RULES.model_copy(update={"drop_share": 0.34}))
     assert [sample.name for sample in train] == ["drawn", "lesion", "firm"]
-    assert all(sample.annotated == (1, 2) for sample in train)  # by hand or by teachers
+    assert all(sample.labelled == (1, 2) for sample in train)  # by hand or by teachers
 
 
 def test_where_only_held_out_cases_keep_a_label_it_is_said_which_rule_took_the_others(blocks, teachers):

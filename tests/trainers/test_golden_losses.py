@@ -69,8 +69,8 @@ def sample(number, *answered, slices):
     maps = {group: drawn for group, drawn in (("organ", organ), ("cancer", cancer)) if group in answered}
     annotated = {group: np.array([group in answered] * 2) for group in GROUPS}
     places = {group: places_of(drawn)[0] for group, drawn in maps.items()}
-    annotated = tuple(value for value, group in enumerate(GROUPS, start=1) if group in answered)
-    return Sample(f"case {number}", image.astype(np.int16), maps, annotated, places, annotated=annotated)
+    labelled = tuple(value for value, group in enumerate(GROUPS, start=1) if group in answered)
+    return Sample(f"case {number}", image.astype(np.int16), maps, annotated, places, labelled=labelled)
 
 
 def losses_of(name, folder):

@@ -29,7 +29,7 @@ def sample(name, *, answers, holds):
         organ[1, 16 * label, 16 * label] = label
     annotated = {"organ": np.array([True, *(label in answers for label in (1, 2, 3))])}
     grey = np.full(organ.shape, FULL // 2, dtype=np.int16)
-    return Sample(name, grey, {"organ": organ}, annotated, {"organ": places_of(organ)[0]}, key=name, annotated=answers)
+    return Sample(name, grey, {"organ": organ}, annotated, {"organ": places_of(organ)[0]}, key=name, labelled=answers)
 
 
 MANY, ONE = sample("many", answers=(1, 2, 3), holds=(1,)), sample("one", answers=(1,), holds=(1,))
