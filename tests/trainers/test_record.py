@@ -8,10 +8,12 @@ from flarenet.inference.models.about import FILES, PLAN, WEIGHTS, About
 from flarenet.planning.plan_file import load_plan, override, save_plan
 from flarenet.planning.rules.epochs import with_epochs
 from flarenet.planning.runs import Run
+from flarenet.planning.split import Splits
 from flarenet.schema import save
 from flarenet.trainers import Trainer3DOrgan
 from flarenet.trainers.record import planned_otherwise
 from flarenet.whole import sha256_of
+from flarenet.workspace import Workspace
 
 ORGAN = Run("3DOrgan", 1)
 
@@ -58,10 +60,11 @@ def test_of_a_run_that_is_damaged_or_not_of_the_plan_nothing_is_said(plan, tried
     assert planned_otherwise(tried, ORGAN, plan, length=True) == ("", "")
 
 
-def test_a_run_of_another_plan_is_told_once_and_with_what_to_do(plan, tried):
-    said = []
-    one = object.__new__(Trainer3DOrgan)
-    one.__dict__ |= {"_plan": plan, "_told": set(), "_say": said.append}
+def test_a_run_of_another_plan_is_told_once_and_with_what_to_do(plan, tried, tmp_path, monkeypatch):
+    workspace = Workspace(tmp_path, "Spleen")
+    save(Splits(folds=((), ())), workspace.splits)
+    said, one = [], Trainer3DOrgan(plan, workspace, device="cpu")
+    monkeypatch.setattr(one, "_say", said.append)
     one._tell_other_plan(ORGAN, tried, length=False)
     assert said == []
     one._tell_other_plan(ORGAN, tried, length=True)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from flarenet.errors import PlanError, RunError, UsageError
+from flarenet.inference.models.about import is_finished
 from flarenet.inference.models.model import load_weights
 from flarenet.planning.plan import Update
 from flarenet.planning.runs import Run
@@ -34,45 +35,30 @@ class Mine(Trainer3DOrgan):
     ],
 )
 def test_a_run_that_is_missing_is_named_by_a_command_that_makes_it(tmp_path, chosen, run, typed):
-    one = object.__new__(chosen)
-    plan, workspace = SimpleNamespace(dataset="P", labels=None), Workspace(tmp_path, "P")
-    one.__dict__ |= {"_plan": plan, "_workspace": workspace, "_fold": 0, "_held_out": frozenset()}
+    one, step = trainer_of(tmp_path, kind=chosen)
     with pytest.raises(RunError) as caught:
-        one._foundations([run])
-    assert caught.value.remedy == f"flarenet_train {typed} --step 1 -d P"
+        one.teachers(step.model_copy(update={"teachers": {"organ": run}}))
+    assert caught.value.remedy == f"flarenet_train {typed} --step 1 -d Toy"
     assert Run(find_trainer(typed).name, 1) == run
 
 
 def test_states_are_removed_when_every_process_has_read_them(tmp_path, monkeypatch):
     """Also of a run that was ended between its last state and its model, and so has nothing left to train."""
-    done = []
-
-    def noting(what, answer=None):
-        return lambda *_, **__: done.append(what) or answer
-
-    monkeypatch.setattr(trainer, "fit", noting("fit"))
-    monkeypatch.setattr(trainer, "wait_for_all", noting("wait"))
-    checkpoints = SimpleNamespace(load=noting("load", answer=True), remove=noting("remove"))
-    one = object.__new__(Trainer3DOrgan)
-    one.__dict__ |= {
-        "_plan": SimpleNamespace(step=lambda *_: SimpleNamespace(builds_on=(), batch_size=1)),
-        "_workspace": Workspace(tmp_path, "P"),
-        "_fold": 0,
-        "_device": torch.device("cpu"),
-        "_loaders": 0,
-        "_compiled": False,
-        "_state": lambda *_: SimpleNamespace(epoch=2, index=0, network=None),
-        "_setup": lambda *_, **__: SimpleNamespace(title="a run", folder=tmp_path, checkpoints=checkpoints),
-        "_save": noting("save"),
-        "_say": lambda line: None,
-    }
+    one, _ = trainer_of(tmp_path)
+    seen, folder = [], tmp_path / "run"
+    run = training_setup(folder)
+    fit(fresh_state(), run)
+    monkeypatch.setattr(trainer, "wait_for_all", lambda: seen.append(len(list(folder.glob("state-*.json")))))
+    monkeypatch.setattr(one, "_state", lambda *_: fresh_state())
+    monkeypatch.setattr(one, "_setup", lambda *_, **__: run)
     one.train(1)
-    assert done == ["load", "wait", "fit", "save", "remove", "wait"]
+    first, last = seen  # the other processes read the state before the first of these
+    assert first > 0 == last and is_finished(folder)
 
 
-def test_a_run_that_goes_on_says_so_and_which_version_is_another(monkeypatch):
-    said, one = [], object.__new__(Trainer3DOrgan)
-    one.__dict__ |= {"_say": said.append}
+def test_a_run_that_goes_on_says_so_and_which_version_is_another(tmp_path, monkeypatch):
+    said, (one, _) = [], trainer_of(tmp_path)
+    monkeypatch.setattr(one, "_say", said.append)
     state, run = SimpleNamespace(epoch=3, index=7), SimpleNamespace(title="3DOrgan step 1", folder=None)
     for other in ("", "torch 1.13.1 (now 2.13.0)"):
         monkeypatch.setattr(trainer, "other_versions", lambda folder, other=other: other)
@@ -86,19 +72,15 @@ def test_a_run_that_goes_on_says_so_and_which_version_is_another(monkeypatch):
 
 def test_a_batch_of_fewer_rows_than_processes_is_refused_before_any_step(tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "processes", lambda: 4)
-    one = object.__new__(Trainer3DOrgan)
-    steps = [STEP.model_copy(update={"batch_size": size}) for size in (1, 4, 2)]
-    plan = SimpleNamespace(step=lambda name, number: steps[number - 1])
-    workspace = Workspace(tmp_path, "P")
-    one.__dict__ |= {"_plan": plan, "_part": SimpleNamespace(steps=steps), "_workspace": workspace, "_fold": 0}
-    one.__dict__ |= {"_device": torch.device("cpu")}
-    finished = workspace.run("3DOrgan", 1)  # however many rows it had
+    steps = tuple(STEP.model_copy(update={"batch_size": size}) for size in (1, 4, 2))
+    one, _ = trainer_of(tmp_path, steps=steps)
+    finished = Workspace(tmp_path, "Toy").run("Threshold", 1)  # however many rows it had
     finished.mkdir(parents=True)
     (finished / "about.json").touch()
     with pytest.raises(PlanError, match="at least one sample for each of 4 processes") as caught:
         one.train()
-    assert caught.value.thing == "trainers.3DOrgan.steps.2.batch_size" and caught.value.found == "2"
-    assert "--set trainers.3DOrgan.steps.2.batch_size=4, " in caught.value.remedy
+    assert caught.value.thing == "trainers.Threshold.steps.2.batch_size" and caught.value.found == "2"
+    assert "--set trainers.Threshold.steps.2.batch_size=4, " in caught.value.remedy
     assert caught.value.remedy.endswith("or no more processes than 2")
 
 
@@ -126,7 +108,7 @@ def test_pseudo_labels_come_from_torch_in_the_precision_of_the_run_whatever_engi
     monkeypatch.setattr(trainer, "Predictor", predictor)
     monkeypatch.setattr(trainer, "Teachers", lambda predictors, *_: predictors)
     one, step = trainer_of(tmp_path)
-    one.__dict__["_foundations"] = lambda runs: {run: SimpleNamespace(folder=run) for run in runs}
+    monkeypatch.setattr(one, "_foundations", lambda runs: {run: SimpleNamespace(folder=run) for run in runs})
     other = Run("Other", 1)
     assert list(one.teachers(step.model_copy(update={"teachers": {"organ": other}}))) == [other]
     assert opened == [(other, {"engine": "torch", "device": "cpu", "precision": "fp32"})]
@@ -136,13 +118,13 @@ class Threshold(Trainer3DOrgan):
     name = "Threshold"
 
 
-def trainer_of(root, *, dimensions=2, **changes):
+def trainer_of(root, *, kind=Threshold, dimensions=2, **changes):
     """A trainer of a small U-Net, its part of the plan changed."""
     plan, workspace = plan_for(("organ", "cancer"), dimensions, (32,) * dimensions), Workspace(root, "Toy")
     save(Splits(folds=((), ())), workspace.splits)
     part = plan.trainers["Threshold"].model_copy(update=changes)
-    plan = plan.model_copy(update={"trainers": {"Threshold": part}})
-    return Threshold(plan, workspace, device="cpu", precision="fp32"), part.steps[0]
+    plan = plan.model_copy(update={"trainers": {kind.name: part}})
+    return kind(plan, workspace, device="cpu", precision="fp32"), part.steps[0]
 
 
 def test_a_script_that_trains_goes_on_with_its_own_random_numbers(tmp_path, monkeypatch):
