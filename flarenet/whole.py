@@ -74,19 +74,23 @@ def whole_file(path: str | Path, *, size_bytes: int | None = None) -> Iterator[P
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Within this context a file that whole_file completes waits under its temporary name. On a clean exit all of them
-    take their names, in order; after an error none does, and earlier files of these names stay.
+    """Within this context a file that whole_file completes in this thread waits under its temporary name. On a clean
+    exit all of them take their names, in order; after an error none does, and earlier files of these names stay. Only
+    where one cannot take its name, those that took theirs before it are removed: part of an answer is none.
 
     Raises as whole_file.
     """
-    waiting = dict[Path, Path]()
+    waiting, named = dict[Path, Path](), list[Path]()
     token = _waiting.set(waiting)
     try:
         yield
         for temporary, target in waiting.items():
+            named.append(target)
             try:
                 _take_name(temporary, target)
             except OSError as error:
+                for file in named:
+                    _remove(file)
                 raise not_written(target, error) from error
     finally:
         _waiting.reset(token)

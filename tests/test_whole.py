@@ -104,7 +104,9 @@ def test_several_files_take_their_names_together_or_none_does(tmp_path):
     assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text() == "new"
     (tmp_path / "c").mkdir()
     with pytest.raises(StorageError, match="c\n"), together():
+        write_text(tmp_path / "a", "newer, and part of nothing")
         write_text(tmp_path / "c", "a folder is in its place")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "c"]
     assert write("newer") == {"a": "newer", "b": "newer"} and len(list(tmp_path.iterdir())) == 3  # outside, at once
 
 

@@ -35,7 +35,10 @@ REST = (
     *REAL_RUN,
     "configurations.3d.overlap=0.25",
     "trainers.MAE.steps.0.warmup_epochs=1",
+    "trainers.DualDecoder2D.steps.*.warmup_epochs=1",
     "trainers.DualDecoder2D.steps.0.pseudo=null",
+    "trainers.*.augmentation.rotation_deg=15",
+    "trainers.*.augmentation.zoom=0.2",
 )
 
 

@@ -44,7 +44,8 @@ REAL_RUN = (
     "trainers.DualDecoder2D.steps.*.batch_size=16",
     "trainers.DualDecoder2D.steps.2.learning_rate=0.001",
 )
-"""Changes that make the plan of the real run in docs/results.md, without its 2D network, its MAE and its epochs."""
+"""Changes that make the plan of the real run in docs/results.md, without its 2D network, its MAE, its epochs, its
+overlap, its augmentation and the warm-up of its 2D network."""
 
 COMMON = (
     *REAL_RUN,

@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/training/loss.py
 
 Logits in bf16 of 16 slices of 224 x 224 with 14 channels, once with everything annotated and once in the four annotated
-patterns of FLARE23; the network is the dual decoder of docs/results.md. Milliseconds are the least of --repeats runs.
+patterns of FLARE23; the network is the dual decoder that `auto` plans, with one channel. Milliseconds are
+the least of --repeats runs.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class Tried(Frozen):
             if whole.helps and (not share.helps or whole.after > share.after):
                 largest.append(name)
             elif share.helps:
-                shares[name] = SHARE
+                shares[name] = max(SHARE, own.least_share.get(name, 0.0))
         keep = (*own.largest, *largest) if largest else ()
         return keep, own.least_share | shares if shares else {}
 

@@ -18,7 +18,7 @@ from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import Plan
 from ..planning.plan_file import override
 from ..planning.rules.epochs import with_epochs
-from ..planning.rules.patterns import asking
+from ..planning.rules.patterns import with_any_of
 from ..planning.runs import Run
 from ..schema import Frozen, load, parse
 from ..trainers import TRAINERS
@@ -170,10 +170,10 @@ def _of_group(plan: Plan, run: Run, group: str) -> Plan:
                 found=f"step {number + 1}, with teachers or with parts frozen",
                 expected="a trainer without either, as Joint",
             )
-        asked = asking(step.subset.patterns, plan.labels.groups[group])
-        if not asked:
-            raise UsageError(f"heads 'networks' of {trainer}", found=f"no case asks for {group}", expected="some")
-        patterns = [list(pattern) for pattern in asked]
+        serving = with_any_of(step.subset.patterns, plan.labels.groups[group])
+        if not serving:
+            raise UsageError(f"heads 'networks' of {trainer}", found=f"no case annotated for {group}", expected="some")
+        patterns = [list(pattern) for pattern in serving]
         changes.append(f"trainers.{trainer}.steps.{number}.subset.patterns={patterns}")
     # this trainer alone: as a teacher of other trainers it would no longer answer their groups
     return override(plan.model_copy(update={"trainers": {trainer: plan.trainer(trainer)}}), changes)

@@ -116,7 +116,8 @@ def _refuse_of_a_plan(arguments: Namespace) -> None:
     from ..errors import UsageError
 
     values = vars(arguments) | {"set": arguments.changes}
-    given = [flag for flag in OF_A_PLAN if values[flag[2:].replace("-", "_")] not in (None, False, [], "auto")]
+    of_flags = {flag: values[flag[2:].replace("-", "_")] for flag in OF_A_PLAN}
+    given = [flag for flag, value in of_flags.items() if not (value is None or value is False or value in ([], "auto"))]
     if given:
         asked, listed = "--check" if arguments.check else "--report", ", ".join(given)
         raise UsageError(listed, found=f"beside {asked}, which plans nothing", expected=f"{asked} without {listed}")

@@ -59,7 +59,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument(
         "--batch-size", type=shell.count, metavar="N", help="slices or blocks at once; fewer need less memory"
     )
-    _add_beside(parser)
+    _add_outputs(parser)
     parser.add_argument(
         "--roi", nargs="+", metavar="LABEL", help="keep only these labels; others show what lies beneath"
     )
@@ -76,8 +76,8 @@ def make_parser() -> ArgumentParser:
     return parser
 
 
-def _add_beside(parser: ArgumentParser) -> None:
-    """Add the flags of what is written in addition to the label maps; `_beside` reads them."""
+def _add_outputs(parser: ArgumentParser) -> None:
+    """Add the flags of what is written in addition to the label maps; `_outputs` reads them."""
     parser.add_argument("--statistics", action="store_true", help="volume, HU and lesions of each label: CSV and JSON")
     parser.add_argument("--preview", action="store_true", help="a picture of each case")
     parser.add_argument("--probabilities", action="store_true", help="also write those of each group, as 4D NIfTI")
@@ -136,15 +136,16 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
     # with --continue, the scans to do are known only after the engine; else the first is read during torch's import
     scans = None if arguments.resume else opened_ahead(outputs)
     predictor = _predictor(arguments, folders)
-    from ..inference.many import predict_pairs
+    with shell.importing():
+        from ..inference.many import predict_pairs
 
-    beside = _beside(arguments, predictor)
+    more = _outputs(arguments, predictor)
     answers = {
-        image: [output, *(file for kind in beside for file in kind.files(output))] for image, output in outputs.items()
+        image: [output, *(file for kind in more for file in kind.files(output))] for image, output in outputs.items()
     }
     # of these alone: runs that name one file hold no lock, and may be writing in the same folder
     remove_leftovers_of(file for files in answers.values() for file in files)
-    report = _report(arguments.output, answers, predictor, beside, reading) if in_folder else None
+    report = _report(arguments.output, answers, predictor, more, reading) if in_folder else None
     before, parts = _left_to_do(outputs, report) if report and arguments.resume else (0, [outputs])
     done, failures = before, list[tuple[Path, FlarenetError]]()
     for part in parts:
@@ -152,7 +153,7 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
             predictor,
             part,
             progress=partial(_tell, answers, report),
-            openers=beside,
+            openers=more,
             scans=opened_ahead(part) if scans is None else scans,
             begin=report.begun if report else None,
         )
@@ -215,7 +216,7 @@ def _opener(
     return lambda images: read_ahead(read, images, timeout_s=timeout_s)
 
 
-def _beside(arguments: Namespace, predictor: Predictor) -> list[Output]:
+def _outputs(arguments: Namespace, predictor: Predictor) -> list[Output]:
     """The outputs to write in addition to the label maps."""
     labels, is_ct = predictor.model.labels, predictor.model.configuration.is_ct
     outputs: list[Output] = []
@@ -242,20 +243,24 @@ def _report(
     folder: Path,
     answers: Mapping[Path, Sequence[Path]],
     predictor: Predictor,
-    beside: Sequence[Output],
+    more: Sequence[Output],
     reading: Reading,
 ) -> RunReport:
     """The report of `folder`, after half-written tables are removed from it."""
     from ..inference.outputs.run_report import TABLES, RunReport, settings_of
 
     remove_leftovers_of(folder / table for table in TABLES)
-    return RunReport(folder, settings_of(predictor, reading, beside), answers)
+    return RunReport(folder, settings_of(predictor, reading, more), answers)
 
 
 def _write_tables(folder: Path, cases: Sequence[str]) -> None:
-    from ..inference.outputs.statistics import read_statistics, write_tables
+    from ..inference.outputs.statistics import read_statistics, statistics_file, write_tables
 
-    write_tables(folder, [read_statistics(folder / f"{case}.nii.gz") for case in cases])
+    outputs = {case: folder / f"{case}.nii.gz" for case in cases}
+    gone = [case for case, output in outputs.items() if not statistics_file(output).exists()]
+    if gone:
+        print(f"the tables lack cases whose statistics were moved away: {some_of(gone)}", file=sys.stderr)
+    write_tables(folder, [read_statistics(output) for case, output in outputs.items() if case not in gone])
 
 
 def _names_a_file(output: Path) -> bool:

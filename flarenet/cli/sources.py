@@ -62,7 +62,11 @@ def add_sources(parser: ArgumentParser) -> None:
         help="write ROOT/raw/NAME/dataset.json for the cases of these folders, which stay where they are",
     )
     parser.add_argument(
-        "--labels", dest="label_map", type=Path, metavar="MAP.json", help="how --from matches the labels of its folders"
+        "--labels",
+        dest="label_names",
+        type=Path,
+        metavar="MAP.json",
+        help="how --from matches the labels of its folders",
     )
     parser.add_argument(
         "--replace", action="store_true", help="let --from replace a different dataset.json; a copy is kept"
@@ -84,8 +88,8 @@ def open_set(arguments: Namespace) -> Opened:
     how = reading(arguments).model_copy(update={"allow_external": arguments.allow_external})
     if arguments.sources:
         return _from_sources(root, how, arguments)
-    if arguments.label_map or arguments.replace:
-        flag = "--labels" if arguments.label_map else "--replace"
+    if arguments.label_names or arguments.replace:
+        flag = "--labels" if arguments.label_names else "--replace"
         raise UsageError(flag, found="no --from", expected=f"--from FOLDER ..., which {flag} is about")
     return Opened(open_workspace(root, arguments.dataset), how)
 
@@ -107,7 +111,7 @@ def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
         if wrong:
             return Opened(workspace, how, wrong=wrong)
     sources = [read_source(folder, how) for folder in folders]
-    label_names = load(LabelNames, arguments.label_map, DatasetError) if arguments.label_map else None
+    label_names = load(LabelNames, arguments.label_names, DatasetError) if arguments.label_names else None
     content = merge(sources, workspace.raw, label_names)
     opened = Opened(workspace, how, tuple(folders), content)
     written = not (checks or arguments.dry_run)

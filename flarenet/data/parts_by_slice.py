@@ -46,11 +46,11 @@ class PartsBySlice:
     """Finds the Parts of maps whose slices are added one after the other, each next to the one before.
 
     Kept are the pieces of the last slice and a few numbers for each piece of every slice.
-    beside  pairs of names of maps: it is wanted too which of their parts overlap or touch
+    touching  pairs of names of maps: it is wanted too which of their parts overlap or touch
     """
 
-    def __init__(self, beside: Iterable[tuple[str, str]] = ()) -> None:
-        self._beside = tuple(beside)
+    def __init__(self, touching: Iterable[tuple[str, str]] = ()) -> None:
+        self._pairs = tuple(touching)
         self._last: dict[str, np.ndarray] = {}
         self._before: dict[tuple[int, str], int] = {}
         self._count = 0
@@ -66,7 +66,7 @@ class PartsBySlice:
         numbers = {name: self._numbered(z, name, plane) for name, plane in planes.items()}
         last = self._last or {name: np.zeros_like(number) for name, number in numbers.items()}
         pairs = [(number, last[name]) for name, number in numbers.items()]
-        for one, other in self._beside:
+        for one, other in self._pairs:
             pairs += [(numbers[one], numbers[other]), (numbers[one], last[other]), (last[one], numbers[other])]
         self._contacts += [_contacts(*pair) for pair in pairs]
         self._last = numbers

@@ -232,7 +232,7 @@ def _key(pair: Pair, labels: LabelSet, rules: Rules) -> str | None:
             "measures": MEASURES,
             "files": files,
             "labels": labels.model_dump(mode="json"),
-            "asked": sorted(pair.to_score),
+            "asked": sorted(pair.to_score),  # the name in files of earlier versions, whose digests hold it
             "values": sorted(pair.values.items()),
             "reading": pair.reading.facts(),
             "rules": asdict(rules) | {"tubes": sorted(rules.tubes)},

@@ -198,7 +198,7 @@ def sheet(rows: Sequence[Row], titles: Sequence[str], *, caption: str, labels: L
             _frame_in(axis, frames)
     for axis, title in zip(axes[0], ["image", *titles]):
         axis.set_title(title, color="white", fontsize=10)
-    names = {value: "no question asked" if value == HIDDEN else labels.names[value] for value in present}
+    names = {value: "not annotated" if value == HIDDEN else labels.names[value] for value in present}
     _legend(figure, {names[value]: colour_of(value) for value in present}, entries)
     return figure
 

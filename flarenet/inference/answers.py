@@ -50,7 +50,7 @@ class Answers:
     def finished(self, sinks: Sequence[Sink], shown: Collection[int]) -> Iterator[FinishedSlice]:
         """Every finished slice, with the labels whose values are `shown`, and what else the sinks want."""
         wanted = replace(self, probabilities=any(sink.wants_probabilities for sink in sinks))
-        answers = wanted._settled() if self._first.plan.fusion.needs_whole else wanted._answers()
+        answers = wanted._settled() if self._first.plan.fusion.needs_parts else wanted._answers()
         images: Iterable[np.ndarray | None] = repeat(None)
         if any(sink.wants_image for sink in sinks):  # to read the file again costs less than to keep its slices
             images = self.stages.ahead("image", (plane.astype(np.float32) for plane in self.scan.planes()))
@@ -71,11 +71,11 @@ class Answers:
             yield replace(each, maps=settled.maps(each.z))
 
     def whole(self) -> dict[str, np.ndarray]:
-        """{group: uint8 [Z, Y, X]} for the reoriented scan, before settle: 0 background, 1..n the group's labels."""
+        """{group: uint8 [Z, Y, X]} for the reoriented scan, before Settled: 0 background, 1..n the group's labels."""
         return collected(self._answers(), self.scan.grid.shape)
 
     def _answers(self) -> Iterator[Answer]:
-        """Every slice's answer, before settle."""
+        """Every slice's answer, before Settled."""
         if self.scan.original.leans:
             return self._leaning()
         frames, columns = zip(*self._places())

@@ -28,7 +28,7 @@ def prefetch(work: Callable[[T], U], items: Iterable[T]) -> Iterator[tuple[T, Fu
     at most two results exist, however slow their user is. An error of `work` is raised by the Future's result(). To
     stop early, close the iterator: that waits for the work in progress.
     """
-    worker = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+    worker = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
     return _prefetch(lambda item: worker.submit(work, item), worker.shutdown, items)
 
 

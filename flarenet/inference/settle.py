@@ -81,7 +81,7 @@ class Settled:
 
         of = self._group_of
         pairs = {tuple(sorted((of[value], of[host]))) for value, those in self._hosts.items() for host in those}
-        parts = PartsBySlice(beside=[(one, other) for one, other in sorted(pairs) if one != other])
+        parts = PartsBySlice(touching=[(one, other) for one, other in sorted(pairs) if one != other])
         for z, maps in slices:
             for group in self._groups:
                 self._packed[z, group] = isal_zlib.compress(maps[group].tobytes(), 1)

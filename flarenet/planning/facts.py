@@ -17,7 +17,7 @@ OF_PREDICTION = OF_TRAINING | {"inference_spacing_mm", "overlap"}
 """The fields of a configuration that decide preparation, training and prediction; `why` decides nothing."""
 
 OF_EACH_GROUP = {"rule", "flips"}
-"""The fields of Fusion that decide the map of a single group; the others are rules for the whole map, applied later."""
+"""The fields of Fusion that decide the map of a single group; the others are rules for connected parts."""
 
 
 def preparation_facts(configuration: Configuration, labels: LabelSet) -> list[JsonValue]:

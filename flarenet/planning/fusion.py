@@ -35,7 +35,7 @@ class Fusion(Frozen):
     near_mm: Annotated[float, Field(ge=0)] = 0.0
 
     @property
-    def needs_whole(self) -> bool:
+    def needs_parts(self) -> bool:
         """Whether a rule needs connected parts, so that no slice is final before the last one has been predicted."""
         return bool(self.sized or self.hosts)
 

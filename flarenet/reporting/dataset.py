@@ -153,9 +153,9 @@ def annotation_table(fingerprint: Fingerprint) -> Table:
     cohorts = list(zip(cohort_names(fingerprint).values(), fingerprint.cohorts))
     rows = []
     for value in fingerprint.labels.values:
-        asked = [cohort for _, cohort in cohorts if value in cohort.pattern]
-        total = sum(cohort.cases for cohort in asked)
-        present = sum(_present(cohort, value) for cohort in asked)
+        annotated = [cohort for _, cohort in cohorts if value in cohort.pattern]
+        total = sum(cohort.cases for cohort in annotated)
+        present = sum(_present(cohort, value) for cohort in annotated)
         cells = [_share(cohort, value) for _, cohort in cohorts]
         rows.append(
             (Cell(fingerprint.labels.names[value], bad=not total), *cells, Cell(f"{present} of {total}", bad=not total))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import TrainerPlan
 from ..planning.rules.configurations import Outline
-from ..planning.rules.patterns import asking
+from ..planning.rules.patterns import with_any_of
 from .stages import RATE_3D, Stage, plan_3d
 from .trainer import Trainer
 
@@ -23,7 +23,7 @@ class Trainer3DCancer(Trainer):
             return None
         values = [value for group in later for value in fingerprint.labels.groups[group]]
         stage = Stage(
-            asking(fingerprint.patterns, values),
+            with_any_of(fingerprint.patterns, values),
             tuple(later),
             RATE_3D,
             "every case in which a label of these groups was looked for, as the paper's D_c",

@@ -8,7 +8,7 @@ from ..networks import module_name
 from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import TrainerPlan
 from ..planning.rules.configurations import Outline
-from ..planning.rules.patterns import Pattern, asking, fullest, only, touching_all_groups, unlabelled
+from ..planning.rules.patterns import Pattern, fullest, only, touching_all_groups, unlabelled, with_any_of
 from ..planning.runs import Run
 from .cancer3d import Trainer3DCancer
 from .organ3d import Trainer3DOrgan
@@ -63,7 +63,7 @@ def _paper(fingerprint: Fingerprint, outline: Outline) -> list[Stage]:
     for group, values in labels.groups.items():
         best = fullest(patterns, values) if group == first else only(patterns, values)
         epochs, rate = (60, 5e-4) if group == first else (20, 1e-4)
-        if serving := best or asking(patterns, values):
+        if serving := best or with_any_of(patterns, values):
             stages.append(_of_decoder(group, serving, rate, paper_epochs=epochs))
     return stages
 
@@ -76,7 +76,7 @@ def _auto(fingerprint: Fingerprint, outline: Outline) -> list[Stage]:
         stages.append(Stage(patterns, groups, RATE, teachers=_teachers(fingerprint, outline, patterns)))
     stages.append(Stage(annotated, groups, RATE))
     for group, values in labels.groups.items() if len(groups) > 1 else ():
-        if serving := asking(patterns, values):
+        if serving := with_any_of(patterns, values):
             stages.append(_of_decoder(group, serving, RATE_OF_A_DECODER))
     return stages
 
@@ -98,6 +98,6 @@ def _teachers(fingerprint: Fingerprint, outline: Outline, patterns: Sequence[Pat
             continue
         for group in part.network.groups:
             values = set(fingerprint.labels.groups[group])
-            if asking(fingerprint.patterns, values) and not all(values <= set(pattern) for pattern in patterns):
+            if with_any_of(fingerprint.patterns, values) and not all(values <= set(pattern) for pattern in patterns):
                 runs[group] = Run(trainer.name, len(part.steps))
     return runs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import TrainerPlan
 from ..planning.rules.configurations import Outline
-from ..planning.rules.patterns import asking, fullest
+from ..planning.rules.patterns import fullest, with_any_of
 from .stages import RATE_3D, Stage, plan_3d
 from .trainer import Trainer
 
@@ -24,7 +24,7 @@ class Trainer3DOrgan(Trainer):
         """
         group, values = next(iter(fingerprint.labels.groups.items()))
         every = Stage(
-            asking(fingerprint.patterns, values),
+            with_any_of(fingerprint.patterns, values),
             (group,),
             RATE_3D,
             "every case in which any label of the group was looked for; the loss merges the others with background",

@@ -192,7 +192,7 @@ def _sample(image: Packed | None, stored: StoredCase, step: Step, labels: LabelS
     if image is None:
         raise RunError(f"prepared case {name}", found="no image", expected="one", remedy="flarenet_plan again")
     flags = {}
-    for group in step.groups:  # maps of others would be read, turned and sent for nothing
+    for group in step.groups:  # maps of others would be read, transformed and sent for nothing
         values = labels.groups[group]
         looked_for = pattern & set(values)
         # every case teaches a group without any label as empty; other groups are taught by cases that have some label

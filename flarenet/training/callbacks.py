@@ -26,17 +26,17 @@ from .state import EpochRecord
 class Example:
     """A slice of a held-out patch and its prediction.
 
-    image      float32 [H, W] in [0, 1]
-    labels     uint8 [H, W], values of the label table, annotated or filled in by teachers; HIDDEN where ignored
-    predicted  uint8 [H, W], values of the label table
-    not_asked  values of the step's groups neither annotated nor filled in: `labels` lacks them even where they are
+    image          float32 [H, W] in [0, 1]
+    labels         uint8 [H, W], values of the label table, annotated or filled in by teachers; HIDDEN where ignored
+    predicted      uint8 [H, W], values of the label table
+    not_annotated  values of the step's groups neither annotated nor filled in: `labels` lacks them even where they are
     """
 
     case: str
     image: np.ndarray
     labels: np.ndarray
     predicted: np.ndarray
-    not_asked: tuple[int, ...]
+    not_annotated: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,13 +66,13 @@ class Examples:
             maps, answers = ({group: each[z] for group, each in both.items()} for both in (maps, answers))
         labels = join(maps, self._labels)
         labels[(labels == 0) & np.any([each == HIDDEN for each in maps.values()], axis=0)] = HIDDEN
-        not_asked = tuple(
+        not_annotated = tuple(
             value
             for group in self._groups
             for value, annotated in zip(self._labels.groups[group], batch.annotated[group][row, 1:].tolist())
             if not annotated
         )
-        return Example(batch.names[row], image[len(image) // 2], labels, join(answers, self._labels), not_asked)
+        return Example(batch.names[row], image[len(image) // 2], labels, join(answers, self._labels), not_annotated)
 
 
 def _labels_in(maps: Mapping[str, np.ndarray]) -> int:

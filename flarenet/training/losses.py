@@ -88,7 +88,7 @@ def marginal_loss(logits: Tensor, target: Tensor, annotated: Tensor) -> Loss:
 
     logits     [B, 1 + n, *S]
     target     [B, *S] uint8: 0 background, 1..n, HIDDEN where the voxel is ignored
-    annotated  [B, 1 + n] bool, best on the CPU: the labels of each sample; annotated[:, 0] is false where none is
+    annotated  [B, 1 + n] bool, best on the CPU: the labels annotated in each sample; [:, 0] is false where none is
 
     The Dice term has squared denominators and sums over all voxels of the batch; it is the mean over background and
     those labels that are annotated in at least one sample. The cross-entropy is the mean over the voxels that are not

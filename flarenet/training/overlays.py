@@ -60,7 +60,7 @@ def draw_examples(examples: Sequence[Example], labels: LabelSet, *, caption: str
 
 
 def _note(example: Example, labels: LabelSet) -> str:
-    missing = labels.names_of(example.not_asked)
+    missing = labels.names_of(example.not_annotated)
     if len(missing) > 3:
-        return f"{example.case}\n{len(missing)} labels not asked"
-    return f"{example.case}\nnot asked: {', '.join(missing)}" if missing else example.case
+        return f"{example.case}\n{len(missing)} labels not annotated"
+    return f"{example.case}\nnot annotated: {', '.join(missing)}" if missing else example.case

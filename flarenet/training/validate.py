@@ -57,12 +57,12 @@ class HeldOut:
                 return None
             batch = to_device(self._batches.batch(0, index), self._device)
             parts = batch.parts(self._update.at_once(len(batch.names)))
-            for part, judged in zip(parts, in_turns(parts, partial(self._objective, network))):
-                one = (judged.dice if self._groups else judged.total).item()
+            for part, result in zip(parts, in_turns(parts, partial(self._objective, network))):
+                one = (result.dice if self._groups else result.total).item()
                 if not math.isfinite(one):
                     not_finite = not_finite or self._batches.names(0, index)
                 loss += one / (self._count * len(parts))
-                predicted = {group: logits.argmax(1) for group, logits in judged.logits.items()}
+                predicted = {group: logits.argmax(1) for group, logits in result.logits.items()}
                 for group, answer in predicted.items():
                     found = dice_counts(answer, part.labels[group], part.annotated[group])
                     counts[group] = counts[group] + found if group in counts else found

@@ -141,4 +141,5 @@ def test_of_two_rules_that_do_the_same_the_milder_is_chosen_and_those_of_the_pla
     assert tried.chosen(Fusion()) == (("spleen",), {"liver": SHARE})
     own = Fusion(largest=("aorta",), least_share={"duodenum": 0.3, "liver": 0.01})
     assert tried.chosen(own) == (("aorta", "spleen"), {"duodenum": 0.3, "liver": SHARE})
+    assert tried.chosen(Fusion(least_share={"liver": 0.3})) == (("spleen",), {"liver": 0.3})
     assert tried.chosen(Fusion(largest=("liver", "spleen"), least_share={"aorta": 0.3})) == ((), {})

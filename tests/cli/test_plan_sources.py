@@ -191,7 +191,9 @@ def test_a_check_of_folders_writes_no_dataset_json(phantoms, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("how", ["--check", "--report"])
-@pytest.mark.parametrize("more", ["--dry-run", "--fingerprint", "--set seed=1", "--recipe paper", "--size m"])
+@pytest.mark.parametrize(
+    "more", ["--dry-run", "--fingerprint", "--set seed=1", "--recipe paper", "--size m", "--gpu-memory-gb 0"]
+)
 def test_what_a_check_would_leave_aside_is_refused_and_nothing_is_written(phantoms, tmp_path, capsys, how, more):
     assert main(["-d", "N", "--root", str(tmp_path), how, *more.split(), "--from", str(phantoms)]) == 2
     assert f"{more.split()[0]}\n  found: beside {how}, which plans nothing" in capsys.readouterr().err

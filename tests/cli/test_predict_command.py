@@ -255,6 +255,21 @@ def test_statistics_and_previews_lie_beside_the_label_maps(root, capsys):
     assert said["settings"]["engine"].startswith("torch ") and said["settings"]["device"] == "cpu"
 
 
+def test_the_tables_lack_a_case_whose_statistics_are_moved_away(root, capsys, monkeypatch):
+    told = RunReport.told
+
+    def move_then_be_told(self, image, result):
+        if image.name == "b.nii.gz":
+            (root / "out" / "statistics" / "b.json").unlink()
+        told(self, image, result)
+
+    monkeypatch.setattr(RunReport, "told", move_then_be_told)
+    assert predict(root, "--statistics") == 0
+    rows = list(csv.DictReader((root / "out" / "statistics.csv").read_text().splitlines()))
+    assert [row["case"] for row in rows] == ["a"]
+    assert "the tables lack cases whose statistics were moved away: b" in capsys.readouterr().err
+
+
 def test_continue_leaves_out_only_what_is_verified(root, capsys):
     def again(*more):
         capsys.readouterr()

@@ -107,7 +107,7 @@ def test_the_flags_of_a_pool():
 
 
 @pytest.mark.parametrize("there, used", [(3, 3), (64, 8)])
-def test_all_processors_work_on_cases_but_no_more_than_each_may_hold_a_scan(monkeypatch, there, used):
+def test_every_processor_works_on_cases_but_at_most_eight(monkeypatch, there, used):
     monkeypatch.setattr("flarenet.cli.shell.processors", lambda: there)
     scoring = ["-p", "a", "-g", "b", "-d", "c", "-o", "d"]
     assert pool(report_parser().parse_args(scoring)) == Pool(used)

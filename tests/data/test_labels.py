@@ -94,12 +94,12 @@ def test_the_table_answers():
         (set(), [False, False, False], [False, False]),
     ],
 )
-def test_asked_says_which_labels_were_looked_for(annotated, organ, cancer):
+def test_annotated_flags_say_which_labels_were_looked_for(annotated, organ, cancer):
     assert annotated_flags(TABLE, "organ", annotated).tolist() == organ
     assert annotated_flags(TABLE, "cancer", annotated).tolist() == cancer
 
 
-def test_asked_follows_the_order_of_the_group():
+def test_annotated_flags_follow_the_order_of_the_group():
     assert annotated_flags(MIXED, "first", {2}).tolist() == [True, False, True]
 
 

@@ -14,9 +14,9 @@ SHAPE = (4, 4, 5)
 MANY, FEW = ([0] * zeros + [1, 2] for zeros in (1, 5))
 
 
-def found(maps, *, descending=False, beside=()):
+def found(maps, *, descending=False, touching=()):
     """The Parts of {name: [Z, Y, X]}, and {name: [Z, Y, X] of their numbers}."""
-    parts = PartsBySlice(beside)
+    parts = PartsBySlice(touching)
     order = range(len(next(iter(maps.values()))))[:: -1 if descending else 1]
     for z in order:
         parts.add(z, {name: drawn[z] for name, drawn in maps.items()})
@@ -37,7 +37,7 @@ def test_parts_are_those_of_the_whole_in_the_order_of_their_first_voxels(values,
         "organ": data.draw(arrays(np.uint8, SHAPE, elements=st.sampled_from(values))),
         "lesion": data.draw(arrays(np.uint8, SHAPE, elements=st.sampled_from([0, 0, 0, 0, 0, 7]))),
     }
-    parts, numbers = found(maps, descending=descending, beside=[("organ", "lesion")])
+    parts, numbers = found(maps, descending=descending, touching=[("organ", "lesion")])
     whole = {}
     for name, drawn in maps.items():
         for value in np.unique(drawn[drawn > 0]):

@@ -195,7 +195,7 @@ def test_slice_by_slice_the_rules_do_what_they_do_to_whole_maps(shape, rules, gr
         np.testing.assert_array_equal(found[group], expected[group])
 
 
-def test_memory_does_not_grow_with_the_scan():
+def test_memory_is_a_small_part_of_the_maps():
     """Two maps of 300 slices are 9.8 MB; of each slice, disks and a few specks, half a kB remains."""
     y, x = np.mgrid[:128, :128]
     disk, specks = ((y - 64) ** 2 + (x - 64) ** 2 < 40**2).astype(np.uint8), np.zeros((128, 128), dtype=np.uint8)

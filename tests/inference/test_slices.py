@@ -85,8 +85,8 @@ def test_a_sink_that_fails_ends_the_scan_and_leaves_nothing(predictor, scan, tmp
     assert list((tmp_path / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize("rising", [True, False])
-def test_the_label_file_of_all_48_orientations(tmp_path, rising):
+@pytest.mark.parametrize("ascending", [True, False])
+def test_the_label_file_of_all_48_orientations(tmp_path, ascending):
     drawn = np.random.default_rng(0).integers(0, 5, (3, 4, 5)).astype(np.uint8)
     for permutation, signs in ORIENTATIONS:
         affine = np.eye(4)
@@ -95,7 +95,7 @@ def test_the_label_file_of_all_48_orientations(tmp_path, rising):
         scan = opened_file(tmp_path / "x.nii")
         turned = orientation_of(scan.grid).apply(drawn.T)
         sink = LabelFile(tmp_path / "y.nii.gz", scan)
-        for z in range(len(turned))[:: 1 if rising else -1]:
+        for z in range(len(turned))[:: 1 if ascending else -1]:
             sink.take(FinishedSlice(z, turned[z]))
         sink.finish()
         np.testing.assert_array_equal(np.asarray(nibabel.load(tmp_path / "y.nii.gz").dataobj), drawn)

@@ -245,8 +245,8 @@ def test_a_file_gives_the_numbers_of_read_image(tmp_path, name, scaled):
     file = inspect_file(tmp_path / "x.nii", floors)
     planes = [plane.astype(np.float32) for plane in file.planes()]
     np.testing.assert_array_equal(planes, volume.data.astype(np.float32))
-    turned, whole = ReorientedFile(file), ReorientedVolume(volume)
-    assert [turned.box(floor) for floor in floors] == [whole.box(floor) for floor in floors]
+    reoriented, whole = ReorientedFile(file), ReorientedVolume(volume)
+    assert [reoriented.box(floor) for floor in floors] == [whole.box(floor) for floor in floors]
     assert file.remarks == said
     assert (file.values.lowest, file.values.highest) == pytest.approx((volume.data.min(), volume.data.max()))
     np.testing.assert_array_equal(file.values.sample, volume.data)

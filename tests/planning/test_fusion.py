@@ -33,10 +33,10 @@ def test_rules_must_fit_the_label_table(rules, said):
         check_fusion(Fusion(**rules), LABELS, "plan: fusion")
 
 
-def test_only_connected_parts_need_the_whole_map():
-    assert not Fusion(rule="probability", flips=True, near_mm=3).needs_whole
-    assert Fusion(least_share={"liver": 0.1}).needs_whole
-    assert Fusion(largest=("liver",)).needs_whole and Fusion(hosts={"tumor": ("liver",)}).needs_whole
+def test_only_connected_parts_need_all_slices():
+    assert not Fusion(rule="probability", flips=True, near_mm=3).needs_parts
+    assert Fusion(least_share={"liver": 0.1}).needs_parts
+    assert Fusion(largest=("liver",)).needs_parts and Fusion(hosts={"tumor": ("liver",)}).needs_parts
 
 
 def test_a_plan_says_how_groups_are_fused_and_older_ones_mean_the_overlay(tmp_path):

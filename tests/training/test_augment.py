@@ -33,8 +33,8 @@ def test_probability_zero_changes_nothing(shape):
 def test_the_label_turns_with_the_image(shape, seed):
     image, maps = square(shape)
     settings = Augmentation(probability=1.0, rotation_deg=20, zoom=0.1, **STILL)
-    transformed, labels = augment(image, maps, settings, [seed])
-    bright, label = transformed[0] > 0.5, labels["organ"] > 0
+    moved, labels = augment(image, maps, settings, [seed])
+    bright, label = moved[0] > 0.5, labels["organ"] > 0
     assert (bright != maps["organ"].astype(bool)).mean() > 0.005, "nothing turned"
     overlap = 2 * (bright & label).sum() / (bright.sum() + label.sum())
     assert overlap > 0.95
@@ -42,7 +42,7 @@ def test_the_label_turns_with_the_image(shape, seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_turn_is_rigid_on_oblong_slices(seed):
+def test_a_rotation_is_rigid_on_oblong_slices(seed):
     """Rotation alone keeps areas; a shear from the unequal sides would not keep the principal widths."""
     image = np.zeros((64, 32), dtype=np.float32)
     image[28:36, 12:20] = 1
@@ -58,11 +58,9 @@ def test_air_and_background_come_in_from_outside():
     image = np.ones((32, 32), dtype=np.float32)
     settings = Augmentation(probability=1.0, rotation_deg=45, **STILL)
     samples = [augment(image[None], {"organ": image.astype(np.uint8)}, settings, [seed]) for seed in range(6)]
-    assert min(transformed[0, 0, 0] for transformed, _ in samples) == 0
+    assert min(moved[0, 0, 0] for moved, _ in samples) == 0
     assert min(labels["organ"][0, 0] for _, labels in samples) == 0
-    assert all(
-        transformed[0, 16, 16] == pytest.approx(1) and labels["organ"][16, 16] == 1 for transformed, labels in samples
-    )
+    assert all(moved[0, 16, 16] == pytest.approx(1) and labels["organ"][16, 16] == 1 for moved, labels in samples)
 
 
 @pytest.mark.parametrize(
@@ -70,15 +68,16 @@ def test_air_and_background_come_in_from_outside():
     [
         (SpatialTransform(0.0, 0.5), (9, 21, 41), (4, 10, 20)),  # half the size: as much again comes in on either side
         (SpatialTransform(0.0, 2.0), (9, 21, 41), (0, 0, 0)),
-        (SpatialTransform(np.pi / 2, 1.0), (21, 41), (10, 0)),  # on its side: 20 where 10 were, and so on
+        # on its side: 20 pixels each way where 10 were, 10 where 20 were
+        (SpatialTransform(np.pi / 2, 1.0), (21, 41), (10, 0)),
         (SpatialTransform(-np.pi / 4, 1.0), (21, 21), (5, 5)),  # a diagonal of 10 * 1.414
     ],
 )
-def test_what_comes_into_a_turned_patch_is_as_far_as_its_corners(transform, patch, reach):
+def test_what_comes_into_a_transformed_patch_is_as_far_as_its_corners(transform, patch, reach):
     assert transform.reach(patch) == reach
 
 
-def test_a_turned_patch_is_the_middle_of_a_larger_one_that_is_turned():
+def test_a_transformed_patch_is_the_middle_of_a_larger_transformed_one():
     draw = np.random.default_rng(0)
     image, label = draw.random((1, 20, 60, 60), dtype=np.float32), draw.integers(0, 5, (20, 60, 60), dtype=np.uint8)
     settings, patch = Augmentation(probability=1.0, rotation_deg=40, zoom=0.3, **STILL), (6, 16, 12)
@@ -87,8 +86,8 @@ def test_a_turned_patch_is_the_middle_of_a_larger_one_that_is_turned():
         middle = tuple(slice((n - size) // 2, (n + size) // 2) for n, size in zip(label.shape, patch))
         reach = transform_of(settings, [seed]).reach(patch)
         around = tuple(slice(axis.start - more, axis.stop + more) for axis, more in zip(middle, reach))
-        transformed, kept = augment(image[(0, *around)][None], {"organ": label[around]}, settings, [seed], patch=patch)
-        np.testing.assert_allclose(transformed[0], wide[(0, *middle)], atol=1e-4)
+        moved, kept = augment(image[(0, *around)][None], {"organ": label[around]}, settings, [seed], patch=patch)
+        np.testing.assert_allclose(moved[0], wide[(0, *middle)], atol=1e-4)
         assert (kept["organ"] != labels["organ"][middle]).mean() < 1e-2  # where two are equally near
 
 
@@ -157,7 +156,7 @@ def test_a_slice_and_its_neighbours_change_together():
 
 
 @pytest.mark.parametrize("shape", [(2, 40, 32), (1, 9, 40, 32)])
-def test_a_turn_is_the_affine_map_it_says(shape):
+def test_a_spatial_transform_is_the_affine_map_it_says(shape):
     """Against torch's general resampling by an affine matrix, which works in coordinates from -1 to 1."""
     draw = np.random.default_rng(0)
     image, label = draw.random(shape, dtype=np.float32), draw.integers(0, 5, shape[1:], dtype=np.uint8)

@@ -49,7 +49,7 @@ def test_a_run_killed_before_or_after_its_log_was_written_ends_with_that_of_an_u
 
 def test_a_picture_is_there_after_the_first_epoch(tmp_path):
     seen = []
-    setup_ = training_setup(tmp_path, Curve(), lambda e: seen.append((tmp_path / "progress.png").is_file()))
-    fit(fresh_state(), setup_)
+    setup = training_setup(tmp_path, Curve(), lambda e: seen.append((tmp_path / "progress.png").is_file()))
+    fit(fresh_state(), setup)
     assert seen == [False] * (1 + STEP.batches_per_epoch) + [True] * (len(seen) - 1 - STEP.batches_per_epoch)
     assert (tmp_path / "progress.png").read_bytes().startswith(b"\x89PNG")

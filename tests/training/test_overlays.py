@@ -59,8 +59,8 @@ def words(figure):
     return {text.get_text() for text in (*texts, *figure.legends[0].get_texts())}
 
 
-def test_what_was_not_asked_is_said():
+def test_what_is_not_annotated_is_said():
     drawn = np.array([[1, HIDDEN], [0, 0]], dtype=np.uint8)
     example = Example("a", np.zeros((2, 2), dtype=np.float32), drawn, np.zeros_like(drawn), (2, 3))
     said = words(draw_examples([example], LABELS, caption="a"))
-    assert {"a\nnot asked: spleen, tumor", "liver", "no question asked"} <= said
+    assert {"a\nnot annotated: spleen, tumor", "liver", "not annotated"} <= said

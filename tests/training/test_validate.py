@@ -87,7 +87,7 @@ def batch(organ, cancer, *, annotated, image=None):
 ALL = {"organ": [True, True, True], "cancer": [True, True]}
 
 
-def test_examples_are_those_with_the_most_labels_and_show_what_was_not_asked():
+def test_examples_are_those_with_the_most_labels_and_show_what_was_not_annotated():
     one = batch([[[0, 1]], [[1, HIDDEN]]], [[[0, 0]], [[0, 1]]], annotated=[ALL, ALL])
     two = batch([[[1, 2]], [[1, 2]]], [[[0, 0]], [[0, 0]]], annotated=[{**ALL, "cancer": [False, False]}, ALL])
     nothing = {group: torch.zeros(2, 1, 2, dtype=torch.long) for group in LABELS.groups}
@@ -96,8 +96,10 @@ def test_examples_are_those_with_the_most_labels_and_show_what_was_not_asked():
     found.add(two, {**nothing, "cancer": torch.tensor([[[1, 0]], [[0, 0]]])})
     first, second = found.best()
     assert (first.case, second.case) == ("c0", "c1")
-    assert first.labels.tolist() == [[1, 2]] and first.predicted.tolist() == [[3, 0]] and first.not_asked == (3,)
-    assert second.labels.tolist() == [[1, 3]] and second.not_asked == ()  # as many labels as its later patch: the first
+    assert first.labels.tolist() == [[1, 2]] and first.predicted.tolist() == [[3, 0]] and first.not_annotated == (3,)
+    assert (
+        second.labels.tolist() == [[1, 3]] and second.not_annotated == ()
+    )  # as many labels as its later patch: the first
 
 
 def test_later_rounds_show_the_same_patches_and_look_at_no_other():
@@ -112,7 +114,7 @@ def test_later_rounds_show_the_same_patches_and_look_at_no_other():
     assert example.labels.tolist() == [[1, 2]] and example.predicted.tolist() == [[1, 1]]
 
 
-def test_what_lies_under_a_lesion_is_not_asked_of_the_organs():
+def test_what_lies_under_a_lesion_is_not_annotated_of_the_organs():
     found = Examples(LABELS, ("organ",))
     found.add(batch([[[1, HIDDEN]]], [[[0, 1]]], annotated=[ALL]), {"organ": torch.ones(1, 1, 2, dtype=torch.long)})
     [example] = found.best()

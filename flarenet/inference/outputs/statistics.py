@@ -126,9 +126,14 @@ class StatisticsSink(WrittenAtEnd):
         )
 
 
+def statistics_file(output: Path) -> Path:
+    """Where the statistics of a label file are."""
+    return output_path(output, FOLDER, ".json")
+
+
 def read_statistics(output: Path) -> CaseStatistics:
-    """The statistics written beside a label file. Raises DatasetError where there are none."""
-    return load(CaseStatistics, output_path(output, FOLDER, ".json"), DatasetError)
+    """The statistics written for a label file. Raises DatasetError where there are none."""
+    return load(CaseStatistics, statistics_file(output), DatasetError)
 
 
 def write_tables(folder: Path, cases: Sequence[CaseStatistics]) -> None:

@@ -139,7 +139,7 @@ def prediction_gb(
     layers = summed + 2 * given_out + (summed + 5 * given_out if fusion.flips else 0)
     waiting = 1 + (PLANES_WAITING + 2) * min(2.0, max(1.0, slices / scan.shape[0]))
     logit_bytes = 4 * channels * ((layers + waiting) * rows * columns + 3 * plane)
-    answer_bytes = PACKED_BYTES * len(network.groups) * scan.voxels if fusion.needs_whole else 0
+    answer_bytes = PACKED_BYTES * len(network.groups) * scan.voxels if fusion.needs_parts else 0
     runtime_gb = RUNTIME_GB + (0 if network.dimensions == 2 else OPENVINO_GB)
     answering = scan_bytes + plane_bytes + network_bytes + logit_bytes + answer_bytes
     ranking = RANKED_BYTES * scan.voxels if configuration.clip_hu is None else 0

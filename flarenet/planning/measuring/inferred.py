@@ -153,13 +153,8 @@ def _fit_two_cohorts(evidence: Evidence, owner: np.ndarray, cohorts: Tally, say:
         near[own] = False
         if near.any():
             other = int(np.where(near, costs[row], np.inf).argmin())
-            yield (
-                row,
-                (
-                    f"taken for {say(cohorts.pattern[own])}{_without(lacking[own], say)}; "
-                    f"fits {say(cohorts.pattern[other])}{_without(lacking[other], say)} too"
-                ),
-            )
+            taken = f"taken for {say(cohorts.pattern[own])}{_without(lacking[own], say)}"
+            yield row, f"{taken}; fits {say(cohorts.pattern[other])}{_without(lacking[other], say)} too"
 
 
 def _could_be_their_own(evidence: Evidence, owner: np.ndarray, cohorts: Tally, say: Words) -> Doubts:
@@ -216,13 +211,8 @@ def _lack_too_often(evidence: Evidence, owner: np.ndarray, cohorts: Tally, say: 
         lacking = often[own] & ~present
         if lacking.any():
             share = 100 * rate[own][lacking].max()
-            yield (
-                row,
-                (
-                    f"taken for {say(cohorts.pattern[own])}{_without(lacking, say)}, as {share:.0f} % of its cohort: "
-                    "looked for and absent, or not looked for?"
-                ),
-            )
+            taken = f"taken for {say(cohorts.pattern[own])}{_without(lacking, say)}, as {share:.0f} % of its cohort"
+            yield row, f"{taken}: looked for and absent, or not looked for?"
 
 
 def _without(lacking: np.ndarray, say: Words) -> str:

@@ -27,7 +27,7 @@ NARROWEST_HU = 100.0
 
 
 def normalisation(fingerprint: Fingerprint) -> tuple[Literal["window", "percentile"], str]:
-    """ "window" for CT, whose values mean the same in every scan; "percentile" for anything else."""
+    """CT, whose values mean the same in every scan, is scaled by "window", anything else by "percentile"."""
     if fingerprint.modality == "CT":
         return "window", "CT is in HU, so one window serves every scan; it is scaled to [0, 1]"
     return "percentile", (

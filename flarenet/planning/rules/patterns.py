@@ -2,7 +2,7 @@
 
 A pattern is the sorted tuple of the values looked for in a case; () is an unlabelled case. Cases of one pattern are a
 cohort. Trainers choose cohorts by these functions, so that a step never names a case. For the five cohorts of FLARE23,
-`fullest` for the organs is D_l1, `asking` for the tumor is D_c, `touching_all_groups` is D_l3.
+`fullest` for the organs is D_l1, `with_any_of` for the tumor is D_c, `touching_all_groups` is D_l3.
 Every function keeps the order it is given, and returns () where nothing fits.
 """
 
@@ -30,7 +30,7 @@ def unlabelled(patterns: Iterable[Pattern]) -> tuple[Pattern, ...]:
     return tuple(pattern for pattern in patterns if not pattern)
 
 
-def asking(patterns: Iterable[Pattern], group_values: Iterable[int]) -> tuple[Pattern, ...]:
+def with_any_of(patterns: Iterable[Pattern], group_values: Iterable[int]) -> tuple[Pattern, ...]:
     """The patterns with at least one value of the group (D_o5 for the organs, D_c for the tumor)."""
     group = set(group_values)
     return tuple(pattern for pattern in patterns if group & set(pattern))
@@ -39,7 +39,7 @@ def asking(patterns: Iterable[Pattern], group_values: Iterable[int]) -> tuple[Pa
 def fullest(patterns: Iterable[Pattern], group_values: Iterable[int]) -> tuple[Pattern, ...]:
     """The patterns with the most values of the group (D_l1, also called D_o13, for the organs)."""
     group = set(group_values)
-    candidates = asking(patterns, group)
+    candidates = with_any_of(patterns, group)
     most = max((len(group & set(pattern)) for pattern in candidates), default=0)
     return tuple(pattern for pattern in candidates if len(group & set(pattern)) == most)
 
