@@ -25,7 +25,10 @@ QUICK = (
     "trainers.*.steps.*.warmup_epochs=1",
     "trainers.*.steps.*.learning_rate=0.003",
     "trainers.*.steps.*.batches_per_epoch=16",
-    "trainers.*.augmentation.probability=0.2",  # with so few updates, small organs need unaugmented scans
+    # with so few updates, small organs need scans that are hardly augmented, and phantoms are much alike
+    "trainers.*.augmentation.probability=0.2",
+    "trainers.*.augmentation.rotation_deg=15",
+    "trainers.*.augmentation.zoom=0.2",
     "trainers.3DOrgan.steps.*.epochs=10",
     "trainers.3DCancer.steps.*.epochs=8",
     "trainers.MAE.steps.*.epochs=2",
