@@ -257,10 +257,10 @@ def _write_tables(folder: Path, cases: Sequence[str]) -> None:
     from ..inference.outputs.statistics import read_statistics, statistics_file, write_tables
 
     outputs = {case: folder / f"{case}.nii.gz" for case in cases}
-    gone = [case for case, output in outputs.items() if not statistics_file(output).exists()]
-    if gone:
+    there = {case: output for case, output in outputs.items() if statistics_file(output).exists()}
+    if gone := sorted(outputs.keys() - there.keys()):
         print(f"the tables lack cases whose statistics were moved away: {some_of(gone)}", file=sys.stderr)
-    write_tables(folder, [read_statistics(output) for case, output in outputs.items() if case not in gone])
+    write_tables(folder, [read_statistics(output) for output in there.values()])
 
 
 def _names_a_file(output: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The rules of a plan's Fusion that need connected parts: largest part, least size, hosts.
+"""The rules of a plan's Fusion that need connected parts: largest part, least size or share, hosts.
 
 They change the map of a group. Where they remove a lesion, the label that an earlier group gives beneath it shows.
 """
@@ -120,13 +120,18 @@ class Settled:
         astray[pairs[is_host[pairs[:, 1]], 0]] = False
         if self._fusion.near_mm and astray.any() and is_host.any():
             groups = {self._group_of[host] for host in self._hosts[value]}
+            own = self._group_of[value]
+
+            @lru_cache(AT_ONCE)  # parts come by their first slices, so the next one mostly lies in the same
+            def numbers(z: int) -> np.ndarray:
+                return self._numbers(z, own)
 
             @lru_cache(AT_ONCE + 2 * self._reach[0])
             def home(z: int) -> np.ndarray:
                 return np.any([is_host[self._numbers(z, group)] for group in groups], axis=0)
 
-            for number, box in self._boxes(astray, self._group_of[value]):
-                astray[number] = not self._is_near(number, box, self._group_of[value], home=home)
+            for number, box in self._boxes(astray, own):
+                astray[number] = not self._is_near(number, box, numbers=numbers, home=home)
         return astray
 
     @property
@@ -147,10 +152,13 @@ class Settled:
         ends = ((int(number), start[number].tolist(), stop[number].tolist()) for number in np.flatnonzero(which))
         return [(number, Box(cast(Triple, tuple(low)), cast(Triple, tuple(high)))) for number, low, high in ends]
 
-    def _is_near(self, number: int, box: Box, group: str, *, home: Callable[[int], np.ndarray]) -> bool:
-        """Whether the part `number` of a group, which `box` holds, lies within near_mm of a host.
+    def _is_near(
+        self, number: int, box: Box, *, numbers: Callable[[int], np.ndarray], home: Callable[[int], np.ndarray]
+    ) -> bool:
+        """Whether the part `number`, which `box` holds, lies within near_mm of a host.
 
-        home  gives bool [Y, X] of slice z: where hosts are
+        numbers  gives the number of each pixel's part [Y, X] of slice z, in the part's group
+        home     gives bool [Y, X] of slice z: where hosts are
         """
         import edt
 
@@ -159,7 +167,7 @@ class Settled:
             around = inner.grown(self._reach, self._grid.shape)
             hosts = np.stack([home(at)[around.slices[1:]] for at in range(around.start[0], around.stop[0])])
             if hosts.any():
-                planes = (self._numbers(at, group)[inner.slices[1:]] for at in range(inner.start[0], inner.stop[0]))
+                planes = (numbers(at)[inner.slices[1:]] for at in range(inner.start[0], inner.stop[0]))
                 own = np.stack([plane == number for plane in planes])
                 within = tuple(slice(a - b, a - b + n) for a, b, n in zip(inner.start, around.start, inner.shape))
                 away_mm = edt.edt(~hosts, anisotropy=self._grid.spacing_mm)[within]
