@@ -56,7 +56,7 @@ def data(tmp_path):
     return Set(tmp_path / "S")
 
 
-def refused(result, *words, code=4):
+def assert_refused(result, *words, code=4):
     """All findings refuse; one of them holds all `words`. Returns the names of the cases that are left."""
     dataset, findings = result
     assert findings and {finding.severity for finding in findings} == {"refuse"}
@@ -67,13 +67,13 @@ def refused(result, *words, code=4):
     return [case.name for case in dataset.cases] if dataset else []
 
 
-def warned(result, *words):
+def assert_warned(result, *words):
     dataset, findings = result
     assert dataset is not None and {finding.severity for finding in findings} == {"warn"}
     assert any(all(word in finding.found for word in words) for finding in findings), findings
 
 
-def handled(result):
+def assert_handled(result):
     dataset, findings = result
     assert findings == []
     return dataset
@@ -85,21 +85,21 @@ class TestRow55:
     def test_duplicate_id(self, data):
         entry = json.dumps(data.entry("a1"))
         text = f'{{"dataset": {{"a1": {entry}, "a1": {entry}}}}}'
-        refused(data.findings_of(text.encode()), "dataset.a1", "the same key twice")
+        assert_refused(data.findings_of(text.encode()), "dataset.a1", "the same key twice")
 
     def test_the_same_image_twice(self, data):
-        refused(data.add("a3", images=["imagesTr/c0_0000.nii.gz"]).findings(), "a1 and a3")
+        assert_refused(data.add("a3", images=["imagesTr/c0_0000.nii.gz"]).findings(), "a1 and a3")
 
     @pytest.mark.parametrize("name", ["other", "a1"])
     def test_training_case_in_test(self, data, name):
         data.content["test"] = {name: data.content["dataset"]["a1"]}
-        refused(data.findings(), "a1", name)
+        assert_refused(data.findings(), "a1", name)
 
 
 @pytest.mark.parametrize("first, second", [("b", "B"), *[[unicodedata.normalize(f, "Jürg") for f in ("NFC", "NFD")]]])
 def test_row56_ids_that_differ_in_spelling_only(data, first, second):
     assert first != second
-    refused(data.add(first).add(second).findings(), f"cases {first}, {second}")
+    assert_refused(data.add(first).add(second).findings(), f"cases {first}, {second}")
 
 
 @pytest.mark.parametrize(
@@ -107,27 +107,27 @@ def test_row56_ids_that_differ_in_spelling_only(data, first, second):
     ["../x", "..", "a/b", "a\\b", "a:b", "-x", ".x", "x ", "a\nb", "a\0b", "x" * 201, "x" * 300, "é" * 150],
 )
 def test_row57_ids_that_are_no_file_names(data, name):
-    assert refused(data.add(name).findings(), code=7) == ["a1", "a2"]
+    assert assert_refused(data.add(name).findings(), code=7) == ["a1", "a2"]
 
 
 def test_row57_an_empty_id(data):
     """A case that cannot be named cannot be left out either."""
-    assert refused(data.add("").findings(), "a name of 0 bytes", code=7) == []
+    assert assert_refused(data.add("").findings(), "a name of 0 bytes", code=7) == []
 
 
 class TestRow58:
     def test_labels_without_image_are_listed(self, data):
         for stray in ("s1", "s2"):
             (data.folder / f"labelsTr/{stray}.nii.gz").touch()
-        refused(data.without_tables().findings(), "labelsTr", "s1.nii.gz, s2.nii.gz without an image")
+        assert_refused(data.without_tables().findings(), "labelsTr", "s1.nii.gz, s2.nii.gz without an image")
 
     def test_images_without_label_are_unlabelled_cases_and_listed(self, data):
         (data.folder / "labelsTr/c1.nii.gz").unlink()
-        warned(data.without_tables().findings(), "no label for 1 images: c1")
+        assert_warned(data.without_tables().findings(), "no label for 1 images: c1")
 
     def test_an_image_that_is_said_to_be_annotated_needs_a_label(self, data):
         data.content["dataset"]["a2"] = {"images": ["imagesTr/c1_0000.nii.gz"], "annotated": ["liver"]}
-        assert refused(data.findings(), "a2", "dataset.a2.annotated", "no 'label'") == ["a1"]
+        assert assert_refused(data.findings(), "a2", "dataset.a2.annotated", "no 'label'") == ["a1"]
 
 
 class TestRow59:
@@ -142,7 +142,7 @@ class TestRow59:
         ids=["bad JSON", "BOM", "duplicate keys", "NaN"],
     )
     def test_json(self, data, text, words):
-        refused(data.findings_of(text), "dataset.json", *words)
+        assert_refused(data.findings_of(text), "dataset.json", *words)
 
     def test_wrong_types_all_at_once(self, data):
         data.content |= {"file_ending": 7, "numTraining": "2"}
@@ -150,20 +150,20 @@ class TestRow59:
         result = data.findings()
         values = {"file_ending": "7", "numTraining": "'2'", "dataset.a3.images": "'a string'", "dataset.a3.label": "1"}
         for key, found in values.items():
-            refused(result, f"key '{key}'", found)
+            assert_refused(result, f"key '{key}'", found)
 
     def test_a_wrong_type_of_a_case_costs_that_case_only(self, data):
-        assert refused(data.add("a3", label=1).findings(), "a3", "key 'dataset.a3.label'") == ["a1", "a2"]
+        assert assert_refused(data.add("a3", label=1).findings(), "a3", "key 'dataset.a3.label'") == ["a1", "a2"]
 
     def test_missing_key(self, data):
         del data.content["labels"]
-        refused(data.findings(), "key 'labels'", "nothing")
+        assert_refused(data.findings(), "key 'labels'", "nothing")
 
 
 class TestRow60:
     def test_gaps(self, data):
         data.content["labels"] = {"background": 0, "liver": 3, "tumor": 7}
-        dataset = handled(data.findings())
+        dataset = assert_handled(data.findings())
         assert dataset.labels.names == ("background", "liver", "tumor")
         assert dataset.cases[0].values == {3: 1, 7: 2}
 
@@ -179,7 +179,7 @@ class TestRow60:
     )
     def test_tables(self, data, labels, words):
         data.content["labels"] = labels
-        refused(data.findings(), "key 'labels'", *words)
+        assert_refused(data.findings(), "key 'labels'", *words)
 
 
 class TestRow61:
@@ -190,15 +190,15 @@ class TestRow61:
     @pytest.mark.parametrize("key", ["images", "label"])
     def test_paths(self, data, key, path):
         data.add("a3", **{key: [path] if key == "images" else path})
-        assert refused(data.findings(), "a3", f"key 'dataset.a3.{key}'", path, code=7) == ["a1", "a2"]
-        assert len(handled(data.findings(Reading(allow_external=True))).cases) == 3
+        assert assert_refused(data.findings(), "a3", f"key 'dataset.a3.{key}'", path, code=7) == ["a1", "a2"]
+        assert len(assert_handled(data.findings(Reading(allow_external=True))).cases) == 3
 
     @pytest.mark.parametrize("path", ["", "x" * 256])
     @pytest.mark.parametrize("key", ["images", "label"])
     def test_what_nobody_can_allow(self, data, key, path):
         data.add("a3", **{key: [path] if key == "images" else path})
         for reading in (STRICT, Reading(allow_external=True)):
-            assert refused(data.findings(reading), "a3", f"key 'dataset.a3.{key}'", code=7) == ["a1", "a2"]
+            assert assert_refused(data.findings(reading), "a3", f"key 'dataset.a3.{key}'", code=7) == ["a1", "a2"]
 
     @pytest.mark.parametrize(
         "link, target, path",
@@ -210,8 +210,8 @@ class TestRow61:
         outside.mkdir()
         os.symlink(tmp_path / target, data.folder / link)
         data.add("a3", images=[path])
-        assert refused(data.findings(), "a3", str(outside), code=7) == ["a1", "a2"]
-        assert len(handled(data.findings(Reading(allow_external=True))).cases) == 3
+        assert assert_refused(data.findings(), "a3", str(outside), code=7) == ["a1", "a2"]
+        assert len(assert_handled(data.findings(Reading(allow_external=True))).cases) == 3
 
     def test_a_file_cannot_allow_itself(self, data):
         data.content["reading"] = {"allow_external": True}
@@ -223,28 +223,28 @@ class TestRow61:
 class TestRow62:
     def test_one_class(self, data):
         data.content["labels"] = {"background": 0, "liver": 1}
-        assert handled(data.findings()).labels.values == (1,)
+        assert assert_handled(data.findings()).labels.values == (1,)
 
     def test_a_class_that_nobody_looked_for(self, data):
         for entry in data.content["dataset"].values():
             entry["annotated"] = ["liver"]
-        warned(data.findings(), "annotated in no case: tumor")
+        assert_warned(data.findings(), "annotated in no case: tumor")
 
     def test_no_case(self, data):
         data.content["dataset"] = {}
-        refused(data.findings(), "no training case")
+        assert_refused(data.findings(), "no training case")
 
     def test_one_case(self, data):
         del data.content["dataset"]["a2"]
-        warned(data.findings(), "one training case")
+        assert_warned(data.findings(), "one training case")
 
 
 @pytest.mark.parametrize("text", [b"[" * 100_000, b'{"labels":' * 100_000, b'{"numTraining": 1' + b"0" * 400 + b"}"])
 def test_s13_json_that_would_take_long_is_refused(data, text):
-    refused(data.findings_of(text), "dataset.json")
+    assert_refused(data.findings_of(text), "dataset.json")
 
 
 def test_s13_a_file_of_50_mb_is_refused_unread(data):
     with open(data.folder / "dataset.json", "wb") as stream:
         stream.truncate(50 << 20)
-    refused(dataset_findings(data.folder), "52428800 bytes")
+    assert_refused(dataset_findings(data.folder), "52428800 bytes")

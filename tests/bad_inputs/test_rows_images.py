@@ -28,7 +28,7 @@ def row(number, name, *values):
     return pytest.param(*values, id=f"row{number:02}-{name}")
 
 
-def refused(rows, found, *, expected="", remedy="", alone=4):
+def assert_refused(rows, found, *, expected="", remedy="", alone=4):
     """The bad case is refused once, the good one is not; a set of the bad case alone ends with code `alone`."""
     code, findings = rows.check()
     (finding,) = findings
@@ -38,7 +38,7 @@ def refused(rows, found, *, expected="", remedy="", alone=4):
     assert rows.check(alone=True)[0] == alone
 
 
-def warned(rows, found, *words, remedy=""):
+def assert_warned(rows, found, *words, remedy=""):
     """The bad case is read, with one warning."""
     code, findings = rows.check(*words)
     (finding,) = findings
@@ -46,7 +46,7 @@ def warned(rows, found, *words, remedy=""):
     assert found in finding.found and remedy in finding.remedy
 
 
-def handled(rows, voxels=None, affine=AFFINE, *words, reading=STRICT):
+def assert_handled(rows, voxels=None, affine=AFFINE, *words, reading=STRICT):
     """The bad case is read without a word: these voxels at these places, and the header comes back."""
     assert rows.check(*words) == (0, [])
     same_as(rows.image, rows.scan if voxels is None else voxels, affine, reading)
@@ -101,12 +101,12 @@ def test_row01_orientations(tmp_path):
 @pytest.mark.parametrize("degrees", [1, 17, 45], ids="row02-{}".format)
 def test_row02_oblique(rows, degrees):
     rows.bad_image(affine=turned(degrees))
-    handled(rows, affine=turned(degrees))
+    assert_handled(rows, affine=turned(degrees))
 
 
 def test_row03_hardly_sheared(rows):
     rows.bad_image(affine=leaning(0.0009), qform_code=0)
-    handled(rows, affine=leaning(0.0009))
+    assert_handled(rows, affine=leaning(0.0009))
     write_labels(rows.root / "out.nii.gz", np.ones(SHAPE[::-1], np.uint8), like=rows.image)
     assert geometry_of(rows.root / "out.nii.gz") == geometry_of(rows.image)
 
@@ -114,32 +114,32 @@ def test_row03_hardly_sheared(rows):
 def test_row04_sheared(rows):
     """How it is resampled: tests/preparation/test_upright.py; from file to file: tests/inference/test_predict.py."""
     rows.bad_image(affine=leaning(0.3), qform_code=0)
-    warned(rows, "axes that lean by 28.73%", remedy="resampled")
+    assert_warned(rows, "axes that lean by 28.73%", remedy="resampled")
     same_as(rows.image, rows.scan, leaning(0.3))
 
 
 def test_row05_forms_that_differ(rows):
     rows.bad_image(srow_z=[0, 0, 5, 7.2])
-    refused(rows, "0.2 mm apart", expected="0.1 mm")
+    assert_refused(rows, "0.2 mm apart", expected="0.1 mm")
     rows.bad_image(srow_z=[0, 0, 5, 57])
-    refused(rows, "50 mm apart", expected="0.1 mm", remedy="--affine sform")
-    warned(rows, "50 mm apart", "--affine", "sform", remedy="the sform is used")
-    warned(rows, "50 mm apart", "--affine", "qform", remedy="the qform is used")
+    assert_refused(rows, "50 mm apart", expected="0.1 mm", remedy="--affine sform")
+    assert_warned(rows, "50 mm apart", "--affine", "sform", remedy="the sform is used")
+    assert_warned(rows, "50 mm apart", "--affine", "qform", remedy="the qform is used")
     for form, z_mm in (("sform", 57), ("qform", 7)):
         assert read_grid(rows.image, Reading(affine=form)).affine[2, 3] == z_mm
 
 
 def test_row06_no_form(rows):
     rows.bad_image(sform_code=0, qform_code=0)
-    refused(rows, "both 0", remedy="--assume-affine")
-    warned(rows, "both 0", "--assume-affine", remedy="taken as RAS")
+    assert_refused(rows, "both 0", remedy="--assume-affine")
+    assert_warned(rows, "both 0", "--assume-affine", remedy="taken as RAS")
     same_as(rows.image, rows.scan, np.diag([2, 1.5, 5, 1]), Reading(assume_affine=True))
 
 
 @pytest.mark.parametrize("code", ["sform_code", "qform_code"], ids="row07-no-{}".format)
 def test_row07_one_form(rows, code):
     rows.bad_image(**{code: 0})
-    handled(rows)
+    assert_handled(rows)
 
 
 @pytest.mark.parametrize(
@@ -156,15 +156,15 @@ def test_row07_one_form(rows, code):
 )
 def test_rows_of_geometry_that_cannot_be_trusted(rows, fields, found):
     rows.bad_image(**fields)
-    refused(rows, found)
+    assert_refused(rows, found)
 
 
 def test_row10_negative_pixdim(rows):
     rows.bad_image(pixdim=[1, -2, 1.5, 5, 0, 0, 0, 0], qform_code=0)
-    warned(rows, "-2, 1.5, 5", remedy="sform is used")
+    assert_warned(rows, "-2, 1.5, 5", remedy="sform is used")
     same_as(rows.image, rows.scan, AFFINE)
     rows.bad_image(pixdim=[1, -2, 1.5, 5, 0, 0, 0, 0], sform_code=0)
-    refused(rows, "-2, 1.5, 5")
+    assert_refused(rows, "-2, 1.5, 5")
 
 
 @pytest.mark.parametrize(("code", "factor"), [row(38, "metre", 1, 1e-3), row(38, "micron", 3, 1e3)])
@@ -172,12 +172,12 @@ def test_row38_units(rows, code, factor):
     affine = AFFINE.copy()
     affine[:3] *= factor
     rows.bad_image(affine=affine, xyzt_units=code)
-    handled(rows)
+    assert_handled(rows)
 
 
 def test_row38_unknown_unit(rows):
     rows.bad_image(xyzt_units=0)
-    warned(rows, "no unit of length")
+    assert_warned(rows, "no unit of length")
     same_as(rows.image, rows.scan, AFFINE)
 
 
@@ -186,7 +186,7 @@ def test_row40_spacing(rows, size_mm):
     affine = AFFINE.copy()
     affine[2, 2] = size_mm
     rows.bad_image(affine=affine)
-    warned(rows, f"2 x 1.5 x {size_mm:g} mm")
+    assert_warned(rows, f"2 x 1.5 x {size_mm:g} mm")
 
 
 # --- how many voxels, of which kind ---
@@ -194,15 +194,15 @@ def test_row40_spacing(rows, size_mm):
 
 def test_row13_one_volume(rows):
     rows.bad_image(rows.scan[..., None])
-    handled(rows)
+    assert_handled(rows)
     write_labels(rows.root / "out.nii.gz", np.ones(SHAPE[::-1], np.uint8), like=rows.image)
     assert nibabel.load(rows.root / "out.nii.gz").shape == (*SHAPE, 1)
 
 
 def test_row14_several_volumes(rows):
     rows.bad_image(np.stack([rows.scan - 1, rows.scan, rows.scan + 1], axis=3))
-    refused(rows, "3 volumes", remedy="--volume 0")
-    handled(rows, rows.scan, AFFINE, "--volume", "1", reading=Reading(volume=1))
+    assert_refused(rows, "3 volumes", remedy="--volume 0")
+    assert_handled(rows, rows.scan, AFFINE, "--volume", "1", reading=Reading(volume=1))
     assert rows.check("--volume", "3")[1][0].expected == "a volume from 0 to 2"
     write_labels(rows.root / "out.nii", np.ones(SHAPE[::-1], np.uint8), like=rows.image, reading=Reading(volume=1))
     assert nibabel.load(rows.root / "out.nii").shape == (*SHAPE, 1)
@@ -218,12 +218,12 @@ def test_row14_several_volumes(rows):
 )
 def test_rows_of_shapes(rows, shape, found):
     rows.bad_image(np.resize(rows.scan, shape))
-    refused(rows, found)
+    assert_refused(rows, found)
 
 
 def test_row17_one_slice(rows):
     rows.bad_image(rows.scan[:, :, 9:10])
-    handled(rows, rows.scan[:, :, 9:10])
+    assert_handled(rows, rows.scan[:, :, 9:10])
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_row17_one_slice(rows):
 )
 def test_rows_of_headers_that_do_not_hold(rows, fields, found):
     rows.bad_image(**fields)
-    refused(rows, found)
+    assert_refused(rows, found)
 
 
 @pytest.mark.parametrize(
@@ -259,12 +259,12 @@ def test_row19_types(rows, dtype, low, high, modality):
     rows.modality = modality
     voxels = np.clip(rows.scan, low, high).astype(dtype)
     rows.bad_image(voxels)
-    handled(rows, voxels)
+    assert_handled(rows, voxels)
 
 
 def test_row20_wrapped_negatives(rows):
     rows.bad_image(rows.scan.view(np.uint16))
-    refused(rows, "uint16 numbers up to 65", expected="wrapped around", remedy="int16")
+    assert_refused(rows, "uint16 numbers up to 65", expected="wrapped around", remedy="int16")
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_row20_wrapped_negatives(rows):
 def test_rows_of_scaling(rows, stored, slope, intercept, voxels):
     rows.bad_image(rows.scan * np.int16(stored), scl_slope=slope, scl_inter=intercept)
     expected = rows.scan * 40.0 + 8 if voxels == (40, 8) else rows.scan
-    handled(rows, expected)
+    assert_handled(rows, expected)
     assert np.abs(expected).max() > 32767 or voxels == 1
 
 
@@ -290,7 +290,7 @@ def test_row24_few_that_are_no_numbers(rows, odd):
     voxels = rows.scan.astype(np.float32)
     voxels[5, 5, 5:8] = odd  # 3 of 3840: 0.08 %
     rows.bad_image(voxels)
-    warned(rows, "3 voxels that are NaN or infinite", remedy="taken as air")
+    assert_warned(rows, "3 voxels that are NaN or infinite", remedy="taken as air")
     voxels[5, 5, 5:8] = rows.scan.min()
     same_as(rows.image, voxels, AFFINE)
 
@@ -302,36 +302,36 @@ def test_row25_many_that_are_no_numbers(rows, share, found):
     voxels = rows.scan.astype(np.float32)
     voxels.reshape(-1)[:share] = np.nan
     rows.bad_image(voxels)
-    refused(rows, found, expected="0.1%")
+    assert_refused(rows, found, expected="0.1%")
 
 
 def test_row26_constant(rows):
     rows.bad_image(np.full(SHAPE, 7, np.int16))
-    refused(rows, "7 in every voxel")
+    assert_refused(rows, "7 in every voxel")
 
 
 def test_row26_absurd(rows):
     voxels = rows.scan.astype(np.float32)
     voxels[0, 0, 0] = 1e30
     rows.bad_image(voxels)
-    refused(rows, "1e+30")
+    assert_refused(rows, "1e+30")
 
 
 def test_row41_air_only(rows):
     """What is predicted there: tests/inference/test_predict.py."""
     rows.bad_image(np.random.default_rng(1).normal(-1000, 10, SHAPE).astype(np.int16))
-    warned(rows, "values from -10")
+    assert_warned(rows, "values from -10")
 
 
 def test_row43_scaled(rows):
     rows.bad_image(((rows.scan + 1100) / 2000).astype(np.float32))
-    refused(rows, "values from 0.0", expected="HU")
+    assert_refused(rows, "values from 0.0", expected="HU")
 
 
 def test_row43_mr(rows):
     voxels = np.where(rows.scan > -500, 300, 5).astype(np.int16)
     rows.bad_image(voxels)
-    warned(rows, "values from 5 to 300", remedy="is this CT?")
+    assert_warned(rows, "values from 5 to 300", remedy="is this CT?")
     same_as(rows.image, voxels, AFFINE)
     rows.modality = "MR"
     code, findings = rows.check()
@@ -340,7 +340,7 @@ def test_row43_mr(rows):
 
 def test_row44_no_offset(rows):
     rows.bad_image(rows.scan + np.int16(1060))
-    warned(rows, "air near 0 and tissue near 1024", remedy="nothing is shifted")
+    assert_warned(rows, "air near 0 and tissue near 1024", remedy="nothing is shifted")
     same_as(rows.image, rows.scan + 1060, AFFINE)
 
 
@@ -354,7 +354,7 @@ def test_row27_cut(rows, end, ending):
     path = rows.bad_image()
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * end) if end > 0 else end])
-    refused(rows, "")
+    assert_refused(rows, "")
 
 
 def test_row28_flipped_bits(rows):
@@ -382,18 +382,18 @@ def test_row28_flipped_bits(rows):
 )
 def test_rows_of_other_files(rows, content, found):
     rows.write(rows.image, content, zipped=False)
-    refused(rows, found, expected="NIfTI", remedy="convert" if "pair" in found else "")
+    assert_refused(rows, found, expected="NIfTI", remedy="convert" if "pair" in found else "")
 
 
 def test_row31_header_only(rows):
     rows.write(rows.image, nifti_bytes(rows.scan)[:352], zipped=False)
-    refused(rows, "a file of at most 352 bytes", expected="8032")  # 352 + 12 x 16 x 20 x 2
+    assert_refused(rows, "a file of at most 352 bytes", expected="8032")  # 352 + 12 x 16 x 20 x 2
 
 
 def test_row37_pair_by_name(rows):
     rows.ending = ".img"
     rows.write(rows.image, rows.scan.tobytes())
-    refused(rows, "", remedy="convert")
+    assert_refused(rows, "", remedy="convert")
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ def test_row37_pair_by_name(rows):
 def test_row30_names(rows, ending, zipped, found):
     rows.ending = ending
     rows.write(rows.image, nifti_bytes(rows.scan), zipped=zipped)
-    warned(rows, found, remedy="rename")
+    assert_warned(rows, found, remedy="rename")
     same_as(rows.image, rows.scan, AFFINE)
 
 
@@ -419,7 +419,7 @@ def test_row30_names(rows, ending, zipped, found):
 def test_row32_dimensions(rows, dim, found):
     rows.bad_image(dim=dim)
     began = time.perf_counter()
-    refused(rows, found)
+    assert_refused(rows, found)
     assert time.perf_counter() - began < 2  # both checks, of the good case too
 
 
@@ -435,7 +435,7 @@ def test_row33_no_files(rows, make, found):
     rows.image.parent.mkdir(exist_ok=True)
     make(rows.image)
     began = time.perf_counter()
-    refused(rows, found)
+    assert_refused(rows, found)
     assert time.perf_counter() - began < 2
 
 
@@ -445,7 +445,7 @@ def test_row34_forbidden(rows):
     if os.geteuid() == 0:  # nothing is forbidden to root, so somebody else reads it
         refused_as_nobody(rows.image.read_bytes())
     else:
-        refused(rows, "Permission denied", alone=5)
+        assert_refused(rows, "Permission denied", alone=5)
 
 
 def refused_as_nobody(content):
@@ -468,13 +468,13 @@ def test_row35_big_endian(rows, dtype):
     rows.modality = "MR"  # uint8 holds no HU
     voxels = rows.scan.astype(dtype)
     rows.bad_image(voxels, order=">")
-    handled(rows, voxels)
+    assert_handled(rows, voxels)
     assert read_image(rows.image).data.dtype.isnative
 
 
 def test_row36_nifti2(rows):
     rows.bad_image(kind=nibabel.Nifti2Image)
-    handled(rows)
+    assert_handled(rows)
 
 
 READ = """
@@ -503,5 +503,5 @@ def test_a_bomb(rows):
     rows.image.parent.mkdir(exist_ok=True)
     rows.image.write_bytes(gzip.compress(header) + gzip.compress(bytes(64 << 20)) * 32)
     began = time.perf_counter()
-    refused(rows, "2048 MB of voxels", remedy="unpack it")
+    assert_refused(rows, "2048 MB of voxels", remedy="unpack it")
     assert time.perf_counter() - began < 2

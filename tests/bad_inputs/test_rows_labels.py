@@ -18,7 +18,7 @@ def row(number, name, *values):
     return pytest.param(*values, id=f"row{number:02}-{name}")
 
 
-def refused(rows, found, *, expected="", remedy="", annotated=(1, 2)):
+def assert_refused(rows, found, *, expected="", remedy="", annotated=(1, 2)):
     code, findings = rows.check(annotated=annotated)
     (finding,) = findings
     assert (code, finding.severity, finding.case) == (3, "refuse", "bad")
@@ -27,7 +27,7 @@ def refused(rows, found, *, expected="", remedy="", annotated=(1, 2)):
     assert rows.check(alone=True, annotated=annotated)[0] == 4
 
 
-def warned(rows, found, *, remedy="", annotated=(1, 2)):
+def assert_warned(rows, found, *, remedy="", annotated=(1, 2)):
     code, findings = rows.check(annotated=annotated)
     (finding,) = findings
     assert (code, finding.severity, finding.case, finding.file) == (0, "warn", "bad", str(rows.label))
@@ -49,31 +49,31 @@ def flipped():
 
 def test_row45_another_shape(rows):
     rows.bad_label(rows.drawn[:, :, 1:])
-    refused(rows, "(19, 16, 12)", expected=f"(20, 16, 12), as {rows.image}", remedy="nearest neighbour")
+    assert_refused(rows, "(19, 16, 12)", expected=f"(20, 16, 12), as {rows.image}", remedy="nearest neighbour")
 
 
 def test_row46_beside_its_image(rows):
     rows.bad_label(affine=moved(0.05))
     assert rows.check() == (0, [])
     rows.bad_label(affine=moved(0.4))
-    refused(rows, "0.4 mm away", expected="at most 0.1 mm", remedy="which of the two headers")
+    assert_refused(rows, "0.4 mm away", expected="at most 0.1 mm", remedy="which of the two headers")
 
 
 def test_row47_flipped_header(rows):
     rows.bad_label(affine=flipped())
-    refused(rows, "22 mm away")  # the width of the image, 11 steps of 2 mm
+    assert_refused(rows, "22 mm away")  # the width of the image, 11 steps of 2 mm
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2], ids="row48-{}".format)
 def test_row48_mirrored_voxels(rows, axis):
     rows.bad_label(np.flip(rows.drawn, axis))
-    warned(rows, f"mirrored {('left-right', 'front-back', 'head-feet')[axis]}", remedy="viewer")
+    assert_warned(rows, f"mirrored {('left-right', 'front-back', 'head-feet')[axis]}", remedy="viewer")
 
 
 def test_row49_outside_the_table(rows):
     rows.drawn[0, 0, :3], rows.drawn[1, 0, 0] = 9, 7
     rows.bad_label()
-    refused(rows, "7 (1 voxels), 9 (3 voxels)", expected="0 to 2")
+    assert_refused(rows, "7 (1 voxels), 9 (3 voxels)", expected="0 to 2")
 
 
 @pytest.mark.parametrize(
@@ -90,31 +90,31 @@ def test_row50_no_labels(rows, value, dtype, found, remedy):
     drawn = rows.drawn.astype(dtype)
     drawn[0, 0, :2] = value
     rows.bad_label(drawn)
-    refused(rows, found, remedy=remedy)
+    assert_refused(rows, found, remedy=remedy)
 
 
 def test_row51_scaled(rows):
     rows.bad_label((rows.drawn == 2).astype(np.uint8), scl_slope=2)
-    warned(rows, "scl_slope 2, scl_inter 0 on labels")
+    assert_warned(rows, "scl_slope 2, scl_inter 0 on labels")
     rows.bad_label((rows.drawn == 2).astype(np.uint8), scl_slope=1.5)
-    refused(rows, "1.5 (")
+    assert_refused(rows, "1.5 (")
 
 
 def test_row52_empty(rows):
     """Stated as looked for, the labels are absent; where nothing is stated, that is a question."""
     rows.bad_label(np.zeros_like(rows.drawn))
     assert rows.check(annotated=(1, 2)) == (0, [])
-    warned(rows, "an empty label map", remedy="'annotated'", annotated=None)
+    assert_warned(rows, "an empty label map", remedy="'annotated'", annotated=None)
 
 
 def test_row53_all_foreground(rows):
     rows.bad_label(np.ones_like(rows.drawn))
-    warned(rows, "every voxel labelled")
+    assert_warned(rows, "every voxel labelled")
 
 
 def test_row54_not_annotated(rows):
     rows.bad_label()
-    refused(rows, "2 spleen (48 voxels)", expected="1 liver", remedy="'annotated'", annotated=(1,))  # 2 x 4 x 6
+    assert_refused(rows, "2 spleen (48 voxels)", expected="1 liver", remedy="'annotated'", annotated=(1,))  # 2 x 4 x 6
 
 
 def test_row55_the_same_bytes_twice(rows):
