@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from argparse import Namespace
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -102,3 +103,7 @@ def _print_effects(how: str, chosen: Collection[str], effects: Mapping[str, Effe
         if name in chosen and effect.helps:
             counts = f"better {effect.better}, worse {effect.worse}"
             print(f"  {name}  {format_score(effect.before)} -> {format_score(effect.after)}, {counts}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
@@ -128,3 +129,7 @@ def _show_results(folder, console) -> None:
     for kind, pattern in (("scores", "*.csv"), ("picture", "**/*.png"), ("page", "*.html")):
         for path in sorted(folder.glob(pattern)):
             console.print(f"{kind}: {path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -97,3 +97,7 @@ def _report(arguments: Namespace, pairs: list[Pair], metrics: Metrics, dataset: 
         shown = tuple(Picture(caption, caption, pictures[caption].read_bytes()) for caption in captions)
         sections.append(Section("pictures", "Pictures", (Gallery(shown),)))
     write_page(arguments.out / "report.html", f"{arguments.dataset}: evaluation of {name}", sections)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

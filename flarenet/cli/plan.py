@@ -202,3 +202,7 @@ def _end_with(broken: Failures, unprepared: Failures, total: int) -> None:
             expected="every case intact",
             remedy="fix or remove them and run the same command again; the other cases are ready",
         )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

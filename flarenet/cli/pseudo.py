@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,3 +70,7 @@ def work(arguments: Namespace) -> None:
 def _first(plan: Plan) -> str:
     """The first step with teachers, as "TRAINER/STEP"; else the first step of all."""
     return str(next((run for run in plan.runs if plan.step(*run).teachers), plan.runs[0]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

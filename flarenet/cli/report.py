@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -146,3 +147,7 @@ def _background(arguments: Namespace, workspace: Workspace) -> Iterator[Section]
         if workspace.plan.is_file():
             yield plan_section(load_plan(workspace.plan), fingerprint)
         yield dataset_section(fingerprint)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

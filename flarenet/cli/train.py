@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -102,4 +103,4 @@ def _train_one(chosen: type[Trainer], plan: Plan, workspace: Workspace, argument
 
 
 if __name__ == "__main__":  # torchrun starts it this way
-    raise SystemExit(main())
+    sys.exit(main())
