@@ -90,7 +90,7 @@ def work(arguments: Namespace) -> int:
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     with shell.importing(), without_pydicom():
         from ..data.dicom import find_scans, series_in
-        from ..inference.outputs.outputs import output_names
+        from ..inference.outputs.outputs import output_names, refuse_replacing
         from ..lock import locked
 
     share_one_heap()
@@ -104,6 +104,7 @@ def work(arguments: Namespace) -> int:
     if (one := _one_file(arguments)) and arguments.resume:
         raise UsageError("--continue", found="-o with a file", expected="a folder, which has a report.json")
     outputs = one or output_names(images, _folder(arguments.output))
+    refuse_replacing(outputs)
     folders = _model_folders(arguments)
     with nullcontext() if one else locked(arguments.output):
         return _predict(arguments, outputs, folders, in_folder=not one)
@@ -147,6 +148,8 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
     remove_leftovers_of(file for files in answers.values() for file in files)
     report = _report(arguments.output, answers, predictor, more, reading) if in_folder else None
     before, parts = _left_to_do(outputs, report) if report and arguments.resume else (0, [outputs])
+    if report:
+        report.begin(image for part in parts for image in part)
     done, failures = before, list[tuple[Path, FlarenetError]]()
     for part in parts:
         finished, failed = predict_pairs(
@@ -155,7 +158,6 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
             progress=partial(_tell, answers, report),
             openers=more,
             scans=opened_ahead(part) if scans is None else scans,
-            begin=report.begun if report else None,
         )
         done, failures = done + len(finished), failures + failed
     if arguments.statistics and report:

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from ..data.reading import STRICT, Reading
-from ..errors import FlarenetError, NoRoom, UsageError
+from ..errors import FlarenetError, NoRoom
 from ..volume import Volume
 from .opening import OpenedScan
 from .outcome import Outcome, Prediction, as_case_error
 from .outputs.label_file import LabelFile
+from .outputs.outputs import refuse_replacing
 from .outputs.slices import SinkOpener
 from .predict import Predictor
 from .prefetch import prefetch, read_ahead
@@ -62,7 +63,6 @@ def predict_pairs(
     reading: Reading = STRICT,
     openers: Sequence[SinkOpener] = (),
     scans: Iterable[tuple[Path, Future[OpenedScan]]] | None = None,
-    begin: Callable[[Path], None] | None = None,
 ) -> tuple[list[Path], Failures]:
     """Predict images one after the other; returns the label files written, and (image, error) of those that failed.
 
@@ -72,24 +72,16 @@ def predict_pairs(
     openers   open a sink for what else is made of each scan's finished slices. These sinks finish before the label
               file takes its name: where there is a label file, everything else is there too
     scans     the opened images, as read_ahead gives them, where opening them has begun already
-    begin     called before each image
     Raises UsageError, before any work, where an output would replace an input. Raises NoRoom, at once, where the disk
     is full or cannot be written.
     """
-    inputs = {image.resolve() for image in outputs}
-    for output in outputs.values():
-        if output.resolve() in inputs:
-            raise UsageError(
-                f"output {output}", found="an input image of that name", expected="another folder for the output"
-            )
+    refuse_replacing(outputs)
     done: list[Path] = []
     failures: Failures = []
     openers = (*openers, LabelFile)
     if scans is None:
         scans = read_ahead(partial(predictor.open, reading=reading), outputs)
     for image, scan in scans:
-        if begin is not None:
-            begin(image)
         output = outputs[image]
         each = [partial(opener, output) for opener in openers]
         try:

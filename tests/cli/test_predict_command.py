@@ -22,7 +22,7 @@ from flarenet.errors import StorageError
 from flarenet.inference import opening
 from flarenet.inference.models.model import save_model
 from flarenet.inference.outputs.label_file import LabelFile
-from flarenet.inference.outputs.run_report import RunReport
+from flarenet.inference.outputs.run_report import BEGUN, RunReport
 from flarenet.inference.predict import Predictor
 from flarenet.networks import build
 from flarenet.networks.traced import CONVERTED
@@ -222,6 +222,14 @@ def test_an_unfinished_model(root, capsys):
 def test_words_that_name_nothing(root, words, capsys):
     assert predict(root, *words) == 2
     assert words[1] in capsys.readouterr().err and written(root) == []
+
+
+def test_a_folder_whose_scans_would_be_replaced_is_refused_before_any_work(root, capsys, monkeypatch):
+    monkeypatch.setattr("flarenet.inference.predict.Predictor", lambda *_, **__: pytest.fail("a model is read"))
+    scans = root / "scans"
+    assert main(["-i", str(scans), "-o", str(scans), "--root", str(root)]) == 2
+    assert f"output {scans / 'b.nii.gz'}\n  found: an input image of that name" in capsys.readouterr().err
+    assert sorted(os.listdir(scans)) == ["a_0000.nii.gz", "b.nii.gz"]
 
 
 def test_a_file_name_for_a_folder_of_images(root):
@@ -491,6 +499,19 @@ def test_f12_a_scan_whose_read_never_ends_costs_itself_alone_and_a_signal_ends_t
         assert predict(root) == 75 and time.monotonic() - began < 30
     finally:
         ended.set()
+
+
+def test_the_report_is_written_once_a_case_and_always_names_the_case_that_is_predicted(root, monkeypatch):
+    write, errors = RunReport.write, []
+
+    def seen(self):
+        write(self)
+        errors.append({name: case["error"] for name, case in report(root)["cases"].items()})
+
+    monkeypatch.setattr(RunReport, "write", seen)
+    assert predict(root) == 0
+    assert errors == [{"a": BEGUN}, {"a": None, "b": BEGUN}, {"a": None, "b": None}]
+    assert predict(root, "--continue") == 0 and len(errors) == 3  # nothing is left to do
 
 
 def test_the_report_tells_no_folders(root):

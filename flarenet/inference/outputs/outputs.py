@@ -6,7 +6,7 @@ label maps alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +30,15 @@ def output_names(images: Iterable[Path], out_dir: Path) -> dict[Path, Path]:
             )
         outputs[image] = out_dir / name
     return outputs
+
+
+def refuse_replacing(outputs: Mapping[Path, Path]) -> None:
+    """Raise UsageError where a label file of {image: its label file} would replace one of the images."""
+    images = {image.resolve() for image in outputs}
+    for output in outputs.values():
+        if output.resolve() in images:
+            expected = "another folder for the output"
+            raise UsageError(f"output {output}", found="an input image of that name", expected=expected)
 
 
 class Output(Protocol):

@@ -1,12 +1,13 @@
 """What a run of predictions did, case by case: report.json in the folder of the label maps.
 
-It is written whole before and after each case. A later run resumes from it: a case is skipped only if everything that
-its answer depends on, and every file of the answer, is as the report says.
+It is written whole before the first case and after each one, with the case that comes next as begun. A later run
+resumes from it: a case is skipped only if everything that its answer depends on, and every file of the answer, is as
+the report says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ...data.file_state import ScanState, sha256_of_scan, stat_of
 from ...data.findings import Finding
 from ...data.names import case_name
 from ...data.reading import Reading
-from ...errors import FlarenetError, RunError, without_folders
+from ...errors import FlarenetError, NoRoom, RunError, without_folders
 from ...schema import LARGEST_TABLE_BYTES, Frozen, digest, escaped, load, to_json
 from ...whole import sha256_of, write_text
 from ..models.about import Described
@@ -97,8 +98,8 @@ class Report(Frozen):
 
 
 class RunReport:
-    """Writes report.json in `folder`. Call `begun` before each case and `told` after it; to go on from an earlier
-    report, call `resume` first.
+    """Writes report.json in `folder`. Call `begin` before the first case and `told` after each one; to go on from an
+    earlier report, call `resume` before.
 
     answers   scan -> files of its answer
     answered  names of the cases in the report that are done
@@ -107,6 +108,7 @@ class RunReport:
     def __init__(self, folder: Path, settings: Settings, answers: Mapping[Path, Sequence[Path]]) -> None:
         self.path, self.settings, self.answers = folder / REPORT, settings, answers
         self.answered: set[str] = set()
+        self._next: Iterator[Path] = iter(())
         self._cases: dict[str, str] = {}  # as JSON, made once: each of thousands of cases is written again and again
 
     def resume(self) -> tuple[set[Path], set[Path]]:
@@ -135,13 +137,15 @@ class RunReport:
             self._keep(case_name(image) if image else name, case)
         return verified, unfinished
 
-    def begun(self, image: Path) -> None:
-        """Record that a case is about to be predicted: if the process is killed, the report says which case it was."""
-        self._keep(case_name(image), CaseReport(image=escaped(image.name), error=BEGUN))
-        self.write()
+    def begin(self, images: Iterable[Path]) -> None:
+        """Record the first of `images` as begun: if the process is killed, the report says which case it was. They are
+        predicted in this order. Without images nothing is written."""
+        self._next = iter(images)
+        if self._begin_next():
+            self.write()
 
     def told(self, image: Path, result: Outcome | FlarenetError) -> None:
-        """Record that a case is done or has failed."""
+        """Record that a case is done or has failed, and the next one as begun."""
         if isinstance(result, FlarenetError):
             case = CaseReport(image=escaped(image.name), error=self._without_folders(str(result), image))
         else:
@@ -155,7 +159,16 @@ class RunReport:
                 files={self._name(file): _sha256_if_there(file) for file in self.answers[image]},
             )
         self._keep(case_name(image), case)
+        if not isinstance(result, NoRoom):  # which ends the run
+            self._begin_next()
         self.write()
+
+    def _begin_next(self) -> bool:
+        """Record the next case as begun; False where there is none."""
+        image = next(self._next, None)
+        if image is not None:
+            self._keep(case_name(image), CaseReport(image=escaped(image.name), error=BEGUN))
+        return image is not None
 
     def write(self) -> None:
         cases = ",\n".join(f"  {to_json(name)}: {text}" for name, text in self._cases.items())
