@@ -6,16 +6,16 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.names import FILE_ENDINGS
-from ..errors import CasesFailed, DatasetError, FlarenetError, NoRoom, StorageError, UsageError, some_of
+from ..errors import DatasetError, FlarenetError, UsageError, some_of
 from ..whole import remove_leftovers_of
 from ..workspace import find_root
-from . import shell
+from . import outcomes, shell
 from .process import keep_to_quota, share_one_heap
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
     from ..data.reading import Reading
     from ..inference.opening import OpenedScan
-    from ..inference.outcome import Outcome
     from ..inference.outputs.outputs import Output
-    from ..inference.outputs.run_report import RunReport
     from ..inference.predict import Predictor
 
 
@@ -133,9 +131,9 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
     in_folder  whether the outputs lie in a folder, which gets a report and tables
     """
     reading = shell.reading(arguments)
-    opened_ahead = _opener(folders, reading, arguments.timeout_s)
+    prefetched = _prefetching(folders, reading, arguments.timeout_s)
     # with --continue, the scans to do are known only after the engine; else the first is read during torch's import
-    scans = None if arguments.resume else opened_ahead(outputs)
+    scans = None if arguments.resume else prefetched(outputs)
     predictor = _predictor(arguments, folders)
     with shell.importing():
         from ..inference.many import predict_pairs
@@ -146,8 +144,8 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
     }
     # of these alone: runs that name one file hold no lock, and may be writing in the same folder
     remove_leftovers_of(file for files in answers.values() for file in files)
-    report = _report(arguments.output, answers, predictor, more, reading) if in_folder else None
-    before, parts = _left_to_do(outputs, report) if report and arguments.resume else (0, [outputs])
+    report = outcomes.new_report(arguments.output, answers, predictor, more, reading) if in_folder else None
+    before, parts = outcomes.left_to_do(outputs, report) if report and arguments.resume else (0, [outputs])
     if report:
         report.begin(image for part in parts for image in part)
     done, failures = before, list[tuple[Path, FlarenetError]]()
@@ -155,14 +153,14 @@ def _predict(arguments: Namespace, outputs: Mapping[Path, Path], folders: Sequen
         finished, failed = predict_pairs(
             predictor,
             part,
-            progress=partial(_tell, answers, report),
+            progress=partial(outcomes.tell, answers, report),
             openers=more,
-            scans=opened_ahead(part) if scans is None else scans,
+            scans=prefetched(part) if scans is None else scans,
         )
         done, failures = done + len(finished), failures + failed
     if arguments.statistics and report:
-        _write_tables(arguments.output, sorted(report.answered))
-    return _end(done, failures)
+        outcomes.write_tables(arguments.output, sorted(report.answered))
+    return outcomes.exit_code(done, failures)
 
 
 def _predictor(arguments: Namespace, folders: Sequence[Path]) -> Predictor:
@@ -183,27 +181,7 @@ def _predictor(arguments: Namespace, folders: Sequence[Path]) -> Predictor:
     return predictor
 
 
-def _left_to_do(outputs: Mapping[Path, Path], report: RunReport) -> tuple[int, list[Mapping[Path, Path]]]:
-    """(number of cases done, parts of `outputs` still to do).
-
-    The first part holds all cases that no run has begun. Each case that a run began and did not finish follows as a
-    part of its own: if it gets the process killed again, the first part is done.
-    """
-    verified, unfinished = report.resume()
-    if not verified:
-        print(f"{report.path}: no case was done with these settings; all are predicted", file=sys.stderr)
-    for image in outputs:
-        if image in verified:
-            print(f"{image.name} -> {outputs[image]}  done before")
-    last = [image for image in outputs if image in unfinished]
-    if last:
-        names = ", ".join(image.name for image in last)
-        print(f"begun before but not finished, so these come last: {names}", file=sys.stderr)
-    rest = {image: output for image, output in outputs.items() if image not in verified | unfinished}
-    return len(verified), [rest, *({image: outputs[image]} for image in last)]
-
-
-def _opener(
+def _prefetching(
     folders: Sequence[Path], reading: Reading, timeout_s: float | None
 ) -> Callable[[Iterable[Path]], Iterator[tuple[Path, Future[OpenedScan]]]]:
     """A function that gives images as predict_pairs takes them; a thread begins at once to read the first, for the
@@ -211,11 +189,11 @@ def _opener(
     with shell.importing():
         from ..inference.models.about import describe
         from ..inference.opening import open_scan
-        from ..inference.prefetch import read_ahead
+        from ..inference.prefetch import prefetch_files
 
     configurations = [describe(folder).configuration for folder in folders]
     read = partial(open_scan, configurations=configurations, reading=reading)
-    return lambda images: read_ahead(read, images, timeout_s=timeout_s)
+    return lambda images: prefetch_files(read, images, timeout_s=timeout_s)
 
 
 def _outputs(arguments: Namespace, predictor: Predictor) -> list[Output]:
@@ -239,30 +217,6 @@ def _outputs(arguments: Namespace, predictor: Predictor) -> list[Output]:
 
         outputs.append(DicomSeg(labels))
     return outputs
-
-
-def _report(
-    folder: Path,
-    answers: Mapping[Path, Sequence[Path]],
-    predictor: Predictor,
-    more: Sequence[Output],
-    reading: Reading,
-) -> RunReport:
-    """The report of `folder`, after half-written tables are removed from it."""
-    from ..inference.outputs.run_report import TABLES, RunReport, settings_of
-
-    remove_leftovers_of(folder / table for table in TABLES)
-    return RunReport(folder, settings_of(predictor, reading, more), answers)
-
-
-def _write_tables(folder: Path, cases: Sequence[str]) -> None:
-    from ..inference.outputs.statistics import read_statistics, statistics_file, write_tables
-
-    outputs = {case: folder / f"{case}.nii.gz" for case in cases}
-    there = {case: output for case, output in outputs.items() if statistics_file(output).exists()}
-    if gone := sorted(outputs.keys() - there.keys()):
-        print(f"the tables lack cases whose statistics were moved away: {some_of(gone)}", file=sys.stderr)
-    write_tables(folder, [read_statistics(output) for output in there.values()])
 
 
 def _names_a_file(output: Path) -> bool:
@@ -306,50 +260,6 @@ def _model_folders(arguments: Namespace) -> list[Path]:
     for said in remarks_on(chosen):
         print(f"flarenet_predict: warning: {said}", file=sys.stderr)
     return [model for folder in chosen for model in models_in(folder)]
-
-
-def _tell(
-    answers: Mapping[Path, Sequence[Path]], report: RunReport | None, image: Path, result: Outcome | FlarenetError
-) -> None:
-    if isinstance(result, NoRoom):  # it ends the run, which then says so
-        with suppress(StorageError):  # there may be no room for the report either
-            _record(report, image, result)
-        return
-    _record(report, image, result)
-    if isinstance(result, FlarenetError):
-        print(f"{image.name}: failed\n  {result}", file=sys.stderr, flush=True)
-        if not isinstance(result, StorageError):  # with more room the same command succeeds
-            _remove_earlier(answers[image])
-    else:
-        for said in result.remarks:
-            print(f"{image.name}: warning\n  {said}", file=sys.stderr, flush=True)
-        output = answers[image][0]
-        print(f"{image.name} -> {output}  {result.seconds:.1f} s  peak {result.peak_mb:.0f} MB", flush=True)
-
-
-def _record(report: RunReport | None, image: Path, result: Outcome | FlarenetError) -> None:
-    if report is not None:
-        report.told(image, result)
-
-
-def _remove_earlier(files: Sequence[Path]) -> None:
-    """Remove the outputs of an earlier run for a scan that fails now: they would be mistaken for those of this run."""
-    for file in files:
-        if file.is_file():
-            file.unlink()
-            print(f"  removed, since it was from an earlier run: {file}", file=sys.stderr, flush=True)
-
-
-def _end(done: int, failures: Sequence[tuple[Path, FlarenetError]]) -> int:
-    if not failures:
-        return 0
-    names = ", ".join(image.name for image, _ in failures)
-    if done:
-        raise CasesFailed(f"{len(failures)} of {done + len(failures)} images failed", found=names)
-    thing, found = "no image could be predicted", f"failures in {names}"
-    if all(isinstance(error, StorageError) for _, error in failures):
-        raise StorageError(thing, found=found, expected="files that can be read and written, and memory for a scan")
-    raise DatasetError(thing, found=found, expected="at least one usable image")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from .outputs.label_file import LabelFile
 from .outputs.outputs import refuse_replacing
 from .outputs.slices import SinkOpener
 from .predict import Predictor
-from .prefetch import prefetch, read_ahead
+from .prefetch import prefetch, prefetch_files
 
 Given = TypeVar("Given", Path, str, Volume)
 Progress = Callable[[Path, Outcome | FlarenetError], None]
@@ -50,7 +50,7 @@ def predict_many(
             name = "the scan" if isinstance(image, Volume) else image
             return as_case_error(name, problem)
 
-    opened = read_ahead(partial(predictor.open, reading=reading), images)
+    opened = prefetch_files(partial(predictor.open, reading=reading), images)
     for (image, _), result in prefetch(predicted, opened):
         yield image, result.result()
 
@@ -71,7 +71,7 @@ def predict_pairs(
     reading   how the images are read, where no `scans` are given
     openers   open a sink for what else is made of each scan's finished slices. These sinks finish before the label
               file takes its name: where there is a label file, everything else is there too
-    scans     the opened images, as read_ahead gives them, where opening them has begun already
+    scans     the opened images, as prefetch_files gives them, where opening them has begun already
     Raises UsageError, before any work, where an output would replace an input. Raises NoRoom, at once, where the disk
     is full or cannot be written.
     """
@@ -80,7 +80,7 @@ def predict_pairs(
     failures: Failures = []
     openers = (*openers, LabelFile)
     if scans is None:
-        scans = read_ahead(partial(predictor.open, reading=reading), outputs)
+        scans = prefetch_files(partial(predictor.open, reading=reading), outputs)
     for image, scan in scans:
         output = outputs[image]
         each = [partial(opener, output) for opener in openers]

@@ -32,7 +32,7 @@ def prefetch(work: Callable[[T], U], items: Iterable[T]) -> Iterator[tuple[T, Fu
     return _prefetch(lambda item: worker.submit(work, item), worker.shutdown, items)
 
 
-def read_ahead(
+def prefetch_files(
     read: Callable[[T], U], items: Iterable[T], *, timeout_s: float | None = None
 ) -> Iterator[tuple[T, Future[U]]]:
     """As prefetch, for files, a read of which may never end, as from a network disk that is gone: neither the end of

@@ -12,7 +12,7 @@ import pytest
 from flarenet.errors import DatasetError, StorageError
 from flarenet.inference.many import predict_many, predict_pairs
 from flarenet.inference.predict import Predictor
-from flarenet.inference.prefetch import prefetch, read_ahead
+from flarenet.inference.prefetch import prefetch, prefetch_files
 from flarenet.volume import Grid, Volume
 from tests.inference.test_predict import AIR_HU, BODY_HU, model_folder, write_scan
 
@@ -88,9 +88,9 @@ def test_the_first_item_is_worked_on_before_it_is_asked_for():
 
 
 @pytest.mark.parametrize("items", [[], [1]])
-@pytest.mark.parametrize("ahead", [prefetch, read_ahead])
-def test_few_items_come_through(items, ahead):
-    assert [(item, future.result()) for item, future in ahead(str, items)] == [(item, str(item)) for item in items]
+@pytest.mark.parametrize("each", [prefetch, prefetch_files])
+def test_few_items_come_through(items, each):
+    assert [(item, future.result()) for item, future in each(str, items)] == [(item, str(item)) for item in items]
 
 
 def test_f12_a_read_that_never_ends_fails_in_time_and_the_next_is_read():
@@ -103,7 +103,7 @@ def test_f12_a_read_that_never_ends_fails_in_time_and_the_next_is_read():
             raise TimeoutError("no answer")  # of the disk
         return -item
 
-    results = dict(read_ahead(read, [1, 2, 3, 4], timeout_s=1))
+    results = dict(prefetch_files(read, [1, 2, 3, 4], timeout_s=1))
     ended.set()
     assert results[1].result() == -1 and results[4].result() == -4
     with pytest.raises(StorageError, match="^2\n  found: not read after 1 s"):
@@ -115,7 +115,7 @@ def test_f12_a_read_that_never_ends_fails_in_time_and_the_next_is_read():
 def test_f12_neither_who_stops_early_nor_the_end_of_the_process_waits_for_a_read_that_never_ends():
     script = (
         "import threading\nfrom flarenet.inference import prefetch\nprefetch.CLOSING_S = 0.1\n"
-        "given, kept = (prefetch.read_ahead(lambda item: threading.Event().wait(), [1, 2]) for _ in range(2))\n"
+        "given, kept = (prefetch.prefetch_files(lambda item: threading.Event().wait(), [1, 2]) for _ in range(2))\n"
         "next(given), next(kept)\ngiven.close()\nprint('closed')"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=SOURCES, capture_output=True, text=True, timeout=60)

@@ -267,7 +267,7 @@ def test_row_4_a_leaning_scan_is_answered_on_its_own_grid(predictor, tmp_path, t
 
 
 def test_an_answer_has_the_geometry_of_the_scan_as_it_was_read(predictor, tmp_path):
-    """A sagittal file, read ahead as a whole, is replaced by one of the same shape at another place."""
+    """A sagittal file, prefetched as a whole, is replaced by one of the same shape at another place."""
     body = np.zeros((32, 6, 30), dtype=bool)
     body[8:20, 1:5, 6:18] = True
     affine = np.array([[0, 0, 1.0, 0], [1, 0, 0, 0], [0, 5, 0, 0], [0, 0, 0, 1]])
