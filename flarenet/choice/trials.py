@@ -7,7 +7,6 @@ ROOT/ablations/NAME/LIST/VARIANT/seed_S-KEY/      predictions and their scores; 
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,27 +14,23 @@ from typing import TypeVar
 
 from ..data.cases import HERE, Pool, map_cases
 from ..data.dataset import Case, Dataset
-from ..data.labels import LabelSet
 from ..data.settled import load_settled
-from ..errors import DatasetError, FlarenetError, RunError, some_of, without_folders
+from ..errors import DatasetError, FlarenetError, some_of, without_folders
 from ..evaluation.tables import Metrics
 from ..inference.models.about import WEIGHTS, is_finished, read_about
-from ..inference.models.model import load_model
-from ..inference.predict import Predictor
 from ..lock import locked
 from ..planning.facts import prediction_facts, preparation_facts
 from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import Plan
 from ..planning.planned import load_fingerprint, load_planned, plan_again
-from ..planning.runs import Run
 from ..planning.split import load_splits, unmatched
 from ..preparation.dataset import prepare_dataset
 from ..schema import digest
-from ..trainers import TRAINERS
 from ..workspace import Fold, Workspace
 from .ablation_table import AblationResults, results, write_results
+from .jobs import PieceWorkspace, Scoring, Training, score_trial, train_run
 from .planned_runs import PlannedRun, data_key, name_of, planned_runs, waves
-from .scores import ScanAsRead, scans_as_read, score_cases
+from .scores import scans_as_read
 from .variants import AblationList, Answer, Variant, answers_of, list_changes
 
 Item = TypeVar("Item")
@@ -64,61 +59,6 @@ class Trial:
     @property
     def name(self) -> str:
         return f"{self.variant}, seed {self.seed}"
-
-
-@dataclass(frozen=True)
-class PieceWorkspace(Workspace):
-    """The workspace of one run. Prepared cases, the run, and the runs that it builds on lie where their keys say.
-
-    stores   configuration -> folder of prepared cases
-    folders  run -> model folder
-    """
-
-    stores: Mapping[str, Path]
-    folders: Mapping[Run, Path]
-
-    def store(self, configuration: str) -> Path:
-        return self.stores[configuration]
-
-    def run(self, trainer: str, step: int, fold: Fold = 0) -> Path:
-        return self.folders[Run(trainer, step)]
-
-
-@dataclass(frozen=True)
-class Training:
-    """A run to train; small enough to send to another process."""
-
-    run: PlannedRun
-    workspace: PieceWorkspace
-    fold: Fold
-    device: str
-
-    @property
-    def name(self) -> str:
-        return self.run.name
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """A trial to score, whose models are finished; small enough to send to another process.
-
-    models  model folders, one for each of the trial's answers
-    folder  where predictions and scores go
-    scans   scans_as_read of the cases
-    """
-
-    trial: Trial
-    models: tuple[Path, ...]
-    folder: Path
-    cases: tuple[Case, ...]
-    scans: Mapping[str, ScanAsRead]
-    labels: LabelSet
-    device: str
-    pool: Pool
-
-    @property
-    def name(self) -> str:
-        return self.trial.name
 
 
 @dataclass(frozen=True)
@@ -214,7 +154,7 @@ class Ablation:
                     failed[run.key] = f"{run.name} needs cases that could not be prepared: {'; '.join(lost)}"
             able = [run for run in turn if run.key not in failed]
             work = [Training(run, self._workspace(run), self.fold, self.device) for run in able]
-            for training, error in self._map(_train, work, "train")[1]:
+            for training, error in self._map(train_run, work, "train")[1]:
                 failed[training.run.key] = self._reason(error)
                 self.say(f"{training.name}: failed\n  {error}")
         return failed
@@ -237,8 +177,10 @@ class Ablation:
             models = tuple(self.folder(run) for run in trial.scored)
             folder = out / trial.variant / f"seed_{trial.seed}-{_score_key(trial.answers, models, images)[:12]}"
             labels, pool = self.dataset.labels, HERE if self.pool.scheduler else self.pool
-            able.append(Scoring(trial, models, folder, tuple(cases), scans, labels, self.device, pool))
-        done, failures = self._map(_score, able, "predict and score")
+            able.append(
+                Scoring(trial.name, trial.answers, models, folder, tuple(cases), scans, labels, self.device, pool)
+            )
+        done, failures = self._map(score_trial, able, "predict and score")
         return found | dict(done) | {scoring.name: self._reason(error, out) for scoring, error in failures}
 
     def folder(self, run: PlannedRun) -> Path:
@@ -322,45 +264,6 @@ def open_ablation(workspace: Workspace, *, fold: Fold, device: str, pool: Pool, 
 
 def _each_once(trials: Iterable[Trial]) -> dict[str, PlannedRun]:
     return {key: run for trial in trials for key, run in trial.runs.items()}
-
-
-def _train(training: Training) -> None:
-    """Train one run. Every exception becomes a FlarenetError, so that it ends this run and no other."""
-    run = training.run
-    # a daemon process, as a cluster's workers are, may not start loader processes
-    loaders = 0 if multiprocessing.current_process().daemon else None
-    trainer = TRAINERS[run.run.trainer](
-        run.plan, training.workspace, fold=training.fold, device=training.device, workers=loaders
-    )
-    try:
-        trainer.train(run.run.step)
-    except FlarenetError:
-        raise
-    except Exception as error:
-        raise RunError(f"training {run.name}", found=f"{type(error).__name__}: {error}", expected="an end") from error
-
-
-def _score(scoring: Scoring) -> tuple[str, Metrics]:
-    """Predict and score one trial, with its own plan: a run may be shared by variants that predict differently."""
-    answers = scoring.trial.answers
-    labelled = ((answer.plan, answer.plan.trainer(answer.run.trainer).network.groups) for answer in answers)
-    known = {value for plan, groups in labelled for group in groups for value in plan.labels.groups[group]}
-
-    def opened() -> Predictor:
-        models = [replace(load_model(folder), plan=one.plan) for folder, one in zip(scoring.models, answers)]
-        return Predictor(*models, device=scoring.device)
-
-    found = score_cases(
-        scoring.cases,
-        scoring.folder,
-        scans=scoring.scans,
-        opened=opened,
-        known=known,
-        labels=scoring.labels,
-        title=scoring.name,
-        pool=scoring.pool,
-    )
-    return scoring.name, found
 
 
 def _score_key(answers: Sequence[Answer], models: Sequence[Path], images: Mapping[str, str]) -> str:

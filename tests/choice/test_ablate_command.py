@@ -139,7 +139,7 @@ def test_a_run_that_lacks_a_case_of_its_step_fails_until_the_case_is_prepared(ti
         return [made[name]["failed"]["seed 0"] for name in ("organs", "lesions")]
 
     monkeypatch.setattr("flarenet.choice.trials.prepare_dataset", prepare)
-    monkeypatch.setattr("flarenet.choice.trials._train", train)
+    monkeypatch.setattr("flarenet.choice.trials.train_run", train)
     organs, lesions = reasons()
     ended = f"{model.relative_to(tiny_set.root)}\n  found: the end of this test"
     assert trained == ["3DOrgan/1"] and organs == ended and str(model) in capsys.readouterr().err
@@ -151,7 +151,7 @@ def test_a_run_that_lacks_a_case_of_its_step_fails_until_the_case_is_prepared(ti
 
 def test_results_that_another_run_writes_are_left_alone(tiny_set, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("flarenet.lock._PATIENCE_S", 0.05)
-    monkeypatch.setattr("flarenet.choice.trials._train", lambda training: pytest.fail("trained"))
+    monkeypatch.setattr("flarenet.choice.trials.train_run", lambda training: pytest.fail("trained"))
     out = tmp_path / "out"
     out.mkdir()
     (out / LOCK).write_text("4711\nanother-host\n")
