@@ -16,11 +16,9 @@ from torch import nn
 from ..errors import PlanError, RunError, UsageError, is_out_of_memory
 from ..inference.engines.engine import autocast
 from ..inference.models.about import is_finished
-from ..inference.models.model import load_encoder, load_start, save_model
+from ..inference.models.model import save_model
 from ..inference.predict import Predictor
 from ..lock import locked
-from ..networks import build
-from ..networks.memory_order import training_order
 from ..planning.fits import check_training_fits
 from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import Plan, Step, TrainerPlan
@@ -33,7 +31,6 @@ from ..training.batches import Batch, Sample
 from ..training.callbacks import Callback
 from ..training.curve import Curve, Log
 from ..training.distributed import first_before_others, joined, own_device, processes, rank, wait_for_all
-from ..training.ema import average_of
 from ..training.loader import Loader, default_workers
 from ..training.loop import TrainingSetup, fastest_convolutions, fit
 from ..training.losses import Loss
@@ -42,12 +39,12 @@ from ..training.overlays import Overlays
 from ..training.progress import Display
 from ..training.run_file import RunRecord, other_versions, this_process
 from ..training.state import TrainState
-from ..training.update import make_scaler
 from ..workspace import Fold, Workspace
 from .foundations import Foundation, find_foundation
 from .memory import memory_gb, shortage, within_memory
 from .record import planned_otherwise, run_facts, trained_again
 from .samples import read_samples
+from .start import make_state
 from .training_setup import make_setup
 
 
@@ -165,11 +162,7 @@ class Trainer:
         foundations = self._foundations(step.builds_on)
         for run, foundation in foundations.items():
             self._tell_other_plan(run, foundation.folder, length=False)  # --epochs is for the steps trained now
-        there_gb = memory_gb(self._device)
-        if there_gb is not None:
-            short = shortage(self._plan, self.name, step, precision=self._precision, there_gb=there_gb)
-            if short:
-                self._say(f"warning: {self._title(number)}: {short}")
+        self._tell_shortage(step, number)
         state = self._state(step, foundations)
         try:
             with Loader(self._loaders) as loader:
@@ -189,12 +182,31 @@ class Trainer:
             setup.checkpoints.remove()
         wait_for_all()
 
+    def _tell_shortage(self, step: Step, number: int) -> None:
+        """Warn of a GPU with less memory than the step takes by planning's estimate."""
+        there_gb = memory_gb(self._device)
+        if there_gb is not None:
+            short = shortage(self._plan, self.name, step, precision=self._precision, there_gb=there_gb)
+            if short:
+                self._say(f"warning: {self._title(number)}: {short}")
+
     def _tell_resumed(self, state: TrainState, setup: TrainingSetup, *, finish: bool) -> None:
         """Say where a run goes on, or ends, and where it goes on with another version of what it computes with."""
         does = "ends" if finish else "resumes"
         self._say(f"{setup.title}: {does} after epoch {state.epoch}, batch {state.index}")
         if not finish and (other := other_versions(setup.folder)):
             self._say(f"note: until there it was trained with {other}; it may end with other bytes than in one version")
+
+    def _state(self, step: Step, foundations: Mapping[Run, Foundation]) -> TrainState:
+        return make_state(
+            step,
+            foundations,
+            plan=self._plan,
+            part=self._part,
+            device=self._device,
+            precision=self._precision,
+            compiled=self._compiled,
+        )
 
     def _setup(
         self, step: Step, number: int, *, loader: Loader, foundations: Mapping[Run, Foundation]
@@ -238,29 +250,6 @@ class Trainer:
         facts = run_facts(title, train, held_out, plan=self._plan, workspace=self._workspace, models=models)
         process = this_process(self._device, self._precision, self._workspace.root)
         return Display(self._console), RunRecord(facts, process), Log(), Curve(), Overlays(self._plan.labels)
-
-    def _state(self, step: Step, foundations: Mapping[Run, Foundation]) -> TrainState:
-        """The network that the step starts from, on the device, and an optimizer for the parts that learn."""
-        torch.manual_seed(self._plan.seed)
-        patch = self._plan.configuration_of(self.name).patch
-        network = build(self._part.network, self._plan.labels.outputs, patch)
-        if step.starts_from is not None:
-            load_start(network, foundations[step.starts_from].folder)
-        if step.encoder_from is not None:
-            load_encoder(network, foundations[step.encoder_from].folder)
-        freeze(network, step.trained)
-        order = training_order(len(patch), self._device)
-        network.to(self._device).to(memory_format=order)  # type: ignore[call-overload]  # torch's stubs lack it
-        learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        state = TrainState(
-            network,
-            torch.optim.AdamW(learning, lr=step.learning_rate, weight_decay=self._part.weight_decay),
-            scaler=make_scaler(self._device, self._precision),
-            average=average_of(network) if self._part.update.ema else None,
-        )
-        if self._compiled:
-            network.compile()  # in place: the names of the weights stay as they are
-        return state
 
     def _save(
         self, state: TrainState, setup: TrainingSetup, *, number: int, foundations: Mapping[Run, Foundation]
@@ -344,20 +333,6 @@ def summary_of(state: TrainState) -> dict[str, float]:
         **{name: round(value, 4) for name, value in kept.losses.items()},
         **{f"dice {group}": round(value, 4) for group, value in kept.dice.items()},
     }
-
-
-def freeze(network: nn.Module, trained: Sequence[str]) -> None:
-    """Freeze all but the submodules `trained`; empty: nothing. Raises RunError, listing the real names, for others."""
-    if not trained:
-        return
-    modules = dict(network.named_modules())
-    for name in trained:
-        if name not in modules or not name:
-            real = [module for module in modules if module and module.count(".") <= 1]
-            raise RunError(f"submodule {name!r}", found="no such part of the network", expected=", ".join(real))
-    network.requires_grad_(False)
-    for name in trained:
-        modules[name].requires_grad_(True)
 
 
 @contextmanager
