@@ -1,6 +1,8 @@
 """The floors of the house, and what is never done in it. The table below is the rule; the tests read the sources."""
 
+import argparse
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -256,6 +258,26 @@ def test_a_command_runs_as_a_module_and_its_help_is_instant(command, module):
     loaded = {told.rpartition("|")[2].strip() for told in done.stderr.splitlines()}
     assert f"usage: {command}" in done.stdout
     assert "argparse" in loaded and SLOW_TO_IMPORT & loaded == set()
+
+
+@pytest.mark.parametrize("module", commands().values())
+def test_help_says_what_every_argument_is_and_its_default(module, monkeypatch):
+    parsers = []
+
+    def take(parser, *_):
+        parsers.append(parser)
+        raise SystemExit
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", take)
+    with pytest.raises(SystemExit):
+        importlib.import_module(module).main([])
+    actions = list(parsers[0]._actions)
+    for one in [one for one in actions if isinstance(one, argparse._SubParsersAction)]:
+        actions.remove(one)
+        actions += [each for part in one.choices.values() for each in part._actions]
+    assert [one.dest for one in actions if not one.help] == []
+    told = [one for one in actions if str(one.default) not in ("None", "False", "[]", argparse.SUPPRESS)]
+    assert [one.dest for one in told if "default" not in one.help] == []
 
 
 def test_all_commands_are_declared():

@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_epochs(parser)
     _add_cases(parser)
     add_reading(parser)
-    parser.add_argument("-o", "--out", type=path, metavar="DIR", help="default: ROOT/ablations/NAME/LIST")
+    where = "where predictions, scores and tables go (default: ROOT/ablations/NAME/LIST)"
+    parser.add_argument("-o", "--out", type=path, metavar="DIR", help=where)
     parser.add_argument("--dry-run", action="store_true", help="show what would be trained, and what exists already")
     add_device(parser)
     add_pool(parser, workers=1)
@@ -55,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _add_cases(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "-i", "--images", type=path, metavar="DIR", help="score on these (default: the labelled test cases)"
+        "-i", "--images", type=path, metavar="DIR", help="score on these scans (default: the labelled test cases)"
     )
-    parser.add_argument("-g", "--truth", type=path, metavar="DIR", help="their ground truth CASE.nii.gz")
+    parser.add_argument("-g", "--truth", type=path, metavar="DIR", help="the ground truth of -i, CASE.nii.gz")
     parser.add_argument("--held-out", action="store_true", help="score on the cases that the fold holds out")
 
 

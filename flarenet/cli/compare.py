@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser(
-        "flarenet_compare", "Which model is best on the cases that its fold holds out? Predicts and scores."
+        "flarenet_compare",
+        "Predict and score the cases that the folds hold out, and name the model that is best there.",
     )
     add_planned(parser)
     parser.add_argument(

@@ -47,9 +47,11 @@ QUICK = (
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("flarenet_demo", "Plan, train, predict and score on synthetic CT: minutes, no data needed.")
     parser.add_argument("-o", "--output", default="demo", metavar="DIR", help="a new folder (default: %(default)s)")
-    parser.add_argument("--cases", type=_count, default=36, metavar="N", help="training cases (default: %(default)s)")
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the synthetic scans (default: %(default)s)"
+        "--cases", type=_count, default=36, metavar="N", help="training cases, 5 or more (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of the synthetic scans (default: %(default)s)"
     )
     add_device(parser)
     return run(parser, work, argv)

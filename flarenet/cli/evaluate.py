@@ -23,7 +23,9 @@ MOST_PICTURES = 20
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("flarenet_evaluate", "Score predictions: Dice (DSC) and surface Dice (NSD) per class and case.")
-    parser.add_argument("-p", "--predictions", type=path, required=True, metavar="DIR", help="predictions CASE.nii.gz")
+    parser.add_argument(
+        "-p", "--predictions", type=path, required=True, metavar="DIR", help="the predictions, CASE.nii.gz"
+    )
     parser.add_argument(
         "-o",
         "--out",

@@ -54,11 +54,11 @@ def make_parser() -> ArgumentParser:
     one.add_argument("folder", type=Path, metavar="OUT", help="a folder; with several folds it gets one for each")
 
     one = actions.add_parser("install", help="check a model file and put it into the root's models/")
-    one.add_argument("file", type=Path, metavar="FILE.zip")
+    one.add_argument("file", type=Path, metavar="FILE.zip", help="a model file, as export writes it")
     one.add_argument("--name", help="install under this name (default: as it was exported)")
 
     one = actions.add_parser("remove", help="remove an installed model; runs are never removed")
-    one.add_argument("name", metavar="NAME")
+    one.add_argument("name", metavar="NAME", help="the installed model's name, as list shows it")
     one.add_argument("--yes", action="store_true", help="do not ask")
     return parser
 

@@ -51,16 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     _add_budget(parser)
     parser.add_argument(
-        "--dry-run", action="store_true", help="show the plan, the disk and the time it takes; write nothing"
+        "--dry-run", action="store_true", help="show the plan, and the disk and time that it takes; write nothing"
     )
     parser.add_argument("--check", action="store_true", help="only check the data set, and report all findings")
-    parser.add_argument("--json", metavar="FILE", help="what --check writes (default: ROOT/prepared/NAME/check.json)")
+    parser.add_argument("--json", metavar="FILE", help="where --check writes (default: ROOT/prepared/NAME/check.json)")
     parser.add_argument(
         "--report",
         nargs="?",
         const="",
         metavar="DIR",
-        help="like --check, and write a page of the data set and all findings (default: ROOT/prepared/NAME/report)",
+        help="like --check, and write a page of the set and all findings to DIR (default: ROOT/prepared/NAME/report)",
     )
     add_sources(parser)
     add_reading(parser)
@@ -71,10 +71,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _add_budget(parser: ArgumentParser) -> None:
     """Add flags whose default, None, leaves the recipe's own budget as it is; see planning.budget."""
     parser.add_argument(
-        "--gpu-memory-gb", type=float, metavar="G", help="memory of the training card (default: 16; recipe paper: 64)"
+        "--gpu-memory-gb",
+        type=float,
+        metavar="G",
+        help="memory of the card that trains, in GB (default: 16; recipe paper: 64)",
     )
-    parser.add_argument("--inference-memory-gb", type=float, metavar="G", help="memory to predict with (default: 4)")
-    parser.add_argument("--inference-seconds", type=float, metavar="S", help="to predict a median scan (default: 15)")
+    parser.add_argument(
+        "--inference-memory-gb",
+        type=float,
+        metavar="G",
+        help="memory that predicting a large scan may take, in GB (default: 4)",
+    )
+    parser.add_argument(
+        "--inference-seconds",
+        type=float,
+        metavar="S",
+        help="time that predicting a median scan may take, in seconds (default: 15)",
+    )
     parser.add_argument(
         "--size",
         choices=("s", "m", "l"),

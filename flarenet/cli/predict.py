@@ -32,7 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> ArgumentParser:
-    parser = shell.new_parser("flarenet_predict", "Predict label maps: X_0000.nii.gz or X.nii.gz becomes X.nii.gz.")
+    parser = shell.new_parser(
+        "flarenet_predict",
+        "Predict label maps: X.nii.gz, X_0000.nii.gz or a folder X of DICOM slices becomes X.nii.gz.",
+    )
     kinds = "an image, a folder of images, or one of DICOM slices"
     parser.add_argument("-i", "--input", required=True, type=Path, metavar="IN", help=kinds)
     parser.add_argument(
@@ -50,16 +53,19 @@ def make_parser() -> ArgumentParser:
     chosen.add_argument("-d", "--dataset", metavar="NAME", help="the newest model that was trained on this data set")
     shell.add_root(parser)
     shell.add_device(parser)
-    parser.add_argument("--precision", default="auto", help="auto, fp32, bf16, fp16 (default: auto)")
+    numbers = "auto (bf16 where the hardware computes in it, else fp32), fp32, bf16 or fp16 (default: %(default)s)"
+    parser.add_argument("--precision", default="auto", help=numbers)
+    engines = "auto (the fastest that is installed), torch or openvino (default: %(default)s)"
+    parser.add_argument("--engine", default="auto", help=engines)
     parser.add_argument(
-        "--engine", default="auto", help="auto (the fastest that is installed), torch, openvino (default: auto)"
-    )
-    parser.add_argument(
-        "--batch-size", type=shell.count, metavar="N", help="slices or blocks at once; fewer need less memory"
+        "--batch-size",
+        type=shell.count,
+        metavar="N",
+        help="slices (2D) or blocks (3D) at once; fewer need less memory (default: as many as make it faster)",
     )
     _add_outputs(parser)
     parser.add_argument(
-        "--roi", nargs="+", metavar="LABEL", help="keep only these labels; others show what lies beneath"
+        "--roi", nargs="+", metavar="LABEL", help="keep only these labels; others show what lies beneath (default: all)"
     )
     parser.add_argument(
         "--continue",
@@ -78,7 +84,7 @@ def _add_outputs(parser: ArgumentParser) -> None:
     """Add the flags of what is written in addition to the label maps; `_outputs` reads them."""
     parser.add_argument("--statistics", action="store_true", help="volume, HU and lesions of each label: CSV and JSON")
     parser.add_argument("--preview", action="store_true", help="a picture of each case")
-    parser.add_argument("--probabilities", action="store_true", help="also write those of each group, as 4D NIfTI")
+    parser.add_argument("--probabilities", action="store_true", help="the probabilities of each group, as 4D NIfTI")
     parser.add_argument("--dicom-seg", action="store_true", help="a DICOM Segmentation of each series")
 
 

@@ -27,11 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="held-out",
         help="training cases that the teachers did not learn from, or test cases with labels (default: %(default)s)",
     )
-    add_fold(parser, "fold of the teachers, as in flarenet_train")
+    add_fold(parser, "fold of the teachers, as in flarenet_train (default: %(default)s)")
     add_changes(parser, "try other rules", "trainers.DualDecoder2D.steps.0.pseudo.agreement=0.6")
     add_device(parser)
     parser.add_argument(
-        "-o", "--out", type=Path, metavar="DIR", help="where filters.json and filters.csv go (default: below pseudo/)"
+        "-o",
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where filters.json and filters.csv go (default: ROOT/pseudo/NAME/effect-TRAINER-STEP-HASH)",
     )
     return run(parser, work, argv)
 

@@ -39,7 +39,9 @@ def make_parser() -> ArgumentParser:
         metavar="NAME=DIR",
         help="models: predictions CASE.nii.gz, or the output of flarenet_evaluate (default NAME: the folder's)",
     )
-    parser.add_argument("-o", "--out", type=path, required=True, metavar="DIR", help="where report.html and files/ go")
+    parser.add_argument(
+        "-o", "--out", type=path, required=True, metavar="DIR", help="where report.html, files/ and scores/ go"
+    )
     add_scoring(parser)
     _add_sections(parser)
     return parser
@@ -69,7 +71,7 @@ def _add_sections(parser: ArgumentParser) -> None:
         nargs="*",
         choices=(4, 5, 6, EFFICIENCY),
         metavar="TABLE",
-        help="also show the paper's own rows: its tables 4, 5, 6 (default: 6) and 7, efficiency",
+        help="also show the paper's own rows of tables 4 to 6, scores, and 7, efficiency (without TABLE: 6 and 7)",
     )
 
 

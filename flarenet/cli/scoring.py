@@ -31,7 +31,7 @@ class ScoredBy:
 
 def add_scoring(parser: ArgumentParser) -> None:
     """Add the flags that say against what, and where, predictions are scored; `scored_by` and shell.pool read them."""
-    parser.add_argument("-g", "--truth", type=path, required=True, metavar="DIR", help="ground truth CASE.nii.gz")
+    parser.add_argument("-g", "--truth", type=path, required=True, metavar="DIR", help="the ground truth, CASE.nii.gz")
     add_raw(parser)
     parser.add_argument("--official", action="store_true", help="score as the FLARE23 challenge does, quirks included")
     add_reading(parser)

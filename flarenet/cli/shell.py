@@ -55,7 +55,7 @@ def add_root(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--root",
         metavar="DIR",
-        help="the folder with raw/, prepared/, runs/ and models/ (default: FLARENET_ROOT, else the current folder)",
+        help="the folder with raw/, prepared/, runs/ and models/ (default: $FLARENET_ROOT, else the current folder)",
     )
 
 
@@ -92,13 +92,16 @@ def add_changes(
 
 
 def add_device(parser: ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto (the fastest available), cpu, cuda or cuda:N")
+    known = "auto (the first GPU, else the CPU), cpu, cuda or cuda:N (default: %(default)s)"
+    parser.add_argument("--device", default="auto", help=known)
     # nnU-Net's spelling, which would otherwise be -d with a data set `evice`
     parser.add_argument("-device", dest="device", default=SUPPRESS, help=SUPPRESS)
 
 
 def add_epochs(parser: ArgumentParser) -> None:
-    parser.add_argument("--epochs", type=count, metavar="N", help="epochs of every step trained, instead of the plan's")
+    parser.add_argument(
+        "--epochs", type=count, metavar="N", help="epochs of every step that is trained (default: the plan's)"
+    )
 
 
 def add_fold(
@@ -130,7 +133,9 @@ def add_pool(parser: ArgumentParser, *, workers: int | None = None) -> None:
     )
     add_timeout(parser)
     parser.add_argument(
-        "--scheduler", metavar="ADDRESS", help="work on a dask cluster instead: tcp://HOST:PORT of its scheduler"
+        "--scheduler",
+        metavar="ADDRESS",
+        help="work on a dask cluster instead: tcp://HOST:PORT of its scheduler (pip extra: cluster)",
     )
 
 
@@ -149,13 +154,16 @@ def pool(arguments: Namespace) -> Pool:
 def add_reading(parser: ArgumentParser) -> None:
     """Add the flags that decide how ambiguous images are read; `reading` reads them."""
     parser.add_argument(
-        "--affine", choices=("sform", "qform"), default="agree", help="which one to use if they differ (else refused)"
+        "--affine",
+        choices=("sform", "qform"),
+        default="agree",
+        help="which affine of a NIfTI file to use where its two differ (default: the file is refused)",
     )
     parser.add_argument(
-        "--assume-affine", action="store_true", help="take images without sform and qform as RAS (else refused)"
+        "--assume-affine", action="store_true", help="take images without sform and qform as RAS (default: refused)"
     )
     parser.add_argument(
-        "--volume", type=index, metavar="K", help="which volume of a 4D image to use, from 0 on (else refused)"
+        "--volume", type=index, metavar="K", help="which volume of a 4D image to use, from 0 on (default: refused)"
     )
 
 

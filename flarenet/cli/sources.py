@@ -66,7 +66,7 @@ def add_sources(parser: ArgumentParser) -> None:
         dest="label_names",
         type=Path,
         metavar="MAP.json",
-        help="how --from matches the labels of its folders",
+        help="how --from matches the labels of its folders (docs/dataset-json.md)",
     )
     parser.add_argument(
         "--replace", action="store_true", help="let --from replace a different dataset.json; a copy is kept"

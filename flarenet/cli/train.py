@@ -27,7 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="3DOrgan, 3DCancer, MAE, DualDecoder2D, Joint, or my.module:MyTrainer (default: those that flarenet_plan "
         "advises, one after the other)",
     )
-    parser.add_argument("--step", type=int, help="one step, counted from 1 (default: all of them in order)")
+    parser.add_argument(
+        "--step", type=int, metavar="N", help="one step, counted from 1 (default: all of them in order)"
+    )
     parser.add_argument(
         "--finish", action="store_true", help="stop training --step and turn its last saved state into a model"
     )
@@ -36,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_planned(parser)
     add_changes(parser, "change values of the plan for this run")
     add_device(parser)
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16", "fp16"), help="default: as the plan says")
+    parser.add_argument(
+        "--precision", choices=("auto", "fp32", "bf16", "fp16"), help="numbers to compute in (default: the plan's)"
+    )
     parser.add_argument(
         "--compile", action="store_true", help="let torch compile the network: slow to start, may be faster afterwards"
     )
@@ -46,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="N",
         help="processes that make batches (default: by device and cores); the result is the same",
     )
-    parser.add_argument("--track", choices=("tensorboard",), help="also write the curves for it (pip extra: track)")
+    parser.add_argument(
+        "--track", choices=("tensorboard",), help="also write the curves for TensorBoard (pip extra: track)"
+    )
     return run(parser, _train, argv)
 
 
