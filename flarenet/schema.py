@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from .errors import FlarenetError
-from .whole import not_read, write_text
+from .whole import reading, write_text
 
 LARGEST_JSON_BYTES, LARGEST_TABLE_BYTES, LARGEST_FINGERPRINT_BYTES = 2 << 20, 64 << 20, 1 << 30
 """The size limits of a JSON file, of one that grows with the cases of a data set or the epochs of a run, and of one
@@ -56,17 +56,16 @@ def read_json(path: str | Path, error: type[FlarenetError], *, largest_bytes: in
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():
-            raise error(path, found="a folder" if path.is_dir() else "not a regular file", expected="a JSON file")
-        if path.stat().st_size > largest_bytes:
-            raise error(path, found=f"{path.stat().st_size} bytes", expected=f"at most {largest_bytes} bytes")
-        text = path.read_text(encoding="utf-8")
+        with reading(path):
+            if path.exists() and not path.is_file():
+                raise error(path, found="a folder" if path.is_dir() else "not a regular file", expected="a JSON file")
+            if path.stat().st_size > largest_bytes:
+                raise error(path, found=f"{path.stat().st_size} bytes", expected=f"at most {largest_bytes} bytes")
+            text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as problem:
         raise error(path, found="no such file", expected="a JSON file") from problem
     except UnicodeDecodeError as problem:
         raise error(path, found=problem, expected="a UTF-8 JSON file") from problem
-    except OSError as problem:
-        raise not_read(path, problem) from problem
     return parse_json(text, path, error, largest_bytes=largest_bytes)
 
 

@@ -137,14 +137,22 @@ def not_written(
     )
 
 
-def not_read(path: Path, error: OSError) -> StorageError:
-    """The error for a file that is there and cannot be read: its content may be sound, which no damage is."""
-    return StorageError(
-        path,
-        found=error.strerror or error,
-        expected="a file that can be read",
-        remedy="look after its disk, or whom its permissions let read it; then start the same command again",
-    )
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise StorageError where the body cannot read `path`, which is there: its content may be sound, so it is not
+    taken for a damaged file. Where there is no such file, and of what a library says of its content, OSError stays.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (None, errno.ENOENT, errno.ENOTDIR):
+            raise
+        raise StorageError(
+            path,
+            found=error.strerror or error,
+            expected="a file that can be read",
+            remedy="look after its disk, or whom its permissions let read it; then start the same command again",
+        ) from error
 
 
 def write_text(path: str | Path, text: str) -> None:

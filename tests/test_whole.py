@@ -15,6 +15,7 @@ from flarenet.whole import (
     copy_aside,
     flush_folder,
     move_aside,
+    reading,
     remove_leftovers,
     sha256_of,
     temporary_end,
@@ -22,6 +23,7 @@ from flarenet.whole import (
     whole_file,
     write_text,
 )
+from tests.unreadable import make_unreadable
 
 
 def test_content_appears_under_its_name_and_nothing_else_is_left(tmp_path):
@@ -61,6 +63,17 @@ def test_a_folder_that_cannot_be_flushed_is_no_error(tmp_path):
     flush_folder(Path("/proc/self"))  # whose file system says EINVAL
     with pytest.raises(FileNotFoundError):
         flush_folder(tmp_path / "nowhere")
+
+
+def test_a_file_that_cannot_be_read_is_no_missing_one(tmp_path):
+    path = tmp_path / "a"
+    path.touch()
+    make_unreadable(path)
+    with pytest.raises(StorageError, match="a\n  found: Input/output error"), reading(path):
+        sha256_of(path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError), reading(path):
+        sha256_of(path)
 
 
 def test_what_is_moved_aside_takes_no_name_that_is_taken(tmp_path):

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -76,12 +77,12 @@ def step_of(size: Size, device: torch.device, precision: str, *, compiled: bool 
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     state = TrainState(network, optimizer, scaler=make_scaler(device, precision))
 
-    def loss_fn(batch: Batch) -> Loss:
+    def objective(network: nn.Module, batch: Batch) -> Loss:
         with autocast(device, precision):
             return segmentation_objective(network, batch, size.network.groups)
 
     batch = Batch(image, labels, annotated, tuple(str(row) for row in range(size.batch)))
-    return partial(update_weights, state, batch, loss_fn=loss_fn, update=Update(), where="benchmark")
+    return partial(update_weights, state, batch, objective=objective, update=Update(), where="benchmark")
 
 
 def matrix_rate(device: torch.device, precision: str) -> float:

@@ -61,9 +61,9 @@ def measure(size: Size, *, tumors: int, repeats: int) -> dict[str, float]:
     clock_ms: dict[str, list[float]] = {name: [] for name in WAYS}
     for _ in range(repeats + 1):
         for name, same_size in WAYS.items():
-            loss_fn = partial(segmentation_objective, network, groups=tuple(GROUPS), same_size=same_size)
+            objective = partial(segmentation_objective, groups=tuple(GROUPS), same_size=same_size)
             clock = Clock(CPU)
-            update_weights(state, batch, loss_fn=loss_fn, update=Update(), where="benchmark")
+            update_weights(state, batch, objective=objective, update=Update(), where="benchmark")
             clock.lap(name)
             clock_ms[name].append(clock.laps[name])
     return {name: median(each[1:]) / 1000 for name, each in clock_ms.items()}

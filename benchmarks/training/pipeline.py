@@ -26,6 +26,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from torch import nn
 
 from benchmarks.preparation.against_nnunet import Side
 from benchmarks.preparation.scans import LABELS, scan, write_raw
@@ -41,6 +42,7 @@ from flarenet.training.augment import augment
 from flarenet.training.batches import Batch, Batches, Sample
 from flarenet.training.loader import Loader
 from flarenet.training.loop import to_device
+from flarenet.training.losses import Loss
 from flarenet.training.objective import segmentation_objective
 from flarenet.training.state import TrainState
 from flarenet.training.update import update_weights
@@ -241,13 +243,13 @@ def side_by_side(spec: NetworkSpec, batches: Batches, workers: int, *, steps: in
 def seconds(state: TrainState, spec: NetworkSpec, batches: Iterator[Batch]) -> float:
     """Seconds of training on all `batches`, a step each, fetching them included."""
 
-    def loss_fn(batch: Batch):
+    def objective(network: nn.Module, batch: Batch) -> Loss:
         with autocast(CPU, "auto"):
-            return segmentation_objective(state.network, batch, spec.groups)
+            return segmentation_objective(network, batch, spec.groups)
 
     began = time.perf_counter()
     for batch in batches:
-        update_weights(state, to_device(batch, CPU), loss_fn=loss_fn, update=Update(), where="benchmark")
+        update_weights(state, to_device(batch, CPU), objective=objective, update=Update(), where="benchmark")
     return time.perf_counter() - began
 
 

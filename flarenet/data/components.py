@@ -32,9 +32,9 @@ class Components:
         """The sizes of the parts in mm^3, [1 + n], in a map on `grid`."""
         return self.voxels * grid.voxel_mm3
 
-    def surroundings(self, drawn: np.ndarray) -> Iterator[np.ndarray]:
-        """For each part, from number 1 on: the values of `drawn` [Z, Y, X] on the part and its 26 neighbours."""
-        inside = drawn[self.box.slices]
+    def surroundings(self, array: np.ndarray) -> Iterator[np.ndarray]:
+        """For each part, from number 1 on: the values of `array` [Z, Y, X] on the part and its 26 neighbours."""
+        inside = array[self.box.slices]
         for number, place in enumerate(find_objects(self.number), start=1):
             around = tuple(slice(max(0, axis.start - 1), axis.stop + 1) for axis in place)
             yield inside[around][binary_dilation(self.number[around] == number, np.ones((3, 3, 3)))]
@@ -43,24 +43,24 @@ class Components:
         """Which parts, bool [1 + n], overlap or touch `mask`, bool [Z, Y, X]."""
         return np.array([False, *(values.any() for values in self.surroundings(mask))])
 
-    def paint(self, drawn: np.ndarray, which: np.ndarray, value: int) -> None:
-        """Set `drawn` [Z, Y, X] to `value` in the parts for which `which`, bool [1 + n], is true."""
-        for plane, number in zip(drawn[self.box.slices], self.number):
+    def paint(self, array: np.ndarray, which: np.ndarray, value: int) -> None:
+        """Set `array` [Z, Y, X] to `value` in the parts for which `which`, bool [1 + n], is true."""
+        for plane, number in zip(array[self.box.slices], self.number):
             plane[which[number] & (number > 0)] = value
 
 
-def find_components(drawn: np.ndarray) -> Components:
+def find_components(label_map: np.ndarray) -> Components:
     """The connected parts of all labels of a uint8 map [Z, Y, X]; HIDDEN is not a label.
 
     In addition to the map, memory is needed only for the box that holds these labels.
     """
 
-    def looked_for(part: np.ndarray) -> np.ndarray:
+    def labelled(part: np.ndarray) -> np.ndarray:
         return (part > 0) & (part != HIDDEN)
 
-    tight = box_where(looked_for(plane) for plane in drawn) or Box((0, 0, 0), (1, 1, 1))
-    box = tight.grown((1, 1, 1), drawn.shape)
-    labels = drawn[box.slices] * looked_for(drawn[box.slices])
+    tight = box_where(labelled(plane) for plane in label_map) or Box((0, 0, 0), (1, 1, 1))
+    box = tight.grown((1, 1, 1), label_map.shape)
+    labels = label_map[box.slices] * labelled(label_map[box.slices])
     number = cc3d.connected_components(labels, connectivity=26)
     label = np.zeros(int(number.max()) + 1, dtype=np.uint8)
     voxels = np.zeros(len(label), dtype=np.int64)

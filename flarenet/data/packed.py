@@ -6,7 +6,6 @@ digest is checked on request, see store.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import numpy as np
 
 from ..errors import DatasetError, RunError
 from ..volume import Triple
-from ..whole import not_read
+from ..whole import reading
 
 BLOCK: Triple = (2, 64, 64)
 """The block that is unpacked as a whole. It is flat enough to read one slice (0.3 ms for 400 x 400) and compact enough
@@ -61,7 +60,7 @@ class Packed:
     def __getitem__(self, window: Window) -> np.ndarray:
         """The part of the array in `window`. Raises DatasetError where the file does not hold it, RunError where it was
         written at another time, and StorageError where it cannot be read."""
-        with _read(self.path, self._kind):
+        with undamaged(self.path, self._kind):
             return self._open()[window]
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
@@ -96,7 +95,7 @@ class PackedPlaces:
     mtime_ns: int | None = None
 
     def __array__(self, dtype: np.dtype | None = None, copy: bool | None = None) -> np.ndarray:
-        with _read(self.path, "an array file"):
+        with undamaged(self.path, "an array file"):
             places = np.load(self.path, mmap_mode="r", allow_pickle=False)
             _check_same(self.path, self.mtime_ns)
         if not isinstance(places, np.ndarray):
@@ -105,15 +104,12 @@ class PackedPlaces:
 
 
 @contextmanager
-def _read(path: Path, expected: str) -> Iterator[None]:
-    """Raise what goes wrong while a file is read as `damaged`, or as whole.not_read where the system says why."""
+def undamaged(path: Path, expected: str) -> Iterator[None]:
+    """Raise what goes wrong while a file is read as `damaged`, or as in whole.reading where it cannot be read."""
     try:
-        yield
-    except OSError as error:
-        if error.errno in (None, errno.ENOENT):
-            raise damaged(path, found=error, expected=expected) from error
-        raise not_read(path, error) from error
-    except (ValueError, EOFError, RuntimeError) as error:
+        with reading(path):
+            yield
+    except (OSError, ValueError, EOFError, RuntimeError) as error:
         raise damaged(path, found=error, expected=expected) from error
 
 

@@ -20,9 +20,9 @@ from pydantic import Field
 from ..errors import DatasetError, NoRoom
 from ..schema import Frozen, as_saved, check_content, digest, load
 from ..volume import Grid, Triple
-from ..whole import flush_folder, not_read, not_written, remove_leftovers, sha256_of, temporary_folder
+from ..whole import flush_folder, not_written, reading, remove_leftovers, sha256_of, temporary_folder
 from .names import check_name
-from .packed import Packed, PackedPlaces, damaged, pack
+from .packed import Packed, PackedPlaces, damaged, pack, undamaged
 from .places import places_of
 
 RECORD = "record.json"
@@ -219,10 +219,8 @@ class Store:
         where it cannot be read."""
         for file, written in self.read(name).record.files.items():
             path = self._folder(name) / file
-            try:
+            with undamaged(path, expected=written.sha256):
                 found = sha256_of(path)
-            except OSError as error:
-                raise not_read(path, error) from error
             if found != written.sha256:
                 raise damaged(path, found=f"sha256 {found}", expected=written.sha256)
 
@@ -281,11 +279,10 @@ def _replace(temporary: Path, target: Path) -> None:
 def _time_of(path: Path, size_bytes: int) -> int:
     """When a file was written, in ns. Raises DatasetError where it is not there or of another size."""
     try:
-        found = path.stat()
-    except FileNotFoundError as error:
-        raise damaged(path, found=error.strerror, expected=f"{size_bytes} bytes") from error
+        with reading(path):
+            found = path.stat()
     except OSError as error:
-        raise not_read(path, error) from error
+        raise damaged(path, found=error.strerror, expected=f"{size_bytes} bytes") from error
     if found.st_size != size_bytes:
         raise damaged(path, found=f"{found.st_size} bytes", expected=f"{size_bytes} bytes")
     return found.st_mtime_ns

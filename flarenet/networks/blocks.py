@@ -25,8 +25,11 @@ LEAK = 0.1
 """Slope of leaky ReLUs below zero, as in BasicUNet."""
 
 
-class ConvNormAct(nn.Sequential):
-    """3^n convolution, instance norm with scale and shift, leaky ReLU: [B, Cin, *S] -> [B, Cout, *S]."""
+class ConvNormAct(nn.Module):
+    """3^n convolution, instance norm with scale and shift, leaky ReLU: [B, Cin, *S] -> [B, Cout, *S].
+
+    They are computed together where that is faster: a hook on one of the three may not be called.
+    """
 
     def __init__(self, dimensions: int, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -39,7 +42,10 @@ class ConvNormAct(nn.Sequential):
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution and instance norm with scale and shift: [B, Cin, *S] -> [B, Cout, *S]."""
+    """Convolution and instance norm with scale and shift: [B, Cin, *S] -> [B, Cout, *S].
+
+    Computed as in ConvNormAct; a sequence only because that names the weights of saved models "0" and "1".
+    """
 
     def __init__(self, dimensions: int, channels_in: int, channels_out: int, *, kernel_size: int) -> None:
         conv = _CONV[dimensions](channels_in, channels_out, kernel_size=kernel_size, padding=kernel_size // 2)

@@ -23,7 +23,7 @@ from ..terminal import new_table, show
 from ..whole import write_csv
 from ..workspace import Workspace
 from .filters import deviation_from_mean, worst
-from .opinion import Hosts, drawn_map
+from .opinion import Hosts, annotated_map
 from .teachers import Teachers, for_cases
 
 
@@ -75,7 +75,7 @@ class Counts(NamedTuple):
     """Counts of one label in one case.
 
     hits     voxels of both the truth and the filtered pseudo label
-    drawn    voxels of the truth plus voxels of the filtered pseudo label, where nothing is hidden
+    sizes    voxels of the truth plus voxels of the filtered pseudo label, where nothing is hidden
     either   voxels of the truth or of the unfiltered pseudo label
     hidden   voxels among `either` that the filter hid
     kept     lesions of the pseudo label of which a voxel is left
@@ -86,7 +86,7 @@ class Counts(NamedTuple):
     """
 
     hits: int
-    drawn: int
+    sizes: int
     either: int
     hidden: int
     kept: int
@@ -114,7 +114,7 @@ def find_effects(teachers: Teachers, run: Run, plan: Plan, workspace: Workspace,
     seen = () if test else teachers.sources.seen
     cases, trained_on = truth_cases(offered, labels, tuple(step.teachers), seen=seen)
     if not any(cases.values()):
-        expected = f"cases with some of the groups {', '.join(step.teachers)} drawn"
+        expected = f"cases with some of the groups {', '.join(step.teachers)} annotated"
         raise UsageError(f"the {'test' if test else 'training'} cases", found="no labels", expected=expected)
     names = sorted({case.name for found in cases.values() for case in found})
     others = [case for case in step.subset.of(dataset.cases) if trained_on or case.name not in names]
@@ -161,10 +161,10 @@ def count(truth: np.ndarray, said: np.ndarray, kept: np.ndarray, *, labels: int,
     def of(values: np.ndarray) -> np.ndarray:
         return np.bincount(values, minlength=HIDDEN + 1)[1 : labels + 1]
 
-    hits, drawn = of(true[true == left]), of(true[visible]) + of(left[visible])
+    hits, sizes = of(true[true == left]), of(true[visible]) + of(left[visible])
     either = of(true) + of(seen) - of(true[alike])
     hidden = of(true[~visible]) + of(seen[~visible]) - of(true[~visible & alike])
-    voxels = np.stack([hits, drawn, either, hidden], axis=1).tolist()
+    voxels = np.stack([hits, sizes, either, hidden], axis=1).tolist()
     told = truth != HIDDEN
     found = [
         _lesions(truth == n, (said == n) & told, (kept == n) & told) if lesions else [0] * 5
@@ -190,10 +190,10 @@ def truth_cases(
     seen  names of the cases that teachers learned from; None: unknown
     Only cases that no teacher has seen, and False; where no group has one, or `seen` is unknown, all cases, and True.
     """
-    drawn = {group: [case for case in cases if case.annotated & set(labels.groups[group])] for group in groups}
+    annotated = {group: [case for case in cases if case.annotated & set(labels.groups[group])] for group in groups}
     learned = {case.name for case in cases} if seen is None else seen
-    unseen = {group: [case for case in found if case.name not in learned] for group, found in drawn.items()}
-    return (unseen, False) if any(unseen.values()) else (drawn, True)
+    unseen = {group: [case for case in found if case.name not in learned] for group, found in annotated.items()}
+    return (unseen, False) if any(unseen.values()) else (annotated, True)
 
 
 def measure(
@@ -207,7 +207,7 @@ def measure(
     def ask(case: Case) -> tuple[Mapping[int, float], dict[str, list[Counts]]]:
         said = teachers.ask(case, case.annotated - set(values))
         opinion = said.opinions[group]
-        truth = split(drawn_map(case, labels, said.grid), labels, case.annotated)[group]
+        truth = split(annotated_map(case, labels, said.grid), labels, case.annotated)[group]
         counts, untold = {}, (truth > 0) & (truth != HIDDEN)
         for way, alone in ways.items():
             kept = said.filtered(group, alone, hosts, untold=untold)[0]
@@ -233,7 +233,7 @@ def _effect(of_cases: Mapping[str, Counts], dropped: Collection[str], *, group: 
         group=group,
         filter=way,
         label=label,
-        dsc=_share(2 * total.hits, total.drawn),
+        dsc=_share(2 * total.hits, total.sizes),
         hidden=_share(total.hidden, total.either),
         cases=len(of_cases),
         dropped=len(of_cases.keys() & set(dropped)),

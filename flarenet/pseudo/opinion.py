@@ -62,7 +62,7 @@ class CaseOpinion:
         maps, known = complete(self.by_hand, said, self.labels, self.annotated)
         return join({name: maps[name] for name in earlier}, self.labels), known
 
-    def drawn_hosts(self) -> dict[int, dict[int, float]]:
+    def annotated_hosts(self) -> dict[int, dict[int, float]]:
         """Where the annotated lesions lie: the result of filters.hosts_of, by values of the label table."""
         found = {}
         for group, values in list(self.labels.groups.items())[1:]:
@@ -120,7 +120,7 @@ def ask(
                None they are not compared, and no likeness is found
     """
     looked_for, grid = frozenset(annotated), grid_of(case)
-    by_hand = split(drawn_map(case, labels, grid), labels, looked_for)
+    by_hand = split(annotated_map(case, labels, grid), labels, looked_for)
     opinions = {
         group: _opinion(
             [np.asarray(store.read(case.name).maps[group]) for store in stores],
@@ -141,7 +141,7 @@ def grid_of(case: Case) -> Grid:
     return upright_grid(read_grid(case.image, case.reading))
 
 
-def drawn_map(case: Case, labels: LabelSet, grid: Grid) -> np.ndarray:
+def annotated_map(case: Case, labels: LabelSet, grid: Grid) -> np.ndarray:
     """The label map of a case, uint8 [Z, Y, X] on `grid`, HIDDEN in ignored voxels; all 0 without a label file."""
     if case.label is None:
         return np.zeros(grid.shape, dtype=np.uint8)
@@ -150,16 +150,16 @@ def drawn_map(case: Case, labels: LabelSet, grid: Grid) -> np.ndarray:
 
 
 def resolve_hosts(
-    rules: PseudoRules, labels: LabelSet, drawn: Iterable[Mapping[int, Mapping[int, float]]]
+    rules: PseudoRules, labels: LabelSet, annotated: Iterable[Mapping[int, Mapping[int, float]]]
 ) -> dict[int, frozenset[int]]:
-    """The hosts of each lesion label, from the rules or from `drawn`, the drawn_hosts of each case."""
+    """The hosts of each lesion label, from the rules or from `annotated`, the annotated_hosts of each case."""
     if rules.hosts == "any":
         return {}
     if isinstance(rules.hosts, dict):
         value = {name: number for number, name in enumerate(labels.names)}
         return {value[lesion]: frozenset(value[host] for host in hosts) for lesion, hosts in rules.hosts.items()}
     by_label: dict[int, list[Mapping[int, float]]] = {}
-    for case in drawn:
+    for case in annotated:
         for label, shares in case.items():
             by_label.setdefault(label, []).append(shares)
     found = {label: common_hosts(cases) for label, cases in sorted(by_label.items())}
@@ -168,7 +168,7 @@ def resolve_hosts(
 
 def _opinion(
     maps: Sequence[np.ndarray],
-    drawn: np.ndarray,
+    by_hand: np.ndarray,
     ignored: np.ndarray,
     values: Sequence[int],
     looked_for: frozenset[int],
@@ -180,7 +180,7 @@ def _opinion(
     `ignored` voxels every predicted label stays, as in complete."""
     table = np.arange(256, dtype=np.uint8)
     table[[index for index, value in enumerate(values, start=1) if value in looked_for]] = 0
-    said = [np.where(ignored, source, np.where(drawn == 0, table[source], np.uint8(0))) for source in maps]
+    said = [np.where(ignored, source, np.where(by_hand == 0, table[source], np.uint8(0))) for source in maps]
     label, votes = vote(said)
     if least_mm3 is None:
         return Opinion(label, votes, len(maps), {})

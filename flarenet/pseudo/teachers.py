@@ -171,7 +171,7 @@ class Teachers:
         Dropped are, for each group, the cases on which the sources agree least.
         """
         values = {name: value for value, name in enumerate(self._labels.names)}
-        drawn = [
+        annotated = [
             {values[lesion]: {values[host]: part for host, part in of.items()} for lesion, of in said.hosts.items()}
             for name, said in looked.items()
             if name not in held_out
@@ -180,7 +180,7 @@ class Teachers:
         for group in self.sources.groups:
             scores = {name: said.scores[group] for name, said in looked.items() if group in said.scores}
             dropped[group] = worst(deviation_from_mean(scores), rules.drop_share)
-        return Verdict(resolve_hosts(rules, self._labels, drawn), dropped)
+        return Verdict(resolve_hosts(rules, self._labels, annotated), dropped)
 
     def _looked(self, said: CaseOpinion, key: str) -> Looked:
         names = self._labels.names
@@ -191,7 +191,7 @@ class Teachers:
         }
         hosts = {
             names[lesion]: {names[host]: round(part, 4) for host, part in of.items()}
-            for lesion, of in said.drawn_hosts().items()
+            for lesion, of in said.annotated_hosts().items()
         }
         return Looked(key=key, scores=scores, hosts=hosts)
 

@@ -1,9 +1,16 @@
-"""The samples of a step, from which the loop draws batches."""
+"""The samples of a step, from which the loop draws batches.
+
+Three sets of labels belong to a case, each a part of the next:
+
+annotated   those that somebody looked for (`annotated` of a Case)
+labelled    those that its maps hold: annotated, or filled in by teachers (`annotated` of a CaseRecord)
+supervised  those that the loss asks for: labelled, or absent from every case (`annotated` of a Sample)
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
@@ -64,7 +71,8 @@ def read_samples(
         opened = {name: stored for name, stored in opened.items() if stored.record.annotated}
         _check_some_left(step, list(opened), held_out, without_label=len(names) - len(opened))
     prepared = opened if answers is store else {name: store.read(name) for name in opened}
-    absent = never_there(step, plan.labels, dataset.cases, [stored.record.annotated for stored in opened.values()])
+    labelled = {value for stored in opened.values() for value in stored.record.annotated}
+    absent = never_there(step, plan.labels, dataset.cases, labelled=labelled)
     samples = [_sample(prepared[name].image, stored, step, plan.labels, absent) for name, stored in opened.items()]
     _check_same(records, store)
     return (
@@ -167,19 +175,16 @@ def _check_whole(cases: Sequence[Case], store: Store, plan: Plan) -> None:
         )
 
 
-def never_there(
-    step: Step, labels: LabelSet, cases: Sequence[Case], patterns: Sequence[Sequence[int]]
-) -> frozenset[int]:
-    """The labels to be taught as absent from every case: those that no case is annotated for.
+def never_there(step: Step, labels: LabelSet, cases: Iterable[Case], *, labelled: Collection[int]) -> frozenset[int]:
+    """The labels to be taught as absent from every case.
 
-    cases     the cases of the whole data set; their annotations count in a step that starts from another run
-    patterns  the labels annotated in each case of the step; they count in a step that starts from random weights
+    In a step that starts from random weights these are all but `labelled`, the labels labelled in some case of the
+    step; in one that starts from another run, those annotated in none of `cases`, the whole data set.
     """
     # always merged with background, such a label could be predicted anywhere at no cost, and would be somewhere
-    told = {value for case in cases for value in case.annotated}
     if step.starts_from is None:
-        told = {value for pattern in patterns for value in pattern}
-    return frozenset(labels.values) - told
+        return frozenset(labels.values).difference(labelled)
+    return frozenset(labels.values).difference(*(case.annotated for case in cases))
 
 
 def _sample(image: Packed | None, stored: StoredCase, step: Step, labels: LabelSet, absent: frozenset[int]) -> Sample:
@@ -188,16 +193,16 @@ def _sample(image: Packed | None, stored: StoredCase, step: Step, labels: LabelS
     image   of the prepared case
     stored  where its maps are: the prepared case itself, or what teachers completed of it
     """
-    name, pattern = stored.record.name, set(stored.record.annotated)
+    name, labelled = stored.record.name, frozenset(stored.record.annotated)
     if image is None:
         raise RunError(f"prepared case {name}", found="no image", expected="one", remedy="flarenet_plan again")
-    flags = {}
+    supervised = {}
     for group in step.groups:  # maps of others would be read, transformed and sent for nothing
         values = labels.groups[group]
-        looked_for = pattern & set(values)
+        of_group = labelled.intersection(values)
         # every case teaches a group without any label as empty; other groups are taught by cases that have some label
-        teaches = looked_for or absent.issuperset(values)
-        flags[group] = annotated_flags(labels, group, looked_for | absent if teaches else ())
+        teaches = of_group or absent.issuperset(values)
+        supervised[group] = annotated_flags(labels, group, of_group | absent if teaches else ())
     places = {group: stored.places[group] for group in step.groups if group in stored.places}
-    labelled = tuple(sorted(pattern & {value for group in step.groups for value in labels.groups[group]}))
-    return Sample(name, image, stored.maps, flags, places, stored.record.key, labelled)
+    of_groups = {value for group in step.groups for value in labels.groups[group]} & labelled
+    return Sample(name, image, stored.maps, supervised, places, stored.record.key, tuple(sorted(of_groups)))

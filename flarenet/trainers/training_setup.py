@@ -17,7 +17,8 @@ from ..training.callbacks import Callback
 from ..training.checkpoints import Checkpoints
 from ..training.distributed import own_rows
 from ..training.loader import Loader
-from ..training.loop import Objective, TrainingSetup
+from ..training.loop import TrainingSetup
+from ..training.objective import Objective
 from ..training.validate import HeldOut
 
 HELD_OUT_SHARE = 5

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from ..errors import FlarenetError, RunError, StorageError, UsageError, some_of
 from ..inference.models.model import save_tensors
 from ..schema import LARGEST_TABLE_BYTES, Frozen, check_content, digest, leaves, load, save, to_json
-from ..whole import not_read, remove_leftovers, sha256_of
+from ..whole import reading, remove_leftovers, sha256_of
 from .distributed import rank
 from .state import EpochRecord, TrainState, Weights
 
@@ -155,12 +155,11 @@ def _read(path: Path) -> tuple[_Record, Weights]:
     check_content(digest(written.record), written.sha256.get("record"), path, RunError)
     tensors = path.with_suffix(".safetensors")
     try:
-        check_content(sha256_of(tensors), written.sha256.get("tensors"), tensors, RunError)
-        return written.record, load_file(tensors)
-    except (FileNotFoundError, SafetensorError) as problem:
+        with reading(tensors):
+            check_content(sha256_of(tensors), written.sha256.get("tensors"), tensors, RunError)
+            return written.record, load_file(tensors)
+    except (OSError, SafetensorError) as problem:
         raise RunError(tensors, found=problem, expected="a readable safetensors file") from problem
-    except OSError as problem:
-        raise not_read(tensors, problem) from problem
 
 
 def _in_types_of(own: Mapping[str, Any], found: Mapping[str, float]) -> dict[str, Any]:

@@ -14,6 +14,10 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
+
+# Before there is a group: optimizers import it too, and its functions keep the group of that moment as a default value.
+# destroy_process_group would then leave gloo's threads, and one that is late could abort the process at its end.
+import torch.distributed.nn.functional
 from torch import Tensor, distributed, nn
 
 from ..inference.engines.engine import pick_device

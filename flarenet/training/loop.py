@@ -23,12 +23,11 @@ from .checkpoints import Checkpoints
 from .distributed import rank
 from .ema import update_average
 from .loader import PrefetchedBatches
-from .losses import Loss
+from .objective import Objective
 from .signals import Requests, noted
 from .state import EpochRecord, TrainState
 from .update import not_finite, update_weights
 
-Objective = Callable[[nn.Module, Batch], Loss]
 Validation = Callable[[nn.Module, Callable[[], bool]], Findings | None]
 """Called with what says, between two batches, whether a signal to end came; then it gives None."""
 
@@ -190,9 +189,8 @@ def _train_batch(
     torch.manual_seed(_seed(setup.batches.seed, state.epoch, index, rank()))
     where = f"{setup.title}, epoch {state.epoch + 1}, batch {index + 1}"
     names = partial(setup.batches.names, state.epoch, index)
-    loss_fn = partial(setup.objective, state.network)
     found = update_weights(
-        state, batch, loss_fn=loss_fn, update=setup.update, where=where, names=names, meanwhile=meanwhile
+        state, batch, objective=setup.objective, update=setup.update, where=where, names=names, meanwhile=meanwhile
     )
     if state.average is not None:
         number = state.epoch * setup.step.batches_per_epoch + index

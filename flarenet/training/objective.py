@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
 from ..networks import DualDecoderUNet
 from .batches import Batch
 from .losses import Loss, segmentation_loss
+
+Objective = Callable[[nn.Module, Batch], Loss]
+"""The loss of a network on a batch or a part of one."""
 
 
 def segmentation_objective(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from ..inference.engines.engine import pick_precision
 from ..planning.plan import Update
 from .batches import Batch
 from .distributed import average_gradients, averaged
-from .losses import Loss
+from .objective import Objective
 from .state import TrainState
 from .sums import in_turns
 
@@ -30,13 +31,13 @@ def update_weights(
     state: TrainState,
     batch: Batch,
     *,
-    loss_fn: Callable[[Batch], Loss],
+    objective: Objective,
     update: Update,
     where: str,
     names: Callable[[], Sequence[str]] | None = None,
     meanwhile: Callable[[], object] = lambda: None,
 ) -> tuple[float, float]:
-    """Take one step of the optimizer on `batch`, with `loss_fn` as the loss; returns (the loss, its Dice term).
+    """Take one step of the optimizer on `batch`; returns (the loss, its Dice term).
 
     names      gives the cases of the whole batch, of which other processes may have a part; None: those of `batch`
     meanwhile  called once a GPU has been given its work, before the CPU waits for it; the weights have not changed yet
@@ -47,7 +48,7 @@ def update_weights(
     learning = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     state.optimizer.zero_grad(set_to_none=True)
     terms, parts = torch.zeros(2, device=batch.image.device), batch.parts(update.at_once(len(batch.names)))
-    for loss in in_turns(parts, loss_fn):
+    for loss in in_turns(parts, partial(objective, state.network)):
         if not loss.total.requires_grad:
             expected = "parts that learn among those that answer the step's groups"
             raise RunError(where, found="a loss in which nothing that learns has a part", expected=expected)

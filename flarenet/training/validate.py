@@ -16,7 +16,8 @@ from .callbacks import Findings
 from .distributed import all_summed, averaged
 from .examples import Examples
 from .loader import PrefetchedBatches
-from .loop import Objective, to_device
+from .loop import to_device
+from .objective import Objective
 from .sums import in_turns
 
 

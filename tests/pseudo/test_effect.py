@@ -34,8 +34,8 @@ def test_counts_of_a_row():
     kept = row(1, HIDDEN, 0, HIDDEN, HIDDEN, 2, 1)
     one, two = count(truth, said, kept, labels=2, lesions=False)
     # label 1, kept voxels: true at 0 and 2, said at 0; of the 4 voxels of either, two are hidden
-    assert one == Counts(hits=1, drawn=3, either=4, hidden=2, kept=0, removed=0, right=0, found=0, there=0)
-    assert two == Counts(hits=1, drawn=2, either=1, hidden=0, kept=0, removed=0, right=0, found=0, there=0)
+    assert one == Counts(hits=1, sizes=3, either=4, hidden=2, kept=0, removed=0, right=0, found=0, there=0)
+    assert two == Counts(hits=1, sizes=2, either=1, hidden=0, kept=0, removed=0, right=0, found=0, there=0)
 
 
 def test_counts_of_lesions():

@@ -88,7 +88,7 @@ def test_hosts_are_those_of_lesions_and_vessels_have_none():
     names, groups = ("background", "liver", "vein", "tumor"), {"organ": (1,), "vessel": (2,), "cancer": (3,)}
     drawn = {"organ": row(1, HIDDEN, 1, 0, HIDDEN), "vessel": row(0, 0, 0, 0, 1), "cancer": row(0, 1, 0, 0, 0)}
     asked = CaseOpinion(LabelSet(names=names, groups=groups), GRID, drawn, frozenset({1, 2, 3}), {})
-    assert asked.drawn_hosts() == {3: {1: 1.0}}
+    assert asked.annotated_hosts() == {3: {1: 1.0}}
 
 
 def test_lesions_that_touch_no_host_are_hidden():

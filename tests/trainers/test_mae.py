@@ -1,5 +1,7 @@
 """Masked autoencoding: its loss is that of the whole batch, whoever works on it."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -24,7 +26,7 @@ def learned(accumulate):
     terms = update_weights(
         state,
         Batch(image, {}, {}, tuple("abcde")),
-        loss_fn=lambda part: trainer.objective(STEP, network, part),
+        objective=partial(trainer.objective, STEP),
         update=Update(accumulate=accumulate, clip_norm=1e6),
         where="here",
     )

@@ -27,14 +27,12 @@ def uneven_batch():
     )
 
 
-def learned(accumulate, loss_fn):
+def learned(accumulate, objective):
     torch.manual_seed(0)
     network = nn.Conv2d(1, 3, 3, padding=1).double()
     state = TrainState(network, torch.optim.SGD(network.parameters(), lr=1.0))
     update = Update(accumulate=accumulate, clip_norm=1e6)
-    terms = update_weights(
-        state, uneven_batch(), loss_fn=lambda part: loss_fn(network, part), update=update, where="here"
-    )
+    terms = update_weights(state, uneven_batch(), objective=objective, update=update, where="here")
     return [*terms, *torch.cat([tensor.flatten() for tensor in network.state_dict().values()]).tolist()]
 
 
@@ -64,22 +62,22 @@ def mean_of_parts(network, part):
 
 
 def test_a_loss_that_sums_nothing_is_a_mean_over_the_turns():
-    def loss_fn(network, part):
+    def objective(network, part):
         loss = network(part.image.double()).square().mean()
         return Loss(loss.detach() * 0, loss)
 
-    assert learned(5, loss_fn) == pytest.approx(learned(1, loss_fn), rel=1e-6)
+    assert learned(5, objective) == pytest.approx(learned(1, objective), rel=1e-6)
 
 
 @pytest.mark.parametrize("accumulate", [2, 3])
 def test_a_mean_weighs_by_the_rows_of_its_part(accumulate):
     """Of five rows: three and two, or two, two and one."""
 
-    def loss_fn(network, part):
+    def objective(network, part):
         loss = network(part.image.double()).square().mean()
         return Loss(loss.detach() * 0, loss * sums.weight_of(len(part.names), 5))
 
-    assert learned(accumulate, loss_fn) == pytest.approx(learned(1, loss_fn), rel=1e-6)
+    assert learned(accumulate, objective) == pytest.approx(learned(1, objective), rel=1e-6)
 
 
 def test_a_mean_weighs_by_the_rows_of_its_process(monkeypatch):
@@ -91,11 +89,11 @@ def test_a_mean_weighs_by_the_rows_of_its_process(monkeypatch):
 def test_what_a_network_draws_in_turns_is_what_it_draws_for_the_whole_batch():
     drawn = []
 
-    def loss_fn(network, part):
+    def objective(network, part):
         drawn.append(torch.rand(len(part.names)))
         return partial_labels(network, part)
 
-    learned(2, loss_fn)
-    learned(1, loss_fn)
+    learned(2, objective)
+    learned(1, objective)
     first_pass, second_pass, whole = torch.cat(drawn[:2]), torch.cat(drawn[2:4]), drawn[4]
     assert torch.equal(first_pass, whole) and torch.equal(second_pass, whole)

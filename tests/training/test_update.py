@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -150,10 +149,10 @@ def test_a_gradient_is_cut_to_its_longest_length():
     state.optimizer = torch.optim.SGD(state.network.parameters(), lr=1.0)
     before = weights(state.network)
 
-    def steep(batch):
-        return Loss(torch.zeros(()), 1000 * sum(p.sum() for p in state.network.parameters()))
+    def steep(network, batch):
+        return Loss(torch.zeros(()), 1000 * sum(p.sum() for p in network.parameters()))
 
-    update_weights(state, batches().batch(0, 0), loss_fn=steep, update=Update(clip_norm=0.5), where="here")
+    update_weights(state, batches().batch(0, 0), objective=steep, update=Update(clip_norm=0.5), where="here")
     moved = torch.cat([(before[name] - tensor).flatten() for name, tensor in state.network.state_dict().items()])
     assert moved.norm().item() == pytest.approx(0.5, rel=1e-4)
 
@@ -164,7 +163,7 @@ def test_a_loss_that_teaches_nothing_is_an_error():
         update_weights(
             state,
             batches().batch(0, 0),
-            loss_fn=lambda batch: Loss(torch.zeros(()), torch.ones(())),
+            objective=lambda network, batch: Loss(torch.zeros(()), torch.ones(())),
             update=Update(),
             where="here",
         )
@@ -179,14 +178,14 @@ def test_float16_makes_the_scale_smaller_until_the_gradient_fits():
     state = fresh(torch.amp.GradScaler("cpu", init_scale=2.0))
     before, batch = weights(state.network), batches().batch(0, 0)
 
-    def too_steep(batch):
-        first = next(state.network.parameters())
+    def too_steep(network, batch):
+        first = next(network.parameters())
         return Loss(torch.zeros(()), ((first - first.detach()) * 3e38).sum())
 
-    update_weights(state, batch, loss_fn=too_steep, update=Update(), where="here")
+    update_weights(state, batch, objective=too_steep, update=Update(), where="here")
     assert state.scaler.get_scale() == 1.0 and same(before, weights(state.network))
     with pytest.raises(RunError, match="gradient of length"):
-        update_weights(state, batch, loss_fn=too_steep, update=Update(), where="here")
+        update_weights(state, batch, objective=too_steep, update=Update(), where="here")
     assert same(before, weights(state.network))
 
 
@@ -208,7 +207,7 @@ def test_a_run_in_float16_goes_on_with_its_scale(tmp_path):
     assert checkpoints(tmp_path).load(again, print)
     assert again.scaler.state_dict() == state.scaler.state_dict()
     assert again.scaler.get_scale() == 8.0 * 2**4  # nine batches: the scale grew after each second one
-    update_weights(again, batches().batch(3, 0), loss_fn=partial(judge, again.network), update=Update(), where="here")
+    update_weights(again, batches().batch(3, 0), objective=judge, update=Update(), where="here")
     assert again.scaler.get_scale() == 8.0 * 2**5
 
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +142,5 @@ if __name__ == "__main__":  # torchrun starts it so
     torch.set_num_threads(1)
     with joined(CPU):
         train(Path(sys.argv[1]))
+        group = weakref.ref(torch.distributed.group.WORLD)
+    assert group() is None  # with its threads, one of which could abort the process at its end
