@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import PlanError
-from .cost.memory import prediction_gb, prepared_gb, training_gb
+from .cost.memory import prediction_gb, prepared_gb, step_gb
 from .plan import Plan
 
 
@@ -41,15 +41,11 @@ def _larger(plan: Plan) -> str:
 
 def check_training_fits(plan: Plan, name: str, source: object) -> None:
     """Raise PlanError, as check_fits, where a step of one trainer needs more than `gpu_memory_gb` to train."""
-    part, patch = plan.trainers[name], plan.configuration_of(name).patch
-    for number, step in enumerate(part.steps):
-        samples = part.update.at_once(step.batch_size)
-        need_gb = training_gb(
-            part.network, plan.labels.outputs, patch=patch, batch_size=samples, precision=plan.precision
-        )
-        key = f"{source}: trainers.{name}.steps.{number}.batch_size {step.batch_size} with patch {_mm(patch)}"
+    patch = _mm(plan.configuration_of(name).patch)
+    for number, step in enumerate(plan.trainer(name).steps):
+        key = f"{source}: trainers.{name}.steps.{number}.batch_size {step.batch_size} with patch {patch}"
         remedy = "a smaller batch, patch or network, more parts by update.accumulate"
-        _within(need_gb, plan, "gpu_memory_gb", key, purpose="to train", remedy=remedy)
+        _within(step_gb(plan, name, step), plan, "gpu_memory_gb", key, purpose="to train", remedy=remedy)
 
 
 def _within(need_gb: float, plan: Plan, field: str, where: str, *, purpose: str, remedy: str) -> None:
