@@ -23,7 +23,7 @@ from flarenet.inference.models.model import load_model
 from flarenet.planning.budget import Budget, Network3D
 from flarenet.planning.cost.kinds import cost
 from flarenet.planning.plan import NetworkSpec
-from flarenet.planning.rules.presets import masked_autoencoder, network, network_3d
+from flarenet.planning.rules.presets import masked_autoencoder, network_3d, paper_network
 from flarenet.workspace import Workspace
 
 CHANGES = (
@@ -210,9 +210,9 @@ def sizes() -> str:
         if kind != "unet":
             rows.append((f"MAE for {kind}", masked_autoencoder(budget), patch))
         for group in outputs:
-            spec = network_3d(budget, patch, (group,), paper=True)
+            spec = paper_network(3, (group,)) if kind == "unet" else network_3d(budget, patch, (group,))
             rows.append((f"{kind}, {group}", spec, patch))
-    flat = network("s", (224, 224), tuple(outputs), paper=True)
+    flat = paper_network(2, tuple(outputs))
     rows.append(("dual decoder", flat, (224, 224)))
     lines = ["| network | patch | parameters | GMAC |", "|---|---|---|---|"]
     for name, spec, patch in rows:
