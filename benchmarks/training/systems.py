@@ -51,7 +51,6 @@ SWIN = (
     "trainers.3DOrgan.network.features=[12]",
     "trainers.3DCancer.network.features=[12]",
 )
-SMALL_MAE = ("trainers.MAE.network.features=[192,768,4,4,96,384,2,4]",)
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,10 @@ TRANSFORMER_RUNS = (
 SYSTEMS = {
     "unetr": System(("--network", "unetr"), UNETR, TRANSFORMER_RUNS),
     "swin_unetr": System(("--network", "swin_unetr"), SWIN, TRANSFORMER_RUNS),
-    "unet": System((), SMALL_MAE, (("3DCancer", 1, "M_c", "D_c"), ("3DOrgan", 1, "M_o2", "D_o13"))),
+    "unet": System((), (), (("3DCancer", 1, "M_c", "D_c"), ("3DOrgan", 1, "M_o2", "D_o13"))),
     "dual_decoder": System(
         (),
-        SMALL_MAE,
+        (),
         tuple(
             ("DualDecoder2D", step, f"M_{step}", data) for step, data in enumerate(("D_u", "D_l3", "D_l1", "D_l4"), 1)
         ),
@@ -89,7 +88,7 @@ SYSTEMS = {
     ),
     "without_unlabelled": System(
         ("--without", "unlabelled"),
-        SMALL_MAE,
+        (),
         tuple(("DualDecoder2D", step, f"M_{step + 1}", data) for step, data in enumerate(("D_l3", "D_l1", "D_l4"), 1)),
         borrows="unet",
     ),

@@ -177,14 +177,13 @@ def network_table(plan: Plan) -> Table:
 
 
 def step_table(plan: Plan, fingerprint: Fingerprint) -> Table:
-    """The runs in order: what each trains on, and from what it starts; one that nothing needs is marked."""
+    """The runs in order: what each trains on, and from what it starts."""
     names = cohort_names(fingerprint)
     table = new_table("training", "run", "cohorts", ">cases", "starts from", "learns", "pseudo labels", ">epochs")
     for name, part in plan.trainers.items():
-        spare = " (nothing needs it)" if name in plan.spare_trainers else ""
         for number, step in enumerate(part.steps, start=1):
             table.add_row(
-                f"{name}/{number}{spare}",
+                f"{name}/{number}",
                 ", ".join(name for pattern, name in names.items() if step.subset.holds(pattern)),
                 str(fingerprint.count(step.subset.patterns)),
                 str(step.starts_from or (f"encoder of {step.encoder_from}" if step.encoder_from else "random")),

@@ -21,7 +21,6 @@ from ..inference.predict import Predictor
 from ..lock import locked
 from ..networks import build
 from ..networks.memory_order import training_order
-from ..planning.fits import check_training_fits
 from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import Plan, Step, TrainerPlan
 from ..planning.rules.configurations import Outline
@@ -62,8 +61,8 @@ class Trainer:
     workers    loader processes; None: loader.default_workers. With any, a script needs the guard that data.cases shows
 
     A custom trainer defines `name` and `plan`, and overrides `objective` if its network does not segment.
-    Raises UsageError where `plan` has no such trainer, and PlanError where its training does not fit the plan's budget
-    or a fold other than 0 holds out nothing.
+    Raises UsageError where `plan` has no such trainer (see planner.with_trainer), and PlanError where a fold other than
+    0 holds out nothing.
     """
 
     name: ClassVar[str]
@@ -89,7 +88,6 @@ class Trainer:
         self._compiled = compiled
         self._loaders = default_workers(self._device) if workers is None else workers
         self._part: TrainerPlan = plan.trainer(self.name)
-        check_training_fits(plan, self.name, "the plan")  # not checked earlier if no other trainer needs it
         self._callbacks = tuple(callbacks)
         self._console = Console(stderr=True)
         self._told: set[Path] = set()  # finished runs already reported as trained by a different plan
