@@ -33,7 +33,7 @@ MINI_GRIDS = (
     "configurations.2d.inference_spacing_mm=[2.5,2,2]",
     "configurations.2d.patch=[160,192]",
 )
-DEEP, FLAT, AUTOENCODER = "[8,16,32,64,64,8]", "[8,16,32,32,64,16]", "[96,192,2,4,48,96,1,4]"
+DEEP, FLAT = "[8,16,32,64,64,8]", "[8,16,32,32,64,16]"
 
 TEACHERS = tuple(f"trainers.{name}.network.features={DEEP}" for name in ("3DOrgan", "3DCancer"))
 CURRICULUM = (
@@ -42,7 +42,7 @@ CURRICULUM = (
     "trainers.DualDecoder2D.steps.*.batch_size=16",
 )
 NETWORKS = {
-    "paper": (*CURRICULUM, f"trainers.MAE.network.features={AUTOENCODER}"),
+    "paper": CURRICULUM,
     "heads": (f"trainers.Joint.network.features={FLAT}", "trainers.Joint.steps.*.batch_size=16"),
     "filters": CURRICULUM,
 }

@@ -36,8 +36,8 @@ from flarenet.inference.engines.engine import autocast
 from flarenet.networks import build
 from flarenet.networks.memory_order import training_order
 from flarenet.planning.plan import Augmentation, NetworkSpec, Update
+from flarenet.planning.rules.training import AUTO_AUGMENTATION
 from flarenet.preparation.prepare import FULL
-from flarenet.trainers.stages import AUTO_AUGMENTATION
 from flarenet.training.augment import augment
 from flarenet.training.batches import Batch, Batches, Sample
 from flarenet.training.loader import Loader

@@ -23,7 +23,7 @@ from flarenet.inference.models.model import load_model
 from flarenet.planning.budget import Budget, Network3D
 from flarenet.planning.cost.kinds import cost
 from flarenet.planning.plan import NetworkSpec
-from flarenet.planning.rules.presets import masked_autoencoder, network, network_3d
+from flarenet.planning.rules.presets import masked_autoencoder, network_3d, paper_network
 from flarenet.workspace import Workspace
 
 CHANGES = (
@@ -51,7 +51,6 @@ SWIN = (
     "trainers.3DOrgan.network.features=[12]",
     "trainers.3DCancer.network.features=[12]",
 )
-SMALL_MAE = ("trainers.MAE.network.features=[192,768,4,4,96,384,2,4]",)
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,10 @@ TRANSFORMER_RUNS = (
 SYSTEMS = {
     "unetr": System(("--network", "unetr"), UNETR, TRANSFORMER_RUNS),
     "swin_unetr": System(("--network", "swin_unetr"), SWIN, TRANSFORMER_RUNS),
-    "unet": System((), SMALL_MAE, (("3DCancer", 1, "M_c", "D_c"), ("3DOrgan", 1, "M_o2", "D_o13"))),
+    "unet": System((), (), (("3DCancer", 1, "M_c", "D_c"), ("3DOrgan", 1, "M_o2", "D_o13"))),
     "dual_decoder": System(
         (),
-        SMALL_MAE,
+        (),
         tuple(
             ("DualDecoder2D", step, f"M_{step}", data) for step, data in enumerate(("D_u", "D_l3", "D_l1", "D_l4"), 1)
         ),
@@ -89,7 +88,7 @@ SYSTEMS = {
     ),
     "without_unlabelled": System(
         ("--without", "unlabelled"),
-        SMALL_MAE,
+        (),
         tuple(("DualDecoder2D", step, f"M_{step + 1}", data) for step, data in enumerate(("D_l3", "D_l1", "D_l4"), 1)),
         borrows="unet",
     ),
@@ -210,9 +209,9 @@ def sizes() -> str:
         if kind != "unet":
             rows.append((f"MAE for {kind}", masked_autoencoder(budget), patch))
         for group in outputs:
-            spec = network_3d(budget, patch, (group,), paper=True)
+            spec = paper_network(3, (group,)) if kind == "unet" else network_3d(budget, patch, (group,))
             rows.append((f"{kind}, {group}", spec, patch))
-    flat = network("s", (224, 224), tuple(outputs), paper=True)
+    flat = paper_network(2, tuple(outputs))
     rows.append(("dual decoder", flat, (224, 224)))
     lines = ["| network | patch | parameters | GMAC |", "|---|---|---|---|"]
     for name, spec, patch in rows:

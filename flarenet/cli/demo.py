@@ -20,7 +20,6 @@ QUICK = (
     "configurations.3d.overlap=0.25",
     "trainers.3DOrgan.network.features=[8,16,32,64,64,8]",
     "trainers.3DCancer.network.features=[8,16,32,64,64,8]",
-    "trainers.MAE.network.features=[96,192,2,4,48,96,1,4]",
     "trainers.DualDecoder2D.network.features=[8,16,32,32,64,16]",
     "trainers.*.steps.*.batch_size=2",
     "trainers.*.steps.*.warmup_epochs=1",
@@ -32,7 +31,6 @@ QUICK = (
     "trainers.*.augmentation.zoom=0.2",
     "trainers.3DOrgan.steps.*.epochs=10",
     "trainers.3DCancer.steps.*.epochs=8",
-    "trainers.MAE.steps.*.epochs=2",
     "trainers.DualDecoder2D.steps.*.batch_size=16",
     "trainers.DualDecoder2D.steps.*.batches_per_epoch=20",
     "trainers.DualDecoder2D.steps.0.pseudo.passes=2",
@@ -93,7 +91,7 @@ def _commands(root, device: str) -> list[tuple[str, list[str]]]:
     here, on = ["-d", NAME, "--root", str(root)], ["--device", device]
     raw, predictions, out = root / "raw" / NAME, str(root / "predictions"), ["-o", str(root / "scores")]
     images = str(raw / "imagesTs")
-    trainers = ("3DOrgan", "3DCancer", "MAE", "DualDecoder2D")
+    trainers = ("3DOrgan", "3DCancer", "DualDecoder2D")
     return [
         ("flarenet_plan", [*here, *(word for change in QUICK for word in ("--set", change))]),
         *(("flarenet_train", [trainer, *here, *on]) for trainer in trainers),

@@ -44,7 +44,6 @@ def work(arguments: Namespace) -> None:
     """Predict cases with a known truth with the teachers, measure, print and write."""
     keep_to_quota()
     from ..errors import UsageError
-    from ..planning.plan_file import override
     from ..planning.planned import load_planned
     from ..planning.runs import Run
     from ..pseudo.effect import find_effects, print_effects, write_effects
@@ -57,7 +56,7 @@ def work(arguments: Namespace) -> None:
     if not slash:
         raise UsageError("--step", found=arguments.step, expected="TRAINER/STEP, as DualDecoder2D/1")
     chosen, number = find_trainer(typed), int(digits) if digits.isdigit() else 0
-    plan = override(with_trainer(plan, chosen, workspace), arguments.changes)
+    plan = with_trainer(plan, chosen, workspace, changes=arguments.changes)
     run = Run(chosen.name, number)
     step = plan.step(*run)
     if not step.teachers:

@@ -85,12 +85,11 @@ def _advised(plan: Plan, workspace: Workspace, arguments: Namespace) -> list[typ
 
 
 def _train_one(chosen: type[Trainer], plan: Plan, workspace: Workspace, arguments: Namespace) -> None:
-    from ..planning.plan_file import override
     from ..planning.rules.epochs import with_epochs
     from ..trainers.planner import with_trainer
     from ..training.track import TensorBoard
 
-    plan = override(with_trainer(plan, chosen, workspace), arguments.changes)
+    plan = with_trainer(plan, chosen, workspace, changes=arguments.changes)
     if arguments.epochs is not None:
         plan = with_epochs(plan, chosen.name, arguments.epochs)
     if len(plan.configuration_of(chosen.name).patch) == 2:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import PlanError
-from .cost.memory import prediction_gb, prepared_gb, training_gb
+from .cost.memory import prediction_gb, prepared_gb, step_gb
 from .plan import Plan
 
 
@@ -13,7 +13,7 @@ def check_fits(plan: Plan, source: object) -> None:
     Every case at the training spacing must fit in `host_memory_gb`, training in `gpu_memory_gb`, and the prediction of
     95 of 100 scans in `inference_memory_gb`. A model whose prediction is not the final result predicts on the machine
     that trains, so its limit is the larger of the other two. A plan without `scans` (made by hand) is checked for
-    training only, and a trainer that nothing needs only when it is trained, by check_training_fits.
+    training only.
     """
     for name, configuration in plan.configurations.items():
         for scan in plan.scans.values():
@@ -22,8 +22,7 @@ def check_fits(plan: Plan, source: object) -> None:
             purpose = f"for a scan of {_mm(scan.extent_mm)} mm"
             _within(need_gb, plan, "host_memory_gb", where, purpose=purpose, remedy="larger spacing")
     for name, part in plan.trainers.items():
-        if name not in plan.spare_trainers:
-            check_training_fits(plan, name, source)
+        _check_training(plan, name, source)
         if "large" in plan.scans and part.network.groups:
             configuration = plan.configuration_of(name)
             need_gb = prediction_gb(
@@ -39,17 +38,12 @@ def _larger(plan: Plan) -> str:
     return "host_memory_gb" if plan.budget.host_memory_gb > plan.budget.gpu_memory_gb else "gpu_memory_gb"
 
 
-def check_training_fits(plan: Plan, name: str, source: object) -> None:
-    """Raise PlanError, as check_fits, where a step of one trainer needs more than `gpu_memory_gb` to train."""
-    part, patch = plan.trainers[name], plan.configuration_of(name).patch
-    for number, step in enumerate(part.steps):
-        samples = part.update.at_once(step.batch_size)
-        need_gb = training_gb(
-            part.network, plan.labels.outputs, patch=patch, batch_size=samples, precision=plan.precision
-        )
-        key = f"{source}: trainers.{name}.steps.{number}.batch_size {step.batch_size} with patch {_mm(patch)}"
+def _check_training(plan: Plan, name: str, source: object) -> None:
+    patch = _mm(plan.configuration_of(name).patch)
+    for number, step in enumerate(plan.trainer(name).steps):
+        key = f"{source}: trainers.{name}.steps.{number}.batch_size {step.batch_size} with patch {patch}"
         remedy = "a smaller batch, patch or network, more parts by update.accumulate"
-        _within(need_gb, plan, "gpu_memory_gb", key, purpose="to train", remedy=remedy)
+        _within(step_gb(plan, name, step), plan, "gpu_memory_gb", key, purpose="to train", remedy=remedy)
 
 
 def _within(need_gb: float, plan: Plan, field: str, where: str, *, purpose: str, remedy: str) -> None:

@@ -292,16 +292,6 @@ class Plan(Frozen):
         every = set(self.labels.groups)
         return tuple(n for n, part in self.trainers.items() if set(part.network.groups) == every and n not in teachers)
 
-    @property
-    def spare_trainers(self) -> tuple[str, ...]:
-        """The trainers that nothing needs: they predict no group, and no step builds on them, as MAE next to U-Nets. In
-        a plan where no trainer predicts any group, as for a set without labels, there are none."""
-        if not any(part.network.groups for part in self.trainers.values()):
-            return ()
-        steps = [step for part in self.trainers.values() for step in part.steps]
-        needed = {run.trainer for step in steps for run in step.builds_on}
-        return tuple(name for name, part in self.trainers.items() if not part.network.groups and name not in needed)
-
     def trainer(self, name: str) -> TrainerPlan:
         """The part of one trainer. Raises UsageError where the plan has none, listing those it has."""
         if name not in self.trainers:

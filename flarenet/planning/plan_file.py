@@ -83,8 +83,7 @@ def _check(plan: Plan, source: object) -> None:
             raise PlanError(f"{where}: patch", found=patch, expected=f"{part.network.dimensions} numbers")
         _check_channels(part, configuration, where)
         check_groups(part.network.groups, plan.labels, f"{where}.network")
-        # a patch is not refused for a trainer that nothing needs; building its network checks it
-        check_numbers(part.network, patch, f"{where}.network", sized=name not in plan.spare_trainers)
+        check_numbers(part.network, patch, f"{where}.network")
         for number, step in enumerate(part.steps):
             check_step(step, plan, Run(name, number + 1), f"{where}.steps.{number}")
     check_fusion(plan.fusion, plan.labels, f"{source}: fusion")

@@ -15,7 +15,7 @@ from ..errors import some_of
 from ..terminal import new_table, show
 from .assign import BY_HAND
 from .cost.kinds import cost
-from .cost.memory import prediction_gb, stored_gb, training_gb
+from .cost.memory import prediction_gb, step_gb, stored_gb
 from .cost.speed import prediction_seconds, preparation_seconds, pseudo_seconds, seconds_on_cores, training_seconds
 from .fusion import Fusion
 from .measuring.fingerprint import Fingerprint, Spread
@@ -139,8 +139,7 @@ def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
     for name, part in plan.trainers.items():
         patch = plan.configuration_of(name).patch
         train_s = sum(training_seconds(step, part.network, plan.labels.outputs, patch) for step in part.steps)
-        most = max(part.update.at_once(step.batch_size) for step in part.steps)
-        need_gb = training_gb(part.network, plan.labels.outputs, patch=patch, batch_size=most, precision=plan.precision)
+        need_gb = max(step_gb(plan, name, step) for step in part.steps)
         table.add_row(f"{name}: memory to train", f"{need_gb:.1f} GB", f"{budget.gpu_memory_gb:g} GB")
         table.add_row(f"{name}: time to train on a card", f"{train_s / 3600:.1f} h", "")
         on_cores = f"about {seconds_on_cores(train_s, cores) / 3600:.0f} h"
@@ -178,14 +177,13 @@ def network_table(plan: Plan) -> Table:
 
 
 def step_table(plan: Plan, fingerprint: Fingerprint) -> Table:
-    """The runs in order: what each trains on, and from what it starts; one that nothing needs is marked."""
+    """The runs in order: what each trains on, and from what it starts."""
     names = cohort_names(fingerprint)
     table = new_table("training", "run", "cohorts", ">cases", "starts from", "learns", "pseudo labels", ">epochs")
     for name, part in plan.trainers.items():
-        spare = " (nothing needs it)" if name in plan.spare_trainers else ""
         for number, step in enumerate(part.steps, start=1):
             table.add_row(
-                f"{name}/{number}{spare}",
+                f"{name}/{number}",
                 ", ".join(name for pattern, name in names.items() if step.subset.holds(pattern)),
                 str(fingerprint.count(step.subset.patterns)),
                 str(step.starts_from or (f"encoder of {step.encoder_from}" if step.encoder_from else "random")),

@@ -9,10 +9,11 @@ from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import TrainerPlan
 from ..planning.rules.configurations import Outline
 from ..planning.rules.patterns import Pattern, fullest, only, touching_all_groups, unlabelled, with_any_of
+from ..planning.rules.training import RATE, RATE_OF_A_DECODER, UPDATES_OF_A_DECODER
 from ..planning.runs import Run
 from .cancer3d import Trainer3DCancer
 from .organ3d import Trainer3DOrgan
-from .stages import RATE, RATE_OF_A_DECODER, UPDATES_OF_A_DECODER, Stage, plan_2d
+from .stages import Stage, plan_2d
 from .trainer import Trainer
 
 

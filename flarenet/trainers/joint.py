@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import TrainerPlan
 from ..planning.rules.configurations import Outline
-from .stages import RATE, Stage, plan_2d
+from ..planning.rules.training import RATE
+from .stages import Stage, plan_2d
 from .trainer import Trainer
 
 

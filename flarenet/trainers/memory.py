@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from ..errors import StorageError, is_out_of_memory, memory_remedy
-from ..planning.cost.memory import GB, training_gb
+from ..planning.cost.memory import GB, step_gb
 from ..planning.plan import Plan, Step
 from ..training.distributed import own_rows
 
@@ -22,11 +22,10 @@ def memory_gb(device: torch.device) -> float | None:
 
 def shortage(plan: Plan, trainer: str, step: Step, *, precision: str, there_gb: float) -> str:
     """The warning for a GPU of `there_gb` that `step` may not fit, by the estimate of planning; empty if it fits."""
-    part, patch = plan.trainer(trainer), plan.configuration_of(trainer).patch
-    at_once = _at_once(plan, trainer, step)
-    need_gb = training_gb(part.network, plan.labels.outputs, patch=patch, batch_size=at_once, precision=precision)
+    need_gb = step_gb(plan, trainer, step, rows=len(own_rows(step.batch_size)), precision=precision)
     if need_gb <= there_gb:
         return ""
+    at_once = _at_once(plan, trainer, step)
     planned = f"about {need_gb:.1f} GB, for {at_once} of a batch at once, on a card of {there_gb:.1f} GB"
     return f"this step may take {planned}; if it fails: {_remedy(plan, trainer, step)}"
 

@@ -6,7 +6,8 @@ from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import TrainerPlan
 from ..planning.rules.configurations import Outline
 from ..planning.rules.patterns import fullest, with_any_of
-from .stages import RATE_3D, Stage, plan_3d
+from ..planning.rules.training import RATE_3D
+from .stages import Stage, plan_3d
 from .trainer import Trainer
 
 

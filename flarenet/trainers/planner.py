@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from ..errors import PlanError, unknown
@@ -11,7 +11,7 @@ from ..planning.assign import assign, key_and_value
 from ..planning.budget import Budget, Request
 from ..planning.cost.memory import scans_of
 from ..planning.measuring.fingerprint import Fingerprint
-from ..planning.plan import Plan
+from ..planning.plan import Plan, TrainerPlan
 from ..planning.plan_file import override
 from ..planning.planned import load_fingerprint
 from ..planning.rules.configurations import Outline, make_outline
@@ -23,7 +23,8 @@ from .trainer import Trainer
 
 
 def make_plan(fingerprint: Fingerprint, request: Request, *, changes: Sequence[str] = ()) -> Plan:
-    """The Plan of a measured data set: configurations by rule, then the part of every trainer that has cases.
+    """The Plan of a measured data set: configurations by rule, then the part of every trainer that has cases and that
+    is needed (see _needed).
 
     changes  "KEY=VALUE", as planning.plan_file.override takes them, made last; those of the budget are made first, as
              every size is chosen to fit it
@@ -31,7 +32,7 @@ def make_plan(fingerprint: Fingerprint, request: Request, *, changes: Sequence[s
     """
     request = replace(request, budget=_changed_budget(request.budget, changes))
     outline = make_outline(fingerprint, request)
-    parts = {name: trainer.plan(fingerprint, outline) for name, trainer in TRAINERS.items()}
+    parts = {name: part for name, trainer in TRAINERS.items() if (part := trainer.plan(fingerprint, outline))}
     plan = Plan(
         recipe=request.recipe,
         without=request.without,
@@ -41,7 +42,7 @@ def make_plan(fingerprint: Fingerprint, request: Request, *, changes: Sequence[s
         budget=request.budget,
         scans=scans_of(fingerprint),
         configurations=outline.configurations,
-        trainers={name: part for name, part in parts.items() if part is not None},
+        trainers=_needed(parts),
     )
     changed = override(plan, [change for change in changes if not _of_budget(change)])
     _every_network_exists(changed)
@@ -60,18 +61,36 @@ def _of_budget(change: str) -> bool:
     return key_and_value(change)[0].split(".")[0] == "budget"
 
 
-def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Plan:
+def _needed(parts: Mapping[str, TrainerPlan]) -> dict[str, TrainerPlan]:
+    """Those of `parts` that predict a group or that a step builds on; all where none predicts any, as in a set without
+    labels. So MAE is planned beside transformers, but not beside U-Nets; with_trainer makes it where it is asked for.
+    """
+    segmenting = any(part.network.groups for part in parts.values())
+    built_on = {run.trainer for part in parts.values() for step in part.steps for run in step.builds_on}
+    return {name: part for name, part in parts.items() if part.network.groups or name in built_on or not segmenting}
+
+
+def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace, *, changes: Sequence[str] = ()) -> Plan:
     """`plan` with a part for `trainer`, made from the fingerprint in `workspace`; an existing part stays.
 
+    changes  "KEY=VALUE", as planning.plan_file.override takes them, made last
     The new part uses the plan's configurations, budget and seed, edited or not, and leaves out the cases that the plan
-    leaves out. plan.json is not changed: the folder of each run keeps the whole plan.
+    leaves out. What it builds on is added too. plan.json is not changed: the folder of each run keeps the whole plan.
     Raises UsageError or UnsafeError as own.check_own_name, PlanError where the data set has nothing for the trainer,
     and as make_plan.
     """
     check_own_name(trainer, f"{trainer.__module__}:{trainer.__qualname__}")  # else it could pass for a registered one
     if trainer.name in plan.trainers:
-        return plan
+        return override(plan, changes) if changes else plan
     fingerprint = load_fingerprint(workspace)
+    changed = override(_joined(plan, trainer, fingerprint), changes)
+    _every_network_exists(changed)
+    _every_step_has_cases(changed, fingerprint)
+    return changed
+
+
+def _joined(plan: Plan, trainer: type[Trainer], fingerprint: Fingerprint) -> Plan:
+    """`plan` with a part for `trainer`, and for each registered one that it builds on and that the plan lacks."""
     part = trainer.plan(fingerprint, Outline(plan.request, plan.configurations))
     if part is None:
         groups, patterns = ", ".join(plan.labels.groups), len([pattern for pattern in fingerprint.patterns if pattern])
@@ -82,10 +101,10 @@ def with_trainer(plan: Plan, trainer: type[Trainer], workspace: Workspace) -> Pl
             + (labelled if patterns else "no training case is labelled"),
             expected=f"one of {', '.join(plan.trainers)}",
         )
-    changed = override(plan.model_copy(update={"trainers": {**plan.trainers, trainer.name: part}}), ())
-    _every_network_exists(changed)
-    _every_step_has_cases(changed, fingerprint)
-    return changed
+    for run in (run for step in part.steps for run in step.builds_on):
+        if run.trainer in TRAINERS and run.trainer not in (trainer.name, *plan.trainers):
+            plan = _joined(plan, TRAINERS[run.trainer], fingerprint)
+    return plan.model_copy(update={"trainers": {**plan.trainers, trainer.name: part}})
 
 
 def advised(plan: Plan) -> tuple[str, ...]:

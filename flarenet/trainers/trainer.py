@@ -19,7 +19,6 @@ from ..inference.models.about import is_finished
 from ..inference.models.model import save_model
 from ..inference.predict import Predictor
 from ..lock import locked
-from ..planning.fits import check_training_fits
 from ..planning.measuring.fingerprint import Fingerprint
 from ..planning.plan import Plan, Step, TrainerPlan
 from ..planning.rules.configurations import Outline
@@ -59,8 +58,8 @@ class Trainer:
     workers    loader processes; None: loader.default_workers. With any, a script needs the guard that data.cases shows
 
     A custom trainer defines `name` and `plan`, and overrides `objective` if its network does not segment.
-    Raises UsageError where `plan` has no such trainer, and PlanError where its training does not fit the plan's budget
-    or a fold other than 0 holds out nothing.
+    Raises UsageError where `plan` has no such trainer (see planner.with_trainer), and PlanError where a fold other than
+    0 holds out nothing.
     """
 
     name: ClassVar[str]
@@ -86,7 +85,6 @@ class Trainer:
         self._compiled = compiled
         self._loaders = default_workers(self._device) if workers is None else workers
         self._part: TrainerPlan = plan.trainer(self.name)
-        check_training_fits(plan, self.name, "the plan")  # not checked earlier if no other trainer needs it
         self._callbacks = tuple(callbacks)
         self._console = Console(stderr=True)
         self._told: set[Path] = set()  # finished runs already reported as trained by a different plan

@@ -21,6 +21,8 @@ from flarenet.networks import build
 from flarenet.planning.plan_file import load_plan, override
 from flarenet.planning.split import load_splits
 from flarenet.schema import save
+from flarenet.trainers import TrainerMAE
+from flarenet.trainers.planner import with_trainer
 from flarenet.workspace import Workspace
 from tests.trainers import tiny
 
@@ -66,7 +68,8 @@ def rows(workspace):
 def test_without_a_run_the_command_that_makes_one_is_named(workspace, capsys):
     code, said = run(workspace, capsys)
     assert code == 4 and "flarenet_train -d P --fold 0" in said
-    finish(workspace, "MAE", 1, 0)  # does not segment
+    with_mae = with_trainer(load_plan(workspace.plan), TrainerMAE, workspace, changes=tiny.AUTOENCODER)
+    finish(workspace, "MAE", 1, 0, made=with_mae)  # does not segment
     finish(workspace, "3DOrgan", 1, "all")  # holds nothing out
     assert run(workspace, capsys)[0] == 4
 

@@ -119,7 +119,7 @@ def test_a_network_for_each_group_needs_a_trainer_of_whole_networks(base, found)
         ("trainers.DualDecoder2D.steps.3.learning_rate=0.1", 5),  # the last of the curriculum: teachers, steps 1 to 3
         ("trainers.DualDecoder2D.steps.0.learning_rate=0.1", 2),  # teachers
         ("trainers.3DCancer.steps.0.learning_rate=0.1", 1),  # the other teacher
-        ("trainers.MAE.steps.0.learning_rate=0.1", 6),  # nobody's
+        ("trainers.Joint.steps.0.learning_rate=0.1", 6),  # nobody's
         ("configurations.2d.overlap=0.1", 6),  # of prediction, by models that teach nobody
         ("configurations.3d.overlap=0.1", 0),  # of prediction, by the teachers
         ("fusion.rule=probability", 0),
@@ -187,7 +187,8 @@ def test_runs_in_a_circle_are_refused(base):
     [
         ({"score": ("DualDecoder2D/9",)}, "1 to 4"),
         ({"score": ("Duel",)}, "DualDecoder2D"),
-        ({"score": ("MAE",)}, "does not segment"),
+        ({"score": ("MAE",), "budget": {"network": "unetr"}}, "does not segment"),
+        ({"score": ("MAE",)}, "'MAE'"),  # a plan of U-Nets has none
         ({"set": ("trainers.DualDecoder2D.stepz=1",)}, "steps"),
         ({"budget": {"network": "rnn"}}, "unet"),
     ],

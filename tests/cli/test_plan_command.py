@@ -80,7 +80,7 @@ def test_a_set_is_measured_planned_and_prepared(root, capsys):
     assert found.patterns == ((1, 2), (1, 3), (1,), (3,), ())
     plan = load_plan(prepared / "plan.json")
     assert (plan.dataset, plan.recipe, plan.fingerprint_hash) == ("Tiny", "auto", found.hash)
-    assert set(plan.trainers) == {"3DOrgan", "3DCancer", "MAE", "DualDecoder2D", "Joint"}
+    assert set(plan.trainers) == {"3DOrgan", "3DCancer", "DualDecoder2D", "Joint"}
     assert plan.configurations["2d"].spacing_mm == (None, 2.0, 2.0)
     for configuration in ("2d", "3d"):
         assert sorted(Store(prepared / configuration).names()) == sorted(PATTERNS)
@@ -395,7 +395,7 @@ def test_planning_builds_no_network(root):
 
 
 def test_numbers_that_make_no_network_are_refused_without_building_one(root, capsys):
-    assert plan_it(root, "--set", "trainers.MAE.network.features=[768,3072]") == 4
+    assert plan_it(root, "--network", "unetr", "--set", "trainers.MAE.network.features=[768,3072]") == 4
     error = capsys.readouterr().err
     assert "trainers.MAE.network: features" in error and "8 numbers: hidden, mlp" in error
 

@@ -3,7 +3,7 @@ import pytest
 from flarenet.planning.budget import Budget
 from flarenet.planning.cost.speed import windows_along
 from flarenet.planning.rules.epochs import batches_of, epochs_for, paced
-from flarenet.planning.rules.presets import batch_size, network, resolutions
+from flarenet.planning.rules.presets import MOST_SAMPLES, batch_size, network, paper_network, resolutions
 
 OUTPUTS = {"organ": 13, "cancer": 1}
 GROUPS = tuple(OUTPUTS)
@@ -24,9 +24,8 @@ def test_depth_follows_the_patch(patch, count):
     assert resolutions(patch) == count
 
 
-@pytest.mark.parametrize("edge", [128, 224])
-def test_the_paper_s_networks_are_the_same_for_any_patch(edge):
-    flat, deep = network("s", (edge, edge), GROUPS, paper=True), network("s", (edge,) * 3, ("organ",), paper=True)
+def test_the_paper_s_networks_are_the_same_for_any_patch():
+    flat, deep = paper_network(2, GROUPS), paper_network(3, ("organ",))
     assert (flat.kind, flat.features, flat.blocks) == ("dual_decoder", (16, 32, 64, 128, 256, 128), ())
     assert (deep.kind, deep.features, deep.blocks) == ("unet", (16, 16, 32, 64, 128, 16), ())
 
@@ -45,11 +44,12 @@ def test_larger_sizes_are_wider_and_residual_and_stop_widening():
 
 
 def test_the_batch_is_what_the_card_holds():
-    spec = network("s", (224, 224), GROUPS, paper=True)
+    spec = paper_network(2, GROUPS)
     sizes = [batch_size(spec, OUTPUTS, (224, 224), budget=Budget(gpu_memory_gb=gb)) for gb in (64.0, 32.0, 16.0, 1.0)]
     assert [samples for samples, _ in sizes] == [128, 64, 32, 16]
     assert "the paper trains on no more" in sizes[0][1] and "twice as many do not fit" in sizes[1][1]
-    assert batch_size(spec, OUTPUTS, (224, 224), budget=Budget(gpu_memory_gb=8.0), paper=True)[0] == 128
+    samples, why = batch_size(spec, OUTPUTS, (224, 224), budget=Budget(gpu_memory_gb=8.0), fewest=MOST_SAMPLES[2])
+    assert samples == 128 and "the paper trains on no more" in why
 
 
 @pytest.mark.parametrize(("slices", "samples"), [(20_000, 128), (16_383, 64), (4096, 32), (2656, 16), (10, 16)])
@@ -58,7 +58,7 @@ def test_a_small_set_has_small_batches(slices, samples):
     found, why = batch_size(spec, OUTPUTS, (160, 192), budget=large, slices=slices)
     assert found == samples
     assert ("fewer than 128 updates" in why) == (samples < 128)
-    assert batch_size(spec, OUTPUTS, (160, 192), budget=large, slices=slices, paper=True)[0] == 128
+    assert batch_size(spec, OUTPUTS, (160, 192), budget=large, slices=slices, fewest=MOST_SAMPLES[2])[0] == 128
 
 
 def test_epochs_make_a_number_of_updates_within_bounds():

@@ -1,14 +1,16 @@
 """What decides a plan beside the data: changes of the budget, and cases that nobody labelled."""
 
+from dataclasses import replace
+
 import pytest
 
 from flarenet.data.labels import LabelSet
 from flarenet.errors import PlanError, UnsafeError, UsageError
-from flarenet.networks import build
 from flarenet.planning.budget import AUTO, PAPER, RECIPES, Budget, Request
-from flarenet.planning.summary import remarks, step_table
+from flarenet.planning.runs import Run
+from flarenet.planning.summary import remarks
 from flarenet.schema import save
-from flarenet.trainers import TRAINERS, Trainer, TrainerMAE
+from flarenet.trainers import TRAINERS, Trainer, Trainer3DOrgan, TrainerMAE
 from flarenet.trainers.planner import advised, make_plan, with_trainer
 from flarenet.workspace import Workspace
 from tests.planning import facts
@@ -35,7 +37,7 @@ def test_a_change_of_the_budget_decides_what_the_budget_decides(change, budget):
 def test_a_set_without_labels_gets_a_plan_for_its_images_alone(tmp_path, recipe):
     found = facts.data_set("Bare", facts.ABDOMEN, {(): 6}, SCANS, foreground_hu=(-60, 100, 200), hu=(-1000, 1500))
     made = make_plan(found, RECIPES[recipe])
-    assert list(made.trainers) == ["MAE"] and made.spare_trainers == ()
+    assert list(made.trainers) == ["MAE"]
     assert [sentence for sentence in remarks(found) if "annotated in no case" in sentence] == []
     assert "no training case is labelled" in remarks(found)[0]
     workspace = Workspace(tmp_path, "Bare")
@@ -45,8 +47,8 @@ def test_a_set_without_labels_gets_a_plan_for_its_images_alone(tmp_path, recipe)
             with_trainer(made, TRAINERS[name], workspace)
 
 
-class Nameless(TrainerMAE):
-    """Would be trained, and kept, as the MAE that is planned already."""
+class Nameless(Trainer3DOrgan):
+    """Would be trained, and kept, as the 3DOrgan that is planned already."""
 
 
 class Unsafe(TrainerMAE):
@@ -56,7 +58,7 @@ class Unsafe(TrainerMAE):
 @pytest.mark.parametrize(
     ("trainer", "error", "said"),
     [
-        (Nameless, UsageError, "test_planner:Nameless\n.*found: name 'MAE'.*its own name"),
+        (Nameless, UsageError, "test_planner:Nameless\n.*found: name '3DOrgan'.*its own name"),
         (Trainer, UsageError, "trainer:Trainer\n.*found: name None.*its own name"),
         (Unsafe, UnsafeError, "'../MAE'"),
     ],
@@ -64,7 +66,7 @@ class Unsafe(TrainerMAE):
 )
 def test_a_trainer_needs_a_name_of_its_own_from_python_too(tmp_path, trainer, error, said):
     made = make_plan(facts.spleen(), AUTO)
-    assert with_trainer(made, TrainerMAE, Workspace(tmp_path, "P")) is made
+    assert with_trainer(made, Trainer3DOrgan, Workspace(tmp_path, "P")) is made
     with pytest.raises(error, match=f"(?s){said}"):
         with_trainer(made, trainer, Workspace(tmp_path, "P"))
 
@@ -83,18 +85,58 @@ def test_a_few_slices_are_shown_often_enough_to_learn_from():
     assert "4,000 updates in epochs of 20 batches, where 1 would show every sample" in why
 
 
-def test_a_patch_is_refused_by_the_networks_that_are_needed_alone():
-    found, patch = facts.flare_mini(), ["configurations.3d.patch=[40,144,144]"]
-    transformer = Request("auto", Budget(network="unetr"))
-    made = make_plan(found, AUTO, changes=patch)
-    assert made.spare_trainers == ("MAE",)
-    marked = [cell for cell in step_table(made, found).columns[0].cells if "nothing needs it" in str(cell)]
-    assert marked == ["MAE/1 (nothing needs it)"]
-    with pytest.raises(PlanError, match="three multiples of 16"):
-        build(made.trainers["MAE"].network, {}, made.configurations["3d"].patch)
-    with pytest.raises(PlanError, match="trainers.3DOrgan.network: patch"):
-        make_plan(found, transformer, changes=patch)
-    assert make_plan(found, transformer).spare_trainers == ()
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_mae_is_planned_beside_transformers_alone(recipe):
+    u_nets, transformers = (
+        make_plan(facts.flare_mini(), Request(recipe, Budget(gpu_memory_gb=64, network=network))).trainers
+        for network in ("unet", "unetr")
+    )
+    assert "MAE" not in u_nets and {"3DOrgan", "3DCancer", "DualDecoder2D"} <= set(u_nets)
+    assert list(transformers) == [*list(u_nets)[:2], "MAE", *list(u_nets)[2:]]
+
+
+PATCH, OTHER = "configurations.3d.patch=[40,144,144]", "configurations.3d.patch=[32,144,144]"
+SMALL = "trainers.MAE.network.features=[96,192,2,4,48,96,1,4]"
+
+
+@pytest.mark.parametrize(
+    ("gpu_memory_gb", "planned", "refused", "remedy"),
+    [
+        (2, (), r"trainers.MAE.steps.0.batch_size 2 with patch .*\n.*needs about 2.3 GB", (SMALL,)),
+        (16, (PATCH,), r"trainers.MAE.network: patch(.*\n)+.*three multiples of 16", (OTHER,)),  # U-Nets take it
+    ],
+    ids=["memory", "patch"],
+)
+def test_mae_is_planned_and_checked_where_it_is_asked_for(tmp_path, gpu_memory_gb, planned, refused, remedy):
+    found, workspace = facts.spleen(), Workspace(tmp_path, "Spleen")
+    save(found, workspace.fingerprint)
+    made = make_plan(found, Request("auto", Budget(gpu_memory_gb=gpu_memory_gb)), changes=planned)
+    with pytest.raises(PlanError, match=refused):
+        with_trainer(made, TrainerMAE, workspace)
+    later = with_trainer(made, TrainerMAE, workspace, changes=remedy)
+    assert list(later.trainers) == [*made.trainers, "MAE"]
+    assert later.trainers["MAE"].steps[0].subset.patterns == found.patterns
+
+
+class PreTrained(Trainer3DOrgan):
+    """A transformer of its own in a plan of U-Nets."""
+
+    name = "PreTrained"
+
+    @classmethod
+    def plan(cls, fingerprint, outline):
+        budget = outline.request.budget.model_copy(update={"network": "unetr"})
+        return super().plan(fingerprint, replace(outline, request=replace(outline.request, budget=budget)))
+
+
+def test_a_trainer_is_planned_with_what_it_builds_on(tmp_path):
+    found, workspace = facts.spleen(), Workspace(tmp_path, "Spleen")
+    save(found, workspace.fingerprint)
+    made = make_plan(found, AUTO, changes=["configurations.3d.patch=[32,96,96]"])
+    later = with_trainer(made, PreTrained, workspace)
+    assert list(later.trainers) == [*made.trainers, "MAE", "PreTrained"]
+    assert later.step("PreTrained", 1).encoder_from == Run("MAE", 1)
+    assert later.trainers["MAE"] == with_trainer(made, TrainerMAE, workspace).trainers["MAE"]  # as it is trained
 
 
 def test_a_budget_that_is_none_is_refused_by_name():

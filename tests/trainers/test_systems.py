@@ -59,6 +59,16 @@ def test_the_paper_s_steps_of_a_transformer(network):
     assert parts["DualDecoder2D"].steps[0].teachers == {"organ": Run("3DOrgan", 2), "cancer": Run("3DCancer", 1)}
 
 
+def test_each_step_of_a_3d_trainer_has_reasons_of_its_own():
+    request = Request("paper", Budget(gpu_memory_gb=64, network="unetr"))
+    part = make_plan(facts.flare23(), request, changes=["trainers.3DOrgan.steps.0.epochs=70"]).trainers["3DOrgan"]
+    assert [step.epochs for step in part.steps] == [70, 250]
+    assert [part.why[f"steps.{number}.epochs"] for number in (0, 1)] == ["set by hand", "Table 2 of the paper"]
+    every, best = (part.why[f"steps.{number}.subset"] for number in (0, 1))
+    assert "every case in which any label" in every and "the most labels" in best
+    assert "epochs" not in part.why and "subset" not in part.why
+
+
 def test_without_unlabelled_cases_the_second_step_is_the_first_and_random():
     whole, less = (
         make_plan(facts.flare23(), replace(PAPER, without=left_out)).trainers["DualDecoder2D"]

@@ -23,8 +23,9 @@ TINY = (
     "trainers.3DOrgan.network.features=[4,4,8,8,8,4]",
     "trainers.3DCancer.network.features=[4,4,8,8,8,4]",
     "trainers.DualDecoder2D.network.features=[4,4,8,8,8,4]",
-    "trainers.MAE.network.features=[12,12,1,2,12,12,1,2]",
 )
+AUTOENCODER = (*TINY, "trainers.MAE.network.features=[12,12,1,2,12,12,1,2]")
+"""The changes with which MAE is trained: a plan of U-Nets has none to change."""
 
 
 def planned(root, *, cases=6):

@@ -58,12 +58,11 @@ KINDS = {
 }
 
 
-def check_numbers(spec: NetworkSpec, patch: Patch, where: str = "", *, sized: bool = True) -> None:
+def check_numbers(spec: NetworkSpec, patch: Patch, where: str = "") -> None:
     """Raise PlanError, naming what does not fit, for numbers that make no network of their kind.
 
     patch  the size of its input; may be () for a network that takes any patch
     where  what the error calls the network
-    sized  whether to check that the network takes the patch
     A kind that has no row in KINDS is not checked.
     """
     if spec.kind not in KINDS:
@@ -77,7 +76,7 @@ def check_numbers(spec: NetworkSpec, patch: Patch, where: str = "", *, sized: bo
     ):
         check_most(numbers, most, f"{where}: {name}")
     kind.check(spec, where)
-    if sized and kind.patch_multiple:
+    if kind.patch_multiple:
         _check_patch(patch, kind.patch_multiple, where)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from ..fusion import Fusion
-from ..plan import Configuration, NetworkSpec, ScanSize
+from ..plan import Configuration, NetworkSpec, Plan, ScanSize, Step
 from .kinds import cost
 
 if TYPE_CHECKING:
@@ -93,6 +93,22 @@ def training_gb(
         return 0.0
     numbers = NUMBER_BYTES[precision] * batch_size * spent.peak
     return RUNTIME_GB + (ADAM_BYTES * spent.parameters + numbers) / GB
+
+
+def step_gb(plan: Plan, trainer: str, step: Step, *, rows: int | None = None, precision: str | None = None) -> float:
+    """training_gb of a trainer's `step`: of the part of a batch that is worked on at once.
+
+    rows       how many samples of the batch this process has; None: all
+    precision  None: the plan's
+    """
+    part = plan.trainer(trainer)
+    return training_gb(
+        part.network,
+        plan.labels.outputs,
+        patch=plan.configuration_of(trainer).patch,
+        batch_size=part.update.at_once(step.batch_size if rows is None else rows),
+        precision=precision or plan.precision,
+    )
 
 
 def prediction_gb(

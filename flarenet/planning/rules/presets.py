@@ -69,20 +69,13 @@ def resolutions(patch: Sequence[int]) -> int:
     return max(count, FEWEST_RESOLUTIONS)
 
 
-def network(
-    size: Size, patch: Sequence[int], groups: Sequence[str], *, paper: bool = False, channels: int = 1
-) -> NetworkSpec:
-    """The U-Net of a size for a patch: in 2D with a decoder for each group, in 3D with a head for each.
-
-    paper  for size "s": the paper's network, whatever the patch
-    """
+def network(size: Size, patch: Sequence[int], groups: Sequence[str], *, channels: int = 1) -> NetworkSpec:
+    """The U-Net of a size for a patch: in 2D with a decoder for each group, in 3D with a head for each."""
     dimensions, count = len(patch), resolutions(patch)
     form = "dual_decoder" if dimensions == 2 else "unet"
     if size != "s":
         last = FIRST_WIDTH[size]
         features = (*(min(last * 2**level, MOST_CHANNELS[dimensions]) for level in range(count)), last)
-    elif paper:
-        features = PAPER_FEATURES[dimensions]
     else:
         features = (*SMALL_WIDTHS[dimensions][:count], SMALL_LAST[dimensions])
     return NetworkSpec(
@@ -96,10 +89,21 @@ def network(
     )
 
 
-def network_3d(budget: Budget, patch: Sequence[int], groups: Sequence[str], *, paper: bool = False) -> NetworkSpec:
-    """The 3D network that the budget names; `paper` as in `network`, of a U-Net."""
+def paper_network(dimensions: int, groups: Sequence[str], *, channels: int = 1) -> NetworkSpec:
+    """The paper's U-Net, the same for any patch."""
+    return NetworkSpec(
+        kind="dual_decoder" if dimensions == 2 else "unet",
+        dimensions=2 if dimensions == 2 else 3,
+        input_channels=channels,
+        features=PAPER_FEATURES[dimensions],
+        groups=tuple(groups),
+    )
+
+
+def network_3d(budget: Budget, patch: Sequence[int], groups: Sequence[str]) -> NetworkSpec:
+    """The 3D network that the budget names."""
     if budget.network == "unet":
-        return network(budget.size, patch, groups, paper=paper)
+        return network(budget.size, patch, groups)
     features = TRANSFORMERS[budget.network]
     return NetworkSpec(kind=budget.network, dimensions=3, features=features, groups=tuple(groups))
 
@@ -118,43 +122,40 @@ def batch_size(
     *,
     budget: Budget,
     slices: int | None = None,
-    paper: bool = False,
+    fewest: int | None = None,
 ) -> tuple[int, str]:
     """(samples, the reason): the largest power of two up to the paper's batch that the card holds, but not below
-    FEWEST_SAMPLES.
+    `fewest`.
 
     slices  how many slices there are to train on: no more samples than leave FEWEST_BATCHES in an epoch; None: that
             does not matter, as for blocks
-    paper   whether to take the paper's batch even if it does not fit: such a plan is refused, not changed
+    fewest  None: FEWEST_SAMPLES
     """
-    fewest = FEWEST_SAMPLES[spec.dimensions]
+    fewest = fewest or FEWEST_SAMPLES[spec.dimensions]
     samples = most = MOST_SAMPLES[spec.dimensions]
 
     def need_gb() -> float:
         return training_gb(spec, outputs, patch=patch, batch_size=samples, precision="auto")
 
-    if paper or slices is None:
+    if slices is None:
         slices = FEWEST_BATCHES * most
     while samples > fewest and slices < FEWEST_BATCHES * samples:
         samples //= 2
     enough = samples
-    while not paper and samples > fewest and need_gb() > budget.gpu_memory_gb:
+    while samples > fewest and need_gb() > budget.gpu_memory_gb:
         samples //= 2
     why = f"{samples} samples need about {need_gb():.1f} GB of the card's {budget.gpu_memory_gb:g}"
-    if need_gb() > budget.gpu_memory_gb and not paper:
+    if samples == most:
+        return samples, f"{why}, and the paper trains on no more"
+    if need_gb() > budget.gpu_memory_gb:
         return samples, f"{why}, but no smaller batch is planned"
     if samples < enough:
         return samples, f"{why}; twice as many do not fit"
-    if samples < most:
-        return samples, f"{why}; more would show all {slices} slices in fewer than {FEWEST_BATCHES} updates"
-    return samples, f"{why}, and the paper trains on no more"
+    return samples, f"{why}; more would show all {slices} slices in fewer than {FEWEST_BATCHES} updates"
 
 
-def network_why(spec: NetworkSpec, patch: Sequence[int], *, paper: bool = False) -> str:
-    if spec.kind in TRANSFORMERS:
-        return "MONAI's, in the size of its own paper; its encoder comes from MAE and stays frozen"
-    if paper:
-        return "the network whose number of parameters is the paper's"
+def network_why(spec: NetworkSpec, patch: Sequence[int]) -> str:
+    """The reason for the numbers of `network`."""
     coarse = " x ".join(str(n // 2 ** (len(spec.features) - 2)) for n in patch)
     width = f"{spec.features[0]} channels, doubled at each resolution"
     if not spec.blocks:
