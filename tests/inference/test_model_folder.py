@@ -111,6 +111,17 @@ def test_a_folder_without_about_is_unfinished(saved):
         load_model(folder / "nothing")
 
 
+def test_all_files_can_be_read_by_whom_the_umask_lets(saved, tmp_path):
+    _, network = saved
+    before = os.umask(0o027)
+    try:
+        save_model(tmp_path / "shared", network, plan=small_plan(), trainer="DualDecoder2D", step=1, summary={})
+    finally:
+        os.umask(before)
+    permissions = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "shared").iterdir()}
+    assert permissions == {"about.json": 0o640, "plan.json": 0o640, "weights.safetensors": 0o640}
+
+
 @pytest.mark.parametrize("name", ["weights.safetensors", "plan.json"])
 def test_one_flipped_byte_is_seen(saved, name):
     folder, _ = saved

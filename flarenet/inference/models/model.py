@@ -86,10 +86,13 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write a safetensors file, whole or not at all. Raises StorageError where the disk has no room for it."""
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with whole_file(path, size_bytes=sum(tensor.nbytes for tensor in ready.values())) as temporary:
+        temporary.touch()
+        permissions = temporary.stat().st_mode
         try:
             safetensors.torch.save_file(ready, temporary)
         except safetensors.SafetensorError as problem:
             raise OSError(str(problem)) from problem
+        temporary.chmod(permissions)  # the library's own file can be read by its owner alone
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
