@@ -9,6 +9,17 @@ from typing import Any
 from ..errors import UsageError, unknown
 
 BY_HAND = "set by hand"
+AS_PLANNED = "; as planned before other numbers were set by hand"
+"""What ends the reason of a number that rests on one set by hand, and was not found anew."""
+
+_RESTS_ON = {
+    "batches_per_epoch": {"batch_size"},
+    "epochs": {"batch_size", "batches_per_epoch"},
+    "patch": {"spacing_mm"},
+    "inference_spacing_mm": {"spacing_mm"},
+    "overlap": {"patch", "inference_spacing_mm"},
+}
+"""Number -> the numbers beside it that its rule and its reason take up."""
 
 
 def key_and_value(change: str) -> tuple[str, str]:
@@ -20,7 +31,8 @@ def key_and_value(change: str) -> tuple[str, str]:
 
 
 def assign(data: Any, key: str, text: str) -> None:
-    """Set the value of `key` in `data` to `text`, which is JSON or a bare word; its reasons in `why` become BY_HAND.
+    """Set the value of `key` in `data` to `text`, which is JSON or a bare word; its reasons in `why` become BY_HAND,
+    and those of numbers that rest on it end in AS_PLANNED.
 
     Raises UsageError for a key that names nothing. See plan_file.override.
     """
@@ -63,11 +75,19 @@ def _assign(node: Any, path: list[str], value: Any, key: str, *, starred: bool =
 
 def _note(reasons: dict[str, str], path: list[str]) -> None:
     """Set the reason of a changed value to BY_HAND: the reason under its own name, or that of the part it belongs to,
-    where the part has a single one."""
-    below = ".".join(path)
-    for name in reasons:
-        if name == path[-1] or fnmatch(name, below) or (name in ("network", "augmentation") and path[0] == name):
+    where the part has a single one. End the reasons of what rests on it, and was not set by hand, in AS_PLANNED."""
+    *above, changed = path
+    resting = [[*above, number] for number, others in _RESTS_ON.items() if changed in others]
+    for name, reason in reasons.items():
+        if _is_of(name, path) or (name in ("network", "augmentation") and path[0] == name):
             reasons[name] = BY_HAND
+        elif any(_is_of(name, other) for other in resting) and not reason.endswith(BY_HAND):
+            reasons[name] = reason + AS_PLANNED
+
+
+def _is_of(name: str, path: list[str]) -> bool:
+    """Whether the reason `name` is that of the value at `path`, by its own name or by a path that may have a `*`."""
+    return name == path[-1] or fnmatch(name, ".".join(path))
 
 
 def _places(node: Any) -> dict[str, str | int]:

@@ -47,8 +47,8 @@ def override(plan: Plan, changes: Iterable[str], *, trained: bool = False) -> Pl
     A key is a path into the plan, as in `trainers.DualDecoder2D.steps.0.epochs` or `configurations.2d.patch`. A `*`
     stands for every entry (`trainers.*.steps.*.epochs`), except those in which a part of the path is null
     (`trainers.*.steps.*.pseudo.passes` changes the steps that have pseudo labels). A value is JSON, or a bare word,
-    which is a string. The reason beside the value becomes BY_HAND. Raises UsageError for a key that names nothing or
-    one of FACTS, and PlanError for a value that does not fit, or that leaves a step nothing but its warm-up.
+    which is a string. Reasons change as assign says. Raises UsageError for a key that names nothing or one of FACTS,
+    and PlanError for a value that does not fit, or that leaves a step nothing but its warm-up.
     """
     data, changes = plan.model_dump(mode="json"), list(changes)
     for change in changes:

@@ -92,6 +92,35 @@ def test_a_changed_value_loses_its_reason_and_no_other_does(plan):
     }
 
 
+def test_the_reason_of_a_number_that_rests_on_a_changed_one_says_so_once(plan):
+    reasons = {"batches_per_epoch": "a", "steps.0.epochs": "b", "steps.1.epochs": "c", "learning_rate": "d"}
+    trainers = {"Flat": plan.trainers["Flat"].model_copy(update={"why": reasons})}
+    numbers = {"patch": "e", "overlap": "f", "clip_hu": "g"}
+    configurations = {"2d": plan.configurations["2d"].model_copy(update={"why": numbers})}
+    reasoned = plan.model_copy(
+        update={"trainers": {**plan.trainers, **trainers}, "configurations": {**plan.configurations, **configurations}}
+    )
+    changes = ["batch_size=1", "epochs=9", "batches_per_epoch=3"]
+    changed = override(
+        reasoned, [*(f"trainers.Flat.steps.1.{change}" for change in changes), "configurations.2d.patch=[32,32]"]
+    )
+    assert changed.trainers["Flat"].why == {
+        "batches_per_epoch": "set by hand",
+        "steps.0.epochs": "b",
+        "steps.1.epochs": "set by hand",
+        "learning_rate": "d",
+    }
+    said = "; as planned before other numbers were set by hand"
+    assert changed.configurations["2d"].why == {"patch": "set by hand", "overlap": f"f{said}", "clip_hu": "g"}
+    changed = override(reasoned, [f"trainers.*.steps.*.{change}" for change in ("batch_size=1", "batches_per_epoch=3")])
+    assert changed.trainers["Flat"].why == {
+        "batches_per_epoch": "set by hand",
+        "steps.0.epochs": f"b{said}",
+        "steps.1.epochs": f"c{said}",
+        "learning_rate": "d",
+    }
+
+
 def test_a_key_that_names_nothing_brings_the_nearest(plan):
     with pytest.raises(UsageError, match=r"'epoch'.*\n.*\n.*did you mean 'epochs'"):
         override(plan, ["trainers.Flat.steps.0.epoch=3"])
