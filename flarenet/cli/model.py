@@ -198,6 +198,7 @@ def _show(models: Mapping[str, Path]) -> None:
 
 def _facts(model: Path, about: About, plan: Plan) -> Iterator[tuple[str, str]]:
     from ..schema import leaves
+    from ..whole import sha256_of
 
     part = plan.trainer(about.trainer)
     yield "trainer", f"{about.trainer}, step {about.step} of {len(part.steps)}, by flarenet {about.flarenet}"
@@ -212,7 +213,8 @@ def _facts(model: Path, about: About, plan: Plan) -> Iterator[tuple[str, str]]:
     for name, value in leaves(about.summary):
         yield name, str(value)
     for path in _parts(model):
-        yield path.name, f"{path.stat().st_size} bytes, sha256 {about.sha256.get(path.name, 'in the manifest')}"
+        sha256 = about.sha256.get(path.name) or sha256_of(path)  # about.json cannot state its own
+        yield path.name, f"{path.stat().st_size} bytes, sha256 {sha256}"
 
 
 def _show_file(folder: Path) -> None:

@@ -20,7 +20,7 @@ from flarenet.inference.models import model_file as of_models
 from flarenet.inference.models.about import ABOUT, PLAN, WEIGHTS, read_about
 from flarenet.inference.models.found import find_models, models_in, newest_model
 from flarenet.lock import locked
-from tests.model_files.small import files_below, members_of, train
+from tests.model_files.small import digest, files_below, members_of, train
 
 RUN = "runs/Toy/Toy2D"
 
@@ -145,6 +145,8 @@ def test_info_tells_what_one_asks_before_using_a_model(root, model_file, install
         "weights.safetensors: 10668 bytes, sha256 ",
     ):
         assert wanted in said
+    about = members_of(model_file)["step_2/about.json"]
+    assert f"about.json: {len(about)} bytes, sha256 {digest(about)}" in said
     assert (root / "models").exists() == installed
 
 
