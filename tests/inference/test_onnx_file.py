@@ -1,6 +1,7 @@
 """An exported network answers as the model does, alone and in the example of docs/onnx.md."""
 
 import json
+import logging
 import os
 import runpy
 import subprocess
@@ -83,10 +84,23 @@ if os.environ.get("FLARENET_FULL") != "1":
     del KINDS["swin_unetr"]  # to export it takes torch half a minute or more
 
 
+@pytest.fixture
+def logged():
+    """What torch.onnx logs during the test, and that its level is the same afterwards."""
+    found, logger = [], logging.getLogger("torch.onnx")
+    handler, level = logging.Handler(), logger.level
+    handler.emit = found.append
+    logger.addHandler(handler)
+    yield found
+    logger.removeHandler(handler)
+    assert logger.level == level
+
+
 @pytest.mark.parametrize("kind, patch", KINDS.items())
-def test_the_file_answers_any_number_of_windows_as_the_network_does(tmp_path, kind, patch):
+def test_the_file_answers_any_number_of_windows_as_the_network_does(tmp_path, kind, patch, logged):
     network = network_of(kind, patch)
     export_onnx(model_of(network, kind, patch), tmp_path)
+    assert not logged
     session = onnxruntime.InferenceSession(tmp_path / "network.onnx", providers=["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == list(OUTPUTS)
     free = session.get_inputs()[0].shape[0] != 1

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -116,7 +119,7 @@ def _converted(model: Model, processing: Processing) -> bytes:
     onnx = _library()
     network = InOrder(deepcopy(model.network), tuple(processing.outputs)).to("cpu").eval()  # a predictor may run it
     try:
-        with torch.inference_mode(), silent():  # torch warns of parts of its own
+        with torch.inference_mode(), silent(), _errors_alone():  # torch warns of parts of its own
             file = _exported(network, processing, count=2)  # of one, the number would be a constant
             if file.graph.input[0].type.tensor_type.shape.dim[0].dim_value:  # a layer of the network has made it one
                 file = _exported(network, processing, count=1)
@@ -132,6 +135,19 @@ def _converted(model: Model, processing: Processing) -> bytes:
     onnx.save_model(file, buffer)
     onnx.checker.check_model(file)
     return buffer.getvalue()
+
+
+@contextmanager
+def _errors_alone() -> Iterator[None]:
+    """Context in which torch.onnx logs no warnings, as of libraries that it could export too. To be entered within
+    `silent`, which one thread enters at a time."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _exported(network: InOrder, processing: Processing, *, count: int) -> Any:
