@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from ..inference.outputs.outputs import Output
     from ..inference.predict import Predictor
 
+_OTHER_KINDS = (".dcm", ".jpg", ".mha", ".mhd", ".npy", ".nrrd", ".png", ".zip")
+"""Endings of files that are not written: a folder that is to be made is hardly meant by such a name."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     return shell.run(make_parser(), work, argv, going_on=_going_on)
@@ -245,8 +248,9 @@ def _one_file(arguments: Namespace) -> dict[Path, Path] | None:
 
 
 def _folder(path: Path) -> Path:
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"-o {path}", found="a file that exists", expected="a folder, or a name that ends in .nii.gz")
+    if not path.is_dir() and (path.exists() or path.suffix.lower() in _OTHER_KINDS):
+        found = "a file that exists" if path.exists() else "the name of another kind of file"
+        raise UsageError(f"-o {path}", found=found, expected="a folder, or a name that ends in .nii.gz")
     return path
 
 

@@ -131,6 +131,16 @@ def test_one_file_to_one_file(root):
     assert nibabel.load(out).shape == (20, 21, 5) and nibabel.load(out).get_data_dtype() == np.uint8
 
 
+def test_a_name_of_another_kind_of_file_is_no_folder_unless_it_is_one(root, capsys):
+    words = ["-i", str(root / "scans" / "b.nii.gz"), "-o", str(root / "b.PNG"), "--root", str(root)]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "b.PNG\n  found: the name of another kind of file\n  expected: a folder, or a name that ends in" in said
+    assert not (root / "b.PNG").exists()
+    (root / "b.PNG").mkdir()
+    assert main(words) == 0 and (root / "b.PNG" / "b.nii.gz").is_file()
+
+
 def test_some_failed_then_all_failed(root, capsys):
     (root / "scans" / "a_0000.nii.gz").write_bytes(b"this is no image")
     assert predict(root) == 3
