@@ -24,6 +24,9 @@ SHARE: Final = 0.1
 """The share that is tried for `fusion.least_share`: mostly, specks beside an organ are smaller, and pieces of a vessel
 larger."""
 
+LEAST_GAIN: Final = 0.001
+"""The least gain in mean DSC that counts: a speck in one of many cases gains less, and is no reason for a rule."""
+
 
 class Effect(Frozen):
     """The effect of a rule on a label, over the cases in which the truth or the prediction has the label.
@@ -41,8 +44,9 @@ class Effect(Frozen):
 
     @property
     def helps(self) -> bool:
-        """Whether the mean rises, and more cases get better than worse: one lucky case among many is not enough."""
-        return self.after > self.before and self.better > self.worse
+        """Whether the mean rises by LEAST_GAIN, and more cases get better than worse: one lucky case among many is not
+        enough."""
+        return self.after - self.before >= LEAST_GAIN and self.better > self.worse
 
 
 class Tried(Frozen):

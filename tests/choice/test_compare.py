@@ -121,7 +121,7 @@ def add_a_piece_of_liver(workspace):
     """In a corner of each of the only candidate's predictions."""
     for path in (workspace.compare / "DualDecoder2D-1").glob("*/*.nii.gz"):
         drawn = read_labels(path, load_plan(workspace.plan).labels)
-        drawn.data[0, 0, :3] = 1
+        drawn.data[0, :2, :6] = 1
         write_labels(path, drawn.data, like=drawn.grid)
 
 

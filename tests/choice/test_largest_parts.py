@@ -90,6 +90,11 @@ def test_one_lucky_case_of_three_is_no_reason(pair):
     assert liver.after > liver.before and (liver.better, liver.worse) == (1, 2) and not liver.helps
 
 
+def test_a_gain_of_less_than_a_thousandth_is_no_reason():
+    assert Effect(before=0.5, after=0.5011, better=1, worse=0).helps
+    assert not Effect(before=0.5, after=0.5009, better=1, worse=0).helps
+
+
 def test_a_pair_that_cannot_be_read_is_left_out(pair, tmp_path):
     good, lost = pair("a", [(1, *CUBE)], [(1, *CUBE)]), pair("b", [(1, *CUBE)], [(1, *SPECK)])
     lost.prediction.unlink()
