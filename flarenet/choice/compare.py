@@ -159,7 +159,7 @@ def _check_some(cases: Mapping[int, Sequence[Case]], candidates: Sequence[Candid
         if others:
             remedy = f"flarenet_train TRAINER --fold K, then flarenet_compare --fold K, with K of {others}"
         raise RunError(
-            f"cases held out by folds {', '.join(map(str, cases))}",
+            f"cases held out by fold{'s' * (len(cases) > 1)} {', '.join(map(str, cases))}",
             found=f"none that is annotated and that none of these has seen: {', '.join(c.name for c in candidates)}",
             expected="at least one",
             remedy=remedy,

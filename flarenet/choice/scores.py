@@ -107,11 +107,12 @@ def score_cases(
     opened  returns the Predictor; called only if a prediction is missing or was made from another scan
     known   values that the Predictor predicts. A case is scored for those of them that are annotated in it, and left
             out if there are none
+    title   what the progress bars call the models
     """
     asked = [case for case in cases if case.annotated & set(known)]
     remove_leftovers(folder / SCANS)
     _predict(asked, folder, scans=scans, opened=opened, title=title)
-    return score_pairs(_pairs(cases, folder, known), labels, folder, pool=pool)
+    return score_pairs(_pairs(cases, folder, known), labels, folder, pool=pool, describe=f"scoring {title}")
 
 
 def _pairs(cases: Sequence[Case], folder: Path, known: Collection[int]) -> list[Pair]:

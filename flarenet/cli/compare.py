@@ -67,7 +67,8 @@ def _print(found: Comparison) -> None:
 
     cases = sum(map(len, found.cases.values()))
     groups = list(dict.fromkeys(group for row in found.rows for group in row.groups))
-    title = f"{found.dataset}: {cases} cases held out by folds {', '.join(found.cases)}; DSC, NSD"
+    folds = f"fold{'s' * (len(found.cases) > 1)} {', '.join(found.cases)}"
+    title = f"{found.dataset}: {cases} case{'s' * (cases != 1)} held out by {folds}; DSC, NSD"
     table = new_table(title, "model", ">mean", *(f">{group}" for group in groups))
     for row in found.rows:
         scores = [row.mean, *(row.groups.get(group) for group in groups)]

@@ -134,13 +134,15 @@ def evaluate(
     rules: Rules = PLAIN,
     pool: Pool = HERE,
     keep: Path | None = None,
+    describe: str = "scoring",
 ) -> list[CaseScores]:
     """The scores of every pair, in order; a case that fails is reported and does not stop the others.
 
-    keep  a folder for one file per scored case; scores kept there for the same files and settings are reused
+    keep      a folder for one file per scored case; scores kept there for the same files and settings are reused
+    describe  what the progress bar says
     """
     score = partial(score_pair, labels=labels, rules=rules, keep=keep)
-    done, failures = map_cases(score, pairs, pool=pool, describe="scoring", need_mb=need_mb)
+    done, failures = map_cases(score, pairs, pool=pool, describe=describe, need_mb=need_mb)
     by_name = {case.name: case for case in done}
     by_name |= {pair.name: _lost(pair, labels, str(error)) for pair, error in failures}
     return [_without_folders(by_name[pair.name], pair) for pair in pairs]

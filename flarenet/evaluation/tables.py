@@ -81,15 +81,17 @@ def score_pairs(
     rules: Rules = PLAIN,
     pool: Pool = HERE,
     notes: Iterable[str] = (),
+    describe: str = "scoring",
 ) -> Metrics:
     """Score `pairs` and write the metrics into `folder`, as write_metrics does. The scores of each case are kept there,
     in CASES, so that no case is scored twice.
 
+    describe  what the progress bar says
     No other process may be writing into `folder`: what killed processes left there is removed.
     """
     for place in (folder, folder / CASES):
         remove_leftovers(place)
-    cases = evaluate(pairs, labels, rules=rules, pool=pool, keep=folder / CASES)
+    cases = evaluate(pairs, labels, rules=rules, pool=pool, keep=folder / CASES, describe=describe)
     metrics = summarise(cases, labels, rules=rules, notes=notes)
     write_metrics(folder, metrics)
     return metrics

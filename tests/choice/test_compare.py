@@ -90,6 +90,7 @@ def test_steps_trainers_and_ensembles_on_the_same_cases_and_the_best_by_name(wor
     found = json.loads((workspace.compare / "compare.json").read_text())
     held_out = load_splits(workspace.splits).held_out(0)
     assert set(found["cases"]) == {"0"} and set(found["cases"]["0"]) == held_out
+    assert "held out by fold 0; DSC, NSD" in said and "scoring 3DOrgan/1, fold 0 " in said
     assert found["best"] == "DualDecoder2D/1" and "best: DualDecoder2D/1" in said
     assert f"-m {workspace.run('DualDecoder2D', 1)}" in said
     made = rows(workspace)
