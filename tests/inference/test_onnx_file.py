@@ -3,11 +3,13 @@
 import json
 import logging
 import os
+import re
 import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -57,6 +59,16 @@ def test_the_example_draws_what_the_model_draws(tmp_path, patch):
     assert found.shape == expected.shape and found.dtype == np.uint8
     assert 0.05 < (expected == 1).mean() < 0.5
     assert (found == expected).mean() >= 0.999
+
+
+def test_the_page_makes_the_example_s_image_of_a_nifti_file(tmp_path):
+    """A scan that is stored to left and posterior, 1 x 2 x 3 mm."""
+    (block,) = re.findall(r"```python\n(.*?)```", (EXAMPLE.parents[1] / "onnx.md").read_text(), re.DOTALL)
+    stored = np.arange(24, dtype=np.int16).reshape(2, 3, 4)  # x, y, z
+    nibabel.save(nibabel.Nifti1Image(stored, np.diag([-1, -2, 3, 1])), tmp_path / "scan.nii.gz")
+    said = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert said.stdout == "3.0,2.0,1.0\n"
+    np.testing.assert_array_equal(np.load(tmp_path / "IMAGE.npy"), stored[::-1, ::-1].T)
 
 
 def test_the_example_takes_the_window_that_an_image_has_of_its_own():
