@@ -1,6 +1,9 @@
 # make demo    own .venv, install, then the whole way on a phantom data set into ./demo
 # make test    own .venv, install, lint, types, tests
 # make test-full  the same with the long tier: many more random examples, cases and slices
+# make lint    what the tests begin with: lint, format, types
+# make wheel   the wheel and the source archive, into dist/
+# make clean   removes what was built, the caches of the tools and ./demo; not .venv
 # make lock    requirements.lock anew: the libraries of a release, every file of theirs by its hash
 # make audit   known vulnerabilities among them
 # make sbom    sbom.json (CycloneDX) of what is installed from them, with the wheel, into .venv-locked: several GB

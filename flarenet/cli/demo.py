@@ -44,7 +44,8 @@ QUICK = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = new_parser("flarenet_demo", "Plan, train, predict and score on synthetic CT: minutes, no data needed.")
-    parser.add_argument("-o", "--output", default="demo", metavar="DIR", help="a new folder (default: %(default)s)")
+    kinds = "a new folder, or that of a demo to go on with"
+    parser.add_argument("-o", "--output", default="demo", metavar="DIR", help=f"{kinds} (default: %(default)s)")
     parser.add_argument(
         "--cases", type=_count, default=36, metavar="N", help="training cases, 5 or more (default: %(default)s)"
     )
