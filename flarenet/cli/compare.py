@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from .process import keep_to_quota
-from .shell import add_device, add_planned, add_pool, new_parser, planned, pool, run
+from .shell import add_device, add_planned, add_pool, index, new_parser, planned, pool, run
 
 if TYPE_CHECKING:
     from ..choice.compare import Comparison
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_planned(parser)
     parser.add_argument(
         "--fold",
-        type=int,
+        type=index,
         nargs="+",
         default=[],
         metavar="K",

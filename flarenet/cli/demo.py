@@ -8,7 +8,7 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 
 from .process import keep_to_quota
-from .shell import add_device, new_parser, run
+from .shell import add_device, index, new_parser, run
 
 NAME = "PHANTOM"
 TEST_CASES = 8
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--cases", type=_count, default=36, metavar="N", help="training cases, 5 or more (default: %(default)s)"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of the synthetic scans (default: %(default)s)"
+        "--seed", type=index, default=0, metavar="N", help="seed of the synthetic scans (default: %(default)s)"
     )
     add_device(parser)
     return run(parser, work, argv)

@@ -126,7 +126,7 @@ def add_pool(parser: ArgumentParser, *, workers: int | None = None) -> None:
     """
     parser.add_argument(
         "--workers",
-        type=int,
+        type=index,
         default=min(processors(), MOST_WORKERS) if workers is None else workers,
         metavar="N",
         help="processes that work on cases in parallel (default: %(default)s)",

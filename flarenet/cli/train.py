@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from .process import keep_freed_memory, keep_to_quota
-from .shell import add_changes, add_device, add_epochs, add_fold, add_planned, new_parser, planned, run
+from .shell import add_changes, add_device, add_epochs, add_fold, add_planned, index, new_parser, planned, run
 
 if TYPE_CHECKING:
     from ..planning.plan import Plan
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=index,
         metavar="N",
         help="processes that make batches (default: by device and cores); the result is the same",
     )

@@ -32,6 +32,13 @@ def test_too_few_cases_are_refused(count, tmp_path, capsys):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_seed_below_zero_is_refused_before_anything_is_written(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["-o", str(tmp_path / "new"), "--seed", "-1"])
+    assert end.value.code == 2 and "'-1' is not a whole number from 0 on" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_the_schedule_fits_the_plan(tmp_path):
     write_phantom_set(tmp_path / "PHANTOM", cases=6, test_cases=0, seed=0, detail=0.4)
     found, failures = fingerprint(read_dataset(tmp_path / "PHANTOM"))

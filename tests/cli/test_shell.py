@@ -13,6 +13,7 @@ import pytest
 
 from flarenet.cli.report import make_parser as report_parser
 from flarenet.cli.shell import add_device, add_planned, add_pool, new_parser, path, pool, run
+from flarenet.cli.train import main as train
 from flarenet.data.cases import Pool
 from flarenet.errors import CasesFailed, DatasetError, StorageError, UnsafeError, UsageError
 
@@ -104,6 +105,19 @@ def test_the_flags_of_a_pool():
     run(parser, lambda arguments: seen.append(pool(arguments)), [])
     run(parser, lambda arguments: seen.append(pool(arguments)), ["--timeout-s", "2.5", "--scheduler", "tcp://a:1"])
     assert seen == [Pool(3), Pool(3, timeout_s=2.5, scheduler="tcp://a:1")]
+
+
+@pytest.mark.parametrize("main", [train, lambda words: run(_with_pool(), print, words)], ids=["train", "pool"])
+def test_workers_below_zero_are_refused(main, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--workers", "-1"])
+    assert end.value.code == 2 and "--workers: '-1' is not a whole number from 0 on" in capsys.readouterr().err
+
+
+def _with_pool():
+    parser = new_parser("flarenet_x", "For tests.")
+    add_pool(parser)
+    return parser
 
 
 @pytest.mark.parametrize("there, used", [(3, 3), (64, 8)])
