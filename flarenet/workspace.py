@@ -14,6 +14,7 @@ ROOT/models/NAME/         from flarenet_model install: the model folders of one 
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -103,7 +104,7 @@ class Workspace:
 
 def find_root(root: str | None = None) -> Path:
     """The root given by `--root`, else FLARENET_ROOT, else the current folder. Raises UsageError if it is no folder."""
-    path = Path(root or os.environ.get(ROOT_VARIABLE) or ".").expanduser()
+    path = Path(root).expanduser() if root else _usual_root()
     if not path.is_dir():
         raise UsageError(
             f"root {path}",
@@ -111,6 +112,15 @@ def find_root(root: str | None = None) -> Path:
             expected=f"a folder, given by --root or {ROOT_VARIABLE}, that holds raw/NAME/",
         )
     return path.resolve()
+
+
+def root_flag(root: Path) -> str:
+    """What ends a command that a user is told to type: " --root DIR", or "" where it finds `root` without that flag."""
+    return "" if root.resolve() == _usual_root().resolve() else f" --root {shlex.quote(str(root))}"
+
+
+def _usual_root() -> Path:
+    return Path(os.environ.get(ROOT_VARIABLE) or ".").expanduser()
 
 
 def open_workspace(root: Path, dataset: str) -> Workspace:
@@ -131,9 +141,8 @@ def open_planned(root: Path, dataset: str) -> Workspace:
     """The workspace of a data set that has a plan. Raises DatasetError, with the command to type, where it has none."""
     workspace = open_workspace(root, dataset)
     if not workspace.plan.is_file():
-        raise DatasetError(
-            workspace.plan, found="no plan", expected="a planned data set", remedy=f"flarenet_plan -d {dataset}"
-        )
+        remedy = f"flarenet_plan -d {dataset}{root_flag(root)}"
+        raise DatasetError(workspace.plan, found="no plan", expected="a planned data set", remedy=remedy)
     return workspace
 
 

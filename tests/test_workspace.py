@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flarenet.errors import DatasetError, UsageError
-from flarenet.workspace import Workspace, cache_folder, find_root, only_planned, open_workspace
+from flarenet.workspace import Workspace, cache_folder, find_root, only_planned, open_planned, open_workspace, root_flag
 
 
 def test_paths(tmp_path):
@@ -34,6 +34,21 @@ def test_root_is_the_flag_then_the_variable_then_here(tmp_path, monkeypatch):
     assert find_root(str(tmp_path / "flag")) == tmp_path / "flag"
     with pytest.raises(UsageError, match="no such folder"):
         find_root(str(tmp_path / "none"))
+
+
+def test_a_command_to_type_names_the_root_that_it_would_not_find(tmp_path, monkeypatch):
+    here, there = tmp_path / "here", tmp_path / "over there"
+    here.mkdir()
+    there.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.delenv("FLARENET_ROOT", raising=False)
+    assert (root_flag(here), root_flag(there)) == ("", f" --root '{there}'")
+    monkeypatch.setenv("FLARENET_ROOT", str(there))
+    assert (root_flag(here), root_flag(there)) == (f" --root {here}", "")
+    (here / "raw" / "A").mkdir(parents=True)
+    with pytest.raises(DatasetError) as caught:
+        open_planned(here, "A")
+    assert caught.value.remedy == f"flarenet_plan -d A --root {here}"
 
 
 def test_the_cache_is_the_one_named_else_in_the_home(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CasesFailed, FlarenetError, UsageError
-from ..workspace import find_root, models_folder
+from ..workspace import find_root, models_folder, root_flag
 from . import shell
 
 if TYPE_CHECKING:
@@ -143,12 +143,13 @@ def _onnx(arguments: Namespace) -> None:
 def _install(arguments: Namespace) -> None:
     from ..inference.models.model_file import install
 
-    done = install(arguments.file, find_root(arguments.root), arguments.name)
+    root = find_root(arguments.root)
+    done = install(arguments.file, root, arguments.name)
     said = "is installed already" if done.already else "installed"
     print(f"{done.folder.name}: {said} in {done.folder}, fingerprint {done.fingerprint}")
     if not done.already:
         print(_UNVERIFIED, file=sys.stderr)
-        print(f"flarenet_predict -m {done.folder.name} -i IN -o OUT")
+        print(f"flarenet_predict -m {done.folder.name} -i IN -o OUT{root_flag(root)}")
 
 
 def _remove(arguments: Namespace) -> None:

@@ -166,6 +166,7 @@ def _plan(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, argu
     from ..planning.summary import print_summary
     from ..trainers.plan_set import carry_out, decide
     from ..trainers.planner import advised
+    from ..workspace import root_flag
 
     plan = decide(fingerprint, workspace, request=_request(arguments), changes=arguments.changes)
     print_summary(plan, fingerprint)
@@ -177,7 +178,7 @@ def _plan(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, argu
     _report(unprepared)
     print(f"plan: {workspace.plan}\nprepared: {', '.join(str(workspace.store(name)) for name in plan.configurations)}")
     if names := advised(plan):
-        print(f"next: flarenet_train -d {plan.dataset}, which trains {', '.join(names)}")
+        print(f"next: flarenet_train -d {plan.dataset}{root_flag(workspace.root)}, which trains {', '.join(names)}")
     return unprepared
 
 

@@ -38,7 +38,7 @@ from ..training.overlays import Overlays
 from ..training.progress import Display
 from ..training.run_file import RunRecord, other_versions, this_process
 from ..training.state import TrainState
-from ..workspace import Fold, Workspace
+from ..workspace import Fold, Workspace, root_flag
 from .foundations import Foundation, find_foundation
 from .memory import memory_gb, shortage, within_memory
 from .record import planned_otherwise, run_facts, trained_again
@@ -276,7 +276,7 @@ class Trainer:
 
     def _foundations(self, runs: Iterable[Run]) -> dict[Run, Foundation]:
         """The Foundation of each of `runs`, in the same fold. Raises as find_foundation."""
-        words = f" --fold {self._fold}" if self._fold else ""
+        words = (f" --fold {self._fold}" if self._fold else "") + root_flag(self._workspace.root)
         found = {}
         for run in runs:
             typed = self._typed if run.trainer == self.name else run.trainer

@@ -87,6 +87,7 @@ def test_a_set_is_measured_planned_and_prepared(root, capsys):
     printed = capsys.readouterr().out
     for words in ("all of organ (2)", "nothing (unlabelled)", "3.00 x 2.00 x 2.00", "DualDecoder2D/4", "clip_hu"):
         assert words in printed
+    assert f"next: flarenet_train -d Tiny --root {root}, which trains " in printed
 
 
 def test_the_paper_s_recipe_gives_the_paper_s_steps(root, capsys):

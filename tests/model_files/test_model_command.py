@@ -54,7 +54,9 @@ def test_all_folds_are_passed_on_and_answer_as_at_home(root, elsewhere, tmp_path
     file = tmp_path / "liver-v1.zip"
     assert command(root, "export", root / RUN, file) == 0
     assert command(elsewhere, "install", file) == 0
-    assert "liver-v1: installed in" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "liver-v1: installed in" in said
+    assert f"flarenet_predict -m liver-v1 -i IN -o OUT --root {elsewhere}\n" in said
     home = elsewhere / "models" / "liver-v1"
     assert sorted(path.relative_to(home).as_posix() for path in files_below(home)) == [
         "LICENCE.txt",

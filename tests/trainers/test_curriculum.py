@@ -163,7 +163,7 @@ def test_a_run_of_another_label_table_is_not_built_on(without_last):
     with pytest.raises(RunError) as caught:
         TRAINERS["DualDecoder2D"](other, without_last, device="cpu").train(4)
     assert f"label 1 {first!r}" in caught.value.found and f"label 1 {second!r}" in caught.value.expected
-    assert caught.value.remedy.endswith("flarenet_train DualDecoder2D --step 3 -d P")
+    assert caught.value.remedy.endswith(f"flarenet_train DualDecoder2D --step 3 -d P --root {without_last.root}")
 
 
 def test_a_run_that_was_broken_off_ends_early_with_a_model(without_last, capsys):

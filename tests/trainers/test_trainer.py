@@ -38,7 +38,7 @@ def test_a_run_that_is_missing_is_named_by_a_command_that_makes_it(tmp_path, cho
     one, step = trainer_of(tmp_path, kind=chosen)
     with pytest.raises(RunError) as caught:
         one.teachers(step.model_copy(update={"teachers": {"organ": run}}))
-    assert caught.value.remedy == f"flarenet_train {typed} --step 1 -d Toy"
+    assert caught.value.remedy == f"flarenet_train {typed} --step 1 -d Toy --root {tmp_path}"
     assert Run(find_trainer(typed).name, 1) == run
 
 
