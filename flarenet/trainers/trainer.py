@@ -118,6 +118,8 @@ class Trainer:
             self._check_rows(numbers)
             for number in numbers:
                 folder = self._workspace.run(self.name, number, self._fold)
+                if not is_finished(folder):  # before its lock makes the folder: one that cannot begin leaves none
+                    self._foundations(self._plan.step(self.name, number).builds_on)
                 with locked(folder) if rank() == 0 else nullcontext():
                     if is_finished(folder):
                         self._skip(number, folder)

@@ -60,6 +60,7 @@ def test_a_missing_run_is_named_with_the_command_to_type(workspace, capsys, word
     code, said = run(capsys, workspace, "DualDecoder2D", *words)
     assert code == 4
     assert f"flarenet_train {missing} -d P" in said
+    assert not (workspace.runs / "DualDecoder2D").exists()
 
 
 @pytest.mark.parametrize(
