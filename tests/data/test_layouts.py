@@ -368,7 +368,7 @@ def test_a_source_of_scans_alone_brings_no_labels_and_needs_none(tmp_path):
     assert labelled == {"x": False, "a": True, "y": False, "z": False, "f": False, "Flat_x": False}
     merged(tmp_path / "told", scans, one, more, table={"labels": {"liver": 1, "tumor": 2}})
     assert merged(tmp_path / "alone", more).labels == FLARE23
-    with pytest.raises(DatasetError, match="values without names"):
+    with pytest.raises(DatasetError, match="no label file in any source"):
         merged(tmp_path / "none", scans)
 
 

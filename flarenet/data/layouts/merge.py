@@ -176,6 +176,12 @@ def _unnamed(source: Source, given: Mapping[str, str | None], table: TableEntry 
     """The values of a source that does not name its labels: as the map says, else those of the merged table."""
     if given and all(value.isdecimal() for value in given):
         return {int(value): name for value, name in given.items()}
+    if table is None and not source.labelled:  # nor is any other: see merge
+        raise DatasetError(
+            f"{source.folder}: labels",
+            found="no label file in any source",
+            expected='a source with labels, or --labels MAP.json with {"table": {"labels": {"liver": 1, ...}}}',
+        )
     if given or table is None:
         raise DatasetError(
             f"{source.folder}: labels",
