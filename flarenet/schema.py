@@ -47,10 +47,17 @@ Model = TypeVar("Model", bound=Frozen)
 _NO_UTF8 = re.compile(r"[\ud800-\udfff]")
 
 
-def read_json(path: str | Path, error: type[FlarenetError], *, largest_bytes: int = LARGEST_JSON_BYTES) -> Any:
+def read_json(
+    path: str | Path,
+    error: type[FlarenetError],
+    *,
+    largest_bytes: int = LARGEST_JSON_BYTES,
+    absent: str | None = None,
+) -> Any:
     """The content of a JSON file. Stricter than Python's json: duplicate keys, NaN and infinity, a file that is too
     large, an integer that is too long and too many values are refused.
 
+    absent  what a user can do where there is no such file
     Raises `error`, naming the file and, where there is one, the place: line and column, or the path of the key; but
     StorageError for a file that is there and cannot be read.
     """
@@ -63,7 +70,7 @@ def read_json(path: str | Path, error: type[FlarenetError], *, largest_bytes: in
                 raise error(path, found=f"{path.stat().st_size} bytes", expected=f"at most {largest_bytes} bytes")
             text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError) as problem:
-        raise error(path, found="no such file", expected="a JSON file") from problem
+        raise error(path, found="no such file", expected="a JSON file", remedy=absent) from problem
     except UnicodeDecodeError as problem:
         raise error(path, found=problem, expected="a UTF-8 JSON file") from problem
     return parse_json(text, path, error, largest_bytes=largest_bytes)

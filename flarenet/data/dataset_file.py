@@ -40,6 +40,10 @@ NOT_USED = frozenset(
 )
 """Keys that are common in nnU-Net's files: not used, and no remark is made."""
 
+_HOW_TO_GET_ONE = (
+    "write it (docs/dataset-json.md), or flarenet_plan -d NAME --from FOLDER, which writes it for the scans of FOLDER"
+)
+
 
 class DatasetFile(Frozen):
     """What is read of dataset.json. The keys of NOT_USED are ignored; any other key gets a remark, or is refused as a
@@ -97,7 +101,8 @@ def _read(folder: Path, reading: Reading, sources: Sequence[Path], content: Any)
     problems = Problems()
     with problems.collected():
         if content is None:
-            content = read_json(folder / "dataset.json", DatasetError, largest_bytes=LARGEST_DATASET_FILE_BYTES)
+            path, most = folder / "dataset.json", LARGEST_DATASET_FILE_BYTES
+            content = read_json(path, DatasetError, largest_bytes=most, absent=_HOW_TO_GET_ONE)
         return _dataset(content, folder, reading, sources, problems), problems
     return None, problems
 

@@ -307,9 +307,10 @@ def test_the_cases_carry_how_they_are_to_be_read(small_set):
     assert {case.reading for case in read_dataset(small_set, reading).cases} == {reading}
 
 
-def test_a_folder_without_dataset_json_says_so(tmp_path):
-    with pytest.raises(DatasetError, match="no such file"):
+def test_a_folder_without_dataset_json_says_so_and_how_to_get_one(tmp_path):
+    with pytest.raises(DatasetError, match="no such file") as caught:
         read_dataset(tmp_path)
+    assert "docs/dataset-json.md" in caught.value.remedy and "--from FOLDER" in caught.value.remedy
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"labels": {}, "labels": {}}', '{"numTraining": NaN}'])
