@@ -111,6 +111,7 @@ def work(arguments: Namespace) -> int | None:
     checks = arguments.check or arguments.report is not None
     if checks:
         _refuse_of_a_plan(arguments)
+    request = _request(arguments)  # what is misspelt is refused before the cases are measured
     opened = open_set(arguments)
     if checks:
         return check(opened, arguments)
@@ -118,8 +119,11 @@ def work(arguments: Namespace) -> int | None:
     with nullcontext() if arguments.dry_run else locked(workspace.prepared):
         fingerprint, broken = _measured(dataset, workspace, arguments)
         _report(broken)
-        go_on = _show if arguments.fingerprint else _plan
-        unprepared = go_on(dataset, fingerprint, workspace, arguments)
+        unprepared: Failures = ()
+        if arguments.fingerprint:
+            _show(fingerprint, workspace, arguments)
+        else:
+            unprepared = _plan(dataset, fingerprint, workspace, request, arguments)
     _end_with(broken, unprepared, len(dataset.cases) + len(dataset.test))
     return None
 
@@ -145,7 +149,7 @@ def _measured(dataset: Dataset, workspace: Workspace, arguments: Namespace) -> t
     )
 
 
-def _show(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, arguments: Namespace) -> Failures:
+def _show(fingerprint: Fingerprint, workspace: Workspace, arguments: Namespace) -> None:
     """Print the fingerprint, and write it unless this is a dry run.
 
     Torch is not needed: importing it can take longer than measuring a case.
@@ -158,17 +162,18 @@ def _show(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, argu
     if not arguments.dry_run:
         save_to_load(fingerprint, workspace.fingerprint, PlanError)
         print(f"fingerprint: {workspace.fingerprint}")
-    return ()
 
 
-def _plan(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, arguments: Namespace) -> Failures:
+def _plan(
+    dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, request: Request, arguments: Namespace
+) -> Failures:
     """Plan and prepare; returns the cases that could not be prepared."""
     from ..planning.summary import print_summary
     from ..trainers.plan_set import carry_out, decide
     from ..trainers.planner import advised
     from ..workspace import root_flag
 
-    plan = decide(fingerprint, workspace, request=_request(arguments), changes=arguments.changes)
+    plan = decide(fingerprint, workspace, request=request, changes=arguments.changes)
     print_summary(plan, fingerprint)
     if arguments.dry_run:
         return ()
@@ -183,11 +188,15 @@ def _plan(dataset: Dataset, fingerprint: Fingerprint, workspace: Workspace, argu
 
 
 def _request(arguments: Namespace) -> Request:
-    """The request of the command line. Raises UsageError for a number of the budget that is not above 0."""
+    """The request of the command line. Raises UsageError for a number of the budget that is not above 0, and for a
+    change that is not KEY=VALUE."""
     from ..errors import UsageError
+    from ..planning.assign import key_and_value
     from ..planning.budget import RECIPES, Budget, Request
     from ..schema import parse
 
+    for change in arguments.changes:
+        key_and_value(change)
     stated = {name: getattr(arguments, name) for name in ("gpu_memory_gb", "inference_memory_gb", "inference_seconds")}
     stated |= {"size": arguments.size, "network": arguments.network}
     stated = {name: value for name, value in stated.items() if value is not None}

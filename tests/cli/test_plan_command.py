@@ -289,6 +289,13 @@ def test_a_plan_that_does_not_fit_is_refused_before_anything_is_written(root, ca
     assert not (root / "prepared" / "Tiny" / "plan.json").exists()
 
 
+@pytest.mark.parametrize("words, said", [("--set seed", "no '='"), ("--gpu-memory-gb 0", "gpu_memory_gb")])
+def test_what_is_misspelt_is_refused_before_any_case_is_measured(root, capsys, words, said):
+    assert plan_it(root, *words.split()) == 2
+    assert said in capsys.readouterr().err
+    assert not (root / "prepared").exists()
+
+
 def test_mr_is_prepared_by_its_own_percentiles(root):
     path = root / "raw" / "Tiny" / "dataset.json"
     path.write_text(path.read_text().replace('"CT"', '"MR"'))
