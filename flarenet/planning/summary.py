@@ -15,7 +15,7 @@ from ..errors import some_of
 from ..terminal import new_table, show
 from .assign import BY_HAND
 from .cost.kinds import cost
-from .cost.memory import prediction_gb, step_gb, stored_gb
+from .cost.memory import gb_in_words, prediction_gb, step_gb, stored_gb
 from .cost.speed import prediction_seconds, preparation_seconds, pseudo_seconds, seconds_on_cores, training_seconds
 from .fusion import Fusion
 from .measuring.fingerprint import Fingerprint, Spread
@@ -140,25 +140,24 @@ def need_table(plan: Plan, fingerprint: Fingerprint) -> Table:
         patch = plan.configuration_of(name).patch
         train_s = sum(training_seconds(step, part.network, plan.labels.outputs, patch) for step in part.steps)
         need_gb = max(step_gb(plan, name, step) for step in part.steps)
-        table.add_row(f"{name}: memory to train", f"{need_gb:.1f} GB", f"{budget.gpu_memory_gb:g} GB")
-        table.add_row(f"{name}: time to train on a card", f"{train_s / 3600:.1f} h", "")
-        on_cores = f"about {seconds_on_cores(train_s, cores) / 3600:.0f} h"
+        table.add_row(f"{name}: memory to train", gb_in_words(need_gb), f"{budget.gpu_memory_gb:g} GB")
+        table.add_row(f"{name}: time to train on a card", _duration(train_s), "")
+        on_cores = f"about {_duration(seconds_on_cores(train_s, cores), digits=0)}"
         table.add_row(f"{name}: the same on {cores} CPU core{'s' * (cores > 1)}, as here", on_cores, "")
         if any(step.teachers for step in part.steps):
             seconds = sum(pseudo_seconds(step, plan, fingerprint) for step in part.steps)
-            table.add_row(f"{name}: time of its pseudo labels on a card", f"{seconds / 3600:.1f} h", "")
+            table.add_row(f"{name}: time of its pseudo labels on a card", _duration(seconds), "")
     for name in plan.final_trainers:
         part = plan.trainers[name]
         choice = plan.configuration_of(name), part.network, plan.labels.outputs
         need_gb = prediction_gb(plan.scans["large"], *choice, fusion=plan.fusion)
         seconds = prediction_seconds([plan.scans["median"]], *choice)
-        table.add_row(f"{name}: memory, a large scan", f"{need_gb:.1f} GB", f"{budget.inference_memory_gb:g} GB")
+        table.add_row(f"{name}: memory, a large scan", gb_in_words(need_gb), f"{budget.inference_memory_gb:g} GB")
         table.add_row(f"{name}: time, a median scan on a card", f"{seconds:.1f} s", f"{budget.inference_seconds:g} s")
     disk_gb = sum(stored_gb(fingerprint, configuration) for configuration in plan.configurations.values())
-    table.add_row("prepared cases on disk", f"up to {disk_gb:.1f} GB", "")
+    table.add_row("prepared cases on disk", f"up to {gb_in_words(disk_gb)}", "")
     seconds = preparation_seconds(fingerprint) * len(plan.configurations)
-    lasts = f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
-    table.add_row("preparation in one process", lasts, "")
+    table.add_row("preparation in one process", _duration(seconds), "")
     return table
 
 
@@ -270,6 +269,13 @@ def _say(field: str, value: object) -> str:
         return str(value)
     between = " to " if field == "clip_hu" else " x "
     return between.join("own" if number is None else f"{number:g}" for number in value)
+
+
+def _duration(seconds: float, *, digits: int = 1) -> str:
+    """A time in hours with so many digits, below one hour in minutes, below one minute in seconds."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.{digits}f} h"
 
 
 def _teachers(step: Step) -> str:

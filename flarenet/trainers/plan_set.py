@@ -16,7 +16,7 @@ from ..data.settled import Settled, save_settled
 from ..data.store import Store
 from ..errors import FlarenetError, PlanError
 from ..planning.budget import Request
-from ..planning.cost.memory import GB, stored_gb
+from ..planning.cost.memory import GB, gb_in_words, stored_gb
 from ..planning.measuring.fingerprint import Fingerprint, settle
 from ..planning.plan import Plan
 from ..planning.plan_file import override, save_plan
@@ -142,5 +142,5 @@ def _warn_of_room(plan: Plan, fingerprint: Fingerprint, workspace: Workspace, wa
         need_gb += stored_gb(fingerprint.model_copy(update={"cases": cases}), configuration)
     free_gb = shutil.disk_usage(workspace.prepared).free / GB
     if need_gb > free_gb:
-        said = f"up to {need_gb:.1f} GB to prepare, {free_gb:.1f} GB free in {workspace.prepared}"
+        said = f"up to {gb_in_words(need_gb)} to prepare, {gb_in_words(free_gb)} free in {workspace.prepared}"
         warn(f"{said}; if the disk is full the command ends, and can be resumed")

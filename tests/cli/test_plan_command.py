@@ -230,9 +230,9 @@ def test_too_little_room_is_said_before_it_runs_out(root, monkeypatch, capsys):
     little = shutil.disk_usage(root)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: little)
     assert plan_it(root) == 0
-    assert f"GB free in {root / 'prepared' / 'Tiny'}" in capsys.readouterr().err
+    assert f" MB to prepare, 0 MB free in {root / 'prepared' / 'Tiny'}" in capsys.readouterr().err
     assert plan_it(root) == 0  # nothing is left to prepare
-    assert "GB free" not in capsys.readouterr().err
+    assert "free in" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 
 from flarenet.data.labels import LabelSet
+from flarenet.planning.cost.memory import gb_in_words
 from flarenet.planning.measuring.fingerprint import summarise
 from flarenet.planning.measuring.measure import CaseFingerprint, pack_histogram
-from flarenet.planning.summary import MOST_SENTENCES, remarks, say_pattern
+from flarenet.planning.summary import MOST_SENTENCES, _duration, remarks, say_pattern
 
 LABELS = LabelSet(
     names=("background", "liver", "kidney", "spleen", "aorta", "tumor"),
@@ -23,6 +24,22 @@ def test_patterns_are_said_group_by_group():
     assert say_pattern((1, 2, 4), LABELS) == "organ (3): all but spleen"
     assert say_pattern((1, 5), LABELS) == "organ (1): liver + tumor"
     assert say_pattern((5,), LABELS) == "tumor"
+
+
+@pytest.mark.parametrize(
+    "seconds, said, rough",
+    [(0.4, "0 s", "0 s"), (59, "59 s", "59 s"), (90, "2 min", "2 min"), (3599, "60 min", "60 min")]
+    + [(5400, "1.5 h", "2 h"), (360000, "100.0 h", "100 h")],
+)
+def test_a_time_is_told_in_the_unit_that_it_fills(seconds, said, rough):
+    assert (_duration(seconds), _duration(seconds, digits=0)) == (said, rough)
+
+
+@pytest.mark.parametrize(
+    "gb, said", [(0.0004, "0 MB"), (0.0346, "35 MB"), (0.96, "960 MB"), (1.0, "1.0 GB"), (12.34, "12.3 GB")]
+)
+def test_a_size_below_a_gigabyte_is_told_in_megabytes(gb, said):
+    assert gb_in_words(gb) == said
 
 
 def test_long_lists_are_cut_short_and_say_where_the_rest_is():

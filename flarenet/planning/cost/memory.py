@@ -66,6 +66,11 @@ AS_IN_PAPER = Fusion()
 """Fusion as in the paper: without flips, and without rules that need connected parts."""
 
 
+def gb_in_words(gb: float) -> str:
+    """A size as people read it: "1.5 GB", and below one GB "230 MB"."""
+    return f"{gb:.1f} GB" if gb >= 1 else f"{gb * 1000:.0f} MB"
+
+
 def scans_of(fingerprint: Fingerprint) -> dict[str, ScanSize]:
     """The scans of a set that decide what fits, by name:
 
