@@ -164,13 +164,14 @@ def some_of(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def unknown(kind: str, name: str, choices: Iterable[str]) -> UsageError:
+def unknown(kind: str, name: str, choices: Iterable[str], *, otherwise: str = "") -> UsageError:
     """The error for an unknown name; it lists the real names and suggests the nearest.
 
-    kind  what the name should have been, as in "trainer" or "data set"
+    kind       what the name should have been, as in "trainer" or "data set"
+    otherwise  what may stand in place of a name, in words
     """
     real = sorted(choices)
-    expected = ", ".join(real) or f"no {kind} exists yet"
+    expected = (", ".join(real) or f"no {kind} exists yet") + (otherwise and f", or {otherwise}")
     return UsageError(f"unknown {kind} {name!r}", expected=expected, remedy=did_you_mean(name, real, cutoff=0.4))
 
 

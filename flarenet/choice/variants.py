@@ -85,7 +85,7 @@ def find_list(typed: str) -> tuple[str, AblationList]:
     if not typed.endswith(ENDING):
         known = shipped_lists()
         if typed not in known:
-            raise unknown("list", typed, [*known, "or a file of yours: LIST.json"])
+            raise unknown("list", typed, known, otherwise="a file of yours: LIST.json")
         return typed, known[typed]
     name, found = Path(typed).name.removesuffix(ENDING), load(AblationList, typed, UsageError)
     for variant in found.variants:

@@ -229,5 +229,7 @@ def test_a_list_that_is_none_is_refused(tmp_path, variants, error, said):
 
 
 def test_an_unknown_list_is_answered_with_the_real_ones():
-    with pytest.raises(UsageError, match="filters, heads"):
+    with pytest.raises(UsageError, match="filters, heads") as caught:
         find_list("head")
+    assert caught.value.expected.endswith(", or a file of yours: LIST.json")
+    assert caught.value.remedy == "did you mean 'heads'?"
