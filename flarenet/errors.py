@@ -164,6 +164,11 @@ def some_of(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number and what it counts, `one` or `many` (default: with an s): "1 voxel", "2 voxels"."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
 def unknown(kind: str, name: str, choices: Iterable[str], *, otherwise: str = "") -> UsageError:
     """The error for an unknown name; it lists the real names and suggests the nearest.
 

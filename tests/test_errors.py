@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flarenet import errors
-from flarenet.errors import DatasetError, FlarenetError, some_of, unknown, without_frames
+from flarenet.errors import DatasetError, FlarenetError, counted, some_of, unknown, without_frames
 
 
 def test_a_message_has_one_line_per_known_part():
@@ -57,6 +57,11 @@ def test_a_long_list_is_cut_and_counted():
     assert some_of([]) == ""
 
 
+def test_one_thing_is_told_in_the_singular():
+    assert [counted(number, "voxel") for number in (0, 1, 2)] == ["0 voxels", "1 voxel", "2 voxels"]
+    assert [counted(number, "entry", "entries") for number in (1, 3)] == ["1 entry", "3 entries"]
+
+
 def test_an_unknown_name_lists_the_real_ones_and_the_nearest():
     error = unknown("trainer", "3dorgn", ["MAE", "3DOrgan", "3DCancer"])
     assert error.thing == "unknown trainer '3dorgn'"
@@ -69,3 +74,8 @@ def test_nothing_is_proposed_where_nothing_is_near_or_there():
     assert unknown("trainer", "zzzz", ["MAE"]).remedy is None
     assert unknown("trainer", "dual", ["MAE", "DualDecoder2D"]).remedy == "did you mean 'DualDecoder2D'?"
     assert unknown("data set", "x", []).expected == "no data set exists yet"
+
+
+def test_what_may_stand_in_place_of_a_name_comes_after_the_names():
+    error = unknown("list", "papr", ["paper", "heads"], otherwise="a file of yours")
+    assert (error.expected, error.remedy) == ("heads, paper, or a file of yours", "did you mean 'paper'?")

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..errors import DatasetError, UnsafeError
+from ..errors import DatasetError, UnsafeError, counted
 
 FILE_ENDINGS = (".nii.gz", ".nii")
 LONGEST_CASE_NAME, LONGEST_FILE_NAME = 200, 255
@@ -79,7 +79,7 @@ def files_by_case(path: str | Path) -> dict[str, Path]:
 def no_image(folder: Path, *, besides: str = "", remedy: str | None = None) -> DatasetError:
     """The error for a folder without an image; `besides` names, in words, what else was expected."""
     count = sum(1 for _ in folder.iterdir())
-    found = f"a folder of {count} other entries" if count else "an empty folder"
+    found = f"a folder of {counted(count, 'other entry', 'other entries')}" if count else "an empty folder"
     return DatasetError(folder, found=found, expected="images: *" + " or *".join(FILE_ENDINGS) + besides, remedy=remedy)
 
 

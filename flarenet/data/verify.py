@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from pydantic import Field
 
-from ..errors import CasesFailed, DatasetError, FlarenetError, GeometryError, UnsafeError
+from ..errors import CasesFailed, DatasetError, FlarenetError, GeometryError, UnsafeError, counted
 from ..schema import Frozen
 from ..volume import Grid, Volume
 from ..whole import sha256_of
@@ -238,7 +238,7 @@ def _check_annotated(case: Case, label_map: Volume, labels: LabelSet) -> list[Fl
     if not surplus:
         return []
     allowed = ", ".join(f"{value} {labels.names[value]}" for value in sorted(case.annotated))
-    listed = ", ".join(f"{value} {labels.names[value]} ({counts[value]} voxels)" for value in surplus)
+    listed = ", ".join(f"{value} {labels.names[value]} ({counted(counts[value], 'voxel')})" for value in surplus)
     return [
         DatasetError(
             case.label,

@@ -306,5 +306,6 @@ class Plan(Frozen):
         """Step `number`, counted from 1. Raises UsageError where there is no such step."""
         steps = self.trainer(trainer).steps
         if not 1 <= number <= len(steps):
-            raise UsageError(f"step {number} of {trainer}", found=number, expected=f"1 to {len(steps)}")
+            expected = f"1 to {len(steps)}" if len(steps) > 1 else "1, its only one"
+            raise UsageError(f"step {number} of {trainer}", found="no such step", expected=expected)
         return steps[number - 1]

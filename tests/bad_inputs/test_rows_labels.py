@@ -73,7 +73,7 @@ def test_row48_mirrored_voxels(rows, axis):
 def test_row49_outside_the_table(rows):
     rows.drawn[0, 0, :3], rows.drawn[1, 0, 0] = 9, 7
     rows.bad_label()
-    assert_refused(rows, "7 (1 voxels), 9 (3 voxels)", expected="0 to 2")
+    assert_refused(rows, "7 (1 voxel), 9 (3 voxels)", expected="0 to 2")
 
 
 @pytest.mark.parametrize(

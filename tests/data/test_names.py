@@ -71,5 +71,5 @@ def test_find_images_says_what_it_found_instead(tmp_path):
     with pytest.raises(DatasetError, match="an empty folder"):
         find_images(tmp_path)
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(DatasetError, match="1 other entries"):
+    with pytest.raises(DatasetError, match="a folder of 1 other entry\n"):
         find_images(tmp_path)

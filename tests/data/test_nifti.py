@@ -225,7 +225,7 @@ def test_labels_that_a_file_numbers_otherwise_get_the_values_of_the_table(tmp_pa
     assert (volume.data[0, 0, 0], volume.data[0, 0, 1], volume.data[0, 0, 2]) == (1, 3, 0)
     with pytest.raises(DatasetError) as caught:
         read_labels(path, labels, values={6: 1, 300: 3})
-    assert caught.value.found == "4 (1 voxels)" and "[0, 6, 300]" in caught.value.expected
+    assert caught.value.found == "4 (1 voxel)" and "[0, 6, 300]" in caught.value.expected
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
@@ -241,7 +241,7 @@ def test_voxels_that_nobody_annotated_are_hidden_and_other_values_refused(tmp_pa
         assert np.count_nonzero(volume.data) == 3
     with pytest.raises(DatasetError) as caught:
         read_labels(path, labels, values={3: 3, 9: HIDDEN})
-    assert caught.value.found == "255 (1 voxels)" and "[0, 3, 9]" in caught.value.expected
+    assert caught.value.found == "255 (1 voxel)" and "[0, 3, 9]" in caught.value.expected
 
 
 def test_scaled_labels_are_read_as_their_values(tmp_path, save_nifti, labels):

@@ -104,7 +104,7 @@ def test_a_set_names_each_bad_case_and_goes_on(small_set, save_nifti):
     found, _ = check_dataset(read_dataset(small_set), pool=Pool(2))
     assert [(finding.case, finding.severity) for finding in found.findings] == [("full", "refuse"), ("part", "refuse")]
     assert "damaged gzip" in found.findings[0].found
-    assert found.findings[1].found == "7 (1 voxels)"
+    assert found.findings[1].found == "7 (1 voxel)"
     assert (found.cases, found.refused, found.exit_code) == (3, ("full", "part"), 3)
 
 

@@ -68,8 +68,8 @@ def test_a_missing_run_is_named_with_the_command_to_type(workspace, capsys, word
     [
         (["DualDecoder"], "did you mean 'DualDecoder2D'"),
         (["3DOrgan", "-d", "Q"], "expected: P"),
-        (["3DOrgan", "--step", "9"], "expected: 1 to 1"),
-        (["3DOrgan", "--step", "0"], "expected: 1 to 1"),
+        (["3DOrgan", "--step", "9"], "expected: 1, its only one"),
+        (["3DOrgan", "--step", "0"], "expected: 1, its only one"),
         (["3DOrgan", "--finish"], "found: no --step"),
         (["3DOrgan", "--set", "trainers.3DOrgan.stps=1"], "did you mean 'steps'"),
     ],

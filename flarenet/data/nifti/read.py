@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import DatasetError, StorageError, some_of
+from ...errors import DatasetError, StorageError, counted, some_of
 from ...volume import Grid, Volume
 from ..findings import Finding, remark
 from ..labels import LabelSet
@@ -163,7 +163,7 @@ def _enough_memory(header: Header, path: Path) -> Iterator[None]:
 
 def _no_labels(path: Path, table: LookupTable, top: int, values: Mapping[int, int]) -> DatasetError:
     listed = sorted(table.wrong.items(), key=lambda item: float(item[0]))
-    found = some_of([f"{value} ({count} voxels)" for value, count in listed])
+    found = some_of([f"{value} ({counted(count, 'voxel')})" for value, count in listed])
     expected = str(sorted({0, *values})) if values else f"0 to {top}"
     remedy = "were labels interpolated? resample them by nearest neighbour" if table.fractions else None
     return DatasetError(path, found=found, expected=f"the values of the table, {expected}", remedy=remedy)
