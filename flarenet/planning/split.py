@@ -19,7 +19,7 @@ from pydantic import Field
 from ..data.dataset import Case
 from ..data.labels import LabelPattern
 from ..data.names import composed
-from ..errors import PlanError, did_you_mean, some_of
+from ..errors import PlanError, UsageError, did_you_mean, some_of
 from ..schema import LARGEST_TABLE_BYTES, Frozen, load
 from ..workspace import Fold
 
@@ -32,11 +32,11 @@ class Splits(Frozen):
     folds: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)]
 
     def held_out(self, fold: Fold) -> frozenset[str]:
-        """The cases that `fold` (from 0 on) holds out, none for "all". Raises PlanError where there is no such fold."""
+        """The cases that `fold` (from 0 on) holds out, none for "all". Raises UsageError for any other fold."""
         if fold == "all":
             return frozenset()
         if not 0 <= fold < len(self.folds):
-            raise PlanError(f"fold {fold}", found=f"{len(self.folds)} folds", expected=f"0 to {len(self.folds) - 1}")
+            raise UsageError(f"fold {fold}", found=f"{len(self.folds)} folds", expected=f"0 to {len(self.folds) - 1}")
         return frozenset(self.folds[fold])
 
     def held_out_by_run(self, fold: Fold) -> frozenset[str]:

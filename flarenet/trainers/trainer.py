@@ -58,8 +58,8 @@ class Trainer:
     workers    loader processes; None: loader.default_workers. With any, a script needs the guard that data.cases shows
 
     A custom trainer defines `name` and `plan`, and overrides `objective` if its network does not segment.
-    Raises UsageError where `plan` has no such trainer (see planner.with_trainer), and PlanError where a fold other than
-    0 holds out nothing.
+    Raises UsageError where `plan` has no such trainer (see planner.with_trainer) or splits.json no such fold, and
+    PlanError where a fold other than 0 holds out nothing.
     """
 
     name: ClassVar[str]

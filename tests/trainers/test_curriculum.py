@@ -67,6 +67,7 @@ def test_a_missing_run_is_named_with_the_command_to_type(workspace, capsys, word
     ("words", "named"),
     [
         (["DualDecoder"], "did you mean 'DualDecoder2D'"),
+        (["nowhere:Mine"], "No module named 'nowhere'"),
         (["3DOrgan", "-d", "Q"], "expected: P"),
         (["3DOrgan", "--step", "9"], "expected: 1, its only one"),
         (["3DOrgan", "--step", "0"], "expected: 1, its only one"),

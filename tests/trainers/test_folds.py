@@ -113,7 +113,7 @@ def test_a_further_step_trains_a_finished_network_for_more_epochs(trained, capsy
 
 
 def test_a_fold_that_is_not_there(workspace, capsys):
-    assert run(workspace, "3DOrgan", "--fold", "5") == 4
+    assert run(workspace, "3DOrgan", "--fold", "5") == 2
     assert "fold 5" in capsys.readouterr().err
 
 
