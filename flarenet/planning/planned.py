@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import PlanError
 from ..schema import load
-from ..workspace import Workspace
+from ..workspace import Workspace, root_flag
 from .budget import RECIPES
 from .fits import check_fits
 from .measuring.fingerprint import Fingerprint
@@ -31,7 +31,7 @@ def load_planned(workspace: Workspace) -> Plan:
             f"{workspace.plan}: fingerprint_hash",
             found=plan.fingerprint_hash,
             expected=f"{found}, that of {workspace.fingerprint.name}",
-            remedy=f"{plan_again(plan)}, with the changes of this plan by --set",
+            remedy=f"{plan_again(plan)}{root_flag(workspace.root)}, with the changes of this plan by --set",
         )
     return plan
 

@@ -31,7 +31,7 @@ from ..preparation.dataset import is_made_from, prepared_by
 from ..pseudo.teachers import Teachers
 from ..training.batches import Sample
 from ..training.distributed import rank
-from ..workspace import Workspace
+from ..workspace import Workspace, root_flag
 
 
 def read_samples(
@@ -61,7 +61,7 @@ def read_samples(
     _check_some_left(step, names, held_out)  # before teachers are asked, which may take hours
     records = _check_prepared(chosen, workspace, plan, configuration)
     if rank() == 0:  # the others read the same files
-        _check_whole(chosen, store, plan)
+        _check_whole(chosen, store, workspace, plan)
     answers = store
     if teachers:
         with teachers.locked() if rank() == 0 else nullcontext():  # the others find everything made
@@ -125,7 +125,7 @@ def _check_prepared(
             f"{store.folder}: {len(cases)} cases",
             found=f"{found}: {some_of(list(faults))}",
             expected="every case prepared with the spacing, window and groups of the plan, from what planning measured",
-            remedy=f"{plan_again(plan)}, with what was changed in the plan by --set",
+            remedy=f"{plan_again(plan)}{root_flag(workspace.root)}, with what was changed in the plan by --set",
         )
     return records
 
@@ -150,7 +150,7 @@ def _check_same(records: Mapping[str, CaseRecord], store: Store) -> None:
         )
 
 
-def _check_whole(cases: Sequence[Case], store: Store, plan: Plan) -> None:
+def _check_whole(cases: Sequence[Case], store: Store, workspace: Workspace, plan: Plan) -> None:
     """Raise RunError for damaged files. Every byte is read: with a flipped bit, training would learn something else, or
     fail hours from now."""
 
@@ -166,12 +166,12 @@ def _check_whole(cases: Sequence[Case], store: Store, plan: Plan) -> None:
         # `told` first, so that zip runs it to its end, and the bar with it
         damaged = [(case.name, error) for error, case in zip(told, cases) if error]
     if damaged:
-        first = damaged[0][1]
+        first, again = damaged[0][1], f"{plan_again(plan)} --rehash{root_flag(workspace.root)}"
         raise RunError(
             f"{store.folder}: {len(cases)} cases",
             found=f"{len(damaged)} damaged: {some_of([name for name, _ in damaged])} ({first.thing}: {first.found})",
             expected="every file as it was written",
-            remedy=f"{plan_again(plan)} --rehash, with what was changed in the plan by --set: it prepares them again",
+            remedy=f"{again}, with what was changed in the plan by --set: it prepares them again",
         )
 
 

@@ -53,7 +53,8 @@ def test_a_plan_of_another_fingerprint_is_to_be_made_as_it_was(tmp_path):
     workspace = Workspace(tmp_path, "Spleen")
     save(facts.spleen(), workspace.fingerprint)
     save_plan(planned(recipe="paper", budget=PAPER.budget), workspace.plan)
-    with pytest.raises(PlanError, match="what to do: flarenet_plan -d Spleen --recipe paper, with the changes"):
+    again = f"flarenet_plan -d Spleen --recipe paper --root {tmp_path}, with the changes"
+    with pytest.raises(PlanError, match=f"what to do: {again}"):
         load_planned(workspace)
 
 
