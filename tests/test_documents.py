@@ -10,6 +10,11 @@ import pytest
 from flarenet.cli import shell
 from flarenet.data.dataset_file import read_dataset
 from flarenet.planning.plan_file import load_plan, override
+from flarenet.schema import save
+from flarenet.trainers import TRAINERS
+from flarenet.trainers.planner import with_trainer
+from flarenet.workspace import Workspace
+from tests.planning import facts
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -66,11 +71,17 @@ def cases(find):
 
 
 @pytest.mark.parametrize("line", **cases(commands))
-def test_a_command_can_be_typed_and_what_it_sets_is_in_a_plan(line, monkeypatch):
+def test_a_command_can_be_typed_and_what_it_sets_is_in_a_plan(line, monkeypatch, tmp_path):
     arguments = parsed(line, monkeypatch)
-    mini = getattr(arguments, "dataset", None) == "FLAREmini"
+    mini, changes = getattr(arguments, "dataset", None) == "FLAREmini", getattr(arguments, "changes", [])
     plan = load_plan(GOLDEN / f"plan_{'flaremini' if mini else 'flare23'}_auto.json")
-    override(plan, getattr(arguments, "changes", []), trained=line[0] == "flarenet_predict")
+    if line[0] == "flarenet_train" and arguments.trainer in TRAINERS:  # it may be one that is planned by this command
+        workspace = Workspace(tmp_path, "Set")
+        workspace.prepared.mkdir(parents=True)
+        save(facts.flare_mini() if mini else facts.flare23(), workspace.fingerprint)
+        with_trainer(plan, TRAINERS[arguments.trainer], workspace, changes=changes)
+    else:
+        override(plan, changes, trained=line[0] == "flarenet_predict")
 
 
 @pytest.mark.parametrize("line", **cases(mentions))

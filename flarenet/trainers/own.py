@@ -7,7 +7,7 @@ import os
 import sys
 
 from ..data.names import check_name
-from ..errors import UsageError, unknown
+from ..errors import RunError, UsageError, unknown
 from . import TRAINERS
 from .trainer import Trainer
 
@@ -16,8 +16,8 @@ def find_trainer(typed: str) -> type[Trainer]:
     """The trainer class that `typed` names. Modules are searched in the current folder first, as `python -m` does.
 
     This is the package's only import by name, and the name comes from the user, never from a file.
-    Raises UsageError for a name that does not exist or is not a trainer, and for a module that cannot be imported; else
-    as check_own_name.
+    Raises UsageError for a name or module that does not exist and for what is not a trainer, RunError for a module that
+    fails as it is imported, and as check_own_name.
     """
     module, colon, name = typed.partition(":")
     if not colon:
@@ -45,7 +45,8 @@ def _imported(module: str) -> object:
     try:
         return importlib.import_module(module)
     except Exception as error:
-        raise UsageError(
+        missing = isinstance(error, ModuleNotFoundError) and error.name in (module, module.partition(".")[0])
+        raise (UsageError if missing else RunError)(
             f"module {module}",
             found=f"{type(error).__name__}: {error}",
             expected=f"a module that can be imported from {os.getcwd()}",

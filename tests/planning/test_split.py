@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flarenet.data.dataset import Case
-from flarenet.errors import PlanError
+from flarenet.errors import PlanError, UsageError
 from flarenet.planning.split import Splits, load_splits, make_splits, unmatched
 from flarenet.schema import save
 
@@ -129,7 +129,7 @@ def test_a_new_case_goes_where_its_patient_is():
 def test_a_fold_holds_out_what_it_names():
     splits = Splits(folds=(("a",), ("b", "c")))
     assert splits.held_out(1) == {"b", "c"} and splits.held_out("all") == frozenset()
-    with pytest.raises(PlanError, match="0 to 1"):
+    with pytest.raises(UsageError, match="0 to 1"):
         splits.held_out(2)
 
 

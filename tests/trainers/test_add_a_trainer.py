@@ -66,7 +66,7 @@ BASE = "from flarenet.trainers import Trainer\n"
 @pytest.mark.parametrize(
     ("source", "typed", "code", "said"),
     [
-        ("", "my_missing:Trainer", 4, "No module named 'my_missing'"),
+        ("", "my_missing:Trainer", 2, "No module named 'my_missing'"),
         ("1 / 0", "my_own:Trainer", 4, "ZeroDivisionError"),
         ("", "my_own:Trainer", 2, "a subclass of flarenet.trainers.Trainer"),
         ("class Trainer: name = 'X'", "my_own:Trainer", 2, "a subclass of flarenet.trainers.Trainer"),
