@@ -47,8 +47,8 @@ MOST_SAMPLES = {2: 128, 3: 4}
 """The largest batches, by dimensions: the paper's. Larger ones would need another learning rate."""
 
 FEWEST_SAMPLES = {2: 16, 3: 2}
-"""The smallest batches, by dimensions. A slice holds few labels, so a Dice over fewer slices is mostly noise: with 8, an
-adrenal gland was lost for good in two hours of training (docs/results.md). A block holds most labels."""
+"""The smallest batches, by dimensions. A slice holds few labels, so a Dice over fewer slices is mostly noise: with 8,
+an adrenal gland was lost for good in two hours of training (docs/results.md). A block holds most labels."""
 
 FEWEST_BATCHES = 128
 """The fewest batches in which all slices of a set are shown once. A small set needs many updates of the weights more
