@@ -26,7 +26,7 @@ from ..planning.planned import load_fingerprint, load_planned, plan_again
 from ..planning.split import load_splits, unmatched
 from ..preparation.dataset import prepare_dataset
 from ..schema import digest
-from ..workspace import Fold, Workspace, root_flag
+from ..workspace import Fold, Workspace
 from .ablation_table import AblationResults, results, write_results
 from .jobs import PieceWorkspace, Scoring, Training, score_trial, train_run
 from .planned_runs import PlannedRun, data_key, name_of, planned_runs, waves
@@ -257,7 +257,7 @@ def open_ablation(workspace: Workspace, *, fold: Fold, device: str, pool: Pool, 
             workspace.settled,
             found=f"{len(lost)} cases fewer than were measured: {some_of(lost)}",
             expected="every case, prepared",
-            remedy=f"{plan_again(base)}{root_flag(workspace.root)}, with the changes of this plan by --set",
+            remedy=f"{plan_again(base, workspace.root)}, with the changes of this plan by --set",
         )
     return Ablation(workspace, base, found, dataset, held_out, fold, device, pool, say)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..errors import PlanError
 from ..schema import load
 from ..workspace import Workspace, root_flag
@@ -31,13 +33,17 @@ def load_planned(workspace: Workspace) -> Plan:
             f"{workspace.plan}: fingerprint_hash",
             found=plan.fingerprint_hash,
             expected=f"{found}, that of {workspace.fingerprint.name}",
-            remedy=f"{plan_again(plan)}{root_flag(workspace.root)}, with the changes of this plan by --set",
+            remedy=f"{plan_again(plan, workspace.root)}, with the changes of this plan by --set",
         )
     return plan
 
 
-def plan_again(plan: Plan) -> str:
-    """The command that plans the data set again with the recipe and budget of `plan`; other changes of it are lost."""
+def plan_again(plan: Plan, root: Path, *more: str) -> str:
+    """The command that plans the data set again with the recipe and budget of `plan`; other changes of it are lost.
+
+    root   the root of the plan's data set
+    more   further words of the command
+    """
     words, usual = [f"flarenet_plan -d {plan.dataset}"], RECIPES[plan.recipe].budget
     if plan.recipe != "auto":  # the command's default
         words.append(f"--recipe {plan.recipe}")
@@ -48,4 +54,4 @@ def plan_again(plan: Plan) -> str:
             text = value if isinstance(value, str) else f"{value:g}"
             flag = f"--{field.replace('_', '-')} "
             words.append((flag if field != "host_memory_gb" else f"--set budget.{field}=") + text)
-    return " ".join(words)
+    return " ".join([*words, *more]) + root_flag(root)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from ..data.cases import HERE, Pool
 from ..data.dataset import Case, Dataset
@@ -69,7 +68,7 @@ def carry_out(
     """
     settled = settle(dataset, fingerprint)
     save_to_load(fingerprint, workspace.fingerprint, PlanError)
-    _keep_edited(workspace.plan, plan, say)
+    _keep_edited(workspace, plan, say)
     splits = _deal(settled.cases, plan, workspace, say)  # before dataset.json makes these cases known ones
     save_settled(settled, workspace.settled)
     save_plan(plan, workspace.plan)
@@ -119,8 +118,9 @@ def _known(cases: Sequence[Case], workspace: Workspace) -> frozenset[str]:
     return frozenset(case.name for case in last.cases if case.annotated or case.name not in annotated)
 
 
-def _keep_edited(path: Path, plan: Plan, say: Say) -> None:
+def _keep_edited(workspace: Workspace, plan: Plan, say: Say) -> None:
     """Move a different plan.json aside, so that no edit by hand is lost."""
+    path = workspace.plan
     if not path.is_file() or path.read_bytes() == as_saved(plan).encode():
         return
     kept = move_aside(path)
@@ -129,8 +129,8 @@ def _keep_edited(path: Path, plan: Plan, say: Say) -> None:
         before = load(Plan, kept, PlanError)
     except PlanError:
         return  # not a valid plan any more, or of another version: its recipe and budget are unknown
-    if plan_again(before) != plan_again(plan):
-        say(f"it was made with a different recipe or budget: {plan_again(before)}")
+    if (earlier := plan_again(before, workspace.root)) != plan_again(plan, workspace.root):
+        say(f"it was made with a different recipe or budget: {earlier}")
 
 
 def _warn_of_room(plan: Plan, fingerprint: Fingerprint, workspace: Workspace, warn: Say) -> None:

@@ -31,7 +31,7 @@ from ..preparation.dataset import is_made_from, prepared_by
 from ..pseudo.teachers import Teachers
 from ..training.batches import Sample
 from ..training.distributed import rank
-from ..workspace import Workspace, root_flag
+from ..workspace import Workspace
 
 
 def read_samples(
@@ -125,7 +125,7 @@ def _check_prepared(
             f"{store.folder}: {len(cases)} cases",
             found=f"{found}: {some_of(list(faults))}",
             expected="every case prepared with the spacing, window and groups of the plan, from what planning measured",
-            remedy=f"{plan_again(plan)}{root_flag(workspace.root)}, with what was changed in the plan by --set",
+            remedy=f"{plan_again(plan, workspace.root)}, with what was changed in the plan by --set",
         )
     return records
 
@@ -166,7 +166,7 @@ def _check_whole(cases: Sequence[Case], store: Store, workspace: Workspace, plan
         # `told` first, so that zip runs it to its end, and the bar with it
         damaged = [(case.name, error) for error, case in zip(told, cases) if error]
     if damaged:
-        first, again = damaged[0][1], f"{plan_again(plan)} --rehash{root_flag(workspace.root)}"
+        first, again = damaged[0][1], plan_again(plan, workspace.root, "--rehash")
         raise RunError(
             f"{store.folder}: {len(cases)} cases",
             found=f"{len(damaged)} damaged: {some_of([name for name, _ in damaged])} ({first.thing}: {first.found})",

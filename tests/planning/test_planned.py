@@ -8,7 +8,7 @@ from flarenet.planning.plan import Configuration, NetworkSpec, Plan, ScanSize, S
 from flarenet.planning.plan_file import load_plan, save_plan
 from flarenet.planning.planned import load_planned, plan_again
 from flarenet.schema import load, save
-from flarenet.workspace import Workspace
+from flarenet.workspace import ROOT_VARIABLE, Workspace
 from tests.planning import facts
 
 LARGE = Budget(gpu_memory_gb=40.5, host_memory_gb=64, size="m", network="unetr")
@@ -34,8 +34,11 @@ def planned(**choices) -> Plan:
         ),
     ],
 )
-def test_a_plan_tells_the_command_that_made_it(choices, words):
-    assert plan_again(planned(**choices)) == f"flarenet_plan -d Spleen{words}"
+def test_a_plan_tells_the_command_that_made_it(tmp_path, monkeypatch, choices, words):
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+    assert plan_again(planned(**choices), tmp_path) == f"flarenet_plan -d Spleen{words}"
+    other = plan_again(planned(**choices), tmp_path / "other", "--rehash")
+    assert other == f"flarenet_plan -d Spleen{words} --rehash --root {tmp_path / 'other'}"
 
 
 def test_a_plan_has_room_for_hundreds_of_patterns(tmp_path):
