@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MB = 1 << 20
 _LONGEST_LICENCE = _MB
+_MODEL = "an installed model's name, or a model folder; a trainer's folder means all its finished folds"
 _UNVERIFIED = "digests show that the file is intact, not who made it: compare the fingerprint with its authors'"
 
 
@@ -29,15 +30,34 @@ def make_parser() -> ArgumentParser:
     parser = shell.new_parser("flarenet_model", "List, inspect and share finished models.")
     shell.add_root(parser)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    model = "an installed model's name, or a model folder; a trainer's folder means all its finished folds"
 
     actions.add_parser("list", help="list what flarenet_predict -m accepts")
 
     one = actions.add_parser("info", help="show a model's labels, training cases, scores and licence")
-    one.add_argument("model", metavar="MODEL", help=f"{model}; or a model file")
+    one.add_argument("model", metavar="MODEL", help=f"{_MODEL}; or a model file")
 
-    one = actions.add_parser("export", help="write a model file")
-    one.add_argument("model", metavar="MODEL", help=model)
+    _add_export(actions.add_parser("export", help="write a model file"))
+
+    one = actions.add_parser("onnx", help="write network.onnx and processing.json for other programs (docs/onnx.md)")
+    one.add_argument("model", metavar="MODEL", help=_MODEL)
+    one.add_argument("folder", type=Path, metavar="OUT", help="a folder; with several folds it gets one for each")
+
+    one = actions.add_parser("install", help="check a model file and put it into the root's models/")
+    one.add_argument("file", type=Path, metavar="FILE.zip", help="a model file, as export writes it")
+    one.add_argument("--name", help="install under this name (default: as it was exported)")
+
+    one = actions.add_parser("remove", help="remove an installed model; runs are never removed")
+    one.add_argument("name", metavar="NAME", help="the installed model's name, as list shows it")
+    one.add_argument("--yes", action="store_true", help="do not ask")
+
+    for one in actions.choices.values():  # these flags may stand on either side of the action
+        shell.add_root(one, default=SUPPRESS)
+        shell.add_debug(one, default=SUPPRESS)
+    return parser
+
+
+def _add_export(one: ArgumentParser) -> None:
+    one.add_argument("model", metavar="MODEL", help=_MODEL)
     one.add_argument("file", type=Path, metavar="FILE.zip", help="the new file; its name becomes the model's")
     one.add_argument(
         "--licence",
@@ -48,19 +68,6 @@ def make_parser() -> ArgumentParser:
     one.add_argument(
         "--without-cases", action="store_true", help="leave out the names of the cases that it learned from"
     )
-
-    one = actions.add_parser("onnx", help="write network.onnx and processing.json for other programs (docs/onnx.md)")
-    one.add_argument("model", metavar="MODEL", help=model)
-    one.add_argument("folder", type=Path, metavar="OUT", help="a folder; with several folds it gets one for each")
-
-    one = actions.add_parser("install", help="check a model file and put it into the root's models/")
-    one.add_argument("file", type=Path, metavar="FILE.zip", help="a model file, as export writes it")
-    one.add_argument("--name", help="install under this name (default: as it was exported)")
-
-    one = actions.add_parser("remove", help="remove an installed model; runs are never removed")
-    one.add_argument("name", metavar="NAME", help="the installed model's name, as list shows it")
-    one.add_argument("--yes", action="store_true", help="do not ask")
-    return parser
 
 
 def work(arguments: Namespace) -> None:

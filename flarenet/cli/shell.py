@@ -46,14 +46,19 @@ class _Parser(ArgumentParser):
 def new_parser(command: str, description: str) -> ArgumentParser:
     """An ArgumentParser with the flags that every command has."""
     parser = _Parser(prog=command, description=description)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_debug(parser)
     return parser
 
 
-def add_root(parser: ArgumentParser) -> None:
+def add_debug(parser: ArgumentParser, *, default: object = False) -> None:
+    parser.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
+
+
+def add_root(parser: ArgumentParser, *, default: str | None = None) -> None:
     """Add the flag --root; workspace.find_root takes its value."""
     parser.add_argument(
         "--root",
+        default=default,
         metavar="DIR",
         help="the folder with raw/, prepared/, runs/ and models/ (default: $FLARENET_ROOT, else the current folder)",
     )

@@ -50,6 +50,16 @@ def answer(root, out, *words):
     return np.asarray(nibabel.load(out).dataobj)
 
 
+def test_the_root_may_stand_on_either_side_of_the_action(root, elsewhere, monkeypatch, capsys):
+    monkeypatch.chdir(elsewhere)
+    listed = []
+    for words in (["list"], ["--root", root, "list"], ["list", "--root", root]):
+        assert main([str(word) for word in words]) == 0
+        listed.append(capsys.readouterr().out)
+    here, before, after = listed
+    assert before == after and RUN in before and RUN not in here
+
+
 def test_all_folds_are_passed_on_and_answer_as_at_home(root, elsewhere, tmp_path, capsys):
     file = tmp_path / "liver-v1.zip"
     assert command(root, "export", root / RUN, file) == 0
