@@ -44,6 +44,8 @@ class Frozen(BaseModel):
 
 Model = TypeVar("Model", bound=Frozen)
 
+_EXPECTED = {"missing": "a value", "extra_forbidden": "no key of this name"}
+_BEFORE_WHAT_IS_EXPECTED = re.compile("^(Input should be |Value error, )")  # the latter of our own validators
 _NO_UTF8 = re.compile(r"[\ud800-\udfff]")
 
 
@@ -171,7 +173,7 @@ def parse_all(
             fault["loc"]: error(
                 f"{source}: key {'.'.join(str(part) for part in fault['loc']) or '(top level)'!r}",
                 found="nothing" if fault["type"] == "missing" else _short(fault["input"]),
-                expected=fault["msg"].removeprefix("Value error, "),  # the prefix of our own validators' messages
+                expected=_EXPECTED.get(fault["type"]) or _BEFORE_WHAT_IS_EXPECTED.sub("", fault["msg"]),
             )
             for fault in problem.errors(include_url=False)
         }

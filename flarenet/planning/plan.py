@@ -264,7 +264,7 @@ class Plan(Frozen):
     dataset: str
     labels: LabelSet
     fingerprint_hash: str
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     folds: Annotated[int, Field(ge=1, le=100)] = 5
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     save_every_s: Annotated[float, Field(ge=0)] = 600.0

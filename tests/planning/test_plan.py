@@ -155,6 +155,7 @@ def test_facts_are_not_set(plan, change):
         ("trainers.Flat.steps.0.epochs=0", "trainers.Flat.steps.0.epochs"),
         ("trainers.Flat.steps.0.schedule=linear", "trainers.Flat.steps.0.schedule"),
         ("folds=0", "folds"),
+        ("seed=-1", "seed"),
         ('configurations.2d.patch="64"', "configurations.2d.patch"),
     ],
 )
