@@ -33,12 +33,12 @@ def cases_in(
     reading   how files of other cases are read; cases of the data set are read as planned
     Raises DatasetError for a scan without a truth, UsageError for a scan that models learn from, or where none is left.
     """
-    truths = files_by_case(truth)
+    scans = {case_name(image): image for image in find_images(images)}
+    truths = files_by_case(truth, scans)
     known = dataset.by_name
     learned = {case.name for case in dataset.cases} - set(held_out)
     cases = []
-    for image in find_images(images):
-        name = case_name(image)
+    for name, image in scans.items():
         if name not in truths:
             raise DatasetError(image, found=f"no {name}.nii.gz in {truth}", expected="a truth for every scan")
         if name in learned:

@@ -15,7 +15,8 @@ def paired(images: Iterable[Path], labels: Iterable[Path]) -> list[tuple[str, Pa
     An image is called CASE_0000.ext or CASE.ext, its label CASE.ext. Raises DatasetError for labels without an image,
     which it lists, for two files of one case and for a further channel.
     """
-    drawn, scans = by_case(labels), by_case(images)
+    scans = by_case(images)
+    drawn = by_case(labels, scans)
     refuse_further_channels(scans.values())
     strays = sorted(drawn[name] for name in drawn.keys() - scans.keys())
     if strays:

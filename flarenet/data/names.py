@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from ..errors import DatasetError, UnsafeError, counted
@@ -24,10 +24,15 @@ def stem_of(name: str, *endings: str) -> str:
     return name[: len(name) - len(found)]
 
 
-def case_name(path: str | Path) -> str:
+def case_name(path: str | Path, cases: Container[str] = ()) -> str:
     """The name of the case of a file or folder: X for X_0000.nii.gz, X.nii.gz, X_0000.nii, X.nii, X_0000 and X,
-    `composed`."""
-    return composed(stem_of(Path(path).name or Path(path).resolve().name).removesuffix(CHANNEL))
+    `composed`.
+
+    cases  for a label map: the names of the cases. Label maps have no channels, so X_0000 is its case if one has that
+           name, as in a set numbered from 0
+    """
+    whole = composed(stem_of(Path(path).name or Path(path).resolve().name))
+    return whole if whole in cases else whole.removesuffix(CHANNEL)
 
 
 def composed(name: str) -> str:
@@ -49,31 +54,32 @@ def files_in(folder: Path, endings: str | tuple[str, ...] = FILE_ENDINGS) -> lis
     return sorted(p for p in folder.iterdir() if p.name.lower().endswith(endings) and not p.name.startswith("."))
 
 
-def by_case(paths: Iterable[Path]) -> dict[str, Path]:
-    """Case name -> its file, in the order of `paths`. Raises DatasetError where two files are of the same case."""
+def by_case(paths: Iterable[Path], cases: Container[str] = ()) -> dict[str, Path]:
+    """Case name (see case_name) -> its file, in the order of `paths`. Raises DatasetError where two files are of the
+    same case."""
     found: dict[str, Path] = {}
     for path in paths:
-        twin = found.setdefault(spelled(case_name(path)), path)
+        twin = found.setdefault(spelled(case_name(path, cases)), path)
         if twin != path:
             raise DatasetError(path.parent, found=f"{twin.name} and {path.name}", expected="one file for each case")
-    return {case_name(path): path for path in found.values()}
+    return {case_name(path, cases): path for path in found.values()}
 
 
-def files_by_case(path: str | Path) -> dict[str, Path]:
-    """Case name -> its file, for the files of a folder (files_in) or for a single file. Channels are not looked at, as
-    label maps have none: X_0001 is a case of its own.
+def files_by_case(path: str | Path, cases: Container[str] = ()) -> dict[str, Path]:
+    """Case name (see case_name) -> its file, for the files of a folder (files_in) or for a single file. Channels are
+    not looked at, as label maps have none: X_0001 is a case of its own.
 
     Raises DatasetError where there is no file, or where two are of the same case.
     """
     path = Path(path)
     if path.is_file():
-        return {case_name(path): path}
+        return {case_name(path, cases): path}
     if not path.is_dir():
         raise DatasetError(path, found="no such file or folder", expected="an image, or a folder of images")
     inside = files_in(path)
     if not inside:
         raise no_image(path)
-    return by_case(inside)
+    return by_case(inside, cases)
 
 
 def no_image(folder: Path, *, besides: str = "", remedy: str | None = None) -> DatasetError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -80,7 +80,8 @@ def pair_up(
     Every file of `truth` makes a pair; with `skip_missing` only those that have a prediction. Raises DatasetError where
     there is no pair, or either folder does not exist.
     """
-    truths, predicted, known = _label_maps(truth), _label_maps(prediction), dataset.by_name
+    known = dataset.by_name
+    truths, predicted = _label_maps(truth, known), _label_maps(prediction, known)
     looked_for = {name: case.looked_for for name, case in known.items()}
     every = [
         Pair(
@@ -248,8 +249,8 @@ def need_mb(pair: Pair) -> float:
     return 200 + 6 * math.prod(read_grid(pair.truth, pair.reading).shape) / (1 << 20)
 
 
-def _label_maps(folder: Path) -> dict[str, Path]:
+def _label_maps(folder: Path, cases: Container[str]) -> dict[str, Path]:
     """The label maps of a folder by case name, sorted. Raises DatasetError where there is no such folder."""
     if not folder.is_dir():
         raise DatasetError(folder, found="no such folder", expected="a folder of label maps CASE.nii.gz")
-    return by_case(files_in(folder))
+    return by_case(files_in(folder), cases)

@@ -48,6 +48,16 @@ def test_what_is_asked_of_a_truth_that_was_drawn_elsewhere(given):
         cases_in(*given, dataset_of(inferred_empty), held_out=["known"])
 
 
+def test_a_case_numbered_0000_has_the_truth_of_its_number(tmp_path):
+    for path in ("images/a_0000_0000.nii.gz", "truth/a_0000.nii.gz", "images/b_0000.nii.gz", "truth/b.nii.gz"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    cases = cases_in(tmp_path / "images", tmp_path / "truth", dataset_of(), held_out=())
+    assert {case.name: case.label for case in cases} == {
+        name: tmp_path / "truth" / f"{name}.nii.gz" for name in ("a_0000", "b")
+    }
+
+
 def test_a_truth_that_was_drawn_elsewhere_may_ignore_voxels_too(given):
     dataset = replace(dataset_of(), ignore=7)
     assert {case.name: case.values for case in cases_in(*given, dataset, held_out=())} == {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
+from pathlib import Path
 
 import pytest
 
+from flarenet.data.folders import paired
 from flarenet.data.names import case_name, files_by_case, find_images
 from flarenet.errors import DatasetError
 
@@ -40,6 +42,16 @@ def test_a_case_is_the_same_however_its_accents_are_spelled(tmp_path):
     assert len(mac) == 5 and case_name(f"{mac}_0000.nii.gz") == "J\u00fcrg"
     (tmp_path / f"{mac}.nii.gz").write_bytes(b"")
     assert files_by_case(tmp_path) == {"J\u00fcrg": tmp_path / f"{mac}.nii.gz"}
+
+
+def test_a_label_map_of_a_case_numbered_0000_keeps_its_number():
+    names = ("case_0000_0000.nii.gz", "case_0001_0000.nii.gz", "other_0000.nii.gz")
+    images = [Path("imagesTr") / name for name in names]
+    # the third has the mark of an image, as some programs leave it
+    labels = [Path("labelsTr") / name for name in ("case_0000.nii.gz", "case_0001.nii.gz", "other_0000.nii.gz")]
+    assert paired(images, labels) == list(zip(("case_0000", "case_0001", "other"), images, labels))
+    images, labels = [Path("imagesTr/case_0000.nii.gz")], [Path("labelsTr/case.nii.gz")]
+    assert paired(images, labels) == [("case", images[0], labels[0])]
 
 
 def test_find_images(tmp_path):

@@ -222,6 +222,20 @@ def test_missing_and_broken_predictions_count_as_zero_and_are_named(tmp_path):
     assert metrics.cases["missing"]["liver"] == LabelScore(dsc=0.0, nsd=0.0, reference_ml=0.216)
 
 
+def test_a_case_numbered_0000_is_the_one_of_the_data_set(tmp_path):
+    """So it is scored on what was looked for in it. The prediction of `b` kept the mark of its image."""
+    for folder in ("truth", "predicted"):
+        _write(tmp_path / folder, "a_0000", _map(liver=slice(2, 8)))
+    _write(tmp_path / "truth", "b", _map(liver=slice(2, 8)))
+    _write(tmp_path / "predicted", "b_0000", _map(liver=slice(2, 8)))
+    pairs, notes = pair_up(tmp_path / "truth", tmp_path / "predicted", dataset=_dataset(tmp_path, a_0000={1}, b={1}))
+    assert notes == []
+    assert {pair.name: (pair.prediction.name, pair.to_score) for pair in pairs} == {
+        "a_0000": ("a_0000.nii.gz", {1}),
+        "b": ("b_0000.nii.gz", {1}),
+    }
+
+
 def test_spacing_is_the_header_s_not_that_of_an_sform_of_few_digits(tmp_path):
     """Oblique slices 5 mm apart, by the sform 5.00001: moved by one of them, a liver is within its 5 mm everywhere."""
     affine = np.array([[1, 0, 0, 0], [0, 0.8, 3.00001, 0], [0, -0.6, 4.00001, 0], [0, 0, 0, 1]])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...errors import DatasetError, some_of
 from ..labels import LabelSet
-from ..names import FILE_ENDINGS, case_name, files_in
+from ..names import FILE_ENDINGS, composed, files_in, stem_of
 from .source import Source, SourceCase, pair
 
 FLARE23 = LabelSet(
@@ -84,11 +84,11 @@ def _files(folders: Iterable[Path]) -> list[Path]:
 
 
 def _labels(folders: Iterable[Path], notes: list[str]) -> dict[str, Path]:
-    """Case -> its label file; files of a folder of fixes within replace those that they correct."""
-    found = {case_name(path): path for path in _files(folders)}
+    """Name without ending -> the label file; files of a folder of fixes within replace those that they correct."""
+    found = {composed(stem_of(path.name)): path for path in _files(folders)}
     for inner in sorted(p for folder in folders for p in folder.iterdir() if p.is_dir()):
         fixes = files_in(inner) if "fix" in inner.name.lower() else []
-        found |= {case_name(path): path for path in fixes}
+        found |= {composed(stem_of(path.name)): path for path in fixes}
         how = f"{len(fixes)} corrected labels taken" if fixes else "ignored, unknown"
         notes.append(f"{how}: {inner.parent.name}/{inner.name}")
     return found

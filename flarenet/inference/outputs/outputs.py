@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from ...data.names import case_name
+from ...data.names import case_name, stem_of
 from ...errors import UsageError
 from ..opening import OpenedScan
 from .slices import FinishedSlice, Sink
@@ -53,7 +53,7 @@ class Output(Protocol):
 
 def output_path(output: Path, kind: str, ending: str) -> Path:
     """OUT/KIND/CASE + ending for the label file OUT/CASE.nii.gz."""
-    return output.parent / kind / f"{case_name(output)}{ending}"
+    return output.parent / kind / f"{stem_of(output.name)}{ending}"
 
 
 class WrittenAtEnd:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...data.labels import LabelSet
-from ...data.names import case_name
+from ...data.names import stem_of
 from ...data.parts_by_slice import Parts, PartsBySlice
 from ...errors import DatasetError
 from ...schema import Frozen, load, save
@@ -71,7 +71,7 @@ class Statistics:
 
     def __call__(self, output: Path, scan: OpenedScan) -> StatisticsSink:
         return StatisticsSink(
-            self.files(output)[0], case_name(output), scan.grid, labels=self.labels, values=self.values
+            self.files(output)[0], stem_of(output.name), scan.grid, labels=self.labels, values=self.values
         )
 
     def files(self, output: Path) -> tuple[Path, ...]:
