@@ -84,7 +84,8 @@ def make_splits(
     The order of dealing follows from `seed` and the patients' names alone. A patient goes where the smallest share of
     its patterns is, then where the cases are fewest, but never where nobody else of a pattern would be left to learn
     from: with no such fold, as the only patient of a pattern, it is held out nowhere. Nor are patients without any
-    annotated case, who cannot be scored. A new case of a known patient goes where that patient is.
+    annotated case, who cannot be scored. A new case of a known patient goes where that patient is. A single fold takes
+    no new patient: whoever wrote it decided who is held out.
     """
     patients = _patients(cases)
     seen_in = Counter(pattern for own in patients.values() for pattern in _patterns(own))
@@ -102,7 +103,7 @@ def make_splits(
     for own in new:
         patterns = _patterns(own)
         free = [fold for fold in dealt if all(fold.patients[pattern] + 1 < seen_in[pattern] for pattern in patterns)]
-        if free:
+        if free and folds > 1:
             min(free, key=lambda fold: (fold.share(patterns, cases_of), len(fold.names))).add(own)
     return Splits(
         folds=tuple((*names, *sorted(set(fold.names).difference(names))) for names, fold in zip(before.folds, dealt))

@@ -118,6 +118,12 @@ def test_planning_again_deals_new_cases_alone():
     assert sorted(len(fold) for fold in after.folds) == [4, 5]
 
 
+def test_a_single_fold_stays_as_it_was_written_but_for_its_own_patients():
+    x, others = scans_of("x", a=2), cohort("a", 6, (1,))
+    before, known = Splits(folds=((x[0].name, "a_00"),)), {x[0].name, *(case.name for case in others[:3])}
+    assert make_splits([*x, *others], 1, seed=0, before=before, known=known).folds == ((x[0].name, "a_00", x[1].name),)
+
+
 def test_a_new_case_goes_where_its_patient_is():
     """x is held out by fold 1 but for one case that trains, y trains; each has a new case."""
     x, y, others = scans_of("x", a=3), scans_of("y", a=2), cohort("a", 3, (1,))
