@@ -38,6 +38,10 @@ PROCESS_MB, BYTES_PER_VOXEL = 150, 6
 the image."""
 
 
+EMPTY, LABELS_OR_A_NOTE = "an empty label map", "labels, or a note on what is absent"
+"""What is found, and what was expected, where nobody stated what was looked for."""
+
+
 class Check(Frozen):
     """What a check of a data set found.
 
@@ -183,7 +187,8 @@ def _checked(
 ) -> tuple[Case, tuple[Finding, ...], float, Seen | None]:
     content = read_case(case, labels, is_ct=is_ct)
     ignored = 0.0 if content.label_map is None else ignored_share(content.label_map.data)
-    return case, content.findings, ignored, None if look is None else look(case, content)
+    findings = (*content.findings, *of_case(case.name, _about_empty(case, content.label_map)))
+    return case, findings, ignored, None if look is None else look(case, content)
 
 
 def _refuse_larger(label: Path, case: Case, image: Volume | None) -> None:
@@ -199,7 +204,6 @@ def _refuse_larger(label: Path, case: Case, image: Volume | None) -> None:
 def _check_label_map(case: Case, labels: LabelSet, image: Volume | None, label_map: Volume) -> list[Finding]:
     apart = [] if image is None else _check_grids(case, image.grid, label_map.grid)
     findings = [refusal("", error) for error in (*apart, *_check_annotated(case, label_map, labels))]
-    findings += _check_empty(case, label_map)
     if image is not None and not apart:
         findings += doubts_on_labels(image, label_map, case.label)
     return findings
@@ -249,9 +253,10 @@ def _check_annotated(case: Case, label_map: Volume, labels: LabelSet) -> list[Fl
     ]
 
 
-def _check_empty(case: Case, label_map: Volume) -> list[Finding]:
-    """A warning for an empty map, unless it was stated what was looked for."""
-    if case.declared or any(((plane > 0) & (plane < HIDDEN)).any() for plane in label_map.data):
+def _about_empty(case: Case, label_map: Volume | None) -> list[Finding]:
+    """A warning for an empty map, unless it was stated what was looked for. Planning finds these in what it measured
+    (suspicious): that is kept, and must not rest on what was stated."""
+    if case.declared or label_map is None or any(((p > 0) & (p < HIDDEN)).any() for p in label_map.data):
         return []
-    expected, remedy = "labels, or a note on what is absent", "state in 'annotated' what was looked for in this case"
-    return [remark(case.label, found="an empty label map", expected=expected, remedy=remedy)]
+    remedy = "state in 'annotated' what was looked for in this case"
+    return [remark(case.label, found=EMPTY, expected=LABELS_OR_A_NOTE, remedy=remedy)]

@@ -210,6 +210,16 @@ def test_a_declaration_that_the_mask_contradicts_is_an_error_though_the_case_is_
     assert [name for name, _ in failures] == ["a"] and "liver (2 voxels)" in str(failures[0][1])
 
 
+def test_an_empty_map_is_remarked_on_until_it_is_stated_what_was_looked_for(dataset, tmp_path):
+    empty = write(dataset.folder / "labelsTr" / "e.nii.gz", np.zeros((4, 4, 4), dtype=np.uint8), (1, 1, 1))
+    blank = replace(dataset.cases[0], name="e", label=empty, annotated=frozenset({1, 2}))
+    for declared in (False, True, False):
+        whole = replace(dataset, cases=(replace(blank, declared=declared),))
+        found = fingerprint(whole, cached=tmp_path / "measured")[0]
+        assert any("an empty label map" in sentence for sentence in found.suspicious) == (not declared)
+        assert found == fingerprint(whole)[0]
+
+
 def test_a_settled_set_has_the_patterns_and_only_usable_cases(dataset):
     empty = write(dataset.folder / "labelsTr" / "e.nii.gz", np.zeros((4, 4, 4), dtype=np.uint8), (1, 1, 1))
     blank = replace(dataset.cases[0], name="e", label=empty, annotated=frozenset({1, 2}), declared=False)

@@ -37,6 +37,7 @@ def test_usual_cases_are_not_mentioned():
         (case(12, left=(150_000, 1054.0, 10.0)), "left kidney of 1054 HU on average, 30 HU in the median case"),
         (case(12, remarks=("values from 0 to 9; expected HU",)), "values from 0 to 9; expected HU"),
         (case(12, image_sha256="3"), "the same image as case03"),
+        (case(12, inferred=True, annotated=(), voxels={}, labels={}), "an empty label map; expected labels, or a note"),
     ],
 )
 def test_an_odd_case_is_named_with_the_reason(odd, words):

@@ -18,7 +18,7 @@ from ...data.labels import LabelSet
 from ...schema import Frozen, load_or_none, save
 from .measure import CaseFingerprint
 
-MEASURE_VERSION = 4
+MEASURE_VERSION = 5
 """Part of every key. It is raised when measuring changes, so that no number of an older version is used."""
 
 

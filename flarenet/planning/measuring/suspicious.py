@@ -8,6 +8,7 @@ import numpy as np
 
 from ...data.labels import LabelSet
 from ...data.sides import left_and_right
+from ...data.verify import EMPTY, LABELS_OR_A_NOTE
 from .measure import CaseFingerprint, LabelFacts
 
 FEWEST = 8
@@ -32,7 +33,7 @@ def sentences(cases: Cases, labels: LabelSet, *, in_hu: bool) -> tuple[str, ...]
     in_hu  whether the images are CT. Intensities without a unit are not compared between scans
     """
     found: dict[str, list[str]] = {case.name: [] for case in cases}
-    finders = [_twins, _remarks, _mirrored, _volumes, *([_intensities] if in_hu else [])]
+    finders = [_twins, _remarks, _empty, _mirrored, _volumes, *([_intensities] if in_hu else [])]
     for find in finders:
         for name, sentence in find(cases, labels):
             found[name].append(f"{name}: {sentence}")
@@ -54,6 +55,13 @@ def _remarks(cases: Cases, labels: LabelSet) -> _Said:
     for case in cases:
         for remark in case.remarks:
             yield case.name, remark
+
+
+def _empty(cases: Cases, labels: LabelSet) -> _Said:
+    """Label maps without a label, in cases of which nobody stated what was looked for."""
+    for case in cases:
+        if case.inferred and not any(case.voxels.values()):
+            yield case.name, f"{EMPTY}; expected {LABELS_OR_A_NOTE}"
 
 
 def _mirrored(cases: Cases, labels: LabelSet) -> _Said:
