@@ -195,6 +195,12 @@ def test_files_elsewhere_are_taken_where_a_person_allows_it(tmp_path, layout):
     assert Path(entry["images"][0]).resolve() == outside.resolve()
 
 
+def test_two_label_files_of_one_case_are_refused_in_the_distribution_of_flare23_too(tmp_path):
+    folder = touch(flare(tmp_path / "F"), "labelsTr/FLARE23_0001.nii.gz")
+    with pytest.raises(DatasetError, match="one file for each case"):
+        read_source(folder)
+
+
 def test_the_distribution_of_flare23(tmp_path):
     folder = flare(tmp_path / "MICCAI-FLARE23")
     source = read_source(folder)
@@ -387,6 +393,8 @@ def test_a_map_renames_and_leaves_out(tmp_path):
     sources["KiTS"]["mass"] = "tumor"
     kidney = merged(tmp_path / "again", one, other, table=table, sources=sources).cases[1]
     assert (kidney.values, kidney.annotated) == ({1: 3, 2: 2}, {2})
+    sources["KiTS"]["mass"] = "background"
+    assert merged(tmp_path / "said", one, other, table=table, sources=sources).cases[1].label is None
     sources["KiTS"] = {"kidney_right": "right kidney", "mass": None}
     other = nnunet(tmp_path / "KiTS", {"kidney_right": 1, "mass": 2}, "k")
     kidney = merged(tmp_path / "more", one, other, table=table, sources=sources).cases[1]
@@ -400,8 +408,12 @@ def test_a_source_without_names_takes_those_of_the_map(tmp_path):
     table = {"labels": {"liver": 1, "spleen": 2}}
     [case] = merged(tmp_path, folder, table=table).cases
     assert case.values == {}
-    [case] = merged(tmp_path / "again", folder, table=table, sources={"A": {"6": "spleen", "8": None}}).cases
-    assert case.values == {6: 2, 8: 0}
+    for number, nothing in enumerate((None, "Background")):
+        sources = {"A": {"6": "spleen", "8": nothing}}
+        [case] = merged(tmp_path / f"again{number}", folder, table=table, sources=sources).cases
+        assert case.values == {6: 2, 8: 0}
+    named = merged(tmp_path / "named", folder, sources={"A": {"0": "background", "6": "spleen"}})
+    assert named.labels.names == ("background", "spleen") and named.cases[0].values == {0: 0, 6: 1}
 
 
 def test_a_later_case_of_one_name_gets_that_of_its_source(tmp_path):

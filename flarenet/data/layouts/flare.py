@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...errors import DatasetError, some_of
 from ..labels import LabelSet
-from ..names import FILE_ENDINGS, composed, files_in, stem_of
+from ..names import FILE_ENDINGS, by_case, files_in
 from .source import Source, SourceCase, pair
 
 FLARE23 = LabelSet(
@@ -84,11 +84,12 @@ def _files(folders: Iterable[Path]) -> list[Path]:
 
 
 def _labels(folders: Iterable[Path], notes: list[str]) -> dict[str, Path]:
-    """Name without ending -> the label file; files of a folder of fixes within replace those that they correct."""
-    found = {composed(stem_of(path.name)): path for path in _files(folders)}
+    """Name -> the label file; files of a folder of fixes within replace those that they correct. Raises DatasetError
+    for two files of one name elsewhere, in one of these folders or in several."""
+    found = by_case(_files(folders))
     for inner in sorted(p for folder in folders for p in folder.iterdir() if p.is_dir()):
         fixes = files_in(inner) if "fix" in inner.name.lower() else []
-        found |= {composed(stem_of(path.name)): path for path in fixes}
+        found |= by_case(fixes)
         how = f"{len(fixes)} corrected labels taken" if fixes else "ignored, unknown"
         notes.append(f"{how}: {inner.parent.name}/{inner.name}")
     return found

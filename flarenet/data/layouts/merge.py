@@ -158,7 +158,7 @@ def _part(source: Source, label_names: LabelNames) -> _Part:
     given = label_names.sources.get(source.name, {})
     if source.labels is None:
         return _Part(source, {}, _unnamed(source, given, label_names.table))
-    renamed = {plain(name): new for name, new in given.items()}
+    renamed = {plain(name): _or_background(new) for name, new in given.items()}
     known = {plain(name): name for name in (*source.labels.names[1:], *source.values.values())}
     for name in renamed:
         if name not in known:
@@ -175,7 +175,7 @@ def _part(source: Source, label_names: LabelNames) -> _Part:
 def _unnamed(source: Source, given: Mapping[str, str | None], table: TableEntry | None) -> dict[int, str | None]:
     """The values of a source that does not name its labels: as the map says, else those of the merged table."""
     if given and all(value.isdecimal() for value in given):
-        return {int(value): name for value, name in given.items()}
+        return {int(value): _or_background(name) for value, name in given.items()}
     if table is None and not source.labelled:  # nor is any other: see merge
         raise DatasetError(
             f"{source.folder}: labels",
@@ -250,6 +250,11 @@ def _check_known(part: _Part, labels: Mapping[str, int]) -> None:
             remedy=f'--labels MAP.json with {{"sources": {{"{part.source.name}": {{"{lacking[0]}": "its name in the '
             'table"}}, or null in its place to make the label background',
         )
+
+
+def _or_background(name: str | None) -> str | None:
+    """None, which makes a label background, for a new name that says so."""
+    return None if name is not None and plain(name) == BACKGROUND else name
 
 
 def _is_ignore(name: str | None) -> bool:
