@@ -212,6 +212,14 @@ def test_a_scan_too_fine_to_be_held_is_coarsened_and_says_why():
     assert "24 GB" in why and "1.45 times coarser" in why
 
 
+def test_voxels_of_a_hundredth_of_a_mm_are_coarsened_by_a_hundredth_too():
+    """1110^3 voxels are 1.368e9, at 3 bytes 4.10 GB; the cube root of 4.10 / 4 is 1.0085, rounded up to 1.01."""
+    micro = measured(spacing_mm=(0.02, 0.02, 0.02), body_shape=(1110, 1110, 1110))
+    found = data_set(micro.model_copy(update={"shape": (1110, 1110, 1110)}))
+    spacing, why = rules.spacing_3d(found, Budget(host_memory_gb=4.0))
+    assert spacing == (0.0202, 0.0202, 0.0202) and "1.01 times coarser" in why
+
+
 def test_little_time_costs_slices_closer_than_a_few_mm_then_overlap_and_then_more_slices():
     found = data_set(measured(spacing_mm=(1.0, 0.8, 0.8), body_shape=(100, 400, 400)))
     made = [seen_2d(found, inference_seconds=seconds, gpu_memory_gb=8.0) for seconds in (60.0, 2.0, 0.1)]

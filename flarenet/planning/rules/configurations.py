@@ -221,7 +221,7 @@ def _held(spacing: Spacing, fingerprint: Fingerprint, budget: Budget, why: str) 
 
 
 def _coarser(spacing: Spacing, factor: float) -> Spacing:
-    return cast(Spacing, tuple(None if mm is None else round(mm * factor, 3) for mm in spacing))
+    return cast(Spacing, tuple(None if mm is None else round(mm * factor, 3 if mm >= 0.1 else 6) for mm in spacing))
 
 
 def _derived(fingerprint: Fingerprint, request: Request) -> dict[str, Configuration]:
