@@ -74,20 +74,22 @@ def _assign(node: Any, path: list[str], value: Any, key: str, *, starred: bool =
 
 
 def _note(reasons: dict[str, str], path: list[str]) -> None:
-    """Set the reason of a changed value to BY_HAND: the reason under its own name, or that of the part it belongs to,
-    where the part has a single one. End the reasons of what rests on it, and was not set by hand, in AS_PLANNED."""
-    *above, changed = path
+    """Set the reasons of a changed value, of its parts and of what it is a part of to BY_HAND. End the reasons of what
+    rests on it, and was not set by hand, in AS_PLANNED."""
+    *above, changed = path[:-1] if path[-1].isdigit() and len(path) > 1 else path  # patch, for patch.0
     resting = [[*above, number] for number, others in _RESTS_ON.items() if changed in others]
     for name, reason in reasons.items():
-        if _is_of(name, path) or (name in ("network", "augmentation") and path[0] == name):
+        if _is_of(name, path):
             reasons[name] = BY_HAND
         elif any(_is_of(name, other) for other in resting) and not reason.endswith(BY_HAND):
             reasons[name] = reason + AS_PLANNED
 
 
 def _is_of(name: str, path: list[str]) -> bool:
-    """Whether the reason `name` is that of the value at `path`, by its own name or by a path that may have a `*`."""
-    return name == path[-1] or fnmatch(name, ".".join(path))
+    """Whether the reason `name` is that of the value at `path`, of a part of it, or of what it is a part of (but for
+    the steps as a whole), by its own name or by a path that may have a `*`."""
+    place = ".".join(path)
+    return (name in path and name != "steps") or fnmatch(name, place) or fnmatch(name, f"{place}.*")
 
 
 def _places(node: Any) -> dict[str, str | int]:

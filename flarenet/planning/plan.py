@@ -213,7 +213,7 @@ class TrainerPlan(Frozen):
     augmentation: Augmentation = Augmentation()
     update: Update = Update()
     weight_decay: Annotated[float, Field(ge=0)] = 1e-5
-    steps: tuple[Step, ...]
+    steps: Annotated[tuple[Step, ...], Field(min_length=1)]
     why: dict[str, str] = Field(default_factory=dict)
 
 

@@ -121,6 +121,29 @@ def test_the_reason_of_a_number_that_rests_on_a_changed_one_says_so_once(plan):
     }
 
 
+@pytest.mark.parametrize(
+    ("change", "by_hand", "resting"),
+    [
+        ("configurations.2d.patch.0=32", {"patch"}, {"overlap"}),
+        ("trainers.Flat.steps.0.pseudo=null", {"steps.0.pseudo.passes"}, set()),
+        ("trainers.Flat.steps.0.subset.patterns=[[1]]", {"subset"}, set()),
+        ("trainers.Flat.augmentation.zoom=0.1", {"augmentation"}, set()),
+    ],
+)
+def test_the_reasons_of_a_part_and_of_the_whole_are_set_by_hand_too(plan, change, by_hand, resting):
+    of_trainer = ("steps", "steps.0.pseudo.passes", "steps.1.pseudo.passes", "subset", "augmentation", "learning_rate")
+    trainers = {"Flat": plan.trainers["Flat"].model_copy(update={"why": dict.fromkeys(of_trainer, "a")})}
+    numbers = dict.fromkeys(("patch", "overlap", "clip_hu"), "a")
+    configurations = {"2d": plan.configurations["2d"].model_copy(update={"why": numbers})}
+    reasoned = plan.model_copy(
+        update={"trainers": {**plan.trainers, **trainers}, "configurations": {**plan.configurations, **configurations}}
+    )
+    changed = override(reasoned, [change])
+    found = {**changed.trainers["Flat"].why, **changed.configurations["2d"].why}
+    assert {name for name, why in found.items() if why == "set by hand"} == by_hand
+    assert {name for name, why in found.items() if why.startswith("a; as planned before")} == resting
+
+
 def test_a_key_that_names_nothing_brings_the_nearest(plan):
     with pytest.raises(UsageError, match=r"'epoch'.*\n.*\n.*did you mean 'epochs'"):
         override(plan, ["trainers.Flat.steps.0.epoch=3"])
@@ -156,6 +179,7 @@ def test_facts_are_not_set(plan, change):
         ("trainers.Flat.steps.0.schedule=linear", "trainers.Flat.steps.0.schedule"),
         ("folds=0", "folds"),
         ("seed=-1", "seed"),
+        ("trainers.Flat.steps=[]", "trainers.Flat.steps"),
         ('configurations.2d.patch="64"', "configurations.2d.patch"),
     ],
 )
