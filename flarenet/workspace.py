@@ -35,6 +35,11 @@ class Workspace:
     dataset: str
 
     @property
+    def flags(self) -> str:
+        """How a command that a user is told to type names the data set: "-d NAME", with root_flag."""
+        return f"-d {shlex.quote(self.dataset)}{root_flag(self.root)}"
+
+    @property
     def raw(self) -> Path:
         return self.root / "raw" / self.dataset
 
@@ -141,7 +146,7 @@ def open_planned(root: Path, dataset: str) -> Workspace:
     """The workspace of a data set that has a plan. Raises DatasetError, with the command to type, where it has none."""
     workspace = open_workspace(root, dataset)
     if not workspace.plan.is_file():
-        remedy = f"flarenet_plan -d {dataset}{root_flag(root)}"
+        remedy = f"flarenet_plan {workspace.flags}"
         raise DatasetError(workspace.plan, found="no plan", expected="a planned data set", remedy=remedy)
     return workspace
 

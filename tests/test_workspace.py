@@ -45,6 +45,7 @@ def test_a_command_to_type_names_the_root_that_it_would_not_find(tmp_path, monke
     assert (root_flag(here), root_flag(there)) == ("", f" --root '{there}'")
     monkeypatch.setenv("FLARENET_ROOT", str(there))
     assert (root_flag(here), root_flag(there)) == (f" --root {here}", "")
+    assert Workspace(here, "My Set").flags == f"-d 'My Set' --root {here}"
     (here / "raw" / "A").mkdir(parents=True)
     with pytest.raises(DatasetError) as caught:
         open_planned(here, "A")

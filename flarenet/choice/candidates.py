@@ -16,7 +16,7 @@ from ..inference.models.found import finished_models
 from ..planning.plan_file import load_plan
 from ..planning.runs import Run
 from ..planning.split import Splits
-from ..workspace import Workspace, root_flag
+from ..workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def find_candidates(
             workspace.runs,
             found=f"no finished run that segments and holds cases out{others}",
             expected=f"at least one in fold {' or '.join(map(str, folds))}",
-            remedy=f"flarenet_train -d {workspace.dataset} --fold {min(folds)}{root_flag(workspace.root)}",
+            remedy=f"flarenet_train {workspace.flags} --fold {min(folds)}",
         )
     return [Candidate(name, found[name], groups[name]) for name in sorted(found)], left_out
 

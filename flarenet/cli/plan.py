@@ -171,7 +171,6 @@ def _plan(
     from ..planning.summary import print_summary
     from ..trainers.plan_set import carry_out, decide
     from ..trainers.planner import advised
-    from ..workspace import root_flag
 
     plan = decide(fingerprint, workspace, request=request, changes=arguments.changes)
     print_summary(plan, fingerprint)
@@ -183,7 +182,7 @@ def _plan(
     _report(unprepared)
     print(f"plan: {workspace.plan}\nprepared: {', '.join(str(workspace.store(name)) for name in plan.configurations)}")
     if names := advised(plan):
-        print(f"next: flarenet_train -d {plan.dataset}{root_flag(workspace.root)}, which trains {', '.join(names)}")
+        print(f"next: flarenet_train {workspace.flags}, which trains {', '.join(names)}")
     return unprepared
 
 

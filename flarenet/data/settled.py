@@ -15,6 +15,7 @@ from pydantic import Field
 
 from ..errors import DatasetError
 from ..schema import LARGEST_TABLE_BYTES, Frozen, load, save_to_load
+from ..workspace import Workspace
 from .dataset import Case, Dataset
 from .dataset_file import read_dataset
 from .labels import LabelSet, difference
@@ -71,7 +72,7 @@ def load_settled(path: str | Path) -> Dataset:
     """The data set that save_settled wrote. Raises DatasetError where there is none, or none of this version."""
     path = Path(path).absolute()
     if not path.is_file():
-        remedy = f"flarenet_plan -d {path.parent.name}"
+        remedy = f"flarenet_plan {Workspace(path.parents[2], path.parent.name).flags}"
         raise DatasetError(path, found="no such file", expected="the data set as planning settled it", remedy=remedy)
     settled = load(Settled, path, DatasetError)
     folder = Path(os.path.normpath(path.parent / settled.folder))

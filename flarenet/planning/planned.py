@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import PlanError
 from ..schema import load
-from ..workspace import Workspace, root_flag
+from ..workspace import Workspace
 from .budget import RECIPES
 from .fits import check_fits
 from .measuring.fingerprint import Fingerprint
@@ -44,7 +44,7 @@ def plan_again(plan: Plan, root: Path, *more: str) -> str:
     root   the root of the plan's data set
     more   further words of the command
     """
-    words, usual = [f"flarenet_plan -d {plan.dataset}"], RECIPES[plan.recipe].budget
+    words, usual = [f"flarenet_plan {Workspace(root, plan.dataset).flags}"], RECIPES[plan.recipe].budget
     if plan.recipe != "auto":  # the command's default
         words.append(f"--recipe {plan.recipe}")
     if plan.without is not None:
@@ -54,4 +54,4 @@ def plan_again(plan: Plan, root: Path, *more: str) -> str:
             text = value if isinstance(value, str) else f"{value:g}"
             flag = f"--{field.replace('_', '-')} "
             words.append((flag if field != "host_memory_gb" else f"--set budget.{field}=") + text)
-    return " ".join([*words, *more]) + root_flag(root)
+    return " ".join([*words, *more])

@@ -21,7 +21,7 @@ from ..data.labels import LabelPattern
 from ..data.names import composed
 from ..errors import PlanError, UsageError, did_you_mean, some_of
 from ..schema import LARGEST_TABLE_BYTES, Frozen, load
-from ..workspace import Fold
+from ..workspace import Fold, Workspace
 
 
 class Splits(Frozen):
@@ -118,7 +118,7 @@ def load_splits(path: str | Path) -> Splits:
             path,
             found="no such file",
             expected="the folds of the data set",
-            remedy=f"flarenet_plan -d {path.parent.name}",
+            remedy=f"flarenet_plan {Workspace(path.absolute().parents[2], path.parent.name).flags}",
         )
     found = load(Splits, path, PlanError)
     splits = Splits(folds=tuple(tuple(map(composed, fold)) for fold in found.folds))

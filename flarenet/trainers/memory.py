@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -52,7 +53,7 @@ def _at_once(plan: Plan, trainer: str, step: Step) -> int:
 
 
 def _remedy(plan: Plan, trainer: str, step: Step) -> str:
-    smaller = f"flarenet_plan -d {plan.dataset} --gpu-memory-gb G, for a run from its start"
+    smaller = f"flarenet_plan -d {shlex.quote(plan.dataset)} --gpu-memory-gb G, for a run from its start"
     if _at_once(plan, trainer, step) == 1:
         return smaller
     parts = 2 * plan.trainer(trainer).update.accumulate

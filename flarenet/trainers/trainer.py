@@ -38,7 +38,7 @@ from ..training.overlays import Overlays
 from ..training.progress import Display
 from ..training.run_file import RunRecord, other_versions, this_process
 from ..training.state import TrainState
-from ..workspace import Fold, Workspace, root_flag
+from ..workspace import Fold, Workspace
 from .foundations import Foundation, find_foundation
 from .memory import memory_gb, shortage, within_memory
 from .record import planned_otherwise, run_facts, trained_again
@@ -278,7 +278,7 @@ class Trainer:
 
     def _foundations(self, runs: Iterable[Run]) -> dict[Run, Foundation]:
         """The Foundation of each of `runs`, in the same fold. Raises as find_foundation."""
-        words = (f" --fold {self._fold}" if self._fold else "") + root_flag(self._workspace.root)
+        words = self._workspace.flags + (f" --fold {self._fold}" if self._fold else "")
         found = {}
         for run in runs:
             typed = self._typed if run.trainer == self.name else run.trainer
@@ -286,7 +286,7 @@ class Trainer:
                 run,
                 self._workspace.run(*run, self._fold),
                 trainer=self.name,
-                command=f"flarenet_train {typed} --step {run.step} -d {self._plan.dataset}{words}",
+                command=f"flarenet_train {typed} --step {run.step} {words}",
                 held_out=self._held_out,
                 labels=self._plan.labels,
             )

@@ -126,7 +126,8 @@ def test_a_plan_of_another_recipe_or_budget_says_how_the_last_one_was_made(root,
     assert plan_it(root, "--recipe", "paper", "--without", "unlabelled") == 0
     assert plan_it(root, "--gpu-memory-gb", "24") == 0
     said = capsys.readouterr().out
-    assert "made with a different recipe or budget: flarenet_plan -d Tiny --recipe paper --without unlabelled\n" in said
+    again = f"flarenet_plan -d Tiny --root {root} --recipe paper --without unlabelled"
+    assert f"made with a different recipe or budget: {again}\n" in said
     assert plan_it(root, "--gpu-memory-gb", "24", "--set", "seed=5") == 0
     assert "different recipe" not in capsys.readouterr().out
 

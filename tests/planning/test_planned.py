@@ -38,7 +38,7 @@ def test_a_plan_tells_the_command_that_made_it(tmp_path, monkeypatch, choices, w
     monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
     assert plan_again(planned(**choices), tmp_path) == f"flarenet_plan -d Spleen{words}"
     other = plan_again(planned(**choices), tmp_path / "other", "--rehash")
-    assert other == f"flarenet_plan -d Spleen{words} --rehash --root {tmp_path / 'other'}"
+    assert other == f"flarenet_plan -d Spleen --root {tmp_path / 'other'}{words} --rehash"
 
 
 def test_a_plan_has_room_for_hundreds_of_patterns(tmp_path):
@@ -56,7 +56,7 @@ def test_a_plan_of_another_fingerprint_is_to_be_made_as_it_was(tmp_path):
     workspace = Workspace(tmp_path, "Spleen")
     save(facts.spleen(), workspace.fingerprint)
     save_plan(planned(recipe="paper", budget=PAPER.budget), workspace.plan)
-    again = f"flarenet_plan -d Spleen --recipe paper --root {tmp_path}, with the changes"
+    again = f"flarenet_plan -d Spleen --root {tmp_path} --recipe paper, with the changes"
     with pytest.raises(PlanError, match=f"what to do: {again}"):
         load_planned(workspace)
 

@@ -105,7 +105,7 @@ def test_a_flipped_bit_of_a_prepared_case_is_named_with_what_mends_it(workspace)
     with pytest.raises(RunError) as caught:
         samples_of(workspace)
     assert "1 damaged: drawn" in caught.value.found and str(path) in caught.value.found
-    assert f"flarenet_plan -d Blocks --rehash --root {workspace.root}, with" in caught.value.remedy
+    assert f"flarenet_plan -d Blocks --root {workspace.root} --rehash, with" in caught.value.remedy
     path.write_bytes(whole)
     assert len(samples_of(workspace)) == 4
 
