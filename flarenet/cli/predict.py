@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.names import FILE_ENDINGS
-from ..errors import DatasetError, FlarenetError, UsageError, some_of
+from ..errors import DatasetError, FlarenetError, StorageError, UsageError, some_of
 from ..whole import remove_leftovers_of
 from ..workspace import find_root
 from . import outcomes, shell
@@ -96,15 +96,14 @@ def work(arguments: Namespace) -> int:
     # otherwise torch searches all installed packages for other kinds of devices, which --device does not know
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     with shell.importing(), without_pydicom():
-        from ..data.dicom import find_scans, series_in
+        from ..data.dicom import find_scans
         from ..inference.outputs.outputs import output_names, refuse_replacing
         from ..lock import locked
 
     share_one_heap()
     images = find_scans(arguments.input)
-    if arguments.input.is_dir() and not images[0].is_dir() and (aside := series_in(arguments.input)):
-        said = f"ignored next to images: DICOM slices in {some_of([str(folder) for folder in aside])}"
-        print(f"flarenet_predict: warning: {said}", file=sys.stderr)
+    if arguments.input.is_dir() and not images[0].is_dir():
+        _warn_of_series(arguments.input)
     if arguments.dicom_seg and not any(image.is_dir() for image in images):  # each would fail, after torch's import
         expected, remedy = "DICOM slices, from which DICOM SEG is made", "leave --dicom-seg out"
         raise DatasetError(arguments.input, found="no folder of DICOM slices", expected=expected, remedy=remedy)
@@ -115,6 +114,20 @@ def work(arguments: Namespace) -> int:
     folders = _model_folders(arguments)
     with nullcontext() if one else locked(arguments.output):
         return _predict(arguments, outputs, folders, in_folder=not one)
+
+
+def _warn_of_series(folder: Path) -> None:
+    """Name the DICOM slices in a folder of images, which are ignored. What cannot be read there is only told of: it
+    keeps no image from being predicted."""
+    from ..data.dicom import series_in
+
+    try:
+        if not (series := series_in(folder)):
+            return
+        said = f"DICOM slices in {some_of([str(one) for one in series])}"
+    except (OSError, StorageError) as problem:
+        said = f"DICOM slices, which could not be looked for: {problem}"
+    print(f"flarenet_predict: warning: ignored next to images: {said}", file=sys.stderr)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """flarenet_predict: what it writes, what it says, how it ends."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -29,6 +31,7 @@ from flarenet.networks.traced import CONVERTED
 from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
 from flarenet.whole import sha256_of, temporary_of
 from tests.data.dicom_series import with_study, write_series
+from tests.unreadable import make_unreadable
 
 pytestmark = pytest.mark.usefixtures("torch_alone")
 
@@ -568,6 +571,29 @@ def test_series_become_dicom_segmentations(root, capsys):
     write_series(root / "scans" / "one", data)
     assert predict(root, "--dicom-seg") == 4
     assert f"ignored next to images: DICOM slices in {root / 'scans' / 'one'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_cannot_be_read_next_to_images_is_told_of_and_ends_nothing(root, capsys, monkeypatch, kind):
+    place = root / "scans" / "other"
+    if kind == "file":
+        place.touch()
+        make_unreadable(place)
+    else:
+        place.mkdir()
+        whole = Path.iterdir
+
+        def failing(folder):
+            if folder == place:
+                raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+            return whole(folder)
+
+        monkeypatch.setattr(Path, "iterdir", failing)
+    assert predict(root) == 0
+    assert written(root) == ["a.nii.gz", "b.nii.gz"]
+    said = capsys.readouterr().err
+    assert "warning: ignored next to images: DICOM slices, which could not be looked for: " in said
+    assert str(place) in said
 
 
 def test_continue_wants_a_folder_and_a_report_that_is_one(root, capsys):
