@@ -29,9 +29,9 @@ from .upright import on_grid, upright
 PREPARATION_VERSION = 5
 """Part of every key. It is raised when the output of prepare changes, which makes all stored cases stale."""
 
-PROCESS_MB, BYTES_PER_VOXEL, BYTES_PER_PREPARED_VOXEL = 150, 4, 8
+PROCESS_MB, BYTES_PER_VOXEL, BYTES_PER_PREPARED_VOXEL = 150, 4, 6
 """Memory to prepare a case, measured and rounded up: of Python with what it imports, of a voxel of image and labels,
-and of a voxel of the prepared ones until they are stored."""
+and of a voxel of the prepared ones until they are stored, besides one byte for each group's map."""
 
 BYTES_PER_RANKED_VOXEL = RANKED_BYTES + 1
 """The same of a voxel of image and labels where an image has its own percentiles."""
@@ -92,7 +92,8 @@ def need_mb(work: Work) -> float:
     )
     ranked = any(configuration.clip_hu is None for configuration in work.configurations.values())
     read = voxels * (BYTES_PER_RANKED_VOXEL if ranked else BYTES_PER_VOXEL)
-    return PROCESS_MB + (read + prepared * BYTES_PER_PREPARED_VOXEL) / (1 << 20)
+    kept = prepared * (BYTES_PER_PREPARED_VOXEL + len(work.labels.groups))
+    return PROCESS_MB + (read + kept) / (1 << 20)
 
 
 def prepare_case(work: Work) -> str:

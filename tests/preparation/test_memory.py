@@ -64,7 +64,10 @@ workspace = open_workspace(Path(sys.argv[1]), "Set")
 dataset, fine = read_dataset(workspace.raw), (float(sys.argv[2]),) * 3
 window = {"clip_hu": (-160, 240)} if sys.argv[3] == "window" else {"clip_hu": None, "normalisation": "percentile"}
 configuration = Configuration(spacing_mm=fine, inference_spacing_mm=fine, patch=(8, 8, 8), **window)
-work = Work(dataset.cases[0], dataset.labels, {"3d": configuration}, workspace)
+labels = dataset.labels
+if sys.argv[4:]:
+    labels = labels.model_copy(update={"groups": {f"group_{value}": (value,) for value in labels.values}})
+work = Work(dataset.cases[0], labels, {"3d": configuration}, workspace)
 prepare_case(work)
 status = Path("/proc/self/status").read_text()  # ru_maxrss would count what the parent held when it started us
 print(need_mb(work), int(re.search(r"VmHWM:\\s+(\\d+) kB", status).group(1)) / 1024)
@@ -74,6 +77,12 @@ print(need_mb(work), int(re.search(r"VmHWM:\\s+(\\d+) kB", status).group(1)) / 1
 @pytest.mark.parametrize("spacing_mm", [8.0, 1.0])
 def test_the_estimate_is_above_the_peak_and_not_far_from_it(workspace, spacing_mm):
     estimate_mb, peak_mb = measured_mb(workspace.root, spacing_mm, "window")
+    assert peak_mb <= estimate_mb <= 2.5 * peak_mb
+
+
+def test_each_group_has_a_map_in_memory(workspace):
+    """Fourteen groups of one label."""
+    estimate_mb, peak_mb = measured_mb(workspace.root, 1.0, "window", "a group for each label")
     assert peak_mb <= estimate_mb <= 2.5 * peak_mb
 
 
@@ -90,8 +99,8 @@ def test_an_image_of_float32_with_percentiles_of_its_own_takes_more(tmp_path):
     assert peak_mb <= estimate_mb <= 2.5 * peak_mb
 
 
-def measured_mb(root, spacing_mm, kind):
+def measured_mb(root, spacing_mm, kind, *more):
     """(estimate, peak) of a process that prepares the first case of the set below `root`."""
-    words = [sys.executable, "-c", MEASURE, root, str(spacing_mm), kind]
+    words = [sys.executable, "-c", MEASURE, root, str(spacing_mm), kind, *more]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     return map(float, done.stdout.split())
