@@ -190,14 +190,15 @@ def _licence(words: str) -> str:
 
 
 def _show(models: Mapping[str, Path]) -> None:
-    """Print the facts of models, {name to show: model folder}, and the licence of a model file."""
-    from ..inference.models.about import PLAN, read_about
+    """Print the facts of models, {name to show: model folder}, and the licence of a model file. Raises UnsafeError
+    where a folder is not as it was written."""
+    from ..inference.models.about import check_weights, describe, read_about
     from ..inference.models.model_file import home_of
-    from ..planning.plan_file import load_plan
 
     for name, model in models.items():
-        about = read_about(model)
-        facts = [("model", name), *_facts(model, about, load_plan(model / PLAN))]
+        described = describe(model)
+        check_weights(described)
+        facts = [("model", name), *_facts(model, read_about(model), described.plan)]
         width = 2 + max(len(_plain(key)) for key, _ in facts)
         print(*(f"{_plain(key) + ':':{width}}{_plain(said)}" for key, said in facts), "", sep="\n")
     if folder := home_of(next(iter(models.values()))):
