@@ -275,6 +275,22 @@ def test_s05_more_than_a_zip_file(model_file, refused, where):
     refused(model_file)
 
 
+@pytest.mark.parametrize(
+    "behind, said", [("manifest.json", "members one behind the other"), (WEIGHTS, "right behind its members")]
+)
+def test_s05_bytes_between_members_whose_places_are_right(members, refused, tmp_path, behind, said):
+    """The second of these is the last member: the bytes lie between it and the directory."""
+    file = tmp_path / "between.zip"
+    assert list(members)[-1] == WEIGHTS
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+            if name == behind:
+                archive.fp.write(b"#!/bin/sh\ntouch owned\n")
+                archive.start_dir = archive.fp.tell()  # where the next member is written, or the directory
+    assert said in refused(file)
+
+
 def test_s06_bombs_are_refused_before_they_are_unpacked(members, tmp_path, refused):
     zeros = {**members, WEIGHTS: bytes(200 * MB)}
     file = zipped(zeros.items(), tmp_path / "zeros.zip", zipfile.ZIP_DEFLATED)

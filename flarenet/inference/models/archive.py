@@ -99,11 +99,12 @@ def _check_members(file: Path, members: Iterable[zipfile.ZipInfo], directory: in
             found = f"{member.file_size} bytes from {member.compress_size}, {total} in all so far"
             expected = f"at most {most}, {HIGHEST_RATIO} times the compressed size, and {MOST_BYTES} in all"
             raise UnsafeError(name, found=found, expected=expected)
-        if member.header_offset < end or (end == 0 and member.header_offset):
+        if member.header_offset != end:
             raise UnsafeError(name, found=f"at byte {member.header_offset}", expected="members one behind the other")
         end = member.header_offset + _LOCAL_BYTES + len(member.orig_filename) + member.compress_size
-    if end > directory:
-        raise UnsafeError(file, found="members beyond their room", expected="members one behind the other")
+    if end != directory:
+        found = f"its directory at byte {directory}"
+        raise UnsafeError(file, found=found, expected=f"byte {end}, right behind its members")
 
 
 def _unpack_one(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, folder: Path) -> None:
