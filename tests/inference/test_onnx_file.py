@@ -7,6 +7,7 @@ import re
 import runpy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -17,13 +18,14 @@ import torch
 from benchmarks.one_network import plan_of
 from flarenet.cli.model import main
 from flarenet.data.labels import LabelSet
-from flarenet.errors import UsageError
+from flarenet.errors import StorageError, UsageError
 from flarenet.inference.models.model import Model, load_model
 from flarenet.inference.models.onnx_file import export_onnx
 from flarenet.inference.predict import Predictor
 from flarenet.planning.plan import Configuration
 from flarenet.preparation.reoriented import PERCENTILES, ReorientedVolume
 from flarenet.volume import Grid, Volume
+from tests.full_disk import longest_file
 from tests.inference.test_engines import MADE, OUTPUTS, network_of, spec_of
 from tests.inference.test_predict import AIR_HU, BODY_HU, model_folder
 
@@ -149,6 +151,17 @@ def test_what_is_to_be_done_around_the_network_lies_beside_it(tmp_path):
     assert said["clip_hu"] == [-200.0, 300.0] and said["spacing_mm"] == [None, 1.0, 1.0]
     assert said["weights_sha256"] == model.weights_sha256
     assert sorted(path.name for path in (tmp_path / "onnx").iterdir()) == ["network.onnx", "processing.json"]
+
+
+def test_on_a_disk_that_fills_up_both_files_stay_as_they_were(tmp_path):
+    model = load_model(model_folder(tmp_path / "model"))
+    wordy = replace(model, plan=model.plan.model_copy(update={"dataset": "x" * (3 << 20)}))
+    for name in ("network.onnx", "processing.json"):
+        (tmp_path / name).write_text("of an earlier model")
+    with longest_file(2 << 20), pytest.raises(StorageError, match="processing.json"):
+        export_onnx(wordy, tmp_path)
+    files = {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()}
+    assert files == dict.fromkeys(["network.onnx", "processing.json"], "of an earlier model")
 
 
 def test_a_missing_library_is_named_and_nothing_is_written(tmp_path, monkeypatch):

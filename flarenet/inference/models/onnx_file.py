@@ -20,7 +20,7 @@ from ...preparation.prepare import FULL
 from ...preparation.reoriented import PERCENTILES
 from ...schema import Frozen, save
 from ...silence import silent
-from ...whole import whole_file
+from ...whole import together, whole_file
 from ..windows import LEAST_WEIGHT, SIGMA_SHARE
 from .model import Model
 
@@ -82,15 +82,17 @@ def export_onnx(model: Model, folder: Path) -> None:
     Processing.outputs, are logits [b, 1 + n, *patch].
 
     Raises UsageError where the library is not installed and where torch cannot convert the network, RunError for a
-    network that does not segment.
+    network that does not segment, StorageError where a file cannot be written; a new one never lies beside an older
+    one.
     """
     model.check_segments()
     processing = processing_of(model)
     content = _converted(model, processing)
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / NETWORK, size_bytes=len(content)) as temporary:
-        temporary.write_bytes(content)
-    save(processing, folder / PROCESSING)
+    with together():
+        with whole_file(folder / NETWORK, size_bytes=len(content)) as temporary:
+            temporary.write_bytes(content)
+        save(processing, folder / PROCESSING)
 
 
 def processing_of(model: Model) -> Processing:
