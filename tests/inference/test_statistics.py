@@ -9,8 +9,8 @@ import pytest
 from flarenet.data.labels import LabelSet
 from flarenet.errors import DatasetError
 from flarenet.inference.outputs.slices import FinishedSlice
-from flarenet.inference.outputs.statistics import CaseStatistics, Statistics, write_tables
-from flarenet.schema import load
+from flarenet.inference.outputs.statistics import CaseStatistics, Statistics, read_statistics, write_tables
+from flarenet.schema import LARGEST_JSON_BYTES, load
 from flarenet.volume import Grid
 from flarenet.whole import together
 from tests.inference.opened import opened
@@ -27,8 +27,8 @@ def drawn():
     return labels
 
 
-def fed(opener, out, labels, image, *, descending=False):
-    sink = opener(out / "a.nii.gz", opened("a_0000.nii.gz", GRID))
+def fed(opener, out, labels, image, *, grid=GRID, descending=False):
+    sink = opener(out / "a.nii.gz", opened("a_0000.nii.gz", grid))
     for z in range(len(labels))[:: -1 if descending else 1]:
         sink.take(FinishedSlice(z, labels[z], image=image[z]))
     sink.finish()
@@ -68,6 +68,16 @@ def test_the_tables_of_several_cases(tmp_path):
     assert rows[2]["mean_hu"] == "" and float(rows[0]["volume_ml"]) == pytest.approx(0.55)
     cases = json.loads((tmp_path / "statistics.json").read_text())["cases"]
     assert [case["case"] for case in cases] == ["a", "b"]
+
+
+def test_what_is_written_of_very_many_specks_is_read_for_the_tables(tmp_path):
+    grid = Grid((20, 128, 256), np.diag([0.7, 0.7, 1.1, 1.0])[[2, 1, 0, 3]])
+    labels = np.zeros(grid.shape, dtype=np.uint8)
+    labels[::2, ::2, ::2] = 3  # 10 * 64 * 128 of them, and none touches another
+    fed(Statistics(LABELS, [3]), tmp_path, labels, np.zeros(grid.shape, np.float32), grid=grid)
+    assert (tmp_path / "statistics" / "a.json").stat().st_size > LARGEST_JSON_BYTES
+    tumor = read_statistics(tmp_path / "a.nii.gz").labels["tumor"]
+    assert tumor.lesions == tumor.voxels == len(tumor.lesions_ml) == 81920
 
 
 def test_a_scan_that_fails_leaves_the_earlier_answer(tmp_path):

@@ -11,7 +11,7 @@ from ...data.labels import LabelSet
 from ...data.names import stem_of
 from ...data.parts_by_slice import Parts, PartsBySlice
 from ...errors import DatasetError
-from ...schema import Frozen, load, save
+from ...schema import LARGEST_TABLE_BYTES, Frozen, load, save
 from ...volume import Grid
 from ...whole import write_csv
 from ..opening import OpenedScan
@@ -48,6 +48,7 @@ class CaseStatistics(Frozen):
     labels      label name -> its statistics
     """
 
+    largest_bytes = LARGEST_TABLE_BYTES  # it has the volume of each lesion, and noise may be many
     case: str
     spacing_mm: tuple[float, float, float]
     labels: dict[str, LabelStatistics]
