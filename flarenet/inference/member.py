@@ -38,11 +38,11 @@ class Member:
 
         planes      the image, float32 [Y, X] in [0, 1]
         shape       (z, y, x) of the image
-        descending  whether planes and slabs come highest first
+        descending  whether planes and slabs come highest first; only for the view that changes nothing
         """
         configuration = self.model.configuration
         view = view.within(shape, configuration.patch, configuration.overlap)
-        planes, shape = view.of(planes, shape, descending=descending)
+        planes, shape = view.of(planes, shape)
         slabs_of = partial(
             slabs,
             self.engine,

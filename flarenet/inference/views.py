@@ -36,12 +36,10 @@ class View:
         reach = [_reach(*axis, overlap) for axis in zip(self.offset[whole:], shape[whole:], patch)]
         return replace(self, offset=cast(Triple, (*[0] * whole, *reach)))
 
-    def of(
-        self, planes: Iterable[np.ndarray], shape: Triple, *, descending: bool = False
-    ) -> tuple[Iterable[np.ndarray], Triple]:
+    def of(self, planes: Iterable[np.ndarray], shape: Triple) -> tuple[Iterable[np.ndarray], Triple]:
         """(planes of the view, their shape), for a prepared image of `shape`, float32 [Y, X] in [0, 1].
 
-        planes  the image, lowest z first or, if `descending`, highest first
+        planes  the image, lowest z first; the view that changes nothing takes them in any order
         Voxels that the image is moved away from are 0.
         """
         if self == View():
@@ -50,7 +48,7 @@ class View:
         moved = cast(Triple, tuple(n + more for n, more in zip(shape, self.offset)))
         air = repeat(np.zeros(moved[1:], dtype=np.float32), away)
         seen = (np.pad(self._brightened(plane), [(n, 0) for n in inside]) for plane in planes)
-        return (chain(seen, air) if descending else chain(air, seen)), moved
+        return chain(air, seen), moved
 
     def _brightened(self, plane: np.ndarray) -> np.ndarray:
         return np.clip(plane * np.float32(self.scale) + np.float32(self.shift), 0, 1)
