@@ -4,7 +4,7 @@ Three sets of labels belong to a case, each a part of the next:
 
 annotated   those that somebody looked for (`annotated` of a Case)
 labelled    those that its maps hold: annotated, or filled in by teachers (`annotated` of a CaseRecord)
-supervised  those that the loss asks for: labelled, or absent from every case (`annotated` of a Sample)
+supervised  those that the loss asks for: labelled, or taught as absent from every case (`annotated` of a Sample)
 """
 
 from __future__ import annotations
@@ -71,8 +71,9 @@ def read_samples(
         opened = {name: stored for name, stored in opened.items() if stored.record.annotated}
         _check_some_left(step, list(opened), held_out, without_label=len(names) - len(opened))
     prepared = opened if answers is store else {name: store.read(name) for name in opened}
-    labelled = {value for stored in opened.values() for value in stored.record.annotated}
-    absent = never_there(step, plan.labels, dataset.cases, labelled=labelled)
+    labelled = {value for name, stored in opened.items() if name not in held_out for value in stored.record.annotated}
+    taught = [case for case in dataset.cases if case.name not in held_out]
+    absent = never_there(step, plan.labels, taught, labelled=labelled)
     samples = [_sample(prepared[name].image, stored, step, plan.labels, absent) for name, stored in opened.items()]
     _check_same(records, store)
     return (
@@ -178,8 +179,9 @@ def _check_whole(cases: Sequence[Case], store: Store, workspace: Workspace, plan
 def never_there(step: Step, labels: LabelSet, cases: Iterable[Case], *, labelled: Collection[int]) -> frozenset[int]:
     """The labels to be taught as absent from every case.
 
-    In a step that starts from random weights these are all but `labelled`, the labels labelled in some case of the
-    step; in one that starts from another run, those annotated in none of `cases`, the whole data set.
+    In a step that starts from random weights these are all but `labelled`, the labels labelled in some case that it
+    trains on; in one that starts from another run, those annotated in none of `cases`, all of the data set that are not
+    held out.
     """
     # always merged with background, such a label could be predicted anywhere at no cost, and would be somewhere
     if step.starts_from is None:

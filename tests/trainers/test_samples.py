@@ -37,17 +37,20 @@ def plan():
     return plan_of(RULES).model_copy(update={"labels": LABELS})
 
 
-def samples_of(workspace, **changes):
+def split_of(workspace, held_out=frozenset(), **changes):
     changes = {"teachers": {}, "groups": tuple(LABELS.groups), **changes}
-    train, _ = read_samples(
+    return read_samples(
         step_of(None).model_copy(update=changes),
         plan=plan(),
         configuration="3d",
         workspace=workspace,
-        held_out=frozenset(),
+        held_out=held_out,
         teachers=None,
     )
-    return train
+
+
+def samples_of(workspace, **changes):
+    return split_of(workspace, **changes)[0]
 
 
 @pytest.mark.parametrize("starts_from", [None, Run("Organ", 1)])
@@ -65,6 +68,16 @@ def test_a_label_that_only_cases_of_other_steps_answer_is_never_there_for_random
     (lesion,) = samples_of(workspace, starts_from=starts_from, subset=Subset(patterns=((2,),)))
     flags = {group: annotated.tolist() for group, annotated in lesion.annotated.items()}
     assert flags == {"organ": organ, "cancer": [True, True], "other": [True, True, True]}
+
+
+@pytest.mark.parametrize("starts_from", [None, Run("Organ", 1)])
+def test_a_label_that_only_held_out_cases_answer_is_never_there(workspace, starts_from):
+    """The liver is drawn in `drawn` alone, the tumor in `lesion` too."""
+    train, held_out = split_of(workspace, frozenset({"drawn"}), starts_from=starts_from)
+    organ = {sample.name: sample.annotated["organ"].tolist() for sample in (*train, *held_out)}
+    assert organ == dict.fromkeys(("drawn", "lesion", "bare", "firm"), [True, True])
+    cancer = {sample.name: sample.annotated["cancer"].tolist() for sample in (*train, *held_out)}
+    assert cancer == {"lesion": [True, True], "bare": [False] * 2, "firm": [False] * 2, "drawn": [True, True]}
 
 
 @pytest.mark.parametrize(
