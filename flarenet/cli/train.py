@@ -61,11 +61,12 @@ def _train(arguments: Namespace) -> None:
     from ..planning.planned import load_planned
     from ..trainers.own import find_trainer
     from ..training.distributed import joined, own_device
+    from ..training.signals import save_requests_harmless
 
     named = find_trainer(arguments.trainer) if arguments.trainer else None
     workspace = planned(arguments)
     plan = load_planned(workspace)
-    with joined(own_device(arguments.device)):  # joined once for all trainers
+    with save_requests_harmless(), joined(own_device(arguments.device)):  # once for all trainers
         for trainer in [named] if named else _advised(plan, workspace, arguments):
             _train_one(trainer, plan, workspace, arguments)
 

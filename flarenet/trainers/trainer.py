@@ -37,6 +37,7 @@ from ..training.objective import keeps_size, segmentation_objective
 from ..training.overlays import Overlays
 from ..training.progress import Display
 from ..training.run_file import RunRecord, other_versions, this_process
+from ..training.signals import save_requests_harmless
 from ..training.state import TrainState
 from ..workspace import Fold, Workspace
 from .foundations import Foundation, find_foundation
@@ -114,7 +115,8 @@ class Trainer:
         self._plan.step(self.name, 1 if step is None else step)
         numbers = range(1, len(self._part.steps) + 1) if step is None else [step]
         cards = [self._device] if self._device.type == "cuda" else []
-        with joined(self._device), torch.random.fork_rng(cards):  # a script's own random numbers are not affected
+        own_numbers = torch.random.fork_rng(cards)  # a script's own random numbers are not affected
+        with save_requests_harmless(), joined(self._device), own_numbers:
             self._check_rows(numbers)
             for number in numbers:
                 folder = self._workspace.run(self.name, number, self._fold)

@@ -198,7 +198,8 @@ class _Worker:
 
 def _serve(pipe: Connection, sources: Sequence[Batches]) -> None:
     """Make the requested batches until the parent closes the pipe."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, which ends this process when it is done
+    # meant for the parent, which ends this process when it is done
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     end_with_parent()
     torch.set_num_threads(1)

@@ -1,7 +1,7 @@
 """What signals request of a training run. Handlers only note them; the loop acts on them between two batches.
 
 SIGTERM, SIGINT   save the state and end
-SIGUSR1           save the state and go on
+SIGUSR1           save the state and go on; between two runs there is none to save
 """
 
 from __future__ import annotations
@@ -40,6 +40,23 @@ class Requests:
         self.stop, self.save = self.ending > 0, self.save or saving > 0
         if wanted:
             self.wanted = False
+
+
+@contextmanager
+def save_requests_harmless() -> Iterator[None]:
+    """Within this context SIGUSR1 does nothing where nothing notes it, as by default it would end the process.
+
+    Handlers that the program has set itself stay. Outside the main thread none can be set.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGUSR1) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGUSR1, lambda *_: None)  # not SIG_IGN, which noted() would leave as it is
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 
 
 @contextmanager

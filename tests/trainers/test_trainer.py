@@ -1,5 +1,6 @@
 """A step around its loop: in which order things happen, and what is said of a run that has ended."""
 
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -136,6 +137,18 @@ def test_a_script_that_trains_goes_on_with_its_own_random_numbers(tmp_path, monk
     torch.rand(3)
     one.train(1)
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_request_to_save_between_two_steps_ends_nothing(tmp_path, monkeypatch):
+    done, (one, _) = [], trainer_of(tmp_path, steps=(STEP, STEP))
+
+    def step(number, finish):
+        signal.raise_signal(signal.SIGUSR1)
+        done.append(number)
+
+    monkeypatch.setattr(one, "_train_step", step)
+    one.train()
+    assert done == [1, 2] and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
 
 
 def test_the_model_of_a_run_has_the_weights_of_its_best_epoch(tmp_path):

@@ -1,5 +1,8 @@
 """Loader processes: the same batches in the same order whatever their number, never far ahead, small to send."""
 
+import multiprocessing
+import os
+import signal
 from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
@@ -67,6 +70,19 @@ def test_a_jump_gives_the_batch_that_is_asked_for(samples):
         training = loader.prefetch(train, epochs=EPOCHS, batches_per_epoch=PER_EPOCH)
         for key in ((0, 3), (1, 4), (0, 0), (0, 1), (0, 3)):
             assert same(training.batch(*key), train.batch(*key))
+
+
+def test_a_signal_for_the_parent_ends_no_process(samples):
+    """As where a scheduler sends it to all processes of a job."""
+    train, others = source(samples), multiprocessing.active_children()
+    with Loader(1) as loader:
+        training = loader.prefetch(train, epochs=1, batches_per_epoch=PER_EPOCH)
+        assert same(training.batch(0, 0), train.batch(0, 0))
+        (process,) = (child for child in multiprocessing.active_children() if child not in others)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            os.kill(process.pid, number)
+        for index in range(1, PER_EPOCH):
+            assert same(training.batch(0, index), train.batch(0, index))
 
 
 class Noting:

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from flarenet.training import signals
-from flarenet.training.signals import Requests, noted
+from flarenet.training.signals import Requests, noted, save_requests_harmless
 
 
 def test_nothing_is_requested_without_a_signal():
@@ -37,6 +37,28 @@ def test_a_request_to_save_ends_nothing():
         requests.check()
         requests.check()
         assert requests == Requests(stop=False, save=True)
+
+
+def test_a_request_to_save_where_there_is_nothing_to_save_ends_nothing():
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+    with save_requests_harmless():
+        signal.raise_signal(signal.SIGUSR1)
+        with save_requests_harmless(), noted() as requests:
+            signal.raise_signal(signal.SIGUSR1)
+        assert requests.wanted
+        signal.raise_signal(signal.SIGUSR1)
+    assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
+
+
+def test_a_program_hears_the_requests_that_no_run_notes():
+    heard = []
+    before = signal.signal(signal.SIGUSR1, lambda number, _: heard.append(number))
+    try:
+        with save_requests_harmless():
+            signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert heard == [signal.SIGUSR1]
 
 
 def test_what_comes_during_a_check_is_found_at_the_next(monkeypatch):
