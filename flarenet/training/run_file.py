@@ -154,16 +154,21 @@ def _end(error: BaseException | None) -> str:
 
 
 def _earlier(path: Path, facts: RunFile) -> tuple[Process, ...]:
-    """The processes in a run.json of the same facts. One that is still "running" in it was killed."""
+    """The processes in a run.json of the same run. One that is still "running" in it was killed."""
     if not path.is_file():
         return ()
     before = load(RunFile, path, RunError)
-    if before.sha256 != facts.sha256:
+    if _fixed(before) != _fixed(facts):
         return ()
     return tuple(
         process.model_copy(update={"end": "killed"}) if process.end == "running" else process
         for process in before.processes
     )
+
+
+def _fixed(facts: RunFile) -> dict[str, str]:
+    """The `sha256` of what a resumed run cannot have changed. Of plan and data set other steps and their cases can."""
+    return {name: sha256 for name, sha256 in facts.sha256.items() if name not in ("plan", "dataset")}
 
 
 def _commit() -> str | None:

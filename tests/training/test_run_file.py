@@ -13,7 +13,7 @@ from flarenet.training.loop import fit
 from flarenet.training.run_file import RunFile, RunRecord, command_line, other_versions, this_process
 from tests.training.tiny import STEP, fresh_state, training_setup
 
-FACTS = RunFile(title="test", seed=0, sha256={"plan": "a" * 64})
+FACTS = RunFile(title="test", seed=0, sha256={name: "a" * 64 for name in ("plan", "dataset", "cases", "MAE/1")})
 
 
 def recorder(root, facts=FACTS):
@@ -82,11 +82,13 @@ def test_versions_other_than_those_of_the_last_process_are_named(tmp_path):
     assert other_versions(tmp_path) == ""
 
 
-def test_a_run_of_other_facts_begins_anew(tmp_path):
+@pytest.mark.parametrize(("changed", "processes"), [("plan", 2), ("dataset", 2), ("cases", 1), ("MAE/1", 1)])
+def test_a_run_of_other_cases_or_weights_begins_anew(tmp_path, changed, processes):
+    """One that resumes may have another plan, as of its other steps, and a data set that other cases were added to."""
     run_on(tmp_path)
-    other = FACTS.model_copy(update={"sha256": {"plan": "b" * 64}})
+    other = FACTS.model_copy(update={"sha256": {**FACTS.sha256, changed: "b" * 64}})
     run_on(tmp_path, facts=other)
-    assert len(read(tmp_path).processes) == 1
+    assert len(read(tmp_path).processes) == processes and read(tmp_path).sha256 == other.sha256
 
 
 def test_command_lines_name_no_folders_outside_the_root(tmp_path, monkeypatch):
