@@ -56,7 +56,10 @@ def make_state(
 
 
 def freeze(network: nn.Module, trained: Sequence[str]) -> None:
-    """Freeze all but the submodules `trained`; empty: nothing. Raises RunError, listing the real names, for others."""
+    """Freeze all but the submodules `trained`; empty: nothing. Raises RunError, listing the real names, for others.
+
+    What the network itself holds fixed, such as a position embedding, stays so in each of them.
+    """
     if not trained:
         return
     modules = dict(network.named_modules())
@@ -64,6 +67,7 @@ def freeze(network: nn.Module, trained: Sequence[str]) -> None:
         if name not in modules or not name:
             real = [module for module in modules if module and module.count(".") <= 1]
             raise RunError(f"submodule {name!r}", found="no such part of the network", expected=", ".join(real))
-    network.requires_grad_(False)
-    for name in trained:
-        modules[name].requires_grad_(True)
+    kept = {parameter for name in trained for parameter in modules[name].parameters()}
+    for parameter in network.parameters():
+        if parameter not in kept:
+            parameter.requires_grad_(False)
