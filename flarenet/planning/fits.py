@@ -1,14 +1,17 @@
-"""Whether a plan fits in memory. This is checked before a plan is written and before it is trained."""
+"""Whether a plan fits: patches their networks, and all of it in memory. This is checked before a plan is written and
+before it is trained."""
 
 from __future__ import annotations
 
 from ..errors import PlanError
+from .cost.kinds import check_halved
 from .cost.memory import prediction_gb, prepared_gb, step_gb
 from .plan import Plan
 
 
 def check_fits(plan: Plan, source: object) -> None:
-    """Raise PlanError, naming key, need and budget, for a plan that needs more memory than its budget.
+    """Raise PlanError, naming key, need and budget, for a plan that needs more memory than its budget, and for a patch
+    that is too small for a U-Net.
 
     Every case at the training spacing must fit in `host_memory_gb`, training in `gpu_memory_gb`, and the prediction of
     95 of 100 scans in `inference_memory_gb`. A model whose prediction is not the final result predicts on the machine
@@ -22,6 +25,7 @@ def check_fits(plan: Plan, source: object) -> None:
             purpose = f"for a scan of {_mm(scan.extent_mm)} mm"
             _within(need_gb, plan, "host_memory_gb", where, purpose=purpose, remedy="larger spacing")
     for name, part in plan.trainers.items():
+        check_halved(part.network, plan.configuration_of(name).patch, f"{source}: trainers.{name}.network")
         _check_training(plan, name, source)
         if "large" in plan.scans and part.network.groups:
             configuration = plan.configuration_of(name)

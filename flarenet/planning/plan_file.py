@@ -1,6 +1,6 @@
 """Reads, changes and writes plans. A plan is checked whenever it is read or changed.
 
-Whether it fits its budget is checked where it is changed and where it is trained (planned.load_planned), not where it
+Whether it fits (check_fits) is checked where it is changed and where it is trained (planned.load_planned), not where it
 is read: the plan of a finished model holds whatever memory it was made for.
 """
 

@@ -22,8 +22,8 @@ def load_fingerprint(workspace: Workspace) -> Fingerprint:
 def load_planned(workspace: Workspace) -> Plan:
     """The plan of `workspace`, edited or not.
 
-    Raises PlanError where it is broken, needs more memory than its budget, or was made from another fingerprint than
-    the one next to it: for another data set, or before cases were added.
+    Raises PlanError where it is broken, has a patch too small for a network, needs more memory than its budget, or was
+    made from another fingerprint than the one next to it: for another data set, or before cases were added.
     """
     plan = load_plan(workspace.plan)
     check_fits(plan, workspace.plan)

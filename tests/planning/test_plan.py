@@ -215,6 +215,26 @@ def test_a_plan_that_contradicts_itself_is_refused(plan, change, place):
 
 
 @pytest.mark.parametrize(
+    ("trainer", "patch", "taken"),
+    [
+        ("Deep", "[4,4,8]", True),  # three resolutions: 1 x 1 x 2 voxels at the coarsest
+        ("Deep", "[4,4,7]", False),
+        ("Deep", "[3,96,96]", False),
+        ("Flat", "[8,4]", True),
+        ("Flat", "[4,4]", False),
+    ],
+)
+def test_a_patch_of_which_a_u_net_has_no_two_voxels_at_its_coarsest_resolution_is_refused(plan, trainer, patch, taken):
+    change = f"configurations.{plan.trainers[trainer].configuration}.patch={patch}"
+    if taken:
+        override(plan, [change])
+        return
+    with pytest.raises(PlanError, match=r"(?s)at least 4 voxels, one of at least 8, for 3 resolutions") as caught:
+        override(plan, [change])
+    assert caught.value.thing == f"--set: trainers.{trainer}.network: patch"
+
+
+@pytest.mark.parametrize(
     ("changes", "refused"),
     [
         (["trainers.Flat.steps.0.warmup_epochs=4"], True),  # of as many epochs

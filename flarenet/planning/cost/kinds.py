@@ -38,7 +38,7 @@ class Kind:
 
     check           raises PlanError for numbers that make no network; it is given what the error calls the network
     layers          the layers of a network with a head for each group of the outputs
-    patch_multiple  each edge of its patch is a multiple of this; None: it takes any patch
+    patch_multiple  each edge of its patch is a multiple of this; None: a U-Net, which takes any patch of check_halved
     """
 
     check: Callable[[NetworkSpec, str], None]
@@ -84,6 +84,25 @@ def _check_patch(patch: Patch, multiple: int, where: str) -> None:
     if len(patch) != 3 or any(n % multiple for n in patch) or max(patch) < 2 * multiple:
         expected = f"three multiples of {multiple}, one of them at least {2 * multiple}"
         raise PlanError(f"{where}: patch", found=patch, expected=expected)
+
+
+def check_halved(spec: NetworkSpec, patch: Patch, where: str) -> None:
+    """Raise PlanError for a patch of which a U-Net has less than two voxels at its coarsest resolution.
+
+    Without any it cannot run, and a norm of a single one learns nothing. Other kinds are not checked.
+    """
+    kind = KINDS.get(spec.kind)
+    if kind is None or kind.patch_multiple:
+        return
+    resolutions = len(spec.features) - 1
+    least = 2 ** (resolutions - 1)
+    if min(patch) < least or max(patch) < 2 * least:
+        raise PlanError(
+            f"{where}: patch",
+            found=patch,
+            expected=f"edges of at least {least} voxels, one of at least {2 * least}, for {resolutions} resolutions",
+            remedy="a larger patch, or fewer resolutions: features has one number more than there are",
+        )
 
 
 @dataclass(frozen=True)
