@@ -45,16 +45,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def work(arguments: Namespace) -> None:
     """Measure the cases that are not measured yet, then print the table.
 
-    Raises CasesFailed, after everything else is done, where the command failed for a case.
+    Raises UsageError, before anything runs, where a prediction would replace a scan, and CasesFailed, after everything
+    else is done, where the command failed for a case.
     """
-    from ..data.names import find_images
+    from ..data.names import FILE_ENDINGS, case_name, find_images
     from ..errors import CasesFailed
     from ..evaluation.efficiency import EFFICIENCY, print_efficiency
     from ..evaluation.gpu_memory import find_gpu
     from ..evaluation.measure import Command, measure
+    from ..inference.outputs.outputs import refuse_replacing
     from ..lock import locked
 
     command, images, gpu = Command(arguments.command), find_images(arguments.input), find_gpu(arguments.gpu)
+    for ending in FILE_ENDINGS:  # a prediction may end in either
+        refuse_replacing({image: arguments.output / f"{case_name(image)}{ending}" for image in images})
     with locked(arguments.output):
         found = measure(images, arguments.output, command, gpu=gpu, timeout_s=arguments.timeout_s, tell=_tell)
     print_efficiency(found)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data.memory import processors
-from ..data.names import CHANNEL, case_name, composed, stem_of
+from ..data.names import CHANNEL, FILE_ENDINGS, case_name, composed, stem_of
 from ..data.nifti import read_grid
 from ..data.reading import Reading
 from ..errors import FlarenetError, RunError, UsageError, without_folders
@@ -78,7 +78,9 @@ def measure(
 ) -> Efficiency:
     """Predict every image into `out`/CASE.nii.gz, each in its own process, in order, and write `out`/efficiency.json.
 
-    The file is written after each case. A case that it holds, and whose prediction exists, is not run again.
+    The file is written after each case. A case that it holds, and whose prediction exists, is not run again. Of any
+    other case `out`/CASE.nii.gz and .nii are removed first: a prediction of an earlier command must not stand for this
+    one's. None of `images` may lie there.
 
     timeout_s  seconds after which the command of a case is ended, and the case counts as failed
     tell       called after each case with its cost, or with the reason why it failed
@@ -94,6 +96,8 @@ def measure(
         if case in found.cases and _prediction(out, case):
             continue
         try:
+            for earlier in _places(out, case):
+                earlier.unlink(missing_ok=True)
             result = _measure_case(image, out, command, gpu=gpu, timeout_s=timeout_s)
         except (FlarenetError, OSError) as error:
             cases = {name: cost for name, cost in found.cases.items() if name != case}
@@ -176,8 +180,12 @@ def _check(cost: ProcessCost, case: str, log: Path, timeout_s: float | None) -> 
 
 
 def _prediction(folder: Path, case: str) -> Path | None:
-    places = (folder / f"{case}{ending}" for ending in (".nii.gz", ".nii"))
-    return next((path for path in places if path.is_file()), None)
+    return next((path for path in _places(folder, case) if path.is_file()), None)
+
+
+def _places(folder: Path, case: str) -> list[Path]:
+    """The files of which one holds the prediction of a case."""
+    return [folder / f"{case}{ending}" for ending in FILE_ENDINGS]
 
 
 @contextmanager

@@ -198,6 +198,29 @@ def test_measurements_of_two_commands_are_not_mixed(images, tmp_path, capsys):
     assert "remove this file" in capsys.readouterr().err
 
 
+def test_a_prediction_of_an_earlier_command_does_not_stand_for_a_later_one(images, tmp_path):
+    """Neither where the later one fails, nor beside its own of the other ending."""
+    scan, out = images / "a_0000.nii.gz", tmp_path / "out"
+
+    def copied(name):
+        (out / "efficiency.json").unlink(missing_ok=True)
+        assert measure(scan, out, [sys.executable, "-c", COPY, "{image}", "{output}", name]) == 0
+        return [path.name for path in out.glob("a.nii*")]
+
+    assert copied("a.nii.gz") == ["a.nii.gz"] and copied("a.nii") == ["a.nii"]
+    (out / "efficiency.json").unlink()
+    assert measure(scan, out, [sys.executable, "-c", "raise SystemExit(1)", "{image}", "{output}"]) == 3
+    assert not list(out.glob("a.nii*"))
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])
+def test_a_scan_is_not_taken_for_an_earlier_prediction(images, tmp_path, capsys, name):
+    (tmp_path / name).write_bytes(b"the only copy")
+    assert measure(tmp_path / name, tmp_path, predictor(tmp_path)) == 2
+    assert "an input image of that name" in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == b"the only copy" and not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize(
     "words, said",
     [
