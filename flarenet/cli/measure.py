@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
-from .shell import add_timeout, index, new_parser, run
+from .shell import add_timeout, index, new_parser, path, run
 
 FORM = "flarenet_measure -i IN -o OUT [--timeout-s S] [--gpu K] -- COMMAND"
 PLACES = (
@@ -25,11 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "flarenet_measure", "Predict scans with any command, one process per scan, and measure the cost."
     )
     parser.usage, parser.epilog = FORM, PLACES
-    parser.add_argument("-i", "--input", type=Path, required=True, metavar="IN", help="a scan, or a folder of scans")
+    parser.add_argument("-i", "--input", type=path, required=True, metavar="IN", help="a scan, or a folder of scans")
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
+        type=path,
         required=True,
         metavar="OUT",
         help="where predictions, efficiency.json and logs/ go; a killed measurement resumes from there",

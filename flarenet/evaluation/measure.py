@@ -82,8 +82,9 @@ def measure(
     other case `out`/CASE.nii.gz and .nii are removed first: a prediction of an earlier command must not stand for this
     one's. None of `images` may lie there.
 
-    timeout_s  seconds after which the command of a case is ended, and the case counts as failed
-    tell       called after each case with its cost, or with the reason why it failed
+    images, out  absolute paths: the command may run in another folder
+    timeout_s    seconds after which the command of a case is ended, and the case counts as failed
+    tell         called after each case with its cost, or with the reason why it failed
 
     A case fails if its scan has no readable header, or its command takes too long, ends with a non-zero exit code or by
     a signal, or leaves no prediction; the others go on. Raises UsageError where `out` holds measurements of another
@@ -102,7 +103,7 @@ def measure(
         except (FlarenetError, OSError) as error:
             cases = {name: cost for name, cost in found.cases.items() if name != case}
             # the file, and pages made of it, are passed on
-            reason = without_folders(str(error), (out.absolute(), image.parent.absolute()))
+            reason = without_folders(str(error), (out, image.parent))
             found = found.model_copy(update={"cases": cases, "failed": {**found.failed, case: reason}})
             tell(case, str(error))
         else:

@@ -121,10 +121,19 @@ def test_a_page_of_what_was_measured_names_no_folder_of_the_machine(images, tmp_
         words = [sys.executable, "-c", "raise SystemExit('cannot read {image}')", "{output}"]
         assert measure(start / "scans", start / name, words) == 3
         costs[name] = read_efficiency(tmp_path / name)
-        assert "cannot read" in costs[name].failed["a"] and "what to do: see" in costs[name].failed["a"]
+        assert "cannot read" in costs[name].failed["a"] and "what to do: see logs/a.txt" in costs[name].failed["a"]
     write_page(tmp_path / "page.html", "costs", [efficiency_section(costs)])
     page = (tmp_path / "page.html").read_text()
     assert page.count("logs/a.txt") == 2 and page.count("b_0000.nii.gz") == 2 and str(tmp_path) not in page
+
+
+def test_a_command_that_works_in_another_folder_finds_its_own(images, tmp_path, monkeypatch):
+    """As docker's daemon does, to which OUT/inputs would not even be a folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a_0000.nii.gz").write_bytes((images / "a_0000.nii.gz").read_bytes())
+    words = ["sh", "-c", 'cd / && cp "$1" "$2/a.nii.gz"', "sh", "{image}", "{output}"]
+    assert measure(Path("a_0000.nii.gz"), Path("out"), words) == 0
+    assert (tmp_path / "out" / "a.nii.gz").is_file()
 
 
 def test_what_a_container_leaves_as_root_costs_no_case(images, tmp_path, monkeypatch):
