@@ -76,7 +76,10 @@ def _add_sections(parser: ArgumentParser) -> None:
 
 
 def _named(text: str) -> tuple[str, Path]:
-    name, equals, folder = text.rpartition("=")
+    """(name, folder) of NAME=DIR or of DIR alone. No name holds a "/", but the path of a folder may hold "=" too."""
+    name, equals, folder = text.partition("=")
+    if "/" in name or not equals:
+        name, equals, folder = "", "", text
     if not folder or (equals and not name.strip()):
         raise ArgumentTypeError(f"{text!r} is not NAME=DIR")
     return name or path(folder).resolve().name, path(folder)

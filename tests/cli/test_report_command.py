@@ -95,7 +95,7 @@ def test_a_missing_prediction_is_told_after_the_page_is_written(made, capsys):
 def test_names_are_told_apart(made, capsys):
     assert _report(made, f"A={made / 'right'}", f"A={made / 'beside'}") == 2
     assert "two models" in capsys.readouterr().err
-    assert _report(made, f"../A={made / 'right'}") == 7
+    assert _report(made, f".A={made / 'right'}") == 7
 
 
 def test_folders_typed_as_seen_from_here_are_told_to_the_workers_as_seen_from_anywhere(tmp_path, monkeypatch):
@@ -105,6 +105,28 @@ def test_folders_typed_as_seen_from_here_are_told_to_the_workers_as_seen_from_an
     assert told.predictions == [("a", tmp_path / "a"), ("B", tmp_path / "b")]
     assert told.model == [("M", tmp_path / "run")]
     assert (told.truth, told.out, told.images) == (tmp_path / "truth", tmp_path / "out", tmp_path / "scans")
+
+
+@pytest.mark.parametrize(
+    "typed, name, folder",
+    [
+        ("ours=/runs/lr=0.1/pred", "ours", "/runs/lr=0.1/pred"),
+        ("/runs/lr=0.1", "lr=0.1", "/runs/lr=0.1"),
+        ("./lr=0.1", "lr=0.1", "lr=0.1"),
+        ("lr=0.1", "lr", "0.1"),
+    ],
+)
+def test_the_path_of_a_folder_may_hold_an_equals_sign(tmp_path, monkeypatch, typed, name, folder):
+    monkeypatch.chdir(tmp_path)
+    told = report_parser().parse_args(["-p", typed, "-g", "truth", "-o", "out", "-d", "P", "--model", typed])
+    assert told.predictions == told.model == [(name, tmp_path / folder)]
+
+
+@pytest.mark.parametrize("typed", ["A=", "=a", " =a", ""])
+def test_a_name_without_a_folder_or_the_reverse_is_refused(typed, capsys):
+    with pytest.raises(SystemExit):
+        report_parser().parse_args(["-p", typed, "-g", "truth", "-o", "out", "-d", "P"])
+    assert "is not NAME=DIR" in capsys.readouterr().err
 
 
 def test_what_lies_beside_becomes_sections(made):
