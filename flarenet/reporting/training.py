@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,20 +34,25 @@ class LoggedRun:
 
 
 def read_runs(named: Sequence[tuple[str, Path]]) -> list[LoggedRun]:
-    """Every step that left a log in the folders of `named`.
+    """Every step that left a log in the folders of `named`, those of a folder by their numbers.
 
     named  (name, folder), with the folder of a model, or of a trainer with all its steps
     Raises UsageError where a folder holds no log, RunError where a log is broken.
     """
     runs = []
     for name, folder in named:
-        found = sorted(folder.rglob(LOG))
+        found = sorted(folder.rglob(LOG), key=_by_numbers)
         if not found:
             raise UsageError(f"--model {folder}", found=f"no {LOG}", expected="the folder of a model, or of a trainer")
         for path in found:
             title = path.parent.relative_to(folder).as_posix()
             runs.append(LoggedRun(name, "" if title == "." else title, tuple(read_log(path))))
     return runs
+
+
+def _by_numbers(path: Path) -> list[str | int]:
+    """A key to sort by, with which step_2 comes before step_10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.as_posix())]
 
 
 def training_section(runs: Sequence[LoggedRun]) -> Section:

@@ -42,6 +42,15 @@ def test_steps_of_a_fold_follow_each_other(tmp_path):
     assert rows[3] == ["B", "-", "2", "1.00", "6.0", "1.5000", "-"]
 
 
+def test_the_tenth_step_follows_the_second_and_not_the_first(tmp_path):
+    for step, losses in ((10, [0.1]), (2, [0.2, 0.2, 0.2]), (1, [0.3, 0.3])):
+        _log(tmp_path / f"step_{step}", *losses)
+    runs = read_runs([("A", tmp_path)])
+    assert [run.title for run in runs] == ["step_1", "step_2", "step_10"]
+    loss, _ = training_section(runs).parts
+    assert [line.get_xdata().tolist() for line in loss.figure.axes[0].lines] == [[1, 2], [3, 4, 5], [6]]
+
+
 def test_what_is_no_log_is_refused(tmp_path):
     _log(tmp_path / "A", 1.0)
     with (tmp_path / "A" / "log.jsonl").open("a") as log:
