@@ -168,7 +168,7 @@ def thinned(samples: Sequence[Sample]) -> tuple[Sample, ...]:
 def _check(cost: ProcessCost, case: str, log: Path, timeout_s: float | None) -> None:
     """Raise RunError, with the last line of the command's output, where it failed."""
     if cost.out_of_time:
-        found = f"not done after {timeout_s:g} s: ended, with all its processes"
+        found = f"not done after {timeout_s:g} s"
     elif cost.exit_code < 0:
         found = f"killed by {signal.Signals(-cost.exit_code).name}"
     elif cost.exit_code:

@@ -65,7 +65,8 @@ def run_measured(
 ) -> ProcessCost:
     """Run a command and measure it; its output goes to the file `log`.
 
-    Processes that it leaves running are ended, also if this call is interrupted. Memory is summed over the processes;
+    Processes that it leaves running are ended, also if this call is interrupted. Those of another user, as sudo starts
+    them, cannot be: such a command is waited for, also when its time is up. Memory is summed over the processes;
     pages that several share count in each. Processor time is that of the command and of its children that ended before
     it. Raises OSError where the command cannot be started.
     """
@@ -117,7 +118,8 @@ class _Watch(Thread):
             self.join()
         self._look()
         end(self.seen)
-        with suppress(ProcessLookupError):  # what left the tree between two samples is still in the group
+        # what left the tree between two samples is still in the group
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.root.pid, signal.SIGKILL)
         if self.error is not None:
             raise self.error
@@ -151,14 +153,14 @@ class _Watch(Thread):
 
 
 def end(processes: Iterable[psutil.Process]) -> None:
-    """End the processes that still run: by SIGTERM, and after GRACE_S by SIGKILL."""
+    """End the processes that still run: by SIGTERM, and after GRACE_S by SIGKILL. Those of another user are left."""
     left = list(processes)
     for process in left:
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             process.terminate()
     _, left = psutil.wait_procs(left, timeout=GRACE_S)
     for process in left:
-        with suppress(psutil.NoSuchProcess):
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             process.kill()
     psutil.wait_procs(left, timeout=GRACE_S)
 

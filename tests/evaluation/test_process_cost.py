@@ -1,5 +1,6 @@
 """Costs of real child processes whose time, memory and processors are known, within what a busy machine needs."""
 
+import errno
 import os
 import signal
 import sys
@@ -104,6 +105,25 @@ def test_children_that_outlive_the_command_are_ended(tmp_path):
     )
     assert measured(tmp_path, python(script)).exit_code == 0
     assert left_of(pids) == []
+
+
+def test_a_command_of_another_user_is_waited_for(tmp_path, monkeypatch):
+    """As sudo starts it: no signal reaches it, nor the child that it leaves, whoever runs this test."""
+
+    def refusing(call):
+        def refused(pid, number):
+            if number in (signal.SIGTERM, signal.SIGKILL):
+                raise PermissionError(errno.EPERM, "Operation not permitted")
+            return call(pid, number)
+
+        return refused
+
+    for name in ("kill", "killpg"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    monkeypatch.setattr("flarenet.evaluation.process_cost.GRACE_S", 0.05)
+    cost = measured(tmp_path, ["sh", "-c", "sleep 2 & sleep 0.7; echo done"], timeout_s=0.2)
+    assert cost.out_of_time and cost.exit_code == 0 and cost.seconds >= 0.7
+    assert (tmp_path / "log.txt").read_text() == "done\n"
 
 
 def test_nothing_is_left_where_the_measurement_itself_is_broken_off(tmp_path):
