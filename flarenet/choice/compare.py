@@ -52,7 +52,7 @@ class Comparison(Frozen):
     """What compare.json holds.
 
     cases        fold -> the cases that all candidates were scored on
-    rows         the candidates, that with the best mean first
+    rows         the candidates, that with the best mean first, those without a mean last
     best         name of the best candidate; None where no candidate predicts every group
     parts        label -> effect of the rule `fusion.largest` on the best candidate's predictions
     shares       label -> effect of the rule `fusion.least_share`, with largest_parts.SHARE, likewise
@@ -97,7 +97,7 @@ def compare(
     rows = {name: row(candidate) for name, candidate in candidates.items()}
     together = {candidate.name: candidate for candidate in ensembles(_best_steps(single, rows))}
     rows |= {name: row(candidate) for name, candidate in together.items()}
-    ordered = sorted(rows.values(), key=lambda row: (-(row.mean.dsc or 0), -(row.mean.nsd or 0), row.name))
+    ordered = sorted(rows.values(), key=_place)
     best = None if ordered[0].mean.dsc is None else (candidates | together)[ordered[0].name]
     tried, own = Tried(), Fusion()
     if best is not None:
@@ -177,6 +177,11 @@ def _row(candidate: Candidate, scored: Sequence[CaseScores], labels: LabelSet) -
         classes={name: score for name, score in found.classes.items() if score.n},
         failed=found.failed,
     )
+
+
+def _place(row: Row) -> tuple[bool, float, float, str]:
+    """A key to sort by: the best mean first; rows without one last, also behind a mean of 0."""
+    return row.mean.dsc is None, -(row.mean.dsc or 0), -(row.mean.nsd or 0), row.name
 
 
 def _best_steps(candidates: Iterable[Candidate], rows: Mapping[str, Row]) -> list[Candidate]:

@@ -220,6 +220,26 @@ def test_runs_of_another_label_table_are_left_out_and_named(workspace, capsys):
     assert f"left out: {old}: label 1 {second!r}, where the data set has label 1 {first!r}" in said
 
 
+def test_a_mean_of_zero_is_better_than_none(workspace, capsys):
+    """No scan can be read, so each answer scores 0; 3DOrgan, the first by name, answers one of the groups alone."""
+    for trainer in ("3DOrgan", "DualDecoder2D"):
+        finish(workspace, trainer, 1, 0)
+    held_out = load_splits(workspace.splits).held_out(0)
+    kept = {c.image: c.image.read_bytes() for c in load_settled(workspace.settled).cases if c.name in held_out}
+    for image, content in kept.items():
+        image.write_bytes(content[:1000])
+    code, said = run(workspace, capsys)
+    for image, content in kept.items():
+        image.write_bytes(content)
+    assert code == 3 and "none is best" not in said
+    assert {name: row["mean"]["dsc"] for name, row in rows(workspace).items()} == {
+        "3DOrgan/1 + DualDecoder2D/1": 0,
+        "DualDecoder2D/1": 0,
+        "3DOrgan/1": None,
+    }
+    assert list(rows(workspace))[-1] == "3DOrgan/1" and "best: 3DOrgan/1 + DualDecoder2D/1" in said
+
+
 def test_a_case_that_cannot_be_read_scores_zero_and_is_named(workspace, capsys, tmp_path):
     finish(workspace, "DualDecoder2D", 1, 0)
     name = sorted(load_splits(workspace.splits).held_out(0))[0]
