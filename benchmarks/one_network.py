@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from flarenet.data.labels import LabelSet
-from flarenet.planning.plan import Configuration, NetworkSpec, Plan, TrainerPlan
+from flarenet.planning.plan import Configuration, NetworkSpec, Plan, Step, Subset, TrainerPlan
 
 
 def plan_of(
     network: NetworkSpec, labels: LabelSet, *, spacing_mm: tuple, patch: tuple[int, ...], trainer: str = "Net"
 ) -> Plan:
-    """A plan without steps: predict with `network` on windows of `patch`, at `spacing_mm`, in a soft-tissue window."""
+    """A plan to predict with `network` on windows of `patch`, at `spacing_mm`, in a soft-tissue window. Its one step
+    stands for any."""
     configuration = Configuration(
         spacing_mm=spacing_mm, inference_spacing_mm=spacing_mm, patch=patch, clip_hu=(-160.0, 240.0)
+    )
+    step = Step(
+        subset=Subset(patterns=((),)),
+        groups=network.groups,
+        batch_size=1,
+        batches_per_epoch=1,
+        epochs=1,
+        learning_rate=1e-3,
     )
     return Plan(
         recipe="auto",
@@ -19,5 +28,5 @@ def plan_of(
         labels=labels,
         fingerprint_hash="0",
         configurations={"only": configuration},
-        trainers={trainer: TrainerPlan(configuration="only", network=network, steps=())},
+        trainers={trainer: TrainerPlan(configuration="only", network=network, steps=(step,))},
     )

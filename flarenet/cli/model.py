@@ -101,9 +101,11 @@ def _list(arguments: Namespace) -> None:
 
 
 def _row(name: str, models: Sequence[Path]) -> tuple[str, str, str, str, str, str]:
-    """The row of `list` for the models that a name stands for. Raises as read_about does."""
-    from ..inference.models.about import read_about
+    """The row of `list` for the models that a name stands for. Raises as describe does."""
+    from ..inference.models.about import describe, read_about
 
+    for model in models:
+        describe(model)
     about = read_about(models[0])
     size = sum(path.stat().st_size for model in models for path in _parts(model)) / _MB
     return name, about.trainer, str(about.step), str(len(models)), about.dataset, f"{size:.1f}"

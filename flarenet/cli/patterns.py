@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from .shell import new_parser, run
+from .shell import count, new_parser, run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -14,6 +14,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "flarenet.cli.patterns", "Infer what was looked for in each case, from the labels in all masks."
     )
     parser.add_argument("file", metavar="FILE.json", help="a JSON object: case -> values present in its mask")
+    parser.add_argument(
+        "--lesions",
+        type=count,
+        nargs="+",
+        default=[],
+        metavar="V",
+        help="values of lesions, which may be absent from more cases than organs (default: none)",
+    )
     return run(parser, work, argv)
 
 
@@ -24,7 +32,7 @@ def work(arguments: Namespace) -> None:
     from ..schema import to_json
 
     present = read_present(arguments.file)
-    inferred = infer_patterns(present)
+    inferred = infer_patterns(present, findings=arguments.lesions)
     absent = {case: sorted({*inferred.patterns[case]} - found) for case, found in present.items()}
     content = {
         "cohorts": [{"annotated": list(p), "cases": count} for p, count in cohorts(inferred.patterns.values())],

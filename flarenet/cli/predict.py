@@ -40,10 +40,9 @@ def make_parser() -> ArgumentParser:
         "Predict label maps: X.nii.gz, X_0000.nii.gz or a folder X of DICOM slices becomes X.nii.gz.",
     )
     kinds = "an image, a folder of images, or one of DICOM slices"
-    parser.add_argument("-i", "--input", required=True, type=Path, metavar="IN", help=kinds)
-    parser.add_argument(
-        "-o", "--output", required=True, type=Path, metavar="OUT", help="a folder; for one image also a .nii.gz file"
-    )
+    parser.add_argument("-i", "--input", required=True, type=shell.path, metavar="IN", help=kinds)
+    single = "a folder; for one image also a .nii.gz file"
+    parser.add_argument("-o", "--output", required=True, type=shell.path, metavar="OUT", help=single)
     chosen = parser.add_mutually_exclusive_group()
     chosen.add_argument(
         "-m",

@@ -241,7 +241,7 @@ def _out_of_scale(fingerprint: Fingerprint) -> list[str]:
         least = least_mm3 / math.prod(voxel_mm)
         found.append(
             f"with recipe auto, pseudo labels of lesions below {least_mm3:g} mm3 are hidden, {least:.0f} voxels of the "
-            "median scan: --set trainers.*.steps.*.pseudo.least_mm3=MM3 can lower it"
+            "median scan: --set 'trainers.*.steps.*.pseudo.least_mm3=MM3' can lower it"
         )
     return found
 

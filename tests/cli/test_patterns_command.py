@@ -22,6 +22,15 @@ def test_a_bad_file_is_a_message_and_an_exit_code(tmp_path, capsys, text, words)
     assert said.out == "" and words in said.err and "Traceback" not in said.err
 
 
+def test_lesions_may_be_absent_from_half_of_a_collection(tmp_path, capsys):
+    path = tmp_path / "present.json"
+    path.write_text(json.dumps({f"a{i}": [1, 2] if i % 2 else [1] for i in range(60)}))
+    for words, cohorts in (([], [([1], 30), ([1, 2], 30)]), (["--lesions", "2"], [([1, 2], 60)])):
+        assert main([str(path), *words]) == 0
+        found = json.loads(capsys.readouterr().out)["cohorts"]
+        assert sorted((one["annotated"], one["cases"]) for one in found) == cohorts
+
+
 def test_the_command_prints_json(tmp_path):
     path = tmp_path / "present.json"
     path.write_text('{"a": [0, 1, 2], "b": [1, 2], "c": [2, 1]}')

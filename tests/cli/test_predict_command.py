@@ -527,13 +527,18 @@ def test_the_report_is_written_once_a_case_and_always_names_the_case_that_is_pre
     assert predict(root, "--continue") == 0 and len(errors) == 3  # nothing is left to do
 
 
-def test_the_report_tells_no_folders(root):
-    """Given whole paths: of a scan that fails and of one with a remark (no unit of length) the names alone."""
+def test_the_report_tells_no_folders(root, monkeypatch):
+    """Of a scan that fails and of one with a remark (no unit of length) it has the names alone, however these were
+    given."""
     (root / "scans" / "b.nii.gz").write_bytes(b"this is no image")
-    assert predict(root) == 3
-    said = report(root)["cases"]
-    assert said["b"]["error"].startswith("b.nii.gz\n") and said["a"]["remarks"][0]["file"].startswith("a_0000.nii.gz")
-    assert str(root) not in (root / "out" / "report.json").read_text()
+    monkeypatch.chdir(root)
+    for start in (root, Path()):
+        words = ["-i", str(start / "scans"), "-o", str(start / "out"), "--root", str(start), "--device", "cpu"]
+        assert main(words) == 3
+        said = report(root)["cases"]
+        assert said["b"]["error"].startswith("b.nii.gz\n")
+        assert said["a"]["remarks"][0]["file"].startswith("a_0000.nii.gz")
+        assert str(root) not in (root / "out" / "report.json").read_text()
 
 
 @pytest.mark.parametrize("words", [[], ["--continue"]])

@@ -216,6 +216,15 @@ def test_a_damaged_or_unfinished_model_is_not_passed_on(root, tmp_path, capsys):
     assert not (tmp_path / "toy.zip").exists()
 
 
+def test_a_model_whose_plan_was_changed_is_listed_as_damaged(root, capsys):
+    """Also where that of another fold is whole."""
+    plan = root / RUN / "fold_1" / "step_2" / "plan.json"
+    plan.write_text(plan.read_text().replace('"seed": 0', '"seed": 1'))
+    assert command(root, "list") == 3
+    said = capsys.readouterr()
+    assert f"{RUN}/fold_1/step_2" in said.err and f"{RUN}/step_2" in said.out and "fold_1" not in said.out
+
+
 def test_folds_that_no_file_can_hold_are_told_before_anything_is_gathered(root, tmp_path, monkeypatch, capsys):
     assert 1.05 * archive.MOST_BYTES < zipfile.ZIP64_LIMIT  # a member of all bytes is written without 64-bit fields
     one = sum((root / RUN / "step_2" / name).stat().st_size for name in (WEIGHTS, PLAN, ABOUT))
