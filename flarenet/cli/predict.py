@@ -106,7 +106,7 @@ def work(arguments: Namespace) -> int:
     if arguments.dicom_seg and not any(image.is_dir() for image in images):  # each would fail, after torch's import
         expected, remedy = "DICOM slices, from which DICOM SEG is made", "leave --dicom-seg out"
         raise DatasetError(arguments.input, found="no folder of DICOM slices", expected=expected, remedy=remedy)
-    if (one := _one_file(arguments)) and arguments.resume:
+    if (one := _one_file(arguments, images)) and arguments.resume:
         raise UsageError("--continue", found="-o with a file", expected="a folder, which has a report.json")
     outputs = one or output_names(images, _folder(arguments.output))
     refuse_replacing(outputs)
@@ -248,13 +248,12 @@ def _going_on(arguments: Namespace) -> str:
     return "the same command" if _names_a_file(arguments.output) else "the same command with --continue"
 
 
-def _one_file(arguments: Namespace) -> dict[Path, Path] | None:
-    """{image: its label file} where -o names a file for one image; else None. Raises UsageError for several images."""
+def _one_file(arguments: Namespace, images: Sequence[Path]) -> dict[Path, Path] | None:
+    """{image: its label file} where -o names a file for one image, which -i is; else None. Raises UsageError where
+    `images`, as find_scans gives them, lie in the folder -i."""
     if not _names_a_file(arguments.output):
         return None
-    from ..data.dicom import is_series
-
-    if arguments.input.is_dir() and not is_series(arguments.input):
+    if images != [arguments.input]:
         raise UsageError(f"-o {arguments.output}", found="a file name for a folder of images", expected="a folder")
     return {arguments.input: arguments.output}
 

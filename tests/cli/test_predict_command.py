@@ -249,6 +249,21 @@ def test_a_file_name_for_a_folder_of_images(root):
     assert main(["-i", str(root / "scans"), "-o", str(root / "out.nii.gz"), "--root", str(root)]) == 2
 
 
+def test_a_series_goes_to_one_file_unless_images_or_series_lie_in_its_folder(root):
+    """Next to an image the series is ignored, as the warning says: it is not predicted in the image's place."""
+    series, out = root / "series", root / "out.nii.gz"
+    words = ["-i", str(series), "-o", str(out), "--root", str(root), "--device", "cpu"]
+    data = np.random.default_rng(0).integers(-1000, 1000, (4, 20, 21)).astype(np.int16)
+    write_series(series, data)
+    shutil.copy(root / "scans" / "b.nii.gz", series / "b.nii.gz")
+    assert main(words) == 2 and not out.exists()
+    (series / "b.nii.gz").unlink()
+    write_series(series / "two", data)
+    assert main(words) == 2 and not out.exists()
+    shutil.rmtree(series / "two")
+    assert main(words) == 0 and nibabel.load(out).shape == (21, 20, 4)
+
+
 def report(root):
     return json.loads((root / "out" / "report.json").read_text())
 
