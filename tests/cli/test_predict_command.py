@@ -371,6 +371,20 @@ def test_what_moves_away_or_changes_meanwhile_ends_nothing_and_is_predicted_agai
     assert is_as_unbroken(root)
 
 
+def test_a_scan_or_an_answer_that_cannot_be_read_ends_no_run_that_goes_on(root, capsys):
+    """The scan a is a link to a file that has been moved; the answer to b cannot be read."""
+    a, target = root / "scans" / "a_0000.nii.gz", root / "a_0000.nii.gz"
+    a.rename(target)
+    a.symlink_to(target)
+    assert predict(root) == 0
+    target.rename(root / "moved.nii.gz")
+    make_unreadable(root / "out" / "b.nii.gz")
+    assert predict(root, "--continue") == 3
+    cases = report(root)["cases"]
+    assert "a broken link" in cases["a"]["error"] and cases["b"]["error"] is None
+    assert written(root) == ["b.nii.gz"]
+
+
 def test_continue_keeps_the_cases_of_earlier_calls(root, capsys):
     """b alone, then a alone: report and table hold both, and neither is predicted again."""
     (root / "later").mkdir()
