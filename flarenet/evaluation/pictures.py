@@ -32,6 +32,7 @@ SKIN_HU = -300.0
 
 _PANEL_INCHES, _GAP_INCHES, _HEAD_INCHES, _TITLES_INCHES, _ENTRY_INCHES = 2.8, 0.06, 0.75, 0.3, 0.2
 _ENTRY_WIDTH_INCHES = 1.7
+_TALLEST_INCHES = 6 * _PANEL_INCHES  # a whole body is about four times as high as wide; one sagittal slice has no width
 _OPACITY = 0.55
 _FRONT, _HEAD = 1, 0  # the canonical axis (z, y, x) that coronal and axial slices are taken across
 _AS_WRITTEN: Any = {"text.parse_math": False}
@@ -227,10 +228,12 @@ def montage(tiles: Sequence[Row], columns: int, *, caption: str, labels: LabelSe
 
 def _frame(heights: list[float], columns: int, *, head: float, foot: float) -> tuple[Figure, list[list[Axes]]]:
     """A black figure with rows of axes of the given heights, between a head for titles and a foot for the legend.
+    Heights beyond _TALLEST_INCHES are cut to it; a picture keeps its aspect, and is narrower there.
 
     All sizes are in inches. The axes are placed by hand, because matplotlib's automatic layouts leave wide gaps between
     pictures of fixed aspect.
     """
+    heights = [min(tall, _TALLEST_INCHES) for tall in heights]
     width = columns * _PANEL_INCHES + (columns + 1) * _GAP_INCHES
     height = head + sum(heights) + len(heights) * _GAP_INCHES + foot
     figure = Figure(figsize=(width, height), dpi=110, facecolor="black")

@@ -126,6 +126,20 @@ def test_each_row_has_a_window_of_its_own():
     assert np.allclose(windows, [(0, 11 - 0.055)] * 2 + [(0, 1100 - 5.5)] * 2)
 
 
+def test_the_only_sagittal_slice_of_a_scan_makes_no_endless_picture():
+    """Its slice across the body is one voxel wide and 512 high, of 0.8 x 3 mm: 137 times as high as wide."""
+    tile = Row(np.zeros((512, 1)), (np.zeros((512, 1), np.uint8),), aspect=0.8 / 3)
+    for figure in (
+        sheet([tile], ["truth"], caption="a", labels=LABELS),
+        montage([tile], 1, caption="a", labels=LABELS),
+    ):
+        # head 0.75, panel 6 x 2.8, gap 0.06, foot 2 x 0.2
+        assert figure.get_size_inches()[1] == pytest.approx(18.01)
+        figure.canvas.draw()
+        shown = figure.axes[0].get_window_extent()
+        assert shown.height / shown.width == pytest.approx(512 * 0.8 / 3) and shown.height == pytest.approx(16.8 * 110)
+
+
 def test_a_map_of_another_shape_is_refused(tmp_path):
     image, label_map = _body_and_spleen()
     smaller = Volume(label_map.data[1:], Grid(label_map.data[1:].shape, label_map.grid.affine))
