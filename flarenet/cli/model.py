@@ -229,11 +229,11 @@ def _facts(model: Path, about: About, plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 def _show_file(folder: Path) -> None:
-    from ..inference.models.model_file import LICENCE, MANIFEST
+    from ..inference.models.model_file import MANIFEST, read_licence
     from ..whole import sha256_of
 
     print(f"fingerprint: {sha256_of(folder / MANIFEST)}\nlicence:")
-    for line in (folder / LICENCE).read_text(encoding="utf-8").splitlines():
+    for line in read_licence(folder).splitlines():
         print(_plain(line))
 
 

@@ -371,6 +371,21 @@ def test_s08_extra_missing_and_swapped_members(members, refused, tmp_path):
     refused(zipped({**swapped, "manifest.json": json.dumps(manifest).encode()}.items(), file))  # about.json knows
 
 
+def test_s08_a_licence_that_is_no_utf8(root, model_file, members, refused, tmp_path, capsys):
+    latin = "Nur für Forschung".encode("latin-1")
+    file = zipped(sealed({**members, LICENCE: latin}).items(), tmp_path / "m.zip")
+    assert "LICENCE.txt" in (said := refused(file)) and "expected: text in UTF-8" in said
+    # in a folder that was changed later, or installed by an earlier version
+    assert main(["--root", str(root), "install", str(model_file)]) == 0
+    (root / "models" / "toy" / LICENCE).write_bytes(latin)
+    for words in (["info", "toy"], ["info", str(file)], ["export", "toy", str(tmp_path / "again.zip")]):
+        capsys.readouterr()
+        assert main(["--root", str(root), *words]) == 7
+        assert "expected: text in UTF-8" in capsys.readouterr().err
+    words = ["--licence", "CC BY 4.0"]
+    assert main(["--root", str(root), "export", "toy", str(tmp_path / "again.zip"), *words]) == 0
+
+
 @pytest.mark.parametrize("name", ["../x", ".hidden", "", "a/b", "x" * 65, "a\nb", "-m"])
 def test_s08_a_name_that_is_none(members, refused, tmp_path, name):
     manifest = {**json.loads(members["manifest.json"]), "name": name}

@@ -188,6 +188,14 @@ def home_of(model: Path) -> Path | None:
     return next((one for one in folders if (one / MANIFEST).is_file() and (one / LICENCE).is_file()), None)
 
 
+def read_licence(folder: Path) -> str:
+    """The licence in the folder of an unpacked model file. Raises UnsafeError where it is not UTF-8."""
+    try:
+        return (folder / LICENCE).read_text(encoding="utf-8")
+    except UnicodeDecodeError as problem:
+        raise UnsafeError(folder / LICENCE, found=problem, expected="text in UTF-8") from problem
+
+
 def _check_size(models: Sequence[Path], file: Path) -> None:
     total = sum((model / name).stat().st_size for model in models for name in FILES)
     most = MOST_BYTES - _LARGEST[MANIFEST] - _LARGEST[LICENCE]
@@ -214,7 +222,7 @@ def _gather(model: Path, gathered: Path, *, with_cases: bool) -> None:
 
 def _own_licence(model: Path) -> str:
     folder = home_of(model)
-    return NO_LICENCE if folder is None else (folder / LICENCE).read_text(encoding="utf-8")
+    return NO_LICENCE if folder is None else read_licence(folder)
 
 
 def _zip(gathered: Path, members: Sequence[str], file: Path) -> None:
@@ -262,6 +270,7 @@ def _verify(folder: Path, file: Path) -> tuple[Manifest, str]:
             raise UnsafeError(MANIFEST, found=found, expected="every member, listed and there")
         for member, content in manifest.files.items():
             _check_content(folder / member, content)
+        read_licence(folder)
         models = sorted({(folder / member).parent for member in members} - {folder})
         if models_in(folder) != models:
             raise UnsafeError(file, found=f"models {[path.name for path in models]}", expected="one step of each fold")
