@@ -93,6 +93,23 @@ def test_files_that_planning_measured_are_not_opened_again(workspace, monkeypatc
     assert [item.name for item in opened] == [touched.name]
 
 
+def test_a_case_that_lost_its_label_file_after_it_was_measured_is_not_opened_again(workspace, monkeypatch):
+    """As settle leaves a case with an empty label map, in which nothing was looked for."""
+    measured = read_dataset(workspace.raw)
+    fingerprint(measured, cached=workspace.measured)
+    first = next(case for case in measured.cases if case.label is not None)
+    bare = replace(first, label=None, annotated=frozenset())
+    settled = replace(measured, cases=tuple(bare if case is first else case for case in measured.cases))
+    assert preparing.prepare_dataset(settled, plan_of(settled), workspace) == []
+    opened = []
+    monkeypatch.setattr(preparing, "map_cases", lambda work, items, **_: (opened.extend(items), ()))
+    assert preparing.prepare_dataset(settled, plan_of(settled), workspace) == []
+    assert opened == []
+    os.utime(first.image, ns=(2, 2))
+    preparing.prepare_dataset(settled, plan_of(settled), workspace)
+    assert [item.name for item in opened] == [first.name]
+
+
 def test_what_is_stored_is_what_the_parts_give(workspace):
     dataset = read_dataset(workspace.raw)
     plan = plan_of(dataset)

@@ -63,11 +63,12 @@ class Cache:
 
     def digests(self, case: Case) -> tuple[str, str] | None:
         """The SHA-256 of image and label ("" for no label), if both files look as they did when they were measured,
-        else None."""
+        else None. Of a case without a label only the image counts: it may have been measured with a label map that is
+        empty, which planning took from it."""
         known = self._load(case.name)
-        if known and looks_unchanged(case.image, known.image) and looks_unchanged(case.label, known.label):
-            return known.inputs_of(case)
-        return None
+        if known is None or not looks_unchanged(case.image, known.image):
+            return None
+        return known.inputs_of(case) if case.label is None or looks_unchanged(case.label, known.label) else None
 
     def inputs(self, case: Case) -> tuple[str, str] | None:
         """As digests, but the files are not looked at; None where nothing was measured."""
