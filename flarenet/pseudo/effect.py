@@ -30,15 +30,16 @@ from .teachers import Teachers, for_cases
 class Effect(Frozen):
     """What is left of one label after one filter. Shares and dsc are None where there is nothing to count.
 
-    filter     a name of FILTERS, "none" or "all"
-    dsc        Dice of truth and pseudo label over the voxels that are not hidden, all cases together
-    hidden     share of the label's voxels, in truth or pseudo label, that are hidden, over the cases not left out
-    cases      number of cases
-    dropped    number of cases that are left out
-    kept       number of predicted lesions of which a voxel is left; 0 for organs
-    removed    number of predicted lesions of which no voxel is left; 0 for organs
-    precision  share of the kept lesions that overlap a true one
-    recall     share of all true lesions that a kept voxel lies in
+    filter            a name of FILTERS, "none" or "all"
+    dsc               Dice of truth and pseudo label over the voxels that are not hidden, all cases together
+    hidden            share of the label's voxels, in truth or pseudo label, that are hidden, in the cases not left out
+    cases             number of cases
+    dropped           number of cases that are left out
+    dropped_of_group  the same of all cases of the group, also of those in which this label was not looked for
+    kept              number of predicted lesions of which a voxel is left; 0 for organs
+    removed           number of predicted lesions of which no voxel is left; 0 for organs
+    precision         share of the kept lesions that overlap a true one
+    recall            share of all true lesions that a kept voxel lies in
     """
 
     group: str
@@ -48,6 +49,7 @@ class Effect(Frozen):
     hidden: float | None
     cases: int
     dropped: int
+    dropped_of_group: int
     kept: int = 0
     removed: int = 0
     precision: float | None = None
@@ -237,6 +239,7 @@ def _effect(of_cases: Mapping[str, Counts], dropped: Collection[str], *, group: 
         hidden=_share(total.hidden, total.either),
         cases=len(of_cases),
         dropped=len(of_cases.keys() & set(dropped)),
+        dropped_of_group=len(dropped),
         kept=total.kept,
         removed=total.removed,
         precision=_share(total.right, total.kept),
@@ -267,7 +270,7 @@ def print_effects(effects: Effects) -> None:
             table.add_row(label, str(row[0].cases), *(f"{_say(e.dsc)} {e.hidden or 0:4.0%}" for e in row))
         table.add_section()
         first = [effect for effect in of_group if effect.label == of_group[0].label]
-        table.add_row("cases left out", "", *(str(effect.dropped) for effect in first))
+        table.add_row("cases left out", "", *(str(effect.dropped_of_group) for effect in first))
         lesions = [_lesion_table(of_group)] if any(effect.kept + effect.removed for effect in of_group) else []
         show(table, *lesions)
     if effects.trained_on:

@@ -1,9 +1,10 @@
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from flarenet.data.labels import HIDDEN
+from flarenet.data.labels import HIDDEN, LabelSet
 from flarenet.planning.pseudo_rules import PseudoRules
 from flarenet.planning.runs import Run
 from flarenet.pseudo.effect import (
@@ -113,6 +114,26 @@ def test_a_case_that_is_left_out_teaches_nothing(blocks, teachers):
     assert (found["none"].cases, found["none"].kept, found["none"].recall) == (2, 6, 1.0)
     dropped = found["drop_share"]
     assert (dropped.dropped, dropped.kept, dropped.removed, dropped.recall) == (1, 3, 3, 0.5)
+
+
+def test_cases_of_every_cohort_of_a_group_are_counted_as_left_out(blocks, teachers, capsys):
+    """Liver and spleen are of one group, and each is drawn in another case. Of two equal cases the first is dropped."""
+    workspace, cases = blocks
+    labels = LabelSet(names=("background", "liver", "spleen", "tumor"), groups={"organ": (1, 2), "cancer": (3,)})
+    rules = PseudoRules(passes=3, drop_share=0.5)
+    cohorts = [replace(case, annotated=frozenset({value})) for case, value in zip(cases, (2, 1))]
+    for case, value in zip(cohorts, (2, 1)):
+        write_scan(case.label, np.where(truth() == 1, value, 0).astype(np.uint8))
+    asked = Teachers(teachers, step_of(rules), plan_of(rules).model_copy(update={"labels": labels}), workspace)
+    effects = measure(asked, rules, labels, "organ", cases=cohorts, hosts={})
+    assert [(e.label, e.cases, e.dropped, e.dropped_of_group) for e in effects if e.filter == "drop_share"] == [
+        ("liver", 1, 0, 1), ("spleen", 1, 1, 1),
+    ]  # fmt: skip
+    names = tuple(case.name for case in cohorts)
+    whole = Effects(step="Student/1", rules=rules, hosts={}, cases=names, trained_on=False, effects=tuple(effects))
+    print_effects(whole)
+    [row] = [line for line in capsys.readouterr().out.splitlines() if "cases left out" in line]
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == ["cases left out", "", "0", "1", "1"]
 
 
 def test_the_whole_is_written_and_shown(blocks, teachers, tmp_path, monkeypatch, capsys):
