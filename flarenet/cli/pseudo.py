@@ -66,7 +66,7 @@ def work(arguments: Namespace) -> None:
         effects = find_effects(teachers, run, plan, workspace, test=arguments.cases == "test")
     out = arguments.out or workspace.pseudo(f"effect-{chosen.name}-{number}", teachers.key)
     write_effects(out, effects)
-    print_effects(effects)
+    print_effects(effects, step.teachers)
     print(f"written: {out}")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -258,8 +258,11 @@ def write_effects(folder: Path, effects: Effects) -> None:
     write_csv(folder / "filters.csv", list(Effect.model_fields), rows)
 
 
-def print_effects(effects: Effects) -> None:
-    """Print for each group Dice and the hidden share by label (row) and filter (column), then its lesions."""
+def print_effects(effects: Effects, groups: Iterable[str]) -> None:
+    """Print for each group Dice and the hidden share by label (row) and filter (column), then its lesions.
+
+    groups  those that the step has teachers for; a note names each that there was no case for
+    """
     for group in dict.fromkeys(effect.group for effect in effects.effects):
         of_group = [effect for effect in effects.effects if effect.group == group]
         ways = list(dict.fromkeys(effect.filter for effect in of_group))
@@ -273,6 +276,8 @@ def print_effects(effects: Effects) -> None:
         table.add_row("cases left out", "", *(str(effect.dropped_of_group) for effect in first))
         lesions = [_lesion_table(of_group)] if any(effect.kept + effect.removed for effect in of_group) else []
         show(table, *lesions)
+    measured = {effect.group for effect in effects.effects}
+    show(notes=[f"{group}: no case to measure its filters on" for group in groups if group not in measured])
     if effects.trained_on:
         show(notes=["the teachers learned from these cases, or do not say: on new ones all would be worse"])
 

@@ -4,7 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from flarenet.data.dataset import Dataset
 from flarenet.data.labels import HIDDEN, LabelSet
+from flarenet.data.settled import save_settled
 from flarenet.planning.pseudo_rules import PseudoRules
 from flarenet.planning.runs import Run
 from flarenet.pseudo.effect import (
@@ -131,7 +133,7 @@ def test_cases_of_every_cohort_of_a_group_are_counted_as_left_out(blocks, teache
     ]  # fmt: skip
     names = tuple(case.name for case in cohorts)
     whole = Effects(step="Student/1", rules=rules, hosts={}, cases=names, trained_on=False, effects=tuple(effects))
-    print_effects(whole)
+    print_effects(whole, ["organ"])
     [row] = [line for line in capsys.readouterr().out.splitlines() if "cases left out" in line]
     assert [cell.strip() for cell in row.split("│")[1:-1]] == ["cases left out", "", "0", "1", "1"]
 
@@ -148,6 +150,19 @@ def test_the_whole_is_written_and_shown(blocks, teachers, tmp_path, monkeypatch,
     rows = list(csv.DictReader((tmp_path / "out" / "filters.csv").read_text().splitlines()))
     assert [(r["group"], r["filter"]) for r in rows][:3] == [("organ", w) for w in ("none", "agreement", "all")]
     monkeypatch.setenv("COLUMNS", "160")
-    print_effects(effects.model_copy(update={"trained_on": True}))
+    print_effects(effects.model_copy(update={"trained_on": True}), ("organ", "cancer"))
     said = capsys.readouterr().out
-    assert "liver" in said and "precision" in said and "learned from these cases" in said
+    assert "liver" in said and "precision" in said and "learned from these cases" in said and "no case" not in said
+
+
+def test_a_group_whose_every_annotated_case_was_learned_from_is_named(blocks, teachers, monkeypatch, capsys):
+    workspace, (drawn, *others) = blocks
+    write_scan(drawn.label, np.where(truth() == 1, 1, 0).astype(np.uint8))
+    cases = (replace(drawn, annotated=frozenset({1})), *others)  # the only tumor is that of `lesion`
+    save_settled(Dataset("Blocks", workspace.raw, LABELS, cases, ()), workspace.settled)
+    asked = Teachers(teachers, step_of(RULES), plan_of(RULES), workspace)
+    monkeypatch.setattr("flarenet.pseudo.sources.read_about", lambda folder: folder)
+    effects = find_effects(asked, Run("Student", 1), plan_of(RULES), workspace)
+    assert {effect.group for effect in effects.effects} == {"organ"} and not effects.trained_on
+    print_effects(effects, ("organ", "cancer"))
+    assert capsys.readouterr().out.splitlines()[-1] == "note: cancer: no case to measure its filters on"
