@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--out",
         type=Path,
         metavar="DIR",
-        help="where filters.json and filters.csv go (default: ROOT/pseudo/NAME/effect-TRAINER-STEP-HASH)",
+        help="where filters.json and filters.csv go (default: ROOT/pseudo/NAME/effect-TRAINER-STEP-HASH; with --cases "
+        "test effect-TRAINER-STEP-test-HASH)",
     )
     return run(parser, work, argv)
 
@@ -62,9 +63,11 @@ def work(arguments: Namespace) -> None:
     if not step.teachers:
         raise UsageError(f"--step {run}", found="a step without teachers", expected="one with pseudo labels")
     teachers = chosen(plan, workspace, fold=arguments.fold, device=arguments.device).teachers(step)
+    test = arguments.cases == "test"
     with teachers.locked():
-        effects = find_effects(teachers, run, plan, workspace, test=arguments.cases == "test")
-    out = arguments.out or workspace.pseudo(f"effect-{chosen.name}-{number}", teachers.key)
+        effects = find_effects(teachers, run, plan, workspace, test=test)
+    what = f"effect-{chosen.name}-{number}" + ("-test" if test else "")
+    out = arguments.out or workspace.pseudo(what, teachers.key)
     write_effects(out, effects)
     print_effects(effects, step.teachers)
     print(f"written: {out}")
