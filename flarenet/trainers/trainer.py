@@ -80,7 +80,7 @@ class Trainer:
         self._plan = plan
         self._workspace = workspace
         self._fold = fold
-        self._held_out = load_splits(workspace.splits).held_out_by_run(fold)
+        self._held_out()  # a fold that is not there is told at once
         self._device = own_device(device)
         self._precision = precision or plan.precision
         self._compiled = compiled
@@ -213,13 +213,14 @@ class Trainer:
     def _setup(
         self, step: Step, number: int, *, loader: Loader, foundations: Mapping[Run, Foundation]
     ) -> TrainingSetup:
+        teachers = self.teachers(step) if step.teachers else None  # takes seconds, in which cases may be dealt to folds
         train, held_out = read_samples(
             step,
             plan=self._plan,
             configuration=self._part.configuration,
             workspace=self._workspace,
-            held_out=self._held_out,
-            teachers=self.teachers(step) if step.teachers else None,
+            held_out=self._held_out(),
+            teachers=teachers,
         )
         begun = step.starts_from or step.encoder_from
         title, folder = self._title(number), self._workspace.run(self.name, number, self._fold)
@@ -289,10 +290,14 @@ class Trainer:
                 self._workspace.run(*run, self._fold),
                 trainer=self.name,
                 command=f"flarenet_train {typed} --step {run.step} {words}",
-                held_out=self._held_out,
+                held_out=self._held_out(),
                 labels=self._plan.labels,
             )
         return found
+
+    def _held_out(self) -> frozenset[str]:
+        """The cases that the fold holds out now: new ones may be dealt to it while an earlier step trains."""
+        return load_splits(self._workspace.splits).held_out_by_run(self._fold)
 
     @property
     def _typed(self) -> str:

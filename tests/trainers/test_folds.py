@@ -7,10 +7,16 @@ import pytest
 import torch
 
 from flarenet.cli import train
+from flarenet.errors import RunError
 from flarenet.inference.models.about import read_about
 from flarenet.inference.models.found import models_in
 from flarenet.inference.models.model import load_model, load_weights
-from flarenet.planning.split import load_splits
+from flarenet.planning.planned import load_planned
+from flarenet.planning.runs import Run
+from flarenet.planning.split import Splits, load_splits
+from flarenet.schema import save
+from flarenet.trainers import Trainer3DOrgan
+from flarenet.training.loader import Loader
 from tests.trainers.tiny import planned
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -66,6 +72,22 @@ def test_a_teacher_that_knows_the_held_out_cases_is_refused(trained, capsys):
     finally:
         trained.splits.write_text(kept)
     assert "learned from cases that are held out here" in capsys.readouterr().err
+
+
+def test_a_step_holds_out_what_its_fold_names_when_it_begins(trained):
+    """Cases may be added, and dealt to folds, after the trainer is made and while an earlier step trains."""
+    plan, kept = load_planned(trained), trained.splits.read_text()
+    one, (first, second) = Trainer3DOrgan(plan, trained, device="cpu"), load_splits(trained.splits).folds
+    save(Splits(folds=(second, first)), trained.splits)
+    try:
+        with Loader(0) as loader:
+            setup = one._setup(plan.step("3DOrgan", 1), 1, loader=loader, foundations={})
+        with pytest.raises(RunError, match="learned from cases that are held out here"):
+            one._foundations([Run("3DOrgan", 1)])
+    finally:
+        trained.splits.write_text(kept)
+    learned = {sample.name for sample in setup.batches.samples}
+    assert learned.isdisjoint(second) and not learned.isdisjoint(first)
 
 
 def test_names_that_no_case_has_are_told_and_a_fold_of_no_other_is_refused(trained, capsys):
