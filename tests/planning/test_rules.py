@@ -220,6 +220,15 @@ def test_voxels_of_a_hundredth_of_a_mm_are_coarsened_by_a_hundredth_too():
     assert spacing == (0.0202, 0.0202, 0.0202) and "1.01 times coarser" in why
 
 
+def test_what_is_coarsened_to_be_held_is_rounded_so_that_it_is():
+    """1440^3 voxels at 3 bytes are 8.96 GB. 1.04 times 0.11 mm is 0.1144: at 0.114 it is 8.05 GB, at 0.115 7.84 GB."""
+    fine = measured(spacing_mm=(0.11, 0.11, 0.11), body_shape=(1440, 1440, 1440))
+    found = data_set(fine.model_copy(update={"shape": (1440, 1440, 1440)}))
+    spacing, why = rules.spacing_3d(found, BUDGET)
+    assert spacing == (0.115, 0.115, 0.115) and "1.04 times coarser" in why
+    assert 7.8 < 3 * scans_of(found)["large"].voxels_at(spacing) / 1e9 <= BUDGET.host_memory_gb
+
+
 def test_little_time_costs_slices_closer_than_a_few_mm_then_overlap_and_then_more_slices():
     found = data_set(measured(spacing_mm=(1.0, 0.8, 0.8), body_shape=(100, 400, 400)))
     made = [seen_2d(found, inference_seconds=seconds, gpu_memory_gb=8.0) for seconds in (60.0, 2.0, 0.1)]

@@ -221,7 +221,13 @@ def _held(spacing: Spacing, fingerprint: Fingerprint, budget: Budget, why: str) 
 
 
 def _coarser(spacing: Spacing, factor: float) -> Spacing:
-    return cast(Spacing, tuple(None if mm is None else round(mm * factor, 3 if mm >= 0.1 else 6) for mm in spacing))
+    """`spacing` times `factor`, rounded up: what the factor makes fit has to fit after rounding."""
+
+    def rounded(mm: float) -> float:
+        unit = 1e3 if mm >= 0.1 else 1e6
+        return math.ceil(mm * factor * unit - 1e-6) / unit  # a hair above a whole number is that number
+
+    return cast(Spacing, tuple(None if mm is None else rounded(mm) for mm in spacing))
 
 
 def _derived(fingerprint: Fingerprint, request: Request) -> dict[str, Configuration]:
