@@ -42,7 +42,7 @@ def plan_again(plan: Plan, root: Path, *more: str) -> str:
     """The command that plans the data set again with the recipe and budget of `plan`; other changes of it are lost.
 
     root   the root of the plan's data set
-    more   further words of the command
+    more   further words of the command; a flag of the budget among them takes the place of the plan's own
     """
     words, usual = [f"flarenet_plan {Workspace(root, plan.dataset).flags}"], RECIPES[plan.recipe].budget
     if plan.recipe != "auto":  # the command's default
@@ -50,8 +50,7 @@ def plan_again(plan: Plan, root: Path, *more: str) -> str:
     if plan.without is not None:
         words.append(f"--without {plan.without}")
     for field, value in plan.budget:
-        if value != getattr(usual, field):
-            text = value if isinstance(value, str) else f"{value:g}"
-            flag = f"--{field.replace('_', '-')} "
-            words.append((flag if field != "host_memory_gb" else f"--set budget.{field}=") + text)
+        flag = f"--{field.replace('_', '-')} " if field != "host_memory_gb" else f"--set budget.{field}="
+        if value != getattr(usual, field) and not any(word.startswith(flag) for word in more):
+            words.append(flag + (value if isinstance(value, str) else f"{value:g}"))
     return " ".join([*words, *more])

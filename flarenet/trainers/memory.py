@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from ..errors import StorageError, is_out_of_memory, memory_remedy
 from ..planning.cost.memory import GB, step_gb
 from ..planning.plan import Plan, Step
+from ..planning.planned import plan_again
 from ..training.distributed import own_rows
 
 
@@ -21,19 +22,22 @@ def memory_gb(device: torch.device) -> float | None:
     return float(torch.cuda.get_device_properties(device).total_memory / GB)
 
 
-def shortage(plan: Plan, trainer: str, step: Step, *, precision: str, there_gb: float) -> str:
-    """The warning for a GPU of `there_gb` that `step` may not fit, by the estimate of planning; empty if it fits."""
+def shortage(plan: Plan, trainer: str, step: Step, *, root: Path, precision: str, there_gb: float) -> str:
+    """The warning for a GPU of `there_gb` that `step` may not fit, by the estimate of planning; empty if it fits.
+
+    root  the root of the plan's data set
+    """
     need_gb = step_gb(plan, trainer, step, rows=len(own_rows(step.batch_size)), precision=precision)
     if need_gb <= there_gb:
         return ""
     at_once = _at_once(plan, trainer, step)
     planned = f"about {need_gb:.1f} GB, for {at_once} of a batch at once, on a card of {there_gb:.1f} GB"
-    return f"this step may take {planned}; if it fails: {_remedy(plan, trainer, step)}"
+    return f"this step may take {planned}; if it fails: {_remedy(plan, trainer, step, root)}"
 
 
 @contextmanager
-def within_memory(title: str, plan: Plan, trainer: str, step: Step) -> Iterator[None]:
-    """Raise StorageError, with the remedy to type, where memory runs out while `step` trains."""
+def within_memory(title: str, plan: Plan, trainer: str, step: Step, *, root: Path) -> Iterator[None]:
+    """Raise StorageError, with the remedy to type, where memory runs out while `step` trains; root as in shortage."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -43,7 +47,7 @@ def within_memory(title: str, plan: Plan, trainer: str, step: Step) -> Iterator[
             title,
             found="not enough memory",
             expected=f"enough for {_at_once(plan, trainer, step)} of a batch of {step.batch_size} at once",
-            remedy=memory_remedy(error, _remedy(plan, trainer, step)),
+            remedy=memory_remedy(error, _remedy(plan, trainer, step, root)),
         ) from error
 
 
@@ -52,8 +56,8 @@ def _at_once(plan: Plan, trainer: str, step: Step) -> int:
     return plan.trainer(trainer).update.at_once(len(own_rows(step.batch_size)))
 
 
-def _remedy(plan: Plan, trainer: str, step: Step) -> str:
-    smaller = f"flarenet_plan -d {shlex.quote(plan.dataset)} --gpu-memory-gb G, for a run from its start"
+def _remedy(plan: Plan, trainer: str, step: Step, root: Path) -> str:
+    smaller = f"{plan_again(plan, root, '--gpu-memory-gb G')}, for a run from its start"
     if _at_once(plan, trainer, step) == 1:
         return smaller
     parts = 2 * plan.trainer(trainer).update.accumulate

@@ -174,7 +174,8 @@ class Trainer:
                     self._tell_resumed(state, setup, finish=finish)
                 wait_for_all()  # until all have read the state, which the first may soon remove
                 fastest = fastest_convolutions(keeps_size(state.network, same_size=self._compiled))
-                with within_memory(setup.title, self._plan, self.name, step), compiling(), fastest:
+                memory = within_memory(setup.title, self._plan, self.name, step, root=self._workspace.root)
+                with memory, compiling(), fastest:
                     fit(state, ended(setup, state) if finish else setup)
         finally:
             if self._device.type == "cuda":
@@ -188,7 +189,8 @@ class Trainer:
         """Warn of a GPU with less memory than the step takes by planning's estimate."""
         there_gb = memory_gb(self._device)
         if there_gb is not None:
-            short = shortage(self._plan, self.name, step, precision=self._precision, there_gb=there_gb)
+            root, precision = self._workspace.root, self._precision
+            short = shortage(self._plan, self.name, step, root=root, precision=precision, there_gb=there_gb)
             if short:
                 self._say(f"warning: {self._title(number)}: {short}")
 

@@ -41,6 +41,13 @@ def test_a_plan_tells_the_command_that_made_it(tmp_path, monkeypatch, choices, w
     assert other == f"flarenet_plan -d Spleen --root {tmp_path / 'other'}{words} --rehash"
 
 
+def test_a_flag_that_is_given_takes_the_place_of_the_plan_s(tmp_path, monkeypatch):
+    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+    plan = planned(recipe="auto", budget=Budget(gpu_memory_gb=40, size="m"))
+    again = plan_again(plan, tmp_path, "--gpu-memory-gb G")
+    assert again == "flarenet_plan -d Spleen --size m --gpu-memory-gb G"
+
+
 def test_a_plan_has_room_for_hundreds_of_patterns(tmp_path):
     subset = Subset(patterns=tuple(tuple(range(first, first + 60)) for first in range(400)))
     step = Step(subset=subset, groups=("organ",), batch_size=1, batches_per_epoch=1, epochs=1, learning_rate=0.1)
