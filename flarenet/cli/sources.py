@@ -96,7 +96,7 @@ def open_set(arguments: Namespace) -> Opened:
 
 def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
     from ..data.layouts import read_source, source_findings
-    from ..data.layouts.merge import LabelNames, another_file, merge, write_dataset_file
+    from ..data.layouts.merge import LabelNames, another_file, check_names, merge, write_dataset_file
     from ..data.names import check_name
     from ..errors import DatasetError
     from ..schema import load
@@ -113,6 +113,7 @@ def _from_sources(root: Path, how: Reading, arguments: Namespace) -> Opened:
     sources = [read_source(folder, how) for folder in folders]
     label_names = load(LabelNames, arguments.label_names, DatasetError) if arguments.label_names else None
     content = merge(sources, workspace.raw, label_names)
+    check_names(content, workspace.settled)
     opened = Opened(workspace, how, tuple(folders), content)
     written = not (checks or arguments.dry_run)
     if written:

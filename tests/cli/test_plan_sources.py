@@ -135,6 +135,9 @@ def test_liver_is_1_here_and_6_there(tmp_path, capsys):
     case = load_settled(tmp_path / "prepared/N/dataset.json").cases[1]
     assert case.values == {2: 2, 6: 1}
     assert int((read_labels(case.label, found.labels, values=case.values).data == 1).sum()) == 27
+    capsys.readouterr()
+    assert main([*words[:-2], *reversed(words[-2:]), "--replace"]) == 4  # what is planned keeps its name
+    assert "planned cases by other names: x, now A_x (" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("more", [[], ["--replace"], ["--check"], ["--dry-run"]])

@@ -15,8 +15,9 @@ from flarenet.data.dataset_file import read_dataset
 from flarenet.data.labels import HIDDEN
 from flarenet.data.layouts import LAYOUTS, read_source, source_findings
 from flarenet.data.layouts.flare import FLARE23
-from flarenet.data.layouts.merge import LabelNames, merge, write_dataset_file
+from flarenet.data.layouts.merge import LabelNames, check_names, merge, write_dataset_file
 from flarenet.data.reading import Reading
+from flarenet.data.settled import save_settled
 from flarenet.errors import DatasetError, UnsafeError
 from flarenet.schema import load
 
@@ -499,6 +500,31 @@ def test_another_dataset_json_is_not_overwritten(tmp_path):
     assert path.read_text() == "{}"
     write_dataset_file(content, tmp_path / "M", replace=True)
     assert path.read_text() == first and Path(tmp_path / "M" / "dataset.previous.json").read_text() == "{}"
+
+
+def test_a_planned_case_keeps_its_name(tmp_path):
+    """B's case_2 is planned by that name; then A gets a case_2 as well, which would take it."""
+    settled, liver = tmp_path / "prepared" / "M" / "dataset.json", {"liver": 1}
+    a, b = nnunet(tmp_path / "A", liver, "case_1"), nnunet(tmp_path / "B", liver, "case_1", "case_2")
+
+    def check(*folders):
+        check_names(merge([read_source(folder) for folder in folders], tmp_path / "raw" / "M"), settled)
+
+    check(b, a)  # nothing is planned yet
+    dataset = merged(tmp_path, a, b)
+    assert [case.name for case in dataset.cases] == ["case_1", "B_case_1", "case_2"]
+    save_settled(dataset, settled)
+    check(a, b)
+    check(a)
+    check(nnunet(a, liver, "case_1", "case_3"), b, nnunet(tmp_path / "C", liver, "case_2"))
+    nnunet(a, liver, "case_1", "case_2")
+    with pytest.raises(DatasetError, match=r"case_2, now B_case_2 \(.*/B/imagesTr/case_2_0000.nii.gz\)") as caught:
+        check(a, b)
+    assert "case_1" not in caught.value.found and str(settled.parent) in caught.value.remedy
+    with pytest.raises(DatasetError, match="case_1, now A_case_1 .*, B_case_1, now case_1 "):
+        check(b, a)
+    (tmp_path / "moved").mkdir()
+    check(*(folder.rename(tmp_path / "moved" / folder.name) for folder in (a, b)))  # whose scan is whose, nobody knows
 
 
 def test_a_label_map_is_strict(tmp_path):

@@ -10,12 +10,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ...errors import DatasetError, did_you_mean
-from ...schema import Frozen, escaped, to_json
+from ...errors import DatasetError, did_you_mean, some_of
+from ...schema import Frozen, escaped, load_or_none, to_json
 from ...whole import move_aside, write_text
 from ..label_table import BACKGROUND, LARGEST_VALUE, default_groups, label_table, plain
 from ..labels import IGNORE, named_like_lesion
 from ..names import path_from, spelled
+from ..settled import Settled
 from .source import Source, SourceCase
 
 
@@ -104,6 +105,27 @@ def merge(sources: Sequence[Source], folder: Path, label_names: LabelNames | Non
         "test": test,
     }
     return {key: value for key, value in content.items() if value is not None}
+
+
+def check_names(content: Mapping[str, Any], settled: Path) -> None:
+    """Raise DatasetError where a case that is planned, known by the path of its image, has another name in `content`.
+
+    settled  where planning wrote its cases, if it did
+    Folds and finished runs know cases by name: one that was learned from would count as new, and might be held out.
+    """
+    before = load_or_none(Settled, settled)
+    planned = {case.image: case.name for case in before.cases} if before else {}
+    named = {case["images"][0]: name for table in ("dataset", "test") for name, case in content[table].items()}
+    other = [f"{was}, now {named[image]} ({image})" for image, was in planned.items() if named.get(image, was) != was]
+    if other:
+        raise DatasetError(
+            "--from",
+            found=f"planned cases by other names: {some_of(other, 3)}",
+            expected="the names by which folds and finished runs know them",
+            remedy="the sources in their earlier order, and new files by names that no other source has; or edit "
+            "dataset.json, leave --from out and give --allow-external; or another NAME; where nothing was trained yet, "
+            f"remove {settled.parent}",
+        )
 
 
 def write_dataset_file(content: Mapping[str, Any], folder: Path, *, replace: bool = False) -> Path:
