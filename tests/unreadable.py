@@ -2,6 +2,7 @@
 
 import builtins
 import errno
+from itertools import count
 
 
 def make_unreadable(path):
@@ -12,11 +13,20 @@ def make_unreadable(path):
 
 def refuse_to_open(monkeypatch, path):
     """Have open() fail for this file as on a disk that is failing."""
-    whole = builtins.open
 
-    def failing(file, *more, **how):
-        if str(file) == str(path):
-            raise OSError(errno.EIO, "Input/output error", str(file))
+    def fail():
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    at_opening(monkeypatch, path, fail)
+
+
+def at_opening(monkeypatch, path, act, *, since=1):
+    """Have open() call act() before it opens this file for the time number `since` and whenever after that."""
+    whole, times = builtins.open, count(1)
+
+    def watched(file, *more, **how):
+        if str(file) == str(path) and next(times) >= since:
+            act()
         return whole(file, *more, **how)
 
-    monkeypatch.setattr(builtins, "open", failing)
+    monkeypatch.setattr(builtins, "open", watched)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 from ..errors import DatasetError, GeometryError, StorageError, needs_extra
 from ..silence import silent
 from ..volume import Grid, Volume
+from ..whole import reading
 from .findings import Finding
 from .names import FILE_ENDINGS, files_in, find_images, no_image
 from .nifti.geometry import check_shear
@@ -29,6 +31,10 @@ UNEVEN = 0.02
 MOST_FOLDERS, MOST_ENTRIES = 1000, 100
 """How many folders are searched for series that lie too deep, as in PATIENT/STUDY/SERIES, and how many entries of each
 folder."""
+
+MOST_HEADER_BYTES = 16 << 20
+"""How much of a file is read where its pixels are not wanted: a file of several frames, which is refused, may be as
+large as a whole scan."""
 
 ALIKE = 1e-3
 """How far orientations and pixel sizes of slices may differ: they are written with few digits."""
@@ -109,6 +115,16 @@ def series_files(folder: str | Path) -> list[Path]:
     return [one.path for one in _ordered(Path(folder))]
 
 
+def file_in_memory(path: Path, *, pixels: bool = False) -> BytesIO:
+    """The bytes of a file, without `pixels` at most the first MOST_HEADER_BYTES.
+
+    They are read before pydicom is silenced: other threads wait for `silent`, and a read from a disk that is gone may
+    never end. Raises StorageError where the disk fails.
+    """
+    with reading(path), open(path, "rb") as file:
+        return BytesIO(file.read(-1 if pixels else MOST_HEADER_BYTES))
+
+
 def _ordered(folder: Path) -> list[_Slice]:
     """The slices of a series along their normal."""
     slices = [_slice(path) for path in sorted(_files(folder))]
@@ -140,13 +156,17 @@ def _read(path: Path, names: Sequence[str]) -> Any:
     """The elements `names` of a file. pydicom's warnings are silenced: they quote values, maybe the patient's."""
     with needs_extra("dicom", "a DICOM series"):
         from pydicom import dcmread
-        from pydicom.filereader import read_file_meta_info
+        from pydicom.filereader import _read_file_meta_info, read_preamble  # the public one takes only a file's name
         from pydicom.uid import DeflatedExplicitVRLittleEndian
+    pixels = "PixelData" in names
     try:
-        with silent():
-            deflated = read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
-            if not deflated:
-                return dcmread(path, specific_tags=list(names), stop_before_pixels="PixelData" not in names)
+        with file_in_memory(path, pixels=pixels) as stream, silent():
+            read_preamble(stream, force=False)
+            if _read_file_meta_info(stream).get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+                stream.seek(0)
+                return dcmread(stream, specific_tags=list(names), stop_before_pixels=not pixels)
+    except StorageError:
+        raise
     except Exception as error:  # noqa: BLE001 - a damaged file may raise anything, and the text may quote the patient
         raise DatasetError(path, found=f"no readable DICOM ({type(error).__name__})", expected="a slice") from error
     # pydicom would unpack all of it; a malicious file can unpack to a thousand times its size

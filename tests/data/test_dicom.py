@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import nibabel
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from flarenet.data.nifti import read_image, write_labels
 from flarenet.errors import DatasetError, GeometryError
 from flarenet.volume import canonical
 from tests.data.dicom_series import AXIAL, PATIENT, SHAPE, phantom, read_series, turned, write_series
+from tests.unreadable import at_opening
 
 
 def as_nifti(path, orientation=AXIAL, step=None):
@@ -136,6 +139,30 @@ def test_a_cut_file_is_refused(tmp_path):
         path.write_bytes(path.read_bytes()[:size])
         with pytest.raises(DatasetError, match="slice002"):
             read_series(folder)
+
+
+def test_a_read_that_never_ends_holds_up_no_other_series(tmp_path, monkeypatch):
+    """A slice is opened first to see whether it is DICOM, then for what it holds."""
+    stuck, whole = (write_series(tmp_path / name) for name in ("stuck", "whole"))
+    began, ended, shapes = threading.Event(), threading.Event(), []
+
+    def hang():
+        began.set()
+        ended.wait(30)
+
+    at_opening(monkeypatch, stuck / "slice002.dcm", hang, since=2)
+    threads = [threading.Thread(target=read_series, args=(stuck,), daemon=True)]
+    threads.append(threading.Thread(target=lambda: shapes.append(read_series(whole).data.shape), daemon=True))
+    try:
+        threads[0].start()
+        assert began.wait(10)
+        threads[1].start()
+        threads[1].join(10)
+        assert shapes == [SHAPE] and threads[0].is_alive()
+    finally:
+        ended.set()
+    for thread in threads:
+        thread.join()
 
 
 def test_folders_of_slices_are_found(tmp_path):

@@ -1,5 +1,7 @@
 """DICOM SEG of a series, read back by affine: highdicom orders slices in its own way."""
 
+import threading
+
 import highdicom
 import numpy as np
 import pydicom
@@ -13,6 +15,7 @@ from flarenet.inference.outputs.slices import FinishedSlice
 from flarenet.volume import orientation_of
 from tests.data.dicom_series import AXIAL, SHAPE, STUDY, read_series, turned, with_study, write_series
 from tests.inference.opened import opened
+from tests.unreadable import at_opening
 
 LABELS = LabelSet(
     names=("background", "liver", "left kidney", "odd thing", "tumor"), groups={"organ": (1, 2, 3), "cancer": (4,)}
@@ -142,6 +145,32 @@ def test_what_highdicom_refuses_is_told_of_the_series_without_the_patients_value
         answered(tmp_path / "in", drawn_labels(), tmp_path)
     assert refused.value.thing == str(tmp_path / "in") and "XQ" not in str(refused.value)
     assert list((tmp_path / "dicom_seg").glob("*")) == []
+
+
+def test_a_read_that_never_ends_holds_up_no_other_series(tmp_path, monkeypatch):
+    """A slice is opened first to see whether it is DICOM, then for its place, then for what a Segmentation needs."""
+    write_series(tmp_path / "stuck", change=with_study)
+    write_series(tmp_path / "whole", change=with_study)
+    grid, began, ended = read_series(tmp_path / "whole").grid, threading.Event(), threading.Event()
+
+    def hang():
+        began.set()
+        ended.wait(30)
+
+    def opens(name):
+        return DicomSeg(LABELS)(tmp_path / "out" / "x.nii.gz", opened(tmp_path / name, grid))
+
+    at_opening(monkeypatch, tmp_path / "stuck" / "slice002.dcm", hang, since=3)
+    threads = [threading.Thread(target=opens, args=(name,), daemon=True) for name in ("stuck", "whole")]
+    try:
+        threads[0].start()
+        assert began.wait(10)
+        threads[1].start()
+        threads[1].join(10)
+        assert [thread.is_alive() for thread in threads] == [True, False]
+    finally:
+        ended.set()
+    threads[0].join()
 
 
 def test_a_file_that_holds_other_labels_is_refused(tmp_path):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ... import __version__
-from ...data.dicom import series_files
+from ...data.dicom import file_in_memory, series_files
 from ...data.labels import LabelSet
 from ...errors import DatasetError, FlarenetError, StorageError, needs_extra
 from ...silence import silent
@@ -208,8 +208,8 @@ def _read(path: Path, names: Sequence[str] | None = None) -> Dataset:
     """A slice without its pixels, or only its elements `names`. Warnings are not shown: they quote values."""
     from pydicom import dcmread
 
-    with silent():
-        return dcmread(path, stop_before_pixels=True, specific_tags=None if names is None else list(names))
+    with file_in_memory(path) as stream, silent():
+        return dcmread(stream, stop_before_pixels=True, specific_tags=None if names is None else list(names))
 
 
 def _refuse_lacking(content: Dataset, path: Path) -> None:
