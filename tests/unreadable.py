@@ -11,13 +11,13 @@ def make_unreadable(path):
     path.symlink_to("/proc/self/mem")  # nothing is mapped at address 0, so that a read is an I/O error
 
 
-def refuse_to_open(monkeypatch, path):
-    """Have open() fail for this file as on a disk that is failing."""
+def refuse_to_open(monkeypatch, path, *, since=1):
+    """Have open() fail for this file, from the time number `since` on, as on a disk that is failing."""
 
     def fail():
         raise OSError(errno.EIO, "Input/output error", str(path))
 
-    at_opening(monkeypatch, path, fail)
+    at_opening(monkeypatch, path, fail, since=since)
 
 
 def at_opening(monkeypatch, path, act, *, since=1):

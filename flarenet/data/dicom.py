@@ -165,7 +165,7 @@ def _read(path: Path, names: Sequence[str]) -> Any:
             if _read_file_meta_info(stream).get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
                 stream.seek(0)
                 return dcmread(stream, specific_tags=list(names), stop_before_pixels=not pixels)
-    except StorageError:
+    except (StorageError, MemoryError):  # not for the scan's own fault
         raise
     except Exception as error:  # noqa: BLE001 - a damaged file may raise anything, and the text may quote the patient
         raise DatasetError(path, found=f"no readable DICOM ({type(error).__name__})", expected="a slice") from error
@@ -215,6 +215,8 @@ def _numbers(content: Any, name: str, path: Path) -> np.ndarray:
     try:
         value = content.get(name)
         return np.array([] if value in (None, "") else value, dtype=float).ravel()
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - pydicom may raise anything here, and the text quotes what stands there
         found = f"{name} that is not a number ({type(error).__name__})"
         raise DatasetError(path, found=found, expected="one") from error
@@ -301,6 +303,8 @@ def _hounsfield(path: Path) -> np.ndarray:
     try:
         with silent():
             pixels = content.pixel_array
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - damaged or compressed pixels raise whatever the decoder raises
         remedy = "copy it again; if its pixels are compressed, unpack them (gdcmconv --raw)"
         found = f"pixels that cannot be read ({type(error).__name__})"

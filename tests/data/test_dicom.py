@@ -7,15 +7,16 @@ import threading
 import nibabel
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from flarenet.data.dicom import find_scans, inspect_series, is_series
 from flarenet.data.names import find_images
 from flarenet.data.nifti import read_image, write_labels
-from flarenet.errors import DatasetError, GeometryError
+from flarenet.errors import DatasetError, GeometryError, StorageError
 from flarenet.volume import canonical
 from tests.data.dicom_series import AXIAL, PATIENT, SHAPE, phantom, read_series, turned, write_series
-from tests.unreadable import at_opening
+from tests.unreadable import at_opening, refuse_to_open
 
 
 def as_nifti(path, orientation=AXIAL, step=None):
@@ -139,6 +140,31 @@ def test_a_cut_file_is_refused(tmp_path):
         path.write_bytes(path.read_bytes()[:size])
         with pytest.raises(DatasetError, match="slice002"):
             read_series(folder)
+
+
+@pytest.mark.parametrize("opened", [1, 2, 3], ids=["kind", "place", "pixels"])
+def test_a_disk_that_fails_is_no_fault_of_the_scan(tmp_path, monkeypatch, opened):
+    path = write_series(tmp_path / "scan") / "slice002.dcm"
+    refuse_to_open(monkeypatch, path, since=opened)
+    with pytest.raises(StorageError, match="Input/output error") as caught:
+        read_series(tmp_path / "scan")
+    assert caught.value.thing == str(path)
+
+
+@pytest.mark.parametrize("part", ["file", "number", "pixels"])
+def test_memory_that_runs_out_is_no_fault_of_the_scan(tmp_path, monkeypatch, part):
+    def run_out(*_, **__):
+        raise MemoryError
+
+    path = write_series(tmp_path / "scan") / "slice002.dcm"
+    if part == "file":
+        at_opening(monkeypatch, path, run_out, since=2)
+    elif part == "number":
+        monkeypatch.setattr("flarenet.data.dicom.np.array", run_out)
+    else:
+        monkeypatch.setattr(Dataset, "pixel_array", property(run_out))
+    with pytest.raises(MemoryError):
+        read_series(tmp_path / "scan")
 
 
 def test_a_read_that_never_ends_holds_up_no_other_series(tmp_path, monkeypatch):
