@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.names import FILE_ENDINGS
-from ..errors import DatasetError, FlarenetError, StorageError, UsageError, some_of
+from ..errors import DatasetError, FlarenetError, StorageError, UsageError, needs_extra, some_of
 from ..whole import remove_leftovers_of
 from ..workspace import find_root
 from . import outcomes, shell
@@ -106,6 +106,9 @@ def work(arguments: Namespace) -> int:
     if arguments.dicom_seg and not any(image.is_dir() for image in images):  # each would fail, after torch's import
         expected, remedy = "DICOM slices, from which DICOM SEG is made", "leave --dicom-seg out"
         raise DatasetError(arguments.input, found="no folder of DICOM slices", expected=expected, remedy=remedy)
+    if all(image.is_dir() for image in images):  # without pydicom each would fail, and lose an earlier answer
+        with shell.importing(), needs_extra("dicom", "a DICOM series"):
+            import pydicom  # noqa: F401
     if (one := _one_file(arguments, images)) and arguments.resume:
         raise UsageError("--continue", found="-o with a file", expected="a folder, which has a report.json")
     outputs = one or output_names(images, _folder(arguments.output))

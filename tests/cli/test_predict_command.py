@@ -607,6 +607,16 @@ def test_series_become_dicom_segmentations(root, capsys):
     assert f"ignored next to images: DICOM slices in {root / 'scans' / 'one'}" in capsys.readouterr().err
 
 
+def test_without_the_extra_for_series_earlier_answers_to_them_stay(root, capsys, monkeypatch):
+    write_series(root / "series" / "one")
+    (root / "out").mkdir()
+    (root / "out" / "one.nii.gz").write_bytes(b"of a run with the extra")
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    assert predict(root, scans="series") == 2
+    assert "pip install 'flarenet[dicom]'" in capsys.readouterr().err
+    assert os.listdir(root / "out") == ["one.nii.gz"]
+
+
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_what_cannot_be_read_next_to_images_is_told_of_and_ends_nothing(root, capsys, monkeypatch, kind):
     place = root / "scans" / "other"
