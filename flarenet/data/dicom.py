@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
@@ -68,20 +69,37 @@ def is_series(path: str | Path) -> bool:
 
 
 def find_scans(path: str | Path) -> list[Path]:
-    """As names.find_images; of a folder without such images, the series in it. Raises DatasetError as it does, and
-    where there is no series either; its remedy then names a folder of series that lie deeper."""
+    """As names.find_images; of a folder without such images, the series in it. What cannot be looked into counts as a
+    series, so that it fails by its name and the others are read.
+
+    Raises DatasetError as find_images does, and where there is no series either; its remedy then names a folder of
+    series that lie deeper.
+    """
     path = Path(path)
     if not path.is_dir() or files_in(path):
         return find_images(path)
-    if found := series_in(path):
+    seen = {inner: _seems_series(inner) for inner in (path, *sorted(path.iterdir()))}
+    found = [inner for inner, answer in seen.items() if answer is not False]
+    if any(seen.values()):
         return found
     deeper = _deeper_series(path)
+    if found and deeper is None:
+        return found
     remedy = None if deeper is None else f"-i {deeper.parent}, and one command for every other folder of series"
     raise no_image(path, besides=", or DICOM slices in it or in its folders, not deeper", remedy=remedy)
 
 
+def _seems_series(path: Path) -> bool | None:
+    """is_series; None where it cannot be looked into."""
+    try:
+        return is_series(path)
+    except (OSError, StorageError):
+        return None
+
+
 def series_in(folder: Path) -> list[Path]:
-    """The folder itself and the folders in it, by name, as far as they hold DICOM slices."""
+    """The folder itself and the folders in it, by name, as far as they hold DICOM slices. Raises StorageError or
+    OSError where one cannot be looked into."""
     return [inner for inner in (folder, *sorted(folder.iterdir())) if is_series(inner)]
 
 
@@ -89,8 +107,9 @@ def _deeper_series(folder: Path) -> Path | None:
     """The first folder below with DICOM slices, of the first MOST_FOLDERS."""
     for place, inner, _ in islice(os.walk(folder), MOST_FOLDERS):
         inner.sort()
-        if next(_files(Path(place), most=MOST_ENTRIES), None):
-            return Path(place)
+        with suppress(OSError, StorageError):  # what cannot be read is left out: only a remedy is looked for
+            if next(_files(Path(place), most=MOST_ENTRIES), None):
+                return Path(place)
     return None
 
 

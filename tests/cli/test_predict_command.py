@@ -596,7 +596,11 @@ def test_series_become_dicom_segmentations(root, capsys):
     data = np.random.default_rng(0).integers(-1000, 1000, (4, 20, 21)).astype(np.int16)
     write_series(root / "series" / "one", data, change=with_study)
     write_series(root / "series" / "two", data)  # belongs to no study
+    (root / "series" / "bad").mkdir()
+    (root / "series" / "bad" / "slice").touch()
+    make_unreadable(root / "series" / "bad" / "slice")
     assert predict(root, "--dicom-seg", scans="series") == 3
+    assert "Input/output error" in report(root)["cases"]["bad"]["error"]
     assert "no StudyInstanceUID" in report(root)["cases"]["two"]["error"]
     assert [path.name for path in (root / "out" / "dicom_seg").iterdir()] == ["one.dcm"]
     assert written(root) == ["one.nii.gz"]

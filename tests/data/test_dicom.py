@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import threading
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -16,7 +19,7 @@ from flarenet.data.nifti import read_image, write_labels
 from flarenet.errors import DatasetError, GeometryError, StorageError
 from flarenet.volume import canonical
 from tests.data.dicom_series import AXIAL, PATIENT, SHAPE, phantom, read_series, turned, write_series
-from tests.unreadable import at_opening, refuse_to_open
+from tests.unreadable import at_opening, make_unreadable, refuse_to_open
 
 
 def as_nifti(path, orientation=AXIAL, step=None):
@@ -204,6 +207,36 @@ def test_folders_of_slices_are_found(tmp_path):
     with pytest.raises(DatasetError, match="an empty folder"):
         (tmp_path / "empty").mkdir()
         find_scans(tmp_path / "empty")
+
+
+def test_what_cannot_be_looked_into_counts_as_a_series_and_fails_by_its_name(tmp_path, monkeypatch):
+    series = write_series(tmp_path / "in" / "a")
+    for name in ("b", "closed"):
+        (tmp_path / "in" / name).mkdir()
+    unreadable, closed = tmp_path / "in" / "b" / "x", tmp_path / "in" / "closed"
+    unreadable.touch()
+    make_unreadable(unreadable)
+    whole = Path.iterdir
+
+    def iterdir(folder):
+        if folder == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return whole(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert find_scans(tmp_path / "in") == [series, unreadable.parent, closed]
+    assert read_series(series).data.shape == SHAPE
+    with pytest.raises(StorageError, match="Input/output error") as caught:
+        read_series(unreadable.parent)
+    assert caught.value.thing == str(unreadable)
+    with pytest.raises(PermissionError, match="closed"):
+        read_series(closed)
+    shutil.rmtree(series)
+    assert find_scans(tmp_path / "in") == [unreadable.parent, closed]
+    write_series(tmp_path / "in" / "p" / "s" / "x")  # searched after `b`
+    with pytest.raises(DatasetError) as caught:
+        find_scans(tmp_path / "in")
+    assert caught.value.remedy.startswith(f"-i {tmp_path}/in/p/s,")
 
 
 def test_series_that_lie_deeper_are_named(tmp_path):
