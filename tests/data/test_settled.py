@@ -80,8 +80,8 @@ def test_scoring_reads_what_was_looked_for_wherever_the_files_lie(small_set, tmp
 
 def test_a_set_that_was_never_settled_says_what_to_type(tmp_path):
     with pytest.raises(DatasetError) as caught:
-        load_settled(tmp_path / "Small" / "dataset.json")
-    assert caught.value.remedy == "flarenet_plan -d Small"
+        load_settled(tmp_path / "prepared" / "Small" / "dataset.json")
+    assert caught.value.remedy == f"flarenet_plan -d Small --root {tmp_path}"
 
 
 @pytest.mark.parametrize(

@@ -172,8 +172,8 @@ def test_a_leaning_case_is_prepared_upright_with_its_label(tmp_path):
     assert prepared.record.grid.shear < 1e-6
     only = Dataset("Set", tmp_path, labels, (work.case,), ())
     (measured,) = fingerprint(only)[0].cases
-    # 4 bytes a voxel as it leans and upright, 17 rows more, 8 as it is prepared
-    assert need_mb(work) == PROCESS_MB + 12 * 24 * (20 * 4 + 37 * (4 + 8)) / 2**20
+    # 4 bytes a voxel as it leans and upright, 17 rows more, 6 and one for its group as it is prepared
+    assert need_mb(work) == PROCESS_MB + 12 * 24 * (20 * 4 + 37 * (4 + 7)) / 2**20
     assert (measured.shape, measured.spacing_mm) == (prepared.record.original.shape, (5, 1, 1))
     drawn = prepared.maps["organ"][:] == 1
     bright = prepared.image[:] > prepared.image[:].max() / 2

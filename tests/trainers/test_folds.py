@@ -60,7 +60,7 @@ def test_epochs_is_a_flag_and_part_of_the_plan_that_is_kept(trained):
 def test_a_fold_needs_the_teachers_of_the_same_fold(trained, capsys):
     assert run(trained, "3DCancer", "--fold", "0") == 0
     assert run(trained, "DualDecoder2D", "--fold", "1", "--step", "1") == 4
-    assert "flarenet_train 3DCancer --step 1 -d P --fold 1" in capsys.readouterr().err
+    assert f"flarenet_train 3DCancer --step 1 -d P --root {trained.root} --fold 1" in capsys.readouterr().err
 
 
 def test_a_teacher_that_knows_the_held_out_cases_is_refused(trained, capsys):
