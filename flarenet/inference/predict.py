@@ -40,8 +40,9 @@ _MB = 1 << 20
 class Predictor:
     """One or several loaded models, for one scan after the other. Several models answer as one, see ensemble.
 
-    models      model folders, or models, loaded or not; the first one's fusion holds for all, its flips too. A loaded
-                Model stays as it is: what runs is a copy of its network
+    models      model folders, trainers' folders, which stand for their folds as in models_in, or models, loaded or not;
+                the first one's fusion holds for all, its flips too. A loaded Model stays as it is: what runs is a copy
+                of its network
     device      as pick_device      precision  as pick_precision
     engine      as open_engine; or, for one model, one that is open, which has its own device and precision
     batch_size  slices (2D) or blocks (3D) that run at once; None is as many as make it faster, see member
@@ -64,9 +65,9 @@ class Predictor:
         changes: Sequence[str] = (),
         roi: Sequence[str] | None = None,
     ) -> None:
-        if len(models) > 1 and not isinstance(engine, str):
-            raise ValueError("an open engine runs the network of one model")
         described = with_changes(models, changes)
+        if len(described) > 1 and not isinstance(engine, str):
+            raise ValueError("an open engine runs the network of one model")
         answered = {group for model in described for group in model.groups}
         self.model = described[0]
         self.groups = tuple(group for group in self.model.labels.groups if group in answered)

@@ -19,6 +19,7 @@ from flarenet.inference.models import archive
 from flarenet.inference.models import model_file as of_models
 from flarenet.inference.models.about import ABOUT, PLAN, WEIGHTS, read_about
 from flarenet.inference.models.found import find_models, models_in, newest_model
+from flarenet.inference.predict import Predictor
 from flarenet.lock import locked
 from tests.model_files.small import digest, files_below, members_of, train
 
@@ -78,6 +79,13 @@ def test_all_folds_are_passed_on_and_answer_as_at_home(root, elsewhere, tmp_path
     assert at_home.any()
     np.testing.assert_array_equal(answer(elsewhere, tmp_path / "b.nii.gz", "-m", "liver-v1"), at_home)
     np.testing.assert_array_equal(answer(elsewhere, tmp_path / "c.nii.gz"), at_home)  # as the newest model
+
+
+def test_a_predictor_takes_the_folder_of_a_trainer_as_the_command_does(root, tmp_path):
+    answered = answer(root, tmp_path / "answer.nii.gz", "-m", root / RUN, "--engine", "torch")
+    predictor = Predictor(root / RUN, device="cpu", precision="fp32", engine="torch")
+    assert len(predictor.members) == 2
+    assert (predictor.predict(root / "scan.nii.gz").labels.T == answered).all()
 
 
 def test_one_step_of_one_fold_is_passed_on(root, elsewhere, tmp_path):

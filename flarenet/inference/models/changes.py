@@ -11,18 +11,23 @@ from ...errors import UsageError
 from ...planning.plan import Plan
 from ...planning.plan_file import override
 from .about import Described, check_together, describe
+from .found import models_in
 
 _OVERLAP = re.compile(r"configurations\.([^.=]+)\.overlap=")
 
 
 def with_changes(models: Sequence[Described | Path | str], changes: Sequence[str]) -> list[Described]:
-    """The models, or those in model folders, after `changes`; all with the fusion of the first one. Takes and raises
-    what Predictor does."""
+    """The models, or those that folders stand for (models_in), after `changes`; all with the fusion of the first one.
+    Takes and raises what Predictor does."""
     for change in changes:
         if not change.startswith("fusion.") and not _OVERLAP.match(change):
             expected = "fusion.FIELD=VALUE or configurations.NAME.overlap=SHARE"
             raise UsageError(f"--set {change!r}", found="a value settled in training", expected=expected)
-    described = [model if isinstance(model, Described) else describe(model) for model in models]
+    described = [
+        model if isinstance(model, Described) else describe(model)
+        for given in models
+        for model in ([given] if isinstance(given, Described) else models_in(Path(given)))
+    ]
     check_together(described)
     plans = _changed(described, changes) if changes else [model.plan for model in described]
     fusion = plans[0].fusion
