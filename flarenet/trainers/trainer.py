@@ -284,7 +284,7 @@ class Trainer:
     def _foundations(self, runs: Iterable[Run]) -> dict[Run, Foundation]:
         """The Foundation of each of `runs`, in the same fold. Raises as find_foundation."""
         words = self._workspace.flags + (f" --fold {self._fold}" if self._fold else "")
-        found = {}
+        found, held_out = {}, self._held_out()
         for run in runs:
             typed = self._typed if run.trainer == self.name else run.trainer
             found[run] = find_foundation(
@@ -292,7 +292,7 @@ class Trainer:
                 self._workspace.run(*run, self._fold),
                 trainer=self.name,
                 command=f"flarenet_train {typed} --step {run.step} {words}",
-                held_out=self._held_out(),
+                held_out=held_out,
                 labels=self._plan.labels,
             )
         return found

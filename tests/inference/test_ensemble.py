@@ -11,8 +11,9 @@ from flarenet.errors import PlanError, RunError
 from flarenet.inference.models.model import Model
 from flarenet.inference.predict import Predictor
 from flarenet.planning.fusion import Fusion
-from flarenet.planning.plan import Configuration, NetworkSpec, Plan, ScanSize, Step, Subset, TrainerPlan
+from flarenet.planning.plan import Configuration, NetworkSpec, Plan, ScanSize, TrainerPlan
 from flarenet.volume import Grid, Volume
+from tests.training.tiny import STEP
 
 LABELS = LabelSet(names=("background", "liver", "tumor"), groups={"organ": (1,), "cancer": (2,)})
 WIDE, NARROW = (-1000.0, 0.0), (-500.0, 0.0)
@@ -43,21 +44,13 @@ def model(chances, *, pixel_mm=1.0, window=WIDE, labels=LABELS):
     spacing = (None, pixel_mm, pixel_mm)
     configuration = Configuration(spacing_mm=spacing, inference_spacing_mm=spacing, patch=(16, 16), clip_hu=window)
     network = NetworkSpec(kind="unet", dimensions=2, features=(2,) * 6, groups=tuple(chances))
-    step = Step(
-        subset=Subset(patterns=((),)),
-        groups=network.groups,
-        batch_size=1,
-        batches_per_epoch=1,
-        epochs=1,
-        learning_rate=1.0,
-    )
     plan = Plan(
         recipe="auto",
         dataset="Toy",
         labels=labels,
         fingerprint_hash="0",
         configurations={"2d": configuration},
-        trainers={"Toy": TrainerPlan(configuration="2d", network=network, steps=(step,))},
+        trainers={"Toy": TrainerPlan(configuration="2d", network=network, steps=(STEP,))},
     )
     return Model(plan, "Toy", 1, "toy", "0", Constant(chances))
 
